@@ -1,0 +1,192 @@
+"""All measures of one network on test strings, as long rows: what is recorded at each snapshot."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from compo_mech import attention, metrics
+from compo_mech.data import DataConfig, is_split, test_strings
+from compo_mech.forward import forward
+from compo_mech.layout import Layout, Packing
+from compo_mech.model import ModelConfig, Params
+from compo_mech.tasks import Task
+
+OFFSET_FLOOR = 0.01
+"""Offsets that hold less of the weight than this are left out of the recorded profile."""
+
+
+class Row(NamedTuple):
+    """One measured number. What does not apply is None: no head for accuracy, no length for a mean."""
+
+    split: str
+    task: str
+    length: int | None
+    layer: int | None
+    head: int | None
+    metric: str
+    value: float
+
+
+@dataclass(frozen=True)
+class EvalSet:
+    """Test strings of one task and one length.
+
+    Attributes:
+        split: `test`, or `all` where the length is too short to be split.
+        tokens: whole rows, the first [EoS] included.
+    """
+
+    task: Task
+    length: int
+    split: str
+    tokens: Int[Tensor, "batch pos"]
+    packing: Packing
+    layout: Layout
+
+    @property
+    def targets(self) -> Int[Tensor, "batch query"]:
+        return self.tokens[:, [position + 1 for position in self.layout.scored(self.length)]]
+
+
+def eval_sets(config: DataConfig, n_strings: int, device: torch.device | str = "cpu") -> list[EvalSet]:
+    """Up to `n_strings` test strings for every task and length: the same for every run and seed."""
+    vocabulary, layout, sets = config.vocabulary, config.layout, []
+    for task in config.tasks:
+        first = vocabulary.task_token(task) if config.task_token else vocabulary.beginning
+        for length in config.lengths:
+            inputs = test_strings(task, length, n_strings)
+            n = len(inputs)
+            tokens = layout.assemble(
+                torch.full((n,), first),
+                inputs,
+                task.states(inputs),
+                torch.full((n,), length),
+                vocabulary.end_of_input,
+                vocabulary.end_of_states,
+            ).to(device)
+            packing = Packing.of_lengths(layout, [length] * n, device)
+            split = "test" if is_split(task, length) else "all"
+            sets.append(EvalSet(task, length, split, tokens, packing, layout))
+    return sets
+
+
+@torch.no_grad()
+def generate(
+    params: Params, model: ModelConfig, prompts: Int[Tensor, "batch pos"], n_new: int
+) -> Int[Tensor, "batch n_new"]:
+    """The likeliest continuation, token by token, of prompts of one length."""
+    tokens = prompts
+    for _ in range(n_new):
+        n, n_pos = tokens.shape
+        packing = Packing.build([n_pos] * n, [1] * n, tokens.device)
+        tokens = torch.cat([tokens, forward(params, model, tokens, packing).argmax(-1)[:, None]], 1)
+    return tokens[:, prompts.shape[1] :]
+
+
+@torch.no_grad()
+def run_set(
+    params: Params, model: ModelConfig, test: EvalSet
+) -> tuple[Float[Tensor, "batch query d_vocab"], list[Float[Tensor, "batch head query key"]]]:
+    """Teacher-forced logits at the scored rows, and every layer's attention there."""
+    patterns: list[Tensor] = []
+    logits = forward(params, model, test.tokens, test.packing, patterns=patterns)
+    return logits.unflatten(0, (len(test.tokens), -1)), patterns
+
+
+def generated(
+    params: Params, model: ModelConfig, test: EvalSet, predicted: Int[Tensor, "batch query"]
+) -> Int[Tensor, "batch query"]:
+    """What the network writes freely after [EoI].
+
+    Strings that are right under teacher forcing are written just so when generated, since every
+    token is then the likeliest one after the same tokens; only the others need generating.
+    """
+    wrong = ~metrics.strings_right(predicted, test.targets)
+    written = predicted.clone()
+    if wrong.any():
+        prompts = test.tokens[wrong, : test.layout.end_of_input(test.length) + 1]
+        written[wrong] = generate(params, model, prompts, predicted.shape[1])
+    return written
+
+
+def measure(params: Params, model: ModelConfig, data: DataConfig, sets: list[EvalSet]) -> list[Row]:
+    """Every measure on every set, then each head's means over lengths and its verdict."""
+    rows: list[Row] = []
+    for test in sets:
+        logits, patterns = run_set(params, model, test)
+        predicted = logits.argmax(-1)
+        written = generated(params, model, test, predicted)
+        vocabulary = data.vocabulary
+        right = metrics.strings_right(predicted, test.targets)
+        grammar = metrics.grammatical(written, vocabulary.n_values, vocabulary.end_of_states)
+        numbers = {
+            "accuracy": metrics.share(right),
+            "generated_accuracy": metrics.share(metrics.strings_right(written, test.targets)),
+            "token_accuracy": metrics.token_accuracy(logits, test.targets),
+            "loss": metrics.mean_loss(logits, test.targets),
+            "grammar": metrics.share(grammar),
+        }
+        place = (test.split, str(test.task), test.length)
+        rows += [Row(*place, None, None, name, float(value)) for name, value in numbers.items()]
+        for layer, pattern in enumerate(patterns):
+            for name, values in head_measures(pattern, test.layout, test.length).items():
+                rows += [Row(*place, layer, head, name, value) for head, value in enumerate(values.tolist())]
+    return rows + list(_summaries(rows))
+
+
+def head_measures(
+    pattern: Float[Tensor, "batch head query key"], layout: Layout, length: int
+) -> dict[str, Float[Tensor, "head"]]:
+    """Every measure of each head on strings of one length, from attention at the scored rows."""
+    first = layout.scored(length)[0]
+    found: dict[str, Tensor] = {"entropy": attention.entropy(pattern)}
+    for name, (queries, keys) in {
+        "lookup": layout.lookup_edges(length),
+        "iteration": layout.iteration_edges(length),
+    }.items():
+        if not queries:
+            continue
+        weights = attention.edge_weights(pattern, [query - first for query in queries], keys)
+        found[name] = attention.score(weights)
+        found[f"{name}_above_half"] = attention.peakiness(weights)
+        found[f"{name}_invariance"] = attention.invariance(weights)
+    n_states = layout.n_states(length)
+    predicting = pattern[:, :, :n_states]  # the rows that predict a state, not [EoS]
+    pointer = attention.pointer(predicting)
+    found["pointer_weight"] = pointer.weight.mean(-1)
+    found["pointer_agreement"] = pointer.agreement.mean(-1)
+    found["pointer_sharp_rows"] = pointer.sharp.float().mean(-1)
+    if "iteration" in found:
+        queries, keys = layout.iteration_edges(length)
+        profile = attention.offset_profile(predicting, [query - first for query in queries], keys)
+        found |= {f"offset_{offset:+d}": weight for offset, weight in profile.items() if weight.max() >= OFFSET_FLOOR}
+    return found
+
+
+def _summaries(rows: list[Row]) -> Iterator[Row]:
+    """Means of each head over lengths >= 4 (sharp rows: over all rows of those lengths) and verdicts."""
+    values = {(r.task, r.layer, r.head, r.length, r.metric): r.value for r in rows if r.head is not None}
+    heads = dict.fromkeys((r.task, r.layer, r.head) for r in rows if r.head is not None)
+    for task, layer, head in heads:
+        lengths = [
+            length
+            for length in dict.fromkeys(r.length for r in rows if r.task == task)
+            if length is not None and length >= attention.MIN_LENGTH
+        ]
+
+        def mean(metric: str, by_row: bool = False) -> float | None:
+            found = [(values.get((task, layer, head, n, metric)), n if by_row else 1) for n in lengths]
+            known = [(value, weight) for value, weight in found if value is not None]
+            return sum(v * w for v, w in known) / sum(w for _, w in known) if known else None
+
+        means = {metric: mean(metric) for metric in ("lookup", "iteration", "entropy", "pointer_weight")}
+        means["pointer_sharp_rows"] = mean("pointer_sharp_rows", by_row=True)
+        if means["iteration"] is not None and means["pointer_sharp_rows"] is not None:
+            means["verdict"] = attention.verdict(means["iteration"], means["pointer_sharp_rows"])
+        for metric, value in means.items():
+            if value is not None:
+                yield Row("mean", task, None, layer, head, metric, float(value))

@@ -1,0 +1,262 @@
+"""Iterative tasks: a start state and a rule `s_t = step(s_{t-1}, x_t)`. A task is its rule.
+
+States and inputs are the integers from 0; every rule is written for tensors and for plain
+integers at once. A task is spelled as it is built, `parity` or `polynomial(modulus=7)`: on the
+command line, in `config.json` and in reports alike.
+"""
+
+import itertools
+import math
+from abc import ABC, abstractmethod
+from functools import lru_cache
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Int
+from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
+from torch import Tensor
+
+from compo_mech.settings import Spelled
+
+
+class Task(Spelled, ABC):
+    """One iterative task.
+
+    A subclass gives `name`, `n_states`, `n_inputs` and `step`; the start and the range of the
+    inputs only where they differ from the defaults here.
+    """
+
+    name: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def n_states(self) -> int:
+        """States are 0 .. n_states - 1."""
+
+    @property
+    @abstractmethod
+    def n_inputs(self) -> int:
+        """Inputs are first_input .. n_inputs - 1."""
+
+    @property
+    def first_input(self) -> int:
+        """The smallest input that is drawn."""
+        return 0
+
+    @property
+    def start_state(self) -> int | None:
+        """The state before the first input; None: the first state is the first input."""
+        return 0
+
+    @abstractmethod
+    def step(self, state: Any, x: Any) -> Any:
+        """The next state, for integers or for tensors of equal shape."""
+
+    @property
+    def table(self) -> Int[Tensor, "state_or_start input"]:
+        """`step` written out; the last row is the step out of the start."""
+        return _table(self)
+
+    def states(self, inputs: Int[Tensor, "*batch length"]) -> Int[Tensor, "*batch length"]:
+        """All states of each string of inputs."""
+        return run_tables(self.table[None], torch.zeros(inputs.shape[:-1], dtype=torch.long), inputs)
+
+
+class Copy(Task):
+    """Binary copy: s_t = x_t."""
+
+    name: ClassVar[str] = "copy"
+    n_states: ClassVar[int] = 2
+    n_inputs: ClassVar[int] = 2
+
+    def step(self, state: Any, x: Any) -> Any:
+        return x
+
+
+class Parity(Task):
+    """Parity of the bits so far: s_t = s_{t-1} + x_t mod 2."""
+
+    name: ClassVar[str] = "parity"
+    n_states: ClassVar[int] = 2
+    n_inputs: ClassVar[int] = 2
+
+    def step(self, state: Any, x: Any) -> Any:
+        return (state + x) % 2
+
+
+class Polynomial(Task):
+    """s_t = a s x + b s + c x + d mod p, by default s x + 1, which does not commute."""
+
+    name: ClassVar[str] = "polynomial"
+    modulus: int = Field(11, ge=2, description="p; states are 0 .. p-1")
+    coefficients: tuple[int, int, int, int] = Field((1, 0, 0, 1), description="a, b, c, d")
+    zero_inputs: bool = Field(False, description="draw x from 0 .. p-1 rather than 1 .. p-1")
+    start: Literal["first_input", "zero"] = Field("first_input", description="s_1 = x_1, or s_0 = 0")
+
+    @property
+    def n_states(self) -> int:
+        return self.modulus
+
+    @property
+    def n_inputs(self) -> int:
+        return self.modulus
+
+    @property
+    def start_state(self) -> int | None:
+        return None if self.start == "first_input" else 0
+
+    @property
+    def first_input(self) -> int:
+        return 0 if self.zero_inputs else 1
+
+    def step(self, state: Any, x: Any) -> Any:
+        a, b, c, d = self.coefficients
+        return (a * state * x + b * state + c * x + d) % self.modulus
+
+
+class Automaton(Task):
+    """Any finite automaton: `table[state][input]` is the next state."""
+
+    name: ClassVar[str] = "automaton"
+    transitions: tuple[tuple[int, ...], ...] = Field(description="transitions[state][input]: next state")
+    start: int = Field(0, ge=0, description="the state before the first input")
+
+    @model_validator(mode="after")
+    def _well_formed(self) -> "Automaton":
+        rows = self.transitions
+        if not rows or not rows[0] or any(len(row) != len(rows[0]) for row in rows):
+            raise ValueError(f"transitions = {rows}: every state needs one next state per input")
+        if any(not 0 <= state < len(rows) for row in rows for state in row):
+            raise ValueError(f"transitions = {rows}: next states must be 0 .. {len(rows) - 1}")
+        if self.start >= len(rows):
+            raise ValueError(f"start = {self.start}: must be a state, 0 .. {len(rows) - 1}")
+        return self
+
+    @property
+    def n_states(self) -> int:
+        return len(self.transitions)
+
+    @property
+    def n_inputs(self) -> int:
+        return len(self.transitions[0])
+
+    @property
+    def start_state(self) -> int | None:
+        return self.start
+
+    def step(self, state: Any, x: Any) -> Any:
+        return torch.tensor(self.transitions)[state, x]
+
+
+class Counter(Task):
+    """A counter: s_t = s_{t-1} + x_t mod k."""
+
+    name: ClassVar[str] = "counter"
+    modulus: int = Field(3, ge=2, description="k")
+
+    @property
+    def n_states(self) -> int:
+        return self.modulus
+
+    @property
+    def n_inputs(self) -> int:
+        return self.modulus
+
+    def step(self, state: Any, x: Any) -> Any:
+        return (state + x) % self.modulus
+
+
+class Dihedral(Task):
+    """Word problem s_t = s_{t-1} x_t of the regular n-gon's symmetries.
+
+    Element r + n f turns by r after flipping f times; 0 is the neutral element.
+    """
+
+    name: ClassVar[str] = "dihedral"
+    n: int = Field(4, ge=2, description="corners; the group has 2n elements")
+
+    @property
+    def n_states(self) -> int:
+        return 2 * self.n
+
+    @property
+    def n_inputs(self) -> int:
+        return self.n_states
+
+    def step(self, state: Any, x: Any) -> Any:
+        turn, flip = state % self.n, state // self.n
+        return (turn + x % self.n * (1 - 2 * flip)) % self.n + (flip + x // self.n) % 2 * self.n
+
+
+class Symmetric(Task):
+    """Word problem s_t = s_{t-1} x_t of the permutations of n things, (s x)(i) = s(x(i)).
+
+    Permutations are numbered in lexicographic order; 0 is the neutral element.
+    """
+
+    name: ClassVar[str] = "symmetric"
+    n: int = Field(3, ge=2, le=6, description="things permuted; the group has n! elements")
+
+    @property
+    def n_states(self) -> int:
+        return math.factorial(self.n)
+
+    @property
+    def n_inputs(self) -> int:
+        return self.n_states
+
+    def step(self, state: Any, x: Any) -> Any:
+        return _products(self.n)[state, x]
+
+
+@lru_cache
+def _products(n: int) -> Int[Tensor, "element element"]:
+    elements = torch.tensor(list(itertools.permutations(range(n))))
+    place = n ** torch.arange(n)
+    products = elements[:, elements]  # [s, x, i] = s(x(i))
+    codes = elements @ place
+    order = codes.argsort()
+    return order[torch.searchsorted(codes[order], products @ place)]
+
+
+@lru_cache
+def _table(task: Task) -> Int[Tensor, "state_or_start input"]:
+    state, x = torch.arange(task.n_states)[:, None], torch.arange(task.n_inputs)
+    grid = task.step(*torch.broadcast_tensors(state, x))
+    first = x if task.start_state is None else grid[task.start_state]
+    return torch.cat([grid, first[None]])
+
+
+def stack_tables(tasks: tuple[Task, ...]) -> Int[Tensor, "task state_or_start input"]:
+    """The tables of several tasks in one tensor, the step out of the start last in each."""
+    n_states, n_inputs = max(t.n_states for t in tasks), max(t.n_inputs for t in tasks)
+    stacked = torch.zeros(len(tasks), n_states + 1, n_inputs, dtype=torch.long)
+    for i, task in enumerate(tasks):
+        stacked[i, : task.n_states, : task.n_inputs] = task.table[:-1]
+        stacked[i, -1, : task.n_inputs] = task.table[-1]
+    return stacked
+
+
+def run_tables(
+    tables: Int[Tensor, "task state_or_start input"],
+    task: Int[Tensor, "*batch"],
+    inputs: Int[Tensor, "*batch length"],
+) -> Int[Tensor, "*batch length"]:
+    """All states of each row under its own task: one look-up a position for the whole batch."""
+    n_rows, n_inputs = tables.shape[1:]
+    flat = tables.flatten()
+    base = task * (n_rows * n_inputs)
+    state = torch.full_like(task, n_rows - 1)
+    states = torch.empty_like(inputs)
+    for t in range(inputs.shape[-1]):
+        state = flat[base + state * n_inputs + inputs[..., t]]
+        states[..., t] = state
+    return states
+
+
+TaskField = Annotated[
+    Task,
+    BeforeValidator(lambda given: Task.read(given) if isinstance(given, str) else given),
+    PlainSerializer(str),
+]
+"""A task as a setting: a `Task`, or its spelling."""
