@@ -76,6 +76,12 @@ class DataConfig(Settings):
         return range(self.min_length, self.max_length + 1)
 
     @property
+    def measured_tasks(self) -> tuple[TaskField, ...]:
+        """Tasks of the data's own mixture: what is only mixed in by a stage is not measured."""
+        weights = self.task_weights or [1.0] * len(self.tasks)
+        return tuple(task for task, weight in zip(self.tasks, weights, strict=True) if weight > 0)
+
+    @property
     def layout(self) -> Layout:
         return Layout(self.chain_of_thought)
 

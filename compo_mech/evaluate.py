@@ -12,8 +12,11 @@ from compo_mech import attention, metrics
 from compo_mech.data import DataConfig, is_split, test_strings
 from compo_mech.forward import forward
 from compo_mech.layout import Layout, Packing
-from compo_mech.model import ModelConfig, Params
+from compo_mech.model import ModelConfig, Params, init_params
 from compo_mech.tasks import Task
+
+CONTROL = "control"
+"""Split of the rows that a freshly initialised model of the same configuration scores."""
 
 OFFSET_FLOOR = 0.01
 """Offsets that hold less of the weight than this are left out of the recorded profile."""
@@ -53,9 +56,9 @@ class EvalSet:
 
 
 def eval_sets(config: DataConfig, n_strings: int, device: torch.device | str = "cpu") -> list[EvalSet]:
-    """Up to `n_strings` test strings for every task and length: the same for every run and seed."""
+    """Up to `n_strings` test strings for every measured task and length: the same for every run and seed."""
     vocabulary, layout, sets = config.vocabulary, config.layout, []
-    for task in config.tasks:
+    for task in config.measured_tasks:
         first = vocabulary.task_token(task) if config.task_token else vocabulary.beginning
         for length in config.lengths:
             inputs = test_strings(task, length, n_strings)
@@ -136,6 +139,13 @@ def measure(params: Params, model: ModelConfig, data: DataConfig, sets: list[Eva
             for name, values in head_measures(pattern, test.layout, test.length).items():
                 rows += [Row(*place, layer, head, name, value) for head, value in enumerate(values.tolist())]
     return rows + list(_summaries(rows))
+
+
+def measure_control(model: ModelConfig, n_ctx: int, data: DataConfig, sets: list[EvalSet], seed: int) -> list[Row]:
+    """Every measure on a freshly initialised model: what the scores are worth before any training."""
+    generator = torch.Generator(sets[0].tokens.device).manual_seed(seed)
+    fresh = init_params(model, len(data.vocabulary), n_ctx, generator)
+    return [row._replace(split=CONTROL) for row in measure(fresh, model, data, sets)]
 
 
 def head_measures(

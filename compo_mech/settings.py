@@ -64,7 +64,7 @@ class Spelled(Settings):
         try:
             return known[name](**given)
         except ValueError as error:
-            raise ValueError(f"{what} {name}: {error}") from None
+            raise ValueError(f"{name}: {error}" if what == name else f"{what} {name}: {error}") from None
 
 
 def one_line(error: ValidationError) -> str:

@@ -22,7 +22,7 @@ class TrainConfig(Settings):
     n_steps: int = Field(2400, gt=0, description="steps of training")
     embed_dropout: float = Field(0.0, ge=0, lt=1, description="dropout at the embedding")
     max_position_shift: int = Field(
-        4, ge=0, description="each training row's position ids start at a random 0 .. n"
+        0, ge=0, description="each training row's position ids start at a random 0 .. n"
     )
     snapshot_every: int = Field(200, gt=0, description="steps between snapshots after those at 0, 1, 2, 4, 8 ...")
 

@@ -1,0 +1,41 @@
+"""RunConfig: all that decides a run's numbers, nested from the configs of its parts."""
+
+from pydantic import Field, model_validator
+
+from compo_mech.data import DataConfig
+from compo_mech.model import ModelConfig, is_frozen, parameter_shapes
+from compo_mech.optim import OptimConfig
+from compo_mech.settings import Settings
+from compo_mech.train import TrainConfig
+
+
+class RunConfig(Settings):
+    """A run. The same settings on the same machine give the same bits."""
+
+    data: DataConfig = Field(DataConfig(), description="tasks, lengths and batches")
+    model: ModelConfig = Field(ModelConfig(), description="the network")
+    optim: OptimConfig = Field(OptimConfig(), description="the optimiser")
+    train: TrainConfig = Field(TrainConfig(), description="the loop")
+    n_test_strings: int = Field(256, gt=0, description="test strings for each task and length")
+    seed: int = Field(0, ge=0, le=2**63 - 1, description="seed of the weights, the data and the noise")
+    n_threads: int = Field(1, gt=0, description="CPU threads; one is usually fastest for networks this small")
+
+    @property
+    def n_ctx(self) -> int:
+        """Positions of the model: as set, or as many as the longest row and its shift need."""
+        return self.model.n_ctx or self._n_ctx_needed
+
+    @property
+    def _n_ctx_needed(self) -> int:
+        return self.data.layout.n_tokens(self.data.max_length) + self.train.max_position_shift
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "RunConfig":
+        if self.n_ctx < self._n_ctx_needed:
+            raise ValueError(
+                f"data.max_length = {self.data.max_length}: needs model.n_ctx of at least "
+                f"{self._n_ctx_needed}, which is {self.n_ctx}"
+            )
+        if all(is_frozen(self.model, name) for name in parameter_shapes(self.model, 1, 1)):
+            raise ValueError(f"model.freeze = {' '.join(self.model.freeze)}: leaves nothing to train")
+        return self

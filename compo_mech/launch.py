@@ -1,0 +1,353 @@
+"""From the command line to a finished run: settings -> pieces -> training -> folder, table, page."""
+
+import contextlib
+import io
+import math
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+import torch
+import tyro
+from pydantic import Field
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from torch import Tensor
+
+from compo_mech import evaluate, report, train
+from compo_mech.config import RunConfig
+from compo_mech.data import Stage, TrainingStream
+from compo_mech.evaluate import EvalSet, Row
+from compo_mech.model import init_params
+from compo_mech.runs import Run, RunError
+from compo_mech.tasks import Task
+from compo_mech.train import TrainState
+
+CONTROL_SEED_OFFSET = 1_000_003
+"""The fresh model that serves as control has the run's seed plus this one."""
+
+LOG_EVERY = 20
+"""Steps between readings of the training loss, each of which waits for the device."""
+
+DIVERGED = 100
+"""A loss of this many times that of a uniform guess counts as divergence."""
+
+
+class Diverged(RunError):
+    """The loss or a parameter is no longer a sensible number."""
+
+
+class Launch(RunConfig):
+    """A run's settings, and where and how it runs."""
+
+    name: str | None = Field(None, description="folder of the run; None: task-seedN")
+    runs_dir: Path = Field(Path("runs"), description="folder of all runs")
+    device: str = Field("cpu", description="cpu, cuda, cuda:1, mps")
+    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = Field(False, description="go on from the last checkpoint")
+    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = Field(False, description="replace the run of this name")
+    wandb: Literal["disabled", "offline", "online"] = Field(
+        "disabled", description="also track with Weights & Biases (metrics.csv is always written)"
+    )
+
+    @property
+    def config(self) -> RunConfig:
+        """The part that decides the run's numbers."""
+        return RunConfig(**{name: getattr(self, name) for name in RunConfig.model_fields})
+
+    @property
+    def path(self) -> Path:
+        tasks = "+".join(task.name for task in self.data.measured_tasks)
+        return self.runs_dir / (self.name or f"{tasks}-seed{self.seed}")
+
+
+def main(default: RunConfig, argv: Sequence[str] | None = None) -> None:
+    """What a training script runs: settings from the command line, a run, and what came of it.
+
+    Exits with code 2 and one line on bad input, and with code 1 where training diverges.
+
+    Args:
+        default: the script's settings, each of which the command line can change.
+        argv: None: the process' arguments.
+    """
+    settings = parse(default, argv)
+    console = Console()
+    try:
+        run = launch(settings, console)
+    except Diverged as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except RunError as error:
+        fail(str(error))
+    finish(run, console)
+
+
+# ------------------------------------------------------------------------------------- input
+
+
+def parse(default: RunConfig, argv: Sequence[str] | None = None) -> Launch:
+    """The settings that the command line asks for. Exits with code 2 and one line on bad input."""
+    registry = tyro.constructors.ConstructorRegistry()
+    for kind in (Task, Stage):
+        registry.primitive_rule(_spelled(kind))
+    start = Launch(**{name: getattr(default, name) for name in RunConfig.model_fields})
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            settings = tyro.cli(Launch, args=argv, default=start, registry=registry, description=_description())
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        fail(_one_line(complaint.getvalue()))
+    _check_device(settings.device)
+    if settings.resume and settings.overwrite:
+        fail("resume = True: goes without overwrite")
+    if settings.name is not None and Path(settings.name).name != settings.name:
+        fail(f"name = {settings.name!r}: must be the name of one folder, which goes into runs_dir")
+    return settings
+
+
+def fail(message: str) -> NoReturn:
+    """One line for the user, exit code 2."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _description() -> str:
+    main_doc = sys.modules["__main__"].__doc__
+    return main_doc.strip() if main_doc else "Train a transformer on an iterative task."
+
+
+def _spelled(kind: type[Task] | type[Stage]) -> Any:
+    def rule(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
+        if info.type is not kind:
+            return None
+        return tyro.constructors.PrimitiveConstructorSpec(
+            nargs=1,
+            metavar=kind.__name__.upper(),
+            instance_from_str=lambda words: words[0],  # the config reads it, and says what is wrong
+            is_instance=lambda value: isinstance(value, kind),
+            str_from_instance=lambda value: [str(value)],
+        )
+
+    return rule
+
+
+def _one_line(box: str) -> str:
+    """tyro's framed complaint as one line: the first paragraph, without the frame."""
+    paragraph: list[str] = []
+    for line in box.splitlines()[1:]:
+        text = line.strip("│ \n")
+        if set(text) <= {"─", "╰", "╯"}:
+            break
+        paragraph.append(text)
+    message = " ".join(paragraph)
+    if match := re.fullmatch(r"Unrecognized options: (.*)", message):
+        return f"{match[1]}: there is no such setting; --help lists them"
+    if match := re.fullmatch(r"Error parsing --(\S+): invalid literal for int\(\) with base 10: (.*)", message):
+        return f"{_setting(match[1])} = {match[2]}: must be an integer"
+    if match := re.fullmatch(r"Error parsing --(\S+): could not convert string to float: (.*)", message):
+        return f"{_setting(match[1])} = {match[2]}: must be a number"
+    if match := re.fullmatch(r"invalid choice (.*) for argument '--(\S+)'\. Expected one of \((.*)\)\.", message):
+        return f"{_setting(match[2])} = {match[1]}: must be one of {match[3]}"
+    if match := re.fullmatch(r"Error parsing (?:--)?(\S+): (.*)", message):
+        where, what = _setting(match[1]), match[2]
+        if where == Launch.__name__:  # the settings outside any group
+            return what
+        return f"{where}.{what}" if re.match(r"[\w.]+ = ", what) else f"{where}: {what}"
+    return message
+
+
+def _setting(argument: str) -> str:
+    return argument.replace("-", "_")
+
+
+def _check_device(name: str) -> None:
+    """Exit unless this device is there."""
+    present = ["cpu"]
+    if torch.cuda.is_available():
+        present += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        present.append("mps")
+    if name not in present:
+        fail(f"device = {name!r}: must be one of {', '.join(present)} on this machine")
+
+
+# ---------------------------------------------------------------------------------- training
+
+
+def launch(settings: Launch, console: Console) -> Run:
+    """Start or resume the run and train it to its end.
+
+    Raises:
+        RunError: the folder is taken or cannot be written, or there is nothing to resume.
+        Diverged: training went astray; what was saved is kept.
+    """
+    config = settings.config
+    torch.set_num_threads(config.n_threads)
+    run, state = _resumed(settings, console) if settings.resume else _begun(settings)
+    stream = TrainingStream(config.data, config.seed, settings.device)
+    sets = evaluate.eval_sets(config.data, config.n_test_strings, settings.device)
+    with _progress(console, config) as show, _tracker(settings) as track:
+        if state.step == 0 and not run.steps:
+            control_seed = (config.seed + CONTROL_SEED_OFFSET) % 2**63
+            rows = evaluate.measure_control(config.model, config.n_ctx, config.data, sets, control_seed)
+            snapshot(run, state, sets, show, track, rows)
+        for step, rows in steps(run, state, stream):
+            if config.train.is_snapshot(step):
+                snapshot(run, state, sets, show, track, rows)
+            elif rows:
+                run.add_rows(step, rows)
+                show(step, rows)
+                track(step, rows)
+    return run
+
+
+def steps(run: Run, state: TrainState, stream: TrainingStream) -> Iterator[tuple[int, list[Row]]]:
+    """Training steps, each with the training loss since the last reading, where it is read.
+
+    Raises:
+        Diverged: the loss is not finite, or far above that of a uniform guess.
+    """
+    config = run.config
+    ceiling = DIVERGED * math.log(len(config.data.vocabulary))
+    losses: list[Tensor] = []
+    for step, loss in train.train(state, stream, config.model, config.optim, config.train):
+        losses.append(loss)
+        rows: list[Row] = []
+        if step % LOG_EVERY == 0 or config.train.is_snapshot(step):
+            mean = float(torch.stack(losses).mean())
+            losses.clear()
+            if not mean < ceiling or not all(bool(p.isfinite().all()) for p in state.params.values()):
+                kept = f"what was saved up to step {run.steps[-1]} is kept in {run.path}"
+                raise Diverged(f"training diverged by step {step} (loss {mean:.3g}); {kept}")
+            tasks = "+".join(map(str, config.data.tasks))
+            rows.append(Row("train", tasks, None, None, None, "loss", mean))
+        yield step, rows
+
+
+def snapshot(run: Run, state: TrainState, sets: list[EvalSet], show: Any, track: Any, rows: list[Row]) -> None:
+    """Measure, add the rows, then save: rows first, so that a checkpoint vouches for its rows."""
+    config = run.config
+    rows = rows + evaluate.measure(state.params, config.model, config.data, sets)
+    run.add_rows(state.step, rows)
+    run.save(state.step, state.params, state.tensors())
+    show(state.step, rows)
+    track(state.step, rows)
+
+
+def _new_state(config: RunConfig, device: str) -> TrainState:
+    generator = torch.Generator(device).manual_seed(config.seed)
+    params = init_params(config.model, len(config.data.vocabulary), config.n_ctx, generator)
+    return train.start(params, config.model, config.optim, generator)
+
+
+def _begun(settings: Launch) -> tuple[Run, TrainState]:
+    run = Run.create(settings.path, settings.config, settings.overwrite)
+    return run, _new_state(settings.config, settings.device)
+
+
+def _resumed(settings: Launch, console: Console) -> tuple[Run, TrainState]:
+    if not settings.path.exists():
+        raise RunError(f"resume = {settings.path}: there is no such run")
+    run = Run.open(settings.path)
+    for name, stored, given in _differences(run.config.model_dump(mode="json"), settings.config.model_dump(mode="json")):
+        raise RunError(f"{name} = {given!r}: the run to resume has {stored!r}")
+    step, params, tensors, damaged = run.resumable()
+    for message in damaged:
+        console.print(f"[yellow]{message}; the checkpoint before it is used[/]")
+    run.cut(step)
+    state = _new_state(settings.config, settings.device)
+    with torch.no_grad():
+        for name, param in state.params.items():
+            param.copy_(params[name])
+    state.load_tensors(tensors)
+    state.step = step
+    return run, state
+
+
+def _differences(stored: dict, given: dict, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    for name in stored:
+        if isinstance(stored[name], dict):
+            yield from _differences(stored[name], given[name], f"{prefix}{name}.")
+        elif stored[name] != given[name]:
+            yield f"{prefix}{name}", stored[name], given[name]
+
+
+# ------------------------------------------------------------------------- what a person sees
+
+
+@contextlib.contextmanager
+def _progress(console: Console, config: RunConfig) -> Iterator[Any]:
+    """A bar with the training loss, the lowest accuracy over lengths and the best iteration score."""
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]}  accuracy {task.fields[accuracy]}  iteration {task.fields[iteration]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    ]
+    with Progress(*columns, console=console) as bar:
+        names = ", ".join(map(str, config.data.measured_tasks))
+        task = bar.add_task(names, total=config.train.n_steps, loss="–", accuracy="–", iteration="–")
+
+        def show(step: int, rows: Sequence[Row]) -> None:
+            measured = [row for row in rows if row.split != evaluate.CONTROL]
+            fields = {}
+            for name, split, metric, best in (
+                ("loss", "train", "loss", min),
+                ("accuracy", None, "generated_accuracy", min),
+                ("iteration", "mean", "iteration", max),
+            ):
+                values = [r.value for r in measured if r.metric == metric and split in (None, r.split)]
+                if values:
+                    fields[name] = f"{best(values):.3f}"
+            bar.update(task, completed=step, **fields)
+
+        yield show
+
+
+@contextlib.contextmanager
+def _tracker(settings: Launch) -> Iterator[Any]:
+    """Weights & Biases, if asked for: every row under task/length/head/metric."""
+    if settings.wandb == "disabled":
+        yield lambda step, rows: None
+        return
+    import wandb
+
+    config = settings.config.model_dump(mode="json")
+    tracked = wandb.init(
+        project="compo_mech", name=settings.path.name, dir=settings.path, mode=settings.wandb, config=config
+    )
+
+    def track(step: int, rows: Sequence[Row]) -> None:
+        named = {}
+        for r in rows:
+            head = None if r.head is None else f"L{r.layer}H{r.head}"
+            length = None if r.length is None else f"length{r.length}"
+            named["/".join(part for part in (r.split, r.task, length, head, r.metric) if part)] = r.value
+        tracked.log(named, step=step)
+
+    yield track
+    tracked.finish()
+
+
+def finish(run: Run, console: Console) -> None:
+    """The final table and sentence on the terminal, and the report."""
+    config, measured = run.config, run.metrics
+    for task in map(str, config.data.measured_tasks):
+        rows = report.length_table(measured, task)
+        table = Table(title=task, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption="in brackets: a freshly initialised model")
+        for name in rows.columns:
+            table.add_column(name, justify="right")
+        for _, row in rows.iterrows():
+            table.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row))
+        console.print(table)
+        console.print(report.sentence(measured, task), highlight=False)
+    sets = evaluate.eval_sets(config.data, config.n_test_strings)
+    written = run.write_report(report.page(run.path.name, config, run.params(), measured, sets, run.command))
+    console.print(f"Look at {written}", highlight=False)

@@ -1,0 +1,103 @@
+"""Arrays and tables -> plotly figures. Nothing here changes plotly's settings on import."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+import plotly.graph_objects as go
+from jaxtyping import Float
+from plotly.colors import sample_colorscale
+from plotly.subplots import make_subplots
+from torch import Tensor
+
+HEAD_COLOURS = ("#4c5fd5", "#e07a1f", "#2a9d6f", "#c2418f", "#8a6d3b", "#1f9ac2", "#b23a3a", "#6b6b6b")
+_LAYOUT = {
+    "template": "plotly_white",
+    "font": {"family": "system-ui, sans-serif", "size": 13},
+    "margin": {"l": 60, "r": 20, "t": 50, "b": 50},
+}
+
+
+def training_curves(metrics: pd.DataFrame, task: str) -> go.Figure:
+    """Accuracy by length, head scores and loss over steps, on one time axis.
+
+    Args:
+        metrics: a run's long rows.
+        task: spelling of the task.
+    """
+    titles = ("Accuracy, generated freely", "Head scores, mean over lengths ≥ 4", "Loss (nats)")
+    figure = make_subplots(rows=3, cols=1, shared_xaxes=True, subplot_titles=titles, vertical_spacing=0.07)
+    of_task = metrics[metrics.task == task]
+    accuracy = of_task[of_task.metric == "generated_accuracy"]
+    lengths = sorted(accuracy.length.unique())
+    places = [i / max(1, len(lengths) - 1) for i in range(len(lengths))]
+    for length, colour in zip(lengths, sample_colorscale("Viridis", places), strict=True):
+        curve = accuracy[accuracy.length == length]
+        figure.add_scatter(
+            x=curve.step, y=curve.value, name=f"length {length}", line={"color": colour}, row=1, col=1,
+            legendgroup="lengths", legendgrouptitle_text="Accuracy",
+        )  # fmt: skip
+    means = of_task[of_task.split == "mean"]
+    n_heads = 0
+    for (layer, head), of_head in means.groupby(["layer", "head"]):
+        colour = HEAD_COLOURS[n_heads % len(HEAD_COLOURS)]
+        n_heads += 1
+        for metric, dash in (("iteration", "solid"), ("lookup", "dot")):
+            curve = of_head[of_head.metric == metric]
+            if len(curve):
+                figure.add_scatter(
+                    x=curve.step, y=curve.value, name=f"L{layer}H{head} {metric}", row=2, col=1,
+                    line={"color": colour, "dash": dash}, legendgroup="heads", legendgrouptitle_text="Heads",
+                )  # fmt: skip
+    train = metrics[(metrics.split == "train") & (metrics.metric == "loss")]
+    test = of_task[(of_task.metric == "loss") & of_task["head"].isna()].groupby("step").value.mean()
+    for name, x, y, colour in (
+        ("training", train.step, train.value, "#9aa0a6"),
+        ("test", test.index, test.values, "#202124"),
+    ):
+        figure.add_scatter(
+            x=x, y=y, name=name, line={"color": colour}, row=3, col=1,
+            legendgroup="loss", legendgrouptitle_text="Loss",
+        )  # fmt: skip
+    figure.update_yaxes(range=[-0.03, 1.03], row=1)
+    figure.update_yaxes(range=[-0.03, 1.03], row=2)
+    figure.update_yaxes(type="log", row=3)
+    figure.update_xaxes(title="step", row=3)
+    figure.update_xaxes(showspikes=True, spikemode="across", spikethickness=1, spikedash="dot")
+    figure.update_layout(**_LAYOUT, height=820, hovermode="x", legend={"groupclick": "toggleitem"})
+    return figure
+
+
+def attention_maps(
+    patterns: Sequence[Float[Tensor, "head pos pos"]], labels: Sequence[str], title: str
+) -> go.Figure:
+    """Attention of every head, one row of panels a layer, the axes labelled by tokens.
+
+    Args:
+        patterns: one tensor a layer; queries down, keys across.
+        labels: a name for every position.
+        title: of the whole figure.
+    """
+    n_layers, n_heads = len(patterns), patterns[0].shape[0]
+    titles = [f"layer {layer} head {head}" for layer in range(n_layers) for head in range(n_heads)]
+    side = 470 if n_heads <= 2 else 340
+    figure = make_subplots(rows=n_layers, cols=n_heads, subplot_titles=titles, vertical_spacing=0.13 / n_layers**0.5)
+    ticks = {"tickmode": "array", "tickvals": list(range(len(labels))), "ticktext": list(labels)}
+    for layer, heads in enumerate(patterns):
+        for head, pattern in enumerate(heads):
+            figure.add_heatmap(
+                z=pattern.tolist(), zmin=0, zmax=1, coloraxis="coloraxis", row=layer + 1, col=head + 1,
+                customdata=[[f"{q} → {k}" for k in labels] for q in labels],
+                hovertemplate="%{customdata}: %{z:.3f}<extra></extra>",
+            )  # fmt: skip
+            figure.update_xaxes(**ticks, title="looks at", tickangle=90, tickfont_size=9, row=layer + 1, col=head + 1)
+            figure.update_yaxes(
+                **ticks, title="token", autorange="reversed", tickfont_size=9, row=layer + 1, col=head + 1
+            )
+    figure.update_layout(
+        **{**_LAYOUT, "margin": {"l": 70, "r": 20, "t": 80, "b": 60}},
+        title=title,
+        width=max(560, side * n_heads + 150),
+        height=(side + 60) * n_layers + 60,
+        coloraxis={"colorscale": "Blues", "cmin": 0, "cmax": 1, "colorbar": {"title": "weight"}},
+    )
+    return figure

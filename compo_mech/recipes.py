@@ -1,0 +1,58 @@
+"""The settings that the scripts start from. How they were found is told in LOG.md."""
+
+from compo_mech.config import RunConfig
+from compo_mech.data import DataConfig, Stage
+from compo_mech.model import ModelConfig
+from compo_mech.optim import OptimConfig
+from compo_mech.tasks import Automaton, Copy, Parity, Polynomial, Task
+from compo_mech.train import TrainConfig
+
+
+def parity() -> RunConfig:
+    """Parity, lengths 1 to 12, with a spell of the polynomial task mixed in before parity alone."""
+    return _with_spell(Parity(), max_length=12)
+
+
+def copy() -> RunConfig:
+    """Binary copy, lengths 1 to 12, with the same spell."""
+    return _with_spell(Copy(), max_length=12)
+
+
+def polynomial() -> RunConfig:
+    """The polynomial task modulo 11, lengths 1 to 8."""
+    return RunConfig(data=DataConfig(tasks=(Polynomial(),), max_length=8))
+
+
+def automaton() -> RunConfig:
+    """An automaton of three states and two inputs that does not commute, lengths 1 to 8."""
+    return RunConfig(data=DataConfig(tasks=(Automaton(transitions=((1, 0), (2, 0), (2, 1))),), max_length=8))
+
+
+def reference(max_length: int = 12) -> RunConfig:
+    """Parity as the public code of Cabannes et al. 2024 trains it, but for its padding.
+
+    1024 strings a length, never shuffled and sorted by length, so that every batch holds one
+    length; Adam, d_model 128, dropout at the embedding.
+    """
+    n_epochs, batch_size, n_strings = 1000, 256, 1024
+    return RunConfig(
+        data=DataConfig(
+            tasks=(Parity(),),
+            max_length=max_length,
+            batch_size=batch_size,
+            n_train_strings=n_strings,
+            order="shortest_first",
+        ),
+        model=ModelConfig(d_model=128),
+        optim=OptimConfig(optimizer="adam", lr=3e-4, n_warmup_steps=0, decay_share=0.0),
+        train=TrainConfig(n_steps=n_epochs * max_length * n_strings // batch_size, embed_dropout=0.1),
+    )
+
+
+def _with_spell(task: Task, max_length: int) -> RunConfig:
+    spell = Stage(n_steps=1500, task_weights=(1.0, 1.0))
+    return RunConfig(
+        data=DataConfig(
+            tasks=(task, Polynomial()), task_weights=(1.0, 0.0), max_length=max_length, curriculum=(spell,)
+        )
+    )

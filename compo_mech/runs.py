@@ -1,0 +1,270 @@
+"""A run is a folder that a stranger can read. Only this file reads or writes one.
+
+    config.json         the settings, as RunConfig takes them
+    environment.json    versions, git commit and changes, command
+    metrics.csv         long rows: step, split, task, length, layer, head, metric, value
+    checkpoints/        000128.safetensors: the model under HookedTransformer's names;
+                        000128.resume.safetensors (newest two): optimiser and generator;
+                        SHA256SUMS: every file that counts, as `sha256sum -c` reads it
+    report.html         the page to look at
+
+A checkpoint exists once SHA256SUMS lists it, and every file is renamed into place whole, so that a
+process killed at any moment leaves the last finished checkpoint as it was.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import safetensors.torch
+from torch import Tensor
+
+from compo_mech.config import RunConfig
+from compo_mech.evaluate import Row
+from compo_mech.model import Params, to_hooked
+
+if TYPE_CHECKING:
+    from transformer_lens import HookedTransformer
+
+COLUMNS = ("step", *Row._fields)
+N_RESUMABLE = 2
+_SUMS = "SHA256SUMS"
+_PACKAGES = ("compo_mech", "torch", "transformer-lens", "numpy", "pandas", "safetensors", "pydantic", "tyro")
+
+
+class RunError(Exception):
+    """Something about a run folder that its user has to know, in one line."""
+
+
+class Run:
+    """A run folder. `Run.open` reads one; `Run.create` starts one."""
+
+    def __init__(self, path: Path, config: RunConfig) -> None:
+        self.path, self.config = path, config
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Run":
+        """The run in this folder.
+
+        Raises:
+            RunError: there is no run here, or its settings cannot be read.
+        """
+        path = Path(path)
+        try:
+            return cls(path, RunConfig(**json.loads((path / "config.json").read_text())))
+        except OSError:
+            raise RunError(f"run = {path}: must be a folder that holds a config.json") from None
+        except ValueError as error:
+            raise RunError(f"{path / 'config.json'}: {error}") from None
+
+    @classmethod
+    def create(cls, path: Path, config: RunConfig, overwrite: bool = False) -> "Run":
+        """A new run in this folder.
+
+        Raises:
+            RunError: the folder is taken (by something other than a run, if `overwrite`), or it
+                cannot be written.
+        """
+        if path.exists() and not (overwrite and (path / "config.json").is_file()):
+            hint = "it is not a run, so it is left alone" if overwrite else "add --resume or --overwrite"
+            raise RunError(f"run = {path}: exists already; {hint}")
+        try:
+            if path.exists():
+                shutil.rmtree(path)
+            (path / "checkpoints").mkdir(parents=True)
+            run = cls(path, config)
+            run._write("environment.json", json.dumps(_environment(), indent=2).encode())
+            run._write("metrics.csv", _as_csv([COLUMNS]).encode())
+            run._write("config.json", json.dumps(config.model_dump(mode="json"), indent=2).encode())
+        except OSError as error:
+            raise RunError(f"run = {path}: cannot be written ({error.strerror})") from None
+        return run
+
+    # ------------------------------------------------------------------------------ reading
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps that have a checkpoint, in order."""
+        return sorted(_step(name) for name in self._sums() if not name.endswith(".resume.safetensors"))
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """All long rows. Length, layer and head are nullable integers."""
+        dtypes = {"step": "int64", "length": "Int64", "layer": "Int64", "head": "Int64", "value": "float64"}
+        return pd.read_csv(self.path / "metrics.csv", dtype=dtypes)  # pyright: ignore[reportArgumentType]
+
+    @property
+    def command(self) -> list[str]:
+        """The command that started the run."""
+        return json.loads((self.path / "environment.json").read_text())["command"]
+
+    def params(self, step: int | None = None) -> Params:
+        """The model's parameters at a step; None: at the last one.
+
+        Raises:
+            RunError: there is no checkpoint at this step, or its file is damaged.
+        """
+        steps = self.steps
+        if not steps:
+            raise RunError(f"run = {self.path}: has no checkpoint")
+        step = steps[-1] if step is None else step
+        if step not in steps:
+            raise RunError(f"step = {step}: must be one of {' '.join(map(str, steps))}")
+        return self._load(_model_file(step))
+
+    def model(self, step: int | None = None) -> "HookedTransformer":
+        """The model at a step as a HookedTransformer; None: at the last one.
+
+        Raises:
+            RunError: as `params`.
+        """
+        return to_hooked(self.params(step), self.config.model)
+
+    def resumable(self) -> tuple[int, Params, dict[str, Tensor], list[str]]:
+        """The newest checkpoint that training can go on from, and the damaged files passed over.
+
+        Raises:
+            RunError: no checkpoint is whole.
+        """
+        damaged: list[str] = []
+        sums = self._sums()
+        for step in reversed(self.steps):
+            if _resume_file(step) not in sums:
+                continue
+            try:
+                return step, self._load(_model_file(step)), self._load(_resume_file(step)), damaged
+            except RunError as error:
+                damaged.append(str(error))
+        passed = f" ({'; '.join(damaged)})" if damaged else ""
+        raise RunError(f"resume = {self.path}: has no checkpoint to resume from{passed}")
+
+    # ------------------------------------------------------------------------------ writing
+
+    def add_rows(self, step: int, rows: Sequence[Row]) -> None:
+        """Append measured rows."""
+        with (self.path / "metrics.csv").open("a", newline="") as file:
+            file.write(_as_csv([(step, *row) for row in rows]))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def save(self, step: int, params: Params, resume: dict[str, Tensor]) -> None:
+        """A checkpoint. Rows of this step have to be added before it, or a resume would drop them."""
+        sums = self._sums()
+        for name, tensors in ((_resume_file(step), resume), (_model_file(step), params)):
+            content = safetensors.torch.save({key: value.detach().cpu().contiguous() for key, value in tensors.items()})
+            self._write(f"checkpoints/{name}", content)
+            sums[name] = hashlib.sha256(content).hexdigest()
+        old = sorted((n for n in sums if n.endswith(".resume.safetensors")), key=_step)[:-N_RESUMABLE]
+        self._write_sums({name: digest for name, digest in sums.items() if name not in old})
+        for name in old:
+            (self.path / "checkpoints" / name).unlink(missing_ok=True)
+
+    def cut(self, step: int) -> None:
+        """Forget every row and checkpoint after this step, and a last row that was cut short."""
+        sums = {name: digest for name, digest in self._sums().items() if _step(name) <= step}
+        self._write_sums(sums)
+        for file in (self.path / "checkpoints").iterdir():
+            if file.name not in (*sums, _SUMS):
+                file.unlink()
+        text = (self.path / "metrics.csv").read_text()
+        lines = text[: text.rfind("\n") + 1].splitlines(keepends=True)
+        kept = [line for i, line in enumerate(lines) if i == 0 or int(line.split(",", 1)[0]) <= step]
+        self._write("metrics.csv", "".join(kept).encode())
+
+    def write_report(self, page: str) -> Path:
+        """The page to look at."""
+        self._write("report.html", page.encode())
+        return self.path / "report.html"
+
+    # ----------------------------------------------------------------------------- the disk
+
+    def _sums(self) -> dict[str, str]:
+        file = self.path / "checkpoints" / _SUMS
+        if not file.exists():
+            return {}
+        pairs = (line.split("  ", 1) for line in file.read_text().splitlines())
+        return {name: digest for digest, name in pairs}
+
+    def _write_sums(self, sums: dict[str, str]) -> None:
+        lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
+        self._write(f"checkpoints/{_SUMS}", lines.encode())
+
+    def _load(self, name: str) -> dict[str, Tensor]:
+        file = self.path / "checkpoints" / name
+        try:
+            content = file.read_bytes()
+        except OSError:
+            raise RunError(f"{file}: is missing") from None
+        if hashlib.sha256(content).hexdigest() != self._sums()[name]:
+            raise RunError(f"{file}: is damaged, its checksum differs")
+        return safetensors.torch.load(content)
+
+    def _write(self, name: str, content: bytes) -> None:
+        """Write a file whole or not at all."""
+        file = self.path / name
+        part = file.with_name(f".{file.name}.part")
+        with part.open("wb") as out:
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+        part.replace(file)
+        folder = os.open(file.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _model_file(step: int) -> str:
+    return f"{step:06d}.safetensors"
+
+
+def _resume_file(step: int) -> str:
+    return f"{step:06d}.resume.safetensors"
+
+
+def _step(name: str) -> int:
+    return int(name.split(".")[0])
+
+
+def _as_csv(rows: Sequence[Sequence[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _environment() -> dict[str, object]:
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+
+    def git(*words: str) -> str | None:
+        here = Path(__file__).parent
+        try:
+            done = subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        return done.stdout.strip()
+
+    return {
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": versions,
+        "git_commit": git("rev-parse", "HEAD"),
+        "git_diff": git("diff", "HEAD"),
+    }
