@@ -70,7 +70,8 @@ def training_curves(metrics: pd.DataFrame, task: str) -> go.Figure:
 def attention_maps(
     patterns: Sequence[Float[Tensor, "head pos pos"]], labels: Sequence[str], title: str
 ) -> go.Figure:
-    """Attention of every head, one row of panels a layer, the axes labelled by tokens.
+    """Attention of every head, the axes labelled by tokens: a row of panels a layer, or one row in
+    all where layers have a single head.
 
     Args:
         patterns: one tensor a layer; queries down, keys across.
@@ -78,26 +79,26 @@ def attention_maps(
         title: of the whole figure.
     """
     n_layers, n_heads = len(patterns), patterns[0].shape[0]
+    n_rows, n_columns = (1, n_layers) if n_heads == 1 else (n_layers, n_heads)
     titles = [f"layer {layer} head {head}" for layer in range(n_layers) for head in range(n_heads)]
-    side = 470 if n_heads <= 2 else 340
-    figure = make_subplots(rows=n_layers, cols=n_heads, subplot_titles=titles, vertical_spacing=0.13 / n_layers**0.5)
+    side = 440 if n_columns <= 2 else 340
+    figure = make_subplots(n_rows, n_columns, subplot_titles=titles, vertical_spacing=0.16 / n_rows)
     ticks = {"tickmode": "array", "tickvals": list(range(len(labels))), "ticktext": list(labels)}
     for layer, heads in enumerate(patterns):
         for head, pattern in enumerate(heads):
+            place = {"row": 1, "col": layer + 1} if n_heads == 1 else {"row": layer + 1, "col": head + 1}
             figure.add_heatmap(
-                z=pattern.tolist(), zmin=0, zmax=1, coloraxis="coloraxis", row=layer + 1, col=head + 1,
+                z=pattern.tolist(), coloraxis="coloraxis", **place,
                 customdata=[[f"{q} → {k}" for k in labels] for q in labels],
                 hovertemplate="%{customdata}: %{z:.3f}<extra></extra>",
             )  # fmt: skip
-            figure.update_xaxes(**ticks, title="looks at", tickangle=90, tickfont_size=9, row=layer + 1, col=head + 1)
-            figure.update_yaxes(
-                **ticks, title="token", autorange="reversed", tickfont_size=9, row=layer + 1, col=head + 1
-            )
+            figure.update_xaxes(**ticks, title="looks at", tickangle=90, tickfont_size=9, **place)
+            figure.update_yaxes(**ticks, title="token", autorange="reversed", tickfont_size=9, **place)
     figure.update_layout(
         **{**_LAYOUT, "margin": {"l": 70, "r": 20, "t": 80, "b": 60}},
         title=title,
-        width=max(560, side * n_heads + 150),
-        height=(side + 60) * n_layers + 60,
-        coloraxis={"colorscale": "Blues", "cmin": 0, "cmax": 1, "colorbar": {"title": "weight"}},
+        width=(side + 40) * n_columns + 130,
+        height=(side + 70) * n_rows + 90,
+        coloraxis={"colorscale": "Blues", "cmin": 0, "cmax": 1, "colorbar": {"title": "weight", "len": 0.9 / n_rows}},
     )
     return figure

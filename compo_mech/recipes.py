@@ -50,9 +50,11 @@ def reference(max_length: int = 12) -> RunConfig:
 
 
 def _with_spell(task: Task, max_length: int) -> RunConfig:
+    """One task, with the polynomial task mixed in at first, and position ids that start at 0, 1 or 2.
+
+    Both take away shortcuts: x_t cannot be carried elsewhere as one of eleven values as well as
+    as a bit, and a position no longer tells the length.
+    """
     spell = Stage(n_steps=1500, task_weights=(1.0, 1.0))
-    return RunConfig(
-        data=DataConfig(
-            tasks=(task, Polynomial()), task_weights=(1.0, 0.0), max_length=max_length, curriculum=(spell,)
-        )
-    )
+    tasks = {"tasks": (task, Polynomial()), "task_weights": (1.0, 0.0), "curriculum": (spell,)}
+    return RunConfig(data=DataConfig(max_length=max_length, **tasks), train=TrainConfig(max_position_shift=2))

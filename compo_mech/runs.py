@@ -79,17 +79,20 @@ class Run:
         if path.exists() and not (overwrite and (path / "config.json").is_file()):
             hint = "it is not a run, so it is left alone" if overwrite else "add --resume or --overwrite"
             raise RunError(f"run = {path}: exists already; {hint}")
+        part = path.with_name(f".{path.name}.part")  # built beside its place, so that it is there whole or not
         try:
-            if path.exists():
-                shutil.rmtree(path)
-            (path / "checkpoints").mkdir(parents=True)
-            run = cls(path, config)
+            shutil.rmtree(part, ignore_errors=True)
+            (part / "checkpoints").mkdir(parents=True)
+            run = cls(part, config)
+            run._write("config.json", json.dumps(config.model_dump(mode="json"), indent=2).encode())
             run._write("environment.json", json.dumps(_environment(), indent=2).encode())
             run._write("metrics.csv", _as_csv([COLUMNS]).encode())
-            run._write("config.json", json.dumps(config.model_dump(mode="json"), indent=2).encode())
+            if path.exists():
+                shutil.rmtree(path)
+            part.rename(path)
         except OSError as error:
             raise RunError(f"run = {path}: cannot be written ({error.strerror})") from None
-        return run
+        return cls(path, config)
 
     # ------------------------------------------------------------------------------ reading
 
@@ -147,7 +150,7 @@ class Run:
             except RunError as error:
                 damaged.append(str(error))
         passed = f" ({'; '.join(damaged)})" if damaged else ""
-        raise RunError(f"resume = {self.path}: has no checkpoint to resume from{passed}")
+        raise RunError(f"resume = {self.path}: has no checkpoint to resume from{passed}; start again with --overwrite")
 
     # ------------------------------------------------------------------------------ writing
 

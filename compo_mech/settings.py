@@ -1,9 +1,12 @@
 """What every group of settings shares: frozen, strict, one spelling, and errors of one line."""
 
 import ast
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+Kind = TypeVar("Kind", bound="Spelled")
 
 
 class Settings(BaseModel):
@@ -40,7 +43,7 @@ class Spelled(Settings):
         return f"{self.name}({', '.join(given)})" if given else self.name
 
     @classmethod
-    def read(cls, text: str) -> Self:
+    def read(cls: type[Kind], text: str) -> Kind:
         """What `text` spells: this class or one of its subclasses, by `name`.
 
         Raises:

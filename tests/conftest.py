@@ -1,0 +1,22 @@
+import pytest
+import torch
+
+from compo_mech.config import RunConfig
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def tiny():
+    """A run of a second or two."""
+    return RunConfig.model_validate(
+        {
+            "data": {"max_length": 4, "batch_size": 16},
+            "model": {"d_model": 16},
+            "train": {"n_steps": 40, "snapshot_every": 10},
+            "n_test_strings": 16,
+        }
+    )

@@ -1,0 +1,121 @@
+import pytest
+import torch
+
+from compo_mech import attention, evaluate, train
+from compo_mech.data import DataConfig, TrainingStream
+from compo_mech.model import ModelConfig, init_params, to_hooked
+from compo_mech.optim import OptimConfig
+from compo_mech.train import TrainConfig
+
+DATA = DataConfig.model_validate({"tasks": ["parity", "polynomial(modulus=3)"], "min_length": 2, "max_length": 5})
+MODEL = ModelConfig(d_model=32, n_heads=2)
+
+
+@pytest.fixture(scope="module")
+def params():
+    """Half trained, so that some strings are right and some are not."""
+    torch.set_num_threads(1)
+    generator = torch.Generator().manual_seed(0)
+    weights = init_params(MODEL, len(DATA.vocabulary), 14, generator)
+    state = train.start(weights, MODEL, OptimConfig(), generator)
+    for _ in train.train(state, TrainingStream(DATA, 0), MODEL, OptimConfig(), TrainConfig(n_steps=120)):
+        pass
+    return weights
+
+
+@pytest.fixture(scope="module")
+def sets():
+    return evaluate.eval_sets(DATA, 40)
+
+
+@pytest.fixture(scope="module")
+def rows(params, sets):
+    return evaluate.measure(params, MODEL, DATA, sets)
+
+
+def value(rows, **place):
+    found = [r.value for r in rows if all(getattr(r, name) == wanted for name, wanted in place.items())]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_measures_against_the_hooked_transformer_and_plain_loops(params, sets, rows):
+    model, words = to_hooked(params, MODEL), DATA.vocabulary
+    some_right_some_wrong = set()
+    for test in sets:
+        n_prompt, n_new = test.length + 2, test.length + 1
+        teacher = model(test.tokens[:, :-1]).argmax(-1)[:, -n_new:]
+        written = test.tokens[:, :n_prompt]
+        for _ in range(n_new):
+            written = torch.cat([written, model(written)[:, -1].argmax(-1)[:, None]], 1)
+        written = written[:, n_prompt:]
+        right = [row == good for row, good in zip(teacher.tolist(), test.tokens[:, n_prompt:].tolist(), strict=True)]
+        free = [row == good for row, good in zip(written.tolist(), test.tokens[:, n_prompt:].tolist(), strict=True)]
+        states = range(words.n_values)
+        grammar = [all(t in states for t in row[:-1]) and row[-1] == words.end_of_states for row in written.tolist()]
+        place = {"task": str(test.task), "length": test.length}
+        assert value(rows, metric="accuracy", **place) == pytest.approx(sum(right) / len(right))
+        assert value(rows, metric="generated_accuracy", **place) == pytest.approx(sum(free) / len(free))
+        assert value(rows, metric="grammar", **place) == pytest.approx(sum(grammar) / len(grammar))
+        some_right_some_wrong |= set(right)
+    assert some_right_some_wrong == {True, False}
+
+
+def test_scores_against_patterns_of_the_hooked_transformer(params, sets, rows):
+    model = to_hooked(params, MODEL)
+    for test in sets:
+        _, cache = model.run_with_cache(test.tokens[:, :-1])
+        end = test.length + 1
+        for layer in range(2):
+            pattern = cache[f"blocks.{layer}.attn.hook_pattern"]
+            for head in range(2):
+                diagonal = [pattern[:, head, end + k, 1 + k].mean().item() for k in range(test.length)]
+                lookup = [pattern[:, head, q, end].mean().item() for q in range(end + 1, 2 * end - 1)]
+                place = {"task": str(test.task), "length": test.length, "layer": layer, "head": head}
+                assert value(rows, metric="iteration", **place) == pytest.approx(sum(diagonal) / len(diagonal), abs=1e-5)
+                assert value(rows, metric="lookup", **place) == pytest.approx(sum(lookup) / len(lookup), abs=1e-5)
+                assert value(rows, metric="offset_+0", **place) == pytest.approx(sum(diagonal) / len(diagonal), abs=1e-5)
+
+
+def test_splits_are_named(rows):
+    splits = {(r.task, r.length): r.split for r in rows if r.metric == "accuracy"}
+    poly = "polynomial(modulus=3)"  # two inputs, 1 and 2, so 32 strings of length 5
+    assert splits == {(task, n): "all" for task in ("parity", poly) for n in range(2, 6)}
+    longer = evaluate.eval_sets(DataConfig(min_length=6, max_length=7), 8)
+    assert [(s.split, len(s.tokens)) for s in longer] == [("test", 8), ("test", 8)]
+
+
+def test_means_are_over_lengths_from_four_on(rows):
+    for layer in range(2):
+        for head in range(2):
+            place = {"task": "parity", "layer": layer, "head": head}
+            by_length = [value(rows, metric="iteration", length=n, **place) for n in (4, 5)]
+            mean = value(rows, metric="iteration", split="mean", **place)
+            sharp = [value(rows, metric="pointer_sharp_rows", length=n, **place) for n in (4, 5)]
+            sharp_mean = value(rows, metric="pointer_sharp_rows", split="mean", **place)
+            assert mean == pytest.approx(sum(by_length) / 2)
+            assert sharp_mean == pytest.approx((4 * sharp[0] + 5 * sharp[1]) / 9)
+            assert value(rows, metric="verdict", split="mean", **place) == attention.verdict(mean, sharp_mean)
+
+
+def test_a_fresh_model_is_the_control(sets):
+    control = evaluate.measure_control(MODEL, 14, DATA, sets, seed=5)
+    assert {r.split for r in control} == {"control"}
+    assert max(r.value for r in control if r.metric == "iteration") < 0.6
+    assert max(r.value for r in control if r.metric == "accuracy") < 0.5
+    # near 1 before any training: invariance means nothing alone
+    assert min(r.value for r in control if r.metric == "iteration_invariance") > 0.8
+
+
+def test_without_chain_of_thought_there_is_no_iteration_score():
+    data = DataConfig(max_length=4, chain_of_thought=False)
+    params = init_params(MODEL, len(data.vocabulary), 14, torch.Generator().manual_seed(0))
+    found = {r.metric for r in evaluate.measure(params, MODEL, data, evaluate.eval_sets(data, 8))}
+    assert "generated_accuracy" in found
+    assert "pointer_weight" in found
+    assert not found & {"iteration", "verdict"}
+
+
+def test_tasks_that_are_only_mixed_in_are_not_measured():
+    data = DataConfig.model_validate({"tasks": ["copy", "parity"], "task_weights": [0, 1], "max_length": 2})
+    assert {str(s.task) for s in evaluate.eval_sets(data, 8)} == {"parity"}

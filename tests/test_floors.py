@@ -1,0 +1,83 @@
+"""A module imports only modules that stand above it in this list, which is the README's map in import order."""
+
+import ast
+from pathlib import Path
+
+import compo_mech
+
+FLOORS = [
+    "settings", "tasks", "layout", "vocabulary",
+    "data", "metrics", "attention", "emergence",
+    "model", "forward",
+    "optim", "train", "evaluate",
+    "config", "recipes", "runs",
+    "plotting", "report",
+    "launch", "studies.seeds",
+]  # fmt: skip
+ROOT = Path(compo_mech.__file__).parent
+OWNERS = {
+    "transformer_lens": {"model"},
+    "plotly": {"plotting", "report"},
+    "tyro": {"launch"},
+    "safetensors": {"runs"},
+    "wandb": {"launch"},
+}
+
+
+def imports(path):
+    tree = ast.parse(path.read_text())
+    for_types = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in for_types:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def modules():
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+        for path in ROOT.rglob("*.py")
+        if path.name != "__init__.py"
+    }
+
+
+def test_every_module_has_its_floor():
+    assert set(modules()) == set(FLOORS)
+
+
+def test_imports_go_downwards():
+    for name, path in modules().items():
+        for imported in imports(path):
+            below = imported.removeprefix("compo_mech.")
+            if imported.startswith("compo_mech.") and below in FLOORS:
+                assert FLOORS.index(below) < FLOORS.index(name), f"{name} imports {below}"
+
+
+def test_each_resource_has_one_owner():
+    for name, path in modules().items():
+        for imported in imports(path):
+            library = imported.split(".")[0]
+            assert name in OWNERS.get(library, {name}), f"{name} imports {library}"
+
+
+def test_no_postponed_annotations():
+    for path in modules().values():
+        assert "__future__" not in set(imports(path)), path
+
+
+def test_scripts_import_no_scripts():
+    root = ROOT.parent
+    scripts = {path.stem for path in (root / "experiments").glob("*.py")}
+    for path in (root / "experiments").glob("*.py"):
+        assert not {name.split(".")[0] for name in imports(path)} & (scripts | {"experiments", "tests"}), path
