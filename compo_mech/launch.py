@@ -137,14 +137,11 @@ def _spelled(kind: type[Task] | type[Stage]) -> Any:
 
 
 def _one_line(box: str) -> str:
-    """tyro's framed complaint as one line: the first paragraph, without the frame."""
-    paragraph: list[str] = []
-    for line in box.splitlines()[1:]:
-        text = line.strip("│ \n")
-        if set(text) <= {"─", "╰", "╯"}:
-            break
-        paragraph.append(text)
-    message = " ".join(paragraph)
+    """tyro's framed complaint as one line: the first paragraph after the title, without the frame."""
+    lines = [line.strip("│ ") for line in box.splitlines()[1:]]
+    is_rule = [set(line) <= set("─-╭╮╰╯") for line in lines]
+    begin = is_rule.index(False)
+    message = " ".join(lines[begin : is_rule.index(True, begin)])
     if match := re.fullmatch(r"Unrecognized options: (.*)", message):
         return f"{match[1]}: there is no such setting; --help lists them"
     if match := re.fullmatch(r"Error parsing --(\S+): invalid literal for int\(\) with base 10: (.*)", message):

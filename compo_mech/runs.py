@@ -32,7 +32,7 @@ from torch import Tensor
 
 from compo_mech.config import RunConfig
 from compo_mech.evaluate import Row
-from compo_mech.model import Params, to_hooked
+from compo_mech.model import Params, parameter_shapes, to_hooked
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
@@ -124,7 +124,7 @@ class Run:
         step = steps[-1] if step is None else step
         if step not in steps:
             raise RunError(f"step = {step}: must be one of {' '.join(map(str, steps))}")
-        return self._load(_model_file(step))
+        return self._model_params(step)
 
     def model(self, step: int | None = None) -> "HookedTransformer":
         """The model at a step as a HookedTransformer; None: at the last one.
@@ -146,7 +146,7 @@ class Run:
             if _resume_file(step) not in sums:
                 continue
             try:
-                return step, self._load(_model_file(step)), self._load(_resume_file(step)), damaged
+                return step, self._model_params(step), self._load(_resume_file(step)), damaged
             except RunError as error:
                 damaged.append(str(error))
         passed = f" ({'; '.join(damaged)})" if damaged else ""
@@ -202,6 +202,10 @@ class Run:
     def _write_sums(self, sums: dict[str, str]) -> None:
         lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
         self._write(f"checkpoints/{_SUMS}", lines.encode())
+
+    def _model_params(self, step: int) -> Params:
+        loaded = self._load(_model_file(step))  # in no particular order
+        return {name: loaded[name] for name in parameter_shapes(self.config.model, d_vocab=1, n_ctx=1)}
 
     def _load(self, name: str) -> dict[str, Tensor]:
         file = self.path / "checkpoints" / name
