@@ -12,13 +12,13 @@ from compo_mech.train import TrainConfig
 class RunConfig(Settings):
     """A run. The same settings on the same machine give the same bits."""
 
-    data: DataConfig = Field(DataConfig(), description="tasks, lengths and batches")
-    model: ModelConfig = Field(ModelConfig(), description="the network")
-    optim: OptimConfig = Field(OptimConfig(), description="the optimiser")
-    train: TrainConfig = Field(TrainConfig(), description="the loop")
-    n_test_strings: int = Field(256, gt=0, description="test strings for each task and length")
-    seed: int = Field(0, ge=0, le=2**63 - 1, description="seed of the weights, the data and the noise")
-    n_threads: int = Field(1, gt=0, description="CPU threads; one is usually fastest for networks this small")
+    data: DataConfig = Field(default=DataConfig(), description="tasks, lengths and batches")
+    model: ModelConfig = Field(default=ModelConfig(), description="the network")
+    optim: OptimConfig = Field(default=OptimConfig(), description="the optimiser")
+    train: TrainConfig = Field(default=TrainConfig(), description="the loop")
+    n_test_strings: int = Field(default=256, gt=0, description="test strings for each task and length")
+    seed: int = Field(default=0, ge=0, le=2**63 - 1, description="seed of the weights, the data and the noise")
+    n_threads: int = Field(default=1, gt=0, description="CPU threads; one is usually fastest for networks this small")
 
     @property
     def n_ctx(self) -> int:

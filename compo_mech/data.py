@@ -36,9 +36,9 @@ class Stage(Spelled):
 
     name: ClassVar[str] = "stage"
     n_steps: int = Field(gt=0, description="steps that the stage lasts")
-    max_length: int | None = Field(None, gt=0, description="longest string; None: as in the data")
-    task_weights: Weights | None = Field(None, description="one weight a task; None: as in the data")
-    length_weights: Weights | None = Field(None, description="one weight a length; None: as in the data")
+    max_length: int | None = Field(default=None, gt=0, description="longest string; None: as in the data")
+    task_weights: Weights | None = Field(default=None, description="one weight a task; None: as in the data")
+    length_weights: Weights | None = Field(default=None, description="one weight a length; None: as in the data")
 
 
 StageField = Annotated[
@@ -51,24 +51,25 @@ StageField = Annotated[
 class DataConfig(Settings):
     """What is trained on: tasks, lengths, their mixture over time, and the size of a batch."""
 
-    tasks: tuple[TaskField, ...] = Field((Parity(),), description="tasks, e.g. parity 'polynomial(modulus=7)'")
-    task_weights: Weights | None = Field(None, description="share of each task; None: equal")
-    task_loss_weights: Weights | None = Field(None, description="loss weight of each task's rows; None: 1")
-    min_length: int = Field(1, gt=0, description="shortest string of inputs")
-    max_length: int = Field(12, gt=0, description="longest string of inputs")
-    length_weights: Weights | None = Field(None, description="share of each length; None: equal")
-    length_loss_weights: Weights | None = Field(None, description="loss weight of each length's rows; None: 1")
-    chain_of_thought: bool = Field(True, description="write out every state, or only the last")
-    task_token: bool = Field(True, description="begin rows with the task's own token, or with [BoS]")
-    batch_size: int = Field(64, gt=0, description="rows a step")
+    tasks: tuple[TaskField, ...] = Field(default=(Parity(),), description="tasks, e.g. parity 'polynomial(modulus=7)'")
+    task_weights: Weights | None = Field(default=None, description="share of each task; None: equal")
+    task_loss_weights: Weights | None = Field(default=None, description="loss weight of each task's rows; None: 1")
+    min_length: int = Field(default=1, gt=0, description="shortest string of inputs")
+    max_length: int = Field(default=12, gt=0, description="longest string of inputs")
+    length_weights: Weights | None = Field(default=None, description="share of each length; None: equal")
+    length_loss_weights: Weights | None = Field(default=None, description="loss weight of each length's rows; None: 1")
+    chain_of_thought: bool = Field(default=True, description="write out every state, or only the last")
+    task_token: bool = Field(default=True, description="begin rows with the task's own token, or with [BoS]")
+    batch_size: int = Field(default=64, gt=0, description="rows a step")
     n_train_strings: int | None = Field(
-        None, gt=0, description="fixed training set of n strings a length; None: fresh strings for ever"
+        default=None, gt=0, description="fixed training set of n strings a length; None: fresh strings for ever"
     )
     order: Literal["mixed", "shortest_first"] = Field(
-        "mixed", description="mix lengths in each batch, or one length a batch, shortest first, every epoch"
+        default="mixed", description="mix lengths in each batch, or one length a batch, shortest first, every epoch"
     )
     curriculum: tuple[StageField, ...] = Field(
-        (), description="stages run in turn before the data's own settings, e.g. 'stage(n_steps=500, max_length=4)'"
+        default=(),
+        description="stages run in turn before the data's own settings, e.g. 'stage(n_steps=500, max_length=4)'",
     )
 
     @property
@@ -158,9 +159,7 @@ def is_split(task: Task, length: int) -> bool:
     return n_strings(task, length) >= MIN_SPLIT
 
 
-def string_hash(
-    inputs: Int[Tensor, "*batch max_length"], lengths: Int[Tensor, "*batch"]
-) -> Int[Tensor, "*batch"]:
+def string_hash(inputs: Int[Tensor, "*batch max_length"], lengths: Int[Tensor, "*batch"]) -> Int[Tensor, "*batch"]:
     """A stable 31-bit hash of the first `lengths` inputs, the same in every run and on every device."""
     position = torch.arange(inputs.shape[-1], device=inputs.device)
     factors = _mixed(position + 1) | 1
@@ -169,9 +168,7 @@ def string_hash(
     return _mixed(total + lengths * 0x632BE59BD9B4E019) & 0x7FFFFFFF
 
 
-def is_test_string(
-    inputs: Int[Tensor, "*batch max_length"], lengths: Int[Tensor, "*batch"]
-) -> Bool[Tensor, "*batch"]:
+def is_test_string(inputs: Int[Tensor, "*batch max_length"], lengths: Int[Tensor, "*batch"]) -> Bool[Tensor, "*batch"]:
     """Whether each string falls into the test split, as a quarter of all strings do."""
     return string_hash(inputs, lengths) % 4 == 0
 

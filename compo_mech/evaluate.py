@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -32,6 +33,18 @@ class Row(NamedTuple):
     head: int | None
     metric: str
     value: float
+
+
+def select(metrics: pd.DataFrame, **wanted: object) -> pd.DataFrame:
+    """The rows of a table of measurements in which each named column holds the wanted value."""
+    for column, value in wanted.items():
+        metrics = pd.DataFrame(metrics[metrics[column] == value])
+    return metrics
+
+
+def measured(metrics: pd.DataFrame, task: str) -> pd.DataFrame:
+    """The rows of one task, without the control's."""
+    return pd.DataFrame(metrics[(metrics["task"] == task) & (metrics["split"] != CONTROL)])
 
 
 @dataclass(frozen=True)
@@ -179,24 +192,20 @@ def head_measures(
 
 def _summaries(rows: list[Row]) -> Iterator[Row]:
     """Means of each head over lengths >= 4 (sharp rows: over all rows of those lengths) and verdicts."""
-    values = {(r.task, r.layer, r.head, r.length, r.metric): r.value for r in rows if r.head is not None}
-    heads = dict.fromkeys((r.task, r.layer, r.head) for r in rows if r.head is not None)
-    for task, layer, head in heads:
-        lengths = [
-            length
-            for length in dict.fromkeys(r.length for r in rows if r.task == task)
-            if length is not None and length >= attention.MIN_LENGTH
-        ]
-
-        def mean(metric: str, by_row: bool = False) -> float | None:
-            found = [(values.get((task, layer, head, n, metric)), n if by_row else 1) for n in lengths]
-            known = [(value, weight) for value, weight in found if value is not None]
-            return sum(v * w for v, w in known) / sum(w for _, w in known) if known else None
-
-        means = {metric: mean(metric) for metric in ("lookup", "iteration", "entropy", "pointer_weight")}
-        means["pointer_sharp_rows"] = mean("pointer_sharp_rows", by_row=True)
-        if means["iteration"] is not None and means["pointer_sharp_rows"] is not None:
+    of_heads: dict[tuple, dict[str, dict[int, float]]] = {}  # (task, layer, head) -> metric -> length -> value
+    for row in rows:
+        if row.head is not None and row.length is not None and row.length >= attention.MIN_LENGTH:
+            found = of_heads.setdefault((row.task, row.layer, row.head), {})
+            found.setdefault(row.metric, {})[row.length] = row.value
+    for (task, layer, head), found in of_heads.items():
+        means = {
+            metric: sum(found[metric].values()) / len(found[metric])
+            for metric in ("lookup", "iteration", "entropy", "pointer_weight")
+            if metric in found
+        }
+        sharp = found["pointer_sharp_rows"]
+        means["pointer_sharp_rows"] = sum(n * share for n, share in sharp.items()) / sum(sharp)
+        if "iteration" in means:
             means["verdict"] = attention.verdict(means["iteration"], means["pointer_sharp_rows"])
         for metric, value in means.items():
-            if value is not None:
-                yield Row("mean", task, None, layer, head, metric, float(value))
+            yield Row("mean", task, None, layer, head, metric, float(value))

@@ -44,13 +44,17 @@ class Diverged(RunError):
 class Launch(RunConfig):
     """A run's settings, and where and how it runs."""
 
-    name: str | None = Field(None, description="folder of the run; None: task-seedN")
-    runs_dir: Path = Field(Path("runs"), description="folder of all runs")
-    device: str = Field("cpu", description="cpu, cuda, cuda:1, mps")
-    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = Field(False, description="go on from the last checkpoint")
-    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = Field(False, description="replace the run of this name")
+    name: str | None = Field(default=None, description="folder of the run; None: task-seedN")
+    runs_dir: Path = Field(default=Path("runs"), description="folder of all runs")
+    device: str = Field(default="cpu", description="cpu, cuda, cuda:1, mps")
+    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = Field(
+        default=False, description="go on from the last checkpoint"
+    )
+    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = Field(
+        default=False, description="replace the run of this name"
+    )
     wandb: Literal["disabled", "offline", "online"] = Field(
-        "disabled", description="also track with Weights & Biases (metrics.csv is always written)"
+        default="disabled", description="also track with Weights & Biases (metrics.csv is always written)"
     )
 
     @property
@@ -251,7 +255,9 @@ def _resumed(settings: Launch, console: Console) -> tuple[Run, TrainState]:
     if not settings.path.exists():
         raise RunError(f"resume = {settings.path}: there is no such run")
     run = Run.open(settings.path)
-    for name, stored, given in _differences(run.config.model_dump(mode="json"), settings.config.model_dump(mode="json")):
+    for name, stored, given in _differences(
+        run.config.model_dump(mode="json"), settings.config.model_dump(mode="json")
+    ):
         raise RunError(f"{name} = {given!r}: the run to resume has {stored!r}")
     step, params, tensors, damaged = run.resumable()
     for message in damaged:
@@ -338,7 +344,13 @@ def finish(run: Run, console: Console) -> None:
     config, measured = run.config, run.metrics
     for task in map(str, config.data.measured_tasks):
         rows = report.length_table(measured, task)
-        table = Table(title=task, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption="in brackets: a freshly initialised model")
+        table = Table(
+            title=task,
+            title_justify="left",
+            box=SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+            caption="in brackets: a freshly initialised model",
+        )
         for name in rows.columns:
             table.add_column(name, justify="right")
         for _, row in rows.iterrows():

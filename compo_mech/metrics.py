@@ -13,9 +13,7 @@ def token_accuracy(
     return (logits.argmax(-1) == targets).float().mean()
 
 
-def strings_right(
-    predicted: Int[Tensor, "batch query"], targets: Int[Tensor, "batch query"]
-) -> Bool[Tensor, "batch"]:
+def strings_right(predicted: Int[Tensor, "batch query"], targets: Int[Tensor, "batch query"]) -> Bool[Tensor, "batch"]:
     """Whether every state and the [EoS] after them are right."""
     return (predicted == targets).all(-1)
 
@@ -25,9 +23,7 @@ def mean_loss(logits: Float[Tensor, "batch query d_vocab"], targets: Int[Tensor,
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
-def grammatical(
-    generated: Int[Tensor, "batch query"], n_values: int, end_of_states: int
-) -> Bool[Tensor, "batch"]:
+def grammatical(generated: Int[Tensor, "batch query"], n_values: int, end_of_states: int) -> Bool[Tensor, "batch"]:
     """Whether what was written is as many values as it should be, then one [EoS], and no other token.
 
     Args:

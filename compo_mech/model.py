@@ -25,25 +25,25 @@ Params = dict[str, Tensor]
 class ModelConfig(Settings):
     """The network. Its vocabulary comes from the tasks; TransformerLens' names throughout."""
 
-    n_layers: int = Field(2, gt=0, description="transformer blocks")
-    n_heads: int = Field(1, gt=0, description="attention heads a layer")
-    d_model: int = Field(64, gt=0, description="width of the residual stream")
-    d_head: int | None = Field(None, gt=0, description="width of a head; None: d_model / n_heads")
-    d_mlp: int | None = Field(None, gt=0, description="neurons of each MLP; None: 4 d_model")
-    n_ctx: int | None = Field(None, gt=0, description="positions; None: as many as the data needs")
-    act_fn: Literal["gelu", "relu", "silu"] = Field("gelu", description="activation (gelu is the exact one)")
-    normalization: Literal["LN", "none"] = Field("LN", description="LayerNorm before each part, or none")
-    biases: bool = Field(False, description="biases everywhere, or nowhere")
+    n_layers: int = Field(default=2, gt=0, description="transformer blocks")
+    n_heads: int = Field(default=1, gt=0, description="attention heads a layer")
+    d_model: int = Field(default=64, gt=0, description="width of the residual stream")
+    d_head: int | None = Field(default=None, gt=0, description="width of a head; None: d_model / n_heads")
+    d_mlp: int | None = Field(default=None, gt=0, description="neurons of each MLP; None: 4 d_model")
+    n_ctx: int | None = Field(default=None, gt=0, description="positions; None: as many as the data needs")
+    act_fn: Literal["gelu", "relu", "silu"] = Field(default="gelu", description="activation (gelu is the exact one)")
+    normalization: Literal["LN", "none"] = Field(default="LN", description="LayerNorm before each part, or none")
+    biases: bool = Field(default=False, description="biases everywhere, or nowhere")
     init: Literal["reference", "transformer_lens"] = Field(
-        "reference",
+        default="reference",
         description="reference: embeddings N(0, 1), other matrices U(-1, 1) / sqrt(fan_in); "
         "transformer_lens: every matrix N(0, 0.64 / d_model)",
     )
     n_pos_dims: int | None = Field(
-        None, gt=0, description="position embeddings live in the first n dimensions; None: in all"
+        default=None, gt=0, description="position embeddings live in the first n dimensions; None: in all"
     )
     freeze: tuple[str, ...] = Field(
-        (), description="parts that stay as initialised, by name or prefix: pos_embed blocks.0.attn ..."
+        default=(), description="parts that stay as initialised, by name or prefix: pos_embed blocks.0.attn ..."
     )
 
     @property

@@ -19,15 +19,15 @@ class OptimConfig(Settings):
     """How parameters are updated."""
 
     optimizer: Literal["muon", "adamw", "adam", "sgd"] = Field(
-        "muon", description="muon: Muon on the blocks' matrices and AdamW on the rest"
+        default="muon", description="muon: Muon on the blocks' matrices and AdamW on the rest"
     )
-    lr: float = Field(3e-3, gt=0, description="learning rate after warm-up")
-    momentum: float = Field(0.95, ge=0, lt=1, description="momentum of Muon and SGD")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="decay rates of Adam's two averages")
-    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay, on matrices only")
-    n_warmup_steps: int = Field(50, ge=0, description="steps over which the learning rate rises from 0")
-    decay_share: float = Field(0.4, ge=0, le=1, description="last share of training, in which it falls to 0")
-    max_grad_norm: float | None = Field(None, gt=0, description="clip gradients to this norm; None: do not")
+    lr: float = Field(default=3e-3, gt=0, description="learning rate after warm-up")
+    momentum: float = Field(default=0.95, ge=0, lt=1, description="momentum of Muon and SGD")
+    betas: tuple[float, float] = Field(default=(0.9, 0.999), description="decay rates of Adam's two averages")
+    weight_decay: float = Field(default=0.0, ge=0, description="decoupled weight decay, on matrices only")
+    n_warmup_steps: int = Field(default=50, ge=0, description="steps over which the learning rate rises from 0")
+    decay_share: float = Field(default=0.4, ge=0, le=1, description="last share of training, in which it falls to 0")
+    max_grad_norm: float | None = Field(default=None, gt=0, description="clip gradients to this norm; None: do not")
 
     @model_validator(mode="after")
     def _consistent(self) -> "OptimConfig":
@@ -60,23 +60,23 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> Any:
         for group in self.param_groups:
             lr, momentum = group["lr"], group["momentum"]
             by_shape: dict[torch.Size, list[Tensor]] = {}
+            updates: dict[torch.Size, list[Tensor]] = {}
             for param in group["params"]:
-                if param.grad is not None:
-                    by_shape.setdefault(param.shape, []).append(param)
+                if param.grad is None:
+                    continue
+                state = self.state[param]
+                if not state:
+                    state["momentum_buffer"] = torch.zeros_like(param)
+                buffer = state["momentum_buffer"].lerp_(param.grad, 1 - momentum)
+                by_shape.setdefault(param.shape, []).append(param)
+                updates.setdefault(param.shape, []).append(param.grad.lerp(buffer, momentum))  # Nesterov
             for shape, params in by_shape.items():
-                updates = []
-                for param in params:
-                    state = self.state[param]
-                    if not state:
-                        state["momentum_buffer"] = torch.zeros_like(param)
-                    buffer = state["momentum_buffer"].lerp_(param.grad, 1 - momentum)
-                    updates.append(param.grad.lerp(buffer, momentum))  # Nesterov
                 scale = 0.2 * math.sqrt(max(shape[-2:]))
-                for param, update in zip(params, orthogonalized(torch.stack(updates)), strict=True):
+                for param, update in zip(params, orthogonalized(torch.stack(updates[shape])), strict=True):
                     param.mul_(1 - lr * group["weight_decay"]).add_(update, alpha=-lr * scale)
 
 

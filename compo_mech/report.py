@@ -13,7 +13,7 @@ from plotly.offline import get_plotlyjs
 from compo_mech import emergence, plotting
 from compo_mech.attention import MIN_LENGTH, TEXTBOOK_SCORE, Verdict
 from compo_mech.config import RunConfig
-from compo_mech.evaluate import CONTROL, EvalSet
+from compo_mech.evaluate import CONTROL, EvalSet, measured, select
 from compo_mech.forward import forward
 from compo_mech.layout import Packing
 from compo_mech.model import Params
@@ -22,6 +22,14 @@ ACCURACY_LEVEL = 0.99
 
 _POINTER_COLUMNS = {"iteration": "iteration", "pointer_sharp_rows": "sharp"}
 
+_LEGEND = (
+    "<p class=quiet>Free, forced: share of test strings with every state and the end right, generated freely and "
+    "teacher-forced; grammar: share that ends in time, once; split “all”: too few strings to hold any out. Scores: "
+    "mean attention weight. Sharp: share of rows whose strongest key has weight ≥ 0.9 and is the same key for ≥ 95% "
+    "of strings. In brackets the same figure of a freshly initialised model. Attention alone does not show that a "
+    "head is used.</p>"
+)
+
 _STYLE = """
 body { font-family: system-ui, sans-serif; color: #202124; max-width: 1100px; margin: 0 auto; padding: 1rem; }
 h1 { font-size: 1.5rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
@@ -29,7 +37,7 @@ h1 { font-size: 1.5rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-
 .quiet { color: #5f6368; font-size: .9rem; } .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #e3e5e8; }
-th { border-bottom: 2px solid #9aa0a6; vertical-align: bottom; } td.low { color: #b23a3a; }
+th { border-bottom: 2px solid #9aa0a6; vertical-align: bottom; } td { white-space: nowrap; } td.low { color: #b23a3a; }
 code, pre { background: #f1f3f4; border-radius: 4px; padding: .1rem .3rem; overflow-x: auto; }
 pre { padding: .7rem; }
 """
@@ -37,32 +45,37 @@ pre { padding: .7rem; }
 
 def sentence(metrics: pd.DataFrame, task: str) -> str:
     """What came of one task: the verdict on its heads, and when accuracy was there to stay."""
-    last = metrics.step.max()
-    of_task = metrics[(metrics.task == task) & (metrics.split != CONTROL)]
-    means = of_task[of_task.split == "mean"]
-    verdicts = means[(means.metric == "verdict") & (means.step == last)]
-    pointers = verdicts[verdicts.layer > 0] if (verdicts.layer > 0).any() else verdicts
+    of_task = measured(metrics, task)
+    last = of_task["step"].max()
+    means = select(of_task, split="mean")
+    verdicts = select(means, metric="verdict", step=last)
+    pointers = verdicts[verdicts["layer"] > 0] if (verdicts["layer"] > 0).any() else verdicts
     if not len(pointers):
         found = f"{task}: no verdict on heads, which takes chain of thought and a length of {MIN_LENGTH} or more"
     else:
-        final = means[(means.metric == "iteration") & (means.step == last)].set_index(["layer", "head"]).value
-        ranked = pointers.assign(score=[final.get((r.layer, r["head"])) for _, r in pointers.iterrows()])
-        best = ranked.sort_values(["value", "score"]).iloc[-1]
-        where = f"layer {best.layer} head {best['head']}"
-        curve = means[(means.metric == "iteration") & (means.layer == best.layer) & (means["head"] == best["head"])]
-        if best.value == Verdict.TEXTBOOK:
-            step = emergence.reached(curve.step.tolist(), curve.value.tolist(), TEXTBOOK_SCORE)
-            found = f"{task}: an iteration head formed in {where} by step {step} (score {best.score:.2f})"
+        final = select(means, metric="iteration", step=last).set_index(["layer", "head"])["value"]
+        ranked = [(value, final[layer, head], layer, head) for layer, head, value in _heads(pointers)]
+        value, score, layer, head = max(ranked)
+        where = f"layer {layer} head {head}"
+        if value == Verdict.TEXTBOOK:
+            curve = select(means, metric="iteration", layer=layer, head=head)
+            step = emergence.reached(curve["step"].tolist(), curve["value"].tolist(), TEXTBOOK_SCORE)
+            found = f"{task}: an iteration head formed in {where} by step {step} (score {score:.2f})"
         else:
             found = (
-                f"{task}: no textbook iteration head; {where} comes nearest, a {Verdict(int(best.value))} "
-                f"pattern with score {best.score:.2f}"
+                f"{task}: no textbook iteration head; {where} comes nearest, a {Verdict(int(value))} "
+                f"pattern with score {score:.2f}"
             )
-    accuracy = of_task[of_task.metric == "generated_accuracy"].groupby("step").value.min()
+    accuracy = select(of_task, metric="generated_accuracy").groupby("step")["value"].min()
     step = emergence.reached(accuracy.index.tolist(), accuracy.tolist(), ACCURACY_LEVEL)
     if step is None:
         return f"{found}; accuracy did not reach 99% at every length (lowest at the end: {accuracy.iloc[-1]:.1%})."
     return f"{found}; accuracy reached 99% at every length at step {step}."
+
+
+def _heads(rows: pd.DataFrame) -> list[tuple[int, int, float]]:
+    """Layer, head and value of rows that belong to heads."""
+    return list(zip(rows["layer"].tolist(), rows["head"].tolist(), rows["value"].tolist(), strict=True))
 
 
 def length_table(metrics: pd.DataFrame, task: str) -> pd.DataFrame:
@@ -72,22 +85,26 @@ def length_table(metrics: pd.DataFrame, task: str) -> pd.DataFrame:
     (layer 0), or its iteration score and share of sharp rows (other layers, or a lone one), the
     control's in brackets.
     """
-    of_task = metrics[(metrics.task == task) & metrics.length.notna()]
-    last = of_task[(of_task.step == metrics.step.max()) & (of_task.split != CONTROL)]
-    control = of_task[of_task.split == CONTROL].set_index(["length", "layer", "head", "metric"]).value.to_dict()
-    heads = list(dict.fromkeys(last[last["head"].notna()][["layer", "head"]].itertuples(index=False, name=None)))
+    of_task = measured(metrics, task)
+    last = select(of_task, step=metrics["step"].max())
+    last = last[last["length"].notna()]
+    index = ["length", "layer", "head", "metric"]
+    values = last[last["head"].notna()].set_index(index)["value"].to_dict()
+    control = select(metrics, task=task, split=CONTROL).set_index(index)["value"].to_dict()
+    heads = list(dict.fromkeys((layer, head) for layer, head, _ in _heads(last[last["head"].notna()])))
     several = any(layer > 0 for layer, _ in heads)
     rows = []
-    for length, of_length in last.groupby("length"):
-        plain = of_length[of_length["head"].isna()].set_index("metric").value
-        row: dict[str, object] = {"length": length, "split": of_length.split.iloc[0]}
-        row |= {"free": plain["generated_accuracy"], "forced": plain["accuracy"], "grammar": plain["grammar"]}
-        values = of_length.set_index(["layer", "head", "metric"]).value.to_dict()
+    for length in last["length"].unique():
+        plain = select(last[last["head"].isna()], length=length)
+        overall = plain.set_index("metric")["value"]
+        row: dict[str, object] = {"length": length, "split": plain["split"].iloc[0]}
+        row |= {"free": overall["generated_accuracy"], "forced": overall["accuracy"], "grammar": overall["grammar"]}
         for layer, head in heads:
             shown = {"lookup": "lookup"} if layer == 0 and several else _POINTER_COLUMNS
             for metric, column in shown.items():
-                value, fresh = values.get((layer, head, metric)), control.get((length, layer, head, metric))
-                row[f"L{layer}H{head} {column}"] = "–" if value is None else f"{value:.2f} [{fresh:.2f}]"
+                place = (length, layer, head, metric)
+                known = f"{values[place]:.2f} [{control[place]:.2f}]" if place in values else "–"
+                row[f"L{layer}H{head} {column}"] = known
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -112,12 +129,15 @@ def page(
     """
     parts = [f"<h1>{html.escape(name)}</h1>"]
     model = config.model
-    parts.append(
-        f"<p class=quiet>{model.n_layers} layers × {model.n_heads} heads, d_model {model.d_model}; "
-        f"{html.escape(', '.join(map(str, config.data.tasks)))}, lengths {config.data.min_length} to "
-        f"{config.data.max_length}; {config.train.n_steps} steps of {config.data.batch_size} rows; "
-        f"seed {config.seed}</p>"
-    )
+    mixed_in = [str(task) for task in config.data.tasks if task not in config.data.measured_tasks]
+    facts = [
+        f"{_count(model.n_layers, 'layer')} × {_count(model.n_heads, 'head')}, d_model {model.d_model}",
+        f"{', '.join(map(str, config.data.measured_tasks))}, lengths {config.data.min_length} to "
+        f"{config.data.max_length}" + (f" ({', '.join(mixed_in)} mixed in)" if mixed_in else ""),
+        f"{config.train.n_steps} steps of {config.data.batch_size} rows",
+        f"seed {config.seed}",
+    ]
+    parts.append(f"<p class=quiet>{html.escape('; '.join(facts))}</p>")
     tasks = [str(task) for task in config.data.measured_tasks]
     for task in tasks:
         parts.append(f"<p class=verdict>{html.escape(_capital(sentence(metrics, task)))}</p>")
@@ -125,15 +145,9 @@ def page(
         of_task = f": {task}" if len(tasks) > 1 else ""
         parts.append(f"<h2>By length and head{html.escape(of_task)}</h2>")
         parts.append(f"<div class=wide>{_html_table(length_table(metrics, task))}</div>")
-        parts.append(
-            "<p class=quiet>Free, forced: share of test strings with every state and the end right, generated freely and "
-            "teacher-forced; grammar: share that ends in time, once; split “all”: too few strings to hold any out. Scores: mean attention weight. "
-            "Sharp: share of rows whose strongest key has weight ≥ 0.9 and is the same key for ≥ 95% of strings. "
-            "In brackets the same figure of a freshly initialised model. Attention alone does not show that a head "
-            "is used.</p>"
-        )
+        parts.append(_LEGEND)
         parts.append(f"<h2>Training{html.escape(of_task)}</h2>")
-        parts.append(_figure(plotting.training_curves(metrics[metrics.split != CONTROL], task)))
+        parts.append(_figure(plotting.training_curves(metrics, task)))
         longest = max((s for s in sets if str(s.task) == task), key=lambda s: s.length)
         parts.append(f"<h2>Attention at the end{html.escape(of_task)}</h2>")
         parts.append(f"<div class=wide>{_figure(_maps(params, config, longest))}</div>")
@@ -159,7 +173,9 @@ def _maps(params: Params, config: RunConfig, test: EvalSet) -> go.Figure:
     forward(params, config.model, tokens, Packing.dense(*tokens.shape, device=tokens.device), patterns=patterns)
     labels = test.layout.labels(test.length)
     means = [pattern.detach().mean(0).cpu() for pattern in patterns]
-    return plotting.attention_maps(means, labels, f"Mean attention over {len(tokens)} test strings of length {test.length}")
+    return plotting.attention_maps(
+        means, labels, f"Mean attention over {len(tokens)} test strings of length {test.length}"
+    )
 
 
 def _figure(figure: go.Figure) -> str:
@@ -177,6 +193,10 @@ def _html_table(table: pd.DataFrame) -> str:
             cells += f"<td{low}>{f'{value:.1%}' if share else html.escape(str(value))}</td>"
         body += f"<tr>{cells}</tr>"
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _capital(text: str) -> str:

@@ -57,6 +57,9 @@ class Task(Spelled, ABC):
         """`step` written out; the last row is the step out of the start."""
         return _table(self)
 
+    def __hash__(self) -> int:  # frozen, but type checkers do not know it
+        return hash(str(self))
+
     def states(self, inputs: Int[Tensor, "*batch length"]) -> Int[Tensor, "*batch length"]:
         """All states of each string of inputs."""
         return run_tables(self.table[None], torch.zeros(inputs.shape[:-1], dtype=torch.long), inputs)
@@ -66,8 +69,14 @@ class Copy(Task):
     """Binary copy: s_t = x_t."""
 
     name: ClassVar[str] = "copy"
-    n_states: ClassVar[int] = 2
-    n_inputs: ClassVar[int] = 2
+
+    @property
+    def n_states(self) -> int:
+        return 2
+
+    @property
+    def n_inputs(self) -> int:
+        return 2
 
     def step(self, state: Any, x: Any) -> Any:
         return x
@@ -77,8 +86,14 @@ class Parity(Task):
     """Parity of the bits so far: s_t = s_{t-1} + x_t mod 2."""
 
     name: ClassVar[str] = "parity"
-    n_states: ClassVar[int] = 2
-    n_inputs: ClassVar[int] = 2
+
+    @property
+    def n_states(self) -> int:
+        return 2
+
+    @property
+    def n_inputs(self) -> int:
+        return 2
 
     def step(self, state: Any, x: Any) -> Any:
         return (state + x) % 2
@@ -88,10 +103,10 @@ class Polynomial(Task):
     """s_t = a s x + b s + c x + d mod p, by default s x + 1, which does not commute."""
 
     name: ClassVar[str] = "polynomial"
-    modulus: int = Field(11, ge=2, description="p; states are 0 .. p-1")
-    coefficients: tuple[int, int, int, int] = Field((1, 0, 0, 1), description="a, b, c, d")
-    zero_inputs: bool = Field(False, description="draw x from 0 .. p-1 rather than 1 .. p-1")
-    start: Literal["first_input", "zero"] = Field("first_input", description="s_1 = x_1, or s_0 = 0")
+    modulus: int = Field(default=11, ge=2, description="p; states are 0 .. p-1")
+    coefficients: tuple[int, int, int, int] = Field(default=(1, 0, 0, 1), description="a, b, c, d")
+    zero_inputs: bool = Field(default=False, description="draw x from 0 .. p-1 rather than 1 .. p-1")
+    start: Literal["first_input", "zero"] = Field(default="first_input", description="s_1 = x_1, or s_0 = 0")
 
     @property
     def n_states(self) -> int:
@@ -119,7 +134,7 @@ class Automaton(Task):
 
     name: ClassVar[str] = "automaton"
     transitions: tuple[tuple[int, ...], ...] = Field(description="transitions[state][input]: next state")
-    start: int = Field(0, ge=0, description="the state before the first input")
+    start: int = Field(default=0, ge=0, description="the state before the first input")
 
     @model_validator(mode="after")
     def _well_formed(self) -> "Automaton":
@@ -152,7 +167,7 @@ class Counter(Task):
     """A counter: s_t = s_{t-1} + x_t mod k."""
 
     name: ClassVar[str] = "counter"
-    modulus: int = Field(3, ge=2, description="k")
+    modulus: int = Field(default=3, ge=2, description="k")
 
     @property
     def n_states(self) -> int:
@@ -173,7 +188,7 @@ class Dihedral(Task):
     """
 
     name: ClassVar[str] = "dihedral"
-    n: int = Field(4, ge=2, description="corners; the group has 2n elements")
+    n: int = Field(default=4, ge=2, description="corners; the group has 2n elements")
 
     @property
     def n_states(self) -> int:
@@ -195,7 +210,7 @@ class Symmetric(Task):
     """
 
     name: ClassVar[str] = "symmetric"
-    n: int = Field(3, ge=2, le=6, description="things permuted; the group has n! elements")
+    n: int = Field(default=3, ge=2, le=6, description="things permuted; the group has n! elements")
 
     @property
     def n_states(self) -> int:

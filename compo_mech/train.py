@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,12 +20,14 @@ from compo_mech.settings import Settings
 class TrainConfig(Settings):
     """How long, with which noise, and when snapshots are taken."""
 
-    n_steps: int = Field(2400, gt=0, description="steps of training")
-    embed_dropout: float = Field(0.0, ge=0, lt=1, description="dropout at the embedding")
+    n_steps: int = Field(default=2400, gt=0, description="steps of training")
+    embed_dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout at the embedding")
     max_position_shift: int = Field(
-        0, ge=0, description="each training row's position ids start at a random 0 .. n"
+        default=0, ge=0, description="each training row's position ids start at a random 0 .. n"
     )
-    snapshot_every: int = Field(200, gt=0, description="steps between snapshots after those at 0, 1, 2, 4, 8 ...")
+    snapshot_every: int = Field(
+        default=200, gt=0, description="steps between snapshots after those at 0, 1, 2, 4, 8 ..."
+    )
 
     def is_snapshot(self, step: int) -> bool:
         """Snapshots at 0, 1, 2, 4, ... below `snapshot_every`, then evenly, and at the end."""
@@ -77,9 +80,7 @@ class TrainState:
                 yield f"optimizer.{i}.{names[id(param)]}", dict(state)
 
 
-def start(
-    params: Params, model: ModelConfig, optim: OptimConfig, generator: torch.Generator
-) -> TrainState:
+def start(params: Params, model: ModelConfig, optim: OptimConfig, generator: torch.Generator) -> TrainState:
     """The state before the first step."""
     return TrainState(0, params, make_optimizers(optim, model, params), generator)
 
@@ -122,9 +123,9 @@ def train(
         yield step, loss.detach()
 
 
-def _noise(state: TrainState, batch: Batch, config: TrainConfig) -> dict[str, Tensor]:
+def _noise(state: TrainState, batch: Batch, config: TrainConfig) -> dict[str, Any]:
     """The random arguments of the forward pass at one step."""
-    noise: dict[str, Tensor] = {}
+    noise: dict[str, Any] = {}
     device = batch.tokens.device
     if config.max_position_shift:
         bound = config.max_position_shift + 1

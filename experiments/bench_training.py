@@ -57,7 +57,9 @@ class PlainTransformer(nn.Module):
                     "out": nn.Linear(d, d, bias=False),
                     "ln2": nn.LayerNorm(d, bias=False),
                     "mlp": nn.Sequential(
-                        nn.Linear(d, config.mlp_width, bias=False), nn.GELU(), nn.Linear(config.mlp_width, d, bias=False)
+                        nn.Linear(d, config.mlp_width, bias=False),
+                        nn.GELU(),
+                        nn.Linear(config.mlp_width, d, bias=False),
                     ),
                 }
             )

@@ -27,7 +27,9 @@ def main(
         console.print(row, highlight=False)
         rows.append(row)
     table = pd.DataFrame(rows).sort_values("seed")
-    console.print(table.to_string(index=False, float_format=lambda value: f"{value:.3f}"), highlight=False, soft_wrap=True)
+    console.print(
+        table.to_string(index=False, float_format=lambda value: f"{value:.3f}"), highlight=False, soft_wrap=True
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Train a small transformer on a finite automaton: a transition table or a group's word problem.
 
-python experiments/train_automaton.py --data.tasks 'symmetric(n=3)'   (or counter, dihedral, automaton(transitions=((1,0),(0,1))))
+python experiments/train_automaton.py --data.tasks 'symmetric(n=3)'
+python experiments/train_automaton.py --data.tasks 'automaton(transitions=((1,0),(0,1)))'
 """
 
 from compo_mech import launch, recipes

@@ -44,7 +44,9 @@ def test_a_quarter_of_the_strings_is_for_testing():
     assert 0.23 < share < 0.27
 
 
-@pytest.mark.parametrize("task", [Parity(), Copy(), Polynomial(), Polynomial(modulus=3), Counter(), Symmetric(n=3)], ids=str)
+@pytest.mark.parametrize(
+    "task", [Parity(), Copy(), Polynomial(), Polynomial(modulus=3), Counter(), Symmetric(n=3)], ids=str
+)
 def test_both_sides_of_every_split_have_strings(task):
     for length in range(1, 13):
         if is_split(task, length):
@@ -147,7 +149,10 @@ def test_stages_run_in_turn_then_the_data_takes_over():
             "tasks": ["parity", "copy"],
             "task_weights": [1, 0],
             "max_length": 6,
-            "curriculum": ["stage(n_steps=3, max_length=2)", "stage(n_steps=2, task_weights=(0, 1), length_weights=(0, 0, 0, 0, 0, 1))"],
+            "curriculum": [
+                "stage(n_steps=3, max_length=2)",
+                "stage(n_steps=2, task_weights=(0, 1), length_weights=(0, 0, 0, 0, 0, 1))",
+            ],
         }
     )
     stream, source = TrainingStream(config, 0), generator()

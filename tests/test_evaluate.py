@@ -72,9 +72,13 @@ def test_scores_against_patterns_of_the_hooked_transformer(params, sets, rows):
                 diagonal = [pattern[:, head, end + k, 1 + k].mean().item() for k in range(test.length)]
                 lookup = [pattern[:, head, q, end].mean().item() for q in range(end + 1, 2 * end - 1)]
                 place = {"task": str(test.task), "length": test.length, "layer": layer, "head": head}
-                assert value(rows, metric="iteration", **place) == pytest.approx(sum(diagonal) / len(diagonal), abs=1e-5)
+                assert value(rows, metric="iteration", **place) == pytest.approx(
+                    sum(diagonal) / len(diagonal), abs=1e-5
+                )
                 assert value(rows, metric="lookup", **place) == pytest.approx(sum(lookup) / len(lookup), abs=1e-5)
-                assert value(rows, metric="offset_+0", **place) == pytest.approx(sum(diagonal) / len(diagonal), abs=1e-5)
+                assert value(rows, metric="offset_+0", **place) == pytest.approx(
+                    sum(diagonal) / len(diagonal), abs=1e-5
+                )
 
 
 def test_splits_are_named(rows):

@@ -58,7 +58,9 @@ def test_equal_to_hooked_transformer_in_values_and_gradients(config, lengths, ch
     F.cross_entropy(expected, targets).backward()
     for name, parameter in model.named_parameters():
         if name in params:
-            torch.testing.assert_close(params[name].grad, parameter.grad, atol=1e-5, rtol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+            torch.testing.assert_close(
+                params[name].grad, parameter.grad, atol=1e-5, rtol=1e-5, msg=lambda m, n=name: f"{n}: {m}"
+            )
 
     for layer, pattern in enumerate(patterns):
         of_model = cache[f"blocks.{layer}.attn.hook_pattern"]

@@ -2,7 +2,13 @@ import pytest
 import torch
 
 from compo_mech.model import (
-    ModelConfig, from_hooked, gradient_masks, init_params, is_frozen, parameter_shapes, to_hooked,
+    ModelConfig,
+    from_hooked,
+    gradient_masks,
+    init_params,
+    is_frozen,
+    parameter_shapes,
+    to_hooked,
 )  # fmt: skip
 
 

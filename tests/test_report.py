@@ -20,7 +20,7 @@ def rows(curve, head_curve, verdict):
             found.append((step * 100, "mean", "parity", None, layer, 0, "verdict", verdict if layer else 0))
     found.append((0, "control", "parity", None, 1, 0, "iteration", 0.95))  # must not be taken for the run's own
     columns = ["step", "split", "task", "length", "layer", "head", "metric", "value"]
-    return pd.DataFrame(found, columns=columns).astype({c: "Int64" for c in ("length", "layer", "head")})
+    return pd.DataFrame(found, columns=columns).astype(dict.fromkeys(("length", "layer", "head"), "Int64"))
 
 
 def test_the_sentence_of_a_textbook_run():

@@ -145,7 +145,11 @@ def test_environment_tells_where_numbers_come_from(run):
 
 @pytest.mark.parametrize(
     ("text", "complaint"),
-    [("{}}", "config.json"), ('{"colour": 1}', "there is no such setting"), ('{"model": {"d_model": -1}}', "d_model = -1")],
+    [
+        ("{}}", "config.json"),
+        ('{"colour": 1}', "there is no such setting"),
+        ('{"model": {"d_model": -1}}', "d_model = -1"),
+    ],
 )
 def test_a_bad_config_file_is_one_line(run, text, complaint):
     (run.path / "config.json").write_text(text)

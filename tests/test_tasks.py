@@ -6,7 +6,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compo_mech.tasks import Automaton, Copy, Counter, Dihedral, Parity, Polynomial, Symmetric, Task, run_tables, stack_tables
+from compo_mech.tasks import (
+    Automaton,
+    Copy,
+    Counter,
+    Dihedral,
+    Parity,
+    Polynomial,
+    Symmetric,
+    Task,
+    run_tables,
+    stack_tables,
+)
 
 EVERY = (Copy(), Parity(), Polynomial(), Polynomial(modulus=5, coefficients=(2, 1, 3, 4), start="zero"),
          Polynomial(modulus=2, zero_inputs=True), Automaton(transitions=((1, 0), (2, 0), (2, 1)), start=2),
@@ -78,7 +89,9 @@ def test_a_counter_modulo_two_is_parity():
 def test_stacked_tables_run_each_row_under_its_own_task():
     task = torch.arange(len(EVERY)).repeat(7)
     generator = torch.Generator().manual_seed(0)
-    inputs = torch.stack([torch.randint(EVERY[i].first_input, EVERY[i].n_inputs, (6,), generator=generator) for i in task])
+    inputs = torch.stack(
+        [torch.randint(EVERY[i].first_input, EVERY[i].n_inputs, (6,), generator=generator) for i in task]
+    )
     states = run_tables(stack_tables(EVERY), task, inputs)
     for i, x, s in zip(task.tolist(), inputs, states, strict=True):
         assert torch.equal(EVERY[i].states(x), s)

@@ -5,14 +5,14 @@ import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
 from rich.console import Console
 
 from compo_mech import attention, emergence, launch, report
 from compo_mech.attention import Verdict
 from compo_mech.config import RunConfig
-from compo_mech.evaluate import CONTROL
+from compo_mech.evaluate import CONTROL, measured, select
 from compo_mech.runs import Run
 
 
@@ -34,7 +34,7 @@ def seed_runs(recipe: RunConfig, seeds: Sequence[int], runs_dir: Path, n_workers
 
 
 def _train(recipe: RunConfig, seed: int, runs_dir: Path) -> tuple[Path, float]:
-    settings = {name: getattr(recipe, name) for name in RunConfig.model_fields} | {"seed": seed}
+    settings: dict[str, Any] = {name: getattr(recipe, name) for name in RunConfig.model_fields} | {"seed": seed}
     started = launch.Launch(**settings, runs_dir=runs_dir)
     resume = (started.path / "config.json").exists() and bool(Run.open(started.path).steps)
     begun = time.perf_counter()
@@ -46,21 +46,21 @@ def _train(recipe: RunConfig, seed: int, runs_dir: Path) -> tuple[Path, float]:
 def outcome(run: Run) -> dict[str, object]:
     """What a run came to, for its first task: accuracy, the best head's scores, and when."""
     task = str(run.config.data.measured_tasks[0])
-    metrics = run.metrics
-    of_task = metrics[(metrics.task == task) & (metrics.split != CONTROL)]
-    control = metrics[(metrics.task == task) & (metrics.split == CONTROL) & metrics.length.isna()]
-    accuracy = of_task[of_task.metric == "generated_accuracy"].groupby("step").value.min()
-    means = of_task[of_task.split == "mean"]
-    table = means[means.step == means.step.max()].pivot(index=["layer", "head"], columns="metric", values="value")
-    best = table.iteration.idxmax()
-    curve = means[(means.metric == "iteration") & (means.layer == best[0]) & (means["head"] == best[1])]
+    of_task = measured(run.metrics, task)
+    control = select(run.metrics, task=task, split=CONTROL, metric="iteration")
+    accuracy = select(of_task, metric="generated_accuracy").groupby("step")["value"].min()
+    means = select(of_task, split="mean")
+    final = select(means, step=means["step"].max())
+    table = final.pivot(index=["layer", "head"], columns="metric", values="value")
+    layer, head = max(table.index, key=lambda place: table["iteration"][place])
+    curve = select(means, metric="iteration", layer=layer, head=head)
     return {
         "accuracy": accuracy.iloc[-1],
-        "head": f"L{best[0]}H{best[1]}",
-        "iteration": table.iteration[best],
-        "fresh model": control[control.metric == "iteration"].value.max(),
-        "lookup": table.lookup.max(),
-        "verdict": str(Verdict(int(table.verdict[best]))),
+        "head": f"L{layer}H{head}",
+        "iteration": table["iteration"][layer, head],
+        "fresh model": control[control["length"].isna()]["value"].max(),
+        "lookup": table["lookup"].max(),
+        "verdict": str(Verdict(int(table["verdict"][layer, head]))),
         "accuracy from step": emergence.reached(accuracy.index.tolist(), accuracy.tolist(), report.ACCURACY_LEVEL),
-        "head from step": emergence.reached(curve.step.tolist(), curve.value.tolist(), attention.TEXTBOOK_SCORE),
+        "head from step": emergence.reached(curve["step"].tolist(), curve["value"].tolist(), attention.TEXTBOOK_SCORE),
     }
