@@ -150,7 +150,7 @@ def page(
         parts.append(_figure(plotting.training_curves(metrics, task)))
         longest = max((s for s in sets if str(s.task) == task), key=lambda s: s.length)
         parts.append(f"<h2>Attention at the end{html.escape(of_task)}</h2>")
-        parts.append(f"<div class=wide>{_figure(_maps(params, config, longest))}</div>")
+        parts.append(f"<div class=wide>{_figure(attention_figure(params, config, longest))}</div>")
     parts.append("<h2>How to reproduce</h2>")
     parts.append(f"<pre>{html.escape('python ' + shlex.join(command))}</pre>")
     settings = json.dumps(config.model_dump(mode="json"), indent=2)
@@ -164,7 +164,7 @@ def page(
     )
 
 
-def _maps(params: Params, config: RunConfig, test: EvalSet) -> go.Figure:
+def attention_figure(params: Params, config: RunConfig, test: EvalSet) -> go.Figure:
     """Mean attention over the test strings at every position that is read."""
 
     n_read = test.layout.n_read(test.length)

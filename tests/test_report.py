@@ -98,7 +98,7 @@ def test_curves_share_one_time_axis_and_leave_the_control_out(run):
 def test_maps_are_of_every_head_with_named_axes(run):
     config = run.config
     longest = evaluate.eval_sets(config.data, 8)[-1]
-    figure = report._maps(run.params(), config, longest)
+    figure = report.attention_figure(run.params(), config, longest)
     assert len(figure.data) == 4
     for trace in figure.data:
         assert all(sum(row) == pytest.approx(1, abs=1e-4) for row in trace.z)

@@ -55,11 +55,11 @@ def outcome(run: Run) -> dict[str, object]:
     layer, head = max(table.index, key=lambda place: table["iteration"][place])
     curve = select(means, metric="iteration", layer=layer, head=head)
     return {
-        "accuracy": accuracy.iloc[-1],
+        "accuracy": float(accuracy.iloc[-1]),
         "head": f"L{layer}H{head}",
-        "iteration": table["iteration"][layer, head],
-        "fresh model": control[control["length"].isna()]["value"].max(),
-        "lookup": table["lookup"].max(),
+        "iteration": round(float(table["iteration"][layer, head]), 3),
+        "fresh model": round(float(control[control["length"].isna()]["value"].max()), 3),
+        "lookup": round(float(table["lookup"].max()), 3),
         "verdict": str(Verdict(int(table["verdict"][layer, head]))),
         "accuracy from step": emergence.reached(accuracy.index.tolist(), accuracy.tolist(), report.ACCURACY_LEVEL),
         "head from step": emergence.reached(curve["step"].tolist(), curve["value"].tolist(), attention.TEXTBOOK_SCORE),

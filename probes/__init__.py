@@ -1,0 +1,1 @@
+"""Probes of trained networks. They use compo_mech, never the reverse."""

@@ -1,0 +1,67 @@
+"""What the README says is run here, as far as minutes allow."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from compo_mech import launch, recipes
+from compo_mech.runs import Run
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+COMMANDS = re.findall(r"^python experiments/(train_\w+)\.py ?([^#\n]*)", README, flags=re.M)
+
+
+def words(text):
+    return [word.strip("'") for word in text.split()]
+
+
+def test_the_readme_has_training_commands():
+    assert len(COMMANDS) >= 5
+
+
+@pytest.mark.parametrize(("script", "arguments"), COMMANDS, ids=[f"{s} {a}".strip() for s, a in COMMANDS])
+def test_the_settings_in_the_readme_exist(script, arguments, capsys):
+    recipe = getattr(recipes, script.removeprefix("train_"))()
+    if "--help" in arguments:
+        with pytest.raises(SystemExit) as stop:
+            launch.parse(recipe, words(arguments))
+        assert stop.value.code == 0
+        assert "residual stream" in capsys.readouterr().out
+    else:
+        launch.parse(recipe, words(arguments))
+
+
+def test_the_two_commands_set_everything_up():
+    commands = re.findall(r"^python3 -m venv .*$", README, flags=re.M)
+    assert [c.split(" && ")[-1] for c in commands] == ["python experiments/train_parity.py", "pytest"]
+    assert all("pip install -c constraints.txt -e" in c for c in commands)
+    assert "&& pytest$" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_the_map_names_every_module():
+    for path in (ROOT / "compo_mech").glob("*.py"):
+        assert path.name == "__init__.py" or path.name in README
+
+
+def test_the_python_example_runs(tmp_path):
+    launch.main(recipes.parity(), ["--runs-dir", str(tmp_path), "--name", "one", "--train.n-steps", "2",
+                                   "--data.max-length", "4", "--n-test-strings", "8"])  # fmt: skip
+    example = re.search(r"```python\n(.*?)```", README, flags=re.S)
+    assert example
+    code = example[1].replace("runs/parity-seed0", str(tmp_path / "one")).replace("step=600", "step=2")
+    exec(code, {})
+
+
+def test_the_figure_script_draws_any_run(tmp_path):
+    launch.main(recipes.parity(), ["--runs-dir", str(tmp_path), "--name", "one", "--train.n-steps", "2",
+                                   "--data.max-length", "4", "--n-test-strings", "8"])  # fmt: skip
+    out = tmp_path / "heads.html"
+    command = [sys.executable, "figures/iteration_head.py", str(tmp_path / "one"), str(out), "--length", "3"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "layer 1 head 0, step 2" in out.read_text()
+    assert Run.open(tmp_path / "one").steps == [0, 1, 2]
