@@ -16,7 +16,7 @@ from torch import Tensor
 from compo_mech.layout import Packing
 from compo_mech.model import ModelConfig, Params
 
-_ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
+ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
 LAYER_NORM_EPS = 1e-5  # TransformerLens' default
 
 
@@ -72,7 +72,7 @@ def _mlp(params: Params, config: ModelConfig, block: str, x: Float[Tensor, "row 
     hidden = x @ params[f"{block}.mlp.W_in"]
     if config.biases:
         hidden = hidden + params[f"{block}.mlp.b_in"]
-    out = _ACTIVATIONS[config.act_fn](hidden) @ params[f"{block}.mlp.W_out"]
+    out = ACTIVATIONS[config.act_fn](hidden) @ params[f"{block}.mlp.W_out"]
     return out + params[f"{block}.mlp.b_out"] if config.biases else out
 
 
