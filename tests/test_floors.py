@@ -7,9 +7,10 @@ import compo_mech
 
 FLOORS = [
     "settings", "tasks", "layout", "vocabulary",
-    "data", "metrics", "attention", "emergence",
+    "data", "counterfactuals", "metrics", "attention", "emergence",
     "model", "forward",
-    "optim", "train", "evaluate",
+    "optim", "train", "evaluate", "edges", "constructed",
+    "circuits",
     "config", "recipes", "runs",
     "plotting", "report",
     "launch", "studies.seeds",
