@@ -1,5 +1,7 @@
 """RunConfig: all that decides a run's numbers, nested from the configs of its parts."""
 
+import math
+
 from pydantic import Field, model_validator
 
 from compo_mech.data import DataConfig
@@ -7,6 +9,9 @@ from compo_mech.model import ModelConfig, is_frozen, parameter_shapes
 from compo_mech.optim import OptimConfig
 from compo_mech.settings import Settings
 from compo_mech.train import TrainConfig
+
+MAX_PARAMS = 2**28
+"""A gigabyte in single precision: far beyond what these tasks ask for, and short of what fills a laptop."""
 
 
 class RunConfig(Settings):
@@ -36,6 +41,10 @@ class RunConfig(Settings):
                 f"data.max_length = {self.data.max_length}: needs model.n_ctx of at least "
                 f"{self._n_ctx_needed}, which is {self.n_ctx}"
             )
-        if all(is_frozen(self.model, name) for name in parameter_shapes(self.model, 1, 1)):
+        shapes = parameter_shapes(self.model, len(self.data.vocabulary), self.n_ctx)
+        n_params = sum(map(math.prod, shapes.values()))
+        if n_params > MAX_PARAMS:
+            raise ValueError(f"model = {n_params} parameters: must be at most {MAX_PARAMS}")
+        if all(is_frozen(self.model, name) for name in shapes):
             raise ValueError(f"model.freeze = {' '.join(self.model.freeze)}: leaves nothing to train")
         return self

@@ -120,8 +120,8 @@ class DataConfig(Settings):
         n = len(self.tasks) if "task" in name else n_lengths or len(self.lengths)
         if len(weights) != n:
             raise ValueError(f"{name} = {weights}: needs one weight for each of {n}")
-        if sum(weights) <= 0:
-            raise ValueError(f"{name} = {weights}: must sum to something positive")
+        if not 0 < sum(weights) < math.inf:
+            raise ValueError(f"{name} = {weights}: must sum to something positive and finite")
 
 
 @dataclass(frozen=True)

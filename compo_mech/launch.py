@@ -86,6 +86,11 @@ def main(default: RunConfig, argv: Sequence[str] | None = None) -> None:
         sys.exit(1)
     except RunError as error:
         fail(str(error))
+    except OSError as error:
+        fail(f"run = {settings.path}: cannot be written ({error.strerror})")
+    except KeyboardInterrupt:
+        print(f"interrupted; the same command with --resume goes on with {settings.path}", file=sys.stderr)
+        sys.exit(130)
     finish(run, console)
 
 
@@ -109,7 +114,7 @@ def parse(default: RunConfig, argv: Sequence[str] | None = None) -> Launch:
     _check_device(settings.device)
     if settings.resume and settings.overwrite:
         fail("resume = True: goes without overwrite")
-    if settings.name is not None and Path(settings.name).name != settings.name:
+    if settings.name is not None and (settings.name in ("", "..") or Path(settings.name).name != settings.name):
         fail(f"name = {settings.name!r}: must be the name of one folder, which goes into runs_dir")
     return settings
 
@@ -247,8 +252,8 @@ def _new_state(config: RunConfig, device: str) -> TrainState:
 
 
 def _begun(settings: Launch) -> tuple[Run, TrainState]:
-    run = Run.create(settings.path, settings.config, settings.overwrite)
-    return run, _new_state(settings.config, settings.device)
+    state = _new_state(settings.config, settings.device)
+    return Run.create(settings.path, settings.config, settings.overwrite), state
 
 
 def _resumed(settings: Launch, console: Console) -> tuple[Run, TrainState]:

@@ -25,7 +25,7 @@ Params = dict[str, Tensor]
 class ModelConfig(Settings):
     """The network. Its vocabulary comes from the tasks; TransformerLens' names throughout."""
 
-    n_layers: int = Field(default=2, gt=0, description="transformer blocks")
+    n_layers: int = Field(default=2, gt=0, le=1000, description="transformer blocks")
     n_heads: int = Field(default=1, gt=0, description="attention heads a layer")
     d_model: int = Field(default=64, gt=0, description="width of the residual stream")
     d_head: int | None = Field(default=None, gt=0, description="width of a head; None: d_model / n_heads")

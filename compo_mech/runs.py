@@ -76,7 +76,8 @@ class Run:
             RunError: the folder is taken (by something other than a run, if `overwrite`), or it
                 cannot be written.
         """
-        if path.exists() and not (overwrite and (path / "config.json").is_file()):
+        taken = path.exists()
+        if taken and not (overwrite and (path / "config.json").is_file()):
             hint = "it is not a run, so it is left alone" if overwrite else "add --resume or --overwrite"
             raise RunError(f"run = {path}: exists already; {hint}")
         part = path.with_name(f".{path.name}.part")  # built beside its place, so that it is there whole or not
@@ -87,7 +88,7 @@ class Run:
             run._write("config.json", json.dumps(config.model_dump(mode="json"), indent=2).encode())
             run._write("environment.json", json.dumps(_environment(), indent=2).encode())
             run._write("metrics.csv", _as_csv([COLUMNS]).encode())
-            if path.exists():
+            if taken:  # by a run, and its replacement was asked for
                 shutil.rmtree(path)
             part.rename(path)
         except OSError as error:

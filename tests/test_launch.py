@@ -158,6 +158,13 @@ BAD = [
     (["--seed", "-1"], ["seed = -1"]),
     (["--device", "abacus"], ["device = 'abacus'", "cpu"]),
     (["--name", "a/b"], ["name = 'a/b'", "one folder"]),
+    (["--name", ".."], ["name = '..'", "one folder"]),
+    (["--name", "."], ["name = '.'", "one folder"]),
+    (["--name", ""], ["name = ''", "one folder"]),
+    (["--model.d-model", "100000000"], ["model = ", "parameters", "at most"]),
+    (["--data.max-length", "100000000000"], ["model = ", "parameters", "at most"]),
+    (["--model.n-layers", "1000000000"], ["model.n_layers = 1000000000", "1000"]),
+    (["--data.length-weights", "1e308", "1e308", "1e308", "1e308"], ["length_weights", "finite"]),
     (["--resume"], ["resume", "no such run"]),
     (["--resume", "--overwrite"], ["resume", "overwrite"]),
 ]  # fmt: skip

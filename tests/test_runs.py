@@ -171,3 +171,11 @@ def test_checkpoints_hold_no_pickle(run):
         n_header = int.from_bytes(file.read_bytes()[:8], "little")
         json.loads(file.read_bytes()[8 : 8 + n_header])
         assert hashlib.sha256(file.read_bytes()).hexdigest() in (run.path / "checkpoints" / "SHA256SUMS").read_text()
+
+
+def test_creating_a_run_never_deletes_what_is_not_a_run(tmp_path, tiny):
+    """Not even where its place comes to be only while it is made."""
+    (tmp_path / "keep.txt").write_text("years of work")
+    with pytest.raises(RunError):
+        Run.create(tmp_path / "not yet there" / "..", tiny)
+    assert (tmp_path / "keep.txt").exists()
