@@ -5,7 +5,6 @@ task or the seed, so that no training stream and no training set ever holds a te
 with fewer than `MIN_SPLIT` strings are too short to split: all their strings serve for both.
 """
 
-import bisect
 import itertools
 import math
 from collections import OrderedDict
@@ -273,47 +272,56 @@ class TrainingStream:
                 return stage
         return None
 
-    def lengths(self, step: int) -> list[int]:
-        """Lengths of the rows at this step (from 1), in ascending order."""
+    def counts(self, step: int) -> tuple[int, ...]:
+        """How many rows of each length, from the shortest on, there are at this step (from 1)."""
         config, stage = self.config, self.stage(step)
         if config.order == "shortest_first":
-            n_batches = math.ceil((config.n_train_strings or 0) / config.batch_size)
-            index = (step - 1) % (n_batches * len(config.lengths))
-            n_left = (config.n_train_strings or 0) - index % n_batches * config.batch_size
-            return [config.lengths[index // n_batches]] * min(config.batch_size, n_left)
+            index, start = self._place_in_epoch(step)
+            n_left = min(config.batch_size, (config.n_train_strings or 0) - start)
+            return tuple(n_left if i == index else 0 for i in range(len(config.lengths)))
         max_length = stage.max_length if stage and stage.max_length else config.max_length
         weights = stage.length_weights if stage and stage.length_weights else config.length_weights
         n_lengths = max_length - config.min_length + 1
         weights = weights[:n_lengths] if weights and sum(weights[:n_lengths]) > 0 else [1.0] * n_lengths
         bounds = list(itertools.accumulate(weights))
+        # row r lies at (r + offset) / batch_size of the way along the weights
         offset = step * (math.sqrt(5) - 1) / 2 % 1
-        points = [(row + offset) / config.batch_size * bounds[-1] for row in range(config.batch_size)]
-        return [config.min_length + min(bisect.bisect_right(bounds, p), n_lengths - 1) for p in points]
+        ends = [max(0, math.ceil(bound / bounds[-1] * config.batch_size - offset)) for bound in bounds]
+        ends = [config.batch_size if bound == bounds[-1] else end for bound, end in zip(bounds, ends, strict=True)]
+        return tuple(end - begin for begin, end in itertools.pairwise([0, *ends]))
+
+    def lengths(self, step: int) -> list[int]:
+        """Length of every row at this step (from 1), in ascending order."""
+        counted = zip(self.config.lengths, self.counts(step), strict=False)
+        return [length for length, n in counted for _ in range(n)]
 
     def batch(self, step: int, generator: torch.Generator) -> Batch:
         """The batch of this step (from 1). The generator lives on the stream's device."""
-        chosen = self.lengths(step)
-        lengths, packing = self._plan(tuple(chosen))
-        task = self._draw_tasks(step, len(lengths), generator)
+        lengths, packing = self._plan(step)
+        task = self._draw_tasks(step, packing.batch_size, generator)
         if self.config.order == "shortest_first":
-            inputs, weight = self._in_order(step, len(lengths)), torch.ones(len(lengths), device=self.device)
+            inputs, weight = self._in_order(step), torch.ones(packing.batch_size, device=self.device)
         elif self._strings is not None:
             inputs, weight = self._from_fixed(task, lengths, generator)
         else:
-            inputs, weight = self._fresh(task, lengths, max(chosen), generator)
+            longest = max(length for length, n in zip(self.config.lengths, self.counts(step), strict=False) if n)
+            inputs, weight = self._fresh(task, lengths, longest, generator)
         weight = weight * self._task_loss[task] * self._length_loss[lengths]
         states = run_tables(self._tables, task, inputs)
         first = self._first_token[task]
         tokens = self.layout.assemble(first, inputs, states, lengths, self.end_of_input, self.end_of_states)
         return Batch(tokens, task, weight, packing)
 
-    def _plan(self, lengths: tuple[int, ...]) -> tuple[Tensor, Packing]:
-        if lengths not in self._plans:
+    def _plan(self, step: int) -> tuple[Tensor, Packing]:
+        """Lengths and packing of a step; steps with the same counts share them."""
+        counts = self.counts(step)
+        if counts not in self._plans:
             if len(self._plans) == 64:
                 self._plans.popitem(last=False)
-            packing = Packing.of_lengths(self.layout, list(lengths), self.device)
-            self._plans[lengths] = torch.tensor(lengths, device=self.device), packing
-        return self._plans[lengths]
+            lengths = self.lengths(step)
+            packing = Packing.of_lengths(self.layout, lengths, self.device)
+            self._plans[counts] = torch.tensor(lengths, device=self.device), packing
+        return self._plans[counts]
 
     def _draw_tasks(self, step: int, n: int, generator: torch.Generator) -> Int[Tensor, "batch"]:
         if len(self.config.tasks) == 1:
@@ -350,10 +358,13 @@ class TrainingStream:
         chosen = self._strings[task, lengths - self.config.min_length, pick]
         return chosen, torch.ones(len(task), device=self.device)
 
-    def _in_order(self, step: int, n: int) -> Int[Tensor, "batch length"]:
+    def _in_order(self, step: int) -> Int[Tensor, "batch length"]:
         assert self._strings is not None
-        n_batches = math.ceil(self._strings.shape[2] / self.config.batch_size)
+        index, start = self._place_in_epoch(step)
+        return self._strings[0, index, start : start + self.config.batch_size, : self.config.lengths[index]]
+
+    def _place_in_epoch(self, step: int) -> tuple[int, int]:
+        """Which length's turn it is in the shortest-first order, and at which of its strings."""
+        n_batches = math.ceil((self.config.n_train_strings or 0) / self.config.batch_size)
         index = (step - 1) % (n_batches * len(self.config.lengths))
-        start = index % n_batches * self.config.batch_size
-        length = self.config.lengths[index // n_batches]
-        return self._strings[0, index // n_batches, start : start + n, :length]
+        return index // n_batches, index % n_batches * self.config.batch_size
