@@ -157,9 +157,9 @@ def run_graph(
         made: Outputs = {}
         for head in range(config.n_heads):
             query, key, value = (
-                _norm(model, f"{block}.ln1", read(Reader(kind, layer, head), outputs))
+                norm_of(model, f"{block}.ln1", read(Reader(kind, layer, head), outputs))
                 @ params[f"{block}.attn.W_{kind.upper()}"][head]
-                + _bias(params, f"{block}.attn.b_{kind.upper()}", head)
+                + bias_of(params, f"{block}.attn.b_{kind.upper()}", head)
                 for kind in "qkv"
             )
             scores = (query @ key.mT / math.sqrt(config.head_width)).masked_fill(~mask, -torch.inf)
@@ -168,11 +168,11 @@ def run_graph(
         if config.biases:  # belongs to no head: it is the same on every input
             first = Writer("head", layer, 0)
             outputs[first] = outputs[first] + params[f"{block}.attn.b_O"]
-        stream = _norm(model, f"{block}.ln2", read(Reader("mlp", layer), outputs))
-        hidden = ACTIVATIONS[config.act_fn](stream @ params[f"{block}.mlp.W_in"] + _bias(params, f"{block}.mlp.b_in"))
-        outputs[Writer("mlp", layer)] = hidden @ params[f"{block}.mlp.W_out"] + _bias(params, f"{block}.mlp.b_out")
-    final = _norm(model, "ln_final", read(LOGITS, outputs))
-    return outputs, final @ params["unembed.W_U"] + _bias(params, "unembed.b_U")
+        stream = norm_of(model, f"{block}.ln2", read(Reader("mlp", layer), outputs))
+        hidden = ACTIVATIONS[config.act_fn](stream @ params[f"{block}.mlp.W_in"] + bias_of(params, f"{block}.mlp.b_in"))
+        outputs[Writer("mlp", layer)] = hidden @ params[f"{block}.mlp.W_out"] + bias_of(params, f"{block}.mlp.b_out")
+    final = norm_of(model, "ln_final", read(LOGITS, outputs))
+    return outputs, final @ params["unembed.W_U"] + bias_of(params, "unembed.b_U")
 
 
 def _sum(outputs: Outputs) -> Stream:
@@ -183,13 +183,15 @@ def _sum(outputs: Outputs) -> Stream:
     return total
 
 
-def _bias(params: Params, name: str, head: int | None = None) -> Tensor | float:
+def bias_of(params: Params, name: str, head: int | None = None) -> Tensor | float:
+    """A bias, or 0 where there is none."""
     if name not in params:
         return 0.0
     return params[name] if head is None else params[name][head]
 
 
-def _norm(model: Model, name: str, x: Stream) -> Stream:
+def norm_of(model: Model, name: str, x: Stream) -> Stream:
+    """The stream as a part sees it: through its LayerNorm, where there is one."""
     if model.config.normalization == "none":
         return x
     weight, bias = model.params[f"{name}.w"], model.params.get(f"{name}.b")

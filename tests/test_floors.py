@@ -8,8 +8,8 @@ import compo_mech
 FLOORS = [
     "settings", "tasks", "layout", "vocabulary",
     "data", "counterfactuals", "metrics", "attention", "emergence",
-    "model", "forward",
-    "optim", "train", "evaluate", "edges", "constructed",
+    "model", "hooks", "forward",
+    "optim", "train", "evaluate", "edges", "interventions", "constructed",
     "circuits",
     "config", "recipes", "runs",
     "plotting", "report",

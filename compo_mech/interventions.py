@@ -1,0 +1,305 @@
+"""Activation patching and ablation, recomputing only what a patch can change.
+
+A patch puts the corrupt run's value at some site and some positions into the clean run. What lies
+before it, and at earlier positions, stays as it was; in the last layer only scored rows matter. So
+a patch costs the rows behind it, not a forward pass. `patched_logits` equals the obvious loop with
+hooks on a HookedTransformer.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from compo_mech.counterfactuals import Pairs
+from compo_mech.edges import Metric, Model, Outputs, Writer, bias_of, norm_of, run_graph
+from compo_mech.forward import ACTIVATIONS
+from compo_mech.hooks import Kind, Site, check_site
+
+Baseline = Literal["zero", "mean", "resample"]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Every activation of one run, one entry a layer.
+
+    Attributes:
+        resid_pre, resid_mid, resid_post: the residual stream before, between and after the parts.
+        q, k, v, z: of all heads.
+        pattern: attention weights.
+        attn_out, mlp_out: what the parts add.
+        logits: at every position.
+    """
+
+    resid_pre: list[Float[Tensor, "batch pos d_model"]]
+    resid_mid: list[Float[Tensor, "batch pos d_model"]]
+    resid_post: list[Float[Tensor, "batch pos d_model"]]
+    q: list[Float[Tensor, "batch head pos d_head"]]
+    k: list[Float[Tensor, "batch head pos d_head"]]
+    v: list[Float[Tensor, "batch head pos d_head"]]
+    z: list[Float[Tensor, "batch head pos d_head"]]
+    pattern: list[Float[Tensor, "batch head pos pos"]]
+    attn_out: list[Float[Tensor, "batch pos d_model"]]
+    mlp_out: list[Float[Tensor, "batch pos d_model"]]
+    logits: Float[Tensor, "batch pos d_vocab"]
+
+
+@torch.no_grad()
+def trace(model: Model, tokens: Int[Tensor, "batch pos"], positions: Int[Tensor, "batch pos"]) -> Trace:
+    """Run the network and keep everything."""
+    params, n_pos = model.params, tokens.shape[1]
+    kept: dict[str, list[Tensor]] = {name: [] for name in Trace.__dataclass_fields__ if name != "logits"}
+    stream = params["embed.W_E"][tokens] + params["pos_embed.W_pos"][positions]
+    for layer in range(model.config.n_layers):
+        q, k, v = _qkv(model, layer, stream)
+        pattern = _pattern(model, q, k, torch.arange(n_pos, device=tokens.device))
+        z = pattern @ v
+        attn_out = _attn_out(model, layer, z)
+        mid = stream + attn_out
+        mlp_out = _mlp_out(model, layer, mid)
+        post = mid + mlp_out
+        values = (stream, mid, post, q, k, v, z, pattern, attn_out, mlp_out)
+        for name, value in zip(kept, values, strict=True):
+            kept[name].append(value)
+        stream = post
+    return Trace(**kept, logits=_logits(model, stream))  # pyright: ignore[reportArgumentType]
+
+
+def _qkv(model: Model, layer: int, stream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    normed = norm_of(model, f"blocks.{layer}.ln1", stream)[:, None]  # a place for the heads
+    attention = f"blocks.{layer}.attn"
+
+    def project(which: str) -> Tensor:
+        bias = bias_of(model.params, f"{attention}.b_{which}")
+        return normed @ model.params[f"{attention}.W_{which}"] + (bias[:, None] if isinstance(bias, Tensor) else bias)
+
+    return project("Q"), project("K"), project("V")
+
+
+def _pattern(model: Model, q: Tensor, k: Tensor, query_positions: Tensor) -> Tensor:
+    keys = torch.arange(k.shape[-2], device=k.device)
+    scores = q @ k.mT / math.sqrt(model.config.head_width)
+    return scores.masked_fill(keys > query_positions[:, None], -torch.inf).softmax(-1)
+
+
+def _attn_out(model: Model, layer: int, z: Tensor) -> Tensor:
+    weight = model.params[f"blocks.{layer}.attn.W_O"].flatten(0, 1)
+    return z.transpose(1, 2).flatten(2) @ weight + bias_of(model.params, f"blocks.{layer}.attn.b_O")
+
+
+def _mlp_out(model: Model, layer: int, mid: Tensor) -> Tensor:
+    mlp, params = f"blocks.{layer}.mlp", model.params
+    normed = norm_of(model, f"blocks.{layer}.ln2", mid)
+    hidden = ACTIVATIONS[model.config.act_fn](normed @ params[f"{mlp}.W_in"] + bias_of(params, f"{mlp}.b_in"))
+    return hidden @ params[f"{mlp}.W_out"] + bias_of(params, f"{mlp}.b_out")
+
+
+def _logits(model: Model, stream: Tensor) -> Tensor:
+    return norm_of(model, "ln_final", stream) @ model.params["unembed.W_U"] + bias_of(model.params, "unembed.b_U")
+
+
+# ------------------------------------------------------------------------------- patching
+
+
+@torch.no_grad()
+def patched_logits(
+    model: Model, clean: Trace, corrupt: Trace, site: Site, where: Bool[Tensor, "batch pos"], pairs: Pairs
+) -> Float[Tensor, "scored d_vocab"]:
+    """Logits at the scored places when the clean run carries the corrupt value at one site.
+
+    Args:
+        model: the network.
+        clean, corrupt: traces of the two inputs.
+        site: what is patched. For `q`, `z`, `pattern` and `result` positions are those of the query,
+            for `k` and `v` those of the key.
+        where: the positions of each string that are patched.
+        pairs: what is scored.
+
+    Raises:
+        ValueError: there is no such site, or `where` is not of the pairs' shape.
+    """
+    check_site(site, model.config)
+    if where.shape != pairs.clean_tokens.shape:
+        raise ValueError(f"where = {tuple(where.shape)}: must be {tuple(pairs.clean_tokens.shape)}, a place a token")
+    scored = clean.logits[pairs.row, pairs.position]
+    touched = where.any(0).nonzero()[:, 0]
+    if not len(touched):
+        return scored
+    layer, last = site.layer, model.config.n_layers - 1
+    needed = pairs.position.unique()
+    rows, stream = _enter(model, clean, corrupt, site, where, touched, needed if layer == last else None)
+    for later in range(layer if site.kind == "resid_pre" else layer + 1, last + 1):
+        rows, stream = _layer(model, clean, later, rows, stream, needed if later == last else None)
+    return _replaced(scored, pairs, rows, _logits(model, stream), where.shape[1])
+
+
+def _enter(
+    model: Model,
+    clean: Trace,
+    corrupt: Trace,
+    site: Site,
+    where: Tensor,
+    touched: Tensor,
+    needed: Tensor | None,
+) -> tuple[Int[Tensor, "row"], Float[Tensor, "batch row d_model"]]:
+    """The rows that the patch changes and the stream there, before the layer (`resid_pre`) or after it."""
+    layer, head, kind = site.layer, site.head, site.kind
+    chosen = where[:, touched, None]
+
+    def mixed(name: str) -> Tensor:
+        return torch.where(chosen, getattr(corrupt, name)[layer][:, touched], getattr(clean, name)[layer][:, touched])
+
+    if kind in ("resid_pre", "resid_post"):
+        return touched, mixed(kind)
+    if kind == "mlp_out":
+        return touched, clean.resid_mid[layer][:, touched] + mixed(kind)
+    if kind == "resid_mid":
+        return touched, _after_attention(model, layer, mixed(kind))
+    if kind == "attn_out":
+        return touched, _after_attention(model, layer, clean.resid_pre[layer][:, touched] + mixed(kind))
+    rows = touched
+    if kind in ("k", "v"):  # seen by every later row
+        rows = torch.arange(int(touched[0]), where.shape[1], device=where.device)
+        rows = rows if needed is None else rows[torch.isin(rows, needed)]
+    heads = {name: getattr(clean, name)[layer][:, head] for name in ("q", "k", "v")}
+    if kind in ("q", "k", "v"):
+        heads[kind] = torch.where(where[..., None], getattr(corrupt, kind)[layer][:, head], heads[kind])
+    if kind in ("z", "result"):
+        z = torch.where(chosen, corrupt.z[layer][:, head, touched], clean.z[layer][:, head, touched])
+    elif kind == "pattern":
+        own, other = clean.pattern[layer][:, head, touched], corrupt.pattern[layer][:, head, touched]
+        z = torch.where(chosen, other, own) @ heads["v"]
+    else:
+        z = _pattern(model, heads["q"][:, rows], heads["k"], rows) @ heads["v"]
+    change = (z - clean.z[layer][:, head, rows]) @ model.params[f"blocks.{layer}.attn.W_O"][head]
+    return rows, _after_attention(model, layer, clean.resid_mid[layer][:, rows] + change)
+
+
+def _after_attention(model: Model, layer: int, mid: Tensor) -> Tensor:
+    return mid + _mlp_out(model, layer, mid)
+
+
+def _layer(
+    model: Model, clean: Trace, layer: int, rows: Tensor, stream: Tensor, needed: Tensor | None
+) -> tuple[Int[Tensor, "row"], Float[Tensor, "batch row d_model"]]:
+    """One layer on the rows that an earlier change can reach, all others being as in the clean run."""
+    n_pos = clean.resid_pre[layer].shape[1]
+    reached = torch.arange(int(rows[0]), n_pos, device=rows.device)
+    reached = reached if needed is None else reached[torch.isin(reached, needed)]
+    q, k, v = (
+        full.index_copy(2, rows, new)
+        for full, new in zip((clean.q[layer], clean.k[layer], clean.v[layer]), _qkv(model, layer, stream), strict=True)
+    )
+    pre = clean.resid_pre[layer].index_copy(1, rows, stream)[:, reached]
+    z = _pattern(model, q[:, :, reached], k, reached) @ v
+    return reached, _after_attention(model, layer, pre + _attn_out(model, layer, z))
+
+
+def _replaced(scored: Tensor, pairs: Pairs, rows: Tensor, logits: Tensor, n_pos: int) -> Tensor:
+    """The scored logits with those at `rows` replaced by new ones [batch, row, d_vocab]."""
+    place = torch.full((n_pos,), -1, device=rows.device)
+    place[rows] = torch.arange(len(rows), device=rows.device)
+    index = place[pairs.position]
+    new = logits[pairs.row, index.clamp(min=0)]
+    return torch.where((index >= 0)[:, None], new, scored)
+
+
+def both_traces(model: Model, pairs: Pairs) -> tuple[Trace, Trace]:
+    """The clean and the corrupt run."""
+    return (
+        trace(model, pairs.clean_tokens, pairs.clean_positions),
+        trace(model, pairs.corrupt_tokens, pairs.corrupt_positions),
+    )
+
+
+def sweep(
+    model: Model, pairs: Pairs, kind: Kind, metric: Metric, traces: tuple[Trace, Trace] | None = None
+) -> Float[Tensor, "layer head pos"]:
+    """The metric when one site is patched at one position, for every layer, head and position.
+
+    Sites that belong to no head have one entry along the head's axis.
+    """
+    clean, corrupt = traces or both_traces(model, pairs)
+    base = clean.logits[pairs.row, pairs.position]
+    n_pos = pairs.clean_tokens.shape[1]
+    heads: Sequence[int | None] = (
+        range(model.config.n_heads) if kind in ("q", "k", "v", "z", "pattern", "result") else [None]
+    )
+    found = []
+    for layer, head, position in itertools.product(range(model.config.n_layers), heads, range(n_pos)):
+        where = torch.zeros_like(pairs.clean_tokens, dtype=torch.bool)
+        where[:, position] = True
+        logits = patched_logits(model, clean, corrupt, Site(kind, layer, head), where, pairs)
+        found.append(metric(logits, base, pairs))
+    return torch.stack(found).unflatten(0, (model.config.n_layers, len(heads), n_pos))
+
+
+# ------------------------------------------------------------------------------- ablation
+
+
+@torch.no_grad()
+def baseline_outputs(
+    model: Model, inputs: Outputs, baseline: Baseline, generator: torch.Generator | None = None
+) -> Outputs:
+    """What stands in for heads and MLPs that are ablated.
+
+    `zero`; `mean`: their mean over strings at each position; `resample`: what they put out on
+    another string of the batch, drawn by the generator.
+
+    Raises:
+        ValueError: resampling without a generator.
+    """
+    outputs, _ = run_graph(model, inputs)
+    parts = {writer: out for writer, out in outputs.items() if writer.kind in ("head", "mlp")}
+    if baseline == "zero":
+        return {writer: torch.zeros_like(out) for writer, out in parts.items()}
+    if baseline == "mean":
+        return {writer: out.mean(0, keepdim=True).expand_as(out) for writer, out in parts.items()}
+    if generator is None:
+        raise ValueError("generator = None: resampling draws strings and needs one")
+    order = torch.randperm(len(next(iter(parts.values()))), generator=generator)
+    return {writer: out[order] for writer, out in parts.items()}
+
+
+@torch.no_grad()
+def ablated_logits(
+    model: Model, inputs: Outputs, ablated: Iterable[Writer], stand_ins: Outputs
+) -> Float[Tensor, "batch pos d_vocab"]:
+    """Logits when these heads and MLPs put out their stand-ins instead."""
+    gone = set(ablated)
+
+    def read(reader: object, outputs: Outputs) -> Tensor:
+        return torch.stack([stand_ins[w] if w in gone else out for w, out in outputs.items()]).sum(0)
+
+    return run_graph(model, inputs, read)[1]
+
+
+Loss = Callable[[Float[Tensor, "batch pos d_vocab"]], float]
+
+
+def ablate_subsets(
+    model: Model, inputs: Outputs, stand_ins: Outputs, loss: Loss, writers: Sequence[Writer]
+) -> dict[frozenset[Writer], float]:
+    """The loss for every subset of the writers, the empty one included."""
+    subsets = itertools.chain.from_iterable(itertools.combinations(writers, n) for n in range(len(writers) + 1))
+    return {frozenset(s): loss(ablated_logits(model, inputs, s, stand_ins)) for s in subsets}
+
+
+def ablate_greedily(
+    model: Model, inputs: Outputs, stand_ins: Outputs, loss: Loss, writers: Sequence[Writer]
+) -> list[tuple[Writer, float]]:
+    """Ablate one writer after the other, always the one that costs least; each with the loss then."""
+    gone: list[Writer] = []
+    order = []
+    left = list(writers)
+    while left:
+        losses = [loss(ablated_logits(model, inputs, [*gone, writer], stand_ins)) for writer in left]
+        cheapest = min(range(len(left)), key=losses.__getitem__)
+        gone.append(left.pop(cheapest))
+        order.append((gone[-1], losses[cheapest]))
+    return order

@@ -1,0 +1,184 @@
+import itertools
+
+import pytest
+import torch
+
+from compo_mech import edges, interventions
+from compo_mech.constructed import Rungs, build
+from compo_mech.counterfactuals import Switch, make_pairs
+from compo_mech.data import DataConfig
+from compo_mech.edges import METRICS, Model, Writer, cross_entropy, embeddings
+from compo_mech.hooks import Site
+from compo_mech.interventions import ablate_greedily, ablate_subsets, ablated_logits, baseline_outputs, patched_logits
+from compo_mech.model import ModelConfig, init_params, to_hooked
+from compo_mech.tasks import Parity
+
+DATA = DataConfig(max_length=4)
+CONFIGS = [
+    ModelConfig(d_model=16, n_heads=2),
+    ModelConfig(d_model=16, n_heads=2, n_layers=3, biases=True),
+    ModelConfig(d_model=8, n_layers=1, normalization="none", act_fn="relu"),
+]
+KINDS = ["resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "q", "k", "v", "z", "pattern", "result"]
+HEADED = ("q", "k", "v", "z", "pattern", "result")
+
+
+def random_model(config):
+    generator = torch.Generator().manual_seed(0)
+    params = init_params(config, len(DATA.vocabulary), 16, generator)
+    for name, param in params.items():
+        if name.split(".")[-1].startswith("b"):
+            param += 0.2 * torch.randn(param.shape, generator=generator)
+    return Model(params, config)
+
+
+def pairs_of(switch=Switch.TOKEN | Switch.LENGTH, n_rows=5, data=DATA):
+    return make_pairs(data, switch, n_rows, torch.Generator().manual_seed(2))
+
+
+def by_hooks(model, pairs, site, where):
+    """The obvious way: cache the corrupt run, hook its value into the clean one."""
+    hooked = to_hooked(model.params, model.config)
+    hooked.set_use_attn_result(True)
+    _, corrupt = hooked.run_with_cache(pairs.corrupt_tokens)
+
+    def hook(value, hook):
+        other = corrupt[site.hook_name]
+        value = value.clone()
+        if site.kind == "pattern":
+            value[:, site.head] = torch.where(where[:, :, None], other[:, site.head], value[:, site.head])
+        elif site.head is not None:
+            value[:, :, site.head] = torch.where(where[..., None], other[:, :, site.head], value[:, :, site.head])
+        else:
+            value = torch.where(where[..., None], other, value)
+        return value
+
+    logits = hooked.run_with_hooks(pairs.clean_tokens, fwd_hooks=[(site.hook_name, hook)])
+    return logits[pairs.row, pairs.position].detach()
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=["two layers", "three layers, biases", "one layer, no norm"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_patching_against_hooks(config, kind):
+    model, pairs = random_model(config), pairs_of()
+    clean, corrupt = interventions.both_traces(model, pairs)
+    scattered = torch.rand(pairs.clean_tokens.shape, generator=torch.Generator().manual_seed(3)) < 0.3
+    places = [torch.zeros_like(scattered), torch.ones_like(scattered), scattered]
+    for position in (0, 4, pairs.clean_tokens.shape[1] - 1):
+        where = torch.zeros_like(scattered)
+        where[:, position] = True
+        places.append(where)
+    heads = range(config.n_heads) if kind in HEADED else [None]
+    for layer, head, where in itertools.product(range(config.n_layers), heads, places):
+        site = Site(kind, layer, head)
+        fast = patched_logits(model, clean, corrupt, site, where, pairs)
+        torch.testing.assert_close(fast, by_hooks(model, pairs, site, where), atol=1e-5, rtol=1e-5)
+
+
+def test_patching_one_residual_site_everywhere_is_corrupt_and_nowhere_is_clean():
+    pairs = pairs_of(Switch.TOKEN | Switch.LENGTH | Switch.SHIFT)
+    model = random_model(CONFIGS[1])
+    model = Model({name: param.double() for name, param in model.params.items()}, model.config)
+    clean, corrupt = interventions.both_traces(model, pairs)
+    everywhere = torch.ones_like(pairs.clean_tokens, dtype=torch.bool)
+    for kind, layer in itertools.product(("resid_pre", "resid_mid", "resid_post"), range(3)):
+        full = patched_logits(model, clean, corrupt, Site(kind, layer), everywhere, pairs)
+        torch.testing.assert_close(full, corrupt.logits[pairs.row, pairs.position], atol=1e-6, rtol=0)
+        none = patched_logits(model, clean, corrupt, Site(kind, layer), ~everywhere, pairs)
+        torch.testing.assert_close(none, clean.logits[pairs.row, pairs.position], atol=1e-6, rtol=0)
+
+
+def test_the_sweep_is_the_loop():
+    model, pairs = random_model(CONFIGS[0]), pairs_of()
+    found = interventions.sweep(model, pairs, "z", cross_entropy)
+    n_pos = pairs.clean_tokens.shape[1]
+    assert found.shape == (2, 2, n_pos)
+    for layer, head, position in ((0, 1, 3), (1, 0, n_pos - 1), (1, 1, 6)):
+        where = torch.zeros_like(pairs.clean_tokens, dtype=torch.bool)
+        where[:, position] = True
+        slow = by_hooks(model, pairs, Site("z", layer, head), where)
+        torch.testing.assert_close(found[layer, head, position], cross_entropy(slow, slow, pairs), atol=1e-5, rtol=1e-5)
+
+
+def test_patching_a_hand_built_model_shows_its_heads_where_they_work():
+    built = build(Parity(), rungs=Rungs(distractors=True))
+    pairs = make_pairs(built.data, Switch.TOKEN | Switch.LENGTH, 48, torch.Generator().manual_seed(0))
+    effect = interventions.sweep(built.model, pairs, "z", METRICS["kl"])
+    assert effect[0, 0].max() > 0.1
+    assert effect[1, 0].max() > 0.1
+    assert effect[:, 1].max() < 1e-6  # live distractors, which no one reads
+
+
+def test_ablation_finds_the_heads_that_matter():
+    built = build(Parity(), rungs=Rungs(distractors=True))
+    pairs = make_pairs(built.data, Switch.TOKEN, 64, torch.Generator().manual_seed(0))
+    inputs = embeddings(built.model, pairs.clean_tokens, pairs.clean_positions)
+    heads = [Writer("head", layer, head) for layer in range(2) for head in range(2)]
+
+    def wrong(logits):
+        return float(METRICS["inaccuracy"](logits[pairs.row, pairs.position], logits, pairs))
+
+    for baseline in ("zero", "mean", "resample"):
+        stand_ins = baseline_outputs(built.model, inputs, baseline, torch.Generator().manual_seed(1))
+        losses = ablate_subsets(built.model, inputs, stand_ins, wrong, heads)
+        assert len(losses) == 16
+        assert losses[frozenset()] == 0
+        for head in heads:
+            matters = head.head == 0
+            assert (losses[frozenset([head])] > 0.1) == matters, (baseline, head)
+        order = ablate_greedily(built.model, inputs, stand_ins, wrong, heads)
+        assert {writer for writer, _ in order[:2]} == {heads[1], heads[3]}
+        assert [loss for _, loss in order[:2]] == [0, 0]
+        assert order[-1][1] == pytest.approx(losses[frozenset(heads)])
+
+
+def test_ablation_against_hooks():
+    model, pairs = random_model(CONFIGS[0]), pairs_of()
+    inputs = embeddings(model, pairs.clean_tokens, pairs.clean_positions)
+    outputs, _ = edges.run_graph(model, inputs)
+    stand_ins = baseline_outputs(model, inputs, "mean")
+    torch.testing.assert_close(stand_ins[Writer("head", 1, 0)][3], outputs[Writer("head", 1, 0)].mean(0))
+    hooked = to_hooked(model.params, model.config)
+    hooked.set_use_attn_result(True)
+    _, cache = hooked.run_with_cache(pairs.clean_tokens)
+
+    def hook_head(value, hook):
+        value = value.clone()
+        value[:, :, 1] = cache["blocks.0.attn.hook_result"][:, :, 1].mean(0)
+        return value
+
+    def hook_mlp(value, hook):
+        return cache["blocks.1.hook_mlp_out"].mean(0).expand_as(value)
+
+    expected = hooked.run_with_hooks(
+        pairs.clean_tokens, fwd_hooks=[("blocks.0.attn.hook_result", hook_head), ("blocks.1.hook_mlp_out", hook_mlp)]
+    )
+    found = ablated_logits(model, inputs, [Writer("head", 0, 1), Writer("mlp", 1)], stand_ins)
+    torch.testing.assert_close(found, expected.detach(), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("site", "complaint"),
+    [
+        (Site("resid_pre", 2), r"site\.layer = 2: must be 0 \.\. 1"),
+        (Site("z", 0), "belongs to a head"),
+        (Site("z", 0, 2), r"site\.head = 2: must be 0 \.\. 1"),
+        (Site("mlp_out", 0, 0), "belongs to no head"),
+    ],
+)
+def test_sites_that_are_not_there_are_refused(site, complaint):
+    model, pairs = random_model(CONFIGS[0]), pairs_of()
+    clean, corrupt = interventions.both_traces(model, pairs)
+    where = torch.ones_like(pairs.clean_tokens, dtype=torch.bool)
+    with pytest.raises(ValueError, match=complaint):
+        patched_logits(model, clean, corrupt, site, where, pairs)
+
+
+def test_places_that_do_not_fit_and_resampling_without_a_source_are_refused():
+    model, pairs = random_model(CONFIGS[0]), pairs_of()
+    clean, corrupt = interventions.both_traces(model, pairs)
+    with pytest.raises(ValueError, match="where = "):
+        patched_logits(model, clean, corrupt, Site("resid_pre", 0), torch.ones(5, 3, dtype=torch.bool), pairs)
+    inputs = embeddings(model, pairs.clean_tokens, pairs.clean_positions)
+    with pytest.raises(ValueError, match="generator = None"):
+        baseline_outputs(model, inputs, "resample")
