@@ -132,6 +132,10 @@ def patched_logits(
         return scored
     layer, last = site.layer, model.config.n_layers - 1
     needed = pairs.position.unique()
+    if layer == last and site.kind not in ("resid_pre", "k", "v"):  # no other row will see it
+        touched = touched[torch.isin(touched, needed)]
+        if not len(touched):
+            return scored
     rows, stream = _enter(model, clean, corrupt, site, where, touched, needed if layer == last else None)
     for later in range(layer if site.kind == "resid_pre" else layer + 1, last + 1):
         rows, stream = _layer(model, clean, later, rows, stream, needed if later == last else None)
