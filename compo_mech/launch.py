@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
+import pandas as pd
 import torch
 import tyro
 from pydantic import Field
@@ -202,6 +203,7 @@ def launch(settings: Launch, console: Console) -> Run:
             control_seed = (config.seed + CONTROL_SEED_OFFSET) % 2**63
             rows = evaluate.measure_control(config.model, config.n_ctx, config.data, sets, control_seed)
             snapshot(run, state, sets, show, track, rows)
+        show(state.step, [])
         for step, rows in steps(run, state, stream):
             if config.train.is_snapshot(step):
                 snapshot(run, state, sets, show, track, rows)
@@ -348,20 +350,27 @@ def finish(run: Run, console: Console) -> None:
     """The final table and sentence on the terminal, and the report."""
     config, measured = run.config, run.metrics
     for task in map(str, config.data.measured_tasks):
-        rows = report.length_table(measured, task)
-        table = Table(
-            title=task,
-            title_justify="left",
-            box=SIMPLE_HEAD,
-            padding=(0, 1, 0, 0),
-            caption="in brackets: a freshly initialised model",
-        )
-        for name in rows.columns:
-            table.add_column(name, justify="right")
-        for _, row in rows.iterrows():
-            table.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row))
-        console.print(table)
+        for table in _tables(report.length_table(measured, task), task, console.width):
+            console.print(table)
         console.print(report.sentence(measured, task), highlight=False)
     sets = evaluate.eval_sets(config.data, config.n_test_strings)
     written = run.write_report(report.page(run.path.name, config, run.params(), measured, sets, run.command))
     console.print(f"Look at {written}", highlight=False)
+
+
+def _tables(rows: pd.DataFrame, title: str, width: int) -> Iterator[Table]:
+    """The table by length and head, in as many parts as the terminal's width asks for."""
+    heads = [name for name in rows.columns if name.startswith("L")]
+    plain = [name for name in rows.columns if name not in heads]
+    n_first, n_later = (max(1, (width - taken) // 14) for taken in (36, 8))  # a head takes about 14 characters
+    later = range(n_first, len(heads), n_later)
+    parts = [heads[:n_first], *(heads[i : i + n_later] for i in later)]
+    for i, part in enumerate(parts):
+        caption = "in brackets: a freshly initialised model" if i == len(parts) - 1 else None
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=caption)
+        shown = [*plain, *part] if i == 0 else [plain[0], *part]
+        for name in shown:
+            table.add_column(name, justify="right", no_wrap=name not in heads)
+        for _, row in rows[shown].iterrows():
+            table.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row))
+        yield table

@@ -82,7 +82,7 @@ def attention_maps(patterns: Sequence[Float[Tensor, "head pos pos"]], labels: Se
     n_rows, n_columns = (1, n_layers) if n_heads == 1 else (n_layers, n_heads)
     titles = [f"layer {layer} head {head}" for layer in range(n_layers) for head in range(n_heads)]
     side = 440 if n_columns <= 2 else 340
-    figure = make_subplots(n_rows, n_columns, subplot_titles=titles, vertical_spacing=0.16 / n_rows)
+    figure = make_subplots(n_rows, n_columns, subplot_titles=titles, vertical_spacing=0.25 / n_rows)
     ticks: dict[str, Any] = {"tickmode": "array", "tickvals": list(range(len(labels))), "ticktext": list(labels)}
     for layer, heads in enumerate(patterns):
         for head, pattern in enumerate(heads):

@@ -39,7 +39,8 @@ table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabul
 th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #e3e5e8; }
 th { border-bottom: 2px solid #9aa0a6; vertical-align: bottom; } td { white-space: nowrap; } td.low { color: #b23a3a; }
 code, pre { background: #f1f3f4; border-radius: 4px; padding: .1rem .3rem; overflow-x: auto; }
-pre { padding: .7rem; }
+pre { padding: .7rem; } body.full { max-width: none; }
+.full td:first-child, .full th:first-child { position: sticky; left: 0; background: #fff; }
 """
 
 
@@ -155,13 +156,64 @@ def page(
     parts.append(f"<pre>{html.escape('python ' + shlex.join(command))}</pre>")
     settings = json.dumps(config.model_dump(mode="json"), indent=2)
     parts.append(f"<details><summary>All settings</summary><pre>{html.escape(settings)}</pre></details>")
-    body = "\n".join(parts)
+    return _document(name, "\n".join(parts), script=get_plotlyjs())
+
+
+def _document(title: str, body: str, script: str = "", body_class: str = "") -> str:
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(name)}</title><style>{_STYLE}</style>"
-        f"<script>{get_plotlyjs()}</script></head><body>{body}</body></html>"
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style>"
+        f"<script>{script}</script></head><body class='{body_class}'>{body}</body></html>"
     )
+
+
+def method_card_page(table: pd.DataFrame) -> str:
+    """The method card as a page: a table a task, rungs down, methods and counterfactuals across.
+
+    Args:
+        table: columns task, rung, counterfactual, method, auc_all, coverage, top_is_truth.
+    """
+    parts = [
+        "<h1>Method card</h1><p class=quiet>Area under the ROC curve of each edge scorer on hand-built circuits "
+        "whose true edges are known, all edges counted, those that the counterfactual cannot move as 0. IG 5: EAP with "
+        "integrated gradients of 5 steps. ● marks "
+        "where the highest scores are exactly the true edges. Chance is 0.5.</p>"
+    ]
+    for task, of_task in table.groupby("task", sort=False):
+        columns = list(dict.fromkeys(zip(of_task["counterfactual"], of_task["method"], strict=True)))
+        groups = dict.fromkeys(counterfactual for counterfactual, _ in columns)
+        n_methods = len(columns) // len(groups)
+        head = "".join(f"<th colspan={n_methods}>{html.escape(group)}</th>" for group in groups)
+        names = "".join(f"<th>{html.escape(method)}</th>" for _, method in columns)
+        body = ""
+        for rung, of_rung in of_task.groupby("rung", sort=False):
+            cells = {
+                (c, m): (auc, exact)
+                for c, m, auc, exact in zip(
+                    of_rung["counterfactual"],
+                    of_rung["method"],
+                    of_rung["auc_all"],
+                    of_rung["top_is_truth"],
+                    strict=True,
+                )
+            }
+            body += f"<tr><td style='text-align:left'>{html.escape(str(rung))}</td>"
+            for column in columns:
+                auc, exact = cells[column]
+                body += f"<td style='background:{_shade(auc)}'>{auc:.2f}{' ●' if exact else ''}</td>"
+            body += "</tr>"
+        parts.append(f"<h2>{html.escape(str(task))}</h2><div class=wide><table><thead><tr><th></th>{head}</tr>")
+        parts.append(f"<tr><th></th>{names}</tr></thead><tbody>{body}</tbody></table></div>")
+    return _document("Method card", "\n".join(parts), body_class="full")
+
+
+def _shade(auc: float) -> str:
+    """From red at chance to white to blue at 1."""
+    way = max(0.0, min(1.0, 2 * auc - 1))
+    low, middle, high = (242, 196, 186), (250, 250, 250), (168, 196, 240)
+    start, end, part = (low, middle, 2 * way) if way < 0.5 else (middle, high, 2 * way - 1)
+    return "rgb({}, {}, {})".format(*(round(a + part * (b - a)) for a, b in zip(start, end, strict=True)))
 
 
 def attention_figure(params: Params, config: RunConfig, test: EvalSet) -> go.Figure:

@@ -10,23 +10,11 @@ from compo_mech.edges import METRICS, Reader, Writer, all_edges, embeddings, exa
 from compo_mech.forward import forward
 from compo_mech.layout import Packing
 from compo_mech.model import to_hooked
+from compo_mech.studies.grading import RUNGS
 from compo_mech.tasks import Automaton, Copy, Counter, Parity, Polynomial, Symmetric
 
 TASKS = [Copy(), Parity(), *(Polynomial(modulus=p) for p in (2, 3, 5, 7, 11)),
          Automaton(transitions=((1, 0), (2, 0), (2, 1))), Counter(modulus=3), Symmetric(n=3)]  # fmt: skip
-RUNGS = {
-    "pristine": Rungs(),
-    "soft": Rungs(sharpness=8),
-    "saturated": Rungs(sharpness=150),
-    "rotated": Rungs(rotated=True),
-    "distractors": Rungs(distractors=True),
-    "backup": Rungs(backup=True),
-    "split": Rungs(split=True),
-    "noise": Rungs(noise=0.01),
-    "rotated, soft, distractors": Rungs(rotated=True, sharpness=8, distractors=True),
-    "rotated, split, noise": Rungs(rotated=True, split=True, noise=0.01),
-    "backup, distractors, saturated": Rungs(backup=True, distractors=True, sharpness=150),
-}
 PARTS = ("lookup", "subtraction", "iteration", "update")
 
 

@@ -13,7 +13,7 @@ FLOORS = [
     "circuits",
     "config", "recipes", "runs",
     "plotting", "report",
-    "launch", "studies.seeds",
+    "launch", "studies.grading", "studies.seeds",
 ]  # fmt: skip
 ROOT = Path(compo_mech.__file__).parent
 OWNERS = {

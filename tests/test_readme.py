@@ -50,10 +50,16 @@ def test_the_map_names_every_module():
 def test_the_python_example_runs(tmp_path):
     launch.main(recipes.parity(), ["--runs-dir", str(tmp_path), "--name", "one", "--train.n-steps", "2",
                                    "--data.max-length", "4", "--n-test-strings", "8"])  # fmt: skip
-    example = re.search(r"```python\n(.*?)```", README, flags=re.S)
-    assert example
-    code = example[1].replace("runs/parity-seed0", str(tmp_path / "one")).replace("step=600", "step=2")
-    exec(code, {})
+    examples = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    assert len(examples) == 2
+    exec(examples[0].replace("runs/parity-seed0", str(tmp_path / "one")).replace("step=600", "step=2"), {})
+
+
+def test_the_grading_example_says_what_the_readme_says(capsys):
+    exec(re.findall(r"```python\n(.*?)```", README, flags=re.S)[1], {})
+    shown = capsys.readouterr().out
+    assert "auc_all=1.0" in shown
+    assert "top_is_truth=True" in shown
 
 
 def test_the_figure_script_draws_any_run(tmp_path):
