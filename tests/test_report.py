@@ -18,7 +18,9 @@ def rows(curve, head_curve, verdict):
             value = score if layer else 0.1
             found.append((step * 100, "mean", "parity", None, layer, 0, "iteration", value))
             found.append((step * 100, "mean", "parity", None, layer, 0, "verdict", verdict if layer else 0))
-    found.append((0, "control", "parity", None, 1, 0, "iteration", 0.95))  # must not be taken for the run's own
+    # the control's rows must not be taken for the run's own
+    found.append((0, "control", "parity", None, 1, 0, "iteration", 0.95))
+    found.append((300, "control", "parity", 4, None, None, "generated_accuracy", 0.0))
     columns = ["step", "split", "task", "length", "layer", "head", "metric", "value"]
     return pd.DataFrame(found, columns=columns).astype(dict.fromkeys(("length", "layer", "head"), "Int64"))
 
