@@ -25,7 +25,7 @@ from pydantic import Field
 from torch import Tensor
 
 from compo_mech.data import DataConfig
-from compo_mech.edges import LOGITS, POS, TOK, Edge, Model, Reader, Writer
+from compo_mech.graph import LOGITS, POS, TOK, Edge, Model, Reader, Writer
 from compo_mech.model import ModelConfig, Params, parameter_shapes
 from compo_mech.settings import Settings
 from compo_mech.tasks import Copy, Task, TaskField

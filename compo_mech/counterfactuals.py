@@ -4,15 +4,15 @@ A counterfactual can only show what it moves: an edge from `pos` cannot be seen 
 their position ids. `Switch` says what differs; several go together.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from enum import Flag, auto
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from compo_mech.data import DataConfig
-from compo_mech.layout import Layout, Packing
+from compo_mech.layout import Layout, Packing, Span
 from compo_mech.tasks import Task
 from compo_mech.vocabulary import Vocabulary
 
@@ -42,6 +42,8 @@ class Pairs:
         row, position: the scored places of the clean input.
         target: the right token at each of them, on the clean input.
         foil: the token that follows the same place in the corrupt input.
+        lengths: of the clean strings.
+        layout: where their tokens sit.
 
     Raises:
         ValueError: the inputs differ in shape, or nothing is scored.
@@ -55,6 +57,8 @@ class Pairs:
     position: Int[Tensor, "scored"]
     target: Int[Tensor, "scored"]
     foil: Int[Tensor, "scored"]
+    lengths: Int[Tensor, "batch"]
+    layout: Layout
 
     def __post_init__(self) -> None:
         inputs = (self.clean_tokens, self.corrupt_tokens, self.clean_positions, self.corrupt_positions)
@@ -63,6 +67,25 @@ class Pairs:
             raise ValueError(f"pairs = {shapes}: clean and corrupt inputs must be of one shape")
         if not len(self.row):
             raise ValueError("pairs = no scored place: a metric needs at least one")
+
+    @property
+    def read(self) -> Bool[Tensor, "batch pos"]:
+        """True where the clean rows have tokens, False in their padding."""
+        position = torch.arange(self.clean_tokens.shape[1], device=self.lengths.device)
+        return position < self.layout.n_read(self.lengths)[:, None]
+
+    def where(self, span: Span) -> Bool[Tensor, "batch pos"]:
+        """True where a span of the clean rows lies.
+
+        Raises:
+            ValueError: no row has it, or there is no such span.
+        """
+        return self.layout.where(span, self.lengths, self.clean_tokens.shape[1])
+
+    def to(self, device: torch.device | str) -> "Pairs":
+        """The same pairs on a device."""
+        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "layout"}
+        return replace(self, **moved)
 
 
 def make_pairs(data: DataConfig, switch: Switch, n_rows: int, generator: torch.Generator, max_shift: int = 4) -> Pairs:
@@ -113,6 +136,8 @@ def make_pairs(data: DataConfig, switch: Switch, n_rows: int, generator: torch.G
         position=position,
         target=clean[row, position + 1],
         foil=corrupt[row, position + 1],
+        lengths=lengths,
+        layout=layout,
     )
 
 

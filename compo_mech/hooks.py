@@ -6,7 +6,6 @@ from compo_mech.model import ModelConfig
 
 Kind = Literal["resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "q", "k", "v", "z", "pattern", "result"]
 HEAD_KINDS = ("q", "k", "v", "z", "pattern", "result")
-_IN_ATTENTION = ("q", "k", "v", "z", "pattern", "result")
 
 
 class Site(NamedTuple):
@@ -19,7 +18,7 @@ class Site(NamedTuple):
     @property
     def hook_name(self) -> str:
         """The hook point of a HookedTransformer where it is read and written."""
-        part = "attn." if self.kind in _IN_ATTENTION else ""
+        part = "attn." if self.kind in HEAD_KINDS else ""
         return f"blocks.{self.layer}.{part}hook_{self.kind}"
 
     def __str__(self) -> str:

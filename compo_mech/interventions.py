@@ -10,18 +10,20 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from compo_mech.counterfactuals import Pairs
-from compo_mech.edges import Metric, Model, Outputs, Writer, bias_of, norm_of, run_graph
+from compo_mech.edges import Metric
 from compo_mech.forward import ACTIVATIONS
-from compo_mech.hooks import Kind, Site, check_site
+from compo_mech.graph import TOK, Model, Outputs, Writer, bias_of, check_pairs, norm_of, run_graph
+from compo_mech.hooks import HEAD_KINDS, Kind, Site, check_site
+from compo_mech.layout import Span
 
-Baseline = Literal["zero", "mean", "resample"]
+Baseline = Literal["zero", "mean", "mean_over_positions", "resample", "resample_over_positions"]
 
 
 @dataclass(frozen=True)
@@ -214,7 +216,12 @@ def _replaced(scored: Tensor, pairs: Pairs, rows: Tensor, logits: Tensor, n_pos:
 
 
 def both_traces(model: Model, pairs: Pairs) -> tuple[Trace, Trace]:
-    """The clean and the corrupt run."""
+    """The clean and the corrupt run.
+
+    Raises:
+        ValueError: the model cannot read the pairs.
+    """
+    check_pairs(model, pairs)
     return (
         trace(model, pairs.clean_tokens, pairs.clean_positions),
         trace(model, pairs.corrupt_tokens, pairs.corrupt_positions),
@@ -222,25 +229,50 @@ def both_traces(model: Model, pairs: Pairs) -> tuple[Trace, Trace]:
 
 
 def sweep(
-    model: Model, pairs: Pairs, kind: Kind, metric: Metric, traces: tuple[Trace, Trace] | None = None
-) -> Float[Tensor, "layer head pos"]:
-    """The metric when one site is patched at one position, for every layer, head and position.
+    model: Model,
+    pairs: Pairs,
+    kind: Kind,
+    metric: Metric,
+    traces: tuple[Trace, Trace] | None = None,
+    places: Sequence[int | Span] | None = None,
+) -> Float[Tensor, "layer head place"]:
+    """The metric when one site is patched at one place, for every layer, head and place.
 
     Sites that belong to no head have one entry along the head's axis.
+
+    Args:
+        model: the network.
+        pairs: clean and corrupt inputs.
+        kind: of the sites.
+        metric: of the patched logits.
+        traces: of both runs, if they are known.
+        places: positions, or spans of the clean rows, such as the k-th state; None: every position.
+
+    Raises:
+        ValueError: there is no such site, or a place is out of range.
     """
+    check_site(Site(kind, 0, 0 if kind in HEAD_KINDS else None), model.config)
     clean, corrupt = traces or both_traces(model, pairs)
     base = clean.logits[pairs.row, pairs.position]
     n_pos = pairs.clean_tokens.shape[1]
-    heads: Sequence[int | None] = (
-        range(model.config.n_heads) if kind in ("q", "k", "v", "z", "pattern", "result") else [None]
-    )
+    wheres = [_where(pairs, place) for place in (range(n_pos) if places is None else places)]
+    heads: Sequence[int | None] = range(model.config.n_heads) if kind in HEAD_KINDS else [None]
     found = []
-    for layer, head, position in itertools.product(range(model.config.n_layers), heads, range(n_pos)):
-        where = torch.zeros_like(pairs.clean_tokens, dtype=torch.bool)
-        where[:, position] = True
+    for layer, head, where in itertools.product(range(model.config.n_layers), heads, wheres):
         logits = patched_logits(model, clean, corrupt, Site(kind, layer, head), where, pairs)
         found.append(metric(logits, base, pairs))
-    return torch.stack(found).unflatten(0, (model.config.n_layers, len(heads), n_pos))
+    return torch.stack(found).unflatten(0, (model.config.n_layers, len(heads), len(wheres)))
+
+
+def _where(pairs: Pairs, place: int | Span) -> Bool[Tensor, "batch pos"]:
+    if isinstance(place, Span):
+        return pairs.where(place)
+    n_pos = pairs.clean_tokens.shape[1]
+    if not 0 <= place < n_pos:
+        raise ValueError(f"position = {place}: must be 0 .. {n_pos - 1}")
+    where = torch.zeros_like(pairs.clean_tokens, dtype=torch.bool)
+    where[:, place] = True
+    return where
 
 
 # ------------------------------------------------------------------------------- ablation
@@ -248,26 +280,63 @@ def sweep(
 
 @torch.no_grad()
 def baseline_outputs(
-    model: Model, inputs: Outputs, baseline: Baseline, generator: torch.Generator | None = None
+    model: Model,
+    inputs: Outputs,
+    baseline: Baseline,
+    generator: torch.Generator | None = None,
+    read: Bool[Tensor, "batch pos"] | None = None,
 ) -> Outputs:
-    """What stands in for heads and MLPs that are ablated.
+    """What stands in for each writer: for ablating heads and MLPs, or as what patched edges carry.
 
-    `zero`; `mean`: their mean over strings at each position; `resample`: what they put out on
-    another string of the batch, drawn by the generator.
+    Args:
+        model: the network.
+        inputs: what `tok` and `pos` put out.
+        baseline: `zero`; `mean`: over strings, at each position; `mean_over_positions`: over strings
+            and positions; `resample`: of another string, at the same position;
+            `resample_over_positions`: of any place of the batch.
+        generator: draws what is resampled.
+        read: the places that count, such as `Pairs.read`; None: all. Others keep what they have.
 
     Raises:
-        ValueError: resampling without a generator.
+        ValueError: there is no such baseline, or it draws and there is no generator.
     """
-    outputs, _ = run_graph(model, inputs)
-    parts = {writer: out for writer, out in outputs.items() if writer.kind in ("head", "mlp")}
-    if baseline == "zero":
-        return {writer: torch.zeros_like(out) for writer, out in parts.items()}
-    if baseline == "mean":
-        return {writer: out.mean(0, keepdim=True).expand_as(out) for writer, out in parts.items()}
-    if generator is None:
+    if baseline not in get_args(Baseline):
+        raise ValueError(f"baseline = {baseline!r}: must be one of {', '.join(get_args(Baseline))}")
+    if baseline.startswith("resample") and generator is None:
         raise ValueError("generator = None: resampling draws strings and needs one")
-    order = torch.randperm(len(next(iter(parts.values()))), generator=generator)
-    return {writer: out[order] for writer, out in parts.items()}
+    outputs, _ = run_graph(model, inputs)
+    if read is None:
+        read = torch.ones(inputs[TOK].shape[:2], dtype=torch.bool, device=inputs[TOK].device)
+    stand_in = _stand_in(baseline, read, generator)
+    counted = read[..., None]
+    return {writer: torch.where(counted, stand_in(out), out) for writer, out in outputs.items()}
+
+
+def _stand_in(
+    baseline: Baseline, read: Bool[Tensor, "batch pos"], generator: torch.Generator | None
+) -> Callable[[Tensor], Tensor]:
+    """What replaces an output [batch, pos, d_model], the same draw for every writer."""
+    counted = read[..., None]
+    match baseline:
+        case "zero":
+            return torch.zeros_like
+        case "mean":
+            n = counted.sum(0, keepdim=True).clamp(min=1)
+            return lambda out: (out * counted).sum(0, keepdim=True) / n
+        case "mean_over_positions":
+            return lambda out: out[read].mean(0)
+        case "resample":
+            # among the strings that have this position: the r-th of them gives way to the next in a random order
+            order = torch.rand(read.shape, generator=generator).to(read.device).masked_fill(~read, 2.0).argsort(0)
+            n, rank = read.sum(0).clamp(min=1), torch.arange(len(read), device=read.device)[:, None]
+            source = torch.empty_like(order)
+            source.scatter_(0, order, order.gather(0, (rank + 1) % n))
+            columns = torch.arange(read.shape[1], device=read.device)
+            return lambda out: out[source, columns]
+        case "resample_over_positions":
+            rows, columns = read.nonzero(as_tuple=True)
+            draw = torch.randint(0, len(rows), tuple(read.shape), generator=generator).to(read.device)
+            return lambda out: out[rows[draw], columns[draw]]
 
 
 @torch.no_grad()

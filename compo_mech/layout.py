@@ -12,10 +12,29 @@ the loss, the accuracy and every measure look at them alone.
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
+
+
+class Span(NamedTuple):
+    """A stretch of a row that moves with its length: `Span("inputs")`, `Span("state", 3)`.
+
+    `input` and `state` are the n-th ones, counted from 1; the others take no number.
+    """
+
+    kind: Literal["first", "inputs", "end", "states", "input", "state"]
+    n: int | None = None
+
+    def __str__(self) -> str:
+        names = {"first": "task", "end": "EoI", "input": f"x{self.n}", "state": f"s{self.n}"}
+        return names.get(self.kind, self.kind)
+
+
+WHOLE_SPANS = (Span("first"), Span("inputs"), Span("end"), Span("states"))
+"""Together they hold every token that is read, each once."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +74,42 @@ class Layout:
     def scored(self, length: int) -> range:
         """Positions of the scored rows."""
         return range(length + 1, length + 1 + self.n_scored(length))
+
+    def span(self, span: Span, length: int) -> range:
+        """Positions of a span; empty where a row is too short to have it.
+
+        Raises:
+            ValueError: there is no such span, or its number does not fit its kind.
+        """
+        numbered = {"input": self.inputs(length), "state": self.states(length)}
+        whole = {
+            "first": range(1),
+            "inputs": self.inputs(length),
+            "end": range(self.end_of_input(length), self.end_of_input(length) + 1),
+            "states": self.states(length),
+        }
+        if span.kind not in (*whole, *numbered):
+            raise ValueError(f"span.kind = {span.kind!r}: must be one of {', '.join((*whole, *numbered))}")
+        if (span.kind in numbered) != (span.n is not None) or (span.n is not None and span.n < 1):
+            takes = "needs a number from 1" if span.kind in numbered else "takes no number"
+            raise ValueError(f"span.n = {span.n}: {span.kind} {takes}")
+        if span.n is None:
+            return whole[span.kind]
+        return numbered[span.kind][span.n - 1 : span.n]
+
+    def where(self, span: Span, lengths: Int[Tensor, "batch"], n_pos: int) -> Bool[Tensor, "batch pos"]:
+        """True where a span lies, in rows of these lengths.
+
+        Raises:
+            ValueError: no row is long enough to have it, or there is no such span.
+        """
+        where = torch.zeros(len(lengths), n_pos, dtype=torch.bool)
+        for row, length in enumerate(lengths.tolist()):
+            places = self.span(span, length)
+            where[row, places.start : places.stop] = True
+        if not where.any():
+            raise ValueError(f"span = {span}: must be one that some of the rows have")
+        return where.to(lengths.device)
 
     def labels(self, length: int) -> list[str]:
         """A name for every token that the network reads, such as `x3` or `s2`."""

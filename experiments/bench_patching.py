@@ -12,7 +12,8 @@ from rich.console import Console
 
 from compo_mech.counterfactuals import Switch, make_pairs
 from compo_mech.data import DataConfig
-from compo_mech.edges import Model, cross_entropy
+from compo_mech.edges import cross_entropy
+from compo_mech.graph import Model
 from compo_mech.interventions import sweep
 from compo_mech.model import ModelConfig, init_params, to_hooked
 
@@ -28,7 +29,7 @@ def main(n_rounds: int = 5, n_prompts: int = 64, n_threads: int = 1, device: str
     params = init_params(config, len(data.vocabulary), 35, generator)
     pairs = make_pairs(data, Switch.TOKEN, n_prompts, generator)
     params = {name: param.to(device) for name, param in params.items()}
-    pairs = type(pairs)(**{name: getattr(pairs, name).to(device) for name in pairs.__dataclass_fields__})
+    pairs = pairs.to(device)
     model, hooked = Model(params, config), to_hooked(params, config)
 
     def metric(logits: torch.Tensor) -> torch.Tensor:

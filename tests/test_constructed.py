@@ -6,8 +6,9 @@ from compo_mech.attention import Verdict
 from compo_mech.constructed import Rungs, build
 from compo_mech.counterfactuals import Switch, make_pairs
 from compo_mech.data import all_strings
-from compo_mech.edges import METRICS, Reader, Writer, all_edges, embeddings, exact, run_graph
+from compo_mech.edges import METRICS, exact
 from compo_mech.forward import forward
+from compo_mech.graph import Reader, Writer, all_edges, embeddings, run_graph
 from compo_mech.layout import Packing
 from compo_mech.model import to_hooked
 from compo_mech.studies.grading import RUNGS

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -5,25 +7,24 @@ from compo_mech.circuits import grade
 from compo_mech.constructed import Rungs, build
 from compo_mech.counterfactuals import Pairs, Switch, make_pairs
 from compo_mech.data import DataConfig
-from compo_mech.edges import (
-    METRICS,
+from compo_mech.edges import METRICS, EdgeScores, cross_entropy, eap, eap_ig, exact
+from compo_mech.forward import forward
+from compo_mech.graph import (
     POS,
     TOK,
     Edge,
-    EdgeScores,
     Model,
     Reader,
+    Runs,
     Writer,
     all_edges,
-    cross_entropy,
-    eap,
-    eap_ig,
     embeddings,
-    exact,
+    run_both,
     run_graph,
     run_patched,
-)  # fmt: skip
-from compo_mech.forward import forward
+)
+from compo_mech.interventions import baseline_outputs
+from compo_mech.layout import WHOLE_SPANS, Span
 from compo_mech.model import ModelConfig, init_params, to_hooked
 from compo_mech.tasks import Parity, Polynomial
 
@@ -59,14 +60,15 @@ def test_the_graph_is_the_network(config):
 @pytest.mark.parametrize("config", CONFIGS)
 def test_patching_nothing_is_clean_and_everything_is_corrupt(config):
     model, pairs = random_model(config, torch.float64), pairs_of()
-    clean_in = embeddings(model, pairs.clean_tokens, pairs.clean_positions)
-    _, clean = run_graph(model, clean_in)
-    corrupt_out, corrupt = run_graph(model, embeddings(model, pairs.corrupt_tokens, pairs.corrupt_positions))
-    nothing = run_patched(model, clean_in, corrupt_out, [])
-    everything = run_patched(model, clean_in, corrupt_out, all_edges(config))
-    torch.testing.assert_close(nothing, clean, atol=1e-6, rtol=0)
-    torch.testing.assert_close(everything, corrupt, atol=1e-6, rtol=0)
-    assert (clean - corrupt).abs().max() > 0.01
+    runs = run_both(model, pairs)
+    _, corrupt = run_graph(model, embeddings(model, pairs.corrupt_tokens, pairs.corrupt_positions))
+    nothing = run_patched(model, pairs, runs, [])
+    everything = run_patched(model, pairs, runs, all_edges(config))
+    by_parts = run_patched(model, pairs, runs, all_edges(config, by_span=True))
+    torch.testing.assert_close(nothing, runs.logits, atol=1e-6, rtol=0)
+    torch.testing.assert_close(everything, corrupt[pairs.row, pairs.position], atol=1e-6, rtol=0)
+    torch.testing.assert_close(by_parts, everything, atol=1e-6, rtol=0)  # padding is never seen
+    assert (runs.logits - everything).abs().max() > 0.01
 
 
 def test_exact_patching_against_hooks_on_the_hooked_transformer():
@@ -139,11 +141,9 @@ def test_integrated_gradients_add_up_where_one_path_is_all_there_is():
     pairs = pairs_of()
     edges = [Edge(TOK, Reader("logits")), Edge(POS, Reader("logits"))]
     total = eap_ig(model, pairs, edges, n_steps=200).scores.sum()
-    clean_in = embeddings(model, pairs.clean_tokens, pairs.clean_positions)
-    corrupt_out, _ = run_graph(model, embeddings(model, pairs.corrupt_tokens, pairs.corrupt_positions))
-    clean = run_patched(model, clean_in, corrupt_out, [])[pairs.row, pairs.position]
-    both = run_patched(model, clean_in, corrupt_out, edges)[pairs.row, pairs.position]
-    change = cross_entropy(both, clean, pairs) - cross_entropy(clean, clean, pairs)
+    runs = run_both(model, pairs)
+    both = run_patched(model, pairs, runs, edges)
+    change = cross_entropy(both, runs.logits, pairs) - cross_entropy(runs.logits, runs.logits, pairs)
     torch.testing.assert_close(total, change, atol=1e-4, rtol=1e-3)
 
 
@@ -182,14 +182,12 @@ def test_edges_that_pairs_cannot_move_are_flagged():
 def test_every_metric_is_still_where_nothing_is_patched(metric):
     built = build(Parity())
     pairs = pairs_of(EVERY, 32, built.data)
-    clean_in = embeddings(built.model, pairs.clean_tokens, pairs.clean_positions)
-    outputs, logits = run_graph(built.model, clean_in)
-    scored = logits[pairs.row, pairs.position]
-    again = run_patched(built.model, clean_in, outputs, all_edges(built.model.config))[pairs.row, pairs.position]
-    measure = METRICS[metric]
+    runs, measure = run_both(built.model, pairs), METRICS[metric]
+    scored = runs.logits
+    same = Runs(runs.clean, runs.clean, scored)
+    again = run_patched(built.model, pairs, same, all_edges(built.model.config))
     assert measure(again, scored, pairs) == pytest.approx(float(measure(scored, scored, pairs)), abs=1e-6)
-    corrupt_out, _ = run_graph(built.model, embeddings(built.model, pairs.corrupt_tokens, pairs.corrupt_positions))
-    worse = run_patched(built.model, clean_in, corrupt_out, built.edges)[pairs.row, pairs.position]
+    worse = run_patched(built.model, pairs, runs, built.edges)
     assert measure(worse, scored, pairs) > measure(scored, scored, pairs) + 0.1
 
 
@@ -219,3 +217,89 @@ def test_pairs_that_do_not_fit_are_refused():
     nothing = {name: parts[name][:0] for name in ("row", "position", "target", "foil")}
     with pytest.raises(ValueError, match="no scored place"):
         Pairs(**parts | nothing)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_exact_patching_from_the_reader_on_is_patching_the_whole_network(config):
+    """The slow twin: every reader of the network by hand, nothing taken from the clean run."""
+    model, pairs = random_model(config, torch.float64), pairs_of()
+    runs, edges = run_both(model, pairs), all_edges(config, by_span=True)
+    for edge in [*all_edges(config), *edges[::3]]:
+
+        def read(reader, outputs, edge=edge):
+            where = torch.ones_like(pairs.read) if edge.span is None else pairs.where(edge.span)
+            parts = []
+            for writer, own in outputs.items():
+                swap = reader == edge.reader and writer == edge.writer
+                parts.append(torch.where(where[..., None] & swap, runs.corrupt[writer], own))
+            return torch.stack(parts).sum(0)
+
+        inputs = embeddings(model, pairs.clean_tokens, pairs.clean_positions)
+        slow = run_graph(model, inputs, read)[1][pairs.row, pairs.position]
+        torch.testing.assert_close(run_patched(model, pairs, runs, [edge]), slow, atol=1e-10, rtol=0)
+
+
+def test_attribution_of_an_edge_is_the_sum_over_its_spans():
+    model, pairs = random_model(CONFIGS[0], torch.float64), pairs_of(EVERY, 24)
+    whole = eap_ig(model, pairs, all_edges(CONFIGS[0])).scores
+    parts = eap_ig(model, pairs, all_edges(CONFIGS[0], by_span=True)).scores.view(-1, len(WHOLE_SPANS))
+    torch.testing.assert_close(parts.sum(1), whole, atol=1e-10, rtol=1e-8)
+    assert (parts.abs().max(1).values > 1e-9).any()
+
+
+def test_edges_by_span_show_where_a_hand_built_model_works():
+    built = build(Parity())
+    pairs = pairs_of(EVERY, 48, built.data)
+    edges = all_edges(built.model.config, by_span=True)
+    found = exact(built.model, pairs, edges)
+    moving = {(str(e._replace(span=None)), str(e.span)) for e, s in zip(edges, found.scores, strict=True) if s > 1e-3}
+    assert ("tok → L0H0.k", "EoI") in moving
+    assert ("tok → L1H0.v", "inputs") in moving
+    assert ("tok → L1H0.v", "states") not in moving
+    assert ("mlp0 → L1H0.q", "states") in moving
+    assert ("mlp0 → L1H0.q", "inputs") not in moving
+    assert ("L1H0 → mlp1", "states") in moving
+    assert ("L1H0 → mlp1", "inputs") not in moving
+
+
+@pytest.mark.parametrize(
+    ("baseline", "area"),
+    [("zero", 1.0), ("mean", 0.85), ("mean_over_positions", 1.0), ("resample_over_positions", 1.0)],
+)
+def test_baselines_show_what_the_field_has_seen(baseline, area):
+    built = build(Parity(), rungs=Rungs(sharpness=150))
+    pairs = pairs_of(Switch.TOKEN | Switch.LENGTH, 64, built.data)
+    inputs = embeddings(built.model, pairs.clean_tokens, pairs.clean_positions)
+    carried = baseline_outputs(built.model, inputs, baseline, torch.Generator().manual_seed(0), pairs.read)
+    found = exact(built.model, pairs, all_edges(built.model.config), cross_entropy, carried)
+    assert grade(found, built.edges).auc_all == pytest.approx(area, abs=1e-9)
+
+
+@pytest.mark.parametrize("scorer", [exact, eap, eap_ig])
+def test_what_cannot_be_scored_is_refused(scorer):
+    model, pairs = random_model(CONFIGS[0]), pairs_of()
+    edges = all_edges(CONFIGS[0])
+    far = replace(pairs, corrupt_positions=pairs.corrupt_positions + 30)
+    with pytest.raises(ValueError, match=r"pairs\.positions = 0 \.\. 4\d: must be 0 \.\. 19"):
+        scorer(model, far, edges)
+    with pytest.raises(ValueError, match=r"pairs\.tokens = "):
+        scorer(model, replace(pairs, clean_tokens=pairs.clean_tokens + 50), edges)
+    with pytest.raises(ValueError, match=r"edge = tok → mlp7: must be one of"):
+        scorer(model, pairs, [Edge(TOK, Reader("mlp", 7))])
+    with pytest.raises(ValueError, match="edges = none"):
+        scorer(model, pairs, [])
+    with pytest.raises(ValueError, match="span = s9: must be one that some of the rows have"):
+        scorer(model, pairs, [edges[0]._replace(span=Span("state", 9))])
+
+
+def test_a_metric_without_a_gradient_goes_with_exact_patching_alone():
+    model, pairs = random_model(CONFIGS[0]), pairs_of()
+    exact(model, pairs, all_edges(CONFIGS[0]), METRICS["inaccuracy"])
+    with pytest.raises(ValueError, match="goes with exact patching alone"):
+        eap(model, pairs, all_edges(CONFIGS[0]), METRICS["inaccuracy"])
+
+
+def test_a_model_with_an_option_unknown_to_the_analyses_is_refused():
+    config = ModelConfig.model_construct(**(dict(ModelConfig()) | {"normalization": "RMS"}))
+    with pytest.raises(ValueError, match="normalization = 'RMS': must be one of LN, none"):
+        Model({}, config)

@@ -1,4 +1,6 @@
 import itertools
+from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
@@ -7,9 +9,11 @@ from compo_mech import edges, interventions
 from compo_mech.constructed import Rungs, build
 from compo_mech.counterfactuals import Switch, make_pairs
 from compo_mech.data import DataConfig
-from compo_mech.edges import METRICS, Model, Writer, cross_entropy, embeddings
+from compo_mech.edges import METRICS, cross_entropy
+from compo_mech.graph import Model, Writer, embeddings, run_graph
 from compo_mech.hooks import Site
 from compo_mech.interventions import ablate_greedily, ablate_subsets, ablated_logits, baseline_outputs, patched_logits
+from compo_mech.layout import Span
 from compo_mech.model import ModelConfig, init_params, to_hooked
 from compo_mech.tasks import Parity
 
@@ -182,3 +186,65 @@ def test_places_that_do_not_fit_and_resampling_without_a_source_are_refused():
     inputs = embeddings(model, pairs.clean_tokens, pairs.clean_positions)
     with pytest.raises(ValueError, match="generator = None"):
         baseline_outputs(model, inputs, "resample")
+
+
+def test_the_sweep_over_spans_is_patching_where_they_lie():
+    model, pairs = random_model(CONFIGS[1]), pairs_of()
+    places = [Span("inputs"), Span("end"), Span("state", 2), Span("input", 1), 3]
+    found = interventions.sweep(model, pairs, "z", cross_entropy, places=places)
+    assert found.shape == (3, 2, 5)
+    end = torch.zeros_like(pairs.read)
+    end[torch.arange(len(end)), pairs.lengths + 1] = True
+    second = torch.zeros_like(pairs.read)
+    for row, length in enumerate(pairs.lengths.tolist()):
+        if length >= 2:
+            second[row, length + 3] = True
+    for place, where in ((1, end), (2, second)):
+        slow = by_hooks(model, pairs, Site("z", 1, 1), where)
+        torch.testing.assert_close(found[1, 1, place], cross_entropy(slow, slow, pairs), atol=1e-5, rtol=1e-5)
+    by_position = interventions.sweep(model, pairs, "z", cross_entropy)
+    torch.testing.assert_close(found[:, :, 3:], by_position[:, :, [1, 3]])
+
+
+@pytest.mark.parametrize(
+    ("places", "complaint"),
+    [([40], r"position = 40: must be 0 \.\. "), ([Span("state", 9)], "span = s9"), ([Span("state")], "needs a number")],
+)
+def test_places_out_of_range_are_refused(places, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        interventions.sweep(random_model(CONFIGS[0]), pairs_of(), "z", cross_entropy, places=places)
+
+
+def test_positions_that_the_model_does_not_have_are_refused():
+    pairs = pairs_of()
+    far = replace(pairs, clean_positions=pairs.clean_positions + 16)
+    with pytest.raises(ValueError, match=r"pairs\.positions = "):
+        interventions.both_traces(random_model(CONFIGS[0]), far)
+
+
+def test_baselines_by_hand():
+    model, pairs = random_model(CONFIGS[0]), pairs_of(n_rows=9)
+    inputs = embeddings(model, pairs.clean_tokens, pairs.clean_positions)
+    outputs, _ = run_graph(model, inputs)
+    writer, read = Writer("mlp", 0), pairs.read
+    own = outputs[writer]
+    assert not read.all()
+
+    def of(baseline):
+        return baseline_outputs(model, inputs, baseline, torch.Generator().manual_seed(5), read)
+
+    for baseline in get_args(interventions.Baseline):
+        torch.testing.assert_close(of(baseline)[writer][~read], own[~read])  # padding stays
+    assert (of("zero")[writer][read] == 0).all()
+    torch.testing.assert_close(of("mean_over_positions")[writer][read][7], own[read].mean(0))
+    for position in (2, read.shape[1] - 1):
+        counted = read[:, position]
+        torch.testing.assert_close(of("mean")[writer][counted][0, position], own[counted, position].mean(0))
+        drawn = of("resample")[writer][counted, position]
+        matches = (drawn[:, None] == own[counted, position]).all(-1)
+        assert (matches.sum(1) >= 1).all()  # each is some string's at this position
+        if counted.sum() > 1:
+            assert not matches.diagonal().all()
+    anywhere = of("resample_over_positions")
+    place = (anywhere[writer][0, 1] == own).all(-1).nonzero()[0]
+    torch.testing.assert_close(anywhere[Writer("head", 1, 1)][0, 1], outputs[Writer("head", 1, 1)][*place])
