@@ -9,52 +9,25 @@ The circuit is the iteration head's (Cabannes et al. 2024), in subspaces that do
                      [EoS] where the value is [EoI]
     unembedding      reads `answer`
 
-Head 1 of either layer is spare. With no rung of difficulty the build is *pristine*. What is true of
-a build is known from how it was made: its true edges, the role of every part, the subspaces of the
-variables.
+Head 1 of either layer is spare. With no rung of difficulty the build is *pristine*; the rungs are
+told in `Rungs`. What is true of a build is written down as its weights are set: its true edges, the
+role of every part, the subspaces of the variables. An edge is true if the noise-free build changes
+its output on some string when that edge alone carries another value of its range.
 """
 
-import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor
 
 from compo_mech.data import DataConfig
 from compo_mech.graph import LOGITS, POS, TOK, Edge, Model, Reader, Writer
-from compo_mech.model import ModelConfig, Params, parameter_shapes
-from compo_mech.settings import Settings
-from compo_mech.tasks import Copy, Task, TaskField
-from compo_mech.vocabulary import Vocabulary
+from compo_mech.sketch import SPARE_POSITIONS, Neuron, Rungs, Sketch
+from compo_mech.tasks import Task, TaskField
 
-SPARE_POSITIONS = 4
-"""Positions beyond the longest row, so that position ids can be shifted."""
-
-N_JUNK = 4
-ANSWER_GAIN = 10.0
-OWN_WEIGHT = 4.0
-FIRING_THRESHOLD = 0.25
-"""A neuron fires from this share of the fetched coordinate on. Below it there is no gradient, which
-integrated gradients have to step over: at 0.5 and sharpness 30, twenty steps miss a true edge."""
-
-
-class Rungs(Settings):
-    """What makes a build harder to read. The defaults are the pristine build; rungs combine."""
-
-    sharpness: float = Field(default=30.0, gt=0, description="attention score of the key that is looked for")
-    rotated: bool = Field(default=False, description="residual stream in a random orthogonal basis")
-    distractors: bool = Field(default=False, description="spare heads and neurons write what no one reads")
-    backup: bool = Field(default=False, description="a second head does all that the iteration head does")
-    split: bool = Field(default=False, description="two heads share the iteration: odd and even t")
-    noise: float = Field(default=0.0, ge=0, description="standard deviation added to every weight")
-    broken: Literal["lookup", "subtraction", "iteration", "update"] | None = Field(
-        default=None, description="a decoy: this part of the circuit does not do its work"
-    )
-    seed: int = Field(default=0, ge=0, description="of the basis, the noise and the decoy")
+SHORTCUT_TASKS = ("copy", "parity", "counter")
+"""Tasks whose last state a layer can reach without writing the others."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +40,8 @@ class Constructed:
         edges: the true edges of the noise-free build.
         roles: what each working part does.
         subspaces: an orthonormal basis [d_model, dim] for each variable: `end`, `pointer` (t),
-            `value` (x_t), `state` (s_{t-1} in the token embedding), `answer` (s_t).
+            `value` (x_t), `state` (s_{t-1} in the token embedding), `answer` (s_t); on other routes
+            `carried` (x_t after layer 0); without chain of thought `count` or `value`, and `answer`.
     """
 
     model: Model
@@ -77,231 +51,256 @@ class Constructed:
     subspaces: dict[str, Float[Tensor, "d_model dim"]] = field(repr=False)
 
 
+def solves(task: Task, rungs: Rungs) -> bool:
+    """Whether there is a build of this task with these rungs."""
+    return rungs.chain_of_thought or task.name in SHORTCUT_TASKS
+
+
 def build(task: TaskField, max_length: int = 8, rungs: Rungs | None = None) -> Constructed:
     """The hand-built model of a task.
 
     Raises:
-        ValueError: rungs that exclude each other.
+        ValueError: the task has no build with these rungs.
     """
     rungs = rungs or Rungs()
-    if rungs.backup and rungs.split:
-        raise ValueError("split = True: goes without backup, since both need the second head")
-    data = DataConfig(tasks=(task,), max_length=max_length)
-    n_ctx = data.layout.n_tokens(max_length) + SPARE_POSITIONS
-    sketch = _Sketch(task, data.vocabulary, n_ctx, rungs)
-    for part in (sketch.embed, sketch.lookup, sketch.subtract, sketch.iterate, sketch.update, sketch.unembed):
-        part()
-    if rungs.distractors:
-        sketch.distract()
+    if not solves(task, rungs):
+        raise ValueError(f"task = {task}: without chain of thought must be one of {', '.join(SHORTCUT_TASKS)}")
+    data = DataConfig(tasks=(task,), max_length=max_length, chain_of_thought=rungs.chain_of_thought)
+    sketch = IterationHead(data, rungs) if rungs.chain_of_thought else Shortcut(data, rungs)
+    names = {variable: variable for variable in ("end", "pointer", "value", "carried", "count", "answer")}
+    if rungs.chain_of_thought:
+        names["state"] = "token"
+    basis = sketch.basis
     return Constructed(
         model=sketch.finished(),
         data=data,
-        edges=frozenset(_true_edges(task, rungs)),
-        roles=_roles(rungs),
-        subspaces=sketch.subspaces(),
+        edges=frozenset(sketch.edges),
+        roles=sketch.roles,
+        subspaces={
+            variable: basis[sketch.space[name]].T.float() for variable, name in names.items() if name in sketch.space
+        },
     )
 
 
-def _true_edges(task: Task, rungs: Rungs) -> Iterable[Edge]:
-    lookup, subtraction, update = Writer("head", 0, 0), Writer("mlp", 0), Writer("mlp", 1)
-    yield Edge(TOK, Reader("k", 0, 0))
-    yield Edge(POS, Reader("v", 0, 0))
-    yield Edge(POS, Reader("mlp", 0))
-    yield Edge(lookup, Reader("mlp", 0))
-    for head in (0, 1) if rungs.backup or rungs.split else (0,):
-        yield Edge(subtraction, Reader("q", 1, head))
-        yield Edge(POS, Reader("k", 1, head))
-        yield Edge(TOK, Reader("v", 1, head))
-        yield Edge(Writer("head", 1, head), Reader("mlp", 1))
-    if not isinstance(task, Copy):  # s_{t-1} does not matter to copy
-        yield Edge(TOK, Reader("mlp", 1))
-    yield Edge(update, LOGITS)
+class IterationHead(Sketch):
+    """The circuit with chain of thought: lookup, subtraction, iteration, update."""
 
-
-def _roles(rungs: Rungs) -> dict[str, str]:
-    roles = {"L0H0": "lookup", "mlp0": "subtraction", "L1H0": "iteration", "mlp1": "update"}
-    if rungs.backup:
-        roles["L1H1"] = "backup of the iteration"
-    if rungs.split:
-        roles |= {"L1H0": "iteration, odd t", "L1H1": "iteration, even t"}
-    if rungs.distractors:
-        roles["L0H1"] = "distractor"
-        roles.setdefault("L1H1", "distractor")
-    return roles
-
-
-class _Sketch:
-    """Weights in the making, in a basis where every variable has coordinates of its own."""
-
-    def __init__(self, task: Task, vocabulary: Vocabulary, n_ctx: int, rungs: Rungs) -> None:
-        self.task, self.vocabulary, self.n_ctx, self.rungs = task, vocabulary, n_ctx, rungs
-        sizes = {
-            "token": len(vocabulary),
-            "position": n_ctx,
-            "end": n_ctx,
-            "pointer": n_ctx,
-            "value": len(vocabulary),
-            "answer": len(vocabulary),
-            "junk": N_JUNK,
-        }
-        starts = [0, *torch.tensor(list(sizes.values())).cumsum(0).tolist()]
-        self.space = {name: slice(a, b) for name, a, b in zip(sizes, starts, starts[1:], strict=False)}
+    def __init__(self, data: DataConfig, rungs: Rungs) -> None:
+        self.n_carriers = {"diagonal": 0, "neighbour": 1, "state": _n_candidates(data.max_length)}[rungs.route]
+        n_ctx, n_words = data.layout.n_tokens(data.max_length) + SPARE_POSITIONS, len(data.vocabulary)
+        spaces = {"end": n_ctx, "pointer": n_ctx, "value": n_words}
+        if rungs.route != "diagonal":
+            spaces |= {"carried": n_words}
+        if rungs.route == "state":
+            spaces |= {f"slot{i}": n_words for i in range(self.n_carriers)}
+        super().__init__(data, rungs, spaces, n_layers=2 + rungs.three_layers, n_heads=2 + self.n_carriers)
+        self.early, self.late = (1, 2) if rungs.three_layers else (0, 1)  # of the subtraction; of all after it
         self.pairs = [(i, e) for e in range(2, n_ctx) for i in range(e, n_ctx)]
-        self.rules = list(self._rules())
-        self.config = ModelConfig(
-            n_layers=2,
-            n_heads=2,
-            d_model=starts[-1],
-            d_head=max(n_ctx, len(vocabulary)),
-            d_mlp=max(len(self.pairs), len(self.rules)) + N_JUNK,
-            act_fn="relu",
-            normalization="none",
-            biases=True,
-        )
-        shapes = parameter_shapes(self.config, len(vocabulary), n_ctx)
-        self.params: Params = {name: torch.zeros(shape, dtype=torch.float64) for name, shape in shapes.items()}
-        self.generator = torch.Generator().manual_seed(rungs.seed)
-
-    def _rules(self) -> Iterable[tuple[int | None, int, int]]:
-        """(own token, value, answer): what MLP 1 has to know. Own token None: it does not matter."""
-        words, table = self.vocabulary, self.task.table
-        inputs = range(self.task.first_input, self.task.n_inputs)
-        yield None, words.end_of_input, words.end_of_states
-        if isinstance(self.task, Copy):
-            yield from ((None, x, x) for x in inputs)
-            return
-        for state in (*range(self.task.n_states), None):
-            row = table[-1] if state is None else table[state]
-            own = words.end_of_input if state is None else state
-            yield from ((own, x, int(row[x])) for x in inputs)
-
-    def embed(self) -> None:
-        """Tokens and positions, one-hot."""
-        self.params["embed.W_E"][:, self.space["token"]] = torch.eye(len(self.vocabulary), dtype=torch.float64)
-        self.params["pos_embed.W_pos"][:, self.space["position"]] = torch.eye(self.n_ctx, dtype=torch.float64)
-
-    def _attend(self, layer: int, head: int, value: str, into: str) -> None:
-        """A head's values: copy one subspace into another."""
-        size = self.space[value].stop - self.space[value].start
-        self.params[f"blocks.{layer}.attn.W_V"][head][self.space[value], :size] = torch.eye(size, dtype=torch.float64)
-        self.params[f"blocks.{layer}.attn.W_O"][head][:size, self.space[into]] = torch.eye(size, dtype=torch.float64)
-
-    @property
-    def _scale(self) -> float:
-        """Makes the score of the right key the sharpness, whatever the width of a head."""
-        return self.rungs.sharpness * math.sqrt(self.config.head_width)
+        self.lookup()
+        if rungs.route == "state":
+            self.carry_to_the_state()
+            self.look_at_oneself()
+        else:
+            self.subtract()
+            if rungs.route == "neighbour":
+                self.carry_to_the_neighbour()
+            self.iterate()
+        self.update()
 
     def lookup(self) -> None:
         """Every row asks for [EoI] and gets its position. Broken: it asks for the first token."""
-        found = self.vocabulary.end_of_input
+        found = self.words.end_of_input
         if self.rungs.broken == "lookup":
-            found = self.vocabulary.task_token(self.task)
-        self.params["blocks.0.attn.W_K"][0][self.space["token"].start + found, 0] = 1.0
-        self.params["blocks.0.attn.b_Q"][0, 0] = self._scale
-        self._attend(0, 0, "position", "end")
-
-    def _neuron(self, layer: int, index: int, own: int | None, fetched: int, output: int) -> None:
-        """A neuron that writes 1 where its own and its fetched coordinate are 1, and 0 without either.
-
-        The own one weighs so much that twice the fetched (as from two heads) cannot replace it.
-        """
-        mlp, gain = f"blocks.{layer}.mlp", 1 / (1 - FIRING_THRESHOLD)
-        self.params[f"{mlp}.W_in"][fetched, index] = gain
-        self.params[f"{mlp}.b_in"][index] = -gain * FIRING_THRESHOLD
-        if own is not None:
-            self.params[f"{mlp}.W_in"][own, index] = gain * OWN_WEIGHT
-            self.params[f"{mlp}.b_in"][index] -= gain * OWN_WEIGHT
-        self.params[f"{mlp}.W_out"][index, output] = 1.0
+            found = self.words.task_token(self.task)
+        _, key = self.head(0, 0, "lookup", "position", "end")
+        key[self.at("token", found), 0] = 1.0
+        self.ask_always.add((0, 0))
+        self.true(TOK, Reader("k", 0, 0))
+        self.true(POS, Reader("v", 0, 0))
 
     def subtract(self) -> None:
         """t = i - e + 1, pair by pair. Broken: a random pointer for every pair."""
-        for index, (i, e) in enumerate(self.pairs):
-            pointer = i - e + 1
-            if self.rungs.broken == "subtraction":
-                pointer = int(torch.randint(1, self.n_ctx, (1,), generator=self.generator))
-            own, fetched = self.space["position"].start + i, self.space["end"].start + e
-            self._neuron(0, index, own, fetched, self.space["pointer"].start + pointer)
+        for i, e in self.pairs:
+            pointer = self.random_int(1, self.n_ctx) if self.rungs.broken == "subtraction" else i - e + 1
+            self.both(self.early, self.at("end", e), (self.at("position", i),), self.at("pointer", pointer))
+        self.roles[f"mlp{self.early}"] = "subtraction"
+        self._reads_end_and_position()
+
+    def _reads_end_and_position(self) -> None:
+        self.true(POS, Reader("mlp", self.early))
+        self.true(Writer("head", 0, 0), Reader("mlp", self.early))
+
+    def carry_to_the_neighbour(self) -> None:
+        """Every position takes the token before it."""
+        query, key = self.head(0, 1, "carries the token to its neighbour", "token", "carried")
+        for position in range(1, self.n_ctx):
+            query[self.at("position", position), position] = self.scale
+            key[self.at("position", position - 1), position] = 1.0
+        self._by_position(0, 1, TOK)
+
+    def _by_position(self, layer: int, head: int, content: Writer) -> None:
+        self.true(POS, Reader("q", layer, head))
+        self.true(POS, Reader("k", layer, head))
+        self.true(content, Reader("v", layer, head))
+
+    def carry_to_the_state(self) -> None:
+        """A state row does not know yet which x_t is its own: each head reads one that it might be into
+        a slot of its own, and the MLP keeps the slot that [EoI]'s position asks for.
+
+        Broken subtraction: [EoI] is taken to sit one place earlier than it does.
+        """
+        n_max, words = self.data.max_length, self.words
+        off = int(self.rungs.broken == "subtraction")
+        for h in range(self.n_carriers):
+            query, key = self.head(0, 1 + h, "carries a token to the state", "token", f"slot{h}")
+            for i in range(2, 2 * n_max + 1):
+                t = _first_candidate(i, n_max) + h
+                if t <= i // 2:
+                    query[self.at("position", i), i] = self.scale
+                    key[self.at("position", t), i] = 1.0
+            self._by_position(0, 1 + h, TOK)
+            self.true(Writer("head", 0, 1 + h), Reader("mlp", self.early))
+        for i, e in self.pairs:
+            length, t = e - 1, i - e + 1
+            own = (self.at("position", i),)
+            end = self.at("end", min(e + off, self.n_ctx - 1))
+            if t == length + 1:
+                self.both(self.early, end, own, self.at("carried", words.end_of_input))
+            elif t <= length <= n_max:
+                slot = t - _first_candidate(i, n_max)
+                for x in range(self.task.first_input, self.task.n_inputs):
+                    here = (*own, end)
+                    self.both(self.early, self.at(f"slot{slot}", x), here, self.at("carried", x))
+        self.roles[f"mlp{self.early}"] = "subtraction and choice of the slot"
+        self._reads_end_and_position()
+
+    def look_at_oneself(self) -> None:
+        """Every row looks at itself and takes what was carried there. Broken: at the row before."""
+        off = 1 if self.rungs.broken == "iteration" else 0
+        query, key = self.head(self.late, 0, "iteration", "carried", "value")
+        for position in range(off, self.n_ctx):
+            query[self.at("position", position), position] = self.scale
+            key[self.at("position", position - off), position] = 1.0
+        self._by_position(self.late, 0, Writer("mlp", self.early))
+        self.true(Writer("head", self.late, 0), Reader("mlp", self.late))
 
     def iterate(self) -> None:
         """The pointer asks, positions answer, tokens are fetched. Broken: the key is the one after."""
-        off = 1 if self.rungs.broken == "iteration" else 0
-        heads = (0, 1) if self.rungs.backup or self.rungs.split else (0,)
-        for head in heads:
-            query, key = self.params["blocks.1.attn.W_Q"][head], self.params["blocks.1.attn.W_K"][head]
+        off = int(self.rungs.broken == "iteration") + int(self.rungs.route == "neighbour")
+        source = "carried" if self.rungs.route == "neighbour" else "token"
+        content = Writer("head", 0, 1) if self.rungs.route == "neighbour" else TOK
+        names = {0: "iteration"}
+        if self.rungs.backup:
+            names = {0: "iteration", 1: "backup of the iteration"}
+        if self.rungs.split:
+            names = {0: "iteration, odd t", 1: "iteration, even t"}
+        for head, role in names.items():
+            query, key = self.head(self.late, head, role, source, "value")
             for t in range(1, self.n_ctx - off):
                 if self.rungs.split and t % 2 == head:  # head 0: odd t
                     continue
-                query[self.space["pointer"].start + t, t] = self._scale
-                key[self.space["position"].start + t + off, t] = 1.0
-            self._attend(1, head, "token", "value")
+                query[self.at("pointer", t), t] = self.scale
+                key[self.at("position", t + off), t] = 1.0
             if self.rungs.split:  # where a head has no pointer it rests on the first token
-                query[self.space["pointer"], 0] = torch.tensor(
-                    [self._scale if t and t % 2 == head else 0.0 for t in range(self.n_ctx)], dtype=torch.float64
-                )
-                key[self.space["position"].start, 0] = 1.0
+                for t in range(1, self.n_ctx):
+                    query[self.at("pointer", t), 0] = self.scale if t % 2 == head else 0.0
+                key[self.at("position", 0), 0] = 1.0
+            self.true(Writer("mlp", self.early), Reader("q", self.late, head))
+            self.true(POS, Reader("k", self.late, head))
+            self.true(content, Reader("v", self.late, head))
+            self.true(Writer("head", self.late, head), Reader("mlp", self.late))
 
     def update(self) -> None:
         """F(s, x), rule by rule. Broken: the answers are shuffled."""
-        order = list(range(len(self.rules)))
+        words, table = self.words, self.task.table
+        inputs = range(self.task.first_input, self.task.n_inputs)
+        rules: list[tuple[int | None, int, int]] = [(None, words.end_of_input, words.end_of_states)]
+        by_state = bool((table[:, list(inputs)] != table[-1, list(inputs)]).any())
+        if by_state:
+            for state in range(self.task.n_states):
+                rules += [(state, x, int(table[state, x])) for x in inputs]
+            rules += [(words.end_of_input, x, int(table[-1, x])) for x in inputs]
+        else:
+            rules += [(None, x, int(table[-1, x])) for x in inputs]
+        order = list(range(len(rules)))
         if self.rungs.broken == "update":
             order = torch.randperm(len(order), generator=self.generator).tolist()
-        for index, (own, value, _) in enumerate(self.rules):
-            place = None if own is None else self.space["token"].start + own
-            answer = self.space["answer"].start + self.rules[order[index]][2]
-            self._neuron(1, index, place, self.space["value"].start + value, answer)
+        for index, (own, value, _) in enumerate(rules):
+            here = () if own is None else (self.at("token", own),)
+            self.both(self.late, self.at("value", value), here, self.at("answer", rules[order[index]][2]))
+        self.roles[f"mlp{self.late}"] = "update"
+        if by_state:
+            self.true(TOK, Reader("mlp", self.late))
+        self.true(Writer("mlp", self.late), LOGITS)
 
-    def unembed(self) -> None:
-        """The answer is the logits."""
-        eye = torch.eye(len(self.vocabulary), dtype=torch.float64)
-        self.params["unembed.W_U"][self.space["answer"]] = ANSWER_GAIN * eye
 
-    def distract(self) -> None:
-        """Spare heads and neurons that vary with the input and write where no one reads."""
+def _first_candidate(i: int, max_length: int) -> int:
+    """The first t that the row at i may have to predict, whatever the length."""
+    return max(1, i - max_length)
 
-        def random(*shape: int) -> Tensor:
-            return torch.randn(*shape, generator=self.generator, dtype=torch.float64)
 
-        junk = self.space["junk"]
-        read = slice(self.space["token"].start, self.space["position"].stop)
-        n_read = read.stop - read.start
-        width = self.config.head_width
-        for layer in (0, 1):
-            if layer == 0 or not (self.rungs.backup or self.rungs.split):
-                attention = f"blocks.{layer}.attn"
-                for which in "QKV":
-                    self.params[f"{attention}.W_{which}"][1][read] = random(n_read, width)
-                self.params[f"{attention}.W_O"][1][:, junk] = random(width, N_JUNK) / math.sqrt(width)
-            self.params[f"blocks.{layer}.mlp.W_in"][read, -N_JUNK:] = random(n_read, N_JUNK)
-            self.params[f"blocks.{layer}.mlp.W_out"][-N_JUNK:, junk] = random(N_JUNK, N_JUNK)
+def _n_candidates(max_length: int) -> int:
+    return max(i // 2 - _first_candidate(i, max_length) + 1 for i in range(2, 2 * max_length + 1))
 
-    def _basis(self) -> Float[Tensor, "d_model d_model"]:
-        """Row i is where coordinate i lies in the stream."""
-        d = self.config.d_model
-        if not self.rungs.rotated:
-            return torch.eye(d, dtype=torch.float64)
-        generator = torch.Generator().manual_seed(self.rungs.seed)
-        random = torch.randn(d, d, generator=generator, dtype=torch.float64)
-        q, r = torch.linalg.qr(random)
-        return q * r.diagonal().sign()  # uniform over the orthogonal group
 
-    def finished(self) -> Model:
-        """Weights in their basis, with their noise, in single precision."""
-        basis = self._basis()
-        noise = torch.Generator().manual_seed(self.rungs.seed + 1)
-        params = {}
-        for name, param in self.params.items():
-            last = name.split(".")[-1]
-            if last in ("W_E", "W_pos", "W_O", "W_out", "b_O", "b_out"):
-                param = param @ basis
-            elif last in ("W_Q", "W_K", "W_V", "W_in", "W_U"):
-                param = basis.T @ param
-            if self.rungs.noise:
-                param = param + self.rungs.noise * torch.randn(param.shape, generator=noise, dtype=torch.float64)
-            params[name] = param.float()
-        return Model(params, self.config)
+class Shortcut(Sketch):
+    """Straight to the last state, without chain of thought, all of it in layer 0.
 
-    def subspaces(self) -> dict[str, Float[Tensor, "d_model dim"]]:
-        """Bases of the variables in the stream."""
-        basis = self._basis()
-        names = {"end": "end", "pointer": "pointer", "value": "value", "state": "token", "answer": "answer"}
-        return {variable: basis[self.space[name]].T.float() for variable, name in names.items()}
+    Copy: a head takes the token before [EoI]. Counters: a head that looks at everything alike
+    takes the mean input; neurons, each for one place of [EoI], make the count and then its rest.
+    """
+
+    def __init__(self, data: DataConfig, rungs: Rungs) -> None:
+        self.counts = data.tasks[0].name != "copy"
+        spaces = {"count": 1} if self.counts else {"value": len(data.vocabulary)}
+        super().__init__(data, rungs, spaces, n_layers=2, n_heads=2)
+        if self.counts:
+            self.count()
+        else:
+            self.copy()
+        self.roles["mlp0"] = "update"
+        self.true(Writer("head", 0, 0), Reader("mlp", 0))
+        self.true(Writer("mlp", 0), LOGITS)
+
+    def _answer(self, state: int) -> int:
+        """The coordinate of an answer. Broken: of the state after it."""
+        off = int(self.rungs.broken == "update")
+        return self.at("answer", (state + off) % self.task.n_states)
+
+    def copy(self) -> None:
+        query, key = self.head(0, 0, "takes the token before", "token", "value")
+        for position in range(1, self.n_ctx):
+            query[self.at("position", position), position] = self.scale
+            key[self.at("position", position - 1), position] = 1.0
+        for x in range(self.task.n_inputs):
+            self.both(0, self.at("value", x), (), self._answer(x))
+        value = self.at("value", self.words.end_of_input)
+        self.both(0, value, (), self.at("answer", self.words.end_of_states))
+        self.true(POS, Reader("q", 0, 0))
+        self.true(POS, Reader("k", 0, 0))
+        self.true(TOK, Reader("v", 0, 0))
+
+    def count(self) -> None:
+        k, words = self.task.n_states, self.words
+        for x in range(self.task.n_inputs):
+            self.heads[0]["V"][0, self.at("token", x), 0] = x
+        self.heads[0]["O"][0, self.at("count"), 0] = 1.0
+        self.roles["L0H0"] = "counts"
+        highest = (k - 1) * self.data.max_length
+        places = range(2, self.data.max_length + 2 + SPARE_POSITIONS)
+        gate = (k - 1.0) * (places[-1] + 1) + 2  # above all that a neuron of another place may read
+        wanted = torch.zeros(k, highest + 3)  # [answer, count + 1]: 1 at the right answer, and 0 at count -1
+        for c in range(highest + 1):
+            wanted[c % k, c + 1] = 1.0
+        bends = torch.diff(torch.diff(wanted, prepend=torch.zeros(k, 1)), append=torch.zeros(k, 1))
+        own = self.at("token", words.end_of_input)
+        for e in places:
+            for j in range(-1, highest + 1):  # bends where the count is j
+                reads = {self.at("count"): e + 1.0, self.at("position", e): gate, own: gate}
+                writes = {self._answer(r): float(bends[r, j + 1]) for r in range(k)}
+                self.neurons[0].append(Neuron(reads, -2 * gate - j, writes))
+        done = {self.at("answer", words.end_of_states): 1.0}
+        self.neurons[0].append(Neuron({own: -1.0}, 1.0, done))  # a state has been written
+        self.true(TOK, Reader("v", 0, 0))
+        self.true(TOK, Reader("mlp", 0))
+        self.true(POS, Reader("mlp", 0))

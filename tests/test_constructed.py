@@ -3,14 +3,16 @@ import torch
 
 from compo_mech import evaluate
 from compo_mech.attention import Verdict
-from compo_mech.constructed import Rungs, build
+from compo_mech.constructed import build, solves
 from compo_mech.counterfactuals import Switch, make_pairs
 from compo_mech.data import all_strings
-from compo_mech.edges import METRICS, exact
+from compo_mech.edges import exact
 from compo_mech.forward import forward
 from compo_mech.graph import Reader, Writer, all_edges, embeddings, run_graph
+from compo_mech.interventions import baseline_outputs
 from compo_mech.layout import Packing
 from compo_mech.model import to_hooked
+from compo_mech.sketch import Rungs
 from compo_mech.studies.grading import RUNGS
 from compo_mech.tasks import Automaton, Copy, Counter, Parity, Polynomial, Symmetric
 
@@ -41,6 +43,10 @@ def share_right(built, length):
 @pytest.mark.parametrize("rungs", RUNGS.values(), ids=RUNGS)
 @pytest.mark.parametrize("task", TASKS, ids=str)
 def test_every_build_is_always_right(task, rungs):
+    if not solves(task, rungs):
+        with pytest.raises(ValueError, match="without chain of thought must be one of copy, parity, counter"):
+            build(task, rungs=rungs)
+        return
     built = build(task, rungs=rungs)
     assert [share_right(built, length) for length in range(1, 9)] == [1.0] * 8
 
@@ -48,8 +54,19 @@ def test_every_build_is_always_right(task, rungs):
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("task", TASKS, ids=str)
 def test_decoys_are_wrong(task, part):
-    built = build(task, rungs=Rungs(broken=part))
-    assert sum(share_right(built, length) for length in range(4, 9)) / 5 < 0.6
+    kinds = [Rungs(broken=part), Rungs(broken=part, route="neighbour"), Rungs(broken=part, route="state")]
+    if part == "update" and solves(task, Rungs(chain_of_thought=False)):
+        kinds.append(Rungs(broken=part, chain_of_thought=False))
+    for rungs in kinds:
+        built = build(task, rungs=rungs)
+        assert sum(share_right(built, length) for length in range(4, 9)) / 5 < 0.6, rungs
+
+
+@pytest.mark.parametrize("length", [4, 11])
+def test_builds_of_other_lengths_are_right(length):
+    for name in ("pristine", "LayerNorm", "neighbour", "state", "shortcut"):
+        built = build(Parity(), max_length=length, rungs=RUNGS[name])
+        assert share_right(built, length) == 1.0, name
 
 
 def test_a_build_is_a_hooked_transformer():
@@ -60,22 +77,34 @@ def test_a_build_is_a_hooked_transformer():
     torch.testing.assert_close(model(tokens), expected, atol=1e-4, rtol=1e-4)
 
 
+NOISELESS = {name: rungs for name, rungs in RUNGS.items() if not rungs.noise}
+SLOW_TASKS = [Polynomial(modulus=3), Symmetric(n=3), Automaton(transitions=((0, 1), (0, 1)))]
+
+
+@pytest.mark.parametrize("rungs", NOISELESS.values(), ids=NOISELESS)
 @pytest.mark.parametrize(
-    "rungs",
-    [r for n, r in RUNGS.items() if not (r.noise or r.backup)],
-    ids=[n for n, r in RUNGS.items() if not (r.noise or r.backup)],
+    "task", [Copy(), Parity(), *(pytest.param(t, marks=pytest.mark.slow) for t in SLOW_TASKS)], ids=str
 )
-@pytest.mark.parametrize("task", [Copy(), Parity(), Polynomial(modulus=3), Symmetric(n=3)], ids=str)
 def test_the_truth_is_what_moves_the_output(task, rungs):
     """An edge is true if, carrying another value of its range, it alone changes what comes out."""
+    if not solves(task, rungs):
+        return
     built = build(task, rungs=rungs)
-    edges = all_edges(built.model.config)
-    moved = set()
+    edges, moved = all_edges(built.model.config), set()
+
+    def largest_change(logits, clean, pairs):
+        right, before = (x.softmax(-1).gather(1, pairs.target[:, None]) for x in (logits, clean))
+        return (right - before).abs().max()
+
     every = Switch.TOKEN | Switch.LENGTH | Switch.SHIFT
-    for switch in (every, every | Switch.STATE, Switch.END | Switch.SHIFT):
-        pairs = make_pairs(built.data, switch, 48, torch.Generator().manual_seed(0))
-        found = exact(built.model, pairs, edges, METRICS["kl"])
-        moved |= {edge for edge, score in zip(edges, found.scores.tolist(), strict=True) if abs(score) > 1e-4}
+    for seed, switch in enumerate((every, Switch.END | Switch.SHIFT | Switch.STATE)):
+        pairs = make_pairs(built.data, switch, 32, torch.Generator().manual_seed(seed))
+        inputs = embeddings(built.model, pairs.clean_tokens, pairs.clean_positions)
+        generator = torch.Generator().manual_seed(seed)
+        elsewhere = baseline_outputs(built.model, inputs, "resample_over_positions", generator, pairs.read)
+        for corrupt in (None, elsewhere):
+            found = exact(built.model, pairs, edges, largest_change, corrupt)
+            moved |= {edge for edge, score in zip(edges, found.scores.tolist(), strict=True) if score > 0.02}
     assert moved == built.edges
 
 
@@ -118,9 +147,29 @@ def test_attention_measures_find_the_heads_of_a_pristine_build(task):
     assert means[1, 1, "verdict"] == means[0, 1, "verdict"] == Verdict.DIFFUSE
 
 
-def test_split_and_backup_exclude_each_other():
-    with pytest.raises(ValueError, match="split = True"):
-        build(Parity(), rungs=Rungs(split=True, backup=True))
+@pytest.mark.parametrize(
+    ("rungs", "complaint"),
+    [
+        ({"split": True, "backup": True}, "split = True: goes without backup"),
+        ({"route": "state", "split": True}, "route = state: goes without"),
+        ({"chain_of_thought": False, "three_layers": True}, "three_layers = True: goes with chain of thought"),
+        ({"chain_of_thought": False, "broken": "lookup"}, "broken = lookup: without chain of thought must be update"),
+    ],
+)
+def test_rungs_that_exclude_each_other(rungs, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        Rungs(**rungs)
+
+
+def test_on_other_routes_the_iteration_head_reads_what_was_carried():
+    for route, offset in (("neighbour", 1), ("state", None)):
+        built = build(Parity(), rungs=Rungs(route=route))
+        length, layout = 6, built.data.layout
+        test = next(s for s in evaluate.eval_sets(built.data, 16) if s.length == length)
+        _, patterns = evaluate.run_set(built.model.params, built.model.config, test)
+        looked_at = patterns[1][:, 0, :length].argmax(-1)
+        queries, keys = layout.iteration_edges(length)
+        assert looked_at.unique(dim=0).tolist() == [queries if offset is None else [k + offset for k in keys]]
 
 
 def test_edges_of_the_second_head_are_true_where_it_works():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from compo_mech.circuits import grade
-from compo_mech.constructed import Rungs, build
+from compo_mech.constructed import build
 from compo_mech.counterfactuals import Pairs, Switch, make_pairs
 from compo_mech.data import DataConfig
 from compo_mech.edges import METRICS, EdgeScores, cross_entropy, eap, eap_ig, exact
@@ -26,6 +26,7 @@ from compo_mech.graph import (
 from compo_mech.interventions import baseline_outputs
 from compo_mech.layout import WHOLE_SPANS, Span
 from compo_mech.model import ModelConfig, init_params, to_hooked
+from compo_mech.sketch import Rungs
 from compo_mech.tasks import Parity, Polynomial
 
 DATA = DataConfig(max_length=5)

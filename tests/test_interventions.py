@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from compo_mech import edges, interventions
-from compo_mech.constructed import Rungs, build
+from compo_mech.constructed import build
 from compo_mech.counterfactuals import Switch, make_pairs
 from compo_mech.data import DataConfig
 from compo_mech.edges import METRICS, cross_entropy
@@ -15,6 +15,7 @@ from compo_mech.hooks import Site
 from compo_mech.interventions import ablate_greedily, ablate_subsets, ablated_logits, baseline_outputs, patched_logits
 from compo_mech.layout import Span
 from compo_mech.model import ModelConfig, init_params, to_hooked
+from compo_mech.sketch import Rungs
 from compo_mech.tasks import Parity
 
 DATA = DataConfig(max_length=4)

@@ -12,9 +12,12 @@ import torch
 
 from compo_mech import edges
 from compo_mech.circuits import grade
-from compo_mech.constructed import Rungs, build
-from compo_mech.counterfactuals import Switch, make_pairs
+from compo_mech.constructed import Constructed, build, solves
+from compo_mech.counterfactuals import Pairs, Switch, make_pairs
 from compo_mech.edges import Scorer
+from compo_mech.graph import Outputs, all_edges, embeddings
+from compo_mech.interventions import Baseline, baseline_outputs
+from compo_mech.sketch import Rungs
 from compo_mech.tasks import Copy, Parity, Polynomial, Task
 
 TASKS: tuple[Task, ...] = (Copy(), Parity(), Polynomial(modulus=5))
@@ -25,25 +28,41 @@ RUNGS = {
     "rotated": Rungs(rotated=True),
     "distractors": Rungs(distractors=True),
     "noise": Rungs(noise=0.01),
-    "backup": Rungs(backup=True),
+    "LayerNorm": Rungs(layer_norm=True),
+    "three layers": Rungs(three_layers=True),
+    "neighbour": Rungs(route="neighbour"),
+    "state": Rungs(route="state"),
+    "shortcut": Rungs(chain_of_thought=False),
     "split": Rungs(split=True),
+    "backup": Rungs(backup=True),
     "rotated, distractors": Rungs(rotated=True, distractors=True),
-    "rotated, noise": Rungs(rotated=True, noise=0.01),
+    "saturated, rotated, noise": Rungs(sharpness=150, rotated=True, noise=0.005),
     "soft, distractors": Rungs(sharpness=8, distractors=True),
-    "soft, noise": Rungs(sharpness=8, noise=0.01),
-    "saturated, distractors": Rungs(sharpness=150, distractors=True),
-    "saturated, rotated, noise": Rungs(sharpness=150, rotated=True, noise=0.01),
-    "split, distractors": Rungs(split=True, distractors=True),
+    "LayerNorm, rotated, distractors": Rungs(layer_norm=True, rotated=True, distractors=True),
+    "three layers, saturated, distractors": Rungs(three_layers=True, sharpness=150, distractors=True),
+    "neighbour, LayerNorm, rotated": Rungs(route="neighbour", layer_norm=True, rotated=True),
+    "split, three layers, distractors": Rungs(split=True, three_layers=True, distractors=True),
     "backup, saturated, rotated": Rungs(backup=True, sharpness=150, rotated=True),
 }
-COUNTERFACTUALS = {
-    "token, same length": Switch.TOKEN,
-    "varied length": Switch.TOKEN | Switch.LENGTH,
-    "shifted positions": Switch.SHIFT,
-    "varied length, shifted": Switch.TOKEN | Switch.LENGTH | Switch.SHIFT,
-    "flipped state": Switch.STATE,
-    "moved end": Switch.END,
+"""Each rung by itself, then eight that combine them."""
+
+COUNTERFACTUALS: dict[str, tuple[Switch, Baseline | None]] = {
+    "token, same length": (Switch.TOKEN, None),
+    "varied length": (Switch.TOKEN | Switch.LENGTH, None),
+    "shifted positions": (Switch.SHIFT, None),
+    "varied length, shifted": (Switch.TOKEN | Switch.LENGTH | Switch.SHIFT, None),
+    "flipped state": (Switch.STATE, None),
+    "moved end": (Switch.END, None),
+    "zero": (Switch.TOKEN, "zero"),
+    "mean per position": (Switch.TOKEN, "mean"),
+    "mean over positions": (Switch.TOKEN, "mean_over_positions"),
+    "resample over positions": (Switch.TOKEN, "resample_over_positions"),
 }
+"""What differs between clean and corrupt input, and, if any, the baseline that patched edges carry instead."""
+
+IDENTIFYING = "varied length, shifted"
+"""The pairs that move every true edge."""
+
 SCORERS: dict[str, Scorer] = {
     "exact": edges.exact,
     "EAP": edges.eap,
@@ -52,23 +71,40 @@ SCORERS: dict[str, Scorer] = {
 }
 
 
+def builds() -> Iterator[tuple[str, Constructed]]:
+    """Every rung on every task that it is for."""
+    for task in TASKS:
+        for name, rungs in RUNGS.items():
+            if solves(task, rungs):
+                yield name, build(task, rungs=rungs)
+
+
+def counterfactual(built: Constructed, name: str, n_pairs: int, seed: int) -> tuple[Pairs, Outputs | None]:
+    """Pairs of a build, and what patched edges carry where that is a baseline."""
+    switch, baseline = COUNTERFACTUALS[name]
+    generator = torch.Generator().manual_seed(seed)
+    pairs = make_pairs(built.data, switch, n_pairs, generator)
+    if baseline is None:
+        return pairs, None
+    inputs = embeddings(built.model, pairs.clean_tokens, pairs.clean_positions)
+    return pairs, baseline_outputs(built.model, inputs, baseline, generator, pairs.read)
+
+
 def method_card(n_pairs: int, seed: int) -> Iterator[dict[str, object]]:
     """One row a task, rung, counterfactual and scorer, on cross-entropy."""
-    for task in TASKS:
-        for rung, rungs in RUNGS.items():
-            built = build(task, rungs=rungs)
-            every = edges.all_edges(built.model.config)
-            for name, switch in COUNTERFACTUALS.items():
-                pairs = make_pairs(built.data, switch, n_pairs, torch.Generator().manual_seed(seed))
-                for method, scorer in SCORERS.items():
-                    found = grade(scorer(built.model, pairs, every, edges.cross_entropy), built.edges)
-                    yield {
-                        "task": str(task),
-                        "rung": rung,
-                        "counterfactual": name,
-                        "method": method,
-                        "auc_all": round(found.auc_all, 4),
-                        "auc_identifiable": None if found.auc is None else round(found.auc, 4),
-                        "coverage": round(found.coverage, 4),
-                        "top_is_truth": found.top_is_truth,
-                    }
+    for rung, built in builds():
+        every = all_edges(built.model.config)
+        for name in COUNTERFACTUALS:
+            pairs, corrupt = counterfactual(built, name, n_pairs, seed)
+            for method, scorer in SCORERS.items():
+                found = grade(scorer(built.model, pairs, every, edges.cross_entropy, corrupt), built.edges)
+                yield {
+                    "task": str(built.data.tasks[0]),
+                    "rung": rung,
+                    "counterfactual": name,
+                    "method": method,
+                    "auc_all": round(found.auc_all, 4),
+                    "auc_identifiable": None if found.auc is None else round(found.auc, 4),
+                    "coverage": round(found.coverage, 4),
+                    "top_is_truth": found.top_is_truth,
+                }
