@@ -7,9 +7,7 @@ hooks on a HookedTransformer.
 """
 
 import itertools
-import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
@@ -18,91 +16,12 @@ from torch import Tensor
 
 from compo_mech.counterfactuals import Pairs
 from compo_mech.edges import Metric
-from compo_mech.forward import ACTIVATIONS
-from compo_mech.graph import TOK, Model, Outputs, Writer, bias_of, check_pairs, norm_of, run_graph
+from compo_mech.graph import TOK, Model, Outputs, Writer, run_graph
 from compo_mech.hooks import HEAD_KINDS, Kind, Site, check_site
 from compo_mech.layout import Span
+from compo_mech.traces import Trace, attention_pattern, attn_out_of, both_traces, logits_of, mlp_out_of, project_qkv
 
 Baseline = Literal["zero", "mean", "mean_over_positions", "resample", "resample_over_positions"]
-
-
-@dataclass(frozen=True)
-class Trace:
-    """Every activation of one run, one entry a layer.
-
-    Attributes:
-        resid_pre, resid_mid, resid_post: the residual stream before, between and after the parts.
-        q, k, v, z: of all heads.
-        pattern: attention weights.
-        attn_out, mlp_out: what the parts add.
-        logits: at every position.
-    """
-
-    resid_pre: list[Float[Tensor, "batch pos d_model"]]
-    resid_mid: list[Float[Tensor, "batch pos d_model"]]
-    resid_post: list[Float[Tensor, "batch pos d_model"]]
-    q: list[Float[Tensor, "batch head pos d_head"]]
-    k: list[Float[Tensor, "batch head pos d_head"]]
-    v: list[Float[Tensor, "batch head pos d_head"]]
-    z: list[Float[Tensor, "batch head pos d_head"]]
-    pattern: list[Float[Tensor, "batch head pos pos"]]
-    attn_out: list[Float[Tensor, "batch pos d_model"]]
-    mlp_out: list[Float[Tensor, "batch pos d_model"]]
-    logits: Float[Tensor, "batch pos d_vocab"]
-
-
-@torch.no_grad()
-def trace(model: Model, tokens: Int[Tensor, "batch pos"], positions: Int[Tensor, "batch pos"]) -> Trace:
-    """Run the network and keep everything."""
-    params, n_pos = model.params, tokens.shape[1]
-    kept: dict[str, list[Tensor]] = {name: [] for name in Trace.__dataclass_fields__ if name != "logits"}
-    stream = params["embed.W_E"][tokens] + params["pos_embed.W_pos"][positions]
-    for layer in range(model.config.n_layers):
-        q, k, v = _qkv(model, layer, stream)
-        pattern = _pattern(model, q, k, torch.arange(n_pos, device=tokens.device))
-        z = pattern @ v
-        attn_out = _attn_out(model, layer, z)
-        mid = stream + attn_out
-        mlp_out = _mlp_out(model, layer, mid)
-        post = mid + mlp_out
-        values = (stream, mid, post, q, k, v, z, pattern, attn_out, mlp_out)
-        for name, value in zip(kept, values, strict=True):
-            kept[name].append(value)
-        stream = post
-    return Trace(**kept, logits=_logits(model, stream))  # pyright: ignore[reportArgumentType]
-
-
-def _qkv(model: Model, layer: int, stream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    normed = norm_of(model, f"blocks.{layer}.ln1", stream)[:, None]  # a place for the heads
-    attention = f"blocks.{layer}.attn"
-
-    def project(which: str) -> Tensor:
-        bias = bias_of(model.params, f"{attention}.b_{which}")
-        return normed @ model.params[f"{attention}.W_{which}"] + (bias[:, None] if isinstance(bias, Tensor) else bias)
-
-    return project("Q"), project("K"), project("V")
-
-
-def _pattern(model: Model, q: Tensor, k: Tensor, query_positions: Tensor) -> Tensor:
-    keys = torch.arange(k.shape[-2], device=k.device)
-    scores = q @ k.mT / math.sqrt(model.config.head_width)
-    return scores.masked_fill(keys > query_positions[:, None], -torch.inf).softmax(-1)
-
-
-def _attn_out(model: Model, layer: int, z: Tensor) -> Tensor:
-    weight = model.params[f"blocks.{layer}.attn.W_O"].flatten(0, 1)
-    return z.transpose(1, 2).flatten(2) @ weight + bias_of(model.params, f"blocks.{layer}.attn.b_O")
-
-
-def _mlp_out(model: Model, layer: int, mid: Tensor) -> Tensor:
-    mlp, params = f"blocks.{layer}.mlp", model.params
-    normed = norm_of(model, f"blocks.{layer}.ln2", mid)
-    hidden = ACTIVATIONS[model.config.act_fn](normed @ params[f"{mlp}.W_in"] + bias_of(params, f"{mlp}.b_in"))
-    return hidden @ params[f"{mlp}.W_out"] + bias_of(params, f"{mlp}.b_out")
-
-
-def _logits(model: Model, stream: Tensor) -> Tensor:
-    return norm_of(model, "ln_final", stream) @ model.params["unembed.W_U"] + bias_of(model.params, "unembed.b_U")
 
 
 # ------------------------------------------------------------------------------- patching
@@ -141,7 +60,7 @@ def patched_logits(
     rows, stream = _enter(model, clean, corrupt, site, where, touched, needed if layer == last else None)
     for later in range(layer if site.kind == "resid_pre" else layer + 1, last + 1):
         rows, stream = _layer(model, clean, later, rows, stream, needed if later == last else None)
-    return _replaced(scored, pairs, rows, _logits(model, stream), where.shape[1])
+    return _replaced(scored, pairs, rows, logits_of(model, stream), where.shape[1])
 
 
 def _enter(
@@ -181,13 +100,13 @@ def _enter(
         own, other = clean.pattern[layer][:, head, touched], corrupt.pattern[layer][:, head, touched]
         z = torch.where(chosen, other, own) @ heads["v"]
     else:
-        z = _pattern(model, heads["q"][:, rows], heads["k"], rows) @ heads["v"]
+        z = attention_pattern(model, heads["q"][:, rows], heads["k"], rows) @ heads["v"]
     change = (z - clean.z[layer][:, head, rows]) @ model.params[f"blocks.{layer}.attn.W_O"][head]
     return rows, _after_attention(model, layer, clean.resid_mid[layer][:, rows] + change)
 
 
 def _after_attention(model: Model, layer: int, mid: Tensor) -> Tensor:
-    return mid + _mlp_out(model, layer, mid)
+    return mid + mlp_out_of(model, layer, mid)
 
 
 def _layer(
@@ -198,12 +117,14 @@ def _layer(
     reached = torch.arange(int(rows[0]), n_pos, device=rows.device)
     reached = reached if needed is None else reached[torch.isin(reached, needed)]
     q, k, v = (
-        full.index_copy(2, rows, new)
-        for full, new in zip((clean.q[layer], clean.k[layer], clean.v[layer]), _qkv(model, layer, stream), strict=True)
+        full[layer].index_copy(2, rows, new)
+        for full, new in zip(
+            (clean.q[layer], clean.k[layer], clean.v[layer]), project_qkv(model, layer, stream), strict=True
+        )
     )
     pre = clean.resid_pre[layer].index_copy(1, rows, stream)[:, reached]
-    z = _pattern(model, q[:, :, reached], k, reached) @ v
-    return reached, _after_attention(model, layer, pre + _attn_out(model, layer, z))
+    z = attention_pattern(model, q[:, :, reached], k, reached) @ v
+    return reached, _after_attention(model, layer, pre + attn_out_of(model, layer, z))
 
 
 def _replaced(scored: Tensor, pairs: Pairs, rows: Tensor, logits: Tensor, n_pos: int) -> Tensor:
@@ -213,19 +134,6 @@ def _replaced(scored: Tensor, pairs: Pairs, rows: Tensor, logits: Tensor, n_pos:
     index = place[pairs.position]
     new = logits[pairs.row, index.clamp(min=0)]
     return torch.where((index >= 0)[:, None], new, scored)
-
-
-def both_traces(model: Model, pairs: Pairs) -> tuple[Trace, Trace]:
-    """The clean and the corrupt run.
-
-    Raises:
-        ValueError: the model cannot read the pairs.
-    """
-    check_pairs(model, pairs)
-    return (
-        trace(model, pairs.clean_tokens, pairs.clean_positions),
-        trace(model, pairs.corrupt_tokens, pairs.corrupt_positions),
-    )
 
 
 def sweep(
@@ -300,8 +208,9 @@ def baseline_outputs(
     Raises:
         ValueError: there is no such baseline, or it draws and there is no generator.
     """
-    if baseline not in get_args(Baseline):
-        raise ValueError(f"baseline = {baseline!r}: must be one of {', '.join(get_args(Baseline))}")
+    known = get_args(Baseline)
+    if not any(baseline == name for name in known):
+        raise ValueError(f"baseline = {baseline!r}: must be one of {', '.join(known)}")
     if baseline.startswith("resample") and generator is None:
         raise ValueError("generator = None: resampling draws strings and needs one")
     outputs, _ = run_graph(model, inputs)
@@ -341,15 +250,26 @@ def _stand_in(
 
 @torch.no_grad()
 def ablated_logits(
-    model: Model, inputs: Outputs, ablated: Iterable[Writer], stand_ins: Outputs
+    model: Model, known: Outputs, ablated: Iterable[Writer], stand_ins: Outputs
 ) -> Float[Tensor, "batch pos d_vocab"]:
-    """Logits when these heads and MLPs put out their stand-ins instead."""
+    """Logits when these heads and MLPs put out their stand-ins instead.
+
+    Args:
+        model: the network.
+        known: what `tok` and `pos` put out, and, to save time, any other writers' outputs of the
+            whole network; those that an ablation can change are computed anew.
+        ablated: heads and MLPs.
+        stand_ins: from `baseline_outputs`, or of this form.
+    """
     gone = set(ablated)
-
-    def read(reader: object, outputs: Outputs) -> Tensor:
-        return torch.stack([stand_ins[w] if w in gone else out for w, out in outputs.items()]).sum(0)
-
-    return run_graph(model, inputs, read)[1]
+    layers = [writer.layer for writer in gone if writer.layer is not None]
+    first = min(layers, default=model.config.n_layers)
+    stays = {
+        w: out
+        for w, out in known.items()
+        if w.layer is None or w.layer < first or (w.layer == first and w.kind == "head")
+    }
+    return run_graph(model, stays | {writer: stand_ins[writer] for writer in gone})[1]
 
 
 Loss = Callable[[Float[Tensor, "batch pos d_vocab"]], float]

@@ -353,9 +353,16 @@ def finish(run: Run, console: Console) -> None:
         for table in _tables(report.length_table(measured, task), task, console.width):
             console.print(table)
         console.print(report.sentence(measured, task), highlight=False)
+    console.print(f"Look at {write_page(run)}", highlight=False)
+
+
+def write_page(run: Run) -> Path:
+    """The run's page, with what analyses have to show."""
+    config = run.config
     sets = evaluate.eval_sets(config.data, config.n_test_strings)
-    written = run.write_report(report.page(run.path.name, config, run.params(), measured, sets, run.command))
-    console.print(f"Look at {written}", highlight=False)
+    return run.write_report(
+        report.page(run.path.name, config, run.params(), run.metrics, sets, run.command, run.sections)
+    )
 
 
 def _tables(rows: pd.DataFrame, title: str, width: int) -> Iterator[Table]:

@@ -111,6 +111,15 @@ class Layout:
             raise ValueError(f"span = {span}: must be one that some of the rows have")
         return where.to(lengths.device)
 
+    def predicted(self, position, length):
+        """The t whose state the row at this position predicts; one more than the last state for the row that ends."""
+        step = position - self.end_of_input(length) + 1
+        return step if self.chain_of_thought else step + length - 1
+
+    def input_position(self, t):
+        """Position of x_t."""
+        return t
+
     def labels(self, length: int) -> list[str]:
         """A name for every token that the network reads, such as `x3` or `s2`."""
         inputs = [f"x{t}" for t in self.inputs(length)]

@@ -117,6 +117,7 @@ def page(
     metrics: pd.DataFrame,
     sets: Sequence[EvalSet],
     command: Sequence[str],
+    sections: Sequence[str] = (),
 ) -> str:
     """The whole page. plotly's script is embedded once; nothing is fetched.
 
@@ -127,6 +128,7 @@ def page(
         metrics: its long rows, the control's among them.
         sets: its test strings; the longest of each task is shown.
         command: that started it.
+        sections: of analyses, as HTML.
     """
     parts = [f"<h1>{html.escape(name)}</h1>"]
     model = config.model
@@ -148,10 +150,11 @@ def page(
         parts.append(f"<div class=wide>{_html_table(length_table(metrics, task))}</div>")
         parts.append(_LEGEND)
         parts.append(f"<h2>Training{html.escape(of_task)}</h2>")
-        parts.append(_figure(plotting.training_curves(metrics, task)))
+        parts.append(figure_html(plotting.training_curves(metrics, task)))
         longest = max((s for s in sets if str(s.task) == task), key=lambda s: s.length)
         parts.append(f"<h2>Attention at the end{html.escape(of_task)}</h2>")
-        parts.append(f"<div class=wide>{_figure(attention_figure(params, config, longest))}</div>")
+        parts.append(f"<div class=wide>{figure_html(attention_figure(params, config, longest))}</div>")
+    parts += sections
     parts.append("<h2>How to reproduce</h2>")
     parts.append(f"<pre>{html.escape('python ' + shlex.join(command))}</pre>")
     settings = json.dumps(config.model_dump(mode="json"), indent=2)
@@ -230,7 +233,8 @@ def attention_figure(params: Params, config: RunConfig, test: EvalSet) -> go.Fig
     )
 
 
-def _figure(figure: go.Figure) -> str:
+def figure_html(figure: go.Figure) -> str:
+    """A figure without plotly's script, which the page holds once."""
     return plotly.io.to_html(figure, include_plotlyjs=False, full_html=False, config={"displaylogo": False})
 
 

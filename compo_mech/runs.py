@@ -6,6 +6,7 @@
     checkpoints/        000128.safetensors: the model under HookedTransformer's names;
                         000128.resume.safetensors (newest two): optimiser and generator;
                         SHA256SUMS: every file that counts, as `sha256sum -c` reads it
+    analysis/           what analyses found: tables, circuits
     report.html         the page to look at
 
 A checkpoint exists once SHA256SUMS lists it, and every file is renamed into place whole, so that a
@@ -21,7 +22,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -153,6 +154,11 @@ class Run:
         passed = f" ({'; '.join(damaged)})" if damaged else ""
         raise RunError(f"resume = {self.path}: has no checkpoint to resume from{passed}; start again with --overwrite")
 
+    @property
+    def sections(self) -> list[str]:
+        """What analyses have to show on the run's page, as HTML."""
+        return [file.read_text() for file in sorted(self.path.glob("analysis/*/section.html"))]
+
     # ------------------------------------------------------------------------------ writing
 
     def add_rows(self, step: int, rows: Sequence[Row]) -> None:
@@ -190,6 +196,25 @@ class Run:
         """The page to look at."""
         self._write("report.html", page.encode())
         return self.path / "report.html"
+
+    def write_analysis(self, name: str, files: Mapping[str, str]) -> Path:
+        """What an analysis found: texts by file name, in a folder of its own that replaces an earlier one.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        folder = self.path / "analysis" / name
+        part = folder.with_name(f".{folder.name}.part")
+        try:
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+            for file, content in files.items():
+                self._write(str((part / file).relative_to(self.path)), content.encode())
+            shutil.rmtree(folder, ignore_errors=True)
+            part.rename(folder)
+        except OSError as error:
+            raise RunError(f"analysis = {folder}: cannot be written ({error.strerror})") from None
+        return folder
 
     # ----------------------------------------------------------------------------- the disk
 

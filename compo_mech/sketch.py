@@ -60,6 +60,8 @@ class Rungs(Settings):
             raise ValueError("split = True: goes without backup, since both need the second head")
         if self.route == "state" and (self.backup or self.split):
             raise ValueError("route = state: goes without backup and split, since its head looks at its own row")
+        if self.route == "state" and self.layer_norm:
+            raise ValueError("layer_norm = True: goes without route = state, whose slots make the stream's size vary")
         if not self.chain_of_thought:
             for name, plain in (
                 ("backup", False),

@@ -152,6 +152,7 @@ def test_attention_measures_find_the_heads_of_a_pristine_build(task):
     [
         ({"split": True, "backup": True}, "split = True: goes without backup"),
         ({"route": "state", "split": True}, "route = state: goes without"),
+        ({"route": "state", "layer_norm": True}, "layer_norm = True: goes without route = state"),
         ({"chain_of_thought": False, "three_layers": True}, "three_layers = True: goes with chain of thought"),
         ({"chain_of_thought": False, "broken": "lookup"}, "broken = lookup: without chain of thought must be update"),
     ],

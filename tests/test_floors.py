@@ -9,16 +9,17 @@ FLOORS = [
     "settings", "tasks", "layout", "vocabulary",
     "data", "counterfactuals", "metrics", "attention", "emergence",
     "model", "hooks", "forward",
-    "optim", "train", "evaluate", "edges", "interventions", "constructed",
-    "circuits",
+    "optim", "train", "evaluate", "graph", "edges", "traces", "interventions",
+    "routes", "heads", "sketch", "constructed",
+    "circuits", "faithfulness", "completeness", "discovery", "dissection",
     "config", "recipes", "runs",
-    "plotting", "report",
-    "launch", "studies.grading", "studies.seeds",
+    "plotting", "charts", "report", "sections",
+    "launch", "studies.grading", "studies.seeds", "studies.dissecting",
 ]  # fmt: skip
 ROOT = Path(compo_mech.__file__).parent
 OWNERS = {
     "transformer_lens": {"model"},
-    "plotly": {"plotting", "report"},
+    "plotly": {"plotting", "charts", "report", "sections"},
     "tyro": {"launch"},
     "safetensors": {"runs"},
     "wandb": {"launch"},

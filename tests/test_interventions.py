@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 import torch
 
-from compo_mech import edges, interventions
+from compo_mech import edges, interventions, traces
 from compo_mech.constructed import build
 from compo_mech.counterfactuals import Switch, make_pairs
 from compo_mech.data import DataConfig
@@ -66,7 +66,7 @@ def by_hooks(model, pairs, site, where):
 @pytest.mark.parametrize("kind", KINDS)
 def test_patching_against_hooks(config, kind):
     model, pairs = random_model(config), pairs_of()
-    clean, corrupt = interventions.both_traces(model, pairs)
+    clean, corrupt = traces.both_traces(model, pairs)
     scattered = torch.rand(pairs.clean_tokens.shape, generator=torch.Generator().manual_seed(3)) < 0.3
     places = [torch.zeros_like(scattered), torch.ones_like(scattered), scattered]
     for position in (0, 4, pairs.clean_tokens.shape[1] - 1):
@@ -84,7 +84,7 @@ def test_patching_one_residual_site_everywhere_is_corrupt_and_nowhere_is_clean()
     pairs = pairs_of(Switch.TOKEN | Switch.LENGTH | Switch.SHIFT)
     model = random_model(CONFIGS[1])
     model = Model({name: param.double() for name, param in model.params.items()}, model.config)
-    clean, corrupt = interventions.both_traces(model, pairs)
+    clean, corrupt = traces.both_traces(model, pairs)
     everywhere = torch.ones_like(pairs.clean_tokens, dtype=torch.bool)
     for kind, layer in itertools.product(("resid_pre", "resid_mid", "resid_post"), range(3)):
         full = patched_logits(model, clean, corrupt, Site(kind, layer), everywhere, pairs)
@@ -173,7 +173,7 @@ def test_ablation_against_hooks():
 )
 def test_sites_that_are_not_there_are_refused(site, complaint):
     model, pairs = random_model(CONFIGS[0]), pairs_of()
-    clean, corrupt = interventions.both_traces(model, pairs)
+    clean, corrupt = traces.both_traces(model, pairs)
     where = torch.ones_like(pairs.clean_tokens, dtype=torch.bool)
     with pytest.raises(ValueError, match=complaint):
         patched_logits(model, clean, corrupt, site, where, pairs)
@@ -181,7 +181,7 @@ def test_sites_that_are_not_there_are_refused(site, complaint):
 
 def test_places_that_do_not_fit_and_resampling_without_a_source_are_refused():
     model, pairs = random_model(CONFIGS[0]), pairs_of()
-    clean, corrupt = interventions.both_traces(model, pairs)
+    clean, corrupt = traces.both_traces(model, pairs)
     with pytest.raises(ValueError, match="where = "):
         patched_logits(model, clean, corrupt, Site("resid_pre", 0), torch.ones(5, 3, dtype=torch.bool), pairs)
     inputs = embeddings(model, pairs.clean_tokens, pairs.clean_positions)
@@ -220,7 +220,7 @@ def test_positions_that_the_model_does_not_have_are_refused():
     pairs = pairs_of()
     far = replace(pairs, clean_positions=pairs.clean_positions + 16)
     with pytest.raises(ValueError, match=r"pairs\.positions = "):
-        interventions.both_traces(random_model(CONFIGS[0]), far)
+        traces.both_traces(random_model(CONFIGS[0]), far)
 
 
 def test_baselines_by_hand():

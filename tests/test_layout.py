@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compo_mech.layout import Layout, Packing
+from compo_mech.layout import WHOLE_SPANS, Layout, Packing, Span
 
 BOTH = pytest.mark.parametrize("layout", [Layout(True), Layout(False)], ids=["chain of thought", "answer only"])
 
@@ -66,3 +66,23 @@ def test_packing_against_a_plain_loop(lengths, chain_of_thought):
         for query, pos in enumerate(layout.scored(n)):
             assert packing.query_position[row, query] == pos
             assert packing.causal_scored[row, 0, query].tolist() == [key <= pos for key in range(n_pos)]
+
+
+@pytest.mark.parametrize("chain_of_thought", [True, False])
+def test_a_row_predicts_the_state_that_follows_it(chain_of_thought):
+    layout = Layout(chain_of_thought)
+    for length in (1, 2, 5):
+        names = layout.labels(length)
+        for row in list(layout.scored(length))[:-1]:
+            assert names[row + 1] == f"s{layout.predicted(row, length)}"
+        for t in range(1, length + 1):
+            assert names[layout.input_position(t)] == f"x{t}"
+
+
+def test_spans_tile_what_is_read():
+    layout, lengths = Layout(), torch.tensor([1, 3, 4])
+    wheres = torch.stack([layout.where(span, lengths, 12) for span in WHOLE_SPANS]).int().sum(0)
+    assert wheres.tolist() == [[1] * layout.n_read(n) + [0] * (12 - layout.n_read(n)) for n in lengths.tolist()]
+    third = layout.where(Span("state", 3), lengths, 12)
+    assert third.nonzero().tolist() == [[1, 7], [2, 8]]
+    assert [layout.labels(n)[p] for n, p in ((3, 7), (4, 8))] == ["s3", "s3"]

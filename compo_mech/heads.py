@@ -1,0 +1,369 @@
+"""What each head does, told by intervention alone: what it carries, and what is lost without it.
+
+Two interchanges read off what a head carries. Its output at the rows that predict states is replaced
+by that of another run, and the answer is compared with what the algorithm would say:
+
+    x_t         the other run has other inputs of the same length: s_t should become F(s_{t-1}, x'_t)
+    the end     the other run has its [EoI] elsewhere, so that the row at i would predict another t':
+                s_t should become F(s_{t-1}, x_{t'})
+
+The share of answers that do so, where that is another answer, is the head's share of the variable:
+1 for a head that alone carries it. A head that does neither is told by what its ablation costs.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from compo_mech.counterfactuals import Pairs, Switch, make_pairs
+from compo_mech.data import DataConfig
+from compo_mech.evaluate import EvalSet
+from compo_mech.graph import Model, Outputs, Writer, embeddings, run_graph
+from compo_mech.hooks import Site
+from compo_mech.interventions import Baseline, ablated_logits, baseline_outputs, patched_logits
+from compo_mech.tasks import Task
+from compo_mech.traces import both_traces
+
+CARRIES = 0.5
+"""A head carries a variable if at least this share of the answers follows it."""
+
+CARRIES_IN_PART = 0.1
+"""It carries it in part from this share on."""
+
+NEAR = 0.05
+"""Accuracy is near the best guess if it is above it by no more than this."""
+
+COSTS = 0.02
+"""An ablation that costs less of the accuracy than this costs nothing."""
+
+Variable = Literal["x", "end"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the ablation of some parts does.
+
+    Attributes:
+        parts: heads and MLPs that put out their stand-ins.
+        baseline: what stands in.
+        accuracy: share of states that are right, given the true tokens before them.
+        cost: by how much less that is than without ablation.
+    """
+
+    parts: tuple[Writer, ...]
+    baseline: Baseline
+    accuracy: float
+    cost: float
+
+
+class Ablations:
+    """Per-state accuracy of a network whose parts put out what stands in for them.
+
+    Stand-ins are taken from other strings of the same length: `mean` is their mean at each position,
+    so that what depends on position and length alone stays as it is.
+
+    Args:
+        model: the network.
+        sets: test strings, each set of one length.
+        baseline: what stands in.
+        generator: draws the other strings.
+        n_reference: other strings of each length.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        sets: Sequence[EvalSet],
+        baseline: Baseline,
+        generator: torch.Generator,
+        n_reference: int = 512,
+    ) -> None:
+        self.model, self._sets = model, []
+        self.baseline: Baseline = baseline
+        for test in sets:
+            rows = list(test.layout.scored(test.length))[:-1]
+            known, _ = run_graph(model, _read(model, test, test.tokens))
+            other = _read(model, test, _other_strings(test, n_reference, generator))
+            stand_ins = baseline_outputs(model, other, baseline, generator)
+            n = len(test.tokens)  # resampling: the n first of the others
+            stand_ins = {w: out[:n] if len(out) >= n else out[:1].expand(n, -1, -1) for w, out in stand_ins.items()}
+            self._sets.append((known, stand_ins, rows, test.targets[:, :-1]))
+        self.whole = self.accuracy(())
+
+    def accuracy(self, parts: Sequence[Writer]) -> float:
+        """Share of states that are right, over all sets."""
+        right = torch.cat(
+            [
+                (ablated_logits(self.model, known, parts, stand_ins)[:, rows].argmax(-1) == targets).flatten()
+                for known, stand_ins, rows, targets in self._sets
+            ]
+        )
+        return float(right.float().mean())
+
+    def cost(self, *parts: Writer) -> Cost:
+        accuracy = self.accuracy(parts)
+        return Cost(parts, self.baseline, accuracy, self.whole - accuracy)
+
+    def subsets(self, parts: Sequence[Writer]) -> Iterator[Cost]:
+        """Every set of these parts but the empty one, small ones first."""
+        for n in range(1, len(parts) + 1):
+            for chosen in itertools.combinations(parts, n):
+                yield self.cost(*chosen)
+
+    def greedy(self, parts: Sequence[Writer]) -> Iterator[Cost]:
+        """Ablate one part after the other, always the one that costs least then."""
+        gone: tuple[Writer, ...] = ()
+        left = list(parts)
+        while left:
+            best = max((self.cost(*gone, part) for part in left), key=lambda cost: cost.accuracy)
+            gone = best.parts
+            left.remove(gone[-1])
+            yield best
+
+
+def _read(model: Model, test: EvalSet, tokens: Int[Tensor, "batch pos"]) -> Outputs:
+    tokens = tokens[:, : test.layout.n_read(test.length)]
+    return embeddings(model, tokens, torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape))
+
+
+def _other_strings(test: EvalSet, n: int, generator: torch.Generator) -> Int[Tensor, "n pos"]:
+    """Random strings of the same task and length, whatever their split."""
+    task, layout, row = test.task, test.layout, test.tokens[0].cpu()
+    inputs = torch.randint(task.first_input, task.n_inputs, (n, test.length), generator=generator)
+    end, last = int(row[layout.end_of_input(test.length)]), int(row[-1])
+    return layout.assemble(row[:1].expand(n), inputs, task.states(inputs), torch.full((n,), test.length), end, last).to(
+        test.tokens.device
+    )
+
+
+def smallest_removal(ablations: Ablations, heads: Sequence[Writer], level: float) -> Cost | None:
+    """The fewest heads whose ablation brings accuracy to `level` or below; of equals, the most costly.
+
+    None: not even all of them do.
+    """
+    for _, costs in itertools.groupby(ablations.subsets(heads), key=lambda cost: len(cost.parts)):
+        worst = min(costs, key=lambda cost: cost.accuracy)
+        if worst.accuracy <= level:
+            return worst
+    return None
+
+
+def best_guess(task: Task, sets: Sequence[EvalSet]) -> float:
+    """Per-state accuracy of the best guess of s_t that knows s_{t-1} but not x_t.
+
+    Inputs are uniform over those that are drawn. Without chain of thought s_{L-1} is not written, so
+    that the best guess is the likeliest last state.
+    """
+    table = task.table[:, task.first_input :]
+    likeliest = torch.stack([torch.bincount(row).max() / table.shape[1] for row in table])
+    values = []
+    for test in sets:
+        states = test.targets[:, :-1].cpu()
+        if not test.layout.chain_of_thought:
+            values.append((torch.bincount(states.flatten()).max() / states.numel()).expand(states.numel()))
+            continue
+        before = torch.cat([torch.full_like(states[:, :1], len(table) - 1), states[:, :-1]], 1)
+        values.append(likeliest[before].flatten())
+    return float(torch.cat(values).mean())
+
+
+def carried_share(
+    model: Model,
+    data: DataConfig,
+    variable: Variable,
+    generator: torch.Generator,
+    n_pairs: int = 64,
+    task: Task | None = None,
+) -> tuple[Float[Tensor, "layer head"], Float[Tensor, "layer"]]:
+    """Share of the answers that follow a variable when one head alone, or a layer's heads together,
+    carry another value of it.
+
+    Counted are answers that would have to change, and that the clean run does not give already.
+
+    Args:
+        model: the network.
+        data: tasks, lengths and layout, with chain of thought.
+        variable: `x` or `end`.
+        generator: source of the pairs.
+        n_pairs: strings.
+        task: one of the data's; None: its first.
+
+    Raises:
+        ValueError: there is no chain of thought; or, for `end`, only one length.
+    """
+    if not data.chain_of_thought:
+        raise ValueError("chain_of_thought = False: what a head carries to a state needs states that are written")
+    task, config = task or data.tasks[0], model.config
+    switch = Switch.TOKEN if variable == "x" else Switch.LENGTH
+    pairs = make_pairs(data, switch, n_pairs, generator, task=task)
+    expected, counts = _expected(pairs, task, variable, data.vocabulary.end_of_input)
+    clean, corrupt = both_traces(model, pairs)
+    counts &= clean.logits[pairs.row, pairs.position].argmax(-1) != expected
+    where = torch.zeros_like(pairs.read)
+    where[pairs.row, pairs.position] = True
+
+    def share(site: Site) -> Float[Tensor, ""]:
+        logits = patched_logits(model, clean, corrupt, site, where, pairs)
+        return ((logits.argmax(-1) == expected) & counts).sum() / counts.sum().clamp(min=1)
+
+    layers, heads = range(config.n_layers), range(config.n_heads)
+    alone = torch.stack([share(Site("z", layer, head)) for layer in layers for head in heads])
+    together = torch.stack([share(Site("attn_out", layer)) for layer in layers])
+    return alone.view(config.n_layers, config.n_heads), together
+
+
+def _expected(
+    pairs: Pairs, task: Task, variable: Variable, end_of_input: int
+) -> tuple[Int[Tensor, "scored"], Bool[Tensor, "scored"]]:
+    """What each scored row should answer with the other run's value, and where that is another answer."""
+    row, position, layout = pairs.row, pairs.position, pairs.layout
+    length = pairs.lengths[row]
+    t, own = layout.predicted(position, length), pairs.clean_tokens[row, position]
+    states_only = t <= length  # the last row predicts [EoS]
+    if variable == "x":
+        place, source = layout.input_position(t), pairs.corrupt_tokens
+    else:
+        end = (pairs.corrupt_tokens == end_of_input).int().argmax(1)[row]
+        other = position - end + 1
+        states_only &= (other >= 1) & (other <= length)
+        place, source = layout.input_position(other.clamp(min=1)), pairs.clean_tokens
+    table = task.table.to(row.device)
+    x = source[row, place.clamp(max=source.shape[1] - 1)].clamp(max=table.shape[1] - 1)
+    before = torch.where(own == end_of_input, len(table) - 1, own.clamp(max=len(table) - 2))
+    answer = table[before, x]
+    return answer, states_only & (answer != pairs.target)
+
+
+@dataclass(frozen=True)
+class HeadRole:
+    """What one head does.
+
+    Attributes:
+        writer: the head.
+        x, end: its share of each variable; None where that cannot be asked.
+        cost: of its ablation by the mean.
+    """
+
+    writer: Writer
+    x: float | None
+    end: float | None
+    cost: float
+
+    @property
+    def name(self) -> str:
+        """`iteration` or `lookup` by the larger part of what it carries, `takes part` by its cost, else `idle`."""
+        for share, name in ((self.x, "iteration"), (self.end, "lookup")):
+            if share is not None and share >= CARRIES:
+                return name
+        for share, name in ((self.x, "iteration, in part"), (self.end, "lookup, in part")):
+            if share is not None and share >= CARRIES_IN_PART:
+                return name
+        return "takes part" if self.cost >= COSTS else "idle"
+
+
+@dataclass(frozen=True)
+class Heads:
+    """What the heads of a network do.
+
+    Attributes:
+        roles: of each head.
+        x_together: share of x_t that the heads of each layer carry together; None where it cannot be asked.
+        removal: the fewest heads without which per-state accuracy is near the best guess.
+        accuracy: per state, of the whole network.
+        guess: the best guess of s_t that does not know x_t.
+    """
+
+    roles: tuple[HeadRole, ...]
+    x_together: tuple[float, ...] | None
+    removal: Cost | None
+    accuracy: float
+    guess: float
+
+    def __str__(self) -> str:
+        """A sentence that names them."""
+        if self.accuracy < self.guess + 2 * NEAR:
+            return (
+                f"The network is right about {self.accuracy:.0%} of states and guessing about {self.guess:.0%}: "
+                "there is no work of heads to name."
+            )
+        lookups = [r for r in self.roles if r.name.startswith("lookup")]
+        head = self.iteration
+        if head is not None:
+            left = self.accuracy - head.cost
+            text = (
+                f"{head.writer} is the iteration head: {head.x:.0%} of the answers follow the x_t that it carries, "
+                f"and without it {left:.0%} of states are right (best guess from s_{{t-1}} alone: {self.guess:.0%})."
+            )
+            if left > self.guess + NEAR:
+                text += " So the rest of the network still knows something of x_t."
+        else:
+            text = "No head is the iteration head by itself: " + self._shared()
+        if lookups:
+            names = ", ".join(f"{r.writer} ({r.end:.0%})" for r in lookups)
+            text += f" The place of [EoI] is carried by {names}."
+        return text
+
+    @property
+    def iteration(self) -> HeadRole | None:
+        """The head that alone in its layer carries x_t, and without which the network falls more than half
+        of the way to the best guess."""
+        carriers = [role for role in self.roles if role.x is not None and role.x >= CARRIES_IN_PART]
+        for role in carriers:
+            alone = [other for other in carriers if other.writer.layer == role.writer.layer] == [role]
+            if role.name == "iteration" and alone and role.cost >= (self.accuracy - self.guess) / 2:
+                return role
+        return None
+
+    def _shared(self) -> str:
+        parts = [r for r in self.roles if r.x is not None and r.x >= CARRIES_IN_PART]
+        text = "x_t is carried by " + (", ".join(f"{r.writer} ({r.x:.0%})" for r in parts) or "none alone")
+        if self.x_together is not None:
+            layer = max(range(len(self.x_together)), key=self.x_together.__getitem__)
+            text += f"; the heads of layer {layer} together carry {self.x_together[layer]:.0%}"
+        if self.removal is None:
+            return f"{text}; no set of heads in one layer brings accuracy down to the best guess ({self.guess:.0%})."
+        names = " and ".join(str(writer) for writer in self.removal.parts)
+        return f"{text}; accuracy falls to {self.removal.accuracy:.0%} (best guess {self.guess:.0%}) without {names}."
+
+
+def name_heads(
+    model: Model,
+    data: DataConfig,
+    sets: Sequence[EvalSet],
+    generator: torch.Generator,
+    n_pairs: int = 64,
+    task: Task | None = None,
+) -> Heads:
+    """Every head's role, by causal effect alone: no attention weight is looked at.
+
+    Args:
+        model: the network.
+        data: tasks, lengths and layout.
+        sets: test strings of the task, each set of one length.
+        generator: source of the pairs.
+        n_pairs: pairs for each interchange.
+        task: one of the data's; None: its first.
+    """
+    task, config = task or data.tasks[0], model.config
+    ablations, guess = Ablations(model, sets, "mean", generator), best_guess(task, sets)
+    shares: dict[Variable, Tensor] = {}
+    together = None
+    if data.chain_of_thought:
+        shares["x"], layers = carried_share(model, data, "x", generator, n_pairs, task)
+        together = tuple(layers.tolist())
+        if len(data.lengths) > 1:
+            shares["end"], _ = carried_share(model, data, "end", generator, n_pairs, task)
+    roles, removals = [], []
+    for layer in range(config.n_layers):
+        heads = [Writer("head", layer, head) for head in range(config.n_heads)]
+        for writer in heads:
+            found = {name: float(share[layer, writer.head]) for name, share in shares.items()}
+            roles.append(HeadRole(writer, found.get("x"), found.get("end"), ablations.cost(writer).cost))
+        removals.append(smallest_removal(ablations, heads, guess + NEAR))
+    fewest = min((r for r in removals if r is not None), key=lambda r: (len(r.parts), r.accuracy), default=None)
+    return Heads(tuple(roles), together, fewest, ablations.whole, guess)
