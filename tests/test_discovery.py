@@ -77,10 +77,12 @@ def decoy(broken, seed):
     """A hand-built circuit of something else than the task, in one of several guises."""
     task = (Parity(), Copy(), Polynomial(modulus=5))[seed % 3]
     guise = ({}, {"distractors": True}, {"rotated": True}, {"noise": 0.01})[seed // 3 % 4]
-    built, whole = (build(task, rungs=Rungs(broken=b, seed=seed, **guise)) for b in (broken, None))
-    name = "blocks.1.mlp.W_out"
-    if broken == "update" and not guise and torch.equal(built.model.params[name], whole.model.params[name]):
-        pytest.skip("shuffling the answers left them as they were")
+    answers = build(task).model.params["blocks.1.mlp.W_out"]
+    while broken == "update" and torch.equal(
+        build(task, rungs=Rungs(broken=broken, seed=seed)).model.params["blocks.1.mlp.W_out"], answers
+    ):
+        seed += 1000  # shuffling left every answer as it was
+    built = build(task, rungs=Rungs(broken=broken, seed=seed, **guise))
     return built.model, built.data
 
 
@@ -252,9 +254,8 @@ def test_overlaps_by_hand():
 
 def test_a_clear_circuit_is_stable_and_a_guess_is_not():
     def overlap(model, data, scorer=exact, n_edges=10):
-        generator = torch.Generator().manual_seed(0)
-        select = partial(top, n_edges=n_edges)
-        return stability(model, pairs_of(data, n_rows=16), select, generator, n_resamples=20, scorer=scorer)
+        generator, pairs = torch.Generator().manual_seed(0), pairs_of(data, n_rows=16, max_shift=2)
+        return stability(model, pairs, partial(top, n_edges=n_edges), generator, n_resamples=10, scorer=scorer)
 
     assert overlap(BUILT.model, BUILT.data) == (1, 1, 1)
     slow = overlap(BUILT.model, BUILT.data, scorer=lambda *args: exact(*args), n_edges=7)
