@@ -117,7 +117,7 @@ def _layer(
     reached = torch.arange(int(rows[0]), n_pos, device=rows.device)
     reached = reached if needed is None else reached[torch.isin(reached, needed)]
     q, k, v = (
-        full[layer].index_copy(2, rows, new)
+        full.index_copy(2, rows, new)
         for full, new in zip(
             (clean.q[layer], clean.k[layer], clean.v[layer]), project_qkv(model, layer, stream), strict=True
         )
