@@ -70,6 +70,7 @@ class Findings:
         patching: maps.
         discovery: circuit or no circuit, with the exact scores.
         attribution: of EAP-IG with 20 steps on the same pairs.
+        gap: cross-entropy of the clean answers, on the corrupt and on the clean input: what there is to explain.
         curve, random: faithfulness by size, in score order and in random order.
         verdict: on the discovered circuit; None without one.
         stable: Jaccard overlap of circuits of its size from resampled prompts; None without one.
@@ -84,6 +85,7 @@ class Findings:
     patching: Patching
     discovery: Discovery
     attribution: EdgeScores
+    gap: tuple[float, float]
     curve: Curve
     random: RandomCurves | None
     verdict: Verdict | None
@@ -241,6 +243,7 @@ def _findings(
         patching=patching,
         discovery=discovery,
         attribution=attribution,
+        gap=(behaviour.none, behaviour.all),
         curve=found,
         random=random,
         verdict=verdict,

@@ -72,7 +72,7 @@ class Ablations:
         sets: test strings, each set of one length.
         baseline: what stands in.
         generator: draws the other strings.
-        n_reference: other strings of each length.
+        n_reference: other strings of each length, at least as many as there are test strings.
     """
 
     def __init__(
@@ -88,10 +88,9 @@ class Ablations:
         for test in sets:
             rows = list(test.layout.scored(test.length))[:-1]
             known, _ = run_graph(model, _read(model, test, test.tokens))
-            other = _read(model, test, _other_strings(test, n_reference, generator))
-            stand_ins = baseline_outputs(model, other, baseline, generator)
-            n = len(test.tokens)  # resampling: the n first of the others
-            stand_ins = {w: out[:n] if len(out) >= n else out[:1].expand(n, -1, -1) for w, out in stand_ins.items()}
+            n = len(test.tokens)
+            other = _read(model, test, _other_strings(test, max(n, n_reference), generator))
+            stand_ins = {w: out[:n] for w, out in baseline_outputs(model, other, baseline, generator).items()}
             self._sets.append((known, stand_ins, rows, test.targets[:, :-1]))
         self.whole = self.accuracy(())
 
@@ -126,7 +125,7 @@ class Ablations:
             yield best
 
 
-def _read(model: Model, test: EvalSet, tokens: Int[Tensor, "batch pos"]) -> Outputs:
+def _read(model: Model, test: EvalSet, tokens: Int[Tensor, "batch n_tokens"]) -> Outputs:
     tokens = tokens[:, : test.layout.n_read(test.length)]
     return embeddings(model, tokens, torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape))
 

@@ -62,7 +62,7 @@ def dissection_section(found: Dissection, card: pd.DataFrame | None) -> str:
             )
         )
     parts.append(_wide(charts.faithfulness_curves(own.curve, own.random, control.curve)))
-    parts.append(f"<p class=quiet>{html.escape(_circuit_sentence(own))}</p>")
+    parts.append(f"<p class=quiet>{html.escape(_circuit_sentence(own, control))}</p>")
     parts.append(_table(_edge_rows(own, control)))
 
     if own.routes is not None:
@@ -172,10 +172,11 @@ def _beside(value: float | None, control: float | None) -> str:
     return f"{value:.2f} [{control:.2f}]".replace("-0.00", "0.00")
 
 
-def _circuit_sentence(own: Findings) -> str:
+def _circuit_sentence(own: Findings, control: Findings) -> str:
     text = (
         "Faithfulness: how much of the way from the corrupt run's cross-entropy to the clean run's a circuit goes when "
-        "all other edges carry corrupt values."
+        f"all other edges carry corrupt values: from {own.gap[0]:.2f} to {own.gap[1]:.2f} nats here, from "
+        f"{control.gap[0]:.2f} to {control.gap[1]:.2f} in the fresh network (a share of little says little)."
     )
     if own.curve.cpr is not None and own.random is not None:
         text += (

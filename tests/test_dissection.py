@@ -1,0 +1,153 @@
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from compo_mech import launch, recipes
+from compo_mech.circuits import from_json
+from compo_mech.constructed import build
+from compo_mech.dissection import circuit_pairs, dissect
+from compo_mech.routes import Way
+from compo_mech.runs import Run
+from compo_mech.sections import card_sentence, dissection_section
+from compo_mech.sketch import Rungs
+from compo_mech.studies.dissecting import files
+from compo_mech.tasks import Parity, Polynomial
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def found():
+    torch.set_num_threads(1)
+    built = build(Parity(), max_length=5, rungs=Rungs(distractors=True, rotated=True))
+    return built, dissect(built.model, built.data, Parity(), 0, n_pairs=32, n_strings=32)
+
+
+def test_a_hand_built_model_is_found_out(found):
+    built, dissection = found
+    own, control = dissection.own, dissection.control
+    assert own.heads.iteration is not None
+    assert str(own.heads.iteration.writer) == "L1H0"
+    assert own.discovery.verdict == "circuit"
+    assert own.discovery.circuit is not None
+    assert own.discovery.circuit <= built.edges
+    assert own.routes is not None
+    assert own.routes.summary().name == Way.TEXTBOOK
+    assert own.curve.cpr is not None
+    assert own.random is not None
+    assert own.curve.cpr > own.random.cpr.high
+    assert own.patching.heads[1, 0].max() > 0.1
+    assert own.patching.heads[:, 1].abs().max() < 1e-5
+    assert own.patching.spans[1, 0].argmax() == 3  # the states
+    assert control.discovery.verdict == "no circuit"
+    assert control.routes is not None
+    assert control.routes.summary().name == Way.NO_ROUTE
+    assert "L1H0 is the iteration head" in dissection.sentences[0]
+    assert dissection.sentences[-1].startswith("A freshly initialised network: no circuit")
+
+
+def test_every_table_holds_the_control(found):
+    built, dissection = found
+    tables = dissection.tables()
+    assert set(tables) == {
+        "heads", "ablations", "subsets", "greedy", "patching", "edges", "faithfulness", "routes"
+    }  # fmt: skip
+    for name, table in tables.items():
+        if name != "routes":
+            assert set(table["network"]) == {"trained", "control"}, name
+    assert len(tables["subsets"]) == 2 * 15
+    content = files(dissection)
+    circuit = from_json(content["circuit.json"], built.model.config)
+    assert circuit.edges == dissection.own.discovery.circuit
+    assert content["findings.txt"].splitlines() == dissection.sentences
+
+
+class Page(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.links, self.headings, self._heading = [], [], False
+
+    def handle_starttag(self, tag, attrs):
+        self.links += [value for name, value in attrs if name in ("src", "href", "srcset") and value]
+        self._heading = tag in ("h2", "h3")
+
+    def handle_data(self, data):
+        if self._heading and data.strip():
+            self.headings.append(data.strip())
+            self._heading = False
+
+
+def test_the_section_says_what_was_found(found):
+    _, dissection = found
+    card = pd.DataFrame({"method": ["exact", "EAP"], "counterfactual": "varied length, shifted", "auc_all": [0.97, 0.5],
+                         "top_is_truth": [True, False]})  # fmt: skip
+    section = dissection_section(dissection, card)
+    assert "on 1 hand-built circuits" in section
+    assert "0.970 or more" in section
+    assert "The method card is not at hand" in card_sentence(None)
+    for sentence in dissection.sentences:
+        assert sentence.split("<")[0][:40] in section
+
+
+def dissect_script(*arguments):
+    command = [sys.executable, str(ROOT / "experiments" / "dissect.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    runs = tmp_path_factory.mktemp("runs")
+    argv = ["--runs-dir", str(runs), "--name", "one", "--data.max-length", "4", "--model.d-model", "16",
+            "--train.n-steps", "6", "--n-test-strings", "8"]  # fmt: skip
+    launch.main(recipes.parity(), argv)
+    return Run.open(runs / "one")
+
+
+def test_the_script_adds_to_the_page_and_keeps_tables(run):
+    done = dissect_script(run.path)
+    assert done.returncode == 0, done.stderr
+    assert "no work of heads to name" in " ".join(done.stdout.split())
+    folder = run.path / "analysis" / "dissect-000006-parity"
+    assert {"heads.csv", "edges.csv", "routes.csv", "findings.txt", "section.html"} <= {
+        f.name for f in folder.iterdir()
+    }
+    assert dissect_script(run.path, "--step", 2).returncode == 0
+    page, text = Page(), (run.path / "report.html").read_text()
+    page.feed(text)
+    assert page.links == []
+    taken = [heading for heading in page.headings if heading.startswith("Taken apart")]
+    assert taken == ["Taken apart: parity, step 2", "Taken apart: parity, step 6"]
+    assert page.headings.index(taken[1]) < page.headings.index("How to reproduce")
+    assert len(text) < 10_000_000
+    again = launch.write_page(run).read_text()
+    strip = re.compile(r'id="[0-9a-f-]{36}"|[0-9a-f]{8}-[0-9a-f-]{27}')
+    assert strip.sub("", again) == strip.sub("", text)  # the page can be made anew from the run
+
+
+def test_bad_input_gets_one_line(run, tmp_path):
+    for arguments, complaint in (
+        ((tmp_path / "nothing",), "must be a folder that holds a config.json"),
+        ((run.path, "--step", 3), "step = 3: must be one of 0 1 2 4 6"),
+    ):
+        done = dissect_script(*arguments)
+        assert done.returncode == 2
+        assert len(done.stderr.strip().splitlines()) == 1
+        assert complaint in done.stderr
+    built = build(Parity(), max_length=3)
+    with pytest.raises(ValueError, match="task = polynomial: must be one of parity"):
+        dissect(built.model, built.data, Polynomial(), 0)
+
+
+def test_pairs_of_a_run_move_as_much_as_there_is_room_for():
+    config = recipes.polynomial()
+    pairs = circuit_pairs(config.data, config.n_ctx, 64, torch.Generator().manual_seed(0), Polynomial())
+    assert (pairs.corrupt_positions > pairs.clean_positions).all()
+    assert int(pairs.corrupt_positions.max()) < config.n_ctx
+    tight = circuit_pairs(config.data, config.n_ctx - 1, 8, torch.Generator().manual_seed(0), Polynomial())
+    assert torch.equal(tight.corrupt_positions, tight.clean_positions)
