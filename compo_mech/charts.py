@@ -107,9 +107,10 @@ def route_cells(routes: RouteMap) -> go.Figure:
         )  # fmt: skip
     lengths = sorted({cell.length for cell in cells})
     figure.update_layout(
-        **LAYOUT, title="Way of x_t by length and t; the number is its share", showlegend=True,
+        **LAYOUT, title="How x<sub>t</sub> reaches s<sub>t</sub>; the number is the share", showlegend=True,
         width=330 + 42 * max(lengths, default=1), height=170 + 38 * len(lengths), legend={"itemsizing": "constant"},
     )  # fmt: skip
     figure.update_xaxes(title="t", dtick=1, range=[0.4, max(lengths, default=1) + 0.6], showgrid=False, zeroline=False)
-    figure.update_yaxes(title="length", dtick=1, showgrid=False, zeroline=False)
+    span = [min(lengths, default=1) - 0.6, max(lengths, default=1) + 0.6]
+    figure.update_yaxes(title="length", dtick=1, range=span, showgrid=False, zeroline=False)
     return figure

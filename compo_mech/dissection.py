@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from compo_mech.attention import TEXTBOOK_SCORE
 from compo_mech.circuits import Circuit, score_order
 from compo_mech.completeness import Verdict, judge
 from compo_mech.counterfactuals import Pairs, Switch, make_pairs
@@ -22,12 +23,12 @@ from compo_mech.edges import EdgeScores, cross_entropy, eap_ig
 from compo_mech.evaluate import eval_sets
 from compo_mech.faithfulness import Behaviour, Curve, Interval, RandomCurves, curve, random_curves
 from compo_mech.graph import Model, Writer
-from compo_mech.heads import Ablations, Heads, name_heads
+from compo_mech.heads import Ablations, Cost, Heads, name_heads
 from compo_mech.hooks import Kind
 from compo_mech.interventions import sweep
 from compo_mech.layout import WHOLE_SPANS
 from compo_mech.model import init_params
-from compo_mech.routes import RouteMap, route_map
+from compo_mech.routes import RouteMap, Way, route_map
 from compo_mech.tasks import Task
 from compo_mech.traces import both_traces
 
@@ -124,8 +125,10 @@ class Dissection:
         """What was found, for people."""
         own = self.own
         found = [str(own.heads)]
-        if own.routes is not None and own.heads.iteration is None:
-            found.append(f"Routes: {own.routes.summary()}.")
+        if own.routes is not None:
+            routes = own.routes.summary()
+            if own.heads.iteration is None or routes.shares.get(Way.TEXTBOOK, 0.0) < TEXTBOOK_SCORE:
+                found.append(f"It is not the textbook circuit. Routes: {routes}.")
         found.append(f"{own.discovery.reason[0].upper()}{own.discovery.reason[1:]}.")
         found.append(f"A freshly initialised network: {self.control.discovery.reason}.")
         return found
@@ -253,7 +256,7 @@ def _findings(
     )
 
 
-def _cost_row(cost) -> dict[str, object]:
+def _cost_row(cost: Cost) -> dict[str, object]:
     return {
         "parts": " ".join(map(str, cost.parts)),
         "baseline": cost.baseline,

@@ -270,29 +270,3 @@ def ablated_logits(
         if w.layer is None or w.layer < first or (w.layer == first and w.kind == "head")
     }
     return run_graph(model, stays | {writer: stand_ins[writer] for writer in gone})[1]
-
-
-Loss = Callable[[Float[Tensor, "batch pos d_vocab"]], float]
-
-
-def ablate_subsets(
-    model: Model, inputs: Outputs, stand_ins: Outputs, loss: Loss, writers: Sequence[Writer]
-) -> dict[frozenset[Writer], float]:
-    """The loss for every subset of the writers, the empty one included."""
-    subsets = itertools.chain.from_iterable(itertools.combinations(writers, n) for n in range(len(writers) + 1))
-    return {frozenset(s): loss(ablated_logits(model, inputs, s, stand_ins)) for s in subsets}
-
-
-def ablate_greedily(
-    model: Model, inputs: Outputs, stand_ins: Outputs, loss: Loss, writers: Sequence[Writer]
-) -> list[tuple[Writer, float]]:
-    """Ablate one writer after the other, always the one that costs least; each with the loss then."""
-    gone: list[Writer] = []
-    order = []
-    left = list(writers)
-    while left:
-        losses = [loss(ablated_logits(model, inputs, [*gone, writer], stand_ins)) for writer in left]
-        cheapest = min(range(len(left)), key=losses.__getitem__)
-        gone.append(left.pop(cheapest))
-        order.append((gone[-1], losses[cheapest]))
-    return order

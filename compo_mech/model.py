@@ -182,3 +182,42 @@ def from_hooked(model: "HookedTransformer", config: ModelConfig) -> Params:
     state = model.state_dict()
     names = parameter_shapes(config, model.cfg.d_vocab, model.cfg.n_ctx)
     return {name: state[name].detach().clone() for name in names}
+
+
+def config_of(model: "HookedTransformer") -> ModelConfig:
+    """The configuration of any HookedTransformer that the analyses can follow.
+
+    Raises:
+        ValueError: it has an option that they cannot.
+    """
+    cfg = model.cfg
+    plain = {
+        "positional_embedding_type": ("standard",),
+        "attention_dir": ("causal",),
+        "normalization_type": ("LN", None),
+        "act_fn": ("gelu", "relu", "silu"),
+        "attn_only": (False,),
+        "parallel_attn_mlp": (False,),
+        "gated_mlp": (False,),
+        "use_local_attn": (False,),
+        "n_key_value_heads": (None, cfg.n_heads),
+        "use_attn_scale": (True,),
+        "attn_scale": (math.sqrt(cfg.d_head),),
+        "attn_scores_soft_cap": (-1.0,),
+        "output_logits_soft_cap": (-1.0,),
+        "eps": (1e-5,),
+    }
+    for name, known in plain.items():
+        value = getattr(cfg, name, known[0])
+        if value not in known:
+            raise ValueError(f"model.cfg.{name} = {value!r}: must be {' or '.join(map(repr, known))}")
+    return ModelConfig(
+        n_layers=cfg.n_layers,
+        n_heads=cfg.n_heads,
+        d_model=cfg.d_model,
+        d_head=cfg.d_head,
+        d_mlp=cfg.d_mlp,
+        act_fn=cfg.act_fn,  # pyright: ignore[reportArgumentType]
+        normalization="LN" if cfg.normalization_type == "LN" else "none",
+        biases=True,
+    )

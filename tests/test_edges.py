@@ -263,12 +263,13 @@ def test_edges_by_span_show_where_a_hand_built_model_works():
     assert ("L1H0 → mlp1", "inputs") not in moving
 
 
+@pytest.mark.parametrize("task", [Parity(), Polynomial()], ids=str)
 @pytest.mark.parametrize(
     ("baseline", "area"),
     [("zero", 1.0), ("mean", 0.85), ("mean_over_positions", 1.0), ("resample_over_positions", 1.0)],
 )
-def test_baselines_show_what_the_field_has_seen(baseline, area):
-    built = build(Parity(), rungs=Rungs(sharpness=150))
+def test_baselines_show_what_the_field_has_seen(task, baseline, area):
+    built = build(task, rungs=Rungs(sharpness=150))
     pairs = pairs_of(Switch.TOKEN | Switch.LENGTH, 64, built.data)
     inputs = embeddings(built.model, pairs.clean_tokens, pairs.clean_positions)
     carried = baseline_outputs(built.model, inputs, baseline, torch.Generator().manual_seed(0), pairs.read)

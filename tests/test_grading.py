@@ -4,7 +4,13 @@ import pandas as pd
 import pytest
 
 from compo_mech import report
+from compo_mech.circuits import grade, ranked
+from compo_mech.constructed import build, solves
+from compo_mech.edges import cross_entropy, exact
+from compo_mech.graph import all_edges, run_both
+from compo_mech.sketch import Rungs
 from compo_mech.studies import grading
+from compo_mech.tasks import Automaton, Counter, Dihedral, Parity, Polynomial, Symmetric
 
 CARD = pd.read_csv(Path(__file__).parents[1] / "figures" / "method_card.csv")
 SOME = {"pristine", "saturated, rotated, noise"}
@@ -28,9 +34,45 @@ def test_the_committed_card_is_what_the_study_gives(table):
 
 def test_exact_patching_with_identifying_pairs_is_right_on_every_build():
     best = CARD[(CARD["method"] == "exact") & (CARD["counterfactual"] == "varied length, shifted")]
-    assert len(best) == len(grading.TASKS) * len(grading.RUNGS)
+    assert len(best) == sum(solves(task, rungs) for task in grading.TASKS for rungs in grading.RUNGS.values())
     assert (best["auc_all"] >= 0.99).all()
     assert (best["coverage"] == 1).all()
+
+
+def test_every_edge_is_flagged_or_scored_under_every_counterfactual():
+    built = build(Parity(), rungs=Rungs(distractors=True))
+    edges = all_edges(built.model.config)
+    for name in grading.COUNTERFACTUALS:
+        pairs, corrupt = grading.counterfactual(built, name, 24, seed=1)
+        runs = run_both(built.model, pairs, corrupt)
+        for scorer in grading.SCORERS.values():
+            found = scorer(built.model, pairs, edges, cross_entropy, corrupt)
+            sizes = ranked(found)
+            for edge, score, size, hidden, idle in zip(
+                edges, found.scores.tolist(), sizes.tolist(), found.unidentifiable, found.no_effect, strict=True
+            ):
+                own, other = runs.clean[edge.writer][pairs.read], runs.corrupt[edge.writer][pairs.read]
+                assert hidden == bool((other - own).norm() <= 1e-6 * own.norm().clamp(min=1e-6)), (name, edge)
+                assert idle == (not hidden and abs(score) < 1e-6), (name, edge)
+                if hidden:
+                    assert size == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "task",
+    [*(Polynomial(modulus=p) for p in (2, 3, 7, 11)), Automaton(transitions=((1, 0), (2, 0), (2, 1))),
+     Counter(modulus=3), Symmetric(n=3), Dihedral(n=3)],
+    ids=str,
+)  # fmt: skip
+def test_exact_patching_is_right_on_all_other_tasks(task):
+    for name, rungs in grading.RUNGS.items():
+        if solves(task, rungs):
+            built = build(task, rungs=rungs)
+            pairs, _ = grading.counterfactual(built, grading.IDENTIFYING, 48, seed=2)
+            found = grade(exact(built.model, pairs, all_edges(built.model.config)), built.edges)
+            assert found.coverage == 1, name
+            assert found.auc_all >= 0.99, name
 
 
 def test_the_page_shows_every_cell_and_fetches_nothing(table):

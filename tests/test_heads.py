@@ -116,6 +116,24 @@ def test_ablation_against_every_reader_by_hand():
         assert ablations.accuracy(parts) == pytest.approx(float(torch.cat(right).float().mean()))
 
 
+def test_every_baseline_finds_the_heads_that_matter_singly_in_sets_and_in_order():
+    built = build(Parity(), rungs=Rungs(distractors=True))
+    for baseline in ("zero", "mean", "resample"):
+        ablations = Ablations(built.model, eval_sets(built.data, 32), baseline, generator())
+        costs = {cost.parts: cost.cost for cost in ablations.subsets(HEADS)}
+        assert len(costs) == 15
+        for parts, cost in costs.items():
+            # another string of the same length has its [EoI] in the same place
+            needed = {HEADS[2]} if baseline != "zero" else {HEADS[0], HEADS[2]}
+            assert (cost > 0.1) == bool(needed & set(parts)), (baseline, parts)
+        order = list(ablations.greedy(HEADS))
+        assert HEADS[1] in order[2].parts
+        assert HEADS[3] in order[2].parts
+        assert [cost.accuracy for cost in order[:2]] == [1, 1]
+        assert set(order[-1].parts) == set(HEADS)
+        assert order[-1].cost == pytest.approx(costs[tuple(HEADS)])
+
+
 def test_stand_ins_are_of_other_strings_of_the_same_length():
     built = build(Parity())
     ablations = Ablations(built.model, eval_sets(built.data, 64), "mean", generator())

@@ -12,7 +12,7 @@ from compo_mech.data import DataConfig
 from compo_mech.edges import METRICS, cross_entropy
 from compo_mech.graph import Model, Writer, embeddings, run_graph
 from compo_mech.hooks import Site
-from compo_mech.interventions import ablate_greedily, ablate_subsets, ablated_logits, baseline_outputs, patched_logits
+from compo_mech.interventions import ablated_logits, baseline_outputs, patched_logits
 from compo_mech.layout import Span
 from compo_mech.model import ModelConfig, init_params, to_hooked
 from compo_mech.sketch import Rungs
@@ -112,29 +112,6 @@ def test_patching_a_hand_built_model_shows_its_heads_where_they_work():
     assert effect[0, 0].max() > 0.1
     assert effect[1, 0].max() > 0.1
     assert effect[:, 1].max() < 1e-6  # live distractors, which no one reads
-
-
-def test_ablation_finds_the_heads_that_matter():
-    built = build(Parity(), rungs=Rungs(distractors=True))
-    pairs = make_pairs(built.data, Switch.TOKEN, 64, torch.Generator().manual_seed(0))
-    inputs = embeddings(built.model, pairs.clean_tokens, pairs.clean_positions)
-    heads = [Writer("head", layer, head) for layer in range(2) for head in range(2)]
-
-    def wrong(logits):
-        return float(METRICS["inaccuracy"](logits[pairs.row, pairs.position], logits, pairs))
-
-    for baseline in ("zero", "mean", "resample"):
-        stand_ins = baseline_outputs(built.model, inputs, baseline, torch.Generator().manual_seed(1))
-        losses = ablate_subsets(built.model, inputs, stand_ins, wrong, heads)
-        assert len(losses) == 16
-        assert losses[frozenset()] == 0
-        for head in heads:
-            matters = head.head == 0
-            assert (losses[frozenset([head])] > 0.1) == matters, (baseline, head)
-        order = ablate_greedily(built.model, inputs, stand_ins, wrong, heads)
-        assert {writer for writer, _ in order[:2]} == {heads[1], heads[3]}
-        assert [loss for _, loss in order[:2]] == [0, 0]
-        assert order[-1][1] == pytest.approx(losses[frozenset(heads)])
 
 
 def test_ablation_against_hooks():

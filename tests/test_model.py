@@ -1,8 +1,10 @@
 import pytest
 import torch
 
+from compo_mech.forward import forward
 from compo_mech.model import (
     ModelConfig,
+    config_of,
     from_hooked,
     gradient_masks,
     init_params,
@@ -88,3 +90,36 @@ def test_parts_are_frozen_by_name():
 def test_unknown_parts_cannot_be_frozen():
     with pytest.raises(ValueError, match=r"freeze = blocks\.2: must be one of embed, pos_embed"):
         ModelConfig(freeze=("blocks.2",))
+
+
+def test_any_hooked_transformer_that_can_be_followed_is_taken_in():
+    from transformer_lens import HookedTransformer, HookedTransformerConfig
+
+    plain = {"n_layers": 2, "d_model": 16, "n_ctx": 12, "d_head": 8, "n_heads": 2, "d_vocab": 9, "d_mlp": 24}
+    tokens = torch.randint(0, 9, (3, 10), generator=torch.Generator().manual_seed(0))
+    for options in ({"normalization_type": "LN", "act_fn": "gelu"}, {"normalization_type": None, "act_fn": "relu"}):
+        hooked = HookedTransformer(HookedTransformerConfig(**plain, **options))
+        for param in hooked.parameters():
+            torch.nn.init.normal_(param, std=0.3)
+        config = config_of(hooked)
+        found = forward(from_hooked(hooked, config), config, tokens)
+        torch.testing.assert_close(found, hooked(tokens).flatten(0, 1).detach(), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("option", "complaint"),
+    [
+        ({"positional_embedding_type": "rotary"}, "positional_embedding_type = 'rotary': must be 'standard'"),
+        ({"normalization_type": "LNPre"}, "normalization_type = 'LNPre'"),
+        ({"parallel_attn_mlp": True}, "parallel_attn_mlp = True: must be False"),
+        ({"attention_dir": "bidirectional"}, "attention_dir = 'bidirectional'"),
+        ({"act_fn": "gelu_new"}, "act_fn = 'gelu_new': must be 'gelu' or 'relu' or 'silu'"),
+    ],
+)
+def test_a_hooked_transformer_with_an_option_that_cannot_be_followed_is_refused(option, complaint):
+    from transformer_lens import HookedTransformer, HookedTransformerConfig
+
+    plain = {"n_layers": 1, "d_model": 8, "n_ctx": 6, "d_head": 8, "n_heads": 1, "d_vocab": 5, "act_fn": "gelu"}
+    hooked = HookedTransformer(HookedTransformerConfig(**(plain | option)))
+    with pytest.raises(ValueError, match=complaint):
+        config_of(hooked)

@@ -1,0 +1,63 @@
+"""By which ways x_t reaches s_t in one or several runs, each a panel, for every length and t.
+
+python figures/route_map.py figures/route_map.png runs/parity-seed0 runs/other
+
+Writes a picture (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from plotly.subplots import make_subplots
+
+from compo_mech import charts, launch
+from compo_mech.graph import Model
+from compo_mech.routes import route_map
+from compo_mech.runs import Run, RunError
+
+
+def main(
+    out: Annotated[Path, tyro.conf.Positional],
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    titles: tuple[str, ...] = (),
+    step: int | None = None,
+    seed: int = 0,
+) -> None:
+    """Draw the route map of each run's first task at `step` (none given: the last); `titles` for the panels."""
+    try:
+        opened = [Run.open(run) for run in runs]
+        maps = [
+            route_map(Model(run.params(step), run.config.model), run.config.data, torch.Generator().manual_seed(seed))
+            for run in opened
+        ]
+    except (RunError, ValueError) as error:
+        launch.fail(str(error))
+    drawn = [charts.route_cells(found) for found in maps]
+    names = [*titles, *(run.path.name for run in opened[len(titles) :])]
+    figure = make_subplots(1, len(drawn), subplot_titles=names, horizontal_spacing=0.06)
+    shown: set[str] = set()
+    for column, panel in enumerate(drawn, start=1):
+        for trace in panel.data:
+            trace.legendgroup, trace.showlegend = trace.name, trace.name not in shown
+            shown.add(trace.name)
+            figure.add_trace(trace, row=1, col=column)
+        figure.update_xaxes(panel.layout.xaxis, row=1, col=column)
+        figure.update_yaxes(panel.layout.yaxis, row=1, col=column)
+    figure.update_traces(marker_size=24, textfont_size=8)
+    figure.update_layout(
+        template="plotly_white",
+        width=120 + 470 * len(drawn),
+        height=540,
+        margin={"l": 60, "r": 20, "t": 50, "b": 90},
+        legend={"orientation": "h", "y": -0.16, "x": 0.5, "xanchor": "center", "itemsizing": "constant"},
+    )
+    if out.suffix == ".html":
+        figure.write_html(out)
+    else:
+        figure.write_image(out, scale=1.5)
+
+
+if __name__ == "__main__":
+    tyro.cli(main, description=__doc__)
