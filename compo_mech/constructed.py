@@ -154,10 +154,10 @@ class IterationHead(Sketch):
         for h in range(self.n_carriers):
             query, key = self.head(0, 1 + h, "carries a token to the state", "token", f"slot{h}")
             for i in range(2, 2 * n_max + 1):
-                t = _first_candidate(i, n_max) + h
-                if t <= i // 2:
-                    query[self.at("position", i), i] = self.scale
-                    key[self.at("position", t), i] = 1.0
+                for t in range(_first_candidate(i, n_max), i // 2 + 1):
+                    if t % self.n_carriers == h:  # no two candidates of a row have one head
+                        query[self.at("position", i), i] = self.scale
+                        key[self.at("position", t), i] = 1.0
             self._by_position(0, 1 + h, TOK)
             self.true(Writer("head", 0, 1 + h), Reader("mlp", self.early))
         for i, e in self.pairs:
@@ -167,7 +167,7 @@ class IterationHead(Sketch):
             if t == length + 1:
                 self.both(self.early, end, own, self.at("carried", words.end_of_input))
             elif t <= length <= n_max:
-                slot = t - _first_candidate(i, n_max)
+                slot = t % self.n_carriers
                 for x in range(self.task.first_input, self.task.n_inputs):
                     here = (*own, end)
                     self.both(self.early, self.at(f"slot{slot}", x), here, self.at("carried", x))
@@ -211,7 +211,7 @@ class IterationHead(Sketch):
             self.true(Writer("head", self.late, head), Reader("mlp", self.late))
 
     def update(self) -> None:
-        """F(s, x), rule by rule. Broken: the answers are shuffled."""
+        """F(s, x), rule by rule. Broken: every state is taken for another."""
         words, table = self.words, self.task.table
         inputs = range(self.task.first_input, self.task.n_inputs)
         rules: list[tuple[int | None, int, int]] = [(None, words.end_of_input, words.end_of_states)]
@@ -222,12 +222,12 @@ class IterationHead(Sketch):
             rules += [(words.end_of_input, x, int(table[-1, x])) for x in inputs]
         else:
             rules += [(None, x, int(table[-1, x])) for x in inputs]
-        order = list(range(len(rules)))
-        if self.rungs.broken == "update":
-            order = torch.randperm(len(order), generator=self.generator).tolist()
-        for index, (own, value, _) in enumerate(rules):
+        n_states = self.task.n_states
+        off = self.random_int(1, n_states) if self.rungs.broken == "update" else 0
+        for own, value, answer in rules:
             here = () if own is None else (self.at("token", own),)
-            self.both(self.late, self.at("value", value), here, self.at("answer", rules[order[index]][2]))
+            answer = (answer + off) % n_states if answer < n_states else answer
+            self.both(self.late, self.at("value", value), here, self.at("answer", answer))
         self.roles[f"mlp{self.late}"] = "update"
         if by_state:
             self.true(TOK, Reader("mlp", self.late))
