@@ -127,8 +127,10 @@ class Dissection:
         found = [str(own.heads)]
         if own.routes is not None:
             routes = own.routes.summary()
-            if own.heads.iteration is None or routes.shares.get(Way.TEXTBOOK, 0.0) < TEXTBOOK_SCORE:
-                found.append(f"It is not the textbook circuit. Routes: {routes}.")
+            if routes.shares.get(Way.TEXTBOOK, 0.0) < TEXTBOOK_SCORE:
+                found.append(f"Its routes are not the textbook's: {routes}.")
+            elif own.heads.iteration is None:
+                found.append(f"Its routes are the textbook's, through several heads: {routes}.")
         found.append(f"{own.discovery.reason[0].upper()}{own.discovery.reason[1:]}.")
         found.append(f"A freshly initialised network: {self.control.discovery.reason}.")
         return found
