@@ -155,7 +155,7 @@ class IterationHead(Sketch):
             query, key = self.head(0, 1 + h, "carries a token to the state", "token", f"slot{h}")
             for i in range(2, 2 * n_max + 1):
                 for t in range(_first_candidate(i, n_max), i // 2 + 1):
-                    if t % self.n_carriers == h:  # no two candidates of a row have one head
+                    if (i - t) % self.n_carriers == h:  # by length, of which a row's candidates have one each
                         query[self.at("position", i), i] = self.scale
                         key[self.at("position", t), i] = 1.0
             self._by_position(0, 1 + h, TOK)
@@ -167,7 +167,7 @@ class IterationHead(Sketch):
             if t == length + 1:
                 self.both(self.early, end, own, self.at("carried", words.end_of_input))
             elif t <= length <= n_max:
-                slot = t % self.n_carriers
+                slot = length % self.n_carriers
                 for x in range(self.task.first_input, self.task.n_inputs):
                     here = (*own, end)
                     self.both(self.early, self.at(f"slot{slot}", x), here, self.at("carried", x))
