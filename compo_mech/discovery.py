@@ -122,7 +122,8 @@ def exact_of_rows(
 def answered(logits: Tensor, clean: Tensor, pairs: Pairs) -> Float[Tensor, ""]:
     """Share of the places where the answers differ at which the clean input's is the likeliest token."""
     differ = pairs.foil != pairs.target
-    return (logits.argmax(-1) == pairs.target)[differ].to(logits.dtype).mean()
+    right = (logits.argmax(-1) == pairs.target) & differ
+    return right.sum().to(logits.dtype) / differ.sum().clamp(min=1)
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,8 @@ class Discovery:
     Attributes:
         verdict: of all that follows.
         reason: the verdict in a sentence.
-        circuit: the smallest that was found to do the task, in score order; None if there is none.
+        circuit: the smallest that moves enough of the answers, in score order, whatever the verdict on
+            it; None if not even the whole network does.
         scores: that order it.
         n_edges: of the whole network.
         swap: share of the answers that the task asks to be moved which the circuit moves, or the
@@ -151,6 +153,11 @@ class Discovery:
     random: Interval | None = None
     held_out: float | None = None
     overlap: float | None = None
+
+    @property
+    def kept(self) -> frozenset[Edge]:
+        """The circuit if the verdict is that there is one, else no edge."""
+        return self.circuit if self.circuit and self.verdict == "circuit" else frozenset()
 
 
 class _Swap:

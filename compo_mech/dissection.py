@@ -32,25 +32,24 @@ from compo_mech.routes import RouteMap, Way, route_map
 from compo_mech.tasks import Task
 from compo_mech.traces import both_traces
 
-METHOD = ("exact", "varied length, shifted")
-"""Scorer and counterfactual of the circuit, as the method card names them."""
-
 MAX_SUBSETS = 256
 """All sets of heads are ablated where there are no more of them than this."""
 
 SHOWN_LENGTH = 8
-"""Patching maps are of strings of this length, or of the longest."""
+"""Patching maps are of strings of this length, or of the nearest that there is."""
 
 
 @dataclass(frozen=True)
 class Patching:
     """How much cross-entropy rises when one place carries the corrupt run's value, on strings of one length.
 
+    The strings have length `SHOWN_LENGTH`, or the data's nearest to it.
+
     Attributes:
         length: of the strings.
         parts: effect by stage (embeddings, then heads and MLP of each layer, then logits) and position.
         heads: effect of each head's z by position.
-        spans: effect of each head's z by part of the row, on strings of all lengths whose [EoI] moves.
+        spans: effect of each head's z by part of the row, on the pairs that edges are scored with.
     """
 
     length: int
@@ -104,6 +103,8 @@ class Dissection:
         data: what it was trained on.
         task: that it is asked about.
         step: of the checkpoint.
+        counterfactual: of the edges and the circuit, as the method card names such pairs.
+        max_shift: of their position ids.
         own, control: findings on the network and on the freshly initialised one.
     """
 
@@ -111,14 +112,16 @@ class Dissection:
     data: DataConfig
     task: Task
     step: int
+    counterfactual: str
+    max_shift: int
     own: Findings
     control: Findings
 
     @property
     def circuit(self) -> Circuit | None:
-        """The discovered circuit with its scores."""
+        """The circuit with its scores, if the verdict is that there is one."""
         found = self.own.discovery
-        return None if found.circuit is None else Circuit.of(self.model.config, found.circuit, found.scores)
+        return Circuit.of(self.model.config, found.kept, found.scores) if found.kept else None
 
     @property
     def sentences(self) -> list[str]:
@@ -179,36 +182,56 @@ def dissect(
         tell: is told what comes next.
 
     Raises:
-        ValueError: the task is not one of the data's, or the model has no room for it.
+        ValueError: the task is not one that the data measures.
     """
-    if task not in data.tasks:
-        raise ValueError(f"task = {task}: must be one of {' '.join(map(str, data.tasks))}")
+    if task not in data.measured_tasks:
+        raise ValueError(f"task = {task}: must be one of {' '.join(map(str, data.measured_tasks))}")
     generator = torch.Generator().manual_seed(seed)
     shape = len(data.vocabulary), len(model.params["pos_embed.W_pos"])
-    fresh = Model(init_params(model.config, *shape, generator), model.config)
+    weights = init_params(model.config, *shape, generator)
+    device = model.params["embed.W_E"].device
+    fresh = Model({name: weight.to(device) for name, weight in weights.items()}, model.config)
     find = partial(_findings, data=data, task=task, seed=seed, n_pairs=n_pairs, n_strings=n_strings)
     own = find(model, tell=lambda what: tell(f"{task}: {what}"))
     control = find(fresh, tell=lambda what: tell(f"{task}, control: {what}"))
-    return Dissection(model, data, task, step, own, control)
+    switch, max_shift = circuit_switch(data, shape[1])
+    return Dissection(model, data, task, step, PAIRS[switch], max_shift, own, control)
 
 
-def circuit_pairs(data: DataConfig, n_ctx: int, n_pairs: int, generator: torch.Generator, task: Task) -> Pairs:
-    """Pairs that move every writer: other strings, of other lengths where there are any, shifted position ids."""
-    room = n_ctx - data.layout.n_read(data.max_length)
+PAIRS = {
+    Switch.TOKEN: "token, same length",
+    Switch.TOKEN | Switch.SHIFT: "token, same length, shifted",
+    Switch.TOKEN | Switch.LENGTH: "varied length",
+    Switch.TOKEN | Switch.LENGTH | Switch.SHIFT: "varied length, shifted",
+}
+"""Names of what `circuit_switch` may choose, as on the method card."""
+
+
+def circuit_switch(data: DataConfig, n_ctx: int) -> tuple[Switch, int]:
+    """What moves as many writers as can be moved, and the largest shift: other strings, of other lengths where
+    there are any, with shifted position ids where the model has room for them."""
+    max_shift = max(0, min(4, n_ctx - data.layout.n_read(data.max_length)))
     switch = Switch.TOKEN
     if len(data.lengths) > 1:
         switch |= Switch.LENGTH
-    if room > 0:
+    if max_shift:
         switch |= Switch.SHIFT
-    return make_pairs(data, switch, n_pairs, generator, max_shift=max(1, min(room, 4)), task=task)
+    return switch, max_shift
+
+
+def circuit_pairs(model: Model, data: DataConfig, n_pairs: int, generator: torch.Generator, task: Task) -> Pairs:
+    """Pairs of what `circuit_switch` says, on the model's device."""
+    weight = model.params["pos_embed.W_pos"]
+    switch, max_shift = circuit_switch(data, len(weight))
+    return make_pairs(data, switch, n_pairs, generator, max(1, max_shift), task).to(weight.device)
 
 
 def _findings(
     model: Model, data: DataConfig, task: Task, seed: int, n_pairs: int, n_strings: int, tell: Callable[[str], None]
 ) -> Findings:
     generator = torch.Generator().manual_seed(seed)
-    sets = [test for test in eval_sets(data, n_strings) if test.task == task]
-    config = model.config
+    config, device = model.config, model.params["embed.W_E"].device
+    sets = [test for test in eval_sets(data, n_strings, device) if test.task == task]
     tell("heads")
     heads = name_heads(model, data, sets, generator, task=task)
     writers = [Writer("head", layer, head) for layer in range(config.n_layers) for head in range(config.n_heads)]
@@ -224,7 +247,7 @@ def _findings(
     tell("patching")
     patching, patterns = _patching(model, data, task, n_pairs, generator)
     tell("edges and circuit")
-    pairs = circuit_pairs(data, len(model.params["pos_embed.W_pos"]), n_pairs, generator, task)
+    pairs = circuit_pairs(model, data, n_pairs, generator, task)
     discovery = discover(model, pairs, generator)
     attribution = eap_ig(model, pairs, discovery.scores.edges, n_steps=20)
     tell("faithfulness")
@@ -234,9 +257,9 @@ def _findings(
     found = curve(behaviour, score_order(discovery.scores), sizes)
     random = random_curves(behaviour, 10, generator, sizes)
     verdict = stable = None
-    if discovery.circuit:
-        verdict = judge(behaviour, discovery.circuit, generator, n_halves=2, n_random=2)
-        n_kept = len(discovery.circuit)
+    if discovery.kept:
+        verdict = judge(behaviour, discovery.kept, generator, n_halves=2, n_random=2)
+        n_kept = len(discovery.kept)
         stable = stability(model, pairs, lambda s: frozenset(score_order(s)[:n_kept]), generator, n_resamples=50)
     tell("routes")
     routes = route_map(model, data, generator, task=task) if config.n_layers == 2 else None
@@ -278,7 +301,7 @@ def _patching(
         chain_of_thought=data.chain_of_thought,
         task_token=data.task_token,
     )
-    pairs = make_pairs(one, Switch.TOKEN, n_pairs, generator, task=task)
+    pairs = make_pairs(one, Switch.TOKEN, n_pairs, generator, task=task).to(model.params["embed.W_E"].device)
     traces = both_traces(model, pairs)
     base = cross_entropy(traces[0].logits[pairs.row, pairs.position], traces[0].logits, pairs)
 
@@ -287,7 +310,7 @@ def _patching(
 
     whole, attn, mlp, last = (effect(kind)[:, 0] for kind in ("resid_pre", "attn_out", "mlp_out", "resid_post"))
     stages = [whole[0], *(part[layer] for layer in range(model.config.n_layers) for part in (attn, mlp)), last[-1]]
-    varied = circuit_pairs(data, len(model.params["pos_embed.W_pos"]), n_pairs, generator, task)
+    varied = circuit_pairs(model, data, n_pairs, generator, task)
     varied_traces = both_traces(model, varied)
     varied_base = cross_entropy(varied_traces[0].logits[varied.row, varied.position], varied_traces[0].logits, varied)
     spans = sweep(model, varied, "z", cross_entropy, varied_traces, WHOLE_SPANS) - varied_base
@@ -332,7 +355,7 @@ def _patching_table(found: Patching, data: DataConfig) -> pd.DataFrame:
 
 
 def _edges_table(found: Findings) -> pd.DataFrame:
-    scores, kept = found.discovery.scores, found.discovery.circuit or frozenset()
+    scores, kept = found.discovery.scores, found.discovery.kept
     attributed = dict(zip(found.attribution.edges, found.attribution.scores.tolist(), strict=True))
     rows = [
         {

@@ -137,8 +137,10 @@ def eap_ig(
     The points lie at (k + 1/2) / n_steps of the way; a single step takes the clean input itself.
 
     Raises:
-        ValueError: as `exact`, or the metric has no gradient.
+        ValueError: as `exact`, or the metric has no gradient, or there is no step.
     """
+    if n_steps < 1:
+        raise ValueError(f"n_steps = {n_steps}: must be at least 1")
     check_edges(model, edges)
     with torch.no_grad():
         runs = run_both(model, pairs, corrupt)

@@ -7,13 +7,15 @@ by that of another run, and the answer is compared with what the algorithm would
     the end     the other run has its [EoI] elsewhere, so that the row at i would predict another t':
                 s_t should become F(s_{t-1}, x_{t'})
 
-The share of answers that do so, where that is another answer, is the head's share of the variable:
-1 for a head that alone carries it. A head that does neither is told by what its ablation costs.
+In either the other run holds the same states in the same rows, so that a head which carries s_{t-1}
+is not taken for one of these, and answers that x' alone would explain do not count for the end. The
+share of answers that do so, where that is another answer, is the head's share of the variable: 1 for
+a head that alone carries it. A head that does neither is told by what its ablation costs.
 """
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -40,6 +42,9 @@ NEAR = 0.05
 
 COSTS = 0.02
 """An ablation that costs less of the accuracy than this costs nothing."""
+
+MAX_SUBSET_HEADS = 8
+"""Of more heads not every set is ablated."""
 
 Variable = Literal["x", "end"]
 
@@ -73,6 +78,9 @@ class Ablations:
         baseline: what stands in.
         generator: draws the other strings.
         n_reference: other strings of each length, at least as many as there are test strings.
+
+    Raises:
+        ValueError: there are no test strings.
     """
 
     def __init__(
@@ -83,6 +91,8 @@ class Ablations:
         generator: torch.Generator,
         n_reference: int = 512,
     ) -> None:
+        if not sets:
+            raise ValueError("sets = none: accuracy needs test strings")
         self.model, self._sets = model, []
         self.baseline: Baseline = baseline
         for test in sets:
@@ -143,9 +153,11 @@ def _other_strings(test: EvalSet, n: int, generator: torch.Generator) -> Int[Ten
 def smallest_removal(ablations: Ablations, heads: Sequence[Writer], level: float) -> Cost | None:
     """The fewest heads whose ablation brings accuracy to `level` or below; of equals, the most costly.
 
-    None: not even all of them do.
+    None: not even all of them do. Of more than `MAX_SUBSET_HEADS` heads only one, two or all are tried.
     """
-    for _, costs in itertools.groupby(ablations.subsets(heads), key=lambda cost: len(cost.parts)):
+    n = len(heads)
+    for size in range(1, n + 1) if n <= MAX_SUBSET_HEADS else (1, 2, n):
+        costs = [ablations.cost(*chosen) for chosen in itertools.combinations(heads, size)]
         worst = min(costs, key=lambda cost: cost.accuracy)
         if worst.accuracy <= level:
             return worst
@@ -199,8 +211,10 @@ def carried_share(
         raise ValueError("chain_of_thought = False: what a head carries to a state needs states that are written")
     task, config = task or data.tasks[0], model.config
     switch = Switch.TOKEN if variable == "x" else Switch.LENGTH
-    pairs = make_pairs(data, switch, n_pairs, generator, task=task)
-    expected, counts = _expected(pairs, task, variable, data.vocabulary.end_of_input)
+    end_of_input = data.vocabulary.end_of_input
+    pairs = _same_states(make_pairs(data, switch, n_pairs, generator, task=task), end_of_input)
+    pairs = pairs.to(model.params["embed.W_E"].device)
+    expected, counts = _expected(pairs, task, variable, end_of_input)
     clean, corrupt = both_traces(model, pairs)
     counts &= clean.logits[pairs.row, pairs.position].argmax(-1) != expected
     where = torch.zeros_like(pairs.read)
@@ -216,26 +230,37 @@ def carried_share(
     return alone.view(config.n_layers, config.n_heads), together
 
 
+def _same_states(pairs: Pairs, end_of_input: int) -> Pairs:
+    """The pairs with the clean states also in the corrupt rows, wherever both have come to states."""
+    ends = [(tokens == end_of_input).int().argmax(1) for tokens in (pairs.clean_tokens, pairs.corrupt_tokens)]
+    past = torch.arange(pairs.clean_tokens.shape[1]) > torch.maximum(*ends)[:, None]
+    return replace(pairs, corrupt_tokens=torch.where(past, pairs.clean_tokens, pairs.corrupt_tokens))
+
+
 def _expected(
     pairs: Pairs, task: Task, variable: Variable, end_of_input: int
 ) -> tuple[Int[Tensor, "scored"], Bool[Tensor, "scored"]]:
-    """What each scored row should answer with the other run's value, and where that is another answer."""
+    """What each scored row should answer with the other run's value, and where that tells something."""
     row, position, layout = pairs.row, pairs.position, pairs.layout
-    length = pairs.lengths[row]
-    t, own = layout.predicted(position, length), pairs.clean_tokens[row, position]
-    states_only = t <= length  # the last row predicts [EoS]
-    if variable == "x":
-        place, source = layout.input_position(t), pairs.corrupt_tokens
-    else:
-        end = (pairs.corrupt_tokens == end_of_input).int().argmax(1)[row]
-        other = position - end + 1
-        states_only &= (other >= 1) & (other <= length)
-        place, source = layout.input_position(other.clamp(min=1)), pairs.clean_tokens
+    length, own = pairs.lengths[row], pairs.clean_tokens[row, position]
     table = task.table.to(row.device)
-    x = source[row, place.clamp(max=source.shape[1] - 1)].clamp(max=table.shape[1] - 1)
     before = torch.where(own == end_of_input, len(table) - 1, own.clamp(max=len(table) - 2))
-    answer = table[before, x]
-    return answer, states_only & (answer != pairs.target)
+
+    def answer(tokens: Int[Tensor, "batch pos"], t: Int[Tensor, "scored"]) -> Int[Tensor, "scored"]:
+        place = layout.input_position(t).clamp(0, tokens.shape[1] - 1)
+        return table[before, tokens[row, place].clamp(max=table.shape[1] - 1)]
+
+    t = layout.predicted(position, length)
+    counts = (t <= length) & (pairs.corrupt_tokens[row, position] == own)  # the last row predicts [EoS]
+    if variable == "x":
+        found = answer(pairs.corrupt_tokens, t)
+    else:
+        other_length = layout.length_of((pairs.corrupt_tokens == end_of_input).int().argmax(1))[row]
+        other = layout.predicted(position, other_length)
+        found = answer(pairs.clean_tokens, other)
+        counts &= (other >= 1) & (other <= length) & (other <= other_length)
+        counts &= answer(pairs.corrupt_tokens, other) != found
+    return found, counts & (found != pairs.target)
 
 
 @dataclass(frozen=True)
@@ -285,6 +310,11 @@ class Heads:
 
     def __str__(self) -> str:
         """A sentence that names them."""
+        if self.x_together is None:
+            costly = ", ".join(f"{r.writer} (costs {r.cost:.0%})" for r in self.roles if r.cost >= COSTS) or "none"
+            return (
+                f"Only the last state is written, so what heads carry cannot be asked; heads that matter: {costly}."
+            )
         if self.accuracy < self.guess + 2 * NEAR:
             return (
                 f"The network is right about {self.accuracy:.0%} of states and guessing about {self.guess:.0%}: "
@@ -321,9 +351,9 @@ class Heads:
     def _shared(self) -> str:
         parts = [r for r in self.roles if r.x is not None and r.x >= CARRIES_IN_PART]
         text = "x_t is carried by " + (", ".join(f"{r.writer} ({r.x:.0%})" for r in parts) or "none alone")
-        if self.x_together is not None:
-            layer = max(range(len(self.x_together)), key=self.x_together.__getitem__)
-            text += f"; the heads of layer {layer} together carry {self.x_together[layer]:.0%}"
+        together = self.x_together or (0.0,)
+        layer = max(range(len(together)), key=together.__getitem__)
+        text += f"; the heads of layer {layer} together carry {together[layer]:.0%}"
         if self.removal is None:
             return f"{text}; no set of heads in one layer brings accuracy down to the best guess ({self.guess:.0%})."
         names = " and ".join(str(writer) for writer in self.removal.parts)

@@ -48,11 +48,12 @@ def patched_logits(
     if where.shape != pairs.clean_tokens.shape:
         raise ValueError(f"where = {tuple(where.shape)}: must be {tuple(pairs.clean_tokens.shape)}, a place a token")
     scored = clean.logits[pairs.row, pairs.position]
+    needed = pairs.position.unique()
     touched = where.any(0).nonzero()[:, 0]
+    touched = touched[touched <= needed[-1]]  # no row sees a later one
     if not len(touched):
         return scored
     layer, last = site.layer, model.config.n_layers - 1
-    needed = pairs.position.unique()
     if layer == last and site.kind not in ("resid_pre", "k", "v"):  # no other row will see it
         touched = touched[torch.isin(touched, needed)]
         if not len(touched):
@@ -218,7 +219,12 @@ def baseline_outputs(
         read = torch.ones(inputs[TOK].shape[:2], dtype=torch.bool, device=inputs[TOK].device)
     stand_in = _stand_in(baseline, read, generator)
     counted = read[..., None]
-    return {writer: torch.where(counted, stand_in(out), out) for writer, out in outputs.items()}
+    stand_ins = {writer: torch.where(counted, stand_in(out), out) for writer, out in outputs.items()}
+    if baseline == "zero" and model.config.biases:  # b_O, which the first head carries along, is no head's
+        for layer in range(model.config.n_layers):
+            writer, bias = Writer("head", layer, 0), model.params[f"blocks.{layer}.attn.b_O"]
+            stand_ins[writer] = torch.where(counted, bias.expand_as(outputs[writer]), outputs[writer])
+    return stand_ins
 
 
 def _stand_in(

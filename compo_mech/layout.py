@@ -116,6 +116,10 @@ class Layout:
         step = position - self.end_of_input(length) + 1
         return step if self.chain_of_thought else step + length - 1
 
+    def length_of(self, end_of_input):
+        """The length of a string whose [EoI] is at this position."""
+        return end_of_input - 1
+
     def input_position(self, t):
         """Position of x_t."""
         return t

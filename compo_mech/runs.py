@@ -157,7 +157,7 @@ class Run:
     @property
     def sections(self) -> list[str]:
         """What analyses have to show on the run's page, as HTML."""
-        return [file.read_text() for file in sorted(self.path.glob("analysis/*/section.html"))]
+        return [file.read_text() for file in sorted(self.path.glob("analysis/[!.]*/section.html"))]
 
     # ------------------------------------------------------------------------------ writing
 

@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from compo_mech import charts, plotting
-from compo_mech.dissection import METHOD, Dissection, Findings, stage_names
+from compo_mech.dissection import Dissection, Findings, stage_names
 from compo_mech.edges import EdgeScores
 from compo_mech.graph import Edge
 from compo_mech.report import figure_html
@@ -21,14 +21,14 @@ def dissection_section(found: Dissection, card: pd.DataFrame | None) -> str:
 
     Args:
         found: on the network and on its control.
-        card: rows of the method card for the method used, if the card is at hand.
+        card: the method card, if it is at hand.
     """
     own, control = found.own, found.control
     layout, config = found.data.layout, found.model.config
     labels, length = layout.labels(own.patching.length), own.patching.length
     parts = [f"<h2>Taken apart: {html.escape(str(found.task))}, step {found.step}</h2>"]
     parts += [f"<p class=verdict>{html.escape(text)}</p>" for text in found.sentences]
-    parts.append(f"<p class=quiet>{html.escape(card_sentence(card))}</p>")
+    parts.append(f"<p class=quiet>{html.escape(card_sentence(card, found))}</p>")
 
     parts.append("<h3>What each head does</h3>")
     parts.append(_table(head_rows(own, control)))
@@ -73,17 +73,18 @@ def dissection_section(found: Dissection, card: pd.DataFrame | None) -> str:
     return "\n".join(parts)
 
 
-def card_sentence(card: pd.DataFrame | None) -> str:
+def card_sentence(card: pd.DataFrame | None, found: Dissection) -> str:
     """What the method card says of the method used."""
-    if card is None or not len(card):
-        return "The method card is not at hand, so that nothing is said here of what the method is worth."
-    used = card[(card["method"] == METHOD[0]) & (card["counterfactual"] == METHOD[1])]
-    lowest = used["auc_all"].min()
-    whole = f"{used['top_is_truth'].sum()} of {len(used)}"
+    pairs = f"{found.counterfactual}" + (f" (by at most {found.max_shift})" if found.max_shift else "")
+    method = f"Edges were scored by exact patching, with pairs of: {pairs}."
+    used = pd.DataFrame() if card is None else card[card["method"] == "exact"]
+    used = used[used["counterfactual"] == found.counterfactual] if len(used) else used
+    if not len(used):
+        return f"{method} The method card has no row for that at hand, so nothing is said here of what it is worth."
     return (
-        f"The method here, {METHOD[0]} patching with pairs of {METHOD[1]} position ids, on {len(used)} hand-built "
-        f"circuits whose truth is known: area under the ROC curve {lowest:.3f} or more, its highest scores exactly the "
-        f"true edges on {whole}."
+        f"{method} On {len(used)} hand-built circuits whose truth is known this has an area under the ROC curve of "
+        f"{used['auc_all'].min():.3f} or more, and its highest scores are exactly the true edges on "
+        f"{used['top_is_truth'].sum()} of {len(used)}."
     )
 
 
@@ -129,7 +130,7 @@ def _edge_rows(own: Findings, control: Findings) -> pd.DataFrame:
     exact, attributed, fresh = (
         _by_edge(scores) for scores in (own.discovery.scores, own.attribution, control.discovery.scores)
     )
-    kept = own.discovery.circuit or frozenset()
+    kept = own.discovery.kept
     scores = own.discovery.scores
     flags = {
         edge: "unidentifiable" if hidden else "no effect" if idle else ""
@@ -184,7 +185,7 @@ def _circuit_sentence(own: Findings, control: Findings) -> str:
             f"{own.curve.cmd:.2f}, random {own.random.cmd}."
         )
     if own.verdict is not None:
-        text += f" The circuit is {own.verdict}. Random circuits of its size: {own.verdict.random_faithfulness}."
+        text += f" Verdict on it: {own.verdict}; faithfulness of random circuits: {own.verdict.random_faithfulness}."
     if own.stable is not None:
         text += f" Circuits of its size from resampled prompts overlap with it by {own.stable} (Jaccard)."
     return text
@@ -219,7 +220,7 @@ def patching_figure(own: Findings, control: Findings, labels: Sequence[str], n_l
 
 
 def heads_figure(own: Findings, control: Findings, labels: Sequence[str], scored: range) -> go.Figure:
-    """Effect of each head's output at the rows that are scored, and by part of the row."""
+    """Effect of each head's output at the rows that are scored."""
     names = [
         f"L{layer}H{head}" for layer in range(len(own.patching.heads)) for head in range(len(own.patching.heads[0]))
     ]

@@ -1,6 +1,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,13 +12,15 @@ import torch
 from compo_mech import launch, recipes
 from compo_mech.circuits import from_json
 from compo_mech.constructed import build
-from compo_mech.dissection import circuit_pairs, dissect
+from compo_mech.dissection import circuit_pairs, circuit_switch, dissect
+from compo_mech.graph import Model
+from compo_mech.model import init_params
 from compo_mech.routes import Way
 from compo_mech.runs import Run
 from compo_mech.sections import card_sentence, dissection_section
 from compo_mech.sketch import Rungs
-from compo_mech.studies.dissecting import files
-from compo_mech.tasks import Parity, Polynomial
+from compo_mech.studies.dissecting import files, folder_name, main
+from compo_mech.tasks import Automaton, Parity, Polynomial
 
 ROOT = Path(__file__).parents[1]
 
@@ -88,9 +91,12 @@ def test_the_section_says_what_was_found(found):
     card = pd.DataFrame({"method": ["exact", "EAP"], "counterfactual": "varied length, shifted", "auc_all": [0.97, 0.5],
                          "top_is_truth": [True, False]})  # fmt: skip
     section = dissection_section(dissection, card)
-    assert "on 1 hand-built circuits" in section
+    assert "On 1 hand-built circuits" in section
     assert "0.970 or more" in section
-    assert "The method card is not at hand" in card_sentence(None)
+    assert "has no row for that" in card_sentence(None, dissection)
+    other = replace(dissection, counterfactual="token, same length, shifted", max_shift=1)
+    assert "same length, shifted (by at most 1)" in card_sentence(card, other)
+    assert "has no row for that" in card_sentence(card, other)
     for sentence in dissection.sentences:
         assert sentence.split("<")[0][:40] in section
 
@@ -146,8 +152,48 @@ def test_bad_input_gets_one_line(run, tmp_path):
 
 def test_pairs_of_a_run_move_as_much_as_there_is_room_for():
     config = recipes.polynomial()
-    pairs = circuit_pairs(config.data, config.n_ctx, 64, torch.Generator().manual_seed(0), Polynomial())
-    assert (pairs.corrupt_positions > pairs.clean_positions).all()
-    assert int(pairs.corrupt_positions.max()) < config.n_ctx
-    tight = circuit_pairs(config.data, config.n_ctx - 1, 8, torch.Generator().manual_seed(0), Polynomial())
-    assert torch.equal(tight.corrupt_positions, tight.clean_positions)
+    for n_ctx, shift in ((config.n_ctx, 1), (config.n_ctx - 1, 0), (config.n_ctx + 9, 4)):
+        model = Model(init_params(config.model, 20, n_ctx, torch.Generator().manual_seed(0)), config.model)
+        pairs = circuit_pairs(model, config.data, 64, torch.Generator().manual_seed(0), Polynomial())
+        assert circuit_switch(config.data, n_ctx)[1] == shift
+        assert int((pairs.corrupt_positions - pairs.clean_positions).max()) == shift
+        assert int(pairs.corrupt_positions.max()) < n_ctx
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["--model.n-layers", "1"],
+        ["--data.no-chain-of-thought"],
+        ["--data.min-length", "4"],
+        ["--data.tasks", "parity", "copy", "--data.task-weights", "1", "1", "--data.curriculum"],
+    ],
+    ids=["one layer", "no chain of thought", "one length", "a mixture"],
+)
+def test_any_run_can_be_taken_apart(settings, tmp_path):
+    argv = ["--runs-dir", str(tmp_path), "--name", "one", "--data.max-length", "4", "--model.d-model", "16",
+            "--train.n-steps", "2", "--n-test-strings", "8", *settings]  # fmt: skip
+    launch.main(recipes.parity(), argv)
+    run = Run.open(tmp_path / "one")
+    main(run.path, None, 0, tmp_path / "no card")
+    for task in run.config.data.measured_tasks:
+        assert (run.path / "analysis" / f"dissect-000002-{task}" / "section.html").exists()
+    if "--data.min-length" in settings:
+        assert "token, same length, shifted" in run.sections[0]
+
+
+def test_a_circuit_that_is_none_is_not_shown(found):
+    _, dissection = found
+    refused = replace(dissection.own.discovery, verdict="no circuit")
+    hidden = replace(dissection, own=replace(dissection.own, discovery=refused))
+    assert hidden.circuit is None
+    assert not hidden.tables()["edges"]["in_circuit"].any()
+    assert "The smallest circuit" not in dissection_section(hidden, None)
+
+
+def test_a_task_of_many_words_gets_a_short_folder(found):
+    _, dissection = found
+    table = tuple(tuple((i + j) % 12 for j in range(12)) for i in range(12))
+    names = {folder_name(replace(dissection, task=Automaton(transitions=table[k:] + table[:k]))) for k in (0, 1)}
+    assert len(names) == 2
+    assert max(map(len, names)) < 100

@@ -297,6 +297,8 @@ def test_what_cannot_be_scored_is_refused(scorer):
 def test_a_metric_without_a_gradient_goes_with_exact_patching_alone():
     model, pairs = random_model(CONFIGS[0]), pairs_of()
     exact(model, pairs, all_edges(CONFIGS[0]), METRICS["inaccuracy"])
+    with pytest.raises(ValueError, match="n_steps = 0: must be at least 1"):
+        eap_ig(model, pairs, all_edges(CONFIGS[0]), n_steps=0)
     with pytest.raises(ValueError, match="goes with exact patching alone"):
         eap(model, pairs, all_edges(CONFIGS[0]), METRICS["inaccuracy"])
 

@@ -144,15 +144,38 @@ def test_stand_ins_are_of_other_strings_of_the_same_length():
     assert (fetched[0, ablations._sets[-1][2]][:, :2] - 0.5).abs().max() < 0.15  # half 0, half 1
 
 
-def test_what_is_carried_moves_the_answer_and_nothing_else_does():
-    built = build(Polynomial(modulus=5), rungs=Rungs(distractors=True))
+@pytest.mark.parametrize("task", [Parity(), Polynomial(modulus=5)], ids=str)
+def test_what_is_carried_moves_the_answer_and_nothing_else_does(task):
+    built = build(task, rungs=Rungs(distractors=True))
     x, x_layers = carried_share(built.model, built.data, "x", generator())
     end, _ = carried_share(built.model, built.data, "end", generator())
     assert x.tolist() == [[0, 0], [1, 0]]
     assert x_layers.tolist() == [0, 1]
-    assert end[0].tolist() == [1, 0]
-    assert end[1, 0] < 0.4  # it carries some x, which by chance is the right one
-    assert end[1, 1] == 0
+    assert end.tolist() == [[1, 0], [0, 0]]
+
+
+def test_a_head_that_carries_the_state_is_not_taken_for_one_that_carries_the_input():
+    """x_t of the clean string beside s_{t-1} of the other: for parity the same answer as the other way round."""
+    built = build(Parity())
+    params = {name: param.clone() for name, param in built.model.params.items()}
+    token, answer = built.subspaces["state"], built.subspaces["value"]
+    attention = "blocks.1.attn"
+    own = torch.eye(len(params["pos_embed.W_pos"])) * 50  # the spare head looks at its own row
+    position = params["pos_embed.W_pos"]
+    params[f"{attention}.W_Q"][1] = torch.linalg.pinv(position) @ own[:, : params[f"{attention}.W_Q"].shape[-1]] * 50
+    params[f"{attention}.W_K"][1] = torch.linalg.pinv(position) @ own[:, : params[f"{attention}.W_K"].shape[-1]]
+    size = token.shape[1]
+    params[f"{attention}.W_V"][1, :, :size] = token
+    params[f"{attention}.W_O"][1, :size] = 0.4 * answer.T  # not enough to change an answer by itself
+    x, _ = carried_share(Model(params, built.model.config), built.data, "x", generator())
+    assert x[1].tolist() == [1, 0]
+
+
+def test_a_lookup_that_knows_only_rows_that_occur_is_whole():
+    """Pairs of a row and an [EoI] that no string has are nothing that a trained network must know."""
+    built = build(Parity(), rungs=Rungs(route="state"))  # its MLP 0 has no neuron for such pairs
+    end, _ = carried_share(built.model, built.data, "end", generator())
+    assert end[0, 0] == 1
 
 
 def test_no_set_of_heads_is_named_where_none_is_enough():
@@ -171,3 +194,6 @@ def test_without_chain_of_thought_heads_are_told_by_cost_alone():
     assert [role.name for role in found.roles] == ["takes part", "idle", "idle", "idle"]
     with pytest.raises(ValueError, match="chain_of_thought = False"):
         carried_share(built.model, built.data, "x", generator())
+    assert "Only the last state is written" in str(found)
+    with pytest.raises(ValueError, match="sets = none"):
+        Ablations(built.model, [], "mean", generator())

@@ -226,3 +226,28 @@ def test_baselines_by_hand():
     anywhere = of("resample_over_positions")
     place = (anywhere[writer][0, 1] == own).all(-1).nonzero()[0]
     torch.testing.assert_close(anywhere[Writer("head", 1, 1)][0, 1], outputs[Writer("head", 1, 1)][*place])
+
+
+def test_what_lies_behind_every_scored_row_changes_nothing():
+    built = build(Parity())
+    pairs = make_pairs(built.data, Switch.TOKEN, 1, torch.Generator().manual_seed(0))
+    assert int(pairs.position.max()) < pairs.clean_tokens.shape[1] - 1
+    for kind in ("resid_pre", "z", "k", "mlp_out"):
+        found = interventions.sweep(built.model, pairs, kind, METRICS["kl"])
+        assert found[..., int(pairs.position.max()) + 1 :].abs().max() < 1e-6, kind
+
+
+def test_zero_ablation_leaves_the_bias_that_belongs_to_no_head():
+    model, pairs = random_model(CONFIGS[1]), pairs_of()
+    inputs = embeddings(model, pairs.clean_tokens, pairs.clean_positions)
+    hooked = to_hooked(model.params, model.config)
+    for head in (0, 1):
+
+        def silence(z, hook, head=head):
+            z = z.clone()
+            z[:, :, head] = 0
+            return z
+
+        expected = hooked.run_with_hooks(pairs.clean_tokens, fwd_hooks=[("blocks.1.attn.hook_z", silence)])
+        found = ablated_logits(model, inputs, [Writer("head", 1, head)], baseline_outputs(model, inputs, "zero"))
+        torch.testing.assert_close(found, expected.detach(), atol=1e-4, rtol=1e-4)

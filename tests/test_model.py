@@ -112,6 +112,8 @@ def test_any_hooked_transformer_that_can_be_followed_is_taken_in():
         ({"positional_embedding_type": "rotary"}, "positional_embedding_type = 'rotary': must be 'standard'"),
         ({"normalization_type": "LNPre"}, "normalization_type = 'LNPre'"),
         ({"parallel_attn_mlp": True}, "parallel_attn_mlp = True: must be False"),
+        ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx = True: must be False"),
+        ({"post_embedding_ln": True}, "post_embedding_ln = True"),
         ({"attention_dir": "bidirectional"}, "attention_dir = 'bidirectional'"),
         ({"act_fn": "gelu_new"}, "act_fn = 'gelu_new': must be 'gelu' or 'relu' or 'silu'"),
     ],
