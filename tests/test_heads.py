@@ -158,17 +158,21 @@ def test_a_head_that_carries_the_state_is_not_taken_for_one_that_carries_the_inp
     """x_t of the clean string beside s_{t-1} of the other: for parity the same answer as the other way round."""
     built = build(Parity())
     params = {name: param.clone() for name, param in built.model.params.items()}
-    token, answer = built.subspaces["state"], built.subspaces["value"]
-    attention = "blocks.1.attn"
-    own = torch.eye(len(params["pos_embed.W_pos"])) * 50  # the spare head looks at its own row
-    position = params["pos_embed.W_pos"]
-    params[f"{attention}.W_Q"][1] = torch.linalg.pinv(position) @ own[:, : params[f"{attention}.W_Q"].shape[-1]] * 50
-    params[f"{attention}.W_K"][1] = torch.linalg.pinv(position) @ own[:, : params[f"{attention}.W_K"].shape[-1]]
-    size = token.shape[1]
+    token, position = built.subspaces["state"], params["pos_embed.W_pos"]
+    spare = built.subspaces["pointer"][:, -token.shape[1] :]  # of longer strings than there are
+    attention, size = "blocks.1.attn", token.shape[1]
+    for which, weight in (("Q", 1000.0), ("K", 1.0)):  # the spare head looks at its own row, for its token
+        params[f"{attention}.W_{which}"][1, :, : len(position)] = weight * position.T
     params[f"{attention}.W_V"][1, :, :size] = token
-    params[f"{attention}.W_O"][1, :size] = 0.4 * answer.T  # not enough to change an answer by itself
-    x, _ = carried_share(Model(params, built.model.config), built.data, "x", generator())
-    assert x[1].tolist() == [1, 0]
+    params[f"{attention}.W_O"][1, :size] = spare.T
+    read = token.T @ params["blocks.1.mlp.W_in"]  # MLP 1 takes the state from there
+    params["blocks.1.mlp.W_in"] += (spare - token) @ read
+    model = Model(params, built.model.config)
+    found = name_heads(model, built.data, eval_sets(built.data, 64), generator())
+    assert found.accuracy == 1
+    assert [role.x for role in found.roles] == [0, 0, 1, 0]
+    assert found.roles[3].cost > COSTS  # it is needed all the same
+    assert found.roles[3].name == "takes part"
 
 
 def test_a_lookup_that_knows_only_rows_that_occur_is_whole():
