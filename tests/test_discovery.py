@@ -77,11 +77,6 @@ def decoy(broken, seed):
     """A hand-built circuit of something else than the task, in one of several guises."""
     task = (Parity(), Copy(), Polynomial(modulus=5))[seed % 3]
     guise = ({}, {"distractors": True}, {"rotated": True}, {"noise": 0.01})[seed // 3 % 4]
-    answers = build(task).model.params["blocks.1.mlp.W_out"]
-    while broken == "update" and torch.equal(
-        build(task, rungs=Rungs(broken=broken, seed=seed)).model.params["blocks.1.mlp.W_out"], answers
-    ):
-        seed += 1000  # shuffling left every answer as it was
     built = build(task, rungs=Rungs(broken=broken, seed=seed, **guise))
     return built.model, built.data
 
