@@ -312,9 +312,7 @@ class Heads:
         """A sentence that names them."""
         if self.x_together is None:
             costly = ", ".join(f"{r.writer} (costs {r.cost:.0%})" for r in self.roles if r.cost >= COSTS) or "none"
-            return (
-                f"Only the last state is written, so what heads carry cannot be asked; heads that matter: {costly}."
-            )
+            return f"Only the last state is written, so what heads carry cannot be asked; heads that matter: {costly}."
         if self.accuracy < self.guess + 2 * NEAR:
             return (
                 f"The network is right about {self.accuracy:.0%} of states and guessing about {self.guess:.0%}: "
