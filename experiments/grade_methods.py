@@ -15,7 +15,7 @@ from compo_mech.studies.grading import COUNTERFACTUALS, RUNGS, SCORERS, TASKS, m
 
 
 def main(out: Path = Path("figures"), n_pairs: int = 48, seed: int = 0) -> None:
-    """A few minutes on one core."""
+    """About ten minutes on one core."""
     torch.set_num_threads(1)
     n_builds = sum(solves(task, rungs) for task in TASKS for rungs in RUNGS.values())
     n_cells = n_builds * len(COUNTERFACTUALS) * len(SCORERS)
