@@ -7,8 +7,9 @@ from typing import NamedTuple
 import torch
 
 from compo_mech.circuits import graph_order
-from compo_mech.faithfulness import Behaviour, Interval
+from compo_mech.faithfulness import Behaviour
 from compo_mech.graph import Edge
+from compo_mech.metrics import Interval
 
 FAITHFUL = 0.01
 """A circuit is faithful if its faithfulness lies within this of 1."""

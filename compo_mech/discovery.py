@@ -14,8 +14,9 @@ from torch import Tensor
 from compo_mech.circuits import score_order
 from compo_mech.counterfactuals import Pairs
 from compo_mech.edges import EdgeScores, Metric, Scorer, cross_entropy, exact
-from compo_mech.faithfulness import Behaviour, Interval
+from compo_mech.faithfulness import Behaviour
 from compo_mech.graph import Edge, Model, all_edges, run_both, run_patched
+from compo_mech.metrics import Interval
 
 SWAPPED = 0.9
 """A circuit does the task if it moves this share of the answers that the algorithm says it must move."""

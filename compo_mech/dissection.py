@@ -21,12 +21,13 @@ from compo_mech.data import DataConfig
 from compo_mech.discovery import Discovery, discover, stability
 from compo_mech.edges import EdgeScores, cross_entropy, eap_ig
 from compo_mech.evaluate import eval_sets
-from compo_mech.faithfulness import Behaviour, Curve, Interval, RandomCurves, curve, random_curves
+from compo_mech.faithfulness import Behaviour, Curve, RandomCurves, curve, random_curves
 from compo_mech.graph import Model, Writer
 from compo_mech.heads import Ablations, Cost, Heads, name_heads
 from compo_mech.hooks import Kind
 from compo_mech.interventions import sweep
 from compo_mech.layout import WHOLE_SPANS
+from compo_mech.metrics import Interval
 from compo_mech.model import init_params
 from compo_mech.routes import RouteMap, Way, route_map
 from compo_mech.tasks import Task

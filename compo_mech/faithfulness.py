@@ -4,10 +4,8 @@ A circuit is run by letting its edges carry their own values and all other edges
 """
 
 import itertools
-import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -17,32 +15,10 @@ from compo_mech.circuits import connected, graph_order
 from compo_mech.counterfactuals import Pairs
 from compo_mech.edges import Metric, cross_entropy
 from compo_mech.graph import Edge, Model, Outputs, all_edges, check_edges, run_both, run_patched
+from compo_mech.metrics import Interval
 
 MIN_GAP = 1e-4
 """In the metric's units: a network that its own corruption moves by less has nothing to be faithful to."""
-
-
-class Interval(NamedTuple):
-    """A mean and the 2.5% and 97.5% quantiles."""
-
-    mean: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> "Interval":
-        """The interval of these values.
-
-        Raises:
-            ValueError: there are none.
-        """
-        if not len(values):
-            raise ValueError("values = none: an interval needs at least one")
-        low, high = torch.tensor(values, dtype=torch.float64).quantile(torch.tensor([0.025, 0.975]).double()).tolist()
-        return cls(statistics.fmean(values), low, high)
-
-    def __str__(self) -> str:
-        return f"{self.mean:.2f} ({self.low:.2f} .. {self.high:.2f})"
 
 
 class Behaviour:

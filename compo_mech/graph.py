@@ -217,7 +217,7 @@ def bias_of(params: Params, name: str, head: int | None = None) -> Tensor | floa
     return params[name] if head is None else params[name][head]
 
 
-def norm_of(model: Model, name: str, x: Stream) -> Stream:
+def norm_of(model: Model, name: str, x: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row d_model"]:
     """The stream as a part sees it: through its LayerNorm, where there is one."""
     if model.config.normalization == "none":
         return x

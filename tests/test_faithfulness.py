@@ -8,8 +8,9 @@ from compo_mech.constructed import build
 from compo_mech.counterfactuals import Switch, make_pairs
 from compo_mech.data import DataConfig
 from compo_mech.edges import METRICS, cross_entropy, exact
-from compo_mech.faithfulness import Behaviour, Interval, areas, curve, random_curves
+from compo_mech.faithfulness import Behaviour, areas, curve, random_curves
 from compo_mech.graph import LOGITS, TOK, Edge, Model, Reader, all_edges, run_both, run_patched
+from compo_mech.metrics import Interval
 from compo_mech.model import ModelConfig, init_params
 from compo_mech.tasks import Parity
 

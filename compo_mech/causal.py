@@ -1,0 +1,523 @@
+"""The algorithm as a small causal model, and interchange interventions that ask where a network holds its variables.
+
+    t        which state is predicted       from the row's position and [EoI]'s
+    x        x_t                            from t and the string
+    s        s_{t-1}                        the token at the row; [EoI] stands for s_0
+    answer   s_t = F(s_{t-1}, x_t)
+
+An interchange puts the value of one site, at the row that predicts s_t, of a *source* string into a
+*base* string, and asks whether the answer becomes what the algorithm says when that one variable alone
+is the source's (Geiger et al. 2021, arXiv 2106.02997). Sources come in two kinds:
+
+    same     all other variables are the base's: a site that carries the variable, with whatever
+             else, passes
+    free     drawn anew, of any length and t: only a site that carries the variable and nothing
+             else that matters passes
+
+Interchange accuracy is the mean of two shares: of the pairs in which the answer has to change, those
+that give the new answer, and of the others, those that keep theirs. A site that does nothing and a
+site whose swap destroys a binary answer both score about one half. Every score has two controls of
+its own: a *placebo*, a change of the same size in a random direction, and *arbitrary* labels, the
+variable's value taken from another source. The third is the same on a freshly initialised network.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Literal, get_args
+
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from compo_mech.data import DataConfig
+from compo_mech.graph import Model
+from compo_mech.hooks import Site, check_site
+from compo_mech.metrics import Interval, wilson
+from compo_mech.tasks import Task
+from compo_mech.traces import Trace, attn_out_of, logits_of, mlp_out_of, project_qkv, trace
+
+Variable = Literal["t", "x", "s", "answer"]
+Others = Literal["same", "free"]
+
+ROW_KINDS = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post", "q", "z")
+"""Kinds of sites that one row has to itself."""
+
+HEAD_ROW_KINDS = ("q", "z")
+"""Those of them that belong to a head."""
+
+HOLDS = 0.9
+"""A site holds a variable from this interchange accuracy on."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows that predict a state, one in each string, and the algorithm's variables there.
+
+    Attributes:
+        tokens, positions: of whole strings, as far as the network reads them.
+        place: position of the row.
+        length: of the string.
+        inputs: x_1 .. x_L, and beyond L whatever was drawn.
+        t, x, s, answer: the variables; s = n_states where [EoI] stands for the start.
+    """
+
+    tokens: Int[Tensor, "row pos"]
+    positions: Int[Tensor, "row pos"]
+    place: Int[Tensor, "row"]
+    length: Int[Tensor, "row"]
+    inputs: Int[Tensor, "row max_length"]
+    t: Int[Tensor, "row"]
+    x: Int[Tensor, "row"]
+    s: Int[Tensor, "row"]
+    answer: Int[Tensor, "row"]
+
+    def __len__(self) -> int:
+        return len(self.place)
+
+    def __getitem__(self, index: Tensor) -> "Rows":
+        return Rows(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
+
+    def to(self, device: torch.device | str) -> "Rows":
+        """The same rows on a device."""
+        return Rows(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+
+    @property
+    def end(self) -> Int[Tensor, "row"]:
+        """Position of [EoI]: of the row that predicts s_1."""
+        return self.place - self.t + 1
+
+
+def check_data(data: DataConfig, task: Task | None = None) -> Task:
+    """The task that is asked about.
+
+    Raises:
+        ValueError: there is no chain of thought, or the task is not one of the data's.
+    """
+    task = task or data.measured_tasks[0]
+    if not data.chain_of_thought:
+        raise ValueError("chain_of_thought = False: the algorithm's variables need states that are written")
+    if task not in data.tasks:
+        raise ValueError(f"task = {task}: must be one of {' '.join(map(str, data.tasks))}")
+    return task
+
+
+def cells(data: DataConfig) -> Int[Tensor, "cell 2"]:
+    """Every (length, t) of a row that predicts a state. Position ids are not shifted: then i and j would
+    no longer say where x_t sits."""
+    return torch.tensor([(length, t) for length in data.lengths for t in range(1, length + 1)])
+
+
+def rows_of(data: DataConfig, task: Task, cells: Int[Tensor, "row 2"], inputs: Int[Tensor, "row max_length"]) -> Rows:
+    """The rows at these cells (length, t) of strings with these inputs."""
+    length, t = cells.unbind(1)
+    layout, words, n = data.layout, data.vocabulary, len(cells)
+    states = task.states(inputs)
+    first = words.task_token(task) if data.task_token else words.beginning
+    tokens = layout.assemble(torch.full((n,), first), inputs, states, length, words.end_of_input, words.end_of_states)[
+        :, :-1
+    ]
+    positions = torch.arange(tokens.shape[1]).expand(tokens.shape)
+    before = states.gather(1, (t - 2).clamp(min=0)[:, None])[:, 0]
+    return Rows(
+        tokens=tokens,
+        positions=positions,
+        place=layout.end_of_input(length) + t - 1,
+        length=length,
+        inputs=inputs,
+        t=t,
+        x=inputs.gather(1, t[:, None] - 1)[:, 0],
+        s=torch.where(t > 1, before, task.n_states),
+        answer=states.gather(1, t[:, None] - 1)[:, 0],
+    )
+
+
+def draw_inputs(data: DataConfig, task: Task, n: int, generator: torch.Generator) -> Int[Tensor, "n max_length"]:
+    """Random inputs of the task, as many as the longest string has."""
+    return torch.randint(task.first_input, task.n_inputs, (n, data.max_length), generator=generator)
+
+
+def draw_rows(data: DataConfig, task: Task, n: int, generator: torch.Generator) -> Rows:
+    """Random rows, every (length, t) being equally likely."""
+    every = cells(data)
+    chosen = every[torch.randint(len(every), (n,), generator=generator)]
+    return rows_of(data, task, chosen, draw_inputs(data, task, n, generator))
+
+
+# ------------------------------------------------------------------------------ the causal model
+
+
+def uses(task: Task, variable: Variable) -> bool:
+    """Whether the task's answer ever depends on the variable: copy's does not on s_{t-1}."""
+    table = task.table[:, task.first_input :]
+    if variable == "s":
+        return bool((table[:-1] != table[0]).any())
+    return bool((table != table[:, :1]).any())
+
+
+def expected(task: Task, variable: Variable, base: Rows, source: Rows) -> Int[Tensor, "row"]:
+    """What the algorithm answers at the base's row when one variable is the source's."""
+    table = task.table.to(base.s.device)
+    match variable:
+        case "t":
+            return table[base.s, base.inputs.gather(1, source.t[:, None] - 1)[:, 0]]
+        case "x":
+            return table[base.s, source.x]
+        case "s":
+            return table[source.s, base.x]
+        case "answer":
+            return source.answer
+
+
+@dataclass(frozen=True)
+class Interchanges:
+    """Base and source rows of one variable.
+
+    Attributes:
+        answers: what the algorithm says with the source's value of the variable.
+        arbitrary: the same with the value of another source.
+    """
+
+    variable: Variable
+    others: Others
+    base: Rows
+    source: Rows
+    answers: Int[Tensor, "row"]
+    arbitrary: Int[Tensor, "row"]
+
+    @property
+    def changes(self) -> Bool[Tensor, "row"]:
+        """Where the answer has to change."""
+        return self.answers != self.base.answer
+
+    def with_arbitrary(self) -> "Interchanges":
+        """The same pairs with the control's answers in the place of the right ones."""
+        return replace(self, answers=self.arbitrary)
+
+    def to(self, device: torch.device | str) -> "Interchanges":
+        """The same on a device."""
+        moved = {name: getattr(self, name).to(device) for name in ("base", "source", "answers", "arbitrary")}
+        return replace(self, **moved)
+
+
+def make_interchanges(
+    data: DataConfig,
+    variable: Variable,
+    others: Others,
+    n: int,
+    generator: torch.Generator,
+    task: Task | None = None,
+) -> Interchanges:
+    """Pairs of rows for interchanges of one variable.
+
+    Args:
+        data: tasks, lengths and layout.
+        variable: of the causal model.
+        others: whether the source's other variables are the base's.
+        n: pairs.
+        generator: source of the strings.
+        task: one of the data's; None: the first that is measured.
+
+    Raises:
+        ValueError: the data or the task do not have the variable, or no two strings differ in it so.
+    """
+    task = check_data(data, task)
+    if variable not in get_args(Variable):
+        raise ValueError(f"variable = {variable!r}: must be one of {', '.join(get_args(Variable))}")
+    if not uses(task, variable):
+        raise ValueError(f"variable = {variable}: must be one that {task} uses")
+    if n < 1:
+        raise ValueError(f"n = {n}: must be at least 1")
+    base_cells, source_cells = _cell_pairs(data, variable, others)
+    if not len(base_cells):
+        raise ValueError(f"variable = {variable}: no two rows of lengths {data.lengths} differ in it alone")
+    # every base cell is as likely as any other, and so is every source of it
+    base_id = (base_cells * torch.tensor([10**6, 1])).sum(1)
+    _, group, n_sources = base_id.unique(return_inverse=True, return_counts=True)
+    chosen = torch.multinomial(1 / n_sources[group].double(), n, replacement=True, generator=generator)
+    base = rows_of(data, task, base_cells[chosen], draw_inputs(data, task, n, generator))
+    inputs = base.inputs if (variable, others) == ("s", "same") else draw_inputs(data, task, n, generator)
+    source = rows_of(data, task, source_cells[chosen], inputs)
+    if others == "same" and variable in ("t", "x"):
+        source = _with_state(source, base.s)
+    if others == "same" and variable == "s":
+        step = torch.randint(task.n_states, (n,), generator=generator)  # 0: what has to stay
+        source = _with_state(source, (base.s + step) % task.n_states)
+    shifted = _shuffled_values(source, base, variable, generator)
+    answers = expected(task, variable, base, source)
+    return Interchanges(variable, others, base, source, answers, expected(task, variable, base, shifted))
+
+
+def _cell_pairs(
+    data: DataConfig, variable: Variable, others: Others
+) -> tuple[Int[Tensor, "pair 2"], Int[Tensor, "pair 2"]]:
+    """Every pair of cells (length, t) that the base and the source may have."""
+    every = cells(data)
+    base, source = every.repeat_interleave(len(every), 0), every.repeat(len(every), 1)
+    (length, t), (length2, t2) = base.unbind(1), source.unbind(1)
+    if others == "free":
+        allowed = (t2 <= length) if variable == "t" else torch.ones_like(t, dtype=torch.bool)
+    elif variable == "t":  # the same row and token there, another place of [EoI]; [EoI] itself is another token
+        allowed = (length + t == length2 + t2) & (t2 != t) & (t > 1) & (t2 > 1) & (t2 <= length)
+    else:
+        allowed = (base == source).all(1) & ((t > 1) if variable == "s" else True)
+    return base[allowed], source[allowed]
+
+
+def _with_state(rows: Rows, s: Int[Tensor, "row"]) -> Rows:
+    """The rows with another state as their token, where they hold one."""
+    holds = rows.t > 1
+    new = torch.where(holds, s, rows.tokens.gather(1, rows.place[:, None])[:, 0])
+    return replace(
+        rows, tokens=rows.tokens.scatter(1, rows.place[:, None], new[:, None]), s=torch.where(holds, s, rows.s)
+    )
+
+
+def _shuffled_values(source: Rows, base: Rows, variable: Variable, generator: torch.Generator) -> Rows:
+    """The sources with the variable's values dealt to others at random; t stays one that the base has."""
+    order = torch.randperm(len(source), generator=generator)
+    if variable == "t":
+        drawn = (torch.rand(len(source), generator=generator) * base.length).long() + 1
+        return replace(source, t=drawn)
+    return source[order]
+
+
+# ------------------------------------------------------------------------------- interventions
+
+
+def value_at(found: Trace, site: Site, place: Int[Tensor, "row"]) -> Float[Tensor, "row dim"]:
+    """What a site holds at each string's row."""
+    values = getattr(found, site.kind)[site.layer]
+    index = torch.arange(len(place), device=place.device)
+    return values[index, place] if site.head is None else values[index, site.head, place]
+
+
+def continued(
+    model: Model,
+    found: Trace,
+    place: Int[Tensor, "row"],
+    site: Site,
+    value: Float[Tensor, "row dim"],
+    heat: float = 1.0,
+) -> Float[Tensor, "row d_vocab"]:
+    """Logits at each string's row when a site holds another value there.
+
+    Only that row is computed anew: no row before it sees it, and rows after it do not matter.
+    Gradients flow to `value`.
+
+    Args:
+        model: the network.
+        found: its trace on the strings.
+        place: the row of each string.
+        site: one of `ROW_KINDS`.
+        value: what it holds instead.
+        heat: divides that row's attention scores; 1 is the network as it is.
+
+    Raises:
+        ValueError: the network has no such site, or it is not one row's own.
+    """
+    check_site(site, model.config)
+    if site.kind not in ROW_KINDS:
+        raise ValueError(f"site.kind = {site.kind!r}: must be one of {', '.join(ROW_KINDS)}")
+    layer, index = site.layer, torch.arange(len(place), device=place.device)
+
+    def own(kind: str) -> Tensor:
+        return getattr(found, kind)[layer][index, place]
+
+    if site.kind == "resid_pre":
+        stream, layer = value, layer - 1
+    elif site.kind == "resid_post":
+        stream = value
+    elif site.kind == "mlp_out":
+        stream = own("resid_mid") + value
+    else:
+        if site.kind == "resid_mid":
+            mid = value
+        elif site.kind == "attn_out":
+            mid = own("resid_pre") + value
+        else:
+            assert site.head is not None
+            z = (
+                value
+                if site.kind == "z"
+                else _attended(model, found, layer, place, value[:, None], heat, site.head)[:, 0]
+            )
+            change = z - found.z[layer][index, site.head, place]
+            mid = own("resid_mid") + change @ model.params[f"blocks.{layer}.attn.W_O"][site.head]
+        stream = mid + mlp_out_of(model, layer, mid)
+    for later in range(layer + 1, model.config.n_layers):
+        q, k, v = (x[:, :, 0] for x in project_qkv(model, later, stream[:, None]))
+        z = _attended(model, found, later, place, q, heat, None, (k, v))
+        mid = stream + attn_out_of(model, later, z[:, :, None])[:, 0]
+        stream = mid + mlp_out_of(model, later, mid)
+    return logits_of(model, stream)
+
+
+def _attended(
+    model: Model,
+    found: Trace,
+    layer: int,
+    place: Int[Tensor, "row"],
+    query: Float[Tensor, "row head d_head"],
+    heat: float,
+    head: int | None,
+    own: tuple[Tensor, Tensor] | None = None,
+) -> Float[Tensor, "row head d_head"]:
+    """What heads fetch for one row of each string, its own key and value being `own` where they are new."""
+    chosen = slice(None) if head is None else slice(head, head + 1)
+    k, v = found.k[layer][:, chosen], found.v[layer][:, chosen]
+    scores = (k @ query[..., None])[..., 0]
+    here = torch.arange(k.shape[2], device=place.device) == place[:, None]
+    after = torch.arange(k.shape[2], device=place.device) > place[:, None]
+    if own is not None:
+        scores = torch.where(here[:, None], (query * own[0]).sum(-1, keepdim=True), scores)
+    scores = (scores / (heat * model.config.head_width**0.5)).masked_fill(after[:, None], -torch.inf)
+    pattern = scores.softmax(-1)
+    z = (pattern[:, :, None] @ v)[:, :, 0]
+    if own is not None:
+        weight = (pattern * here[:, None]).sum(-1, keepdim=True)
+        at_row = v.gather(2, place[:, None, None, None].expand(-1, v.shape[1], 1, v.shape[3]))[:, :, 0]
+        z = z + weight * (own[1] - at_row)
+    return z
+
+
+def swapped(
+    base: Float[Tensor, "row dim"], source: Float[Tensor, "row dim"], subspace: Float[Tensor, "dim k"] | None
+) -> Float[Tensor, "row dim"]:
+    """The base's value with the source's part in a subspace (an orthonormal basis); None: the source's value."""
+    if subspace is None:
+        return source
+    return base + (source - base) @ subspace @ subspace.mT
+
+
+# -------------------------------------------------------------------------------------- scores
+
+
+@dataclass(frozen=True)
+class Score:
+    """Interchange accuracy at one site and its controls.
+
+    Attributes:
+        accuracy: mean of `follows` and `keeps`, with the mean of their 95% Wilson bounds.
+        follows: share of the answers that had to change and did so as the algorithm says; None: none had to.
+        keeps: share of those that had to stay and did; None: none had to.
+        placebo: accuracy after a change of the same size in a random direction.
+        arbitrary: accuracy with the values of other sources.
+        n: pairs.
+    """
+
+    accuracy: Interval
+    follows: float | None
+    keeps: float | None
+    placebo: float
+    arbitrary: float
+    n: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether the site holds the variable, and neither control passes."""
+        return self.accuracy.mean >= HOLDS > max(self.placebo, self.arbitrary)
+
+
+def balanced(
+    predicted: Int[Tensor, "row"], answers: Int[Tensor, "row"], changes: Bool[Tensor, "row"]
+) -> tuple[Interval, float | None, float | None]:
+    """Mean over pairs that have to change and pairs that have to stay, of the share that is right; and the two."""
+    right = predicted == answers
+    shares: list[Interval | None] = []
+    for stratum in (changes, ~changes):
+        n = int(stratum.sum())
+        shares.append(wilson(int((right & stratum).sum()), n) if n else None)
+    known = [share for share in shares if share is not None]
+    mean, low, high = (sum(parts) / len(known) for parts in zip(*known, strict=True))
+    follows, keeps = (None if share is None else share.mean for share in shares)
+    return Interval(mean, low, high), follows, keeps
+
+
+Traces = tuple[Trace, Trace]
+
+
+def interchange_traces(model: Model, pairs: Interchanges) -> Traces:
+    """Traces of the bases and of the sources."""
+    base, source = pairs.base, pairs.source
+    return trace(model, base.tokens, base.positions), trace(model, source.tokens, source.positions)
+
+
+@torch.no_grad()
+def interchange(
+    model: Model,
+    pairs: Interchanges,
+    site: Site,
+    generator: torch.Generator,
+    subspace: Float[Tensor, "dim k"] | None = None,
+    traces: Traces | None = None,
+) -> Score:
+    """Interchange accuracy of one variable at one site.
+
+    Args:
+        model: the network.
+        pairs: pairs of rows.
+        site: one of `ROW_KINDS`.
+        generator: draws the placebo's directions.
+        subspace: an orthonormal basis of the part of the site that is swapped; None: all of it.
+        traces: of bases and sources, if they are known.
+
+    Raises:
+        ValueError: the network has no such site.
+    """
+    check_site(site, model.config)
+    found, other = traces or interchange_traces(model, pairs)
+    base, source = value_at(found, site, pairs.base.place), value_at(other, site, pairs.source.place)
+    value = swapped(base, source, subspace)
+    direction = torch.randn(base.shape, generator=generator, dtype=torch.float64).to(base)
+    direction = direction * ((value - base).norm(dim=1) / direction.norm(dim=1))[:, None]
+    answered, sham = (continued(model, found, pairs.base.place, site, v).argmax(-1) for v in (value, base + direction))
+    accuracy, follows, keeps = balanced(answered, pairs.answers, pairs.changes)
+    placebo, _, _ = balanced(sham, pairs.answers, pairs.changes)
+    arbitrary, _, _ = balanced(answered, pairs.arbitrary, pairs.arbitrary != pairs.base.answer)
+    return Score(accuracy, follows, keeps, placebo.mean, arbitrary.mean, len(pairs.base))
+
+
+def row_sites(n_layers: int, n_heads: int) -> Iterator[Site]:
+    """Every site of a row, in order of computation."""
+    yield Site("resid_pre", 0)
+    for layer in range(n_layers):
+        yield from (Site("q", layer, head) for head in range(n_heads))
+        yield from (Site("z", layer, head) for head in range(n_heads))
+        yield from (Site(kind, layer) for kind in ("attn_out", "resid_mid", "mlp_out", "resid_post"))
+
+
+def interchange_map(
+    model: Model,
+    data: DataConfig,
+    generator: torch.Generator,
+    n: int = 512,
+    task: Task | None = None,
+    sites: Sequence[Site] | None = None,
+) -> pd.DataFrame:
+    """Interchange accuracy of every variable that the task uses at every site of a row, both kinds of sources.
+
+    Returns:
+        Columns variable, others, site, interchange, low, high, follows, keeps, placebo, arbitrary, n.
+
+    Raises:
+        ValueError: as `make_interchanges`.
+    """
+    task = check_data(data, task)
+    sites = list(sites or row_sites(model.config.n_layers, model.config.n_heads))
+    device, rows = model.params["embed.W_E"].device, []
+    for variable in get_args(Variable):
+        if not uses(task, variable):
+            continue
+        for others in get_args(Others):
+            pairs = make_interchanges(data, variable, others, n, generator, task).to(device)
+            traces = interchange_traces(model, pairs)
+            for site in sites:
+                score = interchange(model, pairs, site, generator, traces=traces)
+                named = {"variable": variable, "others": others, "site": str(site), "interchange": score.accuracy.mean}
+                rows.append(
+                    named
+                    | {"low": score.accuracy.low, "high": score.accuracy.high}
+                    | {name: getattr(score, name) for name in ("follows", "keeps", "placebo", "arbitrary", "n")}
+                )
+    return pd.DataFrame(rows)
