@@ -75,7 +75,7 @@ class Rows:
     def __len__(self) -> int:
         return len(self.place)
 
-    def __getitem__(self, index: Tensor) -> "Rows":
+    def __getitem__(self, index: Tensor | slice) -> "Rows":
         return Rows(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
 
     def to(self, device: torch.device | str) -> "Rows":
@@ -189,6 +189,10 @@ class Interchanges:
     def changes(self) -> Bool[Tensor, "row"]:
         """Where the answer has to change."""
         return self.answers != self.base.answer
+
+    def __getitem__(self, index: Tensor) -> "Interchanges":
+        parts = {name: getattr(self, name)[index] for name in ("base", "source", "answers", "arbitrary")}
+        return replace(self, **parts)
 
     def with_arbitrary(self) -> "Interchanges":
         """The same pairs with the control's answers in the place of the right ones."""

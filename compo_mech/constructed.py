@@ -9,12 +9,16 @@ The circuit is the iteration head's (Cabannes et al. 2024), in subspaces that do
                      [EoS] where the value is [EoI]
     unembedding      reads `answer`
 
-Head 1 of either layer is spare. With no rung of difficulty the build is *pristine*; the rungs are
-told in `Rungs`. What is true of a build is written down as its weights are set: its true edges, the
-role of every part, the subspaces of the variables. An edge is true if the noise-free build changes
-its output on some string when that edge alone carries another value of its range.
+With `subtraction="difference"` MLP 0 is a rule instead of this table: layer 0 copies [EoI]'s position
+as a number, and neurons bend where i - e is whole. With `"gaps"` some pairs have no neuron. Head 1 of
+either layer is spare. With no rung of difficulty the build is *pristine*; the rungs are told in
+`Rungs`. What is true of a build is written down as its weights are set: its true edges, the role of
+every part, the subspaces of the variables. An edge is true if the noise-free build changes its output
+on some string when that edge alone carries another value of its range; rows whose pair is missing,
+and whose output is nothing in particular, do not count.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 import torch
@@ -42,6 +46,8 @@ class Constructed:
         subspaces: an orthonormal basis [d_model, dim] for each variable: `end`, `pointer` (t),
             `value` (x_t), `state` (s_{t-1} in the token embedding), `answer` (s_t); on other routes
             `carried` (x_t after layer 0); without chain of thought `count` or `value`, and `answer`.
+            `end` has one dimension, a number, if the subtraction is by difference.
+        gaps: pairs (own position, position of [EoI]) that the subtraction lacks.
     """
 
     model: Model
@@ -49,6 +55,7 @@ class Constructed:
     edges: frozenset[Edge]
     roles: dict[str, str]
     subspaces: dict[str, Float[Tensor, "d_model dim"]] = field(repr=False)
+    gaps: frozenset[tuple[int, int]] = frozenset()
 
 
 def solves(task: Task, rungs: Rungs) -> bool:
@@ -60,7 +67,7 @@ def build(task: TaskField, max_length: int = 8, rungs: Rungs | None = None) -> C
     """The hand-built model of a task.
 
     Raises:
-        ValueError: the task has no build with these rungs.
+        ValueError: the task has no build with these rungs, or strings are too short for gaps.
     """
     rungs = rungs or Rungs()
     if not solves(task, rungs):
@@ -79,29 +86,41 @@ def build(task: TaskField, max_length: int = 8, rungs: Rungs | None = None) -> C
         subspaces={
             variable: basis[sketch.space[name]].T.float() for variable, name in names.items() if name in sketch.space
         },
+        gaps=sketch.gaps if isinstance(sketch, IterationHead) else frozenset(),
     )
 
 
 class IterationHead(Sketch):
-    """The circuit with chain of thought: lookup, subtraction, iteration, update."""
+    """The circuit with chain of thought: lookup, subtraction, iteration, update.
+
+    Raises:
+        ValueError: there are to be gaps, and no pair that strings use can be missed.
+    """
 
     def __init__(self, data: DataConfig, rungs: Rungs) -> None:
         self.n_carriers = {"diagonal": 0, "neighbour": 1, "state": _n_candidates(data.max_length)}[rungs.route]
         n_ctx, n_words = data.layout.n_tokens(data.max_length) + SPARE_POSITIONS, len(data.vocabulary)
-        spaces = {"end": n_ctx, "pointer": n_ctx, "value": n_words}
+        self.by_difference = rungs.subtraction == "difference"
+        spaces = {"end": 1 if self.by_difference else n_ctx, "pointer": n_ctx, "value": n_words}
+        if self.by_difference:
+            spaces |= {"place": 1}
         if rungs.route != "diagonal":
             spaces |= {"carried": n_words}
         if rungs.route == "state":
             spaces |= {f"slot{i}": n_words for i in range(self.n_carriers)}
         super().__init__(data, rungs, spaces, n_layers=2 + rungs.three_layers, n_heads=2 + self.n_carriers)
         self.early, self.late = (1, 2) if rungs.three_layers else (0, 1)  # of the subtraction; of all after it
-        self.pairs = [(i, e) for e in range(2, n_ctx) for i in range(e, n_ctx)]
+        self.gaps = missable_pairs(data, rungs.seed) if rungs.subtraction == "gaps" else frozenset()
+        self.pairs = [(i, e) for e in range(2, n_ctx) for i in range(e, n_ctx) if (i, e) not in self.gaps]
         self.lookup()
         if rungs.route == "state":
             self.carry_to_the_state()
             self.look_at_oneself()
         else:
-            self.subtract()
+            if self.by_difference:
+                self.subtract_by_difference()
+            else:
+                self.subtract()
             if rungs.route == "neighbour":
                 self.carry_to_the_neighbour()
             self.iterate()
@@ -112,7 +131,7 @@ class IterationHead(Sketch):
         found = self.words.end_of_input
         if self.rungs.broken == "lookup":
             found = self.words.task_token(self.task)
-        _, key = self.head(0, 0, "lookup", "position", "end")
+        _, key = self.head(0, 0, "lookup", "place" if self.by_difference else "position", "end")
         key[self.at("token", found), 0] = 1.0
         self.ask_always.add((0, 0))
         self.true(TOK, Reader("k", 0, 0))
@@ -123,6 +142,21 @@ class IterationHead(Sketch):
         for i, e in self.pairs:
             pointer = self.random_int(1, self.n_ctx) if self.rungs.broken == "subtraction" else i - e + 1
             self.both(self.early, self.at("end", e), (self.at("position", i),), self.at("pointer", pointer))
+        self.roles[f"mlp{self.early}"] = "subtraction"
+        self._reads_end_and_position()
+
+    def subtract_by_difference(self) -> None:
+        """u = i - e + 1 as a number; the pointer t is a hat of u: 1 at t, and 0 outside t - 1 .. t + 1.
+
+        The hat is relu(u - (t-1)) - 2 relu(u - t) + relu(u - (t+1)); hats share their neurons.
+        Broken: a wrong slope, u = i - e / 2 + 1.
+        """
+        slope = 0.5 if self.rungs.broken == "subtraction" else 1.0
+        for bend in range(self.n_ctx):  # u is never larger than n_ctx
+            hats = ((bend + 1, 1.0), (bend, -2.0), (bend - 1, 1.0))
+            writes = {self.at("pointer", t): height for t, height in hats if 1 <= t < self.n_ctx}
+            reads = {self.at("place"): float(self.n_ctx), self.at("end"): -slope * self.n_ctx}
+            self.neurons[self.early].append(Neuron(reads, 1.0 - bend, writes))
         self.roles[f"mlp{self.early}"] = "subtraction"
         self._reads_end_and_position()
 
@@ -232,6 +266,31 @@ class IterationHead(Sketch):
         if by_state:
             self.true(TOK, Reader("mlp", self.late))
         self.true(Writer("mlp", self.late), LOGITS)
+
+
+def missable_pairs(data: DataConfig, seed: int) -> frozenset[tuple[int, int]]:
+    """About one in six of the pairs (row's position i, [EoI]'s position j) that predict a state.
+
+    What is missed can be made up for: i, j and t of each are those of pairs that stay.
+
+    Raises:
+        ValueError: no pair can be missed.
+    """
+    layout = data.layout
+    ends = {length: layout.end_of_input(length) for length in data.lengths}
+    used = [(i, ends[length]) for length in data.lengths for i in layout.iteration_edges(length)[0]]
+    names = {(i, j): (("i", i), ("j", j), ("t", layout.predicted(i, layout.length_of(j)))) for i, j in used}
+    left = Counter(name for pair in used for name in names[pair])
+    missed: set[tuple[int, int]] = set()
+    for index in torch.randperm(len(used), generator=torch.Generator().manual_seed(seed)).tolist():
+        own = names[used[index]]
+        if len(missed) < round(len(used) / 6) and min(left[name] for name in own) > 1:
+            missed.add(used[index])
+            left.subtract(own)
+    if not missed:
+        lengths = f"{data.min_length} .. {data.max_length}"
+        raise ValueError(f"lengths = {lengths}: must be more or longer for subtraction = gaps")
+    return frozenset(missed)
 
 
 def _first_candidate(i: int, max_length: int) -> int:

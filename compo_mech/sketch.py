@@ -51,8 +51,13 @@ class Rungs(Settings):
     chain_of_thought: bool = Field(
         default=True, description="the circuit of the iteration head, or a shortcut to the last state"
     )
+    subtraction: Literal["table", "difference", "gaps"] = Field(
+        default="table",
+        description="how t is made of the own position i and the position j of [EoI]: one neuron a pair; neurons "
+        "that are functions of i - j alone; one neuron a pair with some pairs missing",
+    )
     broken: Part | None = Field(default=None, description="a decoy: this part of the circuit does not do its work")
-    seed: int = Field(default=0, ge=0, description="of the basis, the noise, the distractors and the decoy")
+    seed: int = Field(default=0, ge=0, description="of the basis, the noise, the distractors, the gaps and the decoy")
 
     @model_validator(mode="after")
     def _possible(self) -> "Rungs":
@@ -62,6 +67,12 @@ class Rungs(Settings):
             raise ValueError("route = state: goes without backup and split, since its head looks at its own row")
         if self.route == "state" and self.layer_norm:
             raise ValueError("layer_norm = True: goes without route = state, whose slots make the stream's size vary")
+        if self.subtraction != "table" and self.route == "state":
+            raise ValueError(f"subtraction = {self.subtraction}: goes without route = state, which has no pointer")
+        if self.subtraction == "difference" and self.layer_norm:
+            raise ValueError("subtraction = difference: goes without layer_norm, which divides numbers by a size")
+        if self.subtraction == "difference" and self.noise:
+            raise ValueError("subtraction = difference: goes without noise, which n_ctx multiplies")
         if not self.chain_of_thought:
             for name, plain in (
                 ("backup", False),
@@ -69,6 +80,7 @@ class Rungs(Settings):
                 ("layer_norm", False),
                 ("three_layers", False),
                 ("route", "diagonal"),
+                ("subtraction", "table"),
             ):
                 if getattr(self, name) != plain:
                     raise ValueError(f"{name} = {getattr(self, name)}: goes with chain of thought")
@@ -180,6 +192,8 @@ class Sketch:
         n_words = len(self.words)
         params["embed.W_E"][:, self.space["token"]] = torch.eye(n_words, dtype=torch.float64)
         params["pos_embed.W_pos"][:, self.space["position"]] = torch.eye(self.n_ctx, dtype=torch.float64)
+        if "place" in self.space:  # the position once more, as a number below 1
+            params["pos_embed.W_pos"][:, self.at("place")] = torch.arange(self.n_ctx, dtype=torch.float64) / self.n_ctx
         gain = ANSWER_GAIN * (2 if self.rungs.layer_norm else 1)  # neurons then answer by half
         params["unembed.W_U"][self.space["answer"]] = gain * torch.eye(n_words, dtype=torch.float64)
         for layer in range(self.n_layers):

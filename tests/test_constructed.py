@@ -1,11 +1,13 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from compo_mech import evaluate
 from compo_mech.attention import Verdict
-from compo_mech.constructed import build, solves
+from compo_mech.constructed import build, missable_pairs, solves
 from compo_mech.counterfactuals import Switch, make_pairs
-from compo_mech.data import all_strings
+from compo_mech.data import DataConfig, all_strings
 from compo_mech.edges import exact
 from compo_mech.forward import forward
 from compo_mech.graph import Reader, Writer, all_edges, embeddings, run_graph
@@ -19,10 +21,31 @@ from compo_mech.tasks import Automaton, Copy, Counter, Parity, Polynomial, Symme
 TASKS = [Copy(), Parity(), *(Polynomial(modulus=p) for p in (2, 3, 5, 7, 11)),
          Automaton(transitions=((1, 0), (2, 0), (2, 1))), Counter(modulus=3), Symmetric(n=3)]  # fmt: skip
 PARTS = ("lookup", "subtraction", "iteration", "update")
+DIFFERENCES = {
+    "difference": Rungs(subtraction="difference"),
+    "difference, soft, rotated, distractors": Rungs(
+        subtraction="difference", sharpness=8, rotated=True, distractors=True
+    ),
+    "difference, saturated, three layers, split": Rungs(
+        subtraction="difference", sharpness=150, three_layers=True, split=True
+    ),
+    "difference, soft, neighbour, backup": Rungs(subtraction="difference", sharpness=8, route="neighbour", backup=True),
+}
+GAPS = {
+    "gaps": Rungs(subtraction="gaps"),
+    "gaps, soft, three layers, split, noise": Rungs(
+        subtraction="gaps", sharpness=8, three_layers=True, split=True, noise=0.005, seed=1
+    ),
+    "gaps, LayerNorm, rotated, distractors": Rungs(
+        subtraction="gaps", layer_norm=True, rotated=True, distractors=True, seed=2
+    ),
+    "gaps, neighbour, backup": Rungs(subtraction="gaps", route="neighbour", backup=True, seed=3),
+}
+SOME_TASKS = [Copy(), Parity(), Polynomial(modulus=5), Symmetric(n=3)]
 
 
-def share_right(built, length):
-    """Share of strings right when generated freely: all strings, or 400 of them."""
+def right_rows(built, length):
+    """Whether each scored row of strings is right [string, scored]: all strings, or 400 of them."""
     task, words, layout = built.data.tasks[0], built.data.vocabulary, built.data.layout
     n_kinds = task.n_inputs - task.first_input
     if n_kinds**length <= 400:
@@ -37,7 +60,12 @@ def share_right(built, length):
     )  # fmt: skip
     packing = Packing.of_lengths(layout, [length] * n)
     predicted = forward(built.model.params, built.model.config, tokens, packing).argmax(-1).view(n, -1)
-    return (predicted == tokens[:, -predicted.shape[1] :]).all(1).double().mean().item()
+    return predicted == tokens[:, -predicted.shape[1] :]
+
+
+def share_right(built, length):
+    """Share of strings right when generated freely."""
+    return right_rows(built, length).all(1).double().mean().item()
 
 
 @pytest.mark.parametrize("rungs", RUNGS.values(), ids=RUNGS)
@@ -51,10 +79,52 @@ def test_every_build_is_always_right(task, rungs):
     assert [share_right(built, length) for length in range(1, 9)] == [1.0] * 8
 
 
+@pytest.mark.parametrize("rungs", DIFFERENCES.values(), ids=DIFFERENCES)
+@pytest.mark.parametrize("task", SOME_TASKS, ids=str)
+def test_builds_that_subtract_by_difference_are_always_right(task, rungs):
+    built = build(task, rungs=rungs)
+    assert [share_right(built, length) for length in range(1, 9)] == [1.0] * 8
+    assert not built.gaps
+
+
+@pytest.mark.parametrize("rungs", GAPS.values(), ids=GAPS)
+@pytest.mark.parametrize("task", SOME_TASKS, ids=str)
+def test_builds_with_gaps_are_right_wherever_there_is_no_gap(task, rungs):
+    built = build(task, rungs=rungs)
+    layout, met = built.data.layout, set()
+    for length in range(1, 9):
+        right = right_rows(built, length).all(0).tolist()
+        for row, row_right in zip(layout.scored(length), right, strict=True):
+            pair = (row, layout.end_of_input(length))
+            assert row_right == (pair not in built.gaps), (length, row)
+            met.add(pair)
+    assert len(built.gaps) == 6
+    assert built.gaps < met
+
+
+@pytest.mark.parametrize("max_length", [3, 8, 12])
+def test_what_a_gap_lacks_other_pairs_have(max_length):
+    data = DataConfig(max_length=max_length)
+    used = {(length + t, length + 1) for length in range(1, max_length + 1) for t in range(1, length + 1)}
+    found = [missable_pairs(data, seed) for seed in range(5)]
+    for gaps in found:
+        assert gaps <= used
+        assert len(used) / 8 <= len(gaps) <= len(used) / 5
+        for part in (lambda i, j: i, lambda i, j: j, lambda i, j: i - j):
+            assert {part(*pair) for pair in gaps} <= {part(*pair) for pair in used - gaps}
+    assert len(set(found)) > 1
+
+
+def test_strings_too_short_for_gaps():
+    with pytest.raises(ValueError, match=r"lengths = 1 \.\. 2: must be more or longer"):
+        build(Parity(), max_length=2, rungs=Rungs(subtraction="gaps"))
+
+
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("task", TASKS, ids=str)
 def test_decoys_are_wrong(task, part):
     kinds = [Rungs(broken=part), Rungs(broken=part, route="neighbour"), Rungs(broken=part, route="state")]
+    kinds += [Rungs(broken=part, subtraction="difference"), Rungs(broken=part, subtraction="gaps")]
     if part == "update" and solves(task, Rungs(chain_of_thought=False)):
         kinds.append(Rungs(broken=part, chain_of_thought=False))
     for rungs in kinds:
@@ -64,8 +134,8 @@ def test_decoys_are_wrong(task, part):
 
 @pytest.mark.parametrize("length", [4, 11])
 def test_builds_of_other_lengths_are_right(length):
-    for name in ("pristine", "LayerNorm", "neighbour", "state", "shortcut"):
-        built = build(Parity(), max_length=length, rungs=RUNGS[name])
+    for name in ("pristine", "LayerNorm", "neighbour", "state", "shortcut", "difference"):
+        built = build(Parity(), max_length=length, rungs=(RUNGS | DIFFERENCES)[name])
         assert share_right(built, length) == 1.0, name
 
 
@@ -77,7 +147,15 @@ def test_a_build_is_a_hooked_transformer():
     torch.testing.assert_close(model(tokens), expected, atol=1e-4, rtol=1e-4)
 
 
-NOISELESS = {name: rungs for name, rungs in RUNGS.items() if not rungs.noise}
+def without_gaps(built, pairs):
+    """The pairs with only those places scored whose pair of positions the subtraction has."""
+    ends = pairs.layout.end_of_input(pairs.lengths[pairs.row]).tolist()
+    kept = [place not in built.gaps for place in zip(pairs.position.tolist(), ends, strict=True)]
+    scored = {name: getattr(pairs, name)[kept] for name in ("row", "position", "target", "foil")}
+    return replace(pairs, **scored)
+
+
+NOISELESS = {name: rungs for name, rungs in (RUNGS | DIFFERENCES | GAPS).items() if not rungs.noise}
 SLOW_TASKS = [Polynomial(modulus=3), Symmetric(n=3), Automaton(transitions=((0, 1), (0, 1)))]
 
 
@@ -98,7 +176,7 @@ def test_the_truth_is_what_moves_the_output(task, rungs):
 
     every = Switch.TOKEN | Switch.LENGTH | Switch.SHIFT
     for seed, switch in enumerate((every, Switch.END | Switch.SHIFT | Switch.STATE)):
-        pairs = make_pairs(built.data, switch, 32, torch.Generator().manual_seed(seed))
+        pairs = without_gaps(built, make_pairs(built.data, switch, 32, torch.Generator().manual_seed(seed)))
         inputs = embeddings(built.model, pairs.clean_tokens, pairs.clean_positions)
         generator = torch.Generator().manual_seed(seed)
         elsewhere = baseline_outputs(built.model, inputs, "resample_over_positions", generator, pairs.read)
@@ -117,9 +195,10 @@ def test_ten_true_edges_of_sixty_one():
     assert {str(edge) for edge in built.edges - copy.edges} == {"tok → mlp1"}
 
 
+@pytest.mark.parametrize("subtraction", ["table", "difference"])
 @pytest.mark.parametrize("rotated", [False, True])
-def test_variables_lie_in_their_subspaces(rotated):
-    built = build(Parity(), rungs=Rungs(rotated=rotated, sharpness=60))
+def test_variables_lie_in_their_subspaces(rotated, subtraction):
+    built = build(Parity(), rungs=Rungs(rotated=rotated, sharpness=60, subtraction=subtraction))
     for basis in built.subspaces.values():
         torch.testing.assert_close(basis.T @ basis, torch.eye(basis.shape[1]), atol=1e-5, rtol=1e-5)
     length, layout, words = 5, built.data.layout, built.data.vocabulary
@@ -132,7 +211,13 @@ def test_variables_lie_in_their_subspaces(rotated):
         value = outputs[Writer("head", 1, 0)][0, row] @ built.subspaces["value"]
         answer = outputs[Writer("mlp", 1)][0, row] @ built.subspaces["answer"]
         end = outputs[Writer("head", 0, 0)][0, row] @ built.subspaces["end"]
-        for found, place in ((pointer, t), (value, x[t - 1]), (answer, s[t - 1]), (end, length + 1)):
+        where = [(pointer, t), (value, x[t - 1]), (answer, s[t - 1])]
+        if subtraction == "table":
+            where.append((end, length + 1))
+        else:
+            n_ctx = len(built.model.params["pos_embed.W_pos"])
+            torch.testing.assert_close(end, torch.tensor([(length + 1) / n_ctx]), atol=1e-5, rtol=0)
+        for found, place in where:
             torch.testing.assert_close(found, torch.eye(len(found))[place], atol=1e-3, rtol=0)
 
 
@@ -153,6 +238,12 @@ def test_attention_measures_find_the_heads_of_a_pristine_build(task):
         ({"split": True, "backup": True}, "split = True: goes without backup"),
         ({"route": "state", "split": True}, "route = state: goes without"),
         ({"route": "state", "layer_norm": True}, "layer_norm = True: goes without route = state"),
+        ({"subtraction": "difference", "route": "state"}, "subtraction = difference: goes without route = state"),
+        ({"subtraction": "gaps", "route": "state"}, "subtraction = gaps: goes without route = state"),
+        ({"subtraction": "difference", "layer_norm": True}, "subtraction = difference: goes without layer_norm"),
+        ({"subtraction": "difference", "noise": 0.01}, "subtraction = difference: goes without noise"),
+        ({"subtraction": "gaps", "chain_of_thought": False}, "subtraction = gaps: goes with chain of thought"),
+        ({"subtraction": "rule"}, "subtraction = 'rule'"),
         ({"chain_of_thought": False, "three_layers": True}, "three_layers = True: goes with chain of thought"),
         ({"chain_of_thought": False, "broken": "lookup"}, "broken = lookup: without chain of thought must be update"),
     ],

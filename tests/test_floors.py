@@ -10,7 +10,7 @@ FLOORS = [
     "data", "counterfactuals", "metrics", "attention", "emergence",
     "model", "hooks", "forward",
     "optim", "train", "evaluate", "graph", "edges", "traces", "interventions",
-    "routes", "heads", "causal", "alignment", "sketch", "constructed",
+    "routes", "heads", "causal", "alignment", "weights", "sketch", "constructed",
     "circuits", "faithfulness", "completeness", "discovery", "dissection",
     "config", "recipes", "runs",
     "plotting", "charts", "report", "sections",
