@@ -21,6 +21,7 @@ from compo_mech.causal import (
     Score,
     Variable,
     balanced,
+    check_row_site,
     continued,
     interchange,
     interchange_traces,
@@ -28,7 +29,7 @@ from compo_mech.causal import (
     value_at,
 )
 from compo_mech.graph import Model
-from compo_mech.hooks import Site, check_site
+from compo_mech.hooks import Site
 from compo_mech.traces import Trace
 
 LEARNING_RATE = 0.03
@@ -89,8 +90,10 @@ def align(
     Raises:
         ValueError: the site has no room for the subspaces, or there is no such site.
     """
-    check_site(site, model.config)
-    width = model.config.head_width if site.kind in HEAD_ROW_KINDS else model.config.d_model
+    check_row_site(site, model.config)
+    width = model.config.d_model
+    if site.kind in HEAD_ROW_KINDS:
+        width = model.config.head_width * (model.config.n_heads if site.head is None else 1)
     n_dims = sum(dims.values())
     if not dims or min(dims.values()) < 1 or n_dims > width:
         raise ValueError(f"dims = {dict(dims)}: must be at least 1 each and at most {width} together")

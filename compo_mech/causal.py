@@ -34,6 +34,7 @@ from compo_mech.data import DataConfig
 from compo_mech.graph import Model
 from compo_mech.hooks import Site, check_site
 from compo_mech.metrics import Interval, wilson
+from compo_mech.model import ModelConfig
 from compo_mech.tasks import Task
 from compo_mech.traces import Trace, attn_out_of, logits_of, mlp_out_of, project_qkv, trace
 
@@ -41,7 +42,7 @@ Variable = Literal["t", "x", "s", "answer"]
 Others = Literal["same", "free"]
 
 ROW_KINDS = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post", "q", "z")
-"""Kinds of sites that one row has to itself."""
+"""Kinds of sites that one row has to itself. `Site("q", layer)`, without a head, is all heads' queries together."""
 
 HEAD_ROW_KINDS = ("q", "z")
 """Those of them that belong to a head."""
@@ -103,9 +104,11 @@ def check_data(data: DataConfig, task: Task | None = None) -> Task:
 
 
 def cells(data: DataConfig) -> Int[Tensor, "cell 2"]:
-    """Every (length, t) of a row that predicts a state. Position ids are not shifted: then i and j would
-    no longer say where x_t sits."""
-    return torch.tensor([(length, t) for length in data.lengths for t in range(1, length + 1)])
+    """Every (length, t) of a row that predicts a state in strings that are drawn.
+
+    Position ids are not shifted: then i and j would no longer say where x_t sits.
+    """
+    return torch.tensor([(length, t) for length in data.drawn_lengths for t in range(1, length + 1)])
 
 
 def rows_of(data: DataConfig, task: Task, cells: Int[Tensor, "row 2"], inputs: Int[Tensor, "row max_length"]) -> Rows:
@@ -293,7 +296,20 @@ def value_at(found: Trace, site: Site, place: Int[Tensor, "row"]) -> Float[Tenso
     """What a site holds at each string's row."""
     values = getattr(found, site.kind)[site.layer]
     index = torch.arange(len(place), device=place.device)
-    return values[index, place] if site.head is None else values[index, site.head, place]
+    if site.head is not None:
+        return values[index, site.head, place]
+    return values[index, :, place].flatten(1) if site.kind == "q" else values[index, place]
+
+
+def check_row_site(site: Site, config: ModelConfig) -> None:
+    """Refuse what is no site of a row.
+
+    Raises:
+        ValueError: the network has no such site, or it is not one row's own.
+    """
+    if site.kind not in ROW_KINDS:
+        raise ValueError(f"site.kind = {site.kind!r}: must be one of {', '.join(ROW_KINDS)}")
+    check_site(site._replace(head=0) if site == Site("q", site.layer) else site, config)
 
 
 def continued(
@@ -320,9 +336,7 @@ def continued(
     Raises:
         ValueError: the network has no such site, or it is not one row's own.
     """
-    check_site(site, model.config)
-    if site.kind not in ROW_KINDS:
-        raise ValueError(f"site.kind = {site.kind!r}: must be one of {', '.join(ROW_KINDS)}")
+    check_row_site(site, model.config)
     layer, index = site.layer, torch.arange(len(place), device=place.device)
 
     def own(kind: str) -> Tensor:
@@ -339,8 +353,11 @@ def continued(
             mid = value
         elif site.kind == "attn_out":
             mid = own("resid_pre") + value
+        elif site.head is None:
+            query = value.unflatten(1, (model.config.n_heads, -1))
+            z = _attended(model, found, layer, place, query, heat, None)
+            mid = own("resid_pre") + attn_out_of(model, layer, z[:, :, None])[:, 0]
         else:
-            assert site.head is not None
             z = (
                 value
                 if site.kind == "z"
@@ -469,7 +486,7 @@ def interchange(
     Raises:
         ValueError: the network has no such site.
     """
-    check_site(site, model.config)
+    check_row_site(site, model.config)
     found, other = traces or interchange_traces(model, pairs)
     base, source = value_at(found, site, pairs.base.place), value_at(other, site, pairs.source.place)
     value = swapped(base, source, subspace)
@@ -487,6 +504,8 @@ def row_sites(n_layers: int, n_heads: int) -> Iterator[Site]:
     yield Site("resid_pre", 0)
     for layer in range(n_layers):
         yield from (Site("q", layer, head) for head in range(n_heads))
+        if n_heads > 1:
+            yield Site("q", layer)
         yield from (Site("z", layer, head) for head in range(n_heads))
         yield from (Site(kind, layer) for kind in ("attn_out", "resid_mid", "mlp_out", "resid_post"))
 

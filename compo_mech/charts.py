@@ -1,4 +1,4 @@
-"""Figures of analyses: patching maps, faithfulness curves, route maps."""
+"""Figures of analyses: patching maps, faithfulness curves, route maps, figures with their controls, over training."""
 
 from collections.abc import Mapping, Sequence
 
@@ -113,4 +113,122 @@ def route_cells(routes: RouteMap) -> go.Figure:
     figure.update_xaxes(title="t", dtick=1, range=[0.4, max(lengths, default=1) + 0.6], showgrid=False, zeroline=False)
     span = [min(lengths, default=1) - 0.6, max(lengths, default=1) + 0.6]
     figure.update_yaxes(title="length", dtick=1, range=span, showgrid=False, zeroline=False)
+    return figure
+
+
+CONTROL_COLOURS = ("#e07a1f", "#9aa0a6", "#2a9d6f", "#c2418f", "#1f9ac2")
+"""Of controls, in the order in which they are given."""
+
+
+def dots(
+    names: Sequence[str],
+    values: Sequence[tuple[float, float, float]],
+    controls: Mapping[str, Sequence[float | None]],
+    title: str,
+    unit: str,
+) -> go.Figure:
+    """Figures with their intervals, one below the other, each beside its controls.
+
+    Args:
+        names: of the figures.
+        values: (value, low, high) of each.
+        controls: by name, a value for each figure; None: it has no such control.
+        title: of the whole figure.
+        unit: of the values.
+    """
+    figure = go.Figure()
+    for (control, given), colour in zip(controls.items(), CONTROL_COLOURS, strict=False):
+        figure.add_scatter(
+            x=list(given), y=list(names), mode="markers", name=control,
+            marker={"size": 9, "color": colour, "symbol": "line-ns-open", "line": {"width": 2}},
+            hovertemplate=control + ", %{y}: %{x:.2f}<extra></extra>",
+        )  # fmt: skip
+    mean, low, high = zip(*values, strict=True)
+    figure.add_scatter(
+        x=list(mean), y=list(names), mode="markers", name="network", marker={"size": 10, "color": "#4c5fd5"},
+        error_x={
+            "type": "data", "symmetric": False, "color": "#4c5fd5", "thickness": 1.5,
+            "array": [h - m for m, h in zip(mean, high, strict=True)],
+            "arrayminus": [m - lo for m, lo in zip(mean, low, strict=True)],
+        },
+        hovertemplate="%{y}: %{x:.2f}<extra></extra>",
+    )  # fmt: skip
+    figure.update_layout(
+        **{**LAYOUT, "margin": {"l": 230, "r": 20, "t": 50, "b": 90}},
+        title=title,
+        width=820,
+        height=170 + 34 * len(names),
+        legend={"orientation": "h", "y": -60 / (30 + 34 * len(names)), "x": 0},
+    )
+    figure.update_xaxes(title=unit, range=[min(-0.03, *low), 1.03], dtick=0.25)
+    figure.update_yaxes(autorange="reversed", tickmode="array", tickvals=list(names))
+    return figure
+
+
+def by_step(
+    panels: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[tuple[float, float, float]]]]],
+    control: Mapping[str, Mapping[str, float]],
+    title: str,
+) -> go.Figure:
+    """Figures over training with their intervals, a panel each group; dotted: of a freshly initialised network.
+
+    Args:
+        panels: by title, curves by name: steps, and (value, low, high) at each.
+        control: by title and name, the control's value.
+        title: of the whole figure.
+    """
+    figure = make_subplots(
+        len(panels), 1, subplot_titles=list(panels), shared_xaxes=True, vertical_spacing=0.3 / len(panels)
+    )
+    colours = ("#4c5fd5", *CONTROL_COLOURS)
+    for row, (panel, curves) in enumerate(panels.items(), start=1):
+        legend = "legend" if row == 1 else f"legend{row}"
+        for (name, (steps, values)), colour in zip(curves.items(), colours, strict=False):
+            mean, low, high = (list(part) for part in zip(*values, strict=True))
+            band = f"rgba({int(colour[1:3], 16)},{int(colour[3:5], 16)},{int(colour[5:], 16)},.15)"
+            figure.add_scatter(
+                x=[*steps, *reversed(steps)], y=[*high, *reversed(low)], fill="toself", fillcolor=band,
+                line={"width": 0}, hoverinfo="skip", showlegend=False, row=row, col=1,
+            )  # fmt: skip
+            figure.add_scatter(
+                x=list(steps), y=mean, name=name, mode="lines", line={"color": colour}, legend=legend, row=row, col=1,
+                hovertemplate=f"{name}, step %{{x}}: %{{y:.2f}}<extra></extra>",
+            )  # fmt: skip
+            if name in control.get(panel, {}):
+                level = control[panel][name]
+                figure.add_scatter(
+                    x=[min(steps), max(steps)], y=[level, level], mode="lines",
+                    line={"color": colour, "dash": "dot", "width": 1}, hoverinfo="skip", showlegend=False,
+                    row=row, col=1,
+                )  # fmt: skip
+        top = 1 - (row - 1) * (1 + 0.3 / len(panels)) / len(panels) if len(panels) > 1 else 1
+        figure.update_layout({legend: {"y": top, "yanchor": "top", "x": 1.02}})
+        figure.update_yaxes(range=[-0.03, 1.03], dtick=0.5, row=row, col=1)
+    figure.update_layout(
+        **{**LAYOUT, "margin": {"l": 50, "r": 20, "t": 80, "b": 50}},
+        title=title,
+        width=900,
+        height=130 + 210 * len(panels),
+    )
+    figure.update_xaxes(title="step", row=len(panels), col=1)
+    return figure
+
+
+def table_map(
+    values: Sequence[Sequence[float]], columns: Sequence[str], rows: Sequence[str], title: str, unit: str
+) -> go.Figure:
+    """A table of numbers as a heat map, white at 0."""
+    largest = max(abs(value) for row in values for value in row) or 1.0
+    figure = go.Figure()
+    figure.add_heatmap(
+        z=[list(row) for row in values], x=list(columns), y=list(rows),
+        zmin=-largest, zmax=largest, colorscale="RdBu_r",
+        colorbar={"title": unit}, xgap=1, ygap=1, hovertemplate="%{y}, %{x}: %{z:.3g}<extra></extra>",
+    )  # fmt: skip
+    figure.update_layout(
+        **{**LAYOUT, "margin": {"l": 110, "r": 20, "t": 60, "b": 60}}, title=title,
+        width=260 + 26 * max(14, len(columns)), height=160 + 24 * len(rows),
+    )  # fmt: skip
+    figure.update_xaxes(type="category", side="bottom")
+    figure.update_yaxes(type="category", autorange="reversed")
     return figure

@@ -76,6 +76,12 @@ class DataConfig(Settings):
         return range(self.min_length, self.max_length + 1)
 
     @property
+    def drawn_lengths(self) -> tuple[int, ...]:
+        """Lengths of the data's own mixture: what only a stage has, or nothing, is left out."""
+        weights = self.length_weights or [1.0] * len(self.lengths)
+        return tuple(length for length, weight in zip(self.lengths, weights, strict=True) if weight > 0)
+
+    @property
     def measured_tasks(self) -> tuple[TaskField, ...]:
         """Tasks of the data's own mixture: what is only mixed in by a stage is not measured."""
         weights = self.task_weights or [1.0] * len(self.tasks)

@@ -240,6 +240,21 @@ def figure_html(figure: go.Figure) -> str:
     return plotly.io.to_html(figure, include_plotlyjs=False, full_html=False, config={"displaylogo": False})
 
 
+def wide(figure: go.Figure) -> str:
+    """A figure that scrolls sideways where the screen is narrow."""
+    return f"<div class=wide>{figure_html(figure)}</div>"
+
+
+def table_html(table: pd.DataFrame) -> str:
+    """A table as it is, likewise."""
+    head = "".join(f"<th>{html.escape(str(name))}</th>" for name in table.columns)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(str(value))}</td>" for value in row) + "</tr>"
+        for row in table.itertuples(index=False)
+    )
+    return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
 def _html_table(table: pd.DataFrame) -> str:
     head = "".join(f"<th>{html.escape(name)}</th>" for name in table.columns)
     body = ""

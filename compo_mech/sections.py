@@ -10,7 +10,7 @@ from compo_mech import charts, plotting
 from compo_mech.dissection import Dissection, Findings, stage_names
 from compo_mech.edges import EdgeScores
 from compo_mech.graph import Edge
-from compo_mech.report import figure_html
+from compo_mech.report import table_html, wide
 from compo_mech.routes import SHARE_FLOOR, RouteMap
 
 N_SHOWN_EDGES = 24
@@ -31,7 +31,7 @@ def dissection_section(found: Dissection, card: pd.DataFrame | None) -> str:
     parts.append(f"<p class=quiet>{html.escape(card_sentence(card, found))}</p>")
 
     parts.append("<h3>What each head does</h3>")
-    parts.append(_table(head_rows(own, control)))
+    parts.append(table_html(head_rows(own, control)))
     parts.append(
         "<p class=quiet>x_t, place of [EoI]: share of the answers that follow another value of it which this head "
         "alone carries, as the algorithm would have it. Cost: states that are no longer right when heads put out "
@@ -40,35 +40,35 @@ def dissection_section(found: Dissection, card: pd.DataFrame | None) -> str:
         f"{own.heads.guess:.1%}. In brackets a freshly initialised network.</p>"
     )
     parts.append("<h3>Heads away one by one</h3>")
-    parts.append(_table(_greedy_rows(own, control)))
+    parts.append(table_html(_greedy_rows(own, control)))
 
     parts.append("<h3>Patching</h3>")
-    parts.append(_wide(patching_figure(own, control, labels, config.n_layers)))
+    parts.append(wide(patching_figure(own, control, labels, config.n_layers)))
     parts.append(
         f"<p class=quiet>Rise of the cross-entropy (nats) when one place carries the value of another string, on "
         f"strings of length {length}. Both panels have one scale.</p>"
     )
-    parts.append(_wide(heads_figure(own, control, labels, layout.scored(length))))
+    parts.append(wide(heads_figure(own, control, labels, layout.scored(length))))
 
     parts.append("<h3>Edges and circuit</h3>")
     circuit = found.circuit
     if circuit is not None:
-        parts.append(_wide(plotting.circuit_graph(circuit, "The smallest circuit that does the task")))
+        parts.append(wide(plotting.circuit_graph(circuit, "The smallest circuit that does the task")))
         parts.append(
-            _wide(
+            wide(
                 plotting.circuit_on_positions(
                     circuit, layout, length, own.patterns, own.patching.parts, "The same on a row of tokens"
                 )
             )
         )
-    parts.append(_wide(charts.faithfulness_curves(own.curve, own.random, control.curve)))
+    parts.append(wide(charts.faithfulness_curves(own.curve, own.random, control.curve)))
     parts.append(f"<p class=quiet>{html.escape(_circuit_sentence(own, control))}</p>")
-    parts.append(_table(_edge_rows(own, control)))
+    parts.append(table_html(_edge_rows(own, control)))
 
     if own.routes is not None:
         parts.append("<h3>By which ways x<sub>t</sub> reaches s<sub>t</sub></h3>")
-        parts.append(_wide(charts.route_cells(own.routes)))
-        parts.append(_table(_route_rows(own.routes)))
+        parts.append(wide(charts.route_cells(own.routes)))
+        parts.append(table_html(_route_rows(own.routes)))
         parts.append(f"<p class=quiet>{html.escape(_route_sentence(own.routes, control.routes))}</p>")
     return "\n".join(parts)
 
@@ -194,19 +194,6 @@ def _circuit_sentence(own: Findings, control: Findings) -> str:
 def _route_sentence(routes: RouteMap, control: RouteMap | None) -> str:
     text = f"{routes.summary()}. Shares are of the logit difference, by path patching one position at a time."
     return text + (f" Fresh network: {control.summary()}." if control is not None else "")
-
-
-def _table(table: pd.DataFrame) -> str:
-    head = "".join(f"<th>{html.escape(str(name))}</th>" for name in table.columns)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(str(value))}</td>" for value in row) + "</tr>"
-        for row in table.itertuples(index=False)
-    )
-    return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-
-
-def _wide(figure: go.Figure) -> str:
-    return f"<div class=wide>{figure_html(figure)}</div>"
 
 
 # --------------------------------------------------------------------------------- figures

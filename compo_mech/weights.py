@@ -254,7 +254,9 @@ def _looked_up(
         raise ValueError("chain_of_thought = False: positions are subtracted where states are written")
     if task not in data.tasks:
         raise ValueError(f"task = {task}: must be one of {' '.join(map(str, data.tasks))}")
-    rows = [(i, layout.end_of_input(length)) for length in data.lengths for i in layout.iteration_edges(length)[0]]
+    rows = [
+        (i, layout.end_of_input(length)) for length in data.drawn_lengths for i in layout.iteration_edges(length)[0]
+    ]
     room = len(params["pos_embed.W_pos"]) - 1 - max(i for i, _ in rows)
     if room < 0:
         raise ValueError(f"max_length = {data.max_length}: rows must fit into n_ctx = {len(params['pos_embed.W_pos'])}")

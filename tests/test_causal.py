@@ -131,7 +131,9 @@ def test_a_row_continued_equals_the_whole_network_with_hooks(settings):
 
         def put(activation, hook, site=site, value=value):
             activation = activation.clone()
-            if site.head is None:
+            if site.kind == "q" and site.head is None:
+                activation[index, rows.place] = value.unflatten(1, (-1, model.config.head_width))
+            elif site.head is None:
                 activation[index, rows.place] = value
             else:
                 activation[index, rows.place, site.head] = value
