@@ -14,6 +14,9 @@ MAX_PARAMS = 2**28
 """A gigabyte in single precision: far beyond what these tasks ask for, and short of what fills a laptop."""
 
 
+CONTROL_SEED_OFFSET = 1_000_003
+
+
 class RunConfig(Settings):
     """A run. The same settings on the same machine give the same bits."""
 
@@ -24,6 +27,11 @@ class RunConfig(Settings):
     n_test_strings: int = Field(default=256, gt=0, description="test strings for each task and length")
     seed: int = Field(default=0, ge=0, le=2**63 - 1, description="seed of the weights, the data and the noise")
     n_threads: int = Field(default=1, gt=0, description="CPU threads; one is usually fastest for networks this small")
+
+    @property
+    def control_seed(self) -> int:
+        """Seed of the freshly initialised network that serves as control."""
+        return (self.seed + CONTROL_SEED_OFFSET) % 2**63
 
     @property
     def n_ctx(self) -> int:

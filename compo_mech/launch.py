@@ -28,9 +28,6 @@ from compo_mech.runs import Run, RunError
 from compo_mech.tasks import Task
 from compo_mech.train import TrainState
 
-CONTROL_SEED_OFFSET = 1_000_003
-"""The fresh model that serves as control has the run's seed plus this one."""
-
 LOG_EVERY = 20
 """Steps between readings of the training loss, each of which waits for the device."""
 
@@ -200,8 +197,7 @@ def launch(settings: Launch, console: Console) -> Run:
     sets = evaluate.eval_sets(config.data, config.n_test_strings, settings.device)
     with _progress(console, config) as show, _tracker(settings) as track:
         if state.step == 0 and not run.steps:
-            control_seed = (config.seed + CONTROL_SEED_OFFSET) % 2**63
-            rows = evaluate.measure_control(config.model, config.n_ctx, config.data, sets, control_seed)
+            rows = evaluate.measure_control(config.model, config.n_ctx, config.data, sets, config.control_seed)
             snapshot(run, state, sets, show, track, rows)
         show(state.step, [])
         for step, rows in steps(run, state, stream):

@@ -29,11 +29,13 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from compo_mech.config import RunConfig
 from compo_mech.evaluate import Row
-from compo_mech.model import Params, parameter_shapes, to_hooked
+from compo_mech.model import Params, init_params, parameter_shapes, to_hooked
+from compo_mech.tasks import Task
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
@@ -127,6 +129,25 @@ class Run:
         if step not in steps:
             raise RunError(f"step = {step}: must be one of {' '.join(map(str, steps))}")
         return self._model_params(step)
+
+    def control(self) -> Params:
+        """The parameters of a freshly initialised network of this configuration, to measure as well."""
+        generator = torch.Generator().manual_seed(self.config.control_seed)
+        return init_params(self.config.model, len(self.config.data.vocabulary), self.config.n_ctx, generator)
+
+    def tasks(self, named: str | None = None) -> tuple[Task, ...]:
+        """Tasks that are measured; of a name, spelled as a setting, that one.
+
+        Raises:
+            RunError: the run does not have it.
+        """
+        known = self.config.data.measured_tasks
+        if named is None:
+            return known
+        found = tuple(task for task in known if str(task) == named)
+        if not found:
+            raise RunError(f"task = {named}: must be one of {' '.join(map(str, known))}, which the run has")
+        return found
 
     def model(self, step: int | None = None) -> "HookedTransformer":
         """The model at a step as a HookedTransformer; None: at the last one.

@@ -14,8 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from compo_mech.config import RunConfig
 from compo_mech.data import DataConfig
 from compo_mech.graph import Model
-from compo_mech.launch import CONTROL_SEED_OFFSET, fail, write_page
-from compo_mech.model import init_params
+from compo_mech.launch import fail, write_page
 from compo_mech.runs import Run, RunError
 from compo_mech.tasks import Task
 from probes.readings import Measured, iteration_layer
@@ -95,8 +94,7 @@ def main(probe: Probe, path: Path, step: int | None, all_steps: bool, task: str 
         if all_steps and step is not None:
             raise ValueError(f"step = {step}: goes without all-steps")
         run = Run.open(path)
-        tasks = run.config.data.measured_tasks if task is None else (_named(run, task),)
-        for asked in tasks:
+        for asked in run.tasks(task):
             seen = examined(probe, run, asked, step, seed)
             content = {f"{name}.csv": table.to_csv(index=False) for name, table in probe.tables(seen.own).items()}
             content |= {f"fresh-{name}.csv": t.to_csv(index=False) for name, t in probe.tables(seen.fresh).items()}
@@ -117,13 +115,6 @@ def main(probe: Probe, path: Path, step: int | None, all_steps: bool, task: str 
     console.print(f"Look at {page}", highlight=False)
 
 
-def _named(run: Run, task: str) -> Task:
-    found, known = Task.read(task), run.config.data.measured_tasks
-    if found not in known:
-        raise ValueError(f"task = {task}: must be one of {' '.join(map(str, known))}, which the run has")
-    return found
-
-
 def _layer(probe: Probe, model: Model, data: DataConfig, task: Task, seed: int) -> int:
     return iteration_layer(model, data, task, torch.Generator().manual_seed(seed)) - probe.layers_before
 
@@ -136,17 +127,9 @@ def examined(probe: Probe[FoundT], run: Run, task: Task, step: int | None, seed:
     """
     model, data = Model(run.params(step), run.config.model), run.config.data
     layer = _layer(probe, model, data, task, seed)
-    control = control_of(run)
+    control = Model(run.control(), run.config.model)
     own, fresh = (probe.examine(m, run.config, task, seed, layer, True) for m in (model, control))
     return Seen(run, model, task, run.steps[-1] if step is None else step, own, fresh, control)
-
-
-def control_of(run: Run) -> Model:
-    """A freshly initialised network of the run's configuration."""
-    generator = torch.Generator().manual_seed((run.config.seed + CONTROL_SEED_OFFSET) % 2**63)
-    return Model(
-        init_params(run.config.model, len(run.config.data.vocabulary), run.config.n_ctx, generator), run.config.model
-    )
 
 
 def followed(probe: Probe, run: Run, task: Task, seed: int, console: Console) -> pd.DataFrame:
@@ -163,7 +146,12 @@ def followed(probe: Probe, run: Run, task: Task, seed: int, console: Console) ->
     )
     with Progress(*columns, console=console, transient=True) as bar:
         shown = bar.add_task(f"{task}, checkpoints", total=len(run.steps))
-        rows += [(-1, *m) for m in probe.measures(probe.examine(control_of(run), run.config, task, seed, layer, False))]
+        rows += [
+            (-1, *m)
+            for m in probe.measures(
+                probe.examine(Model(run.control(), run.config.model), run.config, task, seed, layer, False)
+            )
+        ]
         for step in run.steps:
             found = probe.examine(Model(run.params(step), config), run.config, task, seed, layer, False)
             rows += [(step, *measured) for measured in probe.measures(found)]

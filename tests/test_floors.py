@@ -14,7 +14,7 @@ FLOORS = [
     "circuits", "faithfulness", "completeness", "discovery", "dissection",
     "config", "recipes", "runs",
     "plotting", "charts", "report", "sections",
-    "launch", "studies.grading", "studies.seeds", "studies.dissecting",
+    "launch", "studies.grading", "studies.seeds", "studies.dissecting", "studies.aligning",
 ]  # fmt: skip
 ROOT = Path(compo_mech.__file__).parent
 OWNERS = {
