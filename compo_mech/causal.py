@@ -51,6 +51,10 @@ HOLDS = 0.9
 """A site holds a variable from this interchange accuracy on."""
 
 
+FOLLOWED = 0.75
+"""Halfway from chance to always: more than half of the answers follow."""
+
+
 @dataclass(frozen=True)
 class Rows:
     """Rows that predict a state, one in each string, and the algorithm's variables there.

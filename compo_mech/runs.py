@@ -280,6 +280,14 @@ class Run:
             os.close(folder)
 
 
+def analysis_name(what: str, step: int, task: Task) -> str:
+    """Folder of an analysis of a task at a step; tasks of many words are told apart by a hash."""
+    name = str(task)
+    if len(name) > 80:
+        name = f"{task.name}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    return f"{what}-{step:06d}-{name}"
+
+
 def _model_file(step: int) -> str:
     return f"{step:06d}.safetensors"
 

@@ -222,22 +222,26 @@ def update_sentences(seen: "Seen[update.Findings]") -> list[str]:
 def update_verdict(own: "update.Findings") -> str:
     """Yes or no, and why."""
     if not own.computed:
-        said = "the new state is a sum of a function of s and one of x, so there is nothing that it takes an MLP for"
-        return f"{'yes, as a table of x alone' if own.holds else 'no'}; {said}"
+        return "nothing to compute; the new state is a sum of a function of s and one of x, which takes no MLP"
     if own.holds and own.decodable and own.needed:
         return (
             "yes; its output holds s_t, also of pairs left out, and answers need what it has beyond sums over s and x"
         )
+    if own.followed and own.decodable and own.needed:
+        return (
+            "in part; its output holds s_t for most answers, also of pairs left out, and they need what it has beyond "
+            "sums over s and x"
+        )
     missing = [
         said
         for said, fails in (
-            ("answers do not follow its output", not own.holds),
+            ("answers do not follow its output", not own.followed),
             ("s_t is not decodable from it better than before it", not own.decodable),
             ("answers do not need what it has beyond sums over s and x", not own.needed),
         )
         if fails
     ]
-    return f"{'in part' if own.holds else 'no'}; " + ", ".join(missing)
+    return "no; " + ", ".join(missing)
 
 
 def _neuron_sentence(own: "update.Findings") -> str:

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from compo_mech.causal import (
+    FOLLOWED,
     HOLDS,
     Others,
     Rows,
@@ -48,9 +49,6 @@ N_STRINGS = 8
 
 N_SWAPS = 400
 N_FOLDS = 5
-
-CHANCE = 0.5
-"""Interchange accuracy of a site that does nothing."""
 
 SCORE = 0.6
 """Subtraction score of a query that points by i - j; fresh networks stay below 0.4 (see LOG.md)."""
@@ -149,7 +147,7 @@ class Findings:
     def followed(self) -> bool:
         """Whether more than half of the answers beyond chance follow the query's t, and no control passes."""
         row = self.best_held("q", "free")
-        return bool(row["low"] > (1 + CHANCE) / 2 > max(row["placebo"], row["arbitrary"]))
+        return bool(row["low"] > FOLLOWED > max(row["placebo"], row["arbitrary"]))
 
     def holds(self, kind: str) -> bool:
         """Whether a site of this kind holds t and nothing else that matters, and no control passes."""

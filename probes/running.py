@@ -15,7 +15,7 @@ from compo_mech.config import RunConfig
 from compo_mech.data import DataConfig
 from compo_mech.graph import Model
 from compo_mech.launch import fail, write_page
-from compo_mech.runs import Run, RunError
+from compo_mech.runs import Run, RunError, analysis_name
 from compo_mech.tasks import Task
 from probes.readings import Measured, iteration_layer
 
@@ -94,6 +94,7 @@ def main(probe: Probe, path: Path, step: int | None, all_steps: bool, task: str 
         if all_steps and step is not None:
             raise ValueError(f"step = {step}: goes without all-steps")
         run = Run.open(path)
+        kept: list[tuple[Seen, dict[str, str], list[str]]] = []  # written once all tasks have been asked
         for asked in run.tasks(task):
             seen = examined(probe, run, asked, step, seed)
             content = {f"{name}.csv": table.to_csv(index=False) for name, table in probe.tables(seen.own).items()}
@@ -104,8 +105,10 @@ def main(probe: Probe, path: Path, step: int | None, all_steps: bool, task: str 
             if curves is not None:
                 content["by-step.csv"] = curves.to_csv(index=False)
                 content["section.html"] += probe.trajectories(curves, f"{asked}, {len(run.steps)} checkpoints")
-            folder = run.write_analysis(f"{probe.name}-{seen.step:06d}-{asked.name}", content)
-            console.print(f"{asked}, step {seen.step}", highlight=False)
+            kept.append((seen, content, said))
+        for seen, content, said in kept:
+            folder = run.write_analysis(analysis_name(probe.name, seen.step, asked), content)
+            console.print(f"{seen.task}, step {seen.step}", highlight=False)
             for sentence in said:
                 console.print(f"• {sentence}", highlight=False)
             console.print(f"Tables: {folder}", highlight=False)

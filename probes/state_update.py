@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from compo_mech.causal import (
+    FOLLOWED,
     HOLDS,
     Others,
     Rows,
@@ -71,11 +72,15 @@ def make_grid(data: DataConfig, task: Task, generator: torch.Generator) -> Grid:
     """The grid of a task.
 
     Raises:
-        ValueError: there is no chain of thought, or fewer than 4 pairs.
+        ValueError: there is no chain of thought, no string of two inputs, fewer than 4 pairs, or states that do
+            not depend on inputs.
     """
     task = check_data(data, task)
-    if data.max_length < 2:
-        raise ValueError(f"max_length = {data.max_length}: must be at least 2, since s_0 is no state")
+    longest = max(data.drawn_lengths)
+    if longest < 2:
+        raise ValueError(f"max_length = {longest}: must be at least 2, since s_0 is no state")
+    if not uses(task, "x"):
+        raise ValueError(f"task = {task}: must be one whose states depend on its inputs")
     n_pairs = task.n_states * (task.n_inputs - task.first_input)
     n_each = max(MIN_ROWS, N_ROWS // n_pairs)
     drawn = draw_rows(data, task, 12 * n_each * n_pairs, generator)
@@ -148,12 +153,21 @@ class Findings:
         """Whether a line parts the states after the MLP, and none did before."""
         return bool(self.probe("MLP output")["separable"] > 0.999 > self.probe("MLP input")["separable"])
 
+    def _answer(self) -> pd.Series:
+        rows = self.held[(self.held["variable"] == "answer") & (self.held["others"] == "free")]
+        return rows.iloc[0]
+
     @property
     def holds(self) -> bool:
         """Whether the MLP's output holds s_t and nothing else that matters, and no control passes."""
-        rows = self.held[(self.held["variable"] == "answer") & (self.held["others"] == "free")]
-        row = rows.iloc[0]
+        row = self._answer()
         return bool(row["interchange"] >= HOLDS > max(row["placebo"], row["arbitrary"]))
+
+    @property
+    def followed(self) -> bool:
+        """Whether more than half of the answers beyond chance follow the MLP's output, and no control passes."""
+        row = self._answer()
+        return bool(row["low"] > FOLLOWED > max(row["placebo"], row["arbitrary"]))
 
     @property
     def needed(self) -> bool:

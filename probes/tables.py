@@ -24,6 +24,10 @@ from probes.variance import additive_rest, group_means
 N_RANDOM = 5
 """Random sets of neurons beside each chosen one."""
 
+TIE = 1e-4
+"""Logits that near are equal, and one of the highest is drawn: without its rest a table of a group leaves all states
+alike, and rounding would tell the right one."""
+
 
 class Without(NamedTuple):
     """Share of right answers: of the network as it is, with the rest taken out of a site, and with as much taken
@@ -58,9 +62,10 @@ def share_right(
         logits = found.logits[torch.arange(len(rows), device=rows.place.device), rows.place]
     else:
         logits = continued(model, found, rows.place, site, value_at(found, site, rows.place) + change)
-    right = logits.argmax(-1) == rows.answer
+    highest = logits >= logits.amax(-1, keepdim=True) - TIE
+    right = highest.gather(1, rows.answer[:, None])[:, 0] / highest.sum(-1)
     right = right if only is None else right[only]
-    return wilson(int(right.sum()), len(right))
+    return wilson(round(float(right.sum())), len(right))
 
 
 @torch.no_grad()

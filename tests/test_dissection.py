@@ -16,10 +16,10 @@ from compo_mech.dissection import circuit_pairs, circuit_switch, dissect
 from compo_mech.graph import Model
 from compo_mech.model import init_params
 from compo_mech.routes import Way
-from compo_mech.runs import Run
+from compo_mech.runs import Run, analysis_name
 from compo_mech.sections import card_sentence, dissection_section
 from compo_mech.sketch import Rungs
-from compo_mech.studies.dissecting import files, folder_name, main
+from compo_mech.studies.dissecting import files, main
 from compo_mech.tasks import Automaton, Parity, Polynomial
 
 ROOT = Path(__file__).parents[1]
@@ -194,6 +194,6 @@ def test_a_circuit_that_is_none_is_not_shown(found):
 def test_a_task_of_many_words_gets_a_short_folder(found):
     _, dissection = found
     table = tuple(tuple((i + j) % 12 for j in range(12)) for i in range(12))
-    names = {folder_name(replace(dissection, task=Automaton(transitions=table[k:] + table[:k]))) for k in (0, 1)}
+    names = {analysis_name("dissect", 0, Automaton(transitions=table[k:] + table[:k])) for k in (0, 1)}
     assert len(names) == 2
     assert max(map(len, names)) < 100

@@ -22,7 +22,7 @@ from compo_mech.graph import Model
 from compo_mech.heads import carried_share
 from compo_mech.hooks import Site
 from compo_mech.launch import fail, write_page
-from compo_mech.runs import Run, RunError
+from compo_mech.runs import Run, RunError, analysis_name
 from compo_mech.sections import alignment_section
 from compo_mech.tasks import Task
 
@@ -102,7 +102,7 @@ def main(path: Path, step: int | None, all_steps: bool, task: str | None, seed: 
             }
             if found.by_step is not None:
                 content["by-step.csv"] = found.by_step.to_csv(index=False)
-            folder = run.write_analysis(f"alignment-{found.step:06d}-{asked.name}", content)
+            folder = run.write_analysis(analysis_name("alignment", found.step, asked), content)
             console.print(f"{asked}, step {found.step}", highlight=False)
             for sentence in found.sentences:
                 console.print(f"• {sentence}", highlight=False)

@@ -1,6 +1,5 @@
 """From a run to its dissection: tables in the run's folder, a section on its page, sentences for the terminal."""
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from compo_mech.circuits import to_json
 from compo_mech.dissection import Dissection, dissect
 from compo_mech.graph import Model
 from compo_mech.launch import fail, write_page
-from compo_mech.runs import Run, RunError
+from compo_mech.runs import Run, RunError, analysis_name
 from compo_mech.sections import card_sentence, dissection_section, head_rows
 
 
@@ -33,7 +32,7 @@ def main(run: Path, step: int | None, seed: int, card: Path) -> None:
         graded = pd.read_csv(card) if card.exists() else None
         for found in dissections(opened, step, seed, console):
             content = files(found) | {"section.html": dissection_section(found, graded)}
-            folder = opened.write_analysis(folder_name(found), content)
+            folder = opened.write_analysis(analysis_name("dissect", found.step, found.task), content)
             console.print(f"{found.task}, step {found.step}", highlight=False)
             console.print(head_rows(found.own, found.control).to_string(index=False), highlight=False, soft_wrap=True)
             for sentence in (*found.sentences, card_sentence(graded, found)):
@@ -61,14 +60,6 @@ def dissections(run: Run, step: int | None, seed: int, console: Console) -> Iter
                 seed,
                 tell=lambda what, bar=bar, shown=shown: bar.update(shown, description=what),
             )
-
-
-def folder_name(found: Dissection) -> str:
-    """Of a dissection, in the run's analyses; tasks of many words are told apart by a hash."""
-    task = str(found.task)
-    if len(task) > 80:
-        task = f"{found.task.name}-{hashlib.sha256(task.encode()).hexdigest()[:12]}"
-    return f"dissect-{found.step:06d}-{task}"
 
 
 def files(found: Dissection) -> dict[str, str]:

@@ -1,0 +1,97 @@
+"""What MLP 0 and MLP 1 do over seeds: every figure of every run, beside freshly initialised networks.
+
+python probes/over_runs.py figures/mechanism.csv runs/*
+python figures/mechanism.py figures/mechanism.csv figures/mechanism.png
+
+Writes a picture (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import plotly.graph_objects as go
+import tyro
+from plotly.subplots import make_subplots
+
+from compo_mech import launch
+
+COLOURS = {"parity": "#4c5fd5", "copy": "#2a9d6f", "polynomial": "#e07a1f"}
+FIGURES = {
+    "MLP 0: positions subtracted?": {
+        "probe of t, MLP input": "t told from its input",
+        "probe of t, MLP output": "t told from its output",
+        "probe of t, query": "t told from the query",
+        "subtraction score of the query": "query's variance by i − j",
+        "interchange of t, MLP output, free": "answers follow its output's t",
+        "interchange of t, query, free": "answers follow the query's t",
+        "right with MLP output additive": "right with its output made f(i) + g(j)",
+    },
+    "MLP 1: state updated?": {
+        "probe of s_t, MLP input": "s<sub>t</sub> told from its input",
+        "probe of s_t, MLP output": "s<sub>t</sub> told from its output",
+        "probe of s_t, stream after": "s<sub>t</sub> told from the stream after",
+        "interchange of x, attn_out1, free": "answers follow attention's x<sub>t</sub>",
+        "interchange of s, its class means in MLP input": "answers follow s<sub>t-1</sub>'s directions",
+        "interchange of answer, mlp_out1, free": "answers follow its output's s<sub>t</sub>",
+        "right with MLP output additive": "right with its output made f(s) + g(x)",
+    },
+}
+
+
+def drawn(table: pd.DataFrame) -> go.Figure:
+    """A panel an MLP; a dot with its interval a run, a grey tick the same run's fresh network."""
+    figure = make_subplots(1, 2, subplot_titles=list(FIGURES), horizontal_spacing=0.28)
+    tasks = [task for task in COLOURS if task in set(table["task"])]
+    for column, (title, named) in enumerate(FIGURES.items(), start=1):
+        of_mlp = table[table["mlp"] == title.split(":")[0]]
+        names = list(named.values())
+        for n_task, task in enumerate(tasks):
+            of_task = of_mlp[of_mlp["task"] == task]
+            runs = sorted(of_task["run"].unique())
+            for n_figure, figure_name in enumerate(named):
+                rows = of_task[of_task["figure"] == figure_name].set_index("run").reindex(runs).dropna(subset=["value"])
+                if not len(rows):
+                    continue
+                place = [n_figure + 0.26 * (n_task - 1) + 0.016 * (n - len(rows) / 2) for n in range(len(rows))]
+                figure.add_scatter(
+                    x=rows["fresh"], y=place, mode="markers", name="fresh networks", legendgroup="fresh",
+                    showlegend=(column, n_task, n_figure) == (1, 0, 0), hoverinfo="skip",
+                    marker={"symbol": "line-ns-open", "size": 5, "color": "#b0b5ba"}, row=1, col=column,
+                )  # fmt: skip
+                figure.add_scatter(
+                    x=rows["value"], y=place, mode="markers", name=task, legendgroup=task, text=rows.index,
+                    showlegend=(column, n_figure) == (1, 0), marker={"size": 5, "color": COLOURS[task]},
+                    error_x={
+                        "type": "data", "symmetric": False, "array": rows["high"] - rows["value"],
+                        "arrayminus": rows["value"] - rows["low"], "thickness": 0.7, "width": 0,
+                    },
+                    hovertemplate="%{text}: %{x:.2f}<extra></extra>", row=1, col=column,
+                )  # fmt: skip
+        figure.update_yaxes(
+            tickmode="array", tickvals=list(range(len(names))), ticktext=names, range=[len(names) - 0.5, -0.5],
+            showgrid=False, zeroline=False, row=1, col=column,
+        )  # fmt: skip
+        figure.update_xaxes(range=[-0.03, 1.03], dtick=0.25, row=1, col=column)
+    figure.update_layout(
+        template="plotly_white", width=1150, height=520, margin={"l": 230, "r": 20, "t": 50, "b": 70},
+        legend={"orientation": "h", "y": -0.1, "x": 0.5, "xanchor": "center"},
+    )  # fmt: skip
+    return figure
+
+
+def main(table: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro.conf.Positional]) -> None:
+    """Draw TABLE, as probes/over_runs.py writes it, into OUT; runs that left lengths out are not shown."""
+    try:
+        rows = pd.read_csv(table)
+        figure = drawn(rows[~rows["run"].str.contains("gaps")])
+    except (OSError, KeyError, ValueError) as error:
+        launch.fail(f"table = {table}: must be a table by probes/over_runs.py ({error})")
+    if out.suffix == ".html":
+        figure.write_html(out)
+    else:
+        figure.write_image(out, scale=1.5)
+
+
+if __name__ == "__main__":
+    tyro.cli(main, description=__doc__)
