@@ -107,7 +107,7 @@ def main(probe: Probe, path: Path, step: int | None, all_steps: bool, task: str 
                 content["section.html"] += probe.trajectories(curves, f"{asked}, {len(run.steps)} checkpoints")
             kept.append((seen, content, said))
         for seen, content, said in kept:
-            folder = run.write_analysis(analysis_name(probe.name, seen.step, asked), content)
+            folder = run.write_analysis(analysis_name(probe.name, seen.step, seen.task), content)
             console.print(f"{seen.task}, step {seen.step}", highlight=False)
             for sentence in said:
                 console.print(f"• {sentence}", highlight=False)

@@ -191,8 +191,7 @@ def test_a_circuit_that_is_none_is_not_shown(found):
     assert "The smallest circuit" not in dissection_section(hidden, None)
 
 
-def test_a_task_of_many_words_gets_a_short_folder(found):
-    _, dissection = found
+def test_a_task_of_many_words_gets_a_short_folder():
     table = tuple(tuple((i + j) % 12 for j in range(12)) for i in range(12))
     names = {analysis_name("dissect", 0, Automaton(transitions=table[k:] + table[:k])) for k in (0, 1)}
     assert len(names) == 2
