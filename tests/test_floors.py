@@ -16,6 +16,10 @@ FLOORS = [
     "plotting", "charts", "report", "sections",
     "launch", "studies.grading", "studies.seeds", "studies.dissecting", "studies.aligning",
 ]  # fmt: skip
+PROBE_FLOORS = [
+    "fit", "variance", "tables", "readings", "rule_or_table", "position_subtraction", "state_update",
+    "running", "pages", "over_runs",
+]  # fmt: skip
 ROOT = Path(compo_mech.__file__).parent
 OWNERS = {
     "transformer_lens": {"model"},
@@ -64,6 +68,20 @@ def test_imports_go_downwards():
             below = imported.removeprefix("compo_mech.")
             if imported.startswith("compo_mech.") and below in FLOORS:
                 assert FLOORS.index(below) < FLOORS.index(name), f"{name} imports {below}"
+
+
+def test_probes_stand_on_the_package_and_it_not_on_them():
+    probes = {path.stem: path for path in (ROOT.parent / "probes").glob("*.py") if path.name != "__init__.py"}
+    assert set(probes) == set(PROBE_FLOORS)
+    for name, path in probes.items():
+        own = [node for node in ast.parse(path.read_text()).body if not isinstance(node, ast.If)]  # not the script's
+        imported = [
+            f"{node.module}.{alias.name}" for node in own if isinstance(node, ast.ImportFrom) for alias in node.names
+        ]
+        for module in (i.removeprefix("probes.").split(".")[0] for i in imported if i.startswith("probes.")):
+            assert PROBE_FLOORS.index(module) < PROBE_FLOORS.index(name), f"{name} imports {module}"
+    for name, path in modules().items():
+        assert not any(imported.split(".")[0] == "probes" for imported in imports(path)), name
 
 
 def test_each_resource_has_one_owner():

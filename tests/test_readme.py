@@ -43,7 +43,7 @@ def test_the_two_commands_set_everything_up():
 
 
 def test_the_map_names_every_module():
-    for path in (ROOT / "compo_mech").glob("*.py"):
+    for path in (*(ROOT / "compo_mech").glob("*.py"), *(ROOT / "probes").glob("*.py")):
         assert path.name == "__init__.py" or path.name in README
 
 
@@ -75,3 +75,12 @@ def test_the_figure_script_draws_any_run(tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "no route" in out.read_text()
+    table = tmp_path / "mechanism.csv"
+    command = [sys.executable, "probes/over_runs.py", str(table), str(tmp_path / "one"), str(tmp_path / "none")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "must be a folder that holds a config.json" in table.read_text()
+    command = [sys.executable, "figures/mechanism.py", str(table), str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "told from its output" in out.read_text()
