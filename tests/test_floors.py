@@ -9,7 +9,7 @@ FLOORS = [
     "settings", "tasks", "layout", "vocabulary",
     "data", "counterfactuals", "metrics", "attention", "emergence",
     "model", "hooks", "forward",
-    "optim", "train", "evaluate", "graph", "edges", "traces", "interventions",
+    "optim", "train", "evaluate", "graph", "edges", "traces", "interventions", "twins",
     "routes", "heads", "causal", "alignment", "weights", "sketch", "constructed",
     "circuits", "faithfulness", "completeness", "discovery", "dissection",
     "config", "recipes", "runs",

@@ -1,0 +1,231 @@
+"""The causal twin of attention cleanliness: what becomes of accuracy when a head attends otherwise.
+
+A score of attention says how a head looks; its twin says what that look is worth. At the rows that
+predict a state the pattern of one head, or of a layer's heads together, is replaced
+
+    uniform    by the even one over all keys that the row sees: what is lost is what the look is for
+    ideal      by the one of the textbook circuit, one key a row: what is gained is what it lacks
+
+and the states that are right are counted. `lookup` heads ideally look at [EoI], `iteration` heads at x_t.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from compo_mech.evaluate import EvalSet
+from compo_mech.graph import Model
+from compo_mech.layout import Layout
+from compo_mech.metrics import Interval, wilson
+from compo_mech.traces import attention_pattern, attn_out_of, logits_of, mlp_out_of, project_qkv
+
+Work = Literal["lookup", "iteration"]
+
+Head = tuple[int, int]
+"""Layer and head."""
+
+Forced = Mapping[Head, tuple[Int[Tensor, "row"], Float[Tensor, "row pos"]]]
+"""For a head, rows and their attention weights, the same for every string."""
+
+
+@torch.no_grad()
+def forced_logits(
+    model: Model,
+    tokens: Int[Tensor, "batch pos"],
+    positions: Int[Tensor, "batch pos"],
+    forced: Forced,
+) -> Float[Tensor, "batch pos d_vocab"]:
+    """Logits of the network when some heads attend as they are told at some rows, and as they would elsewhere.
+
+    Args:
+        model: the network.
+        tokens, positions: what is read.
+        forced: for a head, rows and their attention weights, the same for every string.
+
+    Raises:
+        ValueError: there is no such head.
+    """
+    config = model.config
+    for layer, head in forced:
+        if not (0 <= layer < config.n_layers and 0 <= head < config.n_heads):
+            n_layers, n_heads = config.n_layers, config.n_heads
+            raise ValueError(f"head = L{layer}H{head}: must be one of {n_layers} layers x {n_heads} heads")
+    return _from_layer(model, 0, _embedded(model, tokens, positions), forced)
+
+
+def _embedded(model: Model, tokens: Tensor, positions: Tensor) -> Float[Tensor, "batch pos d_model"]:
+    return model.params["embed.W_E"][tokens] + model.params["pos_embed.W_pos"][positions]
+
+
+def _layer(
+    model: Model, layer: int, stream: Float[Tensor, "batch pos d_model"], forced: Forced
+) -> tuple[Float[Tensor, "batch pos d_model"], Float[Tensor, "batch head pos pos"]]:
+    """The stream after a layer, and its attention."""
+    q, k, v = project_qkv(model, layer, stream)
+    pattern = attention_pattern(model, q, k, torch.arange(stream.shape[1], device=stream.device))
+    for (at, head), (chosen, weights) in forced.items():
+        if at == layer:
+            pattern[:, head, chosen] = weights.to(pattern)
+    stream = stream + attn_out_of(model, layer, pattern @ v)
+    return stream + mlp_out_of(model, layer, stream), pattern
+
+
+def _from_layer(
+    model: Model, first: int, stream: Float[Tensor, "batch pos d_model"], forced: Forced
+) -> Float[Tensor, "batch pos d_vocab"]:
+    for layer in range(first, model.config.n_layers):
+        stream, _ = _layer(model, layer, stream, forced)
+    return logits_of(model, stream)
+
+
+def work_rows(layout: Layout, length: int, work: Work) -> tuple[list[int], list[int]]:
+    """(rows, keys) of a kind of work, both empty where strings of this length have none."""
+    return layout.lookup_edges(length) if work == "lookup" else layout.iteration_edges(length)
+
+
+def uniform(rows: Sequence[int], n_pos: int) -> Float[Tensor, "row pos"]:
+    """Even weights over all keys that each row sees."""
+    seen = torch.arange(n_pos) <= torch.tensor(rows)[:, None]
+    return seen / seen.sum(1, keepdim=True)
+
+
+def ideal(keys: Sequence[int], n_pos: int) -> Float[Tensor, "row pos"]:
+    """All weight on each row's key."""
+    return torch.nn.functional.one_hot(torch.tensor(keys), n_pos).float()
+
+
+@dataclass(frozen=True)
+class Twin:
+    """What one head's look, or a layer's, is worth.
+
+    Attributes:
+        heads: whose patterns are replaced.
+        work: that they may do.
+        score: mean weight on the ideal key; of several heads, at each row the largest that one of them has.
+        whole, uniform, ideal: share of states that are right with the pattern as it is, even, and ideal.
+    """
+
+    heads: tuple[Head, ...]
+    work: Work
+    score: float
+    whole: Interval
+    uniform: Interval
+    ideal: Interval
+
+    @property
+    def worth(self) -> float:
+        """States lost with the even pattern."""
+        return self.whole.mean - self.uniform.mean
+
+    @property
+    def lacks(self) -> float:
+        """States gained with the ideal pattern."""
+        return self.ideal.mean - self.whole.mean
+
+    @property
+    def name(self) -> str:
+        """Of the head, or of the layer."""
+        return "+".join(f"L{layer}H{head}" for layer, head in self.heads)
+
+
+def twins(model: Model, sets: Sequence[EvalSet], works: Sequence[Work] = ("lookup", "iteration")) -> list[Twin]:
+    """Every head's twin, and every layer's heads' together where there are several, for each kind of work.
+
+    Args:
+        model: the network.
+        sets: test strings, each set of one length, with chain of thought.
+        works: that are asked about.
+
+    Raises:
+        ValueError: there are no test strings, or none of them has a row of that work.
+    """
+    if not sets:
+        raise ValueError("sets = none: accuracy needs test strings")
+    config = model.config
+    groups: list[tuple[Head, ...]] = []
+    for layer in range(config.n_layers):
+        heads = tuple((layer, head) for head in range(config.n_heads))
+        groups += [(head,) for head in heads]
+        groups += [heads] if config.n_heads > 1 else []
+    asked: list[tuple[Work, list[EvalSet]]] = [
+        (work, [test for test in sets if work_rows(test.layout, test.length, work)[0]]) for work in works
+    ]
+    for work, having in asked:
+        if not having:
+            raise ValueError(f"work = {work}: must be one that rows of these lengths have, with chain of thought")
+    counts: dict[tuple[Work, tuple[Head, ...]], _Count] = {}
+    for work, _ in asked:
+        counts |= {(work, group): _Count() for group in groups}
+    for test in sets:
+        _count(model, test, counts)
+    return [count.twin(work, group) for (work, group), count in counts.items()]
+
+
+@dataclass
+class _Count:
+    """States that are right, and weight on the ideal keys, summed over sets."""
+
+    n: int = 0
+    whole: int = 0
+    uniform: int = 0
+    ideal: int = 0
+    weight: float = 0.0
+    n_edges: int = 0
+
+    def twin(self, work: Work, heads: tuple[Head, ...]) -> Twin:
+        whole, even, lifted = (wilson(count, self.n) for count in (self.whole, self.uniform, self.ideal))
+        return Twin(heads, work, self.weight / self.n_edges, whole, even, lifted)
+
+
+@torch.no_grad()
+def _count(model: Model, test: EvalSet, counts: Mapping[tuple[Work, tuple[Head, ...]], _Count]) -> None:
+    """Add one set. What lies before a group's layer is computed once."""
+    n_pos = test.layout.n_read(test.length)
+    tokens = test.tokens[:, :n_pos]
+    streams = [_embedded(model, tokens, torch.arange(n_pos, device=tokens.device).expand(tokens.shape))]
+    patterns = []
+    for layer in range(model.config.n_layers):
+        stream, pattern = _layer(model, layer, streams[-1], {})
+        streams.append(stream)
+        patterns.append(pattern.mean(0))
+    predicting = list(test.layout.scored(test.length))[:-1]
+
+    def n_right(logits: Float[Tensor, "batch pos d_vocab"]) -> int:
+        return int((logits[:, predicting].argmax(-1) == test.targets[:, :-1]).sum())
+
+    whole = n_right(logits_of(model, streams[-1]))
+    for (work, heads), count in counts.items():
+        rows, keys = work_rows(test.layout, test.length, work)
+        if not rows:
+            continue
+        layer, index = heads[0][0], torch.tensor(rows)
+        even, lifted = (
+            n_right(_from_layer(model, layer, streams[layer], dict.fromkeys(heads, (index, weights))))
+            for weights in (uniform(rows, n_pos), ideal(keys, n_pos))
+        )
+        weights = patterns[layer][[head for _, head in heads]][:, rows, keys]  # [head, edge]
+        count.n += len(tokens) * len(predicting)
+        count.whole, count.uniform, count.ideal = count.whole + whole, count.uniform + even, count.ideal + lifted
+        count.weight, count.n_edges = count.weight + float(weights.amax(0).sum()), count.n_edges + len(rows)
+
+
+def frame(found: Sequence[Twin]) -> pd.DataFrame:
+    """A row a twin: columns heads, work, score, whole, uniform, ideal, worth, lacks."""
+    return pd.DataFrame(
+        {
+            "heads": twin.name,
+            "work": twin.work,
+            "score": twin.score,
+            "whole": twin.whole.mean,
+            "uniform": twin.uniform.mean,
+            "ideal": twin.ideal.mean,
+            "worth": twin.worth,
+            "lacks": twin.lacks,
+        }
+        for twin in found
+    )

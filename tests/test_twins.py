@@ -1,0 +1,99 @@
+import pytest
+import torch
+
+from compo_mech.constructed import build
+from compo_mech.data import DataConfig
+from compo_mech.evaluate import eval_sets
+from compo_mech.graph import Model, embeddings, run_graph
+from compo_mech.model import ModelConfig, init_params, to_hooked
+from compo_mech.sketch import Rungs
+from compo_mech.tasks import Copy, Parity, Polynomial
+from compo_mech.twins import forced_logits, frame, ideal, twins, uniform, work_rows
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def fresh(data, **settings):
+    config = ModelConfig(**{"d_model": 32, "n_heads": 2, "biases": True, **settings})
+    return Model(init_params(config, len(data.vocabulary), data.layout.n_tokens(data.max_length), generator()), config)
+
+
+def test_forced_patterns_equal_hooks():
+    data = DataConfig(max_length=4)
+    model, test = fresh(data), eval_sets(data, 8)[3]
+    n_pos = test.layout.n_read(4)
+    tokens, positions = test.tokens[:, :n_pos], torch.arange(n_pos).expand(len(test.tokens), -1)
+    rows, keys = work_rows(test.layout, 4, "iteration")
+    weights = {(0, 1): (torch.tensor(rows), uniform(rows, n_pos)), (1, 0): (torch.tensor(rows), ideal(keys, n_pos))}
+
+    def put(pattern, hook):
+        for (layer, head), (index, value) in weights.items():
+            if hook.name == f"blocks.{layer}.attn.hook_pattern":
+                pattern[:, head, index] = value
+        return pattern
+
+    hooks = [(f"blocks.{layer}.attn.hook_pattern", put) for layer in (0, 1)]
+    with torch.no_grad():
+        expected = to_hooked(model.params, model.config).run_with_hooks(tokens, fwd_hooks=hooks)
+    torch.testing.assert_close(forced_logits(model, tokens, positions, weights), expected, atol=1e-4, rtol=1e-4)
+    _, plain = run_graph(model, embeddings(model, tokens, positions))
+    torch.testing.assert_close(forced_logits(model, tokens, positions, {}), plain, atol=1e-4, rtol=1e-4)
+
+
+def test_patterns_by_hand():
+    torch.testing.assert_close(uniform([0, 2], 4), torch.tensor([[1.0, 0, 0, 0], [1 / 3, 1 / 3, 1 / 3, 0]]))
+    torch.testing.assert_close(ideal([0, 2], 4), torch.tensor([[1.0, 0, 0, 0], [0, 0, 1.0, 0]]))
+
+
+@pytest.mark.parametrize(
+    "rungs", [Rungs(), Rungs(rotated=True, distractors=True), Rungs(layer_norm=True)], ids=["plain", "rotated", "LN"]
+)
+@pytest.mark.parametrize("task", [Copy(), Parity(), Polynomial(modulus=5)], ids=str)
+def test_clean_heads_are_worth_their_look(task, rungs):
+    built = build(task, rungs=rungs)
+    sets = [test for test in eval_sets(built.data, 32) if test.length >= 4]
+    found = {(twin.name, twin.work): twin for twin in twins(built.model, sets)}
+    for name, work in (("L0H0", "lookup"), ("L1H0", "iteration")):
+        twin = found[name, work]
+        assert twin.score >= 0.99
+        assert twin.whole.mean == twin.ideal.mean == 1
+        assert twin.worth > 0.2
+        assert twin.lacks == 0
+    for name in ("L0H1", "L1H1"):
+        assert abs(found[name, "iteration"].worth) < 0.01
+    wrong = found["L1H0", "lookup"]
+    assert wrong.score < 0.1
+    assert wrong.lacks < -0.2
+
+
+def test_split_work_is_whole_only_together():
+    built = build(Parity(), rungs=Rungs(split=True))
+    sets = [test for test in eval_sets(built.data, 32) if test.length >= 4]
+    found = {twin.name: twin for twin in twins(built.model, sets, ["iteration"])}
+    alone = [found[f"L1H{head}"] for head in (0, 1)]
+    assert all(0.4 < twin.score < 0.6 for twin in alone)
+    together = found["L1H0+L1H1"]
+    assert together.score >= 0.99
+    assert together.worth > 1.5 * max(twin.worth for twin in alone)
+
+
+def test_a_backup_shows_that_no_single_look_is_needed():
+    built = build(Parity(), rungs=Rungs(backup=True))
+    found = frame(twins(built.model, eval_sets(built.data, 32)[3:], ["iteration"])).set_index("heads")
+    assert found["score"]["L1H0"] >= 0.99
+    assert found["worth"]["L1H0"] < 0.01
+    assert found["worth"]["L1H0+L1H1"] > 0.2
+
+
+def test_bad_input_gets_one_line():
+    data = DataConfig(max_length=4, chain_of_thought=False)
+    model = fresh(data)
+    with pytest.raises(ValueError, match="work = lookup: must be one that rows of these lengths have"):
+        twins(model, eval_sets(data, 4))
+    with pytest.raises(ValueError, match="sets = none"):
+        twins(model, [])
+    tokens = torch.zeros(1, 4, dtype=torch.long)
+    with pytest.raises(ValueError, match="head = L2H0: must be one of 2 layers x 2 heads"):
+        forced_logits(model, tokens, tokens, {(2, 0): (torch.tensor([0]), torch.ones(1, 4))})
