@@ -22,12 +22,13 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
+import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -130,6 +131,33 @@ class Run:
             raise RunError(f"step = {step}: must be one of {' '.join(map(str, steps))}")
         return self._model_params(step)
 
+    @property
+    def checksums(self) -> dict[int, str]:
+        """Checksum of each step's model, in order."""
+        sums = self._sums()
+        return {step: sums[_model_file(step)] for step in self.steps}
+
+    def checkpoints(self, names: Sequence[str] | None = None) -> Iterator[tuple[int, Params]]:
+        """Every checkpoint in order, one at a time.
+
+        Args:
+            names: tensors to read, and nothing else of the files, which are then not checked against
+                their checksums; None: all, checked.
+
+        Raises:
+            RunError: a checkpoint is missing or damaged, or has no tensor of this name.
+        """
+        for step in self.steps:
+            if names is None:
+                yield step, self.params(step)
+                continue
+            file = self.path / "checkpoints" / _model_file(step)
+            try:
+                with safetensors.safe_open(file, framework="pt") as opened:
+                    yield step, {name: opened.get_tensor(name) for name in names}
+            except (OSError, safetensors.SafetensorError) as error:
+                raise RunError(f"{file}: cannot be read ({error})") from None
+
     def control(self) -> Params:
         """The parameters of a freshly initialised network of this configuration, to measure as well."""
         generator = torch.Generator().manual_seed(self.config.control_seed)
@@ -180,7 +208,28 @@ class Run:
         """What analyses have to show on the run's page, as HTML."""
         return [file.read_text() for file in sorted(self.path.glob("analysis/[!.]*/section.html"))]
 
+    def remembered(self, name: str) -> pd.DataFrame | None:
+        """A table that an analysis keeps for itself; None: there is none, or it is damaged."""
+        file = self.path / "analysis" / ".cache" / f"{name}.csv"
+        try:
+            return pd.read_csv(file, keep_default_na=False, na_values="nan", float_precision="round_trip")
+        except (OSError, ValueError):
+            return None
+
     # ------------------------------------------------------------------------------ writing
+
+    def remember(self, name: str, table: pd.DataFrame) -> None:
+        """Keep a table for the analysis to go on with.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        folder = self.path / "analysis" / ".cache"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._write(f"analysis/.cache/{name}.csv", table.to_csv(index=False, na_rep="nan").encode())
+        except OSError as error:
+            raise RunError(f"analysis = {folder}: cannot be written ({error.strerror})") from None
 
     def add_rows(self, step: int, rows: Sequence[Row]) -> None:
         """Append measured rows."""

@@ -37,9 +37,10 @@ from compo_mech.hooks import Site
 from compo_mech.metrics import Interval
 from compo_mech.tasks import Task
 from compo_mech.traces import Trace, trace
+from compo_mech.trajectory import Measured
 from compo_mech.weights import Subtraction, pair_queries, rule_or_table, subtraction_neurons, subtraction_score
 from probes.fit import Split, best_from
-from probes.readings import Measured, read_sites
+from probes.readings import read_sites
 from probes.rule_or_table import Behaviour, Exposure, behave
 from probes.tables import Without, hidden, made_additive, without_neurons
 from probes.variance import additive_rest, group_means

@@ -1,7 +1,6 @@
 """What both probe scripts read off a network: probes and shares of variance by site, each beside its controls."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import pandas as pd
 import torch
@@ -14,16 +13,6 @@ from compo_mech.heads import carried_share
 from compo_mech.tasks import Task
 from probes.fit import Split, accuracy, linear_probe, mlp_probe, numeric_probe, shuffled_control
 from probes.variance import beyond_additive, group_means
-
-
-class Measured(NamedTuple):
-    """One figure of one checkpoint, with its interval."""
-
-    measure: str
-    site: str
-    value: float
-    low: float
-    high: float
 
 
 def iteration_layer(model: Model, data: DataConfig, task: Task, generator: torch.Generator) -> int:

@@ -17,7 +17,8 @@ from compo_mech.graph import Model
 from compo_mech.launch import fail, write_page
 from compo_mech.runs import Run, RunError, analysis_name
 from compo_mech.tasks import Task
-from probes.readings import Measured, iteration_layer
+from compo_mech.trajectory import Measured, follow
+from probes.readings import iteration_layer
 
 FoundT = TypeVar("FoundT")
 
@@ -136,10 +137,9 @@ def examined(probe: Probe[FoundT], run: Run, task: Task, step: int | None, seed:
 
 
 def followed(probe: Probe, run: Run, task: Task, seed: int, console: Console) -> pd.DataFrame:
-    """The figures of every checkpoint: columns step, measure, site, value, low, high; the control's step is -1."""
-    data, config = run.config.data, run.config.model
-    layer = _layer(probe, Model(run.params(), config), data, task, seed)
-    rows: list[tuple] = []
+    """The figures of every checkpoint that can be read: columns step, measure, site, value, low, high; the
+    control's step is -1. What was measured before is not measured again."""
+    layer = _layer(probe, Model(run.params(), run.config.model), run.config.data, task, seed)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -148,15 +148,18 @@ def followed(probe: Probe, run: Run, task: Task, seed: int, console: Console) ->
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as bar:
-        shown = bar.add_task(f"{task}, checkpoints", total=len(run.steps))
-        rows += [
-            (-1, *m)
-            for m in probe.measures(
-                probe.examine(Model(run.control(), run.config.model), run.config, task, seed, layer, False)
-            )
-        ]
-        for step in run.steps:
-            found = probe.examine(Model(run.params(step), config), run.config, task, seed, layer, False)
-            rows += [(step, *measured) for measured in probe.measures(found)]
+        shown = bar.add_task(f"{task}, checkpoints", total=1 + len(run.steps))
+
+        def advance(step: int, problem: str | None) -> None:
             bar.advance(shown)
-    return pd.DataFrame(rows, columns=["step", *Measured._fields])
+            if problem is not None:
+                console.print(f"[yellow]step {step} is left out: {problem}[/]", highlight=False)
+
+        return follow(
+            run,
+            probe.name,
+            {"task": str(task), "seed": seed, "layer": layer},
+            lambda model: probe.measures(probe.examine(model, run.config, task, seed, layer, False)),
+            Path(__file__).parent,
+            advance,
+        )

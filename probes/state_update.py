@@ -35,8 +35,9 @@ from compo_mech.graph import Model
 from compo_mech.hooks import Site
 from compo_mech.tasks import Task
 from compo_mech.traces import Trace, trace
+from compo_mech.trajectory import Measured
 from probes.fit import Split, best_from, linear_probe, separable
-from probes.readings import Measured, read_sites
+from probes.readings import read_sites
 from probes.tables import Without, hidden, made_additive, without_neurons
 from probes.variance import additive_rest, group_means
 

@@ -12,7 +12,7 @@ FLOORS = [
     "optim", "train", "evaluate", "graph", "edges", "traces", "interventions", "twins",
     "routes", "heads", "causal", "alignment", "weights", "sketch", "constructed",
     "circuits", "faithfulness", "completeness", "discovery", "dissection",
-    "config", "recipes", "runs",
+    "config", "recipes", "runs", "trajectory",
     "plotting", "charts", "report", "sections",
     "launch", "studies.grading", "studies.seeds", "studies.dissecting", "studies.aligning",
 ]  # fmt: skip
