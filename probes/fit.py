@@ -266,7 +266,7 @@ class Control:
     @property
     def by_chance(self) -> Bool[Tensor, "*sites"]:
         """Whether the accuracy lies there."""
-        return (self.accuracy - self.chance.mean).abs() <= self.chance.high - self.chance.mean + ROUNDING
+        return (self.accuracy >= self.chance.low - ROUNDING) & (self.accuracy <= self.chance.high + ROUNDING)
 
     def selectivity(self, found: Intervals) -> Float[Tensor, "*sites"]:
         """How much more often the probe is right with the true labels (Hewitt & Liang 2019, arXiv 1909.03368)."""
@@ -295,7 +295,10 @@ def shuffled_control(
     of labels of class k): given what was trained on, the labels of the held-out groups are equally
     likely in any order, and so much is right on average over the orders. Shares over all folds
     together would promise too much, since a class is rarer among the others where one of it is held
-    out; they have to do where each group is a fold of its own, and there the control may fall below.
+    out. Where each group is a fold of its own there are no shares by fold, and labels dealt anew to so
+    few pairs are often a function of one part (four of the six ways to deal two labels to 2 x 2 pairs):
+    chance is then what the same linear probe tells from both parts one-hot, or the shares over all
+    folds where that is more, and any accuracy below it is by chance as well.
     Shuffles are independent: the interval is chance ± t(n - 1) sd(accuracy - chance) / sqrt(n) over
     the n shuffles, with t the 97.5% quantile of Student's distribution.
 
@@ -304,23 +307,30 @@ def shuffled_control(
     """
     if n_shuffles < 2:
         raise ValueError(f"n_shuffles = {n_shuffles}: must be at least 2")
-    right, chance, n_tested = [], [], []
+    right, chance, n_tested, alone = [], [], [], False
     for _ in range(n_shuffles):
         shuffled = split.shuffled(generator)
         shares, tested = _shares(probe(shuffled), shuffled)
         labels = one_hot(shuffled.group_labels, split.n_classes)[tested].to(shares)
         fold = shuffled.of_groups(shuffled.fold)[tested]
-        if len(fold.unique()) == len(fold):
+        alone = len(fold.unique()) == len(fold)
+        if alone:
             fold = torch.zeros_like(fold)
         mates = one_hot(fold).to(shares)
         mates = mates / mates.sum(0).clamp_min(1).sqrt()  # twice: the product of two means, times the fold's groups
         right.append((shares * labels).sum((-2, -1)) / len(tested))
-        chance.append(((mates.T @ shares) * (mates.T @ labels)).sum((-2, -1)) / len(tested))
+        by_shares = ((mates.T @ shares) * (mates.T @ labels)).sum((-2, -1)) / len(tested)
+        if alone and shuffled.also is not None:
+            parts = torch.cat([one_hot(key.unique(return_inverse=True)[1]) for key in shuffled.also.T], 1).double()
+            told, _ = _shares(linear_probe(parts, shuffled), shuffled)
+            by_shares = by_shares.clamp(min=float((told * labels).sum() / len(tested)))
+        chance.append(by_shares)
         n_tested.append(len(tested))
     found, by_chance = torch.stack(right), torch.stack(chance)
     half = (found - by_chance).std(0) / math.sqrt(n_shuffles) * float(stdtrit(n_shuffles - 1, 0.975))
     mean = by_chance.mean(0)
-    return Control(found.mean(0), Intervals(mean, mean - half, mean + half, min(n_tested)))
+    low = torch.zeros_like(mean) if alone else mean - half
+    return Control(found.mean(0), Intervals(mean, low, mean + half, min(n_tested)))
 
 
 def best_from(key: Int[Tensor, "row"], split: Split) -> float:

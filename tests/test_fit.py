@@ -489,3 +489,19 @@ def test_group_means_by_hand():
     assert groups.tolist() == [4, 9]
     torch.testing.assert_close(means[0], torch.tensor([[5, 3], [7 / 3, 1]]).double())
     assert within.tolist() == pytest.approx([(49 + 1 + 64) / 9 / (9 + 1 + 4 + 4 + 3), 0])
+
+
+def test_what_both_parts_tell_of_four_pairs_is_chance():
+    s, x = torch.cartesian_prod(torch.arange(2), torch.arange(2)).repeat_interleave(8, 0).T
+    split = Split.deal(s ^ x, 2 * s + x, 5, generator(), torch.stack([s, x], 1))
+    parts, noise = torch.cat([onehot(s), onehot(x)], 1), torch.randn(200, 32, 6, generator=generator(1))
+    for features in (parts, 0.1 * noise[0, :, :4] + parts):
+        control = shuffled_control(lambda dealt, f=features: linear_probe(f, dealt), split, generator(2))
+        assert control.by_chance
+        assert control.chance.low == 0
+        assert control.accuracy > 0.5  # most ways to deal two labels to four pairs are functions of one part
+    control = shuffled_control(lambda dealt: linear_probe(noise, dealt), split, generator(3))
+    assert control.by_chance.double().mean() > 0.95
+    leak = shuffled_control(lambda dealt: dealt.labels, split, generator(4), 64)
+    assert leak.accuracy == 1
+    assert not leak.by_chance
