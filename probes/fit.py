@@ -381,6 +381,6 @@ def separable(features: Float[Tensor, "*sites row dim"], labels: Int[Tensor, "ro
         if best.view(-1)[site] < 1:
             rows = (rows - rows.mean(0)) / rows.std(0).clip(min=TINY + ROUNDING * abs(rows).max())
             with warnings.catch_warnings(action="ignore"):
-                score = LogisticRegression(C=1e4, max_iter=1000).fit(rows, labels.cpu()).score(rows, labels.cpu())
+                score = LogisticRegression(C=1e4, max_iter=200).fit(rows, labels.cpu()).score(rows, labels.cpu())
             best.view(-1)[site] = max(float(best.view(-1)[site]), score)
     return best

@@ -145,8 +145,8 @@ class Findings:
 
     @property
     def decodable(self) -> bool:
-        """Whether s_t is told on pairs left out from the MLP's output, or the stream after it, better than from
-        its input, from the embeddings, from s or x alone, and by chance.
+        """Whether s_t is told on pairs left out from the MLP's output, or the stream after it, by more than half of
+        the way from what its input, the embeddings, s or x alone and chance tell to all.
 
         With few pairs labels dealt at random are often functions of s or of x: what they can be told by
         says nothing of F.
@@ -154,7 +154,7 @@ class Findings:
         known = self.guess_from_s, self.guess_from_x, *(self.probe(site)["linear"] for site in BEFORE)
         few = self.left_out is not None
         rows = self.probe("MLP output"), self.probe("stream after")
-        return any(bool(row["low"] > max(*known, 0.0 if few else row["chance_high"])) for row in rows)
+        return any(bool(row["low"] > (1 + max(*known, 0.0 if few else row["chance_high"])) / 2) for row in rows)
 
     @property
     def separates(self) -> bool:
