@@ -4,6 +4,7 @@ import html
 import json
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -238,6 +239,26 @@ def attention_figure(params: Params, config: RunConfig, test: EvalSet) -> go.Fig
 def figure_html(figure: go.Figure) -> str:
     """A figure without plotly's script, which the page holds once."""
     return plotly.io.to_html(figure, include_plotlyjs=False, full_html=False, config={"displaylogo": False})
+
+
+@dataclass(frozen=True)
+class Shown:
+    """HTML as a notebook shows it."""
+
+    html: str
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+
+def plotly_script() -> Shown:
+    """plotly's script, to stand in a notebook before the first figure."""
+    return Shown(f"<script>{get_plotlyjs()}</script>")
+
+
+def offline(figure: go.Figure) -> Shown:
+    """A figure in a notebook that has the script: plotly's own output asks the network for MathJax."""
+    return Shown(figure_html(figure))
 
 
 def wide(figure: go.Figure) -> str:

@@ -13,7 +13,7 @@ FLOORS = [
     "routes", "heads", "causal", "alignment", "weights", "sketch", "constructed",
     "circuits", "faithfulness", "completeness", "discovery", "dissection",
     "config", "recipes", "runs", "trajectory",
-    "plotting", "charts", "report", "sections",
+    "plotting", "charts", "views", "report", "sections",
     "launch", "studies.grading", "studies.seeds", "studies.dissecting", "studies.aligning",
 ]  # fmt: skip
 PROBE_FLOORS = [
@@ -24,6 +24,7 @@ ROOT = Path(compo_mech.__file__).parent
 OWNERS = {
     "transformer_lens": {"model"},
     "plotly": {"plotting", "charts", "report", "sections"},
+    "circuitsvis": {"views"},
     "tyro": {"launch"},
     "safetensors": {"runs"},
     "wandb": {"launch"},

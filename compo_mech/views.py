@@ -1,0 +1,83 @@
+"""circuitsvis views that need no network: in a notebook, or on a page that holds their script once.
+
+circuitsvis' own output loads its script from elsewhere and stays blank offline; here the bundle that
+its wheel ships is put inline.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import circuitsvis
+from jaxtyping import Float
+from torch import Tensor
+
+
+@cache
+def script() -> str:
+    """The script that all views of a page share, to stand before the first of them."""
+    bundle = (Path(circuitsvis.__file__).parent / "dist" / "cdn" / "iife.js").read_text(encoding="utf-8")
+    return f"<script>{bundle.replace('</script>', '')}</script>"
+
+
+@dataclass(frozen=True)
+class View:
+    """One view: `html` for a page that has the `script` already, or, as a notebook shows it, with its own.
+
+    Attributes:
+        element: of circuitsvis.
+        props: that it is drawn from, as JSON takes them.
+        name: of the place on the page, which no other view there may have.
+    """
+
+    element: str
+    props: dict[str, object]
+    name: str
+
+    @property
+    def html(self) -> str:
+        """The view without the script."""
+        props = json.dumps(self.props).replace("</", "<\\/")  # a token could close the script
+        draw = f"CircuitsVis.render({json.dumps(self.name)}, CircuitsVis.{self.element}, {props})"
+        return f'<div id="{self.name}" style="margin: 15px 0;"></div><script>{draw}</script>'
+
+    def _repr_html_(self) -> str:
+        return script() + self.html
+
+
+def attention_view(patterns: Float[Tensor, "head pos pos"], labels: Sequence[str], name: str) -> View:
+    """Attention of several heads on one string, each on hover.
+
+    Args:
+        patterns: weights, query by key.
+        labels: of the positions.
+        name: of the view, unlike that of any other on the page.
+
+    Raises:
+        ValueError: there are not as many labels as positions.
+    """
+    if patterns.shape[-1] != len(labels):
+        raise ValueError(f"labels = {len(labels)}: must be {patterns.shape[-1]}, one a position")
+    props: dict[str, object] = {"attention": _rounded(patterns), "tokens": list(labels)}
+    return View("AttentionHeads", props, name)
+
+
+def token_view(labels: Sequence[str], values: Float[Tensor, "pos measure"], measures: Sequence[str], name: str) -> View:
+    """Tokens of one string coloured by one of several measures.
+
+    Raises:
+        ValueError: values are not of one row a label and one column a measure.
+    """
+    if tuple(values.shape) != (len(labels), len(measures)):
+        raise ValueError(f"values = {tuple(values.shape)}: must be {(len(labels), len(measures))}, labels by measures")
+    props: dict[str, object] = {"tokens": list(labels), "values": _rounded(values), "labels": list(measures)}
+    return View("ColoredTokensMulti", props, name)
+
+
+def _rounded(values: Tensor) -> object:
+    """Nested lists of four decimals: what is seen, in a tenth of the bytes."""
+    return json.loads(
+        json.dumps(values.detach().cpu().double().tolist()), parse_float=lambda text: round(float(text), 4)
+    )
