@@ -241,7 +241,8 @@ def make_interchanges(
         raise ValueError(f"n = {n}: must be at least 1")
     base_cells, source_cells = _cell_pairs(data, variable, others)
     if not len(base_cells):
-        raise ValueError(f"variable = {variable}: no two rows of lengths {data.lengths} differ in it alone")
+        lengths = f"{data.min_length} .. {data.max_length}"
+        raise ValueError(f"lengths = {lengths}: must have two rows that differ in {variable} and nothing else")
     # every base cell is as likely as any other, and so is every source of it
     base_id = (base_cells * torch.tensor([10**6, 1])).sum(1)
     _, group, n_sources = base_id.unique(return_inverse=True, return_counts=True)
@@ -537,6 +538,8 @@ def interchange_map(
         if not uses(task, variable):
             continue
         for others in get_args(Others):
+            if not len(_cell_pairs(data, variable, others)[0]):
+                continue  # of one length, no two rows differ in t and nothing else
             pairs = make_interchanges(data, variable, others, n, generator, task).to(device)
             traces = interchange_traces(model, pairs)
             for site in sites:

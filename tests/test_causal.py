@@ -261,6 +261,14 @@ def test_fresh_networks_hold_nothing():
         assert table["interchange"].max() < HOLDS
 
 
+def test_where_no_two_rows_differ_so_nothing_is_asked():
+    data = DataConfig(min_length=4, max_length=4)
+    table = interchange_map(fresh(data), data, generator(), 40)
+    asked = set(zip(table["variable"], table["others"], strict=True))
+    assert ("t", "same") not in asked
+    assert {("t", "free"), ("x", "same"), ("s", "same"), ("answer", "free")} <= asked
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -268,7 +276,10 @@ def test_fresh_networks_hold_nothing():
         ({"task": Copy()}, "task = copy: must be one of parity"),
         ({"n": 0}, "n = 0: must be at least 1"),
         ({"data": DataConfig(tasks=(Copy(),)), "variable": "s"}, "variable = s: must be one that copy uses"),
-        ({"data": DataConfig(min_length=1, max_length=1), "others": "same", "variable": "t"}, "no two rows"),
+        (
+            {"data": DataConfig(min_length=1, max_length=1), "others": "same", "variable": "t"},
+            "lengths = 1 .. 1: must have two rows that differ in t",
+        ),
     ],
 )
 def test_bad_input_gets_one_line(change, message):
