@@ -19,6 +19,13 @@ from compo_mech.tasks import Task
 CONTROL = "control"
 """Split of the rows that a freshly initialised model of the same configuration scores."""
 
+SUMMARISED = (
+    "entropy", "sparsity", "pointer_weight", "lookup", "lookup_sparsity", "lookup_distance", "iteration",
+    "iteration_sparsity", "iteration_distance", "iteration_first", "iteration_middle", "iteration_last",
+    "end_on_end_of_input", "end_pointer_weight", "lookup_together", "iteration_together",
+)  # fmt: skip
+"""Measures of a head, or of a layer's heads together, of which the mean over lengths is recorded as well."""
+
 OFFSET_FLOOR = 0.01
 """Offsets that hold less of the weight than this are left out of the recorded profile."""
 
@@ -149,9 +156,25 @@ def measure(params: Params, model: ModelConfig, data: DataConfig, sets: list[Eva
         place = (test.split, str(test.task), test.length)
         rows += [Row(*place, None, None, name, float(value)) for name, value in numbers.items()]
         for layer, pattern in enumerate(patterns):
-            for name, values in head_measures(pattern, test.layout, test.length).items():
-                rows += [Row(*place, layer, head, name, value) for head, value in enumerate(values.tolist())]
+            rows += [Row(*place, layer, *rest) for rest in layer_measures(pattern, test.layout, test.length)]
     return rows + list(_summaries(rows))
+
+
+def layer_measures(
+    pattern: Float[Tensor, "batch head query key"], layout: Layout, length: int
+) -> Iterator[tuple[int | None, str, float]]:
+    """(head, measure, value) of every measure of each head, and of the layer's heads together (head None)."""
+    for name, values in head_measures(pattern, layout, length).items():
+        yield from ((head, name, value) for head, value in enumerate(values.tolist()))
+    for name, (rows, keys) in _works(layout, length).items():
+        yield None, f"{name}_together", float(attention.together(attention.edge_weights(pattern, rows, keys)))
+
+
+def _works(layout: Layout, length: int) -> dict[str, tuple[list[int], list[int]]]:
+    """(rows, keys) of each work that strings of this length have; rows count from the first scored one."""
+    first = layout.scored(length)[0]
+    edges = {"lookup": layout.lookup_edges(length), "iteration": layout.iteration_edges(length)}
+    return {name: ([query - first for query in queries], keys) for name, (queries, keys) in edges.items() if queries}
 
 
 def measure_control(model: ModelConfig, n_ctx: int, data: DataConfig, sets: list[EvalSet], seed: int) -> list[Row]:
@@ -165,16 +188,13 @@ def head_measures(
     pattern: Float[Tensor, "batch head query key"], layout: Layout, length: int
 ) -> dict[str, Float[Tensor, "head"]]:
     """Every measure of each head on strings of one length, from attention at the scored rows."""
-    first = layout.scored(length)[0]
-    found: dict[str, Tensor] = {"entropy": attention.entropy(pattern)}
-    for name, (queries, keys) in {
-        "lookup": layout.lookup_edges(length),
-        "iteration": layout.iteration_edges(length),
-    }.items():
-        if not queries:
-            continue
-        weights = attention.edge_weights(pattern, [query - first for query in queries], keys)
+    scored, works = layout.scored(length), _works(layout, length)
+    found: dict[str, Tensor] = {"entropy": attention.entropy(pattern), "sparsity": attention.sparsity(pattern, scored)}
+    for name, (rows, keys) in works.items():
+        weights = attention.edge_weights(pattern, rows, keys)
         found[name] = attention.score(weights)
+        found[f"{name}_sparsity"] = attention.sparsity(pattern[:, :, rows], [scored[row] for row in rows])
+        found[f"{name}_distance"] = attention.distance(pattern[:, :, rows], keys)
         found[f"{name}_above_half"] = attention.peakiness(weights)
         found[f"{name}_invariance"] = attention.invariance(weights)
     n_states = layout.n_states(length)
@@ -183,28 +203,51 @@ def head_measures(
     found["pointer_weight"] = pointer.weight.mean(-1)
     found["pointer_agreement"] = pointer.agreement.mean(-1)
     found["pointer_sharp_rows"] = pointer.sharp.float().mean(-1)
-    if "iteration" in found:
-        queries, keys = layout.iteration_edges(length)
-        profile = attention.offset_profile(predicting, [query - first for query in queries], keys)
+    found |= _odd_spots(pattern, layout, length)
+    if "iteration" in works:
+        profile = attention.offset_profile(predicting, *works["iteration"])
         found |= {f"offset_{offset:+d}": weight for offset, weight in profile.items() if weight.max() >= OFFSET_FLOOR}
     return found
 
 
+def _odd_spots(
+    pattern: Float[Tensor, "batch head query key"], layout: Layout, length: int
+) -> dict[str, Float[Tensor, "head"]]:
+    """The special rows, each on its own: the first and the last that predict a state, and the one that ends.
+
+    `iteration_first` and `iteration_last` are weights on x_1 and x_L, `iteration_middle` the mean over the rows
+    between them; `end_on_end_of_input` is the weight of the row that predicts [EoS] on [EoI], `end_pointer_weight` that
+    on its strongest key.
+    """
+    ending = pattern[:, :, -1]  # [batch, head, key]
+    found = {
+        "end_on_end_of_input": ending[..., layout.end_of_input(length)].mean(0),
+        "end_pointer_weight": ending.amax(-1).mean(0),
+    }
+    edges = _works(layout, length).get("iteration")
+    if edges is not None:
+        weights = attention.edge_weights(pattern, *edges).mean(0)  # [head, edge]
+        found |= {"iteration_first": weights[:, 0], "iteration_last": weights[:, -1]}
+        if length > 2:
+            found["iteration_middle"] = weights[:, 1:-1].mean(1)
+    return found
+
+
 def _summaries(rows: list[Row]) -> Iterator[Row]:
-    """Means of each head over lengths >= 4 (sharp rows: over all rows of those lengths) and verdicts."""
+    """Means of each head and layer over lengths >= 4 (sharp rows: over all rows of those lengths) and verdicts."""
     of_heads: dict[tuple, dict[str, dict[int, float]]] = {}  # (task, layer, head) -> metric -> length -> value
     for row in rows:
-        if row.head is not None and row.length is not None and row.length >= attention.MIN_LENGTH:
+        if row.layer is not None and row.length is not None and row.length >= attention.MIN_LENGTH:
             found = of_heads.setdefault((row.task, row.layer, row.head), {})
             found.setdefault(row.metric, {})[row.length] = row.value
     for (task, layer, head), found in of_heads.items():
         means = {
             metric: sum(found[metric].values()) / len(found[metric])
-            for metric in ("lookup", "iteration", "entropy", "pointer_weight")
+            for metric in SUMMARISED
             if metric in found
         }
-        sharp = found["pointer_sharp_rows"]
-        means["pointer_sharp_rows"] = sum(n * share for n, share in sharp.items()) / sum(sharp)
+        if (sharp := found.get("pointer_sharp_rows")) is not None:
+            means["pointer_sharp_rows"] = sum(n * share for n, share in sharp.items()) / sum(sharp)
         if "iteration" in means:
             means["verdict"] = attention.verdict(means["iteration"], means["pointer_sharp_rows"])
         for metric, value in means.items():

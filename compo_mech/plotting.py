@@ -54,7 +54,7 @@ def training_curves(metrics: pd.DataFrame, task: str) -> go.Figure:
             x=curve["step"], y=curve["value"], name=f"length {length}", line={"color": colour}, row=1, col=1,
             legendgroup="lengths", legendgrouptitle_text="Accuracy",
         )  # fmt: skip
-    means = select(of_task, split="mean")
+    means = select(of_task, split="mean").dropna(subset="head")
     heads = dict.fromkeys(zip(means["layer"].tolist(), means["head"].tolist(), strict=True))
     for (layer, head), colour in zip(heads, itertools.cycle(HEAD_COLOURS), strict=False):
         for metric, dash in (("iteration", "solid"), ("lookup", "dot")):

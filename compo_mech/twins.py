@@ -22,7 +22,7 @@ from compo_mech.evaluate import EvalSet
 from compo_mech.graph import Model
 from compo_mech.layout import Layout
 from compo_mech.metrics import Interval, wilson
-from compo_mech.traces import attention_pattern, attn_out_of, logits_of, mlp_out_of, project_qkv
+from compo_mech.traces import Trace, attention_pattern, attn_out_of, logits_of, mlp_out_of, project_qkv, trace
 
 Work = Literal["lookup", "iteration"]
 
@@ -55,32 +55,46 @@ def forced_logits(
         if not (0 <= layer < config.n_layers and 0 <= head < config.n_heads):
             n_layers, n_heads = config.n_layers, config.n_heads
             raise ValueError(f"head = L{layer}H{head}: must be one of {n_layers} layers x {n_heads} heads")
-    return _from_layer(model, 0, _embedded(model, tokens, positions), forced)
-
-
-def _embedded(model: Model, tokens: Tensor, positions: Tensor) -> Float[Tensor, "batch pos d_model"]:
-    return model.params["embed.W_E"][tokens] + model.params["pos_embed.W_pos"][positions]
-
-
-def _layer(
-    model: Model, layer: int, stream: Float[Tensor, "batch pos d_model"], forced: Forced
-) -> tuple[Float[Tensor, "batch pos d_model"], Float[Tensor, "batch head pos pos"]]:
-    """The stream after a layer, and its attention."""
-    q, k, v = project_qkv(model, layer, stream)
-    pattern = attention_pattern(model, q, k, torch.arange(stream.shape[1], device=stream.device))
-    for (at, head), (chosen, weights) in forced.items():
-        if at == layer:
-            pattern[:, head, chosen] = weights.to(pattern)
-    stream = stream + attn_out_of(model, layer, pattern @ v)
-    return stream + mlp_out_of(model, layer, stream), pattern
-
-
-def _from_layer(
-    model: Model, first: int, stream: Float[Tensor, "batch pos d_model"], forced: Forced
-) -> Float[Tensor, "batch pos d_vocab"]:
-    for layer in range(first, model.config.n_layers):
-        stream, _ = _layer(model, layer, stream, forced)
+    stream = model.params["embed.W_E"][tokens] + model.params["pos_embed.W_pos"][positions]
+    for layer in range(config.n_layers):
+        q, k, v = project_qkv(model, layer, stream)
+        pattern = attention_pattern(model, q, k, torch.arange(stream.shape[1], device=stream.device))
+        for (at, head), (chosen, weights) in forced.items():
+            if at == layer:
+                pattern[:, head, chosen] = weights.to(pattern)
+        stream = stream + attn_out_of(model, layer, pattern @ v)
+        stream = stream + mlp_out_of(model, layer, stream)
     return logits_of(model, stream)
+
+
+def _forced_tails(
+    model: Model, whole: Trace, heads: Sequence[Head], rows: Sequence[int], forced: Sequence[Float[Tensor, "row pos"]]
+) -> Float[Tensor, "forced batch tail d_vocab"]:
+    """Logits of the rows from the first forced one on, for several ways to force the heads of one layer.
+
+    What lies before the layer, and the rows before the first forced one, is as in the whole run: in a causal
+    network nothing of it can change.
+    """
+    layer, start = heads[0][0], rows[0]
+    n_forced, n_pos = len(forced), whole.pattern[layer].shape[-1]
+    n_batch = len(whole.resid_pre[layer])
+    tail = torch.arange(start, n_pos, device=whole.logits.device)
+    pattern = whole.pattern[layer][:, :, start:].repeat(n_forced, 1, 1, 1).unflatten(0, (n_forced, n_batch))
+    for way, weights in enumerate(forced):
+        for _, head in heads:
+            pattern[way, :, head, torch.tensor(rows) - start] = weights.to(pattern)
+    z = (pattern @ whole.v[layer]).flatten(0, 1)
+    stream = whole.resid_pre[layer][:, start:].repeat(n_forced, 1, 1) + attn_out_of(model, layer, z)
+    stream = stream + mlp_out_of(model, layer, stream)
+    for later in range(layer + 1, model.config.n_layers):
+        q, k, v = project_qkv(model, later, stream)
+        k, v = (
+            torch.cat([before[later][:, :, :start].repeat(n_forced, 1, 1, 1), after], 2)
+            for before, after in ((whole.k, k), (whole.v, v))
+        )
+        stream = stream + attn_out_of(model, later, attention_pattern(model, q, k, tail) @ v)
+        stream = stream + mlp_out_of(model, later, stream)
+    return logits_of(model, stream).unflatten(0, (n_forced, n_batch))
 
 
 def work_rows(layout: Layout, length: int, work: Work) -> tuple[list[int], list[int]]:
@@ -184,33 +198,27 @@ class _Count:
 
 @torch.no_grad()
 def _count(model: Model, test: EvalSet, counts: Mapping[tuple[Work, tuple[Head, ...]], _Count]) -> None:
-    """Add one set. What lies before a group's layer is computed once."""
+    """Add one set."""
     n_pos = test.layout.n_read(test.length)
     tokens = test.tokens[:, :n_pos]
-    streams = [_embedded(model, tokens, torch.arange(n_pos, device=tokens.device).expand(tokens.shape))]
-    patterns = []
-    for layer in range(model.config.n_layers):
-        stream, pattern = _layer(model, layer, streams[-1], {})
-        streams.append(stream)
-        patterns.append(pattern.mean(0))
+    run = trace(model, tokens, torch.arange(n_pos, device=tokens.device).expand(tokens.shape))
+    patterns = [pattern.mean(0) for pattern in run.pattern]
     predicting = list(test.layout.scored(test.length))[:-1]
-
-    def n_right(logits: Float[Tensor, "batch pos d_vocab"]) -> int:
-        return int((logits[:, predicting].argmax(-1) == test.targets[:, :-1]).sum())
-
-    whole = n_right(logits_of(model, streams[-1]))
+    correct = run.logits[:, predicting].argmax(-1) == test.targets[:, :-1]
+    n_whole = int(correct.sum())
     for (work, heads), count in counts.items():
         rows, keys = work_rows(test.layout, test.length, work)
         if not rows:
             continue
-        layer, index = heads[0][0], torch.tensor(rows)
-        even, lifted = (
-            n_right(_from_layer(model, layer, streams[layer], dict.fromkeys(heads, (index, weights))))
-            for weights in (uniform(rows, n_pos), ideal(keys, n_pos))
-        )
+        layer, start = heads[0][0], rows[0]
+        logits = _forced_tails(model, run, heads, rows, [uniform(rows, n_pos), ideal(keys, n_pos)])
+        changed = slice(start - predicting[0], None)  # of the predicting rows
+        right = logits[:, :, : predicting[-1] + 1 - start].argmax(-1) == test.targets[:, :-1][:, changed]
+        before = n_whole - int(correct[:, changed].sum())
+        even, lifted = (before + right.sum((1, 2))).tolist()
         weights = patterns[layer][[head for _, head in heads]][:, rows, keys]  # [head, edge]
         count.n += len(tokens) * len(predicting)
-        count.whole, count.uniform, count.ideal = count.whole + whole, count.uniform + even, count.ideal + lifted
+        count.whole, count.uniform, count.ideal = count.whole + n_whole, count.uniform + even, count.ideal + lifted
         count.weight, count.n_edges = count.weight + float(weights.amax(0).sum()), count.n_edges + len(rows)
 
 

@@ -5,7 +5,7 @@ import torch
 
 from compo_mech import attention
 from compo_mech.attention import Verdict
-from compo_mech.evaluate import head_measures
+from compo_mech.evaluate import head_measures, layer_measures
 from compo_mech.layout import Layout
 
 LENGTH = 5
@@ -118,3 +118,48 @@ def test_a_sharp_head_off_the_diagonal_is_a_patchwork():
     found = head_measures(shifted, LAYOUT, LENGTH)
     assert found["iteration"] == 0
     assert attention.verdict(float(found["iteration"]), float(found["pointer_sharp_rows"])) is Verdict.SHARP_PATCHWORK
+
+
+def test_sparsity_is_one_for_one_key_and_nothing_for_an_even_row():
+    queries = list(LAYOUT.scored(LENGTH))
+    assert attention.sparsity(uniform(), queries) == pytest.approx(0, abs=1e-6)
+    assert attention.sparsity(perfect("iteration"), queries) == 1
+    halves = torch.zeros(1, 1, 1, 5)
+    halves[..., [0, 3]] = 0.5  # two keys of the five that it sees
+    assert attention.sparsity(halves, [4]) == pytest.approx((5 - 2) / (5 - 1))
+    alone = torch.cat([torch.eye(1, 5).view(1, 1, 1, 5), halves], 2)
+    assert attention.sparsity(alone, [0, 4]) == attention.sparsity(halves, [4])
+
+
+def test_distance_tells_spread_from_elsewhere():
+    rows = torch.tensor([[1.0, 0, 0, 0], [0, 0, 0, 1], [0, 1 / 3, 1 / 3, 1 / 3]])[None, None]
+    found = [float(attention.distance(rows[:, :, [i]], [0])) for i in range(3)]
+    assert found == pytest.approx([0, 1, math.sqrt((1 + 1 / 3) / 2)])
+    assert rows.sum() == 3  # untouched
+
+
+def test_heads_that_share_the_rows_are_whole_together():
+    weights = torch.tensor([[1.0, 1, 0, 0], [0, 0, 1, 1], [0.5, 0.5, 0.5, 0.5]])[None]
+    assert attention.together(weights) == 1
+    assert attention.together(weights[:, 2:]) == 0.5
+    one = torch.tensor([[[1.0], [0.0]], [[0.0], [1.0]]])  # two strings, each read by another head
+    assert attention.together(one) == 0.5
+
+
+def test_odd_spots_are_measured_apart():
+    queries, keys = LAYOUT.iteration_edges(LENGTH)
+    targets = dict(zip(queries, keys, strict=True))
+    targets[queries[0]] = 0  # the first state is not read where it should be
+    targets[LAYOUT.scored(LENGTH)[-1]] = LAYOUT.end_of_input(LENGTH)
+    pattern = one_hot([targets[q] for q in LAYOUT.scored(LENGTH)], LAYOUT.n_read(LENGTH))
+    found = {name: float(value) for name, value in head_measures(pattern, LAYOUT, LENGTH).items()}
+    assert found["iteration"] == pytest.approx(4 / 5)
+    assert (found["iteration_first"], found["iteration_middle"], found["iteration_last"]) == (0, 1, 1)
+    assert (found["end_on_end_of_input"], found["end_pointer_weight"]) == (1, 1)
+
+
+def test_layers_are_measured_beside_their_heads():
+    pattern = torch.cat([perfect("iteration"), uniform()], 1)
+    found = {(head, name): value for head, name, value in layer_measures(pattern, LAYOUT, LENGTH)}
+    assert found[0, "iteration"] == found[None, "iteration_together"] == 1
+    assert found[1, "iteration"] < 0.2

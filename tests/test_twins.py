@@ -97,3 +97,26 @@ def test_bad_input_gets_one_line():
     tokens = torch.zeros(1, 4, dtype=torch.long)
     with pytest.raises(ValueError, match="head = L2H0: must be one of 2 layers x 2 heads"):
         forced_logits(model, tokens, tokens, {(2, 0): (torch.tensor([0]), torch.ones(1, 4))})
+
+
+@pytest.mark.parametrize("n_layers", [1, 2, 3])
+def test_twins_equal_whole_runs_with_the_pattern_replaced(n_layers):
+    data = DataConfig(max_length=5)
+    model = fresh(data, n_layers=n_layers)
+    sets = eval_sets(data, 16)[1:]
+    for twin in twins(model, sets):
+        counted = {"whole": 0, "uniform": 0, "ideal": 0}
+        n = 0
+        for test in sets:
+            n_pos = test.layout.n_read(test.length)
+            tokens, positions = test.tokens[:, :n_pos], torch.arange(n_pos).expand(len(test.tokens), -1)
+            rows, keys = work_rows(test.layout, test.length, twin.work)
+            ways = {"uniform": uniform(rows, n_pos), "ideal": ideal(keys, n_pos)}
+            predicting = list(test.layout.scored(test.length))[:-1]
+            n += test.targets[:, :-1].numel()
+            for name in counted:
+                forced = {} if name == "whole" else dict.fromkeys(twin.heads, (torch.tensor(rows), ways[name]))
+                logits = forced_logits(model, tokens, positions, forced)[:, predicting]
+                counted[name] += int((logits.argmax(-1) == test.targets[:, :-1]).sum())
+        for name, n_right in counted.items():
+            assert getattr(twin, name).mean == n_right / n

@@ -49,7 +49,7 @@ def outcome(run: Run) -> dict[str, object]:
     of_task = measured(run.metrics, task)
     control = select(run.metrics, task=task, split=CONTROL, metric="iteration")
     accuracy = select(of_task, metric="generated_accuracy").groupby("step")["value"].min()
-    means = select(of_task, split="mean")
+    means = select(of_task, split="mean").dropna(subset="head")
     final = select(means, step=means["step"].max())
     table = final.pivot(index=["layer", "head"], columns="metric", values="value")
     layer, head = max(table.index, key=lambda place: table["iteration"][place])
