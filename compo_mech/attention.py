@@ -52,32 +52,39 @@ def entropy(pattern: Float[Tensor, "batch head query key"]) -> Float[Tensor, "he
     return torch.special.entr(pattern).sum(-1).mean((0, 2))
 
 
-def sparsity(pattern: Float[Tensor, "batch head query key"], queries: Sequence[int]) -> Float[Tensor, "head"]:
+def concentration(pattern: Float[Tensor, "batch head query key"]) -> Float[Tensor, "batch head query"]:
+    """Sum of squared weights of each row: 1 for one key, 1 / n for n keys evenly."""
+    return pattern.square().sum(-1)
+
+
+def sparsity(squares: Float[Tensor, "batch head query"], queries: Sequence[int]) -> Float[Tensor, "head"]:
     """How few keys the rows share their weight among: 1 for one key, 0 for all that the row sees, evenly.
 
     The number of keys is 1 / (sum of squared weights), the inverse participation ratio, which is put on a scale
     from the number of keys that a row sees (0) to one (1); rows that see a single key are left out.
 
     Args:
-        pattern: rows of attention.
+        squares: `concentration` of the rows.
         queries: position of each row, which sees itself and all before it.
     """
-    seen = torch.tensor(queries, device=pattern.device) + 1
+    seen = torch.tensor(queries, device=squares.device) + 1
     several = seen > 1
-    n_keys = 1 / pattern.square().sum(-1)  # [batch, head, query]
-    return ((seen - n_keys) / (seen - 1).clamp(min=1))[:, :, several].mean((0, 2))
+    return ((seen - 1 / squares) / (seen - 1).clamp(min=1))[:, :, several].mean((0, 2))
 
 
-def distance(pattern: Float[Tensor, "batch head query key"], keys: Sequence[int]) -> Float[Tensor, "head"]:
+def distance(
+    squares: Float[Tensor, "batch head edge"], weights: Float[Tensor, "batch head edge"]
+) -> Float[Tensor, "head"]:
     """How far the rows are from all weight on their key: 0 there, 1 with all weight on one other key.
 
     The Euclidean distance over its largest value, sqrt(2): unlike 1 - score it tells a row that has spread what it
     lacks from one that is sharp elsewhere.
+
+    Args:
+        squares: `concentration` of the rows.
+        weights: of each on its key.
     """
-    rest = pattern.clone()
-    index = torch.arange(len(keys), device=pattern.device)
-    rest[:, :, index, torch.tensor(keys, device=pattern.device)] -= 1
-    return (rest.square().sum(-1) / 2).sqrt().mean((0, 2))
+    return ((squares - 2 * weights + 1).clamp(min=0) / 2).sqrt().mean((0, 2))
 
 
 def together(weights: Float[Tensor, "batch head edge"]) -> Float[Tensor, ""]:

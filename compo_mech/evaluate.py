@@ -161,10 +161,16 @@ def measure(params: Params, model: ModelConfig, data: DataConfig, sets: list[Eva
 
 
 def layer_measures(
-    pattern: Float[Tensor, "batch head query key"], layout: Layout, length: int
+    pattern: Float[Tensor, "batch head query key"], layout: Layout, length: int, lean: bool = False
 ) -> Iterator[tuple[int | None, str, float]]:
-    """(head, measure, value) of every measure of each head, and of the layer's heads together (head None)."""
-    for name, values in head_measures(pattern, layout, length).items():
+    """(head, measure, value) of every measure of each head, and of the layer's heads together (head None).
+
+    Args:
+        pattern: attention at the scored rows of strings of one length.
+        layout, length: of the strings.
+        lean: only measures that are `SUMMARISED`.
+    """
+    for name, values in head_measures(pattern, layout, length, lean).items():
         yield from ((head, name, value) for head, value in enumerate(values.tolist()))
     for name, (rows, keys) in _works(layout, length).items():
         yield None, f"{name}_together", float(attention.together(attention.edge_weights(pattern, rows, keys)))
@@ -185,25 +191,30 @@ def measure_control(model: ModelConfig, n_ctx: int, data: DataConfig, sets: list
 
 
 def head_measures(
-    pattern: Float[Tensor, "batch head query key"], layout: Layout, length: int
+    pattern: Float[Tensor, "batch head query key"], layout: Layout, length: int, lean: bool = False
 ) -> dict[str, Float[Tensor, "head"]]:
-    """Every measure of each head on strings of one length, from attention at the scored rows."""
+    """Every measure of each head, or the `SUMMARISED` ones, on strings of one length, from attention at the scored
+    rows."""
     scored, works = layout.scored(length), _works(layout, length)
-    found: dict[str, Tensor] = {"entropy": attention.entropy(pattern), "sparsity": attention.sparsity(pattern, scored)}
+    squares = attention.concentration(pattern)
+    found: dict[str, Tensor] = {"entropy": attention.entropy(pattern), "sparsity": attention.sparsity(squares, scored)}
+    n_states = layout.n_states(length)
+    predicting = pattern[:, :, :n_states]  # the rows that predict a state, not [EoS]
     for name, (rows, keys) in works.items():
         weights = attention.edge_weights(pattern, rows, keys)
         found[name] = attention.score(weights)
-        found[f"{name}_sparsity"] = attention.sparsity(pattern[:, :, rows], [scored[row] for row in rows])
-        found[f"{name}_distance"] = attention.distance(pattern[:, :, rows], keys)
-        found[f"{name}_above_half"] = attention.peakiness(weights)
-        found[f"{name}_invariance"] = attention.invariance(weights)
-    n_states = layout.n_states(length)
-    predicting = pattern[:, :, :n_states]  # the rows that predict a state, not [EoS]
+        found[f"{name}_sparsity"] = attention.sparsity(squares[:, :, rows], [scored[row] for row in rows])
+        found[f"{name}_distance"] = attention.distance(squares[:, :, rows], weights)
+        if not lean:
+            found[f"{name}_above_half"] = attention.peakiness(weights)
+            found[f"{name}_invariance"] = attention.invariance(weights)
+    found |= _odd_spots(pattern, layout, length)
+    if lean:
+        return found | {"pointer_weight": predicting.amax(-1).mean((0, 2))}
     pointer = attention.pointer(predicting)
     found["pointer_weight"] = pointer.weight.mean(-1)
     found["pointer_agreement"] = pointer.agreement.mean(-1)
     found["pointer_sharp_rows"] = pointer.sharp.float().mean(-1)
-    found |= _odd_spots(pattern, layout, length)
     if "iteration" in works:
         profile = attention.offset_profile(predicting, *works["iteration"])
         found |= {f"offset_{offset:+d}": weight for offset, weight in profile.items() if weight.max() >= OFFSET_FLOOR}
@@ -241,11 +252,7 @@ def _summaries(rows: list[Row]) -> Iterator[Row]:
             found = of_heads.setdefault((row.task, row.layer, row.head), {})
             found.setdefault(row.metric, {})[row.length] = row.value
     for (task, layer, head), found in of_heads.items():
-        means = {
-            metric: sum(found[metric].values()) / len(found[metric])
-            for metric in SUMMARISED
-            if metric in found
-        }
+        means = {metric: sum(found[metric].values()) / len(found[metric]) for metric in SUMMARISED if metric in found}
         if (sharp := found.get("pointer_sharp_rows")) is not None:
             means["pointer_sharp_rows"] = sum(n * share for n, share in sharp.items()) / sum(sharp)
         if "iteration" in means:

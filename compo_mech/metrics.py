@@ -45,7 +45,7 @@ def wilson(n_right: int, n: int) -> Interval:
     share, z = n_right / n, statistics.NormalDist().inv_cdf(0.975)
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return Interval(share, min(share, centre - half), max(share, centre + half))
+    return Interval(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)))
 
 
 def token_accuracy(

@@ -5,7 +5,7 @@ import torch
 
 from compo_mech import attention
 from compo_mech.attention import Verdict
-from compo_mech.evaluate import head_measures, layer_measures
+from compo_mech.evaluate import SUMMARISED, head_measures, layer_measures
 from compo_mech.layout import Layout
 
 LENGTH = 5
@@ -120,20 +120,27 @@ def test_a_sharp_head_off_the_diagonal_is_a_patchwork():
     assert attention.verdict(float(found["iteration"]), float(found["pointer_sharp_rows"])) is Verdict.SHARP_PATCHWORK
 
 
+def sparsity(pattern, queries):
+    return attention.sparsity(attention.concentration(pattern), queries)
+
+
 def test_sparsity_is_one_for_one_key_and_nothing_for_an_even_row():
     queries = list(LAYOUT.scored(LENGTH))
-    assert attention.sparsity(uniform(), queries) == pytest.approx(0, abs=1e-6)
-    assert attention.sparsity(perfect("iteration"), queries) == 1
+    assert sparsity(uniform(), queries) == pytest.approx(0, abs=1e-6)
+    assert sparsity(perfect("iteration"), queries) == 1
     halves = torch.zeros(1, 1, 1, 5)
     halves[..., [0, 3]] = 0.5  # two keys of the five that it sees
-    assert attention.sparsity(halves, [4]) == pytest.approx((5 - 2) / (5 - 1))
+    assert sparsity(halves, [4]) == pytest.approx((5 - 2) / (5 - 1))
     alone = torch.cat([torch.eye(1, 5).view(1, 1, 1, 5), halves], 2)
-    assert attention.sparsity(alone, [0, 4]) == attention.sparsity(halves, [4])
+    assert sparsity(alone, [0, 4]) == sparsity(halves, [4])
 
 
 def test_distance_tells_spread_from_elsewhere():
     rows = torch.tensor([[1.0, 0, 0, 0], [0, 0, 0, 1], [0, 1 / 3, 1 / 3, 1 / 3]])[None, None]
-    found = [float(attention.distance(rows[:, :, [i]], [0])) for i in range(3)]
+    squares, weights = attention.concentration(rows), rows[..., 0]
+    found = [float(attention.distance(squares[:, :, [i]], weights[:, :, [i]])) for i in range(3)]
+    plain = (rows - torch.eye(1, 4)).norm(dim=-1).flatten() / math.sqrt(2)
+    assert found == pytest.approx(plain.tolist())
     assert found == pytest.approx([0, 1, math.sqrt((1 + 1 / 3) / 2)])
     assert rows.sum() == 3  # untouched
 
@@ -163,3 +170,13 @@ def test_layers_are_measured_beside_their_heads():
     found = {(head, name): value for head, name, value in layer_measures(pattern, LAYOUT, LENGTH)}
     assert found[0, "iteration"] == found[None, "iteration_together"] == 1
     assert found[1, "iteration"] < 0.2
+
+
+def test_lean_measures_are_those_that_are_summarised():
+    pattern = torch.cat([perfect("iteration"), perfect("lookup"), uniform()], 1)
+    whole, lean = (
+        dict(((h, n), v) for h, n, v in layer_measures(pattern, LAYOUT, LENGTH, lean=x)) for x in (False, True)
+    )
+    assert {name for _, name in lean} == set(SUMMARISED)
+    for place, value in lean.items():
+        assert value == pytest.approx(whole[place], abs=1e-6)

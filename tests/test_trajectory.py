@@ -1,3 +1,4 @@
+import functools
 import math
 from pathlib import Path
 
@@ -32,6 +33,32 @@ class Counting:
         self.n += 1
         value = float(model.params["embed.W_E"].double().mean())
         return [Measured("mean", "embed", value, value - 0.1, float("nan")), Measured("third", "", value / 3, 0.0, 1.0)]
+
+
+def mean_of(name, model):
+    return [Measured("mean", name, float(model.params[name].double().mean()), 0.0, 1.0)]
+
+
+def test_several_workers_find_the_same(run):
+    measure = functools.partial(mean_of, "embed.W_E")
+    alone = followed(run, measure, "alone")
+    (run.path / "checkpoints" / f"{run.steps[3]:06d}.safetensors").unlink()
+    told = {}
+    table = followed(run, measure, "several", advance=lambda s, p: told.update({s: p}), n_workers=2)
+    pd.testing.assert_frame_equal(table, alone[alone["step"] != run.steps[3]].reset_index(drop=True))
+    assert "is missing" in told[run.steps[3]]
+    assert set(told) == {CONTROL_STEP, *run.steps}
+
+
+def test_some_checkpoints_alone(run):
+    measure = Counting()
+    table = followed(run, measure, steps=run.steps[::2])
+    assert list(table["step"].unique()) == [CONTROL_STEP, *run.steps[::2]]
+    rest = Counting()
+    assert list(followed(run, rest)["step"].unique()) == [CONTROL_STEP, *run.steps]
+    assert rest.n == len(run.steps[1::2])
+    with pytest.raises(ValueError, match="step = 3: must be one of 0 1 2 4"):
+        followed(run, Counting(), steps=[3])
 
 
 def followed(run, measure, name="mean", settings=None, **more):

@@ -1,0 +1,232 @@
+"""What is followed over training: how attention looks, what the looks are worth, what is held where, by which routes.
+
+Each of these asks one network and gives long rows; `watch` asks every checkpoint of a run. All are plain functions
+of a module, so that several processes can share the work.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from compo_mech import metrics
+from compo_mech.attention import MIN_LENGTH
+from compo_mech.causal import Variable, interchange, make_interchanges, uses
+from compo_mech.data import DataConfig
+from compo_mech.evaluate import EvalSet, eval_sets, layer_measures, run_set
+from compo_mech.graph import Model
+from compo_mech.hooks import Site
+from compo_mech.metrics import wilson
+from compo_mech.routes import Way, route_map
+from compo_mech.runs import Run
+from compo_mech.tasks import Task
+from compo_mech.trajectory import CONTROL_STEP, Measure, Measured, follow
+from compo_mech.twins import Work, twins, work_rows
+
+N_STRINGS = 64
+"""Test strings of each length: a share within 0.02 over all lengths, in a time that hundreds of checkpoints allow."""
+
+N_SWAPS, N_ROUTE_STRINGS = 128, 16
+UNKNOWN = (math.nan, math.nan)
+CARRIED = (Way.TEXTBOOK, Way.OFFSET, Way.STATE)
+
+
+def test_sets(data: DataConfig, task: Task, n_strings: int) -> tuple[EvalSet, ...]:
+    """Test strings of lengths from `MIN_LENGTH` on, or of all where none is that long."""
+    return _test_sets(data.model_dump_json(), task, n_strings)
+
+
+@functools.lru_cache(maxsize=8)
+def _test_sets(spelled: str, task: Task, n_strings: int) -> tuple[EvalSet, ...]:
+    data = DataConfig.model_validate_json(spelled)
+    sets = [test for test in eval_sets(data, n_strings) if test.task == task]
+    return tuple([test for test in sets if test.length >= MIN_LENGTH] or sets)
+
+
+@torch.no_grad()
+def looks(data: DataConfig, task: Task, n_strings: int, model: Model) -> list[Measured]:
+    """Accuracy, loss, size of the weights, and every measure of each head's and each layer's attention.
+
+    All are means over lengths from 4 on (`sparsity` and the like over those lengths that have it), teacher-forced.
+    """
+    sums: dict[tuple[str, str], list[float]] = {}
+    n_right, n, n_states_right, n_states = 0, 0, 0, 0
+    for test in test_sets(data, task, n_strings):
+        logits, patterns = run_set(model.params, model.config, test)
+        correct = logits.argmax(-1) == test.targets
+        n_right, n = n_right + int(correct.all(-1).sum()), n + len(correct)
+        states = correct[:, :-1]
+        n_states_right, n_states = n_states_right + int(states.sum()), n_states + states.numel()
+        sums.setdefault(("loss", ""), []).append(float(metrics.mean_loss(logits, test.targets)))
+        for layer, pattern in enumerate(patterns):
+            for head, name, value in layer_measures(pattern, test.layout, test.length, lean=True):
+                site = f"L{layer}" if head is None else f"L{layer}H{head}"
+                sums.setdefault((name, site), []).append(value)
+    norm = math.sqrt(sum(float(param.square().sum()) for param in model.params.values()))
+    return [
+        Measured("strings right", "", *wilson(n_right, n)),
+        Measured("states right", "", *wilson(n_states_right, n_states)),
+        Measured("weight norm", "", norm, *UNKNOWN),
+        *(Measured(name, site, sum(values) / len(values), *UNKNOWN) for (name, site), values in sums.items()),
+    ]
+
+
+def worths(data: DataConfig, task: Task, n_strings: int, model: Model) -> list[Measured]:
+    """The causal twin of every look: states that are right with the even and with the ideal pattern, and what is lost
+    and lacks (see `twins`)."""
+    sets = test_sets(data, task, n_strings)
+    works: list[Work] = ["lookup", "iteration"]
+    works = [work for work in works if any(work_rows(test.layout, test.length, work)[0] for test in sets)]
+    rows = []
+    for twin in twins(model, sets, works) if works else ():
+        rows += [
+            Measured(f"right with even {twin.work}", twin.name, *twin.uniform),
+            Measured(f"right with ideal {twin.work}", twin.name, *twin.ideal),
+            Measured(f"worth of {twin.work}", twin.name, twin.worth, *UNKNOWN),
+            Measured(f"{twin.work} lacks", twin.name, twin.lacks, *UNKNOWN),
+        ]
+    return rows
+
+
+@torch.no_grad()
+def holdings(data: DataConfig, task: Task, layer: int, seed: int, model: Model) -> list[Measured]:
+    """Interchange accuracy of the circuit's variables where it should hold them, and of the placebo beside each:
+    t in the layer's queries, x_t in what its heads bring, s_t in what its MLP writes."""
+    generator = torch.Generator().manual_seed(seed)
+    plans: list[tuple[str, Variable, Site]] = [
+        ("t in the query", "t", Site("q", layer)),
+        ("x fetched", "x", Site("attn_out", layer)),
+        ("state written", "answer", Site("mlp_out", layer)),
+    ]
+    device, rows = model.params["embed.W_E"].device, []
+    for name, variable, site in plans:
+        if uses(task, variable) and (layer > 0 or variable != "t"):  # layer 0 has no pointer to read
+            pairs = make_interchanges(data, variable, "free", N_SWAPS, generator, task).to(device)
+            score = interchange(model, pairs, site, generator)
+            rows.append(Measured(name, str(site), *score.accuracy))
+            rows.append(Measured(f"{name}, placebo", str(site), score.placebo, *UNKNOWN))
+    return rows
+
+
+def ways(data: DataConfig, task: Task, seed: int, model: Model) -> list[Measured]:
+    """By which routes x_t comes, as shares of its effect at the longest length and at about half of it."""
+    generator = torch.Generator().manual_seed(seed)
+    lengths = sorted({data.max_length, max(data.min_length, (data.max_length + 1) // 2)})
+    found = route_map(model, data, generator, N_ROUTE_STRINGS, lengths, task).summary()
+    return [Measured(f"by {way}", "", found.shares.get(way, 0.0), *UNKNOWN) for way in CARRIED]
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A run's figures over training.
+
+    Attributes:
+        task: that was measured.
+        layer: that fetches x_t; None where no layer can be told.
+        rows: columns step, measure, site, value, low, high; the control's step is `CONTROL_STEP`.
+    """
+
+    task: Task
+    layer: int | None
+    rows: pd.DataFrame
+
+    def curve(self, measure: str, site: str | None = None) -> pd.DataFrame:
+        """Columns step, value, low, high of one measure, in order, the control left out; empty if there is none.
+
+        Args:
+            measure: its name.
+            site: None: the first that has it.
+        """
+        found = self.rows[(self.rows["measure"] == measure) & (self.rows["step"] != CONTROL_STEP)]
+        if site is None and len(found):
+            site = str(found["site"].iloc[0])
+        return found.loc[found["site"] == site, ["step", "value", "low", "high"]].reset_index(drop=True)
+
+    def control(self, measure: str, site: str | None = None) -> float:
+        """The freshly initialised network's value; nan if there is none."""
+        found = self.rows[(self.rows["measure"] == measure) & (self.rows["step"] == CONTROL_STEP)]
+        found = found if site is None else found[found["site"] == site]
+        return float(found["value"].iloc[0]) if len(found) else math.nan
+
+    def parts(self) -> dict[str, tuple[str, str | None]]:
+        """Measure and site of what emerges, by the name that tables and figures give it; what the run has."""
+        last = self.layer
+        named: dict[str, tuple[str, str | None]] = {"accuracy": ("strings right", None)}
+        if last is not None:
+            named |= {
+                "lookup": ("lookup_together", f"L{max(0, last - 1)}"),
+                "iteration": ("iteration_together", f"L{last}"),
+                "worth of iteration": ("worth of iteration", self._layer_name(last)),
+                "t in the query": ("t in the query", None),
+                "x fetched": ("x fetched", None),
+                "state written": ("state written", None),
+                "textbook route": (f"by {Way.TEXTBOOK}", None),
+            }
+        return {name: place for name, place in named.items() if len(self.curve(*place))}
+
+    def _layer_name(self, layer: int) -> str:
+        heads = [site for site in self.rows["site"].unique() if str(site).startswith(f"L{layer}H")]
+        return max(heads, key=len, default="")
+
+
+Advance = Callable[[str, int, str | None], None]
+
+
+def watch(
+    run: Run,
+    task: Task,
+    advance: Advance = lambda name, step, problem: None,
+    seed: int = 0,
+    n_workers: int = 1,
+    every: Mapping[str, int] | None = None,
+) -> Watched:
+    """Everything of this module over a run's checkpoints; what was measured before is not measured again.
+
+    Args:
+        run: whose checkpoints.
+        task: one of its.
+        advance: told name, step and what is wrong with a checkpoint, as each is done.
+        seed: of strings and placebos.
+        n_workers: processes.
+        every: by name (looks, worths, holdings, ways), to ask each n-th checkpoint only; the last always.
+
+    Raises:
+        RunError: no checkpoint can be read.
+    """
+    data = run.config.data
+    code, tables = Path(__file__).parent, []
+    layer: int | None = None
+
+    def ask(name: str, measure: Measure, **settings: object) -> pd.DataFrame:
+        steps = thinned(run.steps, (every or {}).get(name, 1))
+        settings = {"task": str(task), "seed": seed, **settings}
+        table = follow(run, name, settings, measure, code, functools.partial(advance, name), steps, n_workers)
+        tables.append(table)
+        return table
+
+    table = ask("looks", functools.partial(looks, data, task, N_STRINGS), n_strings=N_STRINGS)
+    layer = fetching_layer(table)
+    if data.chain_of_thought:
+        ask("worths", functools.partial(worths, data, task, N_STRINGS), n_strings=N_STRINGS)
+        if layer is not None:
+            ask("holdings", functools.partial(holdings, data, task, layer, seed), layer=layer)
+        if run.config.model.n_layers == 2:
+            ask("ways", functools.partial(ways, data, task, seed))
+    return Watched(task, layer, pd.concat(tables, ignore_index=True))
+
+
+def thinned(steps: Sequence[int], every: int) -> list[int]:
+    """Each n-th step, counted back from the last."""
+    return list(steps[::-1][::every][::-1])
+
+
+def fetching_layer(table: pd.DataFrame) -> int | None:
+    """The layer whose heads look most at x_t at the last checkpoint; None where none can."""
+    scores = table[(table["measure"] == "iteration_together") & (table["step"] == table["step"].max())]
+    if not len(scores):
+        return None
+    return int(str(scores.sort_values("value")["site"].iloc[-1])[1:])

@@ -1,0 +1,140 @@
+import functools
+import math
+
+import pandas as pd
+import pytest
+import torch
+from rich.console import Console
+
+from compo_mech import launch, watching
+from compo_mech.constructed import build
+from compo_mech.data import DataConfig
+from compo_mech.graph import Model
+from compo_mech.model import ModelConfig, init_params
+from compo_mech.sketch import Rungs
+from compo_mech.tasks import Copy, Parity, Polynomial
+from compo_mech.trajectory import CONTROL_STEP
+from compo_mech.watching import fetching_layer, holdings, looks, thinned, watch, ways, worths
+
+
+def asked(built, task):
+    data, model = built.data, built.model
+    rows = [*looks(data, task, 32, model), *worths(data, task, 32, model)]
+    rows += [*holdings(data, task, 1, 0, model), *ways(data, task, 0, model)]
+    return {(row.measure, row.site): row.value for row in rows}
+
+
+@pytest.mark.parametrize(
+    "rungs", [Rungs(), Rungs(layer_norm=True), Rungs(rotated=True, distractors=True)], ids=["plain", "LN", "rotated"]
+)
+@pytest.mark.parametrize("task", [Copy(), Parity(), Polynomial(modulus=5)], ids=str)
+def test_the_circuit_built_by_hand_is_clean_and_used(task, rungs):
+    found = asked(build(task, rungs=rungs), task)
+    assert found["strings right", ""] == found["states right", ""] == 1
+    for work, site in (("lookup", "L0"), ("iteration", "L1")):
+        assert found[f"{work}_together", site] >= 0.99
+        assert found[work, f"{site}H0"] >= 0.99
+        assert found[f"{work}_sparsity", f"{site}H0"] >= 0.99
+        assert 1 - found[f"{work}_distance", f"{site}H0"] >= 0.99
+        assert found[f"worth of {work}", f"{site}H0"] > 0.2
+        assert found[f"{work} lacks", f"{site}H0"] == 0
+    for spot in ("first", "middle", "last"):
+        assert found[f"iteration_{spot}", "L1H0"] >= 0.99
+    assert found["t in the query", "q1"] >= 0.99
+    assert found["x fetched", "attn_out1"] >= 0.99
+    assert found["state written", "mlp_out1"] >= 0.99
+    assert found["by textbook diagonal", ""] >= 0.99
+
+
+def test_work_split_between_heads_is_whole_in_the_layer():
+    found = asked(build(Parity(), rungs=Rungs(split=True)), Parity())
+    assert found["iteration_together", "L1"] >= 0.99
+    assert max(found["iteration", "L1H0"], found["iteration", "L1H1"]) < 0.6
+
+
+def calls_a_head(data, seed, n_heads):
+    """Whether a fresh network has a head that looks textbook, or whose look is worth anything."""
+    config = ModelConfig(n_heads=n_heads)
+    generator = torch.Generator().manual_seed(seed)
+    model = Model(init_params(config, len(data.vocabulary), data.layout.n_tokens(data.max_length), generator), config)
+    rows = [*looks(data, Parity(), 32, model), *worths(data, Parity(), 32, model)]
+    clean = [r.value for r in rows if r.measure in ("lookup", "iteration", "lookup_together", "iteration_together")]
+    worth = [r.value for r in rows if r.measure.startswith("worth")]
+    assert len(worth) == 2 * (2 * n_heads + (2 if n_heads > 1 else 0))
+    return max(clean) >= 0.9 or max(worth) > 0.2
+
+
+def test_no_fresh_network_has_a_head():
+    data = DataConfig(max_length=8)
+    assert not any(calls_a_head(data, seed, n_heads) for n_heads in (1, 4) for seed in range(8))
+
+
+@pytest.mark.slow
+def test_no_fresh_network_of_a_hundred_has_a_head():
+    data = DataConfig()
+    assert not any(calls_a_head(data, seed, 1 + 3 * (seed % 2)) for seed in range(100))
+
+
+def started(tmp_path, config, **more):
+    settings = {name: getattr(config, name) for name in type(config).model_fields}
+    for part, values in more.items():
+        settings[part] = settings[part].model_copy(update=values)
+    return launch.launch(launch.Launch(**settings, runs_dir=tmp_path, name="one"), Console(quiet=True))
+
+
+def test_a_run_is_watched_over_its_checkpoints(tmp_path, tiny):
+    run = started(tmp_path, tiny)
+    told = []
+    found = watch(run, Parity(), lambda name, step, problem: told.append((name, step, problem)), every={"ways": 4})
+    steps = {"looks": run.steps, "worths": run.steps, "holdings": run.steps, "ways": thinned(run.steps, 4)}
+    assert {(name, step) for name, step, _ in told} == {
+        (name, step) for name, asked in steps.items() for step in (CONTROL_STEP, *asked)
+    }
+    assert found.curve("strings right")["step"].tolist() == run.steps
+    assert found.curve(f"by {watching.Way.TEXTBOOK}")["step"].tolist() == steps["ways"]
+    last = {(row.measure, row.site): row.value for row in looks(run.config.data, Parity(), 64, run_model(run))}
+    assert found.curve("lookup", "L0H0")["value"].iloc[-1] == last["lookup", "L0H0"]
+    assert found.curve("nothing").empty
+    assert not math.isnan(found.control("lookup", "L0H0"))
+    assert list(found.parts())[:3] == ["accuracy", "lookup", "iteration"]
+    again = watch(run, Parity(), n_workers=2, every={"ways": 4})
+    pd.testing.assert_frame_equal(again.rows, found.rows)
+
+
+def run_model(run):
+    return Model(run.params(), run.config.model)
+
+
+def test_without_chain_of_thought_or_a_second_layer_what_there_is_is_watched(tmp_path, tiny):
+    run = started(tmp_path, tiny, data={"chain_of_thought": False}, train={"n_steps": 4})
+    found = watch(run, Parity())
+    assert found.layer is None
+    assert list(found.parts()) == ["accuracy"]
+    run = started(tmp_path / "other", tiny, model={"n_layers": 1}, train={"n_steps": 4})
+    found = watch(run, Parity())
+    assert found.layer == 0
+    assert "t in the query" not in found.parts()
+    assert "x fetched" in found.parts()
+
+
+def test_steps_are_thinned_from_the_last_on():
+    assert thinned([0, 1, 2, 4, 8], 2) == [0, 2, 8]
+    assert thinned([0, 1, 2, 4], 3) == [0, 4]
+    assert thinned([0, 1], 1) == [0, 1]
+
+
+def test_the_layer_that_fetches_is_the_one_that_looks_at_the_last_step():
+    rows = [(0, "L1", 0.9), (0, "L2", 0.1), (8, "L1", 0.2), (8, "L2", 0.7)]
+    table = pd.DataFrame(
+        [(s, "iteration_together", site, v) for s, site, v in rows], columns=["step", "measure", "site", "value"]
+    )
+    assert fetching_layer(table) == 2
+    assert fetching_layer(table[table["measure"] == "lookup"]) is None
+
+
+def test_measures_survive_the_way_to_another_process():
+    import pickle
+
+    data = DataConfig(max_length=4)
+    for measure in (functools.partial(looks, data, Parity(), 4), functools.partial(ways, data, Parity(), 0)):
+        assert pickle.loads(pickle.dumps(measure)).args[0] == data
