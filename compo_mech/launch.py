@@ -353,11 +353,13 @@ def finish(run: Run, console: Console) -> None:
 
 
 def write_page(run: Run) -> Path:
-    """The run's page, with what analyses have to show."""
+    """The run's page, with what analyses have to show, and what is missing or damaged."""
     config = run.config
     sets = evaluate.eval_sets(config.data, config.n_test_strings)
+    shown = run.readable(report.n_frames(config))
+    problems = [problem.replace(f"{run.path}/", "") for problem in run.problems()]
     return run.write_report(
-        report.page(run.path.name, config, run.params(), run.metrics, sets, run.command, run.sections)
+        report.page(run.path.name, config, shown, run.metrics, sets, run.command, run.sections, problems)
     )
 
 

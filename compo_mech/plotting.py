@@ -2,7 +2,7 @@
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -102,7 +102,7 @@ def attention_maps(patterns: Sequence[Float[Tensor, "head pos pos"]], labels: Se
         for head, pattern in enumerate(heads):
             place: Any = {"row": 1, "col": layer + 1} if n_heads == 1 else {"row": layer + 1, "col": head + 1}
             figure.add_heatmap(
-                z=pattern.tolist(), coloraxis="coloraxis", **place,
+                z=[[round(weight, 3) for weight in row] for row in pattern.tolist()], coloraxis="coloraxis", **place,
                 customdata=[[f"{q} → {k}" for k in labels] for q in labels],
                 hovertemplate="%{customdata}: %{z:.3f}<extra></extra>",
             )  # fmt: skip
@@ -114,6 +114,39 @@ def attention_maps(patterns: Sequence[Float[Tensor, "head pos pos"]], labels: Se
         width=(side + 40) * n_columns + 130,
         height=(side + 70) * n_rows + 90,
         coloraxis={"colorscale": "Blues", "cmin": 0, "cmax": 1, "colorbar": {"title": "weight", "len": 0.9 / n_rows}},
+    )
+    return figure
+
+
+def with_slider(frames: Mapping[int, go.Figure], title: str) -> go.Figure:
+    """Heat maps that a slider leads through the steps of training; it starts at the last one.
+
+    Args:
+        frames: by step, figures that differ in the `z` of their heat maps alone.
+        title: of the figure.
+    """
+    steps = list(frames)
+    figure = go.Figure(frames[steps[-1]])
+    changed = [i for i, _ in enumerate(figure.select_traces())]
+    figure.frames = [
+        go.Frame(name=str(step), traces=changed, data=[go.Heatmap(z=trace.z) for trace in shown.select_traces()])
+        for step, shown in frames.items()
+    ]
+    at_once = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
+    figure.update_layout(
+        title=title,
+        height=figure.layout.height + 90,
+        margin_b=figure.layout.margin.b + 90,
+        sliders=[
+            {
+                "active": len(steps) - 1,
+                "currentvalue": {"prefix": "step "},
+                "pad": {"t": 70},
+                "lenmode": "pixels",
+                "len": 640,  # in reach where the screen is narrow
+                "steps": [{"method": "animate", "label": str(step), "args": [[str(step)], at_once]} for step in steps],
+            }
+        ],
     )
     return figure
 

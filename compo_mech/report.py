@@ -3,7 +3,7 @@
 import html
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -21,6 +21,12 @@ from compo_mech.model import Params
 
 ACCURACY_LEVEL = 0.99
 
+MAX_FRAMES, MAX_WEIGHTS = 24, 400_000
+"""Steps that the attention slider goes through, and attention weights that all of them together may hold."""
+
+SHOWN_LENGTH, N_SHOWN = 12, 64
+"""Strings whose attention is shown: as long as they come up to here, and how many are averaged."""
+
 _POINTER_COLUMNS = {"iteration": "iteration", "pointer_sharp_rows": "sharp"}
 
 _LEGEND = (
@@ -35,7 +41,9 @@ _STYLE = """
 body { font-family: system-ui, sans-serif; color: #202124; max-width: 1100px; margin: 0 auto; padding: 1rem; }
 h1 { font-size: 1.5rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 .verdict { font-size: 1.1rem; border-left: 4px solid #4c5fd5; padding: .6rem 1rem; background: #f4f5fc; }
-.quiet { color: #5f6368; font-size: .9rem; } .wide { overflow-x: auto; }
+.problem { font-size: .95rem; border-left: 4px solid #b23a3a; padding: .6rem 1rem; background: #fcf1f0;
+overflow-wrap: anywhere; } .problem ul { margin: .3rem 0; padding-left: 1.2rem; }
+.quiet { color: #5f6368; font-size: .9rem; } .wide { overflow-x: auto; } .drawn { min-width: 720px; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #e3e5e8; }
 th { border-bottom: 2px solid #9aa0a6; vertical-align: bottom; } td { white-space: nowrap; } td.low { color: #b23a3a; }
@@ -115,24 +123,29 @@ def length_table(metrics: pd.DataFrame, task: str) -> pd.DataFrame:
 def page(
     name: str,
     config: RunConfig,
-    params: Params,
+    checkpoints: Mapping[int, Params],
     metrics: pd.DataFrame,
     sets: Sequence[EvalSet],
     command: Sequence[str],
     sections: Sequence[str] = (),
+    problems: Sequence[str] = (),
 ) -> str:
     """The whole page. plotly's script is embedded once; nothing is fetched.
 
     Args:
         name: of the run.
         config: its settings.
-        params: its final parameters.
+        checkpoints: by step, parameters whose attention is shown; there may be none.
         metrics: its long rows, the control's among them.
         sets: its test strings; the longest of each task is shown.
         command: that started it.
         sections: of analyses, as HTML.
+        problems: what is missing or damaged, a line each.
     """
     parts = [f"<h1>{html.escape(name)}</h1>"]
+    if problems:
+        lines = "".join(f"<li>{html.escape(problem)}</li>" for problem in problems)
+        parts.append(f"<div class=problem>Not all of this run could be read:<ul>{lines}</ul></div>")
     model = config.model
     mixed_in = [str(task) for task in config.data.tasks if task not in config.data.measured_tasks]
     facts = [
@@ -144,6 +157,7 @@ def page(
     ]
     parts.append(f"<p class=quiet>{html.escape('; '.join(facts))}</p>")
     tasks = [str(task) for task in config.data.measured_tasks]
+    tasks = [task for task in tasks if len(measured(metrics, task))]
     for task in tasks:
         parts.append(f"<p class=verdict>{html.escape(_capital(sentence(metrics, task)))}</p>")
     for task in tasks:
@@ -152,16 +166,45 @@ def page(
         parts.append(f"<div class=wide>{_html_table(length_table(metrics, task))}</div>")
         parts.append(_LEGEND)
         parts.append(f"<h2>Training{html.escape(of_task)}</h2>")
-        parts.append(figure_html(plotting.training_curves(metrics, task)))
-        longest = max((s for s in sets if str(s.task) == task), key=lambda s: s.length)
-        parts.append(f"<h2>Attention at the end{html.escape(of_task)}</h2>")
-        parts.append(f"<div class=wide>{figure_html(attention_figure(params, config, longest))}</div>")
+        parts.append(wide(plotting.training_curves(metrics, task)))
+        parts.append(f"<h2>Attention{html.escape(of_task)}</h2>")
+        parts.append(wide(attention_by_step(checkpoints, config, _shown_set(sets, task))) if checkpoints else _NONE)
     parts += sections
     parts.append("<h2>How to reproduce</h2>")
     parts.append(f"<pre>{html.escape('python ' + shlex.join(command))}</pre>")
     settings = json.dumps(config.model_dump(mode="json"), indent=2)
     parts.append(f"<details><summary>All settings</summary><pre>{html.escape(settings)}</pre></details>")
     return _document(name, "\n".join(parts), script=get_plotlyjs())
+
+
+_NONE = "<p class=quiet>No checkpoint could be read.</p>"
+
+
+def _shown_set(sets: Sequence[EvalSet], task: str) -> EvalSet:
+    """The longest strings of a task up to `SHOWN_LENGTH`, or its shortest ones."""
+    of_task = [test for test in sets if str(test.task) == task]
+    short = [test for test in of_task if test.length <= SHOWN_LENGTH]
+    return max(short, key=lambda test: test.length) if short else min(of_task, key=lambda test: test.length)
+
+
+def n_frames(config: RunConfig) -> int:
+    """Steps that a page's slider can hold."""
+    length = max(config.data.min_length, min(config.data.max_length, SHOWN_LENGTH))
+    n_weights = config.model.n_layers * config.model.n_heads * config.data.layout.n_read(length) ** 2
+    return max(2, min(MAX_FRAMES, MAX_WEIGHTS // (n_weights * len(config.data.measured_tasks))))
+
+
+def attention_by_step(checkpoints: Mapping[int, Params], config: RunConfig, test: EvalSet) -> go.Figure:
+    """Mean attention over test strings of one length, with a slider over steps.
+
+    Args:
+        checkpoints: parameters by step, at least one.
+        config: of their run.
+        test: the strings.
+    """
+    frames = {step: attention_figure(params, config, test) for step, params in checkpoints.items()}
+    n = min(N_SHOWN, len(test.tokens))
+    return plotting.with_slider(frames, f"Mean attention over {n} test strings of length {test.length}, by step")
 
 
 def _document(title: str, body: str, script: str = "", body_class: str = "") -> str:
@@ -223,10 +266,9 @@ def _shade(auc: float) -> str:
 
 
 def attention_figure(params: Params, config: RunConfig, test: EvalSet) -> go.Figure:
-    """Mean attention over the test strings at every position that is read."""
-
+    """Mean attention over up to `N_SHOWN` test strings at every position that is read."""
     n_read = test.layout.n_read(test.length)
-    tokens = test.tokens[:, :n_read]
+    tokens = test.tokens[:N_SHOWN, :n_read]
     patterns: list = []
     forward(params, config.model, tokens, Packing.dense(*tokens.shape, device=tokens.device), patterns=patterns)
     labels = test.layout.labels(test.length)
@@ -238,7 +280,8 @@ def attention_figure(params: Params, config: RunConfig, test: EvalSet) -> go.Fig
 
 def figure_html(figure: go.Figure) -> str:
     """A figure without plotly's script, which the page holds once."""
-    return plotly.io.to_html(figure, include_plotlyjs=False, full_html=False, config={"displaylogo": False})
+    config = {"displaylogo": False, "responsive": True}
+    return plotly.io.to_html(figure, include_plotlyjs=False, full_html=False, config=config, auto_play=False)
 
 
 @dataclass(frozen=True)
@@ -263,7 +306,7 @@ def offline(figure: go.Figure) -> Shown:
 
 def wide(figure: go.Figure) -> str:
     """A figure that scrolls sideways where the screen is narrow."""
-    return f"<div class=wide>{figure_html(figure)}</div>"
+    return f"<div class=wide><div class=drawn>{figure_html(figure)}</div></div>"
 
 
 def table_html(table: pd.DataFrame) -> str:

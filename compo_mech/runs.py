@@ -158,6 +158,54 @@ class Run:
             except (OSError, safetensors.SafetensorError) as error:
                 raise RunError(f"{file}: cannot be read ({error})") from None
 
+    def problems(self) -> list[str]:
+        """What is wrong with the checkpoints, in a line each: missing, damaged or of another network, files that
+        nobody vouches for, and steps of the schedule that have none."""
+        found = []
+        for step in self.steps:
+            try:
+                self._model_params(step)
+            except RunError as error:
+                found.append(str(error))
+        known, folder = {*self._sums(), _SUMS}, self.path / "checkpoints"
+        files = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
+        for name in files:
+            if name not in known:
+                found.append(f"{folder / name}: is not listed in {_SUMS}, so it is left out")
+        n_steps, steps = self.config.train.n_steps, set(self.steps)
+        expected = [step for step in range(n_steps + 1) if self.config.train.is_snapshot(step)]
+        absent = [step for step in expected if step not in steps]
+        if not steps:
+            found.append(f"{self.path}: has no checkpoint")
+        elif absent and (last := max(steps)) < n_steps and absent == [step for step in expected if step > last]:
+            found.append(f"{self.path}: training stopped at step {last} of {n_steps}")
+        elif absent:
+            named = " ".join(map(str, absent[:8])) + (" ..." if len(absent) > 8 else "")
+            found.append(f"{self.path}: has no checkpoint at {len(absent)} steps of its schedule ({named})")
+        return found
+
+    def readable(self, at_most: int) -> dict[int, Params]:
+        """Checkpoints that can be read, the first and the last among them, in order and spread evenly.
+
+        Args:
+            at_most: how many.
+        """
+        found: dict[int, Params] = {}
+        steps = self.steps
+        n = min(at_most, len(steps))
+        places = {round(i * (len(steps) - 1) / max(1, n - 1)) for i in range(n)}
+        for place in sorted(places):
+            nearest = sorted(range(len(steps)), key=lambda i, place=place: (abs(i - place), -i))
+            for i in nearest:  # one beside it, where this one cannot be read
+                if steps[i] in found or (i in places and i != place):
+                    break
+                try:
+                    found[steps[i]] = self._model_params(steps[i])
+                    break
+                except RunError:
+                    continue
+        return dict(sorted(found.items()))
+
     def control(self) -> Params:
         """The parameters of a freshly initialised network of this configuration, to measure as well."""
         generator = torch.Generator().manual_seed(self.config.control_seed)
@@ -301,7 +349,14 @@ class Run:
 
     def _model_params(self, step: int) -> Params:
         loaded = self._load(_model_file(step))  # in no particular order
-        return {name: loaded[name] for name in parameter_shapes(self.config.model, d_vocab=1, n_ctx=1)}
+        config = self.config
+        shapes = parameter_shapes(config.model, len(config.data.vocabulary), config.n_ctx)
+        for name, shape in shapes.items():
+            if name not in loaded or tuple(loaded[name].shape) != shape:
+                has = f"{name} of shape {tuple(loaded[name].shape)}" if name in loaded else f"no {name}"
+                file = self.path / "checkpoints" / _model_file(step)
+                raise RunError(f"{file}: is of another network, it has {has} where the run's settings say {shape}")
+        return {name: loaded[name] for name in shapes}
 
     def _load(self, name: str) -> dict[str, Tensor]:
         file = self.path / "checkpoints" / name
@@ -311,7 +366,10 @@ class Run:
             raise RunError(f"{file}: is missing") from None
         if hashlib.sha256(content).hexdigest() != self._sums()[name]:
             raise RunError(f"{file}: is damaged, its checksum differs")
-        return safetensors.torch.load(content)
+        try:
+            return safetensors.torch.load(content)
+        except safetensors.SafetensorError as error:
+            raise RunError(f"{file}: is no safetensors file ({error})") from None
 
     def _write(self, name: str, content: bytes) -> None:
         """Write a file whole or not at all."""

@@ -15,7 +15,12 @@ ROW = Row("test", "polynomial(modulus=5, start='zero')", 3, 1, 0, "iteration", 0
 
 def state_of(config):
     generator = torch.Generator().manual_seed(0)
-    return train.start(init_params(config.model, 9, 14, generator), config.model, config.optim, generator)
+    return train.start(
+        init_params(config.model, len(config.data.vocabulary), config.n_ctx, generator),
+        config.model,
+        config.optim,
+        generator,
+    )
 
 
 @pytest.fixture
