@@ -5,6 +5,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -282,6 +283,23 @@ def figure_html(figure: go.Figure) -> str:
     """A figure without plotly's script, which the page holds once."""
     config = {"displaylogo": False, "responsive": True}
     return plotly.io.to_html(figure, include_plotlyjs=False, full_html=False, config=config, auto_play=False)
+
+
+def write_figure(figure: go.Figure, out: Path) -> None:
+    """A figure as an offline page (.html), or as a picture (.png, .svg, .pdf), which takes kaleido and a Chrome.
+
+    Raises:
+        ValueError: the picture cannot be drawn, or not in this format.
+    """
+    if out.suffix == ".html":
+        title = figure.layout.title.text or out.stem
+        out.write_text(_document(str(title), wide(figure), script=get_plotlyjs()))
+        return
+    try:
+        figure.write_image(out, scale=1.5)
+    except (ValueError, RuntimeError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"out = {out}: must end in .html, or in .png, .svg or .pdf with kaleido ({reason})") from None
 
 
 @dataclass(frozen=True)

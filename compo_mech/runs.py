@@ -256,6 +256,21 @@ class Run:
         """What analyses have to show on the run's page, as HTML."""
         return [file.read_text() for file in sorted(self.path.glob("analysis/[!.]*/section.html"))]
 
+    def found(self, what: str, file: str) -> str:
+        """A file of the latest analysis of a kind.
+
+        Args:
+            what: the kind, such as `dissect` or `watch`.
+            file: its name, such as `circuit.json`.
+
+        Raises:
+            RunError: there is no such analysis.
+        """
+        files = sorted(self.path.glob(f"analysis/{what}-[0-9]*/{file}"))
+        if not files:
+            raise RunError(f"run = {self.path}: must have been analysed by {what} first (no analysis/{what}-*/{file})")
+        return files[-1].read_text()
+
     def remembered(self, name: str) -> pd.DataFrame | None:
         """A table that an analysis keeps for itself; None: there is none, or it is damaged."""
         file = self.path / "analysis" / ".cache" / f"{name}.csv"

@@ -10,9 +10,10 @@ FLOORS = [
     "data", "counterfactuals", "metrics", "attention", "emergence",
     "model", "hooks", "forward",
     "optim", "train", "evaluate", "graph", "edges", "traces", "interventions", "twins",
+    "learning_coefficient",
     "routes", "heads", "causal", "alignment", "weights", "sketch", "constructed",
     "circuits", "faithfulness", "completeness", "discovery", "dissection",
-    "config", "recipes", "runs", "trajectory",
+    "config", "recipes", "runs", "trajectory", "watching",
     "plotting", "charts", "views", "report", "sections",
     "launch", "studies.grading", "studies.seeds", "studies.dissecting", "studies.aligning",
 ]  # fmt: skip
@@ -28,6 +29,7 @@ OWNERS = {
     "tyro": {"launch"},
     "safetensors": {"runs"},
     "wandb": {"launch"},
+    "devinterp": {"learning_coefficient"},
 }
 
 
