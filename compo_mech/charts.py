@@ -1,5 +1,6 @@
 """Figures of analyses: patching maps, faithfulness curves, route maps, figures with their controls, over training."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -298,4 +299,65 @@ def interchange_by_step(table: pd.DataFrame) -> go.Figure:
         height=140 + (70 + 22 * len(sites)) * n_rows,
         coloraxis={"colorscale": "Blues", "cmin": 0.5, "cmax": 1, "colorbar": {"title": "interchange"}},
     )
+    return figure
+
+
+PART_COLOURS = {
+    "t in the query": "#8a6d3b",
+    "lookup": "#4c5fd5",
+    "x fetched": "#1f9ac2",
+    "textbook route": "#2a9d6f",
+    "iteration": "#e07a1f",
+    "worth of iteration": "#b23a3a",
+    "state written": "#c2418f",
+    "accuracy": "#202124",
+}
+
+
+def timeline(rows: pd.DataFrame, title: str) -> go.Figure:
+    """When each part came about: a line from onset to saturation with a dot half way, for each run.
+
+    Args:
+        rows: columns part, run, onset, midpoint, saturation, last_step; inf: later or never. With several runs a
+            diamond is the median of their midpoints, and the number of runs without any stands at the right.
+        title: of the figure.
+    """
+    names = [part for part in PART_COLOURS if part in set(rows["part"])]
+    names += [part for part in dict.fromkeys(rows["part"]) if part not in names]
+    medians = rows.groupby("part")["midpoint"].median()
+    names.sort(key=lambda part: float(medians[part]))
+    figure, end = go.Figure(), float(rows["last_step"].max())
+    for place, part in enumerate(names):
+        own = rows[rows["part"] == part].sort_values("midpoint")
+        came = own[own["midpoint"] < math.inf]
+        colour = PART_COLOURS.get(part, "#6b6b6b")
+        for n, row in enumerate(came.to_dict("records")):
+            y = place + 0.7 * ((n + 0.5) / len(own) - 0.5)
+            ends = [max(0.0, row["onset"]), min(end, row["saturation"])]
+            figure.add_scatter(
+                x=ends, y=[y, y], mode="lines", line={"color": colour, "width": 3 if len(own) == 1 else 1.4},
+                opacity=0.55, showlegend=False, hoverinfo="skip",
+            )  # fmt: skip
+            told = f"{row['run']}, {part}: onset {row['onset']:.0f}, half way {row['midpoint']:.0f}, end "
+            figure.add_scatter(
+                x=[row["midpoint"]], y=[y], mode="markers", marker={"color": colour, "size": 9 if len(own) == 1 else 5},
+                showlegend=False, hovertemplate=f"{told}{row['saturation']:.0f}<extra></extra>",
+            )  # fmt: skip
+        if len(own) > 1 and 2 * len(came) > len(own):
+            figure.add_scatter(
+                x=[float(medians[part])], y=[place], mode="markers", showlegend=False, hoverinfo="skip",
+                marker={"color": "#ffffff", "symbol": "diamond", "size": 11, "line": {"color": colour, "width": 2}},
+            )  # fmt: skip
+        if len(own) > len(came):
+            text = "did not rise" if len(own) == 1 else f"{len(own) - len(came)} of {len(own)} did not rise"
+            figure.add_annotation(x=1.01, xref="paper", y=place, text=text, showarrow=False, xanchor="left")
+    figure.update_layout(
+        **{**LAYOUT, "margin": {"l": 150, "r": 150, "t": 60, "b": 50}}, title=title, width=1000,
+        height=130 + (34 if rows["run"].nunique() == 1 else 62) * len(names),
+    )  # fmt: skip
+    figure.update_xaxes(title="step", range=[-0.02 * end, 1.02 * end])
+    figure.update_yaxes(
+        tickmode="array", tickvals=list(range(len(names))), ticktext=names, range=[len(names) - 0.4, -0.6],
+        showgrid=False, zeroline=False,
+    )  # fmt: skip
     return figure

@@ -94,8 +94,12 @@ def worths(data: DataConfig, task: Task, n_strings: int, model: Model) -> list[M
 
 @torch.no_grad()
 def holdings(data: DataConfig, task: Task, layer: int, seed: int, model: Model) -> list[Measured]:
-    """Interchange accuracy of the circuit's variables where it should hold them, and of the placebo beside each:
-    t in the layer's queries, x_t in what its heads bring, s_t in what its MLP writes."""
+    """Interchange accuracy of the circuit's variables where it should hold them: t in the layer's queries, x_t in what
+    its heads bring, s_t in what its MLP writes.
+
+    Beside each its placebo, a random change of the same size, and what is above it: a network that guesses a state,
+    and so is right now and then, gets the same from both.
+    """
     generator = torch.Generator().manual_seed(seed)
     plans: list[tuple[str, Variable, Site]] = [
         ("t in the query", "t", Site("q", layer)),
@@ -109,6 +113,7 @@ def holdings(data: DataConfig, task: Task, layer: int, seed: int, model: Model) 
             score = interchange(model, pairs, site, generator)
             rows.append(Measured(name, str(site), *score.accuracy))
             rows.append(Measured(f"{name}, placebo", str(site), score.placebo, *UNKNOWN))
+            rows.append(Measured(f"{name}, above", str(site), score.accuracy.mean - score.placebo, *UNKNOWN))
     return rows
 
 
@@ -161,25 +166,31 @@ class Watched:
                 "lookup": ("lookup_together", f"L{max(0, last - 1)}"),
                 "iteration": ("iteration_together", f"L{last}"),
                 "worth of iteration": ("worth of iteration", self._layer_name(last)),
-                "t in the query": ("t in the query", None),
-                "x fetched": ("x fetched", None),
-                "state written": ("state written", None),
+                "t in the query": ("t in the query, above", None),
+                "x fetched": ("x fetched, above", None),
+                "state written": ("state written, above", None),
                 "textbook route": (f"by {Way.TEXTBOOK}", None),
             }
         return {name: place for name, place in named.items() if len(self.curve(*place))}
+
+    def heads(self, layer: int) -> list[str]:
+        """Names of a layer's heads."""
+        sites = dict.fromkeys(str(site) for site in self.rows["site"])
+        return [site for site in sites if site.startswith(f"L{layer}H") and "+" not in site]
 
     def _layer_name(self, layer: int) -> str:
         heads = [site for site in self.rows["site"].unique() if str(site).startswith(f"L{layer}H")]
         return max(heads, key=len, default="")
 
 
-Advance = Callable[[str, int, str | None], None]
+Advance = Callable[[str, int, int, str | None], None]
+"""Told what is asked, the step that is done, of how many, and what is wrong with its checkpoint."""
 
 
 def watch(
     run: Run,
     task: Task,
-    advance: Advance = lambda name, step, problem: None,
+    advance: Advance = lambda name, step, n_steps, problem: None,
     seed: int = 0,
     n_workers: int = 1,
     every: Mapping[str, int] | None = None,
@@ -189,7 +200,7 @@ def watch(
     Args:
         run: whose checkpoints.
         task: one of its.
-        advance: told name, step and what is wrong with a checkpoint, as each is done.
+        advance: told of each checkpoint as it is done.
         seed: of strings and placebos.
         n_workers: processes.
         every: by name (looks, worths, holdings, ways), to ask each n-th checkpoint only; the last always.
@@ -204,7 +215,11 @@ def watch(
     def ask(name: str, measure: Measure, **settings: object) -> pd.DataFrame:
         steps = thinned(run.steps, (every or {}).get(name, 1))
         settings = {"task": str(task), "seed": seed, **settings}
-        table = follow(run, name, settings, measure, code, functools.partial(advance, name), steps, n_workers)
+
+        def tell(step: int, problem: str | None) -> None:
+            advance(name, step, len(steps) + 1, problem)
+
+        table = follow(run, name, settings, measure, code, tell, steps, n_workers)
         tables.append(table)
         return table
 
@@ -225,8 +240,11 @@ def thinned(steps: Sequence[int], every: int) -> list[int]:
 
 
 def fetching_layer(table: pd.DataFrame) -> int | None:
-    """The layer whose heads look most at x_t at the last checkpoint; None where none can."""
+    """The layer, after the first if there are several, whose heads look most at x_t at the last checkpoint; None where
+    none can."""
     scores = table[(table["measure"] == "iteration_together") & (table["step"] == table["step"].max())]
     if not len(scores):
         return None
+    later = scores[scores["site"] != "L0"]
+    scores = later if len(later) else scores
     return int(str(scores.sort_values("value")["site"].iloc[-1])[1:])

@@ -1,0 +1,185 @@
+"""In which order the parts of the circuit come, over many seeds; do the maps get cleaner once accuracy is flat?
+
+Hypothesis: the iteration head's attention and its causal worth come before accuracy, the lookup after it; with accuracy
+flat, longer training goes on cleaning the maps. Primary measures: the lag from each part's midpoint to accuracy's, and
+the mean change of the iteration score from the step on from which accuracy stays at 99%.
+"""
+
+import concurrent.futures
+import math
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from compo_mech.config import RunConfig
+from compo_mech.emergence import MIN_SEEDS, Lag, Moment, Rise, lag, rising_over_seeds, survival
+from compo_mech.launch import fail
+from compo_mech.metrics import Interval
+from compo_mech.runs import Run, RunError
+from compo_mech.studies.seeds import seed_runs
+from compo_mech.studies.watching import emerged, went_on
+from compo_mech.watching import watch
+
+REFERENCE = "accuracy"
+"""The part that all others are compared with."""
+
+ROUTES_EVERY = 4
+
+
+def main(paths: Sequence[Path], out: Path, n_workers: int, seed: int) -> None:
+    """Watch runs and write the tables OUT.csv (parts of each run), OUT-rises.csv, OUT-order.csv, OUT-verdict.csv.
+
+    Exits with code 2 and one line on bad input.
+
+    Args:
+        paths: folders of runs.
+        out: where the tables go, without their ending.
+        n_workers: runs that are watched at a time, each by a process.
+        seed: of all that is drawn.
+    """
+    console = Console()
+    try:
+        runs = [Run.open(path) for path in paths]
+        if n_workers < 1:
+            raise ValueError(f"n_workers = {n_workers}: must be at least 1")
+        if not out.parent.is_dir():
+            raise ValueError(f"out = {out}: must be in a folder that exists")
+    except (RunError, ValueError) as error:
+        fail(str(error))
+    parts, rises, failed = watched(runs, n_workers, seed, console)
+    for message in failed:
+        console.print(f"[yellow]{message}[/]", highlight=False)
+    if not len(parts):
+        fail("runs = none: must hold at least one that can be watched")
+    tables = {"": parts, "-rises": rises}
+    tables |= {"-order": order(parts, seed), "-verdict": verdicts(rises)}
+    for name, table in tables.items():
+        table.to_csv(out.with_name(f"{out.name}{name}.csv"), index=False, float_format="%.6g")
+        if name in ("-order", "-verdict"):
+            console.print(table.to_string(index=False), highlight=False, soft_wrap=True)
+    console.print(f"{len(runs)} runs, {len(failed)} of them failed; tables: {out}*.csv", highlight=False)
+
+
+def train_seeds(recipe: RunConfig, n_seeds: int, runs_dir: Path, n_workers: int, console: Console) -> list[Path]:
+    """Train what is missing of seeds 0 .. n_seeds - 1; folders of those that were trained to their end."""
+    done = {}
+    for row in seed_runs(recipe, range(n_seeds), runs_dir, n_workers):
+        console.print(row, highlight=False)
+        if "failed" not in row:
+            done[row["seed"]] = runs_dir / f"{recipe.data.measured_tasks[0].name}-seed{row['seed']}"
+    return [done[seed] for seed in sorted(done)]
+
+
+def watched(
+    runs: Sequence[Run], n_workers: int, seed: int, console: Console
+) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """When each part came in every run, how the maps changed with accuracy flat, and runs that failed, a line each."""
+    columns = (
+        TextColumn("runs watched"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    found: dict[int, tuple[pd.DataFrame, pd.DataFrame]] = {}
+    failed = []
+    spawn = multiprocessing.get_context("spawn")
+    with (
+        Progress(*columns, console=console, transient=True) as bar,
+        concurrent.futures.ProcessPoolExecutor(n_workers, spawn, torch.set_num_threads, (1,)) as pool,
+    ):
+        shown = bar.add_task("", total=len(runs))
+        jobs = {pool.submit(_watch, run, seed): i for i, run in enumerate(runs)}
+        for job in concurrent.futures.as_completed(jobs):
+            run = runs[jobs[job]]
+            try:
+                found[jobs[job]] = job.result()
+            except Exception as error:  # one run must not stop the others; it is told and counted
+                failed.append(f"{run.path}: {type(error).__name__}: {error}")
+            bar.advance(shown)
+    tables = []
+    for which in (0, 1):
+        named = []
+        for i, pair in sorted(found.items()):
+            run = runs[i]
+            place = {"task": str(run.config.data.measured_tasks[0]), "seed": run.config.seed, "run": run.path.name}
+            table = pair[which]
+            for column, value in reversed(place.items()):
+                table.insert(0, column, value)
+            named.append(table)
+        tables.append(pd.concat(named, ignore_index=True) if named else pd.DataFrame())
+    return tables[0], tables[1], failed
+
+
+def _watch(run: Run, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    found = watch(run, run.config.data.measured_tasks[0], seed=seed, every={"ways": ROUTES_EVERY})
+    return emerged(found, torch.Generator().manual_seed(seed)), went_on(found)
+
+
+def order(parts: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """When each part is half way over runs, and by how many steps before accuracy: a row a task and part.
+
+    Returns:
+        Columns task, part, n_runs, n_never, median_step, low, high, lag, lag_low, lag_high (median of accuracy's
+        midpoint less this one's: above 0 is before accuracy), before, before_low, before_high (share of runs in which
+        it came first), n_unordered.
+    """
+    rows = []
+    for task, of_task in parts.groupby("task", sort=False):
+        reference = of_task[of_task["part"] == REFERENCE].set_index("run")["midpoint"]
+        for part, own in of_task.groupby("part", sort=False):
+            own = own.set_index("run")
+            row: dict[str, object] = {"task": task, "part": part, "n_runs": len(own)}
+            row["n_never"] = int((own["midpoint"] == math.inf).sum())
+            if len(own) >= MIN_SEEDS:
+                row |= _moment(survival(own["midpoint"].tolist(), own["last_step"].tolist()).median)
+                if part != REFERENCE:
+                    both = own.index.intersection(reference.index)
+                    generator = torch.Generator().manual_seed(seed)
+                    row |= _lag(lag(own.loc[both, "midpoint"].tolist(), reference[both].tolist(), generator))
+            rows.append(row)
+    table = pd.DataFrame(rows)
+    return table.sort_values(["task", "median_step"], kind="stable") if "median_step" in table else table
+
+
+def _moment(moment: Moment) -> dict[str, object]:
+    return {"median_step": moment.step, "low": moment.low, "high": moment.high}
+
+
+def _lag(found: Lag) -> dict[str, object]:
+    row: dict[str, object] = {}
+    if found.median is not None:
+        row |= dict(zip(("lag", "lag_low", "lag_high"), found.median, strict=True))
+    if found.before is not None:
+        row |= dict(zip(("before", "before_low", "before_high"), found.before, strict=True))
+    return row | {"n_unordered": found.n_unordered}
+
+
+def verdicts(rises: pd.DataFrame) -> pd.DataFrame:
+    """Does each measure go on changing once accuracy is flat? Over the runs in which it is flat for long enough.
+
+    Returns:
+        Columns task, measure, n_runs, at_since, final (means over runs), change, low, high (mean of the runs' straight
+        lines with its 95% interval), verdict (does it rise: yes, no, undecided), n_up (runs whose own interval is above
+        0), n_down.
+    """
+    rows = []
+    for (task, measure), own in rises.groupby(["task", "measure"], sort=False) if len(rises) else ():
+        of_runs = own.groupby("run")[["at_since", "final", "total", "low", "high", "slope"]].mean()
+        row: dict[str, object] = {"task": task, "measure": measure, "n_runs": len(of_runs)}
+        row |= {"at_since": of_runs["at_since"].mean(), "final": of_runs["final"].mean()}
+        if len(of_runs) >= MIN_SEEDS:
+            over = rising_over_seeds(list(_rises(of_runs)))
+            row |= dict(zip(("change", "low", "high"), over.mean, strict=True)) | {"verdict": over.verdict}
+        rows.append(row | {"n_up": int((of_runs["low"] > 0).sum()), "n_down": int((of_runs["high"] < 0).sum())})
+    return pd.DataFrame(rows)
+
+
+def _rises(of_runs: pd.DataFrame) -> Iterator[Rise]:
+    for row in of_runs.to_dict("records"):
+        yield Rise(Interval(row["slope"], math.nan, math.nan), Interval(row["total"], row["low"], row["high"]), 0.0)

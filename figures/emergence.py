@@ -1,0 +1,56 @@
+"""When each part of the circuit came about in many runs: onset, midpoint and saturation, a panel a task.
+
+python experiments/emergence.py watch runs/* --out figures/emergence
+python figures/emergence.py figures/emergence.csv figures/emergence.png
+
+Writes a picture (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import tyro
+from plotly.subplots import make_subplots
+
+from compo_mech import charts, launch, plotting, report
+
+
+def drawn(table: pd.DataFrame):
+    """A panel a task, below each other."""
+    tasks = list(dict.fromkeys(table["task"]))
+    titles = [f"{task}, {table[table['task'] == task]['run'].nunique()} seeds" for task in tasks]
+    panels = [charts.timeline(table[table["task"] == task], "") for task in tasks]
+    figure = make_subplots(len(tasks), 1, subplot_titles=titles, vertical_spacing=0.28 / len(tasks))
+    for row, panel in enumerate(panels, start=1):
+        figure.add_traces(list(panel.data), rows=row, cols=1)
+        figure.update_yaxes(panel.layout.yaxis, row=row, col=1)
+        figure.update_xaxes(range=panel.layout.xaxis.range, row=row, col=1)
+        for note in panel.layout.annotations:
+            figure.add_annotation(
+                x=1.01, xref="paper", y=note.y, yref=f"y{row if row > 1 else ''}", text=note.text, showarrow=False,
+                xanchor="left",
+            )  # fmt: skip
+    figure.update_xaxes(title="step", row=len(tasks), col=1)
+    height = sum(panel.layout.height for panel in panels)
+    figure.update_layout(
+        **{**plotting.LAYOUT, "margin": {"l": 150, "r": 150, "t": 90, "b": 50}}, width=1000, height=height,
+        title="A line a run from onset to saturation, its dot half way; a diamond at the median",
+    )  # fmt: skip
+    return figure
+
+
+def main(table: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro.conf.Positional]) -> None:
+    """Draw TABLE, as experiments/emergence.py writes it, into OUT."""
+    try:
+        figure = drawn(pd.read_csv(table))
+    except (OSError, KeyError, ValueError) as error:
+        launch.fail(f"table = {table}: must be a table by experiments/emergence.py ({error})")
+    try:
+        report.write_figure(figure, out)
+    except ValueError as error:
+        launch.fail(str(error))
+
+
+if __name__ == "__main__":
+    tyro.cli(main, description=__doc__)
