@@ -22,7 +22,7 @@ from compo_mech.graph import Model
 from compo_mech.hooks import Site
 from compo_mech.metrics import wilson
 from compo_mech.routes import Way, route_map
-from compo_mech.runs import Run
+from compo_mech.runs import Run, RunError
 from compo_mech.tasks import Task
 from compo_mech.trajectory import CONTROL_STEP, Measure, Measured, follow
 from compo_mech.twins import Work, twins, work_rows
@@ -224,6 +224,8 @@ def watch(
         return table
 
     table = ask("looks", functools.partial(looks, data, task, N_STRINGS), n_strings=N_STRINGS)
+    if not (table["step"] > CONTROL_STEP).any():
+        raise RunError(f"run = {run.path}: has no checkpoint that can be read")
     layer = fetching_layer(table)
     if data.chain_of_thought:
         ask("worths", functools.partial(worths, data, task, N_STRINGS), n_strings=N_STRINGS)
