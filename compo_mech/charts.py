@@ -310,6 +310,8 @@ PART_COLOURS = {
     "iteration": "#e07a1f",
     "worth of iteration": "#b23a3a",
     "state written": "#c2418f",
+    "probe of t": "#d0a85a",
+    "probe of the state": "#e58cc2",
     "accuracy": "#202124",
 }
 

@@ -254,7 +254,7 @@ class TrainingStream:
         self._task_loss = torch.tensor(config.task_loss_weights or [1.0] * len(config.tasks), device=device)
         by_length = list(config.length_loss_weights or [1.0] * len(config.lengths))
         self._length_loss = torch.tensor([0.0] * config.min_length + by_length, device=device)
-        self._strings = self._fixed_strings(seed)
+        self.strings = self._fixed_strings(seed)
         self._bounds: dict[Weights | None, Tensor] = {}
         self._plans: OrderedDict[tuple[int, ...], tuple[Tensor, Packing]] = OrderedDict()
 
@@ -307,7 +307,7 @@ class TrainingStream:
         task = self._draw_tasks(step, packing.batch_size, generator)
         if self.config.order == "shortest_first":
             inputs, weight = self._in_order(step), torch.ones(packing.batch_size, device=self.device)
-        elif self._strings is not None:
+        elif self.strings is not None:
             inputs, weight = self._from_fixed(task, lengths, generator)
         else:
             longest = max(length for length, n in zip(self.config.lengths, self.counts(step), strict=False) if n)
@@ -358,16 +358,16 @@ class TrainingStream:
     def _from_fixed(
         self, task: Tensor, lengths: Tensor, generator: torch.Generator
     ) -> tuple[Int[Tensor, "batch max_length"], Float[Tensor, "batch"]]:
-        assert self._strings is not None
-        n = self._strings.shape[2]
+        assert self.strings is not None
+        n = self.strings.shape[2]
         pick = torch.randint(0, n, (len(task),), generator=generator, device=self.device)
-        chosen = self._strings[task, lengths - self.config.min_length, pick]
+        chosen = self.strings[task, lengths - self.config.min_length, pick]
         return chosen, torch.ones(len(task), device=self.device)
 
     def _in_order(self, step: int) -> Int[Tensor, "batch length"]:
-        assert self._strings is not None
+        assert self.strings is not None
         index, start = self._place_in_epoch(step)
-        return self._strings[0, index, start : start + self.config.batch_size, : self.config.lengths[index]]
+        return self.strings[0, index, start : start + self.config.batch_size, : self.config.lengths[index]]
 
     def _place_in_epoch(self, step: int) -> tuple[int, int]:
         """Which length's turn it is in the shortest-first order, and at which of its strings."""

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from compo_mech import attention, metrics
-from compo_mech.data import DataConfig, is_split, test_strings
+from compo_mech.data import DataConfig, TrainingStream, is_split, test_strings
 from compo_mech.forward import forward
 from compo_mech.layout import Layout, Packing
 from compo_mech.model import ModelConfig, Params, init_params
@@ -25,6 +25,9 @@ SUMMARISED = (
     "end_on_end_of_input", "end_pointer_weight", "lookup_together", "iteration_together",
 )  # fmt: skip
 """Measures of a head, or of a layer's heads together, of which the mean over lengths is recorded as well."""
+
+TRAIN = "train"
+"""Split of the training loss, and of accuracy on the training strings where they are a fixed set."""
 
 OFFSET_FLOOR = 0.01
 """Offsets that hold less of the weight than this are left out of the recorded profile."""
@@ -50,8 +53,8 @@ def select(metrics: pd.DataFrame, **wanted: object) -> pd.DataFrame:
 
 
 def measured(metrics: pd.DataFrame, task: str) -> pd.DataFrame:
-    """The rows of one task, without the control's."""
-    return pd.DataFrame(metrics[(metrics["task"] == task) & (metrics["split"] != CONTROL)])
+    """The rows of one task, without the control's and those of the training strings."""
+    return pd.DataFrame(metrics[(metrics["task"] == task) & ~metrics["split"].isin((CONTROL, TRAIN))])
 
 
 @dataclass(frozen=True)
@@ -77,24 +80,40 @@ class EvalSet:
 
 def eval_sets(config: DataConfig, n_strings: int, device: torch.device | str = "cpu") -> list[EvalSet]:
     """Up to `n_strings` test strings for every measured task and length: the same for every run and seed."""
-    vocabulary, layout, sets = config.vocabulary, config.layout, []
+    sets = []
     for task in config.measured_tasks:
-        first = vocabulary.task_token(task) if config.task_token else vocabulary.beginning
         for length in config.lengths:
-            inputs = test_strings(task, length, n_strings)
-            n = len(inputs)
-            tokens = layout.assemble(
-                torch.full((n,), first),
-                inputs,
-                task.states(inputs),
-                torch.full((n,), length),
-                vocabulary.end_of_input,
-                vocabulary.end_of_states,
-            ).to(device)
-            packing = Packing.of_lengths(layout, [length] * n, device)
             split = "test" if is_split(task, length) else "all"
-            sets.append(EvalSet(task, length, split, tokens, packing, layout))
+            sets.append(_set_of(config, task, test_strings(task, length, n_strings), split, device))
     return sets
+
+
+def train_sets(stream: TrainingStream) -> list[EvalSet]:
+    """The training strings of every measured task and length; none where they are drawn afresh."""
+    config = stream.config
+    if stream.strings is None:
+        return []
+    return [
+        _set_of(config, task, stream.strings[config.tasks.index(task), i, :, :length].cpu(), TRAIN, stream.device)
+        for task in config.measured_tasks
+        for i, length in enumerate(config.lengths)
+    ]
+
+
+def _set_of(
+    config: DataConfig, task: Task, inputs: Int[Tensor, "batch length"], split: str, device: torch.device | str
+) -> EvalSet:
+    vocabulary, layout, (n, length) = config.vocabulary, config.layout, inputs.shape
+    first = vocabulary.task_token(task) if config.task_token else vocabulary.beginning
+    tokens = layout.assemble(
+        torch.full((n,), first),
+        inputs,
+        task.states(inputs),
+        torch.full((n,), length),
+        vocabulary.end_of_input,
+        vocabulary.end_of_states,
+    ).to(device)
+    return EvalSet(task, length, split, tokens, Packing.of_lengths(layout, [length] * n, device), layout)
 
 
 @torch.no_grad()
@@ -181,6 +200,17 @@ def _works(layout: Layout, length: int) -> dict[str, tuple[list[int], list[int]]
     first = layout.scored(length)[0]
     edges = {"lookup": layout.lookup_edges(length), "iteration": layout.iteration_edges(length)}
     return {name: ([query - first for query in queries], keys) for name, (queries, keys) in edges.items() if queries}
+
+
+@torch.no_grad()
+def measure_train(params: Params, model: ModelConfig, sets: list[EvalSet]) -> list[Row]:
+    """Teacher-forced accuracy on the training strings."""
+    rows = []
+    for known in sets:
+        logits, _ = run_set(params, model, known)
+        right = float(metrics.share(metrics.strings_right(logits.argmax(-1), known.targets)))
+        rows.append(Row(TRAIN, str(known.task), known.length, None, None, "accuracy", right))
+    return rows
 
 
 def measure_control(model: ModelConfig, n_ctx: int, data: DataConfig, sets: list[EvalSet], seed: int) -> list[Row]:

@@ -195,14 +195,15 @@ def launch(settings: Launch, console: Console) -> Run:
     run, state = _resumed(settings, console) if settings.resume else _begun(settings)
     stream = TrainingStream(config.data, config.seed, settings.device)
     sets = evaluate.eval_sets(config.data, config.n_test_strings, settings.device)
+    known = evaluate.train_sets(stream)
     with _progress(console, config) as show, _tracker(settings) as track:
         if state.step == 0 and not run.steps:
             rows = evaluate.measure_control(config.model, config.n_ctx, config.data, sets, config.control_seed)
-            snapshot(run, state, sets, show, track, rows)
+            snapshot(run, state, sets, known, show, track, rows)
         show(state.step, [])
         for step, rows in steps(run, state, stream):
             if config.train.is_snapshot(step):
-                snapshot(run, state, sets, show, track, rows)
+                snapshot(run, state, sets, known, show, track, rows)
             elif rows:
                 run.add_rows(step, rows)
                 show(step, rows)
@@ -233,10 +234,13 @@ def steps(run: Run, state: TrainState, stream: TrainingStream) -> Iterator[tuple
         yield step, rows
 
 
-def snapshot(run: Run, state: TrainState, sets: list[EvalSet], show: Any, track: Any, rows: list[Row]) -> None:
+def snapshot(
+    run: Run, state: TrainState, sets: list[EvalSet], known: list[EvalSet], show: Any, track: Any, rows: list[Row]
+) -> None:
     """Measure, add the rows, then save: rows first, so that a checkpoint vouches for its rows."""
     config = run.config
     rows = rows + evaluate.measure(state.params, config.model, config.data, sets)
+    rows += evaluate.measure_train(state.params, config.model, known)
     run.add_rows(state.step, rows)
     run.save(state.step, state.params, state.tensors())
     show(state.step, rows)

@@ -28,6 +28,16 @@ def automaton() -> RunConfig:
     return RunConfig(data=DataConfig(tasks=(Automaton(transitions=((1, 0), (2, 0), (2, 1))),), max_length=8))
 
 
+def grokking() -> RunConfig:
+    """Parity on 24 strings of length 8 again and again: learnt by heart at once, understood much later."""
+    return RunConfig(
+        data=DataConfig(tasks=(Parity(),), min_length=8, max_length=8, n_train_strings=24),
+        optim=OptimConfig(weight_decay=0.1, betas=(0.9, 0.98), decay_share=0.3),
+        train=TrainConfig(n_steps=8000, snapshot_every=50),
+        n_test_strings=128,
+    )
+
+
 def reference(max_length: int = 12) -> RunConfig:
     """Parity as the public code of Cabannes et al. 2024 trains it, but for its padding.
 

@@ -7,8 +7,9 @@ of a module, so that several processes can share the work.
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import torch
@@ -133,11 +134,13 @@ class Watched:
         task: that was measured.
         layer: that fetches x_t; None where no layer can be told.
         rows: columns step, measure, site, value, low, high; the control's step is `CONTROL_STEP`.
+        more: measures that emerge besides those of this module, by the name of their part.
     """
 
     task: Task
     layer: int | None
     rows: pd.DataFrame
+    more: Mapping[str, str] = field(default_factory=dict)
 
     def curve(self, measure: str, site: str | None = None) -> pd.DataFrame:
         """Columns step, value, low, high of one measure, in order, the control left out; empty if there is none.
@@ -171,6 +174,7 @@ class Watched:
                 "state written": ("state written, above", None),
                 "textbook route": (f"by {Way.TEXTBOOK}", None),
             }
+        named |= {part: (measure, None) for part, measure in self.more.items()}
         return {name: place for name, place in named.items() if len(self.curve(*place))}
 
     def heads(self, layer: int) -> list[str]:
@@ -181,6 +185,20 @@ class Watched:
     def _layer_name(self, layer: int) -> str:
         heads = [site for site in self.rows["site"].unique() if str(site).startswith(f"L{layer}H")]
         return max(heads, key=len, default="")
+
+
+class More(NamedTuple):
+    """Something else to ask of every checkpoint, such as probes, which this package knows nothing of.
+
+    Attributes:
+        measure: takes data, task, the layer that fetches x_t, seed and network; a function of a module.
+        code: folder of the source files that its figures depend on.
+        parts: which of its measures emerge, by the name that tables give them.
+    """
+
+    measure: Callable[[DataConfig, Task, int, int, Model], list[Measured]]
+    code: Path
+    parts: Mapping[str, str]
 
 
 Advance = Callable[[str, int, int, str | None], None]
@@ -194,6 +212,7 @@ def watch(
     seed: int = 0,
     n_workers: int = 1,
     every: Mapping[str, int] | None = None,
+    more: Mapping[str, More] | None = None,
 ) -> Watched:
     """Everything of this module over a run's checkpoints; what was measured before is not measured again.
 
@@ -203,7 +222,8 @@ def watch(
         advance: told of each checkpoint as it is done.
         seed: of strings and placebos.
         n_workers: processes.
-        every: by name (looks, worths, holdings, ways), to ask each n-th checkpoint only; the last always.
+        every: by name (looks, worths, holdings, ways, or of `more`), to ask each n-th checkpoint only; the last always.
+        more: by name, what else to ask where a layer after the first fetches x_t.
 
     Raises:
         RunError: no checkpoint can be read.
@@ -212,7 +232,7 @@ def watch(
     code, tables = Path(__file__).parent, []
     layer: int | None = None
 
-    def ask(name: str, measure: Measure, **settings: object) -> pd.DataFrame:
+    def ask(name: str, measure: Measure, code: Path = code, **settings: object) -> pd.DataFrame:
         steps = thinned(run.steps, (every or {}).get(name, 1))
         settings = {"task": str(task), "seed": seed, **settings}
 
@@ -233,7 +253,11 @@ def watch(
             ask("holdings", functools.partial(holdings, data, task, layer, seed), layer=layer)
         if run.config.model.n_layers == 2:
             ask("ways", functools.partial(ways, data, task, seed))
-    return Watched(task, layer, pd.concat(tables, ignore_index=True))
+        for name, other in (more or {}).items():
+            if layer:
+                ask(name, functools.partial(other.measure, data, task, layer, seed), other.code, layer=layer)
+    parts = {part: measure for other in (more or {}).values() for part, measure in other.parts.items()}
+    return Watched(task, layer, pd.concat(tables, ignore_index=True), parts)
 
 
 def thinned(steps: Sequence[int], every: int) -> list[int]:

@@ -13,8 +13,15 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
+import probes
 from compo_mech import recipes
 from compo_mech.studies import emerging
+from compo_mech.watching import More
+from probes.told import told
+
+PROBES = {
+    "told": More(told, Path(probes.__file__).parent, {name: name for name in ("probe of t", "probe of the state")})
+}
 
 
 def train(
@@ -35,7 +42,7 @@ def train(
         settings = settings.model_copy(update={"data": settings.data.model_copy(update=small), "n_test_strings": 16})
     settings = settings.model_copy(update={"train": settings.train.model_copy(update=update)})
     paths = emerging.train_seeds(settings, n_seeds, runs_dir, n_workers, Console())
-    emerging.main(paths, out, n_workers, 0)
+    emerging.main(paths, out, n_workers, 0, PROBES)
 
 
 def watch(
@@ -45,7 +52,7 @@ def watch(
     seed: int = 0,
 ) -> None:
     """Watch RUNS and write OUT.csv, OUT-rises.csv, OUT-order.csv and OUT-verdict.csv."""
-    emerging.main(runs, out, n_workers, seed)
+    emerging.main(runs, out, n_workers, seed, PROBES)
 
 
 if __name__ == "__main__":

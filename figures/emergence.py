@@ -21,7 +21,7 @@ def drawn(table: pd.DataFrame):
     tasks = list(dict.fromkeys(table["task"]))
     titles = [f"{task}, {table[table['task'] == task]['run'].nunique()} seeds" for task in tasks]
     panels = [charts.timeline(table[table["task"] == task], "") for task in tasks]
-    figure = make_subplots(len(tasks), 1, subplot_titles=titles, vertical_spacing=0.28 / len(tasks))
+    figure = make_subplots(len(tasks), 1, subplot_titles=titles, vertical_spacing=0.12 / len(tasks))
     for row, panel in enumerate(panels, start=1):
         figure.add_traces(list(panel.data), rows=row, cols=1)
         figure.update_yaxes(panel.layout.yaxis, row=row, col=1)
@@ -32,7 +32,7 @@ def drawn(table: pd.DataFrame):
                 xanchor="left",
             )  # fmt: skip
     figure.update_xaxes(title="step", row=len(tasks), col=1)
-    height = sum(panel.layout.height for panel in panels)
+    height = round(0.72 * sum(panel.layout.height for panel in panels))
     figure.update_layout(
         **{**plotting.LAYOUT, "margin": {"l": 150, "r": 150, "t": 90, "b": 50}}, width=1000, height=height,
         title="A line a run from onset to saturation, its dot half way; a diamond at the median",

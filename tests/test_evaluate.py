@@ -1,10 +1,13 @@
+import pandas as pd
 import pytest
 import torch
 
 from compo_mech import attention, evaluate, train
+from compo_mech.constructed import build
 from compo_mech.data import DataConfig, TrainingStream
 from compo_mech.model import ModelConfig, init_params, to_hooked
 from compo_mech.optim import OptimConfig
+from compo_mech.tasks import Parity
 from compo_mech.train import TrainConfig
 
 DATA = DataConfig.model_validate({"tasks": ["parity", "polynomial(modulus=3)"], "min_length": 2, "max_length": 5})
@@ -123,3 +126,23 @@ def test_without_chain_of_thought_there_is_no_iteration_score():
 def test_tasks_that_are_only_mixed_in_are_not_measured():
     data = DataConfig.model_validate({"tasks": ["copy", "parity"], "task_weights": [0, 1], "max_length": 2})
     assert {str(s.task) for s in evaluate.eval_sets(data, 8)} == {"parity"}
+
+
+def test_training_strings_are_measured_apart_where_they_are_a_fixed_set():
+    built = build(Parity())
+    data = built.data.model_copy(update={"n_train_strings": 5})
+    stream = TrainingStream(data, seed=3)
+    sets = evaluate.train_sets(stream)
+    assert [test.length for test in sets] == list(data.lengths)
+    for i, test in enumerate(sets):
+        assert test.split == "train"
+        assert torch.equal(test.tokens[:, 1 : test.length + 1], stream.strings[0, i, :, : test.length])
+    rows = evaluate.measure_train(built.model.params, built.model.config, sets)
+    assert {(row.split, row.metric, row.value) for row in rows} == {("train", "accuracy", 1.0)}
+    assert evaluate.train_sets(TrainingStream(built.data, seed=3)) == []
+
+
+def test_what_is_measured_of_a_task_leaves_out_training_strings_and_control():
+    rows = [(split, "parity", split) for split in ("train", "control", "test", "all", "mean")]
+    table = pd.DataFrame(rows, columns=["split", "task", "value"])
+    assert evaluate.measured(table, "parity")["value"].tolist() == ["test", "all", "mean"]

@@ -8,7 +8,7 @@ the mean change of the iteration score from the step on from which accuracy stay
 import concurrent.futures
 import math
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -23,15 +23,16 @@ from compo_mech.metrics import Interval
 from compo_mech.runs import Run, RunError
 from compo_mech.studies.seeds import seed_runs
 from compo_mech.studies.watching import emerged, went_on
-from compo_mech.watching import watch
+from compo_mech.watching import More, watch
 
 REFERENCE = "accuracy"
 """The part that all others are compared with."""
 
-ROUTES_EVERY = 4
+SLOW_EVERY = 4
+"""Routes, and what is asked besides, are asked of each n-th checkpoint only."""
 
 
-def main(paths: Sequence[Path], out: Path, n_workers: int, seed: int) -> None:
+def main(paths: Sequence[Path], out: Path, n_workers: int, seed: int, more: Mapping[str, More] | None = None) -> None:
     """Watch runs and write the tables OUT.csv (parts of each run), OUT-rises.csv, OUT-order.csv, OUT-verdict.csv.
 
     Exits with code 2 and one line on bad input.
@@ -41,6 +42,7 @@ def main(paths: Sequence[Path], out: Path, n_workers: int, seed: int) -> None:
         out: where the tables go, without their ending.
         n_workers: runs that are watched at a time, each by a process.
         seed: of all that is drawn.
+        more: what else to ask, see `watch`.
     """
     console = Console()
     try:
@@ -51,7 +53,7 @@ def main(paths: Sequence[Path], out: Path, n_workers: int, seed: int) -> None:
             raise ValueError(f"out = {out}: must be in a folder that exists")
     except (RunError, ValueError) as error:
         fail(str(error))
-    parts, rises, failed = watched(runs, n_workers, seed, console)
+    parts, rises, failed = watched(runs, n_workers, seed, console, more)
     for message in failed:
         console.print(f"[yellow]{message}[/]", highlight=False)
     if not len(parts):
@@ -76,7 +78,7 @@ def train_seeds(recipe: RunConfig, n_seeds: int, runs_dir: Path, n_workers: int,
 
 
 def watched(
-    runs: Sequence[Run], n_workers: int, seed: int, console: Console
+    runs: Sequence[Run], n_workers: int, seed: int, console: Console, more: Mapping[str, More] | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """When each part came in every run, how the maps changed with accuracy flat, and runs that failed, a line each."""
     columns = (
@@ -94,7 +96,7 @@ def watched(
         concurrent.futures.ProcessPoolExecutor(n_workers, spawn, torch.set_num_threads, (1,)) as pool,
     ):
         shown = bar.add_task("", total=len(runs))
-        jobs = {pool.submit(_watch, run, seed): i for i, run in enumerate(runs)}
+        jobs = {pool.submit(_watch, run, seed, more or {}): i for i, run in enumerate(runs)}
         for job in concurrent.futures.as_completed(jobs):
             run = runs[jobs[job]]
             try:
@@ -116,8 +118,9 @@ def watched(
     return tables[0], tables[1], failed
 
 
-def _watch(run: Run, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    found = watch(run, run.config.data.measured_tasks[0], seed=seed, every={"ways": ROUTES_EVERY})
+def _watch(run: Run, seed: int, more: Mapping[str, More]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    every = dict.fromkeys(("ways", *more), SLOW_EVERY)
+    found = watch(run, run.config.data.measured_tasks[0], seed=seed, every=every, more=more)
     return emerged(found, torch.Generator().manual_seed(seed)), went_on(found)
 
 

@@ -1,0 +1,10 @@
+"""Train on 24 strings of parity until they are known by heart, and on, until the circuit forms: test accuracy is late.
+
+python experiments/train_grokking.py --name grokking-seed0
+python figures/grokking.py grokking.html runs/grokking-seed0
+"""
+
+from compo_mech import launch, recipes
+
+if __name__ == "__main__":
+    launch.main(recipes.grokking())

@@ -1,0 +1,86 @@
+"""Learnt by heart, then understood: accuracy on training and test strings, cleanliness and weights, by step.
+
+python experiments/train_grokking.py --name grokking-seed0
+python figures/grokking.py figures/grokking.png runs/grokking-seed0
+
+Writes a picture (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
+"""
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import plotly.graph_objects as go
+import tyro
+from plotly.subplots import make_subplots
+
+from compo_mech import launch, plotting, report
+from compo_mech.evaluate import TRAIN, measured, select
+from compo_mech.model import parameter_shapes
+from compo_mech.runs import Run, RunError
+
+COLOURS = {"training strings": "#9aa0a6", "test strings": "#202124", "iteration": "#e07a1f", "lookup": "#4c5fd5",
+           "sparsity": "#2a9d6f", "weight norm": "#b23a3a"}  # fmt: skip
+
+
+def curves(run: Run) -> dict[str, dict[str, tuple[list[int], list[float]]]]:
+    """Steps and values by panel and name."""
+    task, metrics = str(run.config.data.measured_tasks[0]), run.metrics
+    own = measured(metrics, task)
+    known = select(metrics, split=TRAIN, metric="accuracy", task=task)
+    means = select(own, split="mean")
+    found = {
+        "training strings": known.groupby("step")["value"].mean(),
+        "test strings": select(own, metric="accuracy").groupby("step")["value"].mean(),
+        "iteration": select(means, metric="iteration").groupby("step")["value"].max(),
+        "lookup": select(means, metric="lookup").groupby("step")["value"].max(),
+        "sparsity": select(means, metric="iteration_sparsity").groupby("step")["value"].max(),
+    }
+    names = list(parameter_shapes(run.config.model, d_vocab=1, n_ctx=1))
+    norms = {
+        step: math.sqrt(sum(float(value.square().sum()) for value in params.values()))
+        for step, params in run.checkpoints(names)
+    }
+    by_name = {name: (curve.index.tolist(), curve.tolist()) for name, curve in found.items() if len(curve)}
+    by_name["weight norm"] = (list(norms), list(norms.values()))
+    panels = {"accuracy": ("training strings", "test strings"), "attention": ("iteration", "lookup", "sparsity"),
+              "weights": ("weight norm",)}  # fmt: skip
+    return {panel: {n: by_name[n] for n in wanted if n in by_name} for panel, wanted in panels.items()}
+
+
+def drawn(runs: list[Run]) -> go.Figure:
+    """A column a run."""
+    titles = [run.path.name for run in runs] + [""] * 2 * len(runs)
+    figure = make_subplots(3, len(runs), shared_xaxes=True, vertical_spacing=0.05, subplot_titles=titles)
+    for column, run in enumerate(runs, start=1):
+        for row, (panel, named) in enumerate(curves(run).items(), start=1):
+            for name, (steps, values) in named.items():
+                figure.add_scatter(
+                    x=[step + 1 for step in steps], y=values, name=name, legendgroup=name, mode="lines",
+                    showlegend=column == 1, line={"color": COLOURS[name], "width": 1.6}, row=row, col=column,
+                    hovertemplate=f"{name}: %{{y:.3f}}<extra></extra>",
+                )  # fmt: skip
+            if panel != "weights":
+                figure.update_yaxes(range=[-0.03, 1.03], row=row, col=column)
+            if column == 1:
+                figure.update_yaxes(title=panel, row=row, col=column)
+        figure.update_xaxes(type="log", row=3, col=column, title="step + 1")
+        for row in (1, 2):
+            figure.update_xaxes(type="log", row=row, col=column)
+    figure.update_layout(
+        **plotting.LAYOUT, width=max(760, 190 + 330 * len(runs)), height=640, hovermode="x",
+        legend={"orientation": "h", "y": -0.12},
+    )  # fmt: skip
+    return figure
+
+
+def main(out: Annotated[Path, tyro.conf.Positional], runs: Annotated[tuple[Path, ...], tyro.conf.Positional]) -> None:
+    """Draw the runs into OUT."""
+    try:
+        report.write_figure(drawn([Run.open(run) for run in runs]), out)
+    except (RunError, ValueError) as error:
+        launch.fail(str(error))
+
+
+if __name__ == "__main__":
+    tyro.cli(main, description=__doc__)
