@@ -10,7 +10,9 @@ from pathlib import Path
 import pandas as pd
 import plotly.graph_objects as go
 import plotly.io
+from plotly.colors import sample_colorscale
 from plotly.offline import get_plotlyjs
+from plotly.subplots import make_subplots
 
 from compo_mech import emergence, plotting
 from compo_mech.attention import MIN_LENGTH, TEXTBOOK_SCORE, Verdict
@@ -169,30 +171,30 @@ def page(
         parts.append(f"<h2>Training{html.escape(of_task)}</h2>")
         parts.append(wide(plotting.training_curves(metrics, task)))
         parts.append(f"<h2>Attention{html.escape(of_task)}</h2>")
-        parts.append(wide(attention_by_step(checkpoints, config, _shown_set(sets, task))) if checkpoints else _NONE)
+        parts.append(wide(attention_by_step(checkpoints, config, shown_set(sets, task))) if checkpoints else _NONE)
     parts += sections
     parts.append("<h2>How to reproduce</h2>")
     parts.append(f"<pre>{html.escape('python ' + shlex.join(command))}</pre>")
     settings = json.dumps(config.model_dump(mode="json"), indent=2)
     parts.append(f"<details><summary>All settings</summary><pre>{html.escape(settings)}</pre></details>")
-    return _document(name, "\n".join(parts), script=get_plotlyjs())
+    return document(name, "\n".join(parts), script=get_plotlyjs())
 
 
 _NONE = "<p class=quiet>No checkpoint could be read.</p>"
 
 
-def _shown_set(sets: Sequence[EvalSet], task: str) -> EvalSet:
+def shown_set(sets: Sequence[EvalSet], task: str) -> EvalSet:
     """The longest strings of a task up to `SHOWN_LENGTH`, or its shortest ones."""
     of_task = [test for test in sets if str(test.task) == task]
     short = [test for test in of_task if test.length <= SHOWN_LENGTH]
     return max(short, key=lambda test: test.length) if short else min(of_task, key=lambda test: test.length)
 
 
-def n_frames(config: RunConfig) -> int:
-    """Steps that a page's slider can hold."""
+def n_frames(config: RunConfig, n_runs: int = 1) -> int:
+    """Steps that a page's slider can hold, where as many runs share the page."""
     length = max(config.data.min_length, min(config.data.max_length, SHOWN_LENGTH))
     n_weights = config.model.n_layers * config.model.n_heads * config.data.layout.n_read(length) ** 2
-    return max(2, min(MAX_FRAMES, MAX_WEIGHTS // (n_weights * len(config.data.measured_tasks))))
+    return max(2, min(MAX_FRAMES, MAX_WEIGHTS // (n_weights * len(config.data.measured_tasks) * n_runs)))
 
 
 def attention_by_step(checkpoints: Mapping[int, Params], config: RunConfig, test: EvalSet) -> go.Figure:
@@ -208,7 +210,15 @@ def attention_by_step(checkpoints: Mapping[int, Params], config: RunConfig, test
     return plotting.with_slider(frames, f"Mean attention over {n} test strings of length {test.length}, by step")
 
 
-def _document(title: str, body: str, script: str = "", body_class: str = "") -> str:
+def document(title: str, body: str, script: str = "", body_class: str = "") -> str:
+    """A whole page.
+
+    Args:
+        title: of the browser's tab.
+        body: as HTML.
+        script: that the body needs, such as plotly's.
+        body_class: "full" for a page as wide as the window.
+    """
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -255,7 +265,7 @@ def method_card_page(table: pd.DataFrame) -> str:
             body += "</tr>"
         parts.append(f"<h2>{html.escape(str(task))}</h2><div class=wide><table><thead><tr><th></th>{head}</tr>")
         parts.append(f"<tr><th></th>{names}</tr></thead><tbody>{body}</tbody></table></div>")
-    return _document("Method card", "\n".join(parts), body_class="full")
+    return document("Method card", "\n".join(parts), body_class="full")
 
 
 def _shade(auc: float) -> str:
@@ -279,6 +289,38 @@ def attention_figure(params: Params, config: RunConfig, test: EvalSet) -> go.Fig
     )
 
 
+def curves_of_runs(
+    panels: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[float]]]], names: Sequence[str], title: str
+) -> go.Figure:
+    """Curves of several runs over each other, a panel a measure, a colour a run.
+
+    Args:
+        panels: by title, a run's steps and values, by its name; a run without this measure is left out.
+        names: of all runs, each once in the legend.
+        title: of the whole figure.
+    """
+    colours = list(plotting.HEAD_COLOURS)
+    if len(names) > len(colours):
+        colours = sample_colorscale("Turbo", [i / (len(names) - 1) for i in range(len(names))])
+    figure = make_subplots(len(panels), 1, subplot_titles=list(panels), shared_xaxes=True, vertical_spacing=0.08)
+    shown: set[str] = set()
+    for row, curves in enumerate(panels.values(), start=1):
+        for name, colour in zip(names, colours, strict=False):
+            if name in curves:
+                steps, values = curves[name]
+                figure.add_scatter(
+                    x=list(steps), y=list(values), mode="lines", name=name, legendgroup=name, opacity=0.8,
+                    line={"color": colour}, showlegend=name not in shown, row=row, col=1,
+                    hovertemplate="step %{x}: %{y:.2f}",
+                )  # fmt: skip
+                shown.add(name)
+        figure.update_yaxes(range=[-0.03, 1.03], dtick=0.5, row=row, col=1)
+    figure.update_xaxes(title="step", row=len(panels), col=1)
+    layout = {**plotting.LAYOUT, "margin": {"l": 50, "r": 20, "t": 80, "b": 50}}
+    figure.update_layout(**layout, title=title, height=130 + 230 * len(panels), showlegend=True)
+    return figure
+
+
 def figure_html(figure: go.Figure) -> str:
     """A figure without plotly's script, which the page holds once."""
     config = {"displaylogo": False, "responsive": True}
@@ -289,17 +331,23 @@ def write_figure(figure: go.Figure, out: Path) -> None:
     """A figure as an offline page (.html), or as a picture (.png, .svg, .pdf), which takes kaleido and a Chrome.
 
     Raises:
-        ValueError: the picture cannot be drawn, or not in this format.
+        ValueError: the picture cannot be drawn, not in this format, or not written.
     """
     if out.suffix == ".html":
         title = figure.layout.title.text or out.stem
-        out.write_text(_document(str(title), wide(figure), script=get_plotlyjs()))
+        try:
+            out.write_text(document(str(title), wide(figure), script=get_plotlyjs(), body_class="full"))
+        except OSError as error:
+            raise ValueError(f"out = {out}: cannot be written ({error.strerror})") from None
         return
+    allowed = "must end in .html, or in .png, .svg or .pdf with kaleido"
+    if out.suffix not in (".png", ".svg", ".pdf"):
+        raise ValueError(f"out = {out}: {allowed}")
     try:
         figure.write_image(out, scale=1.5)
     except (ValueError, RuntimeError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"out = {out}: must end in .html, or in .png, .svg or .pdf with kaleido ({reason})") from None
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"out = {out}: {allowed} ({reason})") from None
 
 
 @dataclass(frozen=True)

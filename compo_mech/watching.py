@@ -266,11 +266,11 @@ def thinned(steps: Sequence[int], every: int) -> list[int]:
 
 
 def fetching_layer(table: pd.DataFrame) -> int | None:
-    """The layer, after the first if there are several, whose heads look most at x_t at the last checkpoint; None where
-    none can."""
+    """The layer whose heads look most at x_t at the last checkpoint; None where none can.
+
+    It may be the first: where all strings are of one length, a row's own position tells t, and nothing is looked up.
+    """
     scores = table[(table["measure"] == "iteration_together") & (table["step"] == table["step"].max())]
     if not len(scores):
         return None
-    later = scores[scores["site"] != "L0"]
-    scores = later if len(later) else scores
     return int(str(scores.sort_values("value")["site"].iloc[-1])[1:])

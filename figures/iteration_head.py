@@ -2,16 +2,20 @@
 
 python figures/iteration_head.py runs/parity-seed0 figures/iteration_head.png --steps 0 600 2400
 
-Writes a picture (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
+Writes a picture (.png, .svg, .pdf: pip install kaleido, which needs a Chrome), or a page (.html) on which a slider
+leads through the steps.
 """
 
 from pathlib import Path
 from typing import Annotated
 
+import plotly.graph_objects as go
 import tyro
 from plotly.subplots import make_subplots
 
 from compo_mech import evaluate, launch, report
+from compo_mech.config import RunConfig
+from compo_mech.model import Params
 from compo_mech.runs import Run, RunError
 
 
@@ -24,19 +28,40 @@ def main(
     """Draw the run's heads at `steps` (none given: first, middle and last) on strings of one length."""
     try:
         opened = Run.open(run)
-        config, saved = opened.config, opened.steps
-        chosen = steps or (saved[0], saved[len(saved) // 2], saved[-1])
-        params = [opened.params(step) for step in chosen]
-    except RunError as error:
+        if out.suffix == ".html":
+            frames = {s: opened.params(s) for s in steps} if steps else opened.readable(report.MAX_FRAMES)
+            if not frames:
+                raise RunError(f"run = {run}: has no checkpoint that can be read")
+            figure = report.attention_by_step(frames, opened.config, shown_set(opened, length))
+        else:
+            saved = opened.steps or [0]
+            chosen = steps or tuple(dict.fromkeys((saved[0], saved[len(saved) // 2], saved[-1])))
+            params = {step: opened.params(step) for step in chosen}
+            figure = beside(params, opened.config, shown_set(opened, length))
+        report.write_figure(figure, out)
+    except (RunError, ValueError) as error:
         launch.fail(str(error))
-    sets = [s for s in evaluate.eval_sets(config.data, config.n_test_strings) if s.length == length]
+
+
+def shown_set(run: Run, length: int) -> evaluate.EvalSet:
+    """Test strings of the run's first task of this length.
+
+    Raises:
+        ValueError: it has none.
+    """
+    sets = [test for test in evaluate.eval_sets(run.config.data, run.config.n_test_strings) if test.length == length]
     if not sets:
-        launch.fail(f"length = {length}: must be {config.data.min_length} .. {config.data.max_length}")
-    maps = [report.attention_figure(weights, config, sets[0]) for weights in params]
+        raise ValueError(f"length = {length}: must be {run.config.data.min_length} .. {run.config.data.max_length}")
+    return sets[0]
+
+
+def beside(params: dict[int, Params], config: RunConfig, test: evaluate.EvalSet) -> go.Figure:
+    """A row a head, a column a step."""
+    maps = [report.attention_figure(weights, config, test) for weights in params.values()]
     heads = [text.text for text in maps[0].layout.annotations]
-    titles = [f"{head}, step {step}" for head in heads for step in chosen]
+    titles = [f"{head}, step {step}" for head in heads for step in params]
     figure = make_subplots(
-        len(heads), len(chosen), subplot_titles=titles, vertical_spacing=0.2 / len(heads), horizontal_spacing=0.05
+        len(heads), len(maps), subplot_titles=titles, vertical_spacing=0.2 / len(heads), horizontal_spacing=0.05
     )
     for column, drawn in enumerate(maps):
         for row, trace in enumerate(drawn.data):
@@ -46,15 +71,12 @@ def main(
     figure.update_layout(
         template="plotly_white",
         coloraxis=maps[0].layout.coloraxis,
-        width=330 * len(chosen) + 110,
+        width=330 * len(maps) + 110,
         height=350 * len(heads) + 40,
         margin={"l": 40, "r": 20, "t": 40, "b": 40},
     )
-    figure.update_layout(coloraxis_colorbar_len=0.5)
-    if out.suffix == ".html":
-        figure.write_html(out)
-    else:
-        figure.write_image(out, scale=1.5)
+    figure.update_layout(coloraxis_colorbar={"len": 350, "lenmode": "pixels"})
+    return figure
 
 
 def _axis(axis) -> dict:

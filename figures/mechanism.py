@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 import tyro
 from plotly.subplots import make_subplots
 
-from compo_mech import launch
+from compo_mech import launch, report
 
 COLOURS = {"parity": "#4c5fd5", "copy": "#2a9d6f", "polynomial": "#e07a1f"}
 FIGURES = {
@@ -87,10 +87,10 @@ def main(table: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro
         figure = drawn(rows[~rows["run"].str.contains("gaps")])
     except (OSError, KeyError, ValueError) as error:
         launch.fail(f"table = {table}: must be a table by probes/over_runs.py ({error})")
-    if out.suffix == ".html":
-        figure.write_html(out)
-    else:
-        figure.write_image(out, scale=1.5)
+    try:
+        report.write_figure(figure, out)
+    except ValueError as error:
+        launch.fail(str(error))
 
 
 if __name__ == "__main__":

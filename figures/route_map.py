@@ -12,7 +12,7 @@ import torch
 import tyro
 from plotly.subplots import make_subplots
 
-from compo_mech import charts, launch
+from compo_mech import charts, launch, report
 from compo_mech.graph import Model
 from compo_mech.routes import route_map
 from compo_mech.runs import Run, RunError
@@ -53,10 +53,10 @@ def main(
         margin={"l": 60, "r": 20, "t": 50, "b": 90},
         legend={"orientation": "h", "y": -0.16, "x": 0.5, "xanchor": "center", "itemsizing": "constant"},
     )
-    if out.suffix == ".html":
-        figure.write_html(out)
-    else:
-        figure.write_image(out, scale=1.5)
+    try:
+        report.write_figure(figure, out)
+    except ValueError as error:
+        launch.fail(str(error))
 
 
 if __name__ == "__main__":

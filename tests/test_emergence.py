@@ -105,6 +105,8 @@ def test_an_abrupt_step_lies_anywhere_between_two_snapshots(steps, generator):
             assert before - slack < moment.low < before + slack
             assert after - slack < moment.high < after + slack
             assert before < moment.step < after
+        assert found.onset.low <= before
+        assert found.saturation.high >= after
 
 
 def test_moments_move_with_the_steps_and_not_with_the_values():

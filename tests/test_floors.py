@@ -15,11 +15,12 @@ FLOORS = [
     "circuits", "faithfulness", "completeness", "discovery", "dissection",
     "config", "recipes", "runs", "trajectory", "watching",
     "plotting", "charts", "views", "report", "sections",
-    "launch", "studies.grading", "studies.seeds", "studies.dissecting", "studies.aligning",
+    "launch", "studies.grading", "studies.seeds", "studies.dissecting", "studies.aligning", "studies.comparing",
+    "studies.watching", "studies.emerging",
 ]  # fmt: skip
 PROBE_FLOORS = [
     "fit", "variance", "tables", "readings", "rule_or_table", "position_subtraction", "state_update",
-    "running", "pages", "over_runs",
+    "running", "pages", "over_runs", "told",
 ]  # fmt: skip
 ROOT = Path(compo_mech.__file__).parent
 OWNERS = {

@@ -69,7 +69,8 @@ def test_the_figure_script_draws_any_run(tmp_path):
     command = [sys.executable, "figures/iteration_head.py", str(tmp_path / "one"), str(out), "--length", "3"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "layer 1 head 0, step 2" in out.read_text()
+    assert "layer 1 head 0" in out.read_text()
+    assert '"label":"2"' in out.read_text()
     assert Run.open(tmp_path / "one").steps == [0, 1, 2]
     command = [sys.executable, "figures/route_map.py", str(out), str(tmp_path / "one"), str(tmp_path / "one")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

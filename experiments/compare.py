@@ -1,0 +1,19 @@
+"""Several runs on one page: settings in which they differ, what came of each, curves over each other, attention.
+
+python experiments/compare.py runs/parity-seed0 runs/parity-seed1 --out compare.html
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from compo_mech.studies.comparing import main
+
+if __name__ == "__main__":
+
+    def command(runs: Annotated[tuple[Path, ...], tyro.conf.Positional], out: Path = Path("compare.html")) -> None:
+        """Compare RUNS on the page `out`."""
+        main(runs, out)
+
+    tyro.cli(command, description=__doc__)

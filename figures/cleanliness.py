@@ -1,0 +1,67 @@
+"""How clean the maps are against accuracy, each run a path through training: is one there without the other?
+
+python figures/cleanliness.py figures/cleanliness.png runs/*
+
+Writes a picture (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
+"""
+
+import itertools
+from pathlib import Path
+from typing import Annotated, Literal
+
+import plotly.graph_objects as go
+import tyro
+
+from compo_mech import evaluate, launch, plotting, report
+from compo_mech.runs import Run, RunError
+
+N_NAMED = len(plotting.HEAD_COLOURS)
+"""Runs that have a colour each; of more a task has one."""
+
+
+def drawn(runs: list[Run], measure: str) -> go.Figure:
+    """A path a run, of its first task; a ring where it ends."""
+    figure, tasks = go.Figure(), [str(run.config.data.measured_tasks[0]) for run in runs]
+    named = [run.path.name for run in runs] if len(runs) <= N_NAMED else tasks
+    colours = dict(zip(dict.fromkeys(named), itertools.cycle(plotting.HEAD_COLOURS), strict=False))
+    shown: set[str] = set()
+    for run, task, name in zip(runs, tasks, named, strict=True):
+        rows = evaluate.measured(run.metrics, task)
+        accuracy = evaluate.select(rows, metric="accuracy").groupby("step")["value"].mean()
+        score = evaluate.select(rows, split="mean", metric=measure).groupby("step")["value"].max()
+        table = accuracy.to_frame("accuracy").join(score.rename("score"), how="inner")
+        if not len(table):
+            raise ValueError(f"run = {run.path}: must have heads that can do {measure}, over lengths from 4 on")
+        figure.add_scatter(
+            x=table["accuracy"], y=table["score"], mode="lines", line={"color": colours[name], "width": 1.3},
+            opacity=0.7, name=name, legendgroup=name, showlegend=name not in shown,
+            text=[f"{run.path.name}, step {step}" for step in table.index],
+            hovertemplate="%{text}: accuracy %{x:.2f}, score %{y:.2f}<extra></extra>",
+        )  # fmt: skip
+        figure.add_scatter(
+            x=table["accuracy"].iloc[-1:], y=table["score"].iloc[-1:], mode="markers", hoverinfo="skip",
+            marker={"color": "#ffffff", "size": 10, "line": {"color": colours[name], "width": 2}}, legendgroup=name,
+            showlegend=False,
+        )  # fmt: skip
+        shown.add(name)
+    title = f"Attention against accuracy in {len(runs)} runs; a ring where each ends"
+    figure.update_layout(**plotting.LAYOUT, width=900, height=560, title=title, showlegend=True)
+    figure.update_xaxes(title="accuracy, mean over lengths", range=[-0.03, 1.05])
+    figure.update_yaxes(title=f"{measure} score of the best head", range=[-0.03, 1.05])
+    return figure
+
+
+def main(
+    out: Annotated[Path, tyro.conf.Positional],
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    measure: Literal["iteration", "lookup"] = "iteration",
+) -> None:
+    """Draw the runs into OUT."""
+    try:
+        report.write_figure(drawn([Run.open(run) for run in runs], measure), out)
+    except (RunError, ValueError) as error:
+        launch.fail(str(error))
+
+
+if __name__ == "__main__":
+    tyro.cli(main, description=__doc__)

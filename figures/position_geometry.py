@@ -1,0 +1,65 @@
+"""The geometry of position embeddings before and after training: inner products, and power by frequency.
+
+python figures/position_geometry.py geometry.png runs/parity-seed0 runs/copy-seed0
+
+Writes a picture (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import plotly.graph_objects as go
+import tyro
+from plotly.subplots import make_subplots
+
+from compo_mech import launch, plotting, report
+from compo_mech.runs import Run, RunError
+from compo_mech.weights import effective_dimension, fourier_power, position_gram
+
+
+def drawn(runs: list[Run]) -> go.Figure:
+    """A row a run: the Gram matrix when fresh and when trained, and both spectra."""
+    titles = [f"{run.path.name}: {what}" for run in runs for what in ("fresh", "trained", "power by frequency")]
+    figure = make_subplots(
+        len(runs), 3, subplot_titles=titles, horizontal_spacing=0.08, vertical_spacing=0.25 / len(runs)
+    )
+    for row, run in enumerate(runs, start=1):
+        positions = range(run.config.data.layout.n_read(run.config.data.max_length))
+        for column, (name, params) in enumerate((("fresh", run.control()), ("trained", run.params())), start=1):
+            gram = position_gram(params, positions)
+            scaled = (gram / gram.diagonal().mean().clamp(min=1e-12)).tolist()
+            dims = effective_dimension(params, positions)
+            figure.add_heatmap(
+                z=scaled, coloraxis="coloraxis", row=row, col=column,
+                hovertemplate="%{y}, %{x}: %{z:.2f}<extra></extra>",
+            )  # fmt: skip
+            figure.update_yaxes(autorange="reversed", row=row, col=column)
+            figure.update_xaxes(title=f"position ({dims:.1f} effective dimensions)", row=row, col=column)
+            figure.add_scatter(
+                y=fourier_power(params, positions).tolist(), name=name, legendgroup=name, showlegend=row == 1,
+                line={"color": "#9aa0a6" if name == "fresh" else "#4c5fd5"}, row=row, col=3,
+            )  # fmt: skip
+        figure.update_xaxes(title="periods over all positions", row=row, col=3)
+        figure.update_yaxes(title="share of power", rangemode="tozero", row=row, col=3)
+    figure.update_layout(
+        **{**plotting.LAYOUT, "margin": {"l": 60, "r": 20, "t": 90, "b": 60}},
+        title="Position embeddings: inner products, centred, in units of their mean square", width=1150,
+        height=130 + 320 * len(runs), legend={"x": 0.99, "y": 0.99, "xanchor": "right"},
+        coloraxis={
+            "colorscale": "RdBu_r", "cmin": -1, "cmax": 1,
+            "colorbar": {"thickness": 12, "len": 220, "lenmode": "pixels"},
+        },
+    )  # fmt: skip
+    return figure
+
+
+def main(out: Annotated[Path, tyro.conf.Positional], runs: Annotated[tuple[Path, ...], tyro.conf.Positional]) -> None:
+    """Draw the runs into OUT."""
+    try:
+        report.write_figure(drawn([Run.open(run) for run in runs]), out)
+    except (RunError, ValueError) as error:
+        launch.fail(str(error))
+
+
+if __name__ == "__main__":
+    tyro.cli(main, description=__doc__)

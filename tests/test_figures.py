@@ -1,0 +1,216 @@
+"""Every script in figures/ is called as from the command line, on runs of seconds and on tables made here."""
+
+import importlib.util
+import re
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import tyro
+from browser import PHONE_WIDTH, open_page, started
+from plotly.offline import get_plotlyjs
+from rich.console import Console
+
+from compo_mech import launch, recipes
+from compo_mech.charts import PART_COLOURS
+from compo_mech.circuits import Circuit, to_json
+from compo_mech.dissection import stage_names
+from compo_mech.graph import all_edges
+from compo_mech.runs import Run, analysis_name
+
+FIGURES = Path(__file__).parents[1] / "figures"
+
+RUN, RUNS, TABLE = "the run and OUT", "OUT and any runs", "a table and OUT"
+SCRIPTS = {
+    "circuit_graph": RUN,
+    "cleanliness": RUNS,
+    "emergence": TABLE,
+    "grokking": RUNS,
+    "iteration_head": RUN,
+    "length_by_dimension": RUNS,
+    "mechanism": TABLE,
+    "patching_map": RUN,
+    "position_geometry": RUNS,
+    "probes_by_step": RUN,
+    "route_map": RUNS,
+}
+SHOWN = {
+    "circuit_graph": ("Circuit of one", "L0H0.q"),
+    "cleanliness": ("in 2 runs", "two, step 6"),
+    "emergence": ("parity, 2 seeds", "parity-seed1, iteration: onset 4"),
+    "grokking": ("weight norm", "test strings"),
+    "iteration_head": ("Mean attention over", "layer 1 head 0"),
+    "length_by_dimension": ("iteration score", "d_model %{y}, length %{x}"),
+    "mechanism": ("MLP 0: positions subtracted?", "polynomial"),
+    "patching_map": ("freshly initialised", "L1H0, s2"),
+    "position_geometry": ("two: trained", "effective dimensions"),
+    "probes_by_step": ("Decodable and used: one", "answers follow its output"),
+    "route_map": ('"t"', '"length"'),
+}
+"""What each page has to say: its title, and something that is read off the runs or tables."""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two small runs; the first has what analyses write, made up."""
+    folder, found = tmp_path_factory.mktemp("runs"), []
+    for name, d_model in (("one", "16"), ("two", "24")):
+        argv = ["--runs-dir", str(folder), "--name", name, "--data.max-length", "5", "--model.d-model", d_model,
+                "--train.n-steps", "6", "--train.snapshot-every", "3", "--n-test-strings", "8"]  # fmt: skip
+        found.append(launch.launch(launch.parse(recipes.parity(), argv), Console(quiet=True)))
+    one, task = found[0], found[0].config.data.measured_tasks[0]
+    edges = all_edges(one.config.model)
+    circuit = Circuit(one.config.model, frozenset(edges[::2]), {edge: i / 10 for i, edge in enumerate(edges)})
+    dissected = {"circuit.json": to_json(circuit), "patching.csv": patching(one).to_csv(index=False)}
+    one.write_analysis(analysis_name("dissect", 6, task), dissected)
+    for what in ("position-subtraction", "state-update"):
+        one.write_analysis(analysis_name(what, 6, task), {"by-step.csv": by_step(one).to_csv(index=False)})
+    return [run.path for run in found]
+
+
+def patching(run):
+    """As a dissection writes it: each part at each place, and heads over whole spans, which have no length."""
+    places, rows = run.config.data.layout.labels(5), []
+    for network in ("trained", "control"):
+        for n, part in enumerate([*stage_names(run.config.model.n_layers), "L0H0", "L1H0"]):
+            rows += [(part, place, 5, n * i / 10, network) for i, place in enumerate(places)]
+        rows += [(head, place, None, 1.0, network) for head in ("L0H0", "L1H0") for place in ("EoI", "states")]
+    return pd.DataFrame(rows, columns=["part", "place", "length", "effect", "network"])
+
+
+def by_step(run):
+    """Every figure that either probe script follows."""
+    measures = [
+        ("probe of t", "MLP output"), ("probe of t", "query"), ("interchange of t, free others", "q1"),
+        ("subtraction score", "query"), ("probe of the state", "MLP input"), ("probe of the state", "MLP output"),
+        ("interchange of answer, free others", "mlp_out1"), ("interchange of x, free others", "attn_out1"),
+    ]  # fmt: skip
+    rows = [(s, m, site, max(0.0, s / 8), 0.0, 1.0) for m, site in measures for s in (-1, *run.steps)]
+    return pd.DataFrame(rows, columns=["step", "measure", "site", "value", "low", "high"])
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """By script, a table as another script writes it."""
+    file = tmp_path_factory.mktemp("tables") / "emergence.csv"
+    rows = [("parity", f"parity-seed{seed}", part, 4.0, 5.0, 6.0, 9) for seed in (0, 1) for part in PART_COLOURS]
+    columns = ["task", "run", "part", "onset", "midpoint", "saturation", "last_step"]
+    pd.DataFrame(rows, columns=columns).to_csv(file, index=False)
+    return {"emergence": file, "mechanism": FIGURES / "mechanism.csv"}
+
+
+@pytest.fixture(scope="module")
+def drawn(runs, tables, tmp_path_factory):
+    """Each script's page."""
+    folder = tmp_path_factory.mktemp("pages")
+    pages = {name: folder / f"{name}.html" for name in SCRIPTS}
+    for name, out in pages.items():
+        call(name, *arguments(name, out, runs, tables))
+    return pages
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with started() as browser:
+        yield browser
+
+
+def arguments(name, out, runs, tables):
+    if SCRIPTS[name] == TABLE:
+        return [tables[name], out]
+    if SCRIPTS[name] == RUNS:
+        return [out, *runs]
+    return [runs[0], out, *(("--length", "5") if name == "iteration_head" else ())]
+
+
+def call(name, *words):
+    """The script's command line."""
+    spec = importlib.util.spec_from_file_location(f"figure_{name}", FIGURES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    tyro.cli(module.main, args=[str(word) for word in words])
+
+
+def refused(capsys, name, *words):
+    """The one line with which the script ends."""
+    with pytest.raises(SystemExit) as stop:
+        call(name, *words)
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    return line
+
+
+def test_every_script_is_tested_and_says_how_it_is_called():
+    assert {path.stem for path in FIGURES.glob("*.py")} == set(SCRIPTS) == set(SHOWN)
+    for name in SCRIPTS:
+        assert f"\npython figures/{name}.py " in (FIGURES / f"{name}.py").read_text()
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_the_page_says_what_it_shows_and_asks_for_nothing(name, drawn):
+    page = drawn[name].read_text()
+    own = page.replace(get_plotlyjs(), "")
+    assert len(own) < len(page)  # plotly's script is in it
+    for text in SHOWN[name]:
+        assert text in own.encode().decode("unicode_escape") or text in own, text
+    assert not re.search(r"""(src|href)=["']?https?:|import\(|cdn""", own)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_page_that_cannot_be_written(name, runs, tables, tmp_path, capsys):
+    for out in (tmp_path / "no" / "figure.html", tmp_path / "figure.docx"):
+        line = refused(capsys, name, *arguments(name, out, runs, tables))
+        assert line.startswith(f"error: out = {out}: ")
+        assert not out.exists()
+
+
+@pytest.mark.parametrize("name", [name for name, kind in SCRIPTS.items() if kind != TABLE])
+def test_no_such_run(name, tmp_path, capsys):
+    words = arguments(name, tmp_path / "figure.html", [tmp_path / "none"], {})
+    assert (
+        refused(capsys, name, *words) == f"error: run = {tmp_path / 'none'}: must be a folder that holds a config.json"
+    )
+
+
+@pytest.mark.parametrize("name", ["circuit_graph", "patching_map", "probes_by_step"])
+def test_no_such_analysis(name, runs, tmp_path, capsys):
+    line = refused(capsys, name, runs[1], tmp_path / "figure.html")
+    assert line.startswith(f"error: run = {runs[1]}: must have been analysed by ")
+
+
+@pytest.mark.parametrize("name", [name for name, kind in SCRIPTS.items() if kind == TABLE])
+def test_no_such_table(name, tmp_path, capsys):
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    for table in (tmp_path / "none.csv", tmp_path / "other.csv"):
+        assert refused(capsys, name, table, tmp_path / "figure.html").startswith(f"error: table = {table}: must be ")
+
+
+def test_the_iteration_head_at_steps_and_lengths_that_there_are_not(runs, tmp_path, capsys):
+    out = tmp_path / "figure.html"
+    told = "error: length = 9: must be 1 .. 5"
+    assert refused(capsys, "iteration_head", runs[0], out, "--length", 9) == told
+    told = "error: step = 99: must be one of 0 "
+    assert refused(capsys, "iteration_head", runs[0], out, "--length", 5, "--steps", 0, 99).startswith(told)
+
+
+def test_steps_that_cannot_be_read_are_left_out_of_the_slider(runs, tmp_path):
+    copy = Run.open(shutil.copytree(runs[0], tmp_path / "one"))
+    (copy.path / "checkpoints" / "000003.safetensors").write_bytes(b"damaged")
+    call("iteration_head", copy.path, tmp_path / "figure.html", "--length", 5)
+    page = (tmp_path / "figure.html").read_text()
+    steps = [step for step in copy.steps if f'"label":"{step}"' in page]
+    assert steps == [step for step in copy.steps if step != 3]
+
+
+@pytest.mark.parametrize("name", ["iteration_head", "length_by_dimension", "probes_by_step"])
+def test_pages_in_a_browser(browser, drawn, name):
+    n_sliders = int(name == "iteration_head")
+    with open_page(browser, drawn[name]) as page:
+        assert [picture.kind for picture in page.pictures()] == ["plotly"]
+        assert page.move_sliders() == n_sliders
+    if n_sliders:  # what makes pages narrow is the same in all
+        with open_page(browser, drawn[name], width=PHONE_WIDTH) as page:
+            page.check_width()
