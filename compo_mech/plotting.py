@@ -129,7 +129,11 @@ def with_slider(frames: Mapping[int, go.Figure], title: str) -> go.Figure:
     figure = go.Figure(frames[steps[-1]])
     changed = [i for i, _ in enumerate(figure.select_traces())]
     figure.frames = [
-        go.Frame(name=str(step), traces=changed, data=[go.Heatmap(z=trace["z"]) for trace in shown.select_traces()])
+        go.Frame(
+            name=str(step),
+            traces=changed,
+            data=[go.Heatmap(z=getattr(trace, "z", None)) for trace in shown.select_traces()],
+        )
         for step, shown in frames.items()
     ]
     at_once = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}

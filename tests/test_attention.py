@@ -174,9 +174,7 @@ def test_layers_are_measured_beside_their_heads():
 
 def test_lean_measures_are_those_that_are_summarised():
     pattern = torch.cat([perfect("iteration"), perfect("lookup"), uniform()], 1)
-    whole, lean = (
-        dict(((h, n), v) for h, n, v in layer_measures(pattern, LAYOUT, LENGTH, lean=x)) for x in (False, True)
-    )
+    whole, lean = ({(h, n): v for h, n, v in layer_measures(pattern, LAYOUT, LENGTH, lean=x)} for x in (False, True))
     assert {name for _, name in lean} == set(SUMMARISED)
     for place, value in lean.items():
         assert value == pytest.approx(whole[place], abs=1e-6)

@@ -85,7 +85,9 @@ def started(tmp_path, config, **more):
 def test_a_run_is_watched_over_its_checkpoints(tmp_path, tiny):
     run = started(tmp_path, tiny)
     told = []
-    found = watch(run, Parity(), lambda name, step, n_steps, problem: told.append((name, step, problem)), every={"ways": 4})
+    found = watch(
+        run, Parity(), lambda name, step, n_steps, problem: told.append((name, step, problem)), every={"ways": 4}
+    )
     steps = {"looks": run.steps, "worths": run.steps, "holdings": run.steps, "ways": thinned(run.steps, 4)}
     assert {(name, step) for name, step, _ in told} == {
         (name, step) for name, asked in steps.items() for step in (CONTROL_STEP, *asked)
