@@ -105,6 +105,7 @@ def test_an_abrupt_step_lies_anywhere_between_two_snapshots(steps, generator):
             assert before - slack < moment.low < before + slack
             assert after - slack < moment.high < after + slack
             assert before < moment.step < after
+        assert found.midpoint.step == pytest.approx((before + after) / 2, abs=0.1 * (after - before))
         assert found.onset.low <= before
         assert found.saturation.high >= after
 
@@ -281,12 +282,12 @@ def test_intervals_of_survival_hold_the_truth():
 
 def test_lag_counts_runs_in_which_one_thing_never_came(generator):
     first = [100, 200, 300, 400, 500, 600, NEVER, 800, 900, NEVER]
-    second = [200, 400, 300, 600, 700, NEVER, 500, Moment(900, 0, 0), 1200, NEVER]
+    second = [200, 400, 300, 630, 750, NEVER, 500, Moment(900, 0, 0), 1200, NEVER]
     found = lag(first, second, generator)
     assert found.mean is not None
     assert found.median is not None
     assert found.before is not None
-    assert found.mean.step == pytest.approx((100 + 200 + 0 + 200 + 200 + 100 + 300) / 7)
+    assert found.mean.step == pytest.approx((100 + 200 + 0 + 230 + 250 + 100 + 300) / 7)
     assert found.median.step == 200
     assert found.before.mean == pytest.approx(7 / 8)
     assert (found.n_runs, found.n_censored, found.n_unordered) == (10, 3, 2)
@@ -306,6 +307,14 @@ def test_lag_of_things_that_seldom_came(generator):
     assert lag([NEVER] * 5, [NEVER] * 5, generator).before is None
     same = lag([10, 20, 30, 40, 50], [15, 25, 35, 45, 55], generator)
     assert same.mean == same.median == Moment(5, 5, 5)
+
+
+def test_the_mean_lag_of_few_runs_is_as_uncertain_as_students_t_says(generator):
+    lags = np.random.default_rng(1).standard_normal(8)
+    found = lag([0] * 8, lags.tolist(), generator)
+    assert found.mean is not None
+    half = 2.3646 * lags.std(ddof=1) / math.sqrt(8)
+    assert found.mean.high - found.mean.low == pytest.approx(2 * half, rel=0.1)
 
 
 def test_lag_takes_its_randomness_from_the_generator():
