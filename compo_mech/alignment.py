@@ -17,9 +17,7 @@ from torch.nn.utils import parametrizations
 
 from compo_mech.causal import (
     HEAD_ROW_KINDS,
-    Interchanges,
     Score,
-    Variable,
     balanced,
     check_row_site,
     continued,
@@ -31,6 +29,7 @@ from compo_mech.causal import (
 from compo_mech.graph import Model
 from compo_mech.hooks import Site
 from compo_mech.traces import Trace
+from compo_mech.variables import Interchanges, Variable
 
 LEARNING_RATE = 0.03
 N_STEPS = 300

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
 from compo_mech.faithfulness import Curve, RandomCurves
-from compo_mech.plotting import LAYOUT
+from compo_mech.plotting import HEAD_COLOURS, LAYOUT
 from compo_mech.routes import SHARE_FLOOR, RouteMap, Way
 
 WAY_COLOURS = {
@@ -362,4 +363,36 @@ def timeline(rows: pd.DataFrame, title: str) -> go.Figure:
         tickmode="array", tickvals=list(range(len(names))), ticktext=names, range=[len(names) - 0.4, -0.6],
         showgrid=False, zeroline=False,
     )  # fmt: skip
+    return figure
+
+
+def curves_of_runs(
+    panels: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[float]]]], names: Sequence[str], title: str
+) -> go.Figure:
+    """Curves of several runs over each other, a panel a measure, a colour a run.
+
+    Args:
+        panels: by title, a run's steps and values, by its name; a run without this measure is left out.
+        names: of all runs, each once in the legend.
+        title: of the whole figure.
+    """
+    colours = list(HEAD_COLOURS)
+    if len(names) > len(colours):
+        colours = sample_colorscale("Turbo", [i / (len(names) - 1) for i in range(len(names))])
+    figure = make_subplots(len(panels), 1, subplot_titles=list(panels), shared_xaxes=True, vertical_spacing=0.08)
+    shown: set[str] = set()
+    for row, curves in enumerate(panels.values(), start=1):
+        for name, colour in zip(names, colours, strict=False):
+            if name in curves:
+                steps, values = curves[name]
+                figure.add_scatter(
+                    x=list(steps), y=list(values), mode="lines", name=name, legendgroup=name, opacity=0.8,
+                    line={"color": colour}, showlegend=name not in shown, row=row, col=1,
+                    hovertemplate="step %{x}: %{y:.2f}",
+                )  # fmt: skip
+                shown.add(name)
+        figure.update_yaxes(range=[-0.03, 1.03], dtick=0.5, row=row, col=1)
+    figure.update_xaxes(title="step", row=len(panels), col=1)
+    layout = {**LAYOUT, "margin": {"l": 50, "r": 20, "t": 80, "b": 50}}
+    figure.update_layout(**layout, title=title, height=130 + 230 * len(panels), showlegend=True)
     return figure

@@ -381,19 +381,18 @@ class RiseOverSeeds(NamedTuple):
     n_runs: int
 
 
-def rising_over_seeds(rises: Sequence[Rise], least: float = 0.0) -> RiseOverSeeds:
+def rising_over_seeds(totals: Sequence[float], least: float = 0.0) -> RiseOverSeeds:
     """Whether curves go on rising in the mean over runs: Student's t of their total rises, the runs being the sample.
 
     Args:
-        rises: one a run, over the same steps; of their intervals nothing is used.
+        totals: rise of each run (see `Rise.total`).
         least: the mean rise, in units of the values, to exceed ("yes") or not to ("no").
 
     Raises:
         ValueError: too few runs.
     """
-    if (n := len(rises)) < MIN_SEEDS:
-        raise ValueError(f"rises = {n} runs: must be at least {MIN_SEEDS}")
-    totals = [rise.total.mean for rise in rises]
+    if (n := len(totals)) < MIN_SEEDS:
+        raise ValueError(f"totals = {n} runs: must be at least {MIN_SEEDS}")
     mean = statistics.fmean(totals)
     half = float(stdtrit(n - 1, 0.975)) * statistics.stdev(totals) / math.sqrt(n)
     verdict: Verdict = "yes" if mean - half > least else "no" if mean + half <= least else "undecided"

@@ -10,9 +10,7 @@ from pathlib import Path
 import pandas as pd
 import plotly.graph_objects as go
 import plotly.io
-from plotly.colors import sample_colorscale
 from plotly.offline import get_plotlyjs
-from plotly.subplots import make_subplots
 
 from compo_mech import emergence, plotting
 from compo_mech.attention import MIN_LENGTH, TEXTBOOK_SCORE, Verdict
@@ -227,55 +225,6 @@ def document(title: str, body: str, script: str = "", body_class: str = "") -> s
     )
 
 
-def method_card_page(table: pd.DataFrame) -> str:
-    """The method card as a page: a table a task, rungs down, methods and counterfactuals across.
-
-    Args:
-        table: columns task, rung, counterfactual, method, auc_all, coverage, top_is_truth.
-    """
-    parts = [
-        "<h1>Method card</h1><p class=quiet>Area under the ROC curve of each edge scorer on hand-built circuits "
-        "whose true edges are known, all edges counted, those that the counterfactual cannot move as 0. IG 5: EAP with "
-        "integrated gradients of 5 steps. The first six counterfactuals are pairs of inputs, the last four put a "
-        "baseline in a writer's place. ● marks where the highest scores are exactly the true edges. Chance is 0.5. "
-        "Backup is a redundant build, in which every edge of either head is true.</p>"
-    ]
-    for task, of_task in table.groupby("task", sort=False):
-        columns = list(dict.fromkeys(zip(of_task["counterfactual"], of_task["method"], strict=True)))
-        groups = dict.fromkeys(counterfactual for counterfactual, _ in columns)
-        n_methods = len(columns) // len(groups)
-        head = "".join(f"<th colspan={n_methods}>{html.escape(group)}</th>" for group in groups)
-        names = "".join(f"<th>{html.escape(method)}</th>" for _, method in columns)
-        body = ""
-        for rung, of_rung in of_task.groupby("rung", sort=False):
-            cells = {
-                (c, m): (auc, exact)
-                for c, m, auc, exact in zip(
-                    of_rung["counterfactual"],
-                    of_rung["method"],
-                    of_rung["auc_all"],
-                    of_rung["top_is_truth"],
-                    strict=True,
-                )
-            }
-            body += f"<tr><td style='text-align:left'>{html.escape(str(rung))}</td>"
-            for column in columns:
-                auc, exact = cells[column]
-                body += f"<td style='background:{_shade(auc)}'>{auc:.2f}{' ●' if exact else ''}</td>"
-            body += "</tr>"
-        parts.append(f"<h2>{html.escape(str(task))}</h2><div class=wide><table><thead><tr><th></th>{head}</tr>")
-        parts.append(f"<tr><th></th>{names}</tr></thead><tbody>{body}</tbody></table></div>")
-    return document("Method card", "\n".join(parts), body_class="full")
-
-
-def _shade(auc: float) -> str:
-    """From red at chance to white to blue at 1."""
-    way = max(0.0, min(1.0, 2 * auc - 1))
-    low, middle, high = (242, 196, 186), (250, 250, 250), (168, 196, 240)
-    start, end, part = (low, middle, 2 * way) if way < 0.5 else (middle, high, 2 * way - 1)
-    return "rgb({}, {}, {})".format(*(round(a + part * (b - a)) for a, b in zip(start, end, strict=True)))
-
-
 def attention_figure(params: Params, config: RunConfig, test: EvalSet) -> go.Figure:
     """Mean attention over up to `N_SHOWN` test strings at every position that is read."""
     n_read = test.layout.n_read(test.length)
@@ -289,42 +238,22 @@ def attention_figure(params: Params, config: RunConfig, test: EvalSet) -> go.Fig
     )
 
 
-def curves_of_runs(
-    panels: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[float]]]], names: Sequence[str], title: str
-) -> go.Figure:
-    """Curves of several runs over each other, a panel a measure, a colour a run.
-
-    Args:
-        panels: by title, a run's steps and values, by its name; a run without this measure is left out.
-        names: of all runs, each once in the legend.
-        title: of the whole figure.
-    """
-    colours = list(plotting.HEAD_COLOURS)
-    if len(names) > len(colours):
-        colours = sample_colorscale("Turbo", [i / (len(names) - 1) for i in range(len(names))])
-    figure = make_subplots(len(panels), 1, subplot_titles=list(panels), shared_xaxes=True, vertical_spacing=0.08)
-    shown: set[str] = set()
-    for row, curves in enumerate(panels.values(), start=1):
-        for name, colour in zip(names, colours, strict=False):
-            if name in curves:
-                steps, values = curves[name]
-                figure.add_scatter(
-                    x=list(steps), y=list(values), mode="lines", name=name, legendgroup=name, opacity=0.8,
-                    line={"color": colour}, showlegend=name not in shown, row=row, col=1,
-                    hovertemplate="step %{x}: %{y:.2f}",
-                )  # fmt: skip
-                shown.add(name)
-        figure.update_yaxes(range=[-0.03, 1.03], dtick=0.5, row=row, col=1)
-    figure.update_xaxes(title="step", row=len(panels), col=1)
-    layout = {**plotting.LAYOUT, "margin": {"l": 50, "r": 20, "t": 80, "b": 50}}
-    figure.update_layout(**layout, title=title, height=130 + 230 * len(panels), showlegend=True)
-    return figure
-
-
 def figure_html(figure: go.Figure) -> str:
     """A figure without plotly's script, which the page holds once."""
     config = {"displaylogo": False, "responsive": True}
     return plotly.io.to_html(figure, include_plotlyjs=False, full_html=False, config=config, auto_play=False)
+
+
+def write_page(page: str, out: Path) -> None:
+    """A page that is not of one run.
+
+    Raises:
+        ValueError: it cannot be written.
+    """
+    try:
+        out.write_text(page)
+    except OSError as error:
+        raise ValueError(f"out = {out}: cannot be written ({error.strerror})") from None
 
 
 def write_figure(figure: go.Figure, out: Path) -> None:
@@ -335,10 +264,7 @@ def write_figure(figure: go.Figure, out: Path) -> None:
     """
     if out.suffix == ".html":
         title = figure.layout.title.text or out.stem
-        try:
-            out.write_text(document(str(title), wide(figure), script=get_plotlyjs(), body_class="full"))
-        except OSError as error:
-            raise ValueError(f"out = {out}: cannot be written ({error.strerror})") from None
+        write_page(document(str(title), wide(figure), script=get_plotlyjs(), body_class="full"), out)
         return
     allowed = "must end in .html, or in .png, .svg or .pdf with kaleido"
     if out.suffix not in (".png", ".svg", ".pdf"):

@@ -15,7 +15,7 @@ from typing import Literal
 
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from compo_mech.evaluate import EvalSet
@@ -28,43 +28,6 @@ Work = Literal["lookup", "iteration"]
 
 Head = tuple[int, int]
 """Layer and head."""
-
-Forced = Mapping[Head, tuple[Int[Tensor, "row"], Float[Tensor, "row pos"]]]
-"""For a head, rows and their attention weights, the same for every string."""
-
-
-@torch.no_grad()
-def forced_logits(
-    model: Model,
-    tokens: Int[Tensor, "batch pos"],
-    positions: Int[Tensor, "batch pos"],
-    forced: Forced,
-) -> Float[Tensor, "batch pos d_vocab"]:
-    """Logits of the network when some heads attend as they are told at some rows, and as they would elsewhere.
-
-    Args:
-        model: the network.
-        tokens, positions: what is read.
-        forced: for a head, rows and their attention weights, the same for every string.
-
-    Raises:
-        ValueError: there is no such head.
-    """
-    config = model.config
-    for layer, head in forced:
-        if not (0 <= layer < config.n_layers and 0 <= head < config.n_heads):
-            n_layers, n_heads = config.n_layers, config.n_heads
-            raise ValueError(f"head = L{layer}H{head}: must be one of {n_layers} layers x {n_heads} heads")
-    stream = model.params["embed.W_E"][tokens] + model.params["pos_embed.W_pos"][positions]
-    for layer in range(config.n_layers):
-        q, k, v = project_qkv(model, layer, stream)
-        pattern = attention_pattern(model, q, k, torch.arange(stream.shape[1], device=stream.device))
-        for (at, head), (chosen, weights) in forced.items():
-            if at == layer:
-                pattern[:, head, chosen] = weights.to(pattern)
-        stream = stream + attn_out_of(model, layer, pattern @ v)
-        stream = stream + mlp_out_of(model, layer, stream)
-    return logits_of(model, stream)
 
 
 def _forced_tails(

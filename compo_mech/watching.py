@@ -16,7 +16,7 @@ import torch
 
 from compo_mech import metrics
 from compo_mech.attention import MIN_LENGTH
-from compo_mech.causal import Variable, interchange, make_interchanges, uses
+from compo_mech.causal import interchange
 from compo_mech.data import DataConfig
 from compo_mech.evaluate import EvalSet, eval_sets, layer_measures, run_set
 from compo_mech.graph import Model
@@ -27,6 +27,7 @@ from compo_mech.runs import Run, RunError
 from compo_mech.tasks import Task
 from compo_mech.trajectory import CONTROL_STEP, Measure, Measured, follow
 from compo_mech.twins import Work, twins, work_rows
+from compo_mech.variables import Variable, make_interchanges, uses
 
 N_STRINGS = 64
 """Test strings of each length: a share within 0.02 over all lengths, in a time that hundreds of checkpoints allow."""

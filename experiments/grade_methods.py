@@ -10,7 +10,7 @@ import torch
 import tyro
 from rich.progress import track
 
-from compo_mech.report import method_card_page
+from compo_mech.sections import method_card_page
 from compo_mech.studies.grading import COUNTERFACTUALS, RUNGS, SCORERS, TASKS, method_card, solves
 
 

@@ -11,19 +11,18 @@ from typing import Annotated
 
 import tyro
 
-from compo_mech import launch, plotting, report
+from compo_mech import plotting, report
 from compo_mech.circuits import from_json
-from compo_mech.runs import Run, RunError
+from compo_mech.runs import Run
+from compo_mech.telling import complaints
 
 
 def main(run: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro.conf.Positional]) -> None:
     """Draw RUN's latest circuit into OUT."""
-    try:
+    with complaints():
         opened = Run.open(run)
         circuit = from_json(opened.found("dissect", "circuit.json"), opened.config.model)
         report.write_figure(plotting.circuit_graph(circuit, f"Circuit of {opened.path.name}"), out)
-    except (RunError, ValueError) as error:
-        launch.fail(str(error))
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ from typing import Annotated, Literal
 import plotly.graph_objects as go
 import tyro
 
-from compo_mech import evaluate, launch, plotting, report
-from compo_mech.runs import Run, RunError
+from compo_mech import evaluate, plotting, report
+from compo_mech.runs import Run
+from compo_mech.telling import complaints
 
 N_NAMED = len(plotting.HEAD_COLOURS)
 """Runs that have a colour each; of more a task has one."""
@@ -57,10 +58,8 @@ def main(
     measure: Literal["iteration", "lookup"] = "iteration",
 ) -> None:
     """Draw the runs into OUT."""
-    try:
+    with complaints():
         report.write_figure(drawn([Run.open(run) for run in runs], measure), out)
-    except (RunError, ValueError) as error:
-        launch.fail(str(error))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,10 @@ import pandas as pd
 import tyro
 from plotly.subplots import make_subplots
 
-from compo_mech import charts, launch, plotting, report
+from compo_mech import charts, plotting, report
+from compo_mech.telling import complaints, table_of
+
+COLUMNS = ("task", "run", "part", "onset", "midpoint", "saturation", "last_step")
 
 
 def drawn(table: pd.DataFrame):
@@ -42,14 +45,9 @@ def drawn(table: pd.DataFrame):
 
 def main(table: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro.conf.Positional]) -> None:
     """Draw TABLE, as experiments/emergence.py writes it, into OUT."""
-    try:
-        figure = drawn(pd.read_csv(table))
-    except (OSError, KeyError, ValueError) as error:
-        launch.fail(f"table = {table}: must be a table by experiments/emergence.py ({error})")
-    try:
-        report.write_figure(figure, out)
-    except ValueError as error:
-        launch.fail(str(error))
+    with complaints():
+        rows = table_of(table, "experiments/emergence.py", COLUMNS)
+        report.write_figure(drawn(rows), out)
 
 
 if __name__ == "__main__":

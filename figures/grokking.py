@@ -14,10 +14,11 @@ import plotly.graph_objects as go
 import tyro
 from plotly.subplots import make_subplots
 
-from compo_mech import launch, plotting, report
+from compo_mech import plotting, report
 from compo_mech.evaluate import TRAIN, measured, select
 from compo_mech.model import parameter_shapes
-from compo_mech.runs import Run, RunError
+from compo_mech.runs import Run
+from compo_mech.telling import complaints
 
 COLOURS = {"training strings": "#9aa0a6", "test strings": "#202124", "iteration": "#e07a1f", "lookup": "#4c5fd5",
            "sparsity": "#2a9d6f", "weight norm": "#b23a3a"}  # fmt: skip
@@ -76,10 +77,8 @@ def drawn(runs: list[Run]) -> go.Figure:
 
 def main(out: Annotated[Path, tyro.conf.Positional], runs: Annotated[tuple[Path, ...], tyro.conf.Positional]) -> None:
     """Draw the runs into OUT."""
-    try:
+    with complaints():
         report.write_figure(drawn([Run.open(run) for run in runs]), out)
-    except (RunError, ValueError) as error:
-        launch.fail(str(error))
 
 
 if __name__ == "__main__":

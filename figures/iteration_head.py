@@ -13,10 +13,11 @@ import plotly.graph_objects as go
 import tyro
 from plotly.subplots import make_subplots
 
-from compo_mech import evaluate, launch, report
+from compo_mech import evaluate, report
 from compo_mech.config import RunConfig
 from compo_mech.model import Params
 from compo_mech.runs import Run, RunError
+from compo_mech.telling import complaints
 
 
 def main(
@@ -26,7 +27,7 @@ def main(
     length: int = 8,
 ) -> None:
     """Draw the run's heads at `steps` (none given: first, middle and last) on strings of one length."""
-    try:
+    with complaints():
         opened = Run.open(run)
         if out.suffix == ".html":
             frames = {s: opened.params(s) for s in steps} if steps else opened.readable(report.MAX_FRAMES)
@@ -39,8 +40,6 @@ def main(
             params = {step: opened.params(step) for step in chosen}
             figure = beside(params, opened.config, shown_set(opened, length))
         report.write_figure(figure, out)
-    except (RunError, ValueError) as error:
-        launch.fail(str(error))
 
 
 def shown_set(run: Run, length: int) -> evaluate.EvalSet:

@@ -13,8 +13,9 @@ import plotly.graph_objects as go
 import tyro
 from plotly.subplots import make_subplots
 
-from compo_mech import evaluate, launch, plotting, report
-from compo_mech.runs import Run, RunError
+from compo_mech import evaluate, plotting, report
+from compo_mech.runs import Run
+from compo_mech.telling import complaints
 
 MEASURES = {"accuracy": "accuracy", "iteration": "iteration score", "lookup": "lookup score"}
 
@@ -62,10 +63,8 @@ def drawn(runs: list[Run]) -> go.Figure:
 
 def main(out: Annotated[Path, tyro.conf.Positional], runs: Annotated[tuple[Path, ...], tyro.conf.Positional]) -> None:
     """Draw the runs into OUT."""
-    try:
+    with complaints():
         report.write_figure(drawn([Run.open(run) for run in runs]), out)
-    except (RunError, ValueError) as error:
-        launch.fail(str(error))
 
 
 if __name__ == "__main__":

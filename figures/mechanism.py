@@ -14,7 +14,8 @@ import plotly.graph_objects as go
 import tyro
 from plotly.subplots import make_subplots
 
-from compo_mech import launch, report
+from compo_mech import report
+from compo_mech.telling import complaints, table_of
 
 COLOURS = {"parity": "#4c5fd5", "copy": "#2a9d6f", "polynomial": "#e07a1f"}
 FIGURES = {
@@ -37,6 +38,8 @@ FIGURES = {
         "right with MLP output additive": "right with its output made f(s) + g(x)",
     },
 }
+
+COLUMNS = ("run", "task", "mlp", "figure", "value", "low", "high", "fresh")
 
 
 def drawn(table: pd.DataFrame) -> go.Figure:
@@ -82,15 +85,9 @@ def drawn(table: pd.DataFrame) -> go.Figure:
 
 def main(table: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro.conf.Positional]) -> None:
     """Draw TABLE, as probes/over_runs.py writes it, into OUT; runs that left lengths out are not shown."""
-    try:
-        rows = pd.read_csv(table)
-        figure = drawn(rows[~rows["run"].str.contains("gaps")])
-    except (OSError, KeyError, ValueError) as error:
-        launch.fail(f"table = {table}: must be a table by probes/over_runs.py ({error})")
-    try:
-        report.write_figure(figure, out)
-    except ValueError as error:
-        launch.fail(str(error))
+    with complaints():
+        rows = table_of(table, "probes/over_runs.py", COLUMNS)
+        report.write_figure(drawn(rows[~rows["run"].str.contains("gaps")]), out)
 
 
 if __name__ == "__main__":

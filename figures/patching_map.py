@@ -13,15 +13,16 @@ from typing import Annotated
 import pandas as pd
 import tyro
 
-from compo_mech import charts, launch, report
-from compo_mech.runs import Run, RunError
+from compo_mech import charts, report
+from compo_mech.runs import Run
+from compo_mech.telling import complaints
 
 NETWORKS = {"trained": "trained", "control": "freshly initialised"}
 
 
 def main(run: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro.conf.Positional]) -> None:
     """Draw RUN's latest dissection into OUT: whole parts from the embedding up, then each head on its own."""
-    try:
+    with complaints():
         opened = Run.open(run)
         table = pd.read_csv(io.StringIO(opened.found("dissect", "patching.csv")))
         by_place = table[table["length"].notna()]  # the others are of whole spans
@@ -32,8 +33,6 @@ def main(run: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro.c
             maps[title] = own.pivot(index="part", columns="place", values="effect").loc[parts, places].values.tolist()
         title = f"Rise of {opened.path.name}'s loss when one place carries another string's activation"
         report.write_figure(charts.effect_maps(maps, places, parts, title), out)
-    except (RunError, ValueError) as error:
-        launch.fail(str(error))
 
 
 if __name__ == "__main__":

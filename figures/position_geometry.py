@@ -12,8 +12,9 @@ import plotly.graph_objects as go
 import tyro
 from plotly.subplots import make_subplots
 
-from compo_mech import launch, plotting, report
-from compo_mech.runs import Run, RunError
+from compo_mech import plotting, report
+from compo_mech.runs import Run
+from compo_mech.telling import complaints
 from compo_mech.weights import effective_dimension, fourier_power, position_gram
 
 
@@ -55,10 +56,8 @@ def drawn(runs: list[Run]) -> go.Figure:
 
 def main(out: Annotated[Path, tyro.conf.Positional], runs: Annotated[tuple[Path, ...], tyro.conf.Positional]) -> None:
     """Draw the runs into OUT."""
-    try:
+    with complaints():
         report.write_figure(drawn([Run.open(run) for run in runs]), out)
-    except (RunError, ValueError) as error:
-        launch.fail(str(error))
 
 
 if __name__ == "__main__":

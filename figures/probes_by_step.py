@@ -14,8 +14,9 @@ from typing import Annotated
 import pandas as pd
 import tyro
 
-from compo_mech import charts, launch, report
-from compo_mech.runs import Run, RunError
+from compo_mech import charts, report
+from compo_mech.runs import Run
+from compo_mech.telling import complaints
 
 PANELS = {
     "MLP 0: t, told from its output and held in the query": {
@@ -36,7 +37,7 @@ FOLDERS = {"position": "position-subtraction", "state": "state-update"}
 
 def main(run: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro.conf.Positional]) -> None:
     """Draw RUN's figures by step into OUT; dotted: its freshly initialised network."""
-    try:
+    with complaints():
         opened = Run.open(run)
         tables = {
             name: pd.read_csv(io.StringIO(opened.found(folder, "by-step.csv"))) for name, folder in FOLDERS.items()
@@ -55,8 +56,6 @@ def main(run: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro.c
         if not panels:
             raise ValueError(f"run = {run}: must have two layers that were probed at every step")
         report.write_figure(charts.by_step(panels, control, f"Decodable and used: {opened.path.name}"), out)
-    except (RunError, ValueError) as error:
-        launch.fail(str(error))
 
 
 if __name__ == "__main__":

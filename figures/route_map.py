@@ -8,14 +8,16 @@ Writes a picture (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) o
 from pathlib import Path
 from typing import Annotated
 
+import plotly.graph_objects as go
 import torch
 import tyro
 from plotly.subplots import make_subplots
 
-from compo_mech import charts, launch, report
+from compo_mech import charts, report
 from compo_mech.graph import Model
-from compo_mech.routes import route_map
-from compo_mech.runs import Run, RunError
+from compo_mech.routes import RouteMap, route_map
+from compo_mech.runs import Run
+from compo_mech.telling import complaints
 
 
 def main(
@@ -26,16 +28,18 @@ def main(
     seed: int = 0,
 ) -> None:
     """Draw the route map of each run's first task at `step` (none given: the last); `titles` for the panels."""
-    try:
+    with complaints():
         opened = [Run.open(run) for run in runs]
         maps = [
             route_map(Model(run.params(step), run.config.model), run.config.data, torch.Generator().manual_seed(seed))
             for run in opened
         ]
-    except (RunError, ValueError) as error:
-        launch.fail(str(error))
+        report.write_figure(beside(maps, [*titles, *(run.path.name for run in opened[len(titles) :])]), out)
+
+
+def beside(maps: list[RouteMap], names: list[str]) -> go.Figure:
+    """A panel a network, with one legend."""
     drawn = [charts.route_cells(found) for found in maps]
-    names = [*titles, *(run.path.name for run in opened[len(titles) :])]
     figure = make_subplots(1, len(drawn), subplot_titles=names, horizontal_spacing=0.06)
     shown: set[str] = set()
     for column, panel in enumerate(drawn, start=1):
@@ -53,10 +57,7 @@ def main(
         margin={"l": 60, "r": 20, "t": 50, "b": 90},
         legend={"orientation": "h", "y": -0.16, "x": 0.5, "xanchor": "center", "itemsizing": "constant"},
     )
-    try:
-        report.write_figure(figure, out)
-    except ValueError as error:
-        launch.fail(str(error))
+    return figure
 
 
 if __name__ == "__main__":

@@ -14,14 +14,15 @@ import tyro
 from rich.console import Console
 from rich.progress import track
 
-from compo_mech.causal import Others
 from compo_mech.metrics import Interval
 from compo_mech.runs import Run, RunError
 from compo_mech.tasks import Task
+from compo_mech.variables import Others
 from probes import position_subtraction as subtraction
 from probes import state_update as update
-from probes.pages import SUBTRACTION, UPDATE, subtraction_verdict, update_verdict
 from probes.running import examined
+from probes.subtraction_page import SUBTRACTION, subtraction_verdict
+from probes.update_page import UPDATE, update_verdict
 
 Row = dict[str, object]
 

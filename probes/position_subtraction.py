@@ -17,20 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from compo_mech.causal import (
-    FOLLOWED,
-    HOLDS,
-    Others,
-    Rows,
-    cells,
-    check_data,
-    draw_inputs,
-    interchange,
-    interchange_traces,
-    make_interchanges,
-    rows_of,
-    value_at,
-)
+from compo_mech.causal import FOLLOWED, HOLDS, interchange, interchange_traces, value_at
 from compo_mech.data import DataConfig
 from compo_mech.graph import Model
 from compo_mech.hooks import Site
@@ -38,6 +25,7 @@ from compo_mech.metrics import Interval
 from compo_mech.tasks import Task
 from compo_mech.traces import Trace, trace
 from compo_mech.trajectory import Measured
+from compo_mech.variables import Others, Rows, cells, check_data, draw_inputs, make_interchanges, rows_of
 from compo_mech.weights import Subtraction, pair_queries, rule_or_table, subtraction_neurons, subtraction_score
 from probes.fit import Split, best_from
 from probes.readings import read_sites
@@ -308,7 +296,7 @@ def _neurons(
 
 
 if __name__ == "__main__":
-    from probes.pages import SUBTRACTION
     from probes.running import command
+    from probes.subtraction_page import SUBTRACTION
 
     command(SUBTRACTION, __doc__)

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from compo_mech.causal import Rows, draw_inputs, rows_of, value_at
+from compo_mech.causal import value_at
 from compo_mech.config import RunConfig
 from compo_mech.data import DataConfig, TrainingStream
 from compo_mech.graph import Model
@@ -20,6 +20,7 @@ from compo_mech.hooks import Site
 from compo_mech.metrics import Interval
 from compo_mech.tasks import Task
 from compo_mech.traces import Trace, trace
+from compo_mech.variables import Rows, draw_inputs, rows_of
 from probes.tables import share_right
 
 N_STRINGS = 64

@@ -9,14 +9,14 @@ import pandas as pd
 import torch
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from compo_mech.config import RunConfig
 from compo_mech.data import DataConfig
 from compo_mech.graph import Model
-from compo_mech.launch import fail, write_page
-from compo_mech.runs import Run, RunError, analysis_name
+from compo_mech.launch import write_page
+from compo_mech.runs import Run
 from compo_mech.tasks import Task
+from compo_mech.telling import complaints, counting, keep
 from compo_mech.trajectory import Measured, follow
 from probes.readings import iteration_layer
 
@@ -91,7 +91,7 @@ def main(probe: Probe, path: Path, step: int | None, all_steps: bool, task: str 
     """
     torch.set_num_threads(1)
     console = Console()
-    try:
+    with complaints():
         if all_steps and step is not None:
             raise ValueError(f"step = {step}: goes without all-steps")
         run = Run.open(path)
@@ -101,22 +101,15 @@ def main(probe: Probe, path: Path, step: int | None, all_steps: bool, task: str 
             content = {f"{name}.csv": table.to_csv(index=False) for name, table in probe.tables(seen.own).items()}
             content |= {f"fresh-{name}.csv": t.to_csv(index=False) for name, t in probe.tables(seen.fresh).items()}
             said = probe.sentences(seen)
-            content |= {"findings.txt": "\n".join(said) + "\n", "section.html": probe.section(seen)}
+            content["section.html"] = probe.section(seen)
             curves = followed(probe, run, asked, seed, console) if all_steps else None
             if curves is not None:
                 content["by-step.csv"] = curves.to_csv(index=False)
                 content["section.html"] += probe.trajectories(curves, f"{asked}, {len(run.steps)} checkpoints")
             kept.append((seen, content, said))
         for seen, content, said in kept:
-            folder = run.write_analysis(analysis_name(probe.name, seen.step, seen.task), content)
-            console.print(f"{seen.task}, step {seen.step}", highlight=False)
-            for sentence in said:
-                console.print(f"• {sentence}", highlight=False)
-            console.print(f"Tables: {folder}", highlight=False)
-        page = write_page(run)
-    except (RunError, ValueError) as error:
-        fail(str(error))
-    console.print(f"Look at {page}", highlight=False)
+            keep(run, probe.name, seen.step, seen.task, content, said, console)
+        console.print(f"Look at {write_page(run)}", highlight=False)
 
 
 def _layer(probe: Probe, model: Model, data: DataConfig, task: Task, seed: int) -> int:
@@ -140,14 +133,7 @@ def followed(probe: Probe, run: Run, task: Task, seed: int, console: Console) ->
     """The figures of every checkpoint that can be read: columns step, measure, site, value, low, high; the
     control's step is -1. What was measured before is not measured again."""
     layer = _layer(probe, Model(run.params(), run.config.model), run.config.data, task, seed)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as bar:
+    with counting(console) as bar:
         shown = bar.add_task(f"{task}, checkpoints", total=1 + len(run.steps))
 
         def advance(step: int, problem: str | None) -> None:

@@ -17,26 +17,14 @@ from jaxtyping import Float, Int
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from compo_mech.causal import (
-    FOLLOWED,
-    HOLDS,
-    Others,
-    Rows,
-    Variable,
-    check_data,
-    draw_rows,
-    interchange,
-    interchange_traces,
-    make_interchanges,
-    uses,
-    value_at,
-)
+from compo_mech.causal import FOLLOWED, HOLDS, interchange, interchange_traces, value_at
 from compo_mech.data import DataConfig
 from compo_mech.graph import Model
 from compo_mech.hooks import Site
 from compo_mech.tasks import Task
 from compo_mech.traces import Trace, trace
 from compo_mech.trajectory import Measured
+from compo_mech.variables import Others, Rows, Variable, check_data, draw_rows, make_interchanges, uses
 from probes.fit import Split, best_from, linear_probe, separable
 from probes.readings import read_sites
 from probes.tables import Without, hidden, made_additive, without_neurons
@@ -391,7 +379,7 @@ def _with_start(model: Model, layer: int, start: Rows, table: pd.DataFrame, task
 
 
 if __name__ == "__main__":
-    from probes.pages import UPDATE
     from probes.running import command
+    from probes.update_page import UPDATE
 
     command(UPDATE, __doc__)

@@ -13,12 +13,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from compo_mech.causal import Rows, continued, value_at
+from compo_mech.causal import continued, value_at
 from compo_mech.forward import ACTIVATIONS
 from compo_mech.graph import Model, bias_of, norm_of
 from compo_mech.hooks import Site
 from compo_mech.metrics import Interval, wilson
 from compo_mech.traces import Trace
+from compo_mech.variables import Rows
 from probes.variance import additive_rest, group_means
 
 N_RANDOM = 5

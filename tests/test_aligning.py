@@ -7,7 +7,6 @@ from rich.console import Console
 
 from compo_mech import launch
 from compo_mech.alignment import align
-from compo_mech.causal import make_interchanges
 from compo_mech.constructed import build
 from compo_mech.data import DataConfig, is_split, is_test_string
 from compo_mech.hooks import Site
@@ -15,6 +14,7 @@ from compo_mech.runs import Run
 from compo_mech.sketch import Rungs
 from compo_mech.studies import aligning
 from compo_mech.tasks import Copy, Parity, Polynomial
+from compo_mech.variables import make_interchanges
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,12 @@ import pytest
 import torch
 
 from compo_mech.alignment import align, centred, overlap
-from compo_mech.causal import HOLDS, make_interchanges
+from compo_mech.causal import HOLDS
 from compo_mech.constructed import build
 from compo_mech.hooks import Site
 from compo_mech.sketch import Rungs
 from compo_mech.tasks import Parity, Polynomial
+from compo_mech.variables import make_interchanges
 
 
 def generator(seed=0):

@@ -23,8 +23,9 @@ from compo_mech.tasks import Parity
 from compo_mech.views import attention_view, script, token_view
 from probes import readings
 from probes.fit import linear_probe
-from probes.pages import SUBTRACTION, UPDATE
 from probes.running import main as probe
+from probes.subtraction_page import SUBTRACTION
+from probes.update_page import UPDATE
 
 FIGURES = Path(__file__).parents[1] / "figures"
 NOTEBOOKS = sorted(FIGURES.glob("*.ipynb"))

@@ -7,15 +7,11 @@ from compo_mech.causal import (
     HOLDS,
     balanced,
     continued,
-    draw_rows,
-    expected,
     interchange,
     interchange_map,
     interchange_traces,
-    make_interchanges,
     row_sites,
     swapped,
-    uses,
     value_at,
 )
 from compo_mech.constructed import build
@@ -26,6 +22,7 @@ from compo_mech.model import ModelConfig, init_params, to_hooked
 from compo_mech.sketch import Rungs
 from compo_mech.tasks import Automaton, Copy, Counter, Parity, Polynomial, Symmetric
 from compo_mech.traces import trace
+from compo_mech.variables import draw_rows, expected, make_interchanges, uses
 
 TASKS = [Parity(), Copy(), Polynomial(modulus=5), Symmetric(n=3)]
 TRUE_SITES = {

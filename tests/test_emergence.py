@@ -9,7 +9,6 @@ from compo_mech.emergence import (
     MIN_SEEDS,
     Course,
     Moment,
-    Rise,
     emergence,
     lag,
     rising_over_seeds,
@@ -391,12 +390,8 @@ def test_noise_that_drifts_rises_no_more_often_than_it_says(n_points, correlatio
     assert false_alarms(500, n_points, n_points, correlation) <= 7
 
 
-def rise_of(total):
-    return Rise(Interval(total, total - 1, total + 1), Interval(total, total - 1, total + 1), 0.0)
-
-
 def test_rises_over_seeds_are_those_of_students_t():
-    found = rising_over_seeds([rise_of(float(total)) for total in (1, 2, 3, 4, 5)])
+    found = rising_over_seeds([1.0, 2.0, 3.0, 4.0, 5.0])
     half = 2.7764 * math.sqrt(2.5 / 5)
     assert found.mean == pytest.approx((3, 3 - half, 3 + half), abs=1e-3)
     assert (found.verdict, found.n_runs) == ("yes", 5)
@@ -414,7 +409,7 @@ def test_rises_over_seeds_are_those_of_students_t():
     ],
 )
 def test_verdicts(totals, least, verdict):
-    assert rising_over_seeds([rise_of(float(total)) for total in totals], least).verdict == verdict
+    assert rising_over_seeds([float(total) for total in totals], least).verdict == verdict
 
 
 # ------------------------------------------------------------------------------------------- errors
@@ -440,7 +435,7 @@ TEN, RUNS = list(range(10)), [1.0] * MIN_SEEDS
         (lambda g: survival(RUNS, [*RUNS[:-1], math.inf]), "ends = inf: must be finite"),
         (lambda g: lag(FEW_RUNS, FEW_RUNS, g), "first = 4 runs: must be at least 5"),
         (lambda g: lag(RUNS, [*RUNS, 1.0], g), "second = 6 runs: must be the same 5 as the other"),
-        (lambda g: rising_over_seeds([rise_of(1.0)] * 4), "rises = 4 runs: must be at least 5"),
+        (lambda g: rising_over_seeds([1.0] * 4), "totals = 4 runs: must be at least 5"),
     ],
 )
 def test_errors_say_what_is_allowed(call, message, generator):

@@ -7,20 +7,20 @@ import compo_mech
 
 FLOORS = [
     "settings", "tasks", "layout", "vocabulary",
-    "data", "counterfactuals", "metrics", "attention", "emergence",
+    "data", "counterfactuals", "variables", "metrics", "attention", "emergence",
     "model", "hooks", "forward",
     "optim", "train", "evaluate", "graph", "edges", "traces", "interventions", "twins",
     "learning_coefficient",
     "routes", "heads", "causal", "alignment", "weights", "sketch", "constructed",
     "circuits", "faithfulness", "completeness", "discovery", "dissection",
-    "config", "recipes", "runs", "trajectory", "watching",
+    "config", "recipes", "checkpoints", "runs", "trajectory", "watching",
     "plotting", "charts", "views", "report", "sections",
-    "launch", "studies.grading", "studies.seeds", "studies.dissecting", "studies.aligning", "studies.comparing",
-    "studies.watching", "studies.emerging",
+    "launch", "telling", "studies.grading", "studies.seeds", "studies.dissecting", "studies.aligning",
+    "studies.comparing", "studies.watching", "studies.emerging",
 ]  # fmt: skip
 PROBE_FLOORS = [
     "fit", "variance", "tables", "readings", "rule_or_table", "position_subtraction", "state_update",
-    "running", "pages", "over_runs", "told",
+    "running", "pieces", "subtraction_page", "update_page", "over_runs", "told",
 ]  # fmt: skip
 ROOT = Path(compo_mech.__file__).parent
 OWNERS = {
@@ -28,7 +28,7 @@ OWNERS = {
     "plotly": {"plotting", "charts", "report", "sections"},
     "circuitsvis": {"views"},
     "tyro": {"launch"},
-    "safetensors": {"runs"},
+    "safetensors": {"checkpoints"},
     "wandb": {"launch"},
     "devinterp": {"learning_coefficient"},
 }

@@ -3,7 +3,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from compo_mech import report
+from compo_mech import sections
 from compo_mech.circuits import grade, ranked
 from compo_mech.constructed import build, solves
 from compo_mech.edges import cross_entropy, exact
@@ -76,7 +76,7 @@ def test_exact_patching_is_right_on_all_other_tasks(task):
 
 
 def test_the_page_shows_every_cell_and_fetches_nothing(table):
-    page = report.method_card_page(table)
+    page = sections.method_card_page(table)
     assert page.count("<td style='background") == len(table)
     assert page.count(" ●") == table["top_is_truth"].sum() + 1  # and once in the legend
     assert "http" not in page

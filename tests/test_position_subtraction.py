@@ -13,9 +13,9 @@ from compo_mech.sketch import Rungs
 from compo_mech.tasks import Copy, Parity, Polynomial
 from probes import readings
 from probes.fit import linear_probe
-from probes.pages import subtraction_verdict
 from probes.position_subtraction import examine, make_grid
 from probes.rule_or_table import Exposure, data_pairs
+from probes.subtraction_page import subtraction_verdict
 
 FLAGS = ("decodable", "points", "mlp_out", "q", "followed", "needed")
 

@@ -11,8 +11,9 @@ from compo_mech import launch, recipes
 from compo_mech.runs import Run
 from probes import readings
 from probes.fit import linear_probe
-from probes.pages import SUBTRACTION, UPDATE
 from probes.running import main
+from probes.subtraction_page import SUBTRACTION
+from probes.update_page import UPDATE
 
 ROOT = Path(__file__).parents[1]
 BOTH = pytest.mark.parametrize("probe", [SUBTRACTION, UPDATE], ids=lambda probe: probe.name)

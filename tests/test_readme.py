@@ -47,6 +47,13 @@ def test_the_map_names_every_module():
         assert path.name == "__init__.py" or path.name in README
 
 
+def test_the_scripts_and_notebooks_that_it_names_are_there():
+    named = set(re.findall(r"(?:experiments|figures|probes)/\w+\.(?:py|ipynb|csv|png)", README))
+    assert {"experiments/watch.py", "experiments/compare.py", "figures/tutorial.ipynb"} <= named
+    made = {"figures/mechanism.html"}
+    assert {name for name in named - made if not (ROOT / name).exists()} == set()
+
+
 def test_the_python_example_runs(tmp_path):
     launch.main(recipes.parity(), ["--runs-dir", str(tmp_path), "--name", "one", "--train.n-steps", "2",
                                    "--data.max-length", "4", "--n-test-strings", "8"])  # fmt: skip

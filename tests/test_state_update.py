@@ -13,8 +13,8 @@ from compo_mech.sketch import Rungs
 from compo_mech.tasks import Automaton, Copy, Parity, Polynomial, Symmetric
 from probes import readings
 from probes.fit import linear_probe
-from probes.pages import update_verdict
 from probes.state_update import examine, make_grid
+from probes.update_page import update_verdict
 
 TASKS = [Parity(), Polynomial(modulus=5), Symmetric(n=3)]
 FLAGS = ("decodable", "separates", "holds", "followed", "needed")

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from compo_mech.causal import draw_rows, value_at
+from compo_mech.causal import value_at
 from compo_mech.constructed import build
 from compo_mech.data import DataConfig
 from compo_mech.graph import Model
@@ -10,6 +10,7 @@ from compo_mech.model import ModelConfig, init_params, to_hooked
 from compo_mech.sketch import Rungs
 from compo_mech.tasks import Copy, Counter, Parity, Symmetric
 from compo_mech.traces import trace
+from compo_mech.variables import draw_rows
 from probes.state_update import make_grid
 from probes.tables import hidden, made_additive, share_right, without_neurons
 from probes.variance import additive_rest, group_means

@@ -12,19 +12,20 @@ from pathlib import Path
 import pandas as pd
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor
 
 from compo_mech.alignment import Alignment, align
-from compo_mech.causal import HOLDS, Interchanges, Rows, Variable, check_data, interchange_map, make_interchanges, uses
+from compo_mech.causal import HOLDS, interchange_map
 from compo_mech.data import DataConfig, is_split, is_test_string
 from compo_mech.graph import Model
 from compo_mech.heads import carried_share
 from compo_mech.hooks import Site
-from compo_mech.launch import fail, write_page
-from compo_mech.runs import Run, RunError, analysis_name
+from compo_mech.launch import write_page
+from compo_mech.runs import Run
 from compo_mech.sections import alignment_section
 from compo_mech.tasks import Task
+from compo_mech.telling import complaints, counting, keep
+from compo_mech.variables import Interchanges, Rows, Variable, check_data, make_interchanges, uses
 
 N_TRAIN, N_TEST = 768, 512
 N_MAP = 400
@@ -85,7 +86,7 @@ def main(path: Path, step: int | None, all_steps: bool, task: str | None, seed: 
     """
     torch.set_num_threads(1)
     console = Console()
-    try:
+    with complaints():
         if all_steps and step is not None:
             raise ValueError(f"step = {step}: goes without all-steps")
         run = Run.open(path)
@@ -95,22 +96,14 @@ def main(path: Path, step: int | None, all_steps: bool, task: str | None, seed: 
                 "interchange.csv": found.own.to_csv(index=False),
                 "fresh-interchange.csv": found.fresh.to_csv(index=False),
                 "searched.csv": found.searched.to_csv(index=False),
-                "findings.txt": "\n".join(found.sentences) + "\n",
                 "section.html": alignment_section(
                     str(asked), found.step, found.sentences, found.own, found.fresh, found.by_step, found.searched
                 ),
             }
             if found.by_step is not None:
                 content["by-step.csv"] = found.by_step.to_csv(index=False)
-            folder = run.write_analysis(analysis_name("alignment", found.step, asked), content)
-            console.print(f"{asked}, step {found.step}", highlight=False)
-            for sentence in found.sentences:
-                console.print(f"• {sentence}", highlight=False)
-            console.print(f"Tables: {folder}", highlight=False)
-        page = write_page(run)
-    except (RunError, ValueError) as error:
-        fail(str(error))
-    console.print(f"Look at {page}", highlight=False)
+            keep(run, "alignment", found.step, asked, content, found.sentences, console)
+        console.print(f"Look at {write_page(run)}", highlight=False)
 
 
 def aligned(run: Run, task: Task, step: int | None, all_steps: bool, seed: int, console: Console) -> Aligned:
@@ -127,8 +120,7 @@ def aligned(run: Run, task: Task, step: int | None, all_steps: bool, seed: int, 
     generator = torch.Generator().manual_seed(seed)
     plans = search_plans(model, data, task, generator)
     steps = run.steps if all_steps else []
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
+    with counting(console) as bar:
         shown = bar.add_task(str(task), total=2 + len(steps) + 3 * len(plans))
 
         def mapped(asked: Model) -> pd.DataFrame:

@@ -13,12 +13,12 @@ import pandas as pd
 import torch
 from rich.console import Console
 
-from compo_mech import report
+from compo_mech import charts, report
 from compo_mech.config import RunConfig
 from compo_mech.evaluate import CONTROL, eval_sets, measured, select
-from compo_mech.launch import fail
-from compo_mech.runs import COLUMNS, Run, RunError
+from compo_mech.runs import COLUMNS, Run
 from compo_mech.studies.seeds import outcome
+from compo_mech.telling import complaints
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -73,7 +73,7 @@ def main(paths: Sequence[Path], out: Path) -> None:
     """
     torch.set_num_threads(1)
     console = Console()
-    try:
+    with complaints():
         if out.suffix != ".html":
             raise ValueError(f"out = {out}: must end in .html")
         if not out.parent.is_dir():
@@ -85,12 +85,8 @@ def main(paths: Sequence[Path], out: Path) -> None:
             for problem in run.problems:
                 console.print(f"[yellow]{run.name}: {problem}[/]", highlight=False)
         command = ["experiments/compare.py", *map(str, paths), "--out", str(out)]
-        out.write_text(page(runs, command))
-    except (RunError, ValueError) as error:
-        fail(str(error))
-    except OSError as error:
-        fail(f"out = {out}: cannot be written ({error.strerror})")
-    console.print(f"Look at {out}", highlight=False)
+        report.write_page(page(runs, command), out)
+        console.print(f"Look at {out}", highlight=False)
 
 
 def compared(runs: Sequence[Run]) -> list[Compared]:
@@ -188,7 +184,7 @@ def curves(runs: Sequence[Compared]) -> "go.Figure | None":
         for title, own in panels.items()
     }
     found = {title: own for title, own in found.items() if own}
-    return report.curves_of_runs(found, [run.name for run in runs], "Over training") if found else None
+    return charts.curves_of_runs(found, [run.name for run in runs], "Over training") if found else None
 
 
 def attention(run: Compared, n_runs: int) -> str:

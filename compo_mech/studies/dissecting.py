@@ -11,9 +11,10 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from compo_mech.circuits import to_json
 from compo_mech.dissection import Dissection, dissect
 from compo_mech.graph import Model
-from compo_mech.launch import fail, write_page
-from compo_mech.runs import Run, RunError, analysis_name
+from compo_mech.launch import write_page
+from compo_mech.runs import Run
 from compo_mech.sections import card_sentence, dissection_section, head_rows
+from compo_mech.telling import complaints, keep
 
 
 def main(run: Path, step: int | None, seed: int, card: Path) -> None:
@@ -27,21 +28,15 @@ def main(run: Path, step: int | None, seed: int, card: Path) -> None:
     """
     torch.set_num_threads(1)
     console = Console()
-    try:
+    with complaints():
         opened = Run.open(run)
         graded = pd.read_csv(card) if card.exists() else None
         for found in dissections(opened, step, seed, console):
             content = files(found) | {"section.html": dissection_section(found, graded)}
-            folder = opened.write_analysis(analysis_name("dissect", found.step, found.task), content)
-            console.print(f"{found.task}, step {found.step}", highlight=False)
-            console.print(head_rows(found.own, found.control).to_string(index=False), highlight=False, soft_wrap=True)
-            for sentence in (*found.sentences, card_sentence(graded, found)):
-                console.print(f"• {sentence}", highlight=False)
-            console.print(f"Tables: {folder}", highlight=False)
-        page = write_page(opened)
-    except (RunError, ValueError) as error:
-        fail(str(error))
-    console.print(f"Look at {page}", highlight=False)
+            said = [*found.sentences, card_sentence(graded, found)]
+            table = head_rows(found.own, found.control)
+            keep(opened, "dissect", found.step, found.task, content, said, console, table)
+        console.print(f"Look at {write_page(opened)}", highlight=False)
 
 
 def dissections(run: Run, step: int | None, seed: int, console: Console) -> Iterator[Dissection]:
@@ -63,8 +58,8 @@ def dissections(run: Run, step: int | None, seed: int, console: Console) -> Iter
 
 
 def files(found: Dissection) -> dict[str, str]:
-    """What is kept of a dissection: tables, the circuit, and what was said."""
+    """What is kept of a dissection besides what was said: tables and the circuit."""
     content = {f"{name}.csv": table.to_csv(index=False) for name, table in found.tables().items()}
     if found.circuit is not None:
         content["circuit.json"] = to_json(found.circuit)
-    return content | {"findings.txt": "\n".join(found.sentences) + "\n"}
+    return content

@@ -8,21 +8,19 @@ the mean change of the iteration score from the step on from which accuracy stay
 import concurrent.futures
 import math
 import multiprocessing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from compo_mech.config import RunConfig
-from compo_mech.emergence import MIN_SEEDS, Lag, Moment, Rise, lag, rising_over_seeds, survival
-from compo_mech.launch import fail
-from compo_mech.metrics import Interval
-from compo_mech.runs import Run, RunError
+from compo_mech.emergence import MIN_SEEDS, Lag, Moment, lag, rising_over_seeds, survival
+from compo_mech.runs import Run
 from compo_mech.studies.seeds import seed_runs
 from compo_mech.studies.watching import emerged, went_on
+from compo_mech.telling import complaints, counting
 from compo_mech.watching import More, watch
 
 REFERENCE = "accuracy"
@@ -45,26 +43,24 @@ def main(paths: Sequence[Path], out: Path, n_workers: int, seed: int, more: Mapp
         more: what else to ask, see `watch`.
     """
     console = Console()
-    try:
+    with complaints():
         runs = [Run.open(path) for path in paths]
         if n_workers < 1:
             raise ValueError(f"n_workers = {n_workers}: must be at least 1")
         if not out.parent.is_dir():
             raise ValueError(f"out = {out}: must be in a folder that exists")
-    except (RunError, ValueError) as error:
-        fail(str(error))
-    parts, rises, failed = watched(runs, n_workers, seed, console, more)
-    for message in failed:
-        console.print(f"[yellow]{message}[/]", highlight=False)
-    if not len(parts):
-        fail("runs = none: must hold at least one that can be watched")
-    tables = {"": parts, "-rises": rises}
-    tables |= {"-order": order(parts, seed), "-verdict": verdicts(rises)}
-    for name, table in tables.items():
-        table.to_csv(out.with_name(f"{out.name}{name}.csv"), index=False, float_format="%.6g")
-        if name in ("-order", "-verdict"):
-            console.print(table.to_string(index=False), highlight=False, soft_wrap=True)
-    console.print(f"{len(runs)} runs, {len(failed)} of them failed; tables: {out}*.csv", highlight=False)
+        parts, rises, failed = watched(runs, n_workers, seed, console, more)
+        for message in failed:
+            console.print(f"[yellow]{message}[/]", highlight=False)
+        if not len(parts):
+            raise ValueError("runs = none: must hold at least one that can be watched")
+        tables = {"": parts, "-rises": rises}
+        tables |= {"-order": order(parts, seed), "-verdict": verdicts(rises)}
+        for name, table in tables.items():
+            table.to_csv(out.with_name(f"{out.name}{name}.csv"), index=False, float_format="%.6g")
+            if name in ("-order", "-verdict"):
+                console.print(table.to_string(index=False), highlight=False, soft_wrap=True)
+        console.print(f"{len(runs)} runs, {len(failed)} of them failed; tables: {out}*.csv", highlight=False)
 
 
 def train_seeds(recipe: RunConfig, n_seeds: int, runs_dir: Path, n_workers: int, console: Console) -> list[Path]:
@@ -81,21 +77,14 @@ def watched(
     runs: Sequence[Run], n_workers: int, seed: int, console: Console, more: Mapping[str, More] | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """When each part came in every run, how the maps changed with accuracy flat, and runs that failed, a line each."""
-    columns = (
-        TextColumn("runs watched"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
     found: dict[int, tuple[pd.DataFrame, pd.DataFrame]] = {}
     failed = []
     spawn = multiprocessing.get_context("spawn")
     with (
-        Progress(*columns, console=console, transient=True) as bar,
+        counting(console) as bar,
         concurrent.futures.ProcessPoolExecutor(n_workers, spawn, torch.set_num_threads, (1,)) as pool,
     ):
-        shown = bar.add_task("", total=len(runs))
+        shown = bar.add_task("runs watched", total=len(runs))
         jobs = {pool.submit(_watch, run, seed, more or {}): i for i, run in enumerate(runs)}
         for job in concurrent.futures.as_completed(jobs):
             run = runs[jobs[job]]
@@ -177,12 +166,7 @@ def verdicts(rises: pd.DataFrame) -> pd.DataFrame:
         row: dict[str, object] = {"task": task, "measure": measure, "n_runs": len(of_runs)}
         row |= {"at_since": of_runs["at_since"].mean(), "final": of_runs["final"].mean()}
         if len(of_runs) >= MIN_SEEDS:
-            over = rising_over_seeds(list(_rises(of_runs)))
+            over = rising_over_seeds(of_runs["total"].tolist())
             row |= dict(zip(("change", "low", "high"), over.mean, strict=True)) | {"verdict": over.verdict}
         rows.append(row | {"n_up": int((of_runs["low"] > 0).sum()), "n_down": int((of_runs["high"] < 0).sum())})
     return pd.DataFrame(rows)
-
-
-def _rises(of_runs: pd.DataFrame) -> Iterator[Rise]:
-    for row in of_runs.to_dict("records"):
-        yield Rise(Interval(row["slope"], math.nan, math.nan), Interval(row["total"], row["low"], row["high"]), 0.0)

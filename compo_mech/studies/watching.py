@@ -9,13 +9,13 @@ from pathlib import Path
 import pandas as pd
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from compo_mech import charts
 from compo_mech.emergence import MIN_POINTS, Course, Emergence, emergence, reached, still_rising
-from compo_mech.launch import fail, write_page
+from compo_mech.launch import write_page
 from compo_mech.report import ACCURACY_LEVEL, table_html, wide
-from compo_mech.runs import Run, RunError, analysis_name
+from compo_mech.runs import Run
+from compo_mech.telling import complaints, counting, keep
 from compo_mech.watching import Advance, Watched, watch
 
 MOMENTS = ("onset", "midpoint", "saturation")
@@ -42,7 +42,7 @@ def main(path: Path, task: str | None, seed: int, n_workers: int, every: int) ->
     """
     torch.set_num_threads(1)
     console = Console()
-    try:
+    with complaints():
         run = Run.open(path)
         if n_workers < 1 or every < 1:
             raise ValueError(f"n_workers = {n_workers}, every = {every}: must be at least 1")
@@ -57,32 +57,17 @@ def main(path: Path, task: str | None, seed: int, n_workers: int, every: int) ->
                 "by-step.csv": found.rows.to_csv(index=False),
                 "emergence.csv": parts.to_csv(index=False),
                 "rises.csv": rises.to_csv(index=False),
-                "findings.txt": "\n".join(said) + "\n",
                 "section.html": section(found, parts, rises, said),
             }
-            folder = run.write_analysis(analysis_name("watch", run.steps[-1], asked), content)
-            console.print(shown(parts).to_string(index=False), highlight=False, soft_wrap=True)
-            for sentence in said:
-                console.print(f"• {sentence}", highlight=False)
-            console.print(f"Tables: {folder}", highlight=False)
-        page = write_page(run)
-    except (RunError, ValueError) as error:
-        fail(str(error))
-    console.print(f"Look at {page}", highlight=False)
+            keep(run, "watch", run.steps[-1], asked, content, said, console, shown(parts))
+        console.print(f"Look at {write_page(run)}", highlight=False)
 
 
 @contextmanager
 def progress(console: Console, title: str) -> Iterator[Advance]:
     """A bar for each thing that is asked of the checkpoints; a line for each checkpoint that cannot be read."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
     told: set[int] = set()
-    with Progress(*columns, console=console, transient=True) as bar:
+    with counting(console) as bar:
         bars = {}
 
         def advance(name: str, step: int, n_steps: int, problem: str | None) -> None:
