@@ -1,6 +1,5 @@
 """Every kind of page that is written here, in a browser without a network; and that the checks can fail."""
 
-import os
 import shutil
 from functools import partial
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import plotly.graph_objects as go
 import pytest
 import torch
-from browser import PHONE_WIDTH, chromium, notebook_html, open_page, started
+from browser import PHONE_WIDTH, chromium, open_page, started
 
 from compo_mech import launch, recipes
 from compo_mech.alignment import align
@@ -28,7 +27,6 @@ from probes.subtraction_page import SUBTRACTION
 from probes.update_page import UPDATE
 
 FIGURES = Path(__file__).parents[1] / "figures"
-NOTEBOOKS = sorted(FIGURES.glob("*.ipynb"))
 
 
 @pytest.fixture(scope="module")
@@ -63,23 +61,6 @@ def test_the_page_of_a_run(browser, run):
 
 def test_the_method_card(browser):
     looked_at(browser, FIGURES / "method_card.html", n_pictures=0, n_sliders=0)
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebooks(browser, run, path):
-    again = shutil.copytree(run.path, run.path.with_name("again"))
-    page = notebook_html(path, {"RUN": str(run.path), "RUNS": os.pathsep.join([str(run.path), str(again)])})
-    told = {  # of the given run, of two heads, not one that the notebook makes; the tutorial has its own, which learns
-        "compare_runs": "<h4>again</h4>",
-        "explore_run": "L1H1 iteration",
-        "tutorial": "copy: an iteration head formed in layer 1 head 0",
-    }
-    assert told[path.stem] in page
-    with open_page(browser, page) as shown:
-        kinds = [picture.kind for picture in shown.pictures()]
-        assert kinds.count("plotly") >= 2
-        assert kinds.count("circuitsvis") >= 2
-        assert shown.move_sliders() == {"explore_run": 0, "compare_runs": 2, "tutorial": 1}[path.stem]
 
 
 @pytest.mark.slow

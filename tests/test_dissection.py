@@ -68,7 +68,6 @@ def test_every_table_holds_the_control(found):
     content = files(dissection)
     circuit = from_json(content["circuit.json"], built.model.config)
     assert circuit.edges == dissection.own.discovery.circuit
-    assert content["findings.txt"].splitlines() == dissection.sentences
 
 
 class Page(HTMLParser):

@@ -9,7 +9,7 @@ import pytest
 
 from compo_mech import launch, recipes
 from compo_mech.runs import Run
-from probes import readings
+from probes import over_runs, readings
 from probes.fit import linear_probe
 from probes.running import main
 from probes.subtraction_page import SUBTRACTION
@@ -251,3 +251,8 @@ def test_the_script_takes_its_settings_from_the_command_line(run):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == "error: step = 3: must be one of 0 1 2 4 6\n"
+
+
+def test_the_table_of_many_runs_counts_those_that_fail(tmp_path):
+    over_runs.main(tmp_path / "table.csv", (tmp_path / "none",))
+    assert "must be a folder that holds a config.json" in (tmp_path / "table.csv").read_text()
