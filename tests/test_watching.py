@@ -43,6 +43,10 @@ def test_the_circuit_built_by_hand_is_clean_and_used(task, rungs):
     assert found["t in the query", "q1"] >= 0.99
     assert found["x fetched", "attn_out1"] >= 0.99
     assert found["state written", "mlp_out1"] >= 0.99
+    for place in (("t in the query", "q1"), ("x fetched", "attn_out1"), ("state written", "mlp_out1")):
+        above, placebo = (found[f"{place[0]}, {which}", place[1]] for which in ("above", "placebo"))
+        assert above == found[place] - placebo
+        assert above > 0.2
     assert found["by textbook diagonal", ""] >= 0.99
 
 
@@ -121,7 +125,8 @@ def test_without_chain_of_thought_or_a_second_layer_what_there_is_is_watched(tmp
 
 def test_steps_are_thinned_from_the_last_on():
     assert thinned([0, 1, 2, 4, 8], 2) == [0, 2, 8]
-    assert thinned([0, 1, 2, 4], 3) == [0, 4]
+    assert thinned([0, 1, 2, 4], 2) == [1, 4]
+    assert thinned([0, 1, 2], 3) == [2]
     assert thinned([0, 1], 1) == [0, 1]
 
 
@@ -131,6 +136,7 @@ def test_the_layer_that_fetches_is_the_one_that_looks_at_the_last_step():
         [(s, "iteration_together", site, v) for s, site, v in rows], columns=["step", "measure", "site", "value"]
     )
     assert fetching_layer(table) == 2
+    assert fetching_layer(table[table["step"] == 0]) == 1
     assert fetching_layer(table[table["measure"] == "lookup"]) is None
 
 
