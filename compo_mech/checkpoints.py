@@ -41,6 +41,11 @@ class Checkpoints:
         return sorted(_step(name) for name in self._sums() if not name.endswith(".resume.safetensors"))
 
     @property
+    def is_done(self) -> bool:
+        """Whether it was trained to its end."""
+        return self.config.train.n_steps in self.steps
+
+    @property
     def checksums(self) -> dict[int, str]:
         """Checksum of each step's model, in order."""
         sums = self._sums()
@@ -142,8 +147,11 @@ class Checkpoints:
             found.append(f"{self.path}: has no checkpoint at {len(absent)} steps of its schedule ({named})")
         return found
 
-    def resumable(self) -> tuple[int, Params, dict[str, Tensor], list[str]]:
+    def resumable(self, at_most: int | None = None) -> tuple[int, Params, dict[str, Tensor], list[str]]:
         """The newest checkpoint that training can go on from, and the damaged files passed over.
+
+        Args:
+            at_most: the last step to consider; None: any.
 
         Raises:
             RunError: no checkpoint is whole.
@@ -151,7 +159,7 @@ class Checkpoints:
         damaged: list[str] = []
         sums = self._sums()
         for step in reversed(self.steps):
-            if _resume_file(step) not in sums:
+            if _resume_file(step) not in sums or (at_most is not None and step > at_most):
                 continue
             try:
                 return step, self._model_params(step), self._load(_resume_file(step)), damaged

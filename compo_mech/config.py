@@ -1,6 +1,7 @@
 """RunConfig: all that decides a run's numbers, nested from the configs of its parts."""
 
 import math
+from pathlib import Path
 
 from pydantic import Field, model_validator
 
@@ -26,6 +27,9 @@ class RunConfig(Settings):
     train: TrainConfig = Field(default=TrainConfig(), description="the loop")
     n_test_strings: int = Field(default=256, gt=0, description="test strings for each task and length")
     seed: int = Field(default=0, ge=0, le=2**63 - 1, description="seed of the weights, the data and the noise")
+    start_from: Path | None = Field(
+        default=None, description="run whose last checkpoint the weights start from; None: from fresh ones"
+    )
     n_threads: int = Field(default=1, gt=0, description="CPU threads; one is usually fastest for networks this small")
 
     @property

@@ -15,7 +15,6 @@ import tyro
 from pydantic import Field
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from torch import Tensor
 
@@ -23,8 +22,9 @@ from compo_mech import evaluate, report, train
 from compo_mech.config import RunConfig
 from compo_mech.data import Stage, TrainingStream
 from compo_mech.evaluate import EvalSet, Row
-from compo_mech.model import init_params
-from compo_mech.runs import Run, RunError
+from compo_mech.model import Params, init_params
+from compo_mech.progress import progress
+from compo_mech.runs import Run, RunError, starting_params
 from compo_mech.tasks import Task
 from compo_mech.train import TrainState
 
@@ -192,11 +192,15 @@ def launch(settings: Launch, console: Console) -> Run:
     """
     config = settings.config
     torch.set_num_threads(config.n_threads)
-    run, state = _resumed(settings, console) if settings.resume else _begun(settings)
+    if settings.resume:
+        run = reopen(settings)
+        state = go_back(run, settings.device, console)
+    else:
+        run, state = begin(settings)
     stream = TrainingStream(config.data, config.seed, settings.device)
     sets = evaluate.eval_sets(config.data, config.n_test_strings, settings.device)
     known = evaluate.train_sets(stream)
-    with _progress(console, config) as show, _tracker(settings) as track:
+    with progress(console, config) as show, _tracker(settings) as track:
         if state.step == 0 and not run.steps:
             rows = evaluate.measure_control(config.model, config.n_ctx, config.data, sets, config.control_seed)
             snapshot(run, state, sets, known, show, track, rows)
@@ -215,23 +219,31 @@ def steps(run: Run, state: TrainState, stream: TrainingStream) -> Iterator[tuple
     """Training steps, each with the training loss since the last reading, where it is read.
 
     Raises:
-        Diverged: the loss is not finite, or far above that of a uniform guess.
+        Diverged: as `loss_row`.
     """
     config = run.config
-    ceiling = DIVERGED * math.log(len(config.data.vocabulary))
     losses: list[Tensor] = []
     for step, loss in train.train(state, stream, config.model, config.optim, config.train):
         losses.append(loss)
         rows: list[Row] = []
         if step % LOG_EVERY == 0 or config.train.is_snapshot(step):
-            mean = float(torch.stack(losses).mean())
+            finite = all(bool(p.isfinite().all()) for p in state.params.values())
+            rows.append(loss_row(run, step, float(torch.stack(losses).mean()), finite))
             losses.clear()
-            if not mean < ceiling or not all(bool(p.isfinite().all()) for p in state.params.values()):
-                kept = f"what was saved up to step {run.steps[-1]} is kept in {run.path}"
-                raise Diverged(f"training diverged by step {step} (loss {mean:.3g}); {kept}")
-            tasks = "+".join(map(str, config.data.tasks))
-            rows.append(Row("train", tasks, None, None, None, "loss", mean))
         yield step, rows
+
+
+def loss_row(run: Run, step: int, loss: float, finite: bool) -> Row:
+    """The training loss since the last reading (mean, nats); `finite`: whether all parameters are.
+
+    Raises:
+        Diverged: the loss is not finite, or far above that of a uniform guess, or a parameter is not finite.
+    """
+    data = run.config.data
+    if not loss < DIVERGED * math.log(len(data.vocabulary)) or not finite:
+        kept = f"what was saved up to step {run.steps[-1]} is kept in {run.path}"
+        raise Diverged(f"training diverged by step {step} (loss {loss:.3g}); {kept}")
+    return Row("train", "+".join(map(str, data.tasks)), None, None, None, "loss", loss)
 
 
 def snapshot(
@@ -247,78 +259,63 @@ def snapshot(
     track(state.step, rows)
 
 
-def _new_state(config: RunConfig, device: str) -> TrainState:
+def new_state(config: RunConfig, device: str) -> TrainState:
     generator = torch.Generator(device).manual_seed(config.seed)
     params = init_params(config.model, len(config.data.vocabulary), config.n_ctx, generator)
     return train.start(params, config.model, config.optim, generator)
 
 
-def _begun(settings: Launch) -> tuple[Run, TrainState]:
-    state = _new_state(settings.config, settings.device)
+def begin(settings: Launch) -> tuple[Run, TrainState]:
+    """A new run, and its state before the first step."""
+    state = new_state(settings.config, settings.device)
+    if (start := starting_params(settings.config)) is not None:
+        _put(state, start)
     return Run.create(settings.path, settings.config, settings.overwrite), state
 
 
-def _resumed(settings: Launch, console: Console) -> tuple[Run, TrainState]:
+def reopen(settings: Launch) -> Run:
+    """The run to resume, which must have the same settings."""
     if not settings.path.exists():
         raise RunError(f"resume = {settings.path}: there is no such run")
     run = Run.open(settings.path)
-    for name, stored, given in _differences(
-        run.config.model_dump(mode="json"), settings.config.model_dump(mode="json")
-    ):
+    for name, stored, given in differences(run.config, settings.config):
         raise RunError(f"{name} = {given!r}: the run to resume has {stored!r}")
-    step, params, tensors, damaged = run.resumable()
+    return run
+
+
+def go_back(run: Run, device: str, console: Console, at_most: int | None = None) -> TrainState:
+    """The state at the newest whole checkpoint, not after step `at_most`. What came later is forgotten."""
+    step, params, tensors, damaged = run.resumable(at_most)
     for message in damaged:
         console.print(f"[yellow]{message}; the checkpoint before it is used[/]")
     run.cut(step)
-    state = _new_state(settings.config, settings.device)
+    state = new_state(run.config, device)
+    _put(state, params)
+    state.load_tensors(tensors)
+    state.step = step
+    return state
+
+
+def _put(state: TrainState, params: Params) -> None:
     with torch.no_grad():
         for name, param in state.params.items():
             param.copy_(params[name])
-    state.load_tensors(tensors)
-    state.step = step
-    return run, state
 
 
-def _differences(stored: dict, given: dict, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+def differences(stored: RunConfig, given: RunConfig) -> Iterator[tuple[str, Any, Any]]:
+    """Dotted name of each setting in which they differ, and both its values."""
+    yield from _nested(stored.model_dump(mode="json"), given.model_dump(mode="json"))
+
+
+def _nested(stored: dict, given: dict, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
     for name in stored:
         if isinstance(stored[name], dict):
-            yield from _differences(stored[name], given[name], f"{prefix}{name}.")
+            yield from _nested(stored[name], given[name], f"{prefix}{name}.")
         elif stored[name] != given[name]:
             yield f"{prefix}{name}", stored[name], given[name]
 
 
 # ------------------------------------------------------------------------- what a person sees
-
-
-@contextlib.contextmanager
-def _progress(console: Console, config: RunConfig) -> Iterator[Any]:
-    """A bar with the training loss, the lowest accuracy over lengths and the best iteration score."""
-    columns = [
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]}  accuracy {task.fields[accuracy]}  iteration {task.fields[iteration]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    ]
-    with Progress(*columns, console=console) as bar:
-        names = ", ".join(map(str, config.data.measured_tasks))
-        task = bar.add_task(names, total=config.train.n_steps, loss="–", accuracy="–", iteration="–")
-
-        def show(step: int, rows: Sequence[Row]) -> None:
-            measured = [row for row in rows if row.split != evaluate.CONTROL]
-            fields = {}
-            for name, split, metric, best in (
-                ("loss", "train", "loss", min),
-                ("accuracy", None, "generated_accuracy", min),
-                ("iteration", "mean", "iteration", max),
-            ):
-                values = [r.value for r in measured if r.metric == metric and split in (None, r.split)]
-                if values:
-                    fields[name] = f"{best(values):.3f}"
-            bar.update(task, completed=step, **fields)
-
-        yield show
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ import pandas as pd
 from compo_mech.checkpoints import Checkpoints, RunError
 from compo_mech.config import RunConfig
 from compo_mech.evaluate import Row
+from compo_mech.model import Params, parameter_shapes
 from compo_mech.tasks import Task
 
 COLUMNS = ("step", *Row._fields)
@@ -188,6 +189,62 @@ class Run(Checkpoints):
         except OSError as error:
             raise RunError(f"analysis = {folder}: cannot be written ({error.strerror})") from None
         return folder
+
+
+def starting_params(config: RunConfig) -> Params | None:
+    """The weights that a run starts from, of the last checkpoint of `start_from`; None: fresh ones.
+
+    Raises:
+        RunError: there is no such run, it was not trained to its end, or its network or vocabulary is another.
+    """
+    if config.start_from is None:
+        return None
+    source = Run.open(config.start_from)
+    what = f"start_from = {config.start_from}"
+    for name, ours, theirs in (
+        ("data.tasks", config.data.tasks, source.config.data.tasks),
+        ("data.task_token", config.data.task_token, source.config.data.task_token),
+    ):
+        if ours != theirs:
+            shown = (" ".join(map(str, value)) if isinstance(value, tuple) else str(value) for value in (ours, theirs))
+            own, other = shown
+            raise RunError(f"{what}: its vocabulary is another, {name} must be {other}, and is {own}")
+    shapes = [parameter_shapes(c.model, len(c.data.vocabulary), c.n_ctx) for c in (config, source.config)]
+    for name in dict.fromkeys((*shapes[0], *shapes[1])):
+        own, other = (shape.get(name) for shape in shapes)
+        if own != other:
+            hint = f"; set model.n_ctx = {source.config.n_ctx}" if name == "pos_embed.W_pos" else ""
+            own, other = own or "missing", other or "missing"
+            raise RunError(f"{what}: its network is another, {name} is {other} there and {own} here{hint}")
+    if not source.is_done:
+        raise RunError(f"{what}: must be trained to its end, step {source.config.train.n_steps}")
+    return source.params()
+
+
+def record_failure(path: Path, error: str) -> None:
+    """Note, in failures/ beside a run's folder, why it failed."""
+    file = _failure(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f".{file.name}.part")
+    part.write_text(f"{error}\n")
+    part.replace(file)
+
+
+def forget_failure(path: Path) -> None:
+    """Take back what `record_failure` noted."""
+    _failure(path).unlink(missing_ok=True)
+
+
+def recorded_failure(path: Path) -> str | None:
+    """Why a run failed; None: nothing was noted."""
+    try:
+        return _failure(path).read_text().strip()
+    except OSError:
+        return None
+
+
+def _failure(path: Path) -> Path:
+    return path.parent / "failures" / f"{path.name}.txt"
 
 
 def analysis_name(what: str, step: int, task: Task) -> str:

@@ -1,11 +1,13 @@
 """What every group of settings shares: frozen, strict, one spelling, and errors of one line."""
 
 import ast
+from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 Kind = TypeVar("Kind", bound="Spelled")
+Group = TypeVar("Group", bound="Settings")
 
 
 class Settings(BaseModel):
@@ -79,3 +81,31 @@ def one_line(error: ValidationError) -> str:
     if first["type"] == "value_error":  # raised by a check of ours, which names its own setting
         return message
     return f"{name} = {first['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def changed(settings: Group, changes: Mapping[str, Any]) -> Group:
+    """The same settings but for these.
+
+    Args:
+        settings: a group, maybe with groups in it.
+        changes: new values by dotted name, such as `model.d_model`.
+
+    Raises:
+        ValueError: there is no such setting, or it cannot have this value.
+    """
+    new = {name: getattr(settings, name) for name in type(settings).model_fields}
+    within: dict[str, dict[str, Any]] = {}
+    for name, value in changes.items():
+        first, _, rest = name.partition(".")
+        if first not in new or (rest and not isinstance(new[first], Settings)):
+            raise ValueError(f"{name} = {value!r}: there is no such setting")
+        if rest:
+            within.setdefault(first, {})[rest] = value
+        else:
+            new[first] = value
+    for first, inner in within.items():
+        try:
+            new[first] = changed(new[first], inner)
+        except ValueError as error:
+            raise ValueError(f"{first}.{error}") from None
+    return type(settings)(**new)

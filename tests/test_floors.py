@@ -15,7 +15,7 @@ FLOORS = [
     "circuits", "faithfulness", "completeness", "discovery", "dissection",
     "config", "recipes", "checkpoints", "runs", "trajectory", "watching",
     "plotting", "charts", "views", "report", "sections",
-    "launch", "telling", "studies.grading", "studies.seeds", "studies.dissecting", "studies.aligning",
+    "launch", "telling", "sweeps", "studies.grading", "studies.seeds", "studies.dissecting", "studies.aligning",
     "studies.comparing", "studies.watching", "studies.emerging",
 ]  # fmt: skip
 PROBE_FLOORS = [
@@ -31,6 +31,7 @@ OWNERS = {
     "safetensors": {"checkpoints"},
     "wandb": {"launch"},
     "devinterp": {"learning_coefficient"},
+    "submitit": {"cluster"},
 }
 
 

@@ -1,0 +1,238 @@
+"""Many runs: by processes of this machine, several at once in this process, or on Slurm; what is missing is trained.
+
+What there is of a sweep lies in its runs' folders, and in failures/ beside them for those that failed, so that a sweep
+killed at any moment goes on when the same is asked again. A run that failed is tried again then.
+"""
+
+import concurrent.futures
+import itertools
+import multiprocessing
+import multiprocessing.connection
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import Field
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from compo_mech import launch
+from compo_mech.config import RunConfig
+from compo_mech.launch import Launch
+from compo_mech.runs import Run, RunError, forget_failure, record_failure, recorded_failure, starting_params
+from compo_mech.settings import Settings, changed
+
+POLL_SECONDS = 1.0
+"""Seconds between looks at the run folders, for the bar."""
+
+
+class How(Settings):
+    """Where the runs of a sweep are trained."""
+
+    on: Literal["here", "processes"] = Field(
+        default="processes", description="in this process, or by n_workers processes of this machine"
+    )
+    runs_dir: Path = Field(default=Path("runs"), description="folder of the sweep's runs")
+    n_workers: int = Field(default=2, gt=0, description="processes at a time")
+    device: str = Field(default="cpu", description="cpu, cuda, cuda:1, mps")
+
+
+def grid(base: RunConfig, axes: Mapping[str, Sequence[Any]]) -> dict[str, RunConfig]:
+    """Every combination of settings, by a name that says which.
+
+    Args:
+        base: all other settings.
+        axes: values by dotted name of a setting, such as `model.d_model`.
+
+    Raises:
+        ValueError: there is no such setting, it cannot have one of its values, or an axis is empty.
+    """
+    for name, values in axes.items():
+        if not values:
+            raise ValueError(f"{name} = (): must have at least one value")
+    found: dict[str, RunConfig] = {}
+    for values in itertools.product(*axes.values()):
+        changes = dict(zip(axes, values, strict=True))
+        name = ",".join(f"{short}={value}" for short, value in zip(_short(list(axes)), values, strict=True))
+        if name in found:
+            raise ValueError(f"{name}: must be named once")
+        found[name or "base"] = changed(base, changes)
+    return found
+
+
+def _short(names: Sequence[str]) -> list[str]:
+    """Last words of dotted names, or the whole names where two would be the same."""
+    last = [name.rsplit(".", 1)[-1] for name in names]
+    return last if len(set(last)) == len(last) else list(names)
+
+
+def sweep(runs: Mapping[str, RunConfig], how: How, console: Console) -> pd.DataFrame:
+    """Train what is missing of the runs.
+
+    Args:
+        runs: settings by the name of the run's folder.
+        how: where they are trained.
+        console: on which the bar is shown.
+
+    Returns:
+        A row a run in the order given: run, path, state (done, failed, unfinished), error.
+
+    Raises:
+        RunError, ValueError: something is wrong with what is asked, told before anything is trained: a folder holds a
+            run of other settings, or a run cannot start from what it is to start from.
+    """
+    launches = {name: _launch(name, config, how) for name, config in runs.items()}
+    for settings in launches.values():
+        _check(settings)
+    missing = [settings for settings in launches.values() if state_of(settings)[0] != "done"]
+    if missing:
+        with _watched(list(launches.values()), console):
+            if how.on == "here":
+                for settings in missing:
+                    train_one(settings)
+            else:
+                _by_processes(missing, how.n_workers)
+    rows = [(name, str(settings.path), *state_of(settings)) for name, settings in launches.items()]
+    return pd.DataFrame(rows, columns=["run", "path", "state", "error"])
+
+
+def _launch(name: str, config: RunConfig, how: How) -> Launch:
+    settings: dict[str, Any] = {field: getattr(config, field) for field in RunConfig.model_fields}
+    return Launch(**settings, name=name, runs_dir=how.runs_dir, device=how.device)
+
+
+def _check(settings: Launch) -> None:
+    if not (settings.path / "config.json").exists():
+        starting_params(settings.config)
+        return
+    try:
+        run = Run.open(settings.path)
+    except RunError:
+        return  # damaged: a failure of that run alone
+    for name, stored, given in launch.differences(run.config, settings.config):
+        raise RunError(f"{name} = {given!r}: the run in {settings.path} has {stored!r}")
+
+
+def state_of(settings: Launch) -> tuple[str, str]:
+    """done, failed or unfinished; and the error of a run that failed."""
+    error = recorded_failure(settings.path)
+    if error is not None:
+        return "failed", error
+    try:
+        run = Run.open(settings.path)
+        return ("done" if run.is_done else "unfinished"), ""
+    except RunError:
+        return "unfinished", ""
+
+
+# ---------------------------------------------------------------------------------- training
+
+
+def train_one(settings: Launch) -> None:
+    """Start the run, go on with it, or leave it alone if it is done; what goes wrong is recorded beside it."""
+    try:
+        begun = (settings.path / "config.json").exists()
+        if begun:
+            run = Run.open(settings.path)
+            if run.is_done:
+                forget_failure(settings.path)
+                return
+            begun = bool(run.steps)
+        launch.launch(settings.model_copy(update={"resume": begun, "overwrite": not begun}), Console(quiet=True))
+        forget_failure(settings.path)
+    except Exception as error:  # must not stop the others; it is recorded and told
+        record_failure(settings.path, f"{type(error).__name__}: {error}")
+
+
+def _by_processes(missing: Sequence[Launch], n_workers: int) -> None:
+    """Train by a pool of processes. Where one dies, those that were being trained are tried again one by one."""
+    suspects: list[Launch] = []
+    left = list(missing)
+    while left:
+        done, died = _pool(left, n_workers)
+        left = [settings for settings in left if settings not in done and settings not in died]
+        suspects += died
+    for settings in suspects:
+        if _pool([settings], 1)[1]:
+            record_failure(settings.path, "its process died")
+
+
+def _pool(launches: Sequence[Launch], n_workers: int) -> tuple[list[Launch], list[Launch]]:
+    """Those that came to an end, and those that were being trained when a process died."""
+    done: list[Launch] = []
+    queue = list(launches)
+    running: dict[concurrent.futures.Future, Launch] = {}
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(n_workers, spawn, _end_with_parent) as pool:
+        try:
+            while queue or running:
+                while queue and len(running) < n_workers:  # so that what is running is known
+                    running[pool.submit(train_one, queue[0])] = queue[0]
+                    queue.pop(0)
+                ended, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
+                for job in ended:
+                    job.result()
+                    done.append(running.pop(job))
+        except BrokenProcessPool:
+            return done, list(running.values())
+    return done, []
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed must not go on writing beside the one that takes over."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+# ------------------------------------------------------------------------- what a person sees
+
+
+@contextmanager
+def _watched(launches: Sequence[Launch], console: Console) -> Iterator[None]:
+    """A bar over the steps of all runs, read from their folders while they are trained elsewhere."""
+    columns = (
+        TextColumn("{task.fields[done]} of {task.fields[n]} runs done, {task.fields[failed]} failed"),
+        BarColumn(),
+        TextColumn("{task.completed} of {task.total} steps"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    ended = threading.Event()
+    with Progress(*columns, console=console, transient=True) as bar:
+        total = sum(settings.train.n_steps for settings in launches)
+        shown = bar.add_task("", total=total, done=0, failed=0, n=len(launches))
+
+        def look() -> None:
+            while not ended.wait(max(POLL_SECONDS, len(launches) / 50)):
+                places = [_place(settings) for settings in launches]
+                states = [state for state, _ in places]
+                n_steps = sum(steps for _, steps in places)
+                bar.update(shown, completed=n_steps, done=states.count("done"), failed=states.count("failed"))
+
+        watcher = threading.Thread(target=look, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watcher.join()
+
+
+def _place(settings: Launch) -> tuple[str, int]:
+    """State of a run, and its steps so far."""
+    state, _ = state_of(settings)
+    try:
+        return state, max(Run.open(settings.path).steps, default=0)
+    except RunError:
+        return state, 0
