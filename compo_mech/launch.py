@@ -1,13 +1,11 @@
 """From the command line to a finished run: settings -> pieces -> training -> folder, table, page."""
 
 import contextlib
-import io
 import math
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 import torch
@@ -18,14 +16,14 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from compo_mech import evaluate, report, train
+from compo_mech import command_line, evaluate, report, train
+from compo_mech.command_line import fail
 from compo_mech.config import RunConfig
-from compo_mech.data import Stage, TrainingStream
+from compo_mech.data import TrainingStream
 from compo_mech.evaluate import EvalSet, Row
 from compo_mech.model import Params, init_params
 from compo_mech.progress import progress
 from compo_mech.runs import Run, RunError, starting_params
-from compo_mech.tasks import Task
 from compo_mech.train import TrainState
 
 LOG_EVERY = 20
@@ -97,76 +95,14 @@ def main(default: RunConfig, argv: Sequence[str] | None = None) -> None:
 
 def parse(default: RunConfig, argv: Sequence[str] | None = None) -> Launch:
     """The settings that the command line asks for. Exits with code 2 and one line on bad input."""
-    registry = tyro.constructors.ConstructorRegistry()
-    for kind in (Task, Stage):
-        registry.primitive_rule(_spelled(kind))
     start = Launch(**{name: getattr(default, name) for name in RunConfig.model_fields})
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            settings = tyro.cli(Launch, args=argv, default=start, registry=registry, description=_description())
-    except SystemExit as stop:
-        if stop.code in (0, None):
-            raise
-        fail(_one_line(complaint.getvalue()))
+    settings = command_line.read(start, argv, "Train a transformer on an iterative task.")
     _check_device(settings.device)
     if settings.resume and settings.overwrite:
         fail("resume = True: goes without overwrite")
     if settings.name is not None and (settings.name in ("", "..") or Path(settings.name).name != settings.name):
         fail(f"name = {settings.name!r}: must be the name of one folder, which goes into runs_dir")
     return settings
-
-
-def fail(message: str) -> NoReturn:
-    """One line for the user, exit code 2."""
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(2)
-
-
-def _description() -> str:
-    main_doc = sys.modules["__main__"].__doc__
-    return main_doc.strip() if main_doc else "Train a transformer on an iterative task."
-
-
-def _spelled(kind: type[Task] | type[Stage]) -> Any:
-    def rule(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
-        if info.type is not kind:
-            return None
-        return tyro.constructors.PrimitiveConstructorSpec(
-            nargs=1,
-            metavar=kind.__name__.upper(),
-            instance_from_str=lambda words: words[0],  # the config reads it, and says what is wrong
-            is_instance=lambda value: isinstance(value, kind),
-            str_from_instance=lambda value: [str(value)],
-        )
-
-    return rule
-
-
-def _one_line(box: str) -> str:
-    """tyro's framed complaint as one line: the first paragraph after the title, without the frame."""
-    lines = [line.strip("│ ") for line in box.splitlines()[1:]]
-    is_rule = [set(line) <= set("─-╭╮╰╯") for line in lines]
-    begin = is_rule.index(False)
-    message = " ".join(lines[begin : is_rule.index(True, begin)])
-    if match := re.fullmatch(r"Unrecognized options: (.*)", message):
-        return f"{match[1]}: there is no such setting; --help lists them"
-    if match := re.fullmatch(r"Error parsing --(\S+): invalid literal for int\(\) with base 10: (.*)", message):
-        return f"{_setting(match[1])} = {match[2]}: must be an integer"
-    if match := re.fullmatch(r"Error parsing --(\S+): could not convert string to float: (.*)", message):
-        return f"{_setting(match[1])} = {match[2]}: must be a number"
-    if match := re.fullmatch(r"invalid choice (.*) for argument '--(\S+)'\. Expected one of \((.*)\)\.", message):
-        return f"{_setting(match[2])} = {match[1]}: must be one of {match[3]}"
-    if match := re.fullmatch(r"Error parsing (?:--)?(\S+): (.*)", message):
-        where, what = _setting(match[1]), match[2]
-        if where == Launch.__name__:  # the settings outside any group
-            return what
-        return f"{where}.{what}" if re.match(r"[\w.]+ = ", what) else f"{where}: {what}"
-    return message
-
-
-def _setting(argument: str) -> str:
-    return argument.replace("-", "_")
 
 
 def _check_device(name: str) -> None:
@@ -260,6 +196,7 @@ def snapshot(
 
 
 def new_state(config: RunConfig, device: str) -> TrainState:
+    """The state before the first step, with fresh weights."""
     generator = torch.Generator(device).manual_seed(config.seed)
     params = init_params(config.model, len(config.data.vocabulary), config.n_ctx, generator)
     return train.start(params, config.model, config.optim, generator)

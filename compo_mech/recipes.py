@@ -38,6 +38,11 @@ def grokking() -> RunConfig:
     )
 
 
+def parity_alone() -> RunConfig:
+    """Parity without the spell of another task, position ids that start at 0, 1 or 2, lengths 1 to 12."""
+    return RunConfig(data=DataConfig(tasks=(Parity(),)), train=TrainConfig(max_position_shift=2))
+
+
 def reference(max_length: int = 12) -> RunConfig:
     """Parity as the public code of Cabannes et al. 2024 trains it, but for its padding.
 

@@ -8,7 +8,7 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from compo_mech.launch import fail
+from compo_mech.command_line import fail
 from compo_mech.runs import Run, RunError, analysis_name
 from compo_mech.tasks import Task
 

@@ -19,10 +19,10 @@ from rich.table import Table
 from torch import nn
 
 from compo_mech import evaluate, recipes, train
+from compo_mech.command_line import fail
 from compo_mech.config import RunConfig
 from compo_mech.data import Batch, TrainingStream
 from compo_mech.forward import forward
-from compo_mech.launch import fail
 from compo_mech.model import ModelConfig, init_params, to_hooked
 
 ACCURACY, ITERATION, CAP = 0.99, 0.9, 20

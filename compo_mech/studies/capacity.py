@@ -1,0 +1,27 @@
+"""Question 9: with more heads and layers than are needed, how is the work shared, and which heads do it?"""
+
+from compo_mech import recipes
+from compo_mech.settings import changed
+from compo_mech.studies.study import MEASURING, Arm, Study, outcome
+
+SIZES = ((2, 1), (2, 2), (2, 4), (3, 1), (3, 2), (4, 1))
+"""(layers, heads a layer)."""
+
+_BASE = changed(recipes.parity_alone(), MEASURING | {"data.max_length": 8})
+
+STUDY = Study(
+    name="capacity",
+    question="with more heads and layers than are needed, how is the work shared, and which heads do it?",
+    hypothesis="with more heads no single one is needed: x_t is carried by several, and three layers of two heads "
+    "spread the circuit over layers as well",
+    primary="largest share of x",
+    arms={
+        f"{n_layers} layers x {n_heads} heads": Arm(
+            changed(_BASE, {"model.n_layers": n_layers, "model.n_heads": n_heads}),
+            factors={"n_layers": n_layers, "n_heads": n_heads},
+        )
+        for n_layers, n_heads in SIZES
+    },
+    measure=outcome,
+    reference="2 layers x 1 heads",
+)

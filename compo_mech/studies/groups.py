@@ -1,0 +1,36 @@
+"""Question 12: do the same analyses say something on tasks that nobody tuned them for?
+
+Word problems of groups, and an automaton that forgets: nothing of the library is changed for them.
+"""
+
+from compo_mech.config import RunConfig
+from compo_mech.data import DataConfig
+from compo_mech.settings import changed
+from compo_mech.studies.study import MEASURING, Arm, Study, outcome
+from compo_mech.tasks import Automaton, Counter, Dihedral, Symmetric
+from compo_mech.train import TrainConfig
+
+TASKS = {
+    "S3": Symmetric(n=3),
+    "D5": Dihedral(n=5),
+    "Z5": Counter(modulus=5),
+    "S4": Symmetric(n=4),
+    "reset automaton": Automaton(transitions=((1, 0), (2, 0), (2, 1))),
+}
+
+STUDY = Study(
+    name="groups",
+    question="do the same analyses say something on tasks that nobody tuned them for?",
+    hypothesis="the iteration head forms for every group, solvable or not, since only the state update is another",
+    primary="iteration",
+    arms={
+        name: Arm(
+            changed(
+                RunConfig(data=DataConfig(tasks=(task,), max_length=8), train=TrainConfig(max_position_shift=2)),
+                MEASURING,
+            )
+        )
+        for name, task in TASKS.items()
+    },
+    measure=outcome,
+)

@@ -1,0 +1,41 @@
+"""Question 3: trained on two tasks with a task token, is one iteration head shared and MLP 1 told the task?
+
+What mix is best, and does mixing force the circuit?
+"""
+
+from compo_mech.config import RunConfig
+from compo_mech.data import DataConfig
+from compo_mech.settings import changed
+from compo_mech.studies.study import MEASURING, Arm, Study, outcome
+from compo_mech.tasks import Parity, Polynomial
+from compo_mech.train import TrainConfig
+
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Of the polynomial among the rows."""
+
+_BASE = changed(
+    RunConfig(data=DataConfig(tasks=(Parity(), Polynomial()), max_length=8), train=TrainConfig(max_position_shift=2)),
+    MEASURING,
+)
+
+
+STUDY = Study(
+    name="mix",
+    question="trained on two tasks with a task token, is one iteration head shared and MLP 1 told the task?",
+    hypothesis="one head of layer 1 carries x_t for both tasks; what differs lies in the edges into MLP 1; in a "
+    "mixture more networks form a textbook head than on parity alone",
+    primary="iteration",
+    arms={
+        f"{share:.0%} polynomial": Arm(
+            changed(_BASE, {"data.task_weights": (1 - share, share)}), factors={"share": share, "loss weight": 1.0}
+        )
+        for share in SHARES
+    }
+    | {
+        "25% polynomial, weighed to a half": Arm(
+            changed(_BASE, {"data.task_weights": (0.75, 0.25), "data.task_loss_weights": (1.0, 3.0)}),
+            factors={"share": 0.25, "loss weight": 3.0},
+        )
+    },
+    measure=outcome,
+)

@@ -1,0 +1,20 @@
+"""Question 11: is there another circuit for a special position: the first state, the last, the row that ends?"""
+
+from compo_mech import recipes
+from compo_mech.settings import changed
+from compo_mech.studies.study import MEASURING, Arm, Study, outcome
+
+STUDY = Study(
+    name="odd_spot",
+    question="is there another circuit for a special position: the first state, the last, the row that ends?",
+    hypothesis="the first state needs no lookup, as its row is [EoI] itself; the row that ends points at [EoI] rather "
+    "than at an input",
+    primary="iteration_first",
+    arms={
+        "parity": Arm(changed(recipes.parity(), MEASURING | {"data.max_length": 8})),
+        "copy": Arm(changed(recipes.copy(), MEASURING | {"data.max_length": 8})),
+        "polynomial": Arm(changed(recipes.polynomial(), MEASURING | {"data.max_length": 8})),
+    },
+    measure=outcome,
+    n_seeds=10,
+)

@@ -1,0 +1,27 @@
+"""Question 8: how does MLP 1 make the exclusive or, and how many neurons does it take?"""
+
+from compo_mech import recipes
+from compo_mech.settings import changed
+from compo_mech.studies.study import MEASURING, Arm, Study, outcome
+
+WIDTHS = (4, 16, 64, 256)
+_BASE = changed(recipes.parity_alone(), MEASURING | {"data.max_length": 8})
+
+STUDY = Study(
+    name="state_rule",
+    question="how does MLP 1 make the exclusive or, and how many neurons does it take?",
+    hypothesis="by neurons that each fire for one pair of s and x; four are enough, and with the MLP made a sum of "
+    "functions of s and of x the answers are lost",
+    primary="accuracy",
+    arms={
+        f"{act_fn}, {width} neurons": Arm(
+            changed(_BASE, {"model.d_mlp": width, "model.act_fn": act_fn}),
+            factors={"act_fn": act_fn, "d_mlp": width},
+        )
+        for act_fn in ("gelu", "relu")
+        for width in WIDTHS
+        if act_fn == "gelu" or width in (16, 256)
+    },
+    measure=outcome,
+    reference="gelu, 256 neurons",
+)

@@ -1,0 +1,331 @@
+"""What every study shares: arms that differ in a setting, seeds, a tidy table, what each arm came to beside another.
+
+A study says what it expects, by which measure it judges and over how many seeds, before it runs.
+"""
+
+import concurrent.futures
+import math
+import multiprocessing
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from pydantic import Field
+from rich.console import Console
+from scipy.special import stdtrit
+
+from compo_mech import attention, command_line, emergence, report
+from compo_mech.config import RunConfig
+from compo_mech.evaluate import CONTROL, measured, select
+from compo_mech.metrics import wilson
+from compo_mech.runs import Run
+from compo_mech.settings import changed
+from compo_mech.sweeps import How, sweep
+from compo_mech.telling import complaints, counting
+
+MEASURING = {"n_test_strings": 64, "train.snapshot_every": 100}
+"""How the runs of most studies are measured: a quarter of the test strings of a run by hand, twice as often."""
+
+QUICK = {"train.n_steps": 20, "train.snapshot_every": 20, "n_test_strings": 16}
+N_QUICK_SEEDS = 2
+
+SHARES = ("solved", "textbook")
+"""Measures that are 0 or 1 for a run; over seeds they are shares."""
+
+WAITS = ("steps to 99%", "first step at 99%", "first step at 95%")
+"""Measures that are infinite where what they wait for did not come; over seeds they are medians of such waits."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to train.
+
+    Attributes:
+        config: its settings; the seed is the study's to set.
+        start: the arm whose run of the same seed its weights start from; None: fresh ones.
+        factors: columns of the table that tell arms apart, where arms are a grid.
+    """
+
+    config: RunConfig
+    start: str | None = None
+    factors: Mapping[str, Any] = field(default_factory=dict)
+
+
+Measure = Callable[[Run], Sequence[tuple[str, str, float]]]
+"""(task, measure, value) of a run; a function of a module, since processes ask it."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question and how it is put.
+
+    Attributes:
+        name: of its folder of runs and of its table.
+        question: that it answers.
+        hypothesis: what is expected.
+        primary: the measure that decides.
+        arms: by name; an arm that another starts from stands before it.
+        measure: what is asked of each run when it is trained.
+        n_seeds: 0 .. n - 1 of each arm.
+        reference: the arm that the others are compared with, seed by seed; None: none.
+    """
+
+    name: str
+    question: str
+    hypothesis: str
+    primary: str
+    arms: Mapping[str, Arm]
+    measure: Measure
+    n_seeds: int = 5
+    reference: str | None = None
+
+    def quick(self) -> "Study":
+        """The same in a minute: arms of `QUICK` steps, two seeds. Its figures mean nothing."""
+        arms = {name: Arm(changed(arm.config, QUICK), arm.start, arm.factors) for name, arm in self.arms.items()}
+        return Study(
+            self.name, self.question, self.hypothesis, self.primary, arms, self.measure, N_QUICK_SEEDS, self.reference
+        )
+
+
+class Settings(How):
+    """How a study is run."""
+
+    n_seeds: int | None = Field(default=None, gt=0, description="seeds of each arm; None: the study's number")
+    out: Path | None = Field(default=None, description="the table; None: NAME.csv in runs_dir")
+    quick: bool = Field(default=False, description="twenty steps and two seeds, to see that it runs")
+
+
+def main(
+    study: Study,
+    more: Callable[[pd.DataFrame], Mapping[str, pd.DataFrame]] | None = None,
+    argv: Sequence[str] | None = None,
+) -> None:
+    """What a study's script runs: trains what is missing, measures, writes the table, tells what it came to.
+
+    Exits with code 2 and one line on bad input.
+
+    Args:
+        study: to run.
+        more: further tables that its own table comes to, by what they are called, to be told.
+        argv: None: the process' arguments.
+    """
+    settings = command_line.read(Settings(runs_dir=Path("runs") / study.name), argv, study.question)
+    torch.set_num_threads(1)
+    console = Console()
+    if settings.quick:
+        study = study.quick()
+    n_seeds = settings.n_seeds or study.n_seeds
+    out = settings.out or settings.runs_dir / f"{study.name}.csv"
+    with complaints():
+        if out.suffix != ".csv":
+            raise ValueError(f"out = {out}: must end in .csv")
+        if settings.out is not None and not out.parent.is_dir():
+            raise ValueError(f"out = {out}: must be in a folder that exists")
+        for what, told in (
+            ("Question", study.question),
+            ("Hypothesis", study.hypothesis),
+            ("Primary measure", f"{study.primary}, over {n_seeds} seeds of {len(study.arms)} arms"),
+        ):
+            console.print(f"{what}: {told}", highlight=False, soft_wrap=True)
+        table = run_study(study, range(n_seeds), settings, console)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        table.to_csv(out, index=False, float_format="%.6g")
+    for title, shown in {study.primary: summary(table, study), **(more(table) if more else {})}.items():
+        console.print(f"\n{title}", highlight=False)
+        console.print(shown.to_string(index=False, float_format=lambda v: f"{v:.3g}"), highlight=False, soft_wrap=True)
+    failed = table[table["measure"] == "failed"]
+    console.print(f"{len(failed)} of {n_seeds * len(study.arms)} runs failed. Table: {out}", highlight=False)
+
+
+def run_study(study: Study, seeds: Sequence[int], how: How, console: Console) -> pd.DataFrame:
+    """Train what is missing and measure every run.
+
+    Returns:
+        A row a run, task and measure: study, arm, the arms' factors, seed, task, measure, value. A run that failed has
+        the one measure `failed`, whose task holds the error.
+    """
+    paths: dict[tuple[str, int], Path] = {}
+    errors: dict[tuple[str, int], str] = {}
+    for arms in _generations(study.arms):
+        runs: dict[str, RunConfig] = {}
+        places = {}
+        for name in arms:
+            for seed in seeds:
+                arm, changes = study.arms[name], {"seed": seed}
+                if arm.start is not None:
+                    if (arm.start, seed) not in paths:
+                        errors[name, seed] = f"its start failed: {arm.start}, seed {seed}"
+                        continue
+                    changes["start_from"] = paths[arm.start, seed]
+                folder = f"{name.replace(' ', '-').replace('/', '-')}-seed{seed}"
+                runs[folder], places[folder] = changed(arm.config, changes), (name, seed)
+        for _, row in sweep(runs, how, console).iterrows():
+            place = places[str(row["run"])]
+            if row["state"] == "done":
+                paths[place] = Path(str(row["path"]))
+            else:
+                errors[place] = str(row["error"]) or str(row["state"])
+    found, failed = _measured(study.measure, paths, how.n_workers, console)
+    rows = []
+    for name, arm in study.arms.items():
+        for seed in seeds:
+            place = {"study": study.name, "arm": name, **arm.factors, "seed": seed}
+            error = errors.get((name, seed)) or failed.get((name, seed))
+            if error is not None:
+                rows.append({**place, "task": error, "measure": "failed", "value": 1.0})
+            for task, measure, value in found.get((name, seed), ()):
+                rows.append({**place, "task": task, "measure": measure, "value": value})
+    return pd.DataFrame(rows)
+
+
+def _generations(arms: Mapping[str, Arm]) -> Iterator[list[str]]:
+    """Names of arms in turn: each starts from those of an earlier turn."""
+    left, known = dict(arms), set()
+    while left:
+        ready = [name for name, arm in left.items() if arm.start is None or arm.start in known]
+        if not ready:
+            raise ValueError(f"arms = {', '.join(left)}: start from no other arm that there is")
+        yield ready
+        known |= set(ready)
+        left = {name: arm for name, arm in left.items() if name not in known}
+
+
+Place = tuple[str, int]
+
+
+def _measured(
+    measure: Measure, paths: Mapping[Place, Path], n_workers: int, console: Console
+) -> tuple[dict[Place, Sequence[tuple[str, str, float]]], dict[Place, str]]:
+    """What each run scores, and errors of those that could not be measured."""
+    found, failed = {}, {}
+    spawn = multiprocessing.get_context("spawn")
+    with (
+        counting(console) as bar,
+        concurrent.futures.ProcessPoolExecutor(n_workers, spawn, torch.set_num_threads, (1,)) as pool,
+    ):
+        shown = bar.add_task("runs measured", total=len(paths))
+        jobs = {pool.submit(_ask, measure, path): place for place, path in paths.items()}
+        for job in concurrent.futures.as_completed(jobs):
+            try:
+                found[jobs[job]] = job.result()
+            except Exception as error:  # one run must not stop the others; it is told and counted
+                failed[jobs[job]] = f"{type(error).__name__}: {error}"
+            bar.advance(shown)
+    return found, failed
+
+
+def _ask(measure: Measure, path: Path) -> Sequence[tuple[str, str, float]]:
+    return measure(Run.open(path))
+
+
+# ----------------------------------------------------------------------------------- measures
+
+
+def outcome(run: Run) -> list[tuple[str, str, float]]:
+    """What each of a run's tasks came to, read off its rows.
+
+    Accuracy is generated freely, of whole strings, at the worst length (and at the longest). `steps to 99%` is the
+    first snapshot from which accuracy stays there, `first step at 99%` the first at which it is there; infinite if
+    there is none. Head scores are of the last step, means
+    over lengths from 4 on: the highest score of any head, the same of a freshly initialised network, and the entropy
+    (nats), sparsity and odd spots of the head with the highest iteration score.
+    """
+    rows: list[tuple[str, str, float]] = []
+    for task in map(str, run.config.data.measured_tasks):
+        of_task = measured(run.metrics, task)
+        accuracy = select(of_task, metric="generated_accuracy")
+        worst = accuracy.groupby("step")["value"].min()
+        longest = select(accuracy, length=accuracy["length"].max(), step=accuracy["step"].max())["value"]
+        since = emergence.reached(worst.index.tolist(), worst.tolist(), report.ACCURACY_LEVEL)
+        rows += [
+            (task, "accuracy", float(worst.iloc[-1])),
+            (task, "accuracy at the longest", float(longest.iloc[0])),
+            (task, "solved", float(worst.iloc[-1] >= report.ACCURACY_LEVEL)),
+            (task, "steps to 99%", math.inf if since is None else float(since)),
+            *((task, f"first step at {level:.0%}", _first(worst, level)) for level in (0.95, report.ACCURACY_LEVEL)),
+        ]
+        rows += [(task, *found) for found in _heads(run, task, of_task)]
+    return rows
+
+
+def _first(curve: pd.Series, level: float) -> float:
+    """The first step at which a curve is at a level; infinite if there is none."""
+    return float(min(curve.index[curve >= level], default=math.inf))
+
+
+def _heads(run: Run, task: str, of_task: pd.DataFrame) -> Iterator[tuple[str, float]]:
+    means = select(of_task, split="mean").dropna(subset="head")
+    final = select(means, step=means["step"].max())
+    table = final.pivot(index=["layer", "head"], columns="metric", values="value")
+    if "iteration" not in table:
+        return
+    control = select(run.metrics, task=task, split=CONTROL)
+    control = pd.DataFrame(control[control["length"].isna()])
+    best = table.loc[table["iteration"].idxmax()]
+    for name in ("iteration", "lookup"):
+        if name in table:
+            yield name, float(table[name].max())
+            yield f"{name}, fresh", float(select(control, metric=name)["value"].max())
+    yield "textbook", float(table["iteration"].max() >= attention.TEXTBOOK_SCORE)
+    for name in ("entropy", "sparsity", "iteration_sparsity", "pointer_weight", "iteration_first", "iteration_middle",
+                 "iteration_last", "end_on_end_of_input", "end_pointer_weight"):  # fmt: skip
+        if name in table:
+            yield name, float(best[name])
+
+
+# ------------------------------------------------------------------------------------- verdict
+
+
+def over_seeds(measure: str, values: Sequence[float], last_step: float) -> tuple[float, float, float]:
+    """A measure over seeds with its 95% interval.
+
+    A share with Wilson's interval; the median of waits, those that did not end counted as longer than all; the mean
+    with Student's interval otherwise, which takes two seeds at least (nan: no interval).
+
+    Args:
+        measure: its name.
+        values: one a seed.
+        last_step: of the runs, where waits that did not end were given up.
+    """
+    if measure in SHARES:
+        return wilson(int(sum(values)), len(values))
+    if measure in WAITS:
+        if len(values) < emergence.MIN_SEEDS:
+            return statistics.median_low(values), math.nan, math.nan
+        moment = emergence.survival(list(values), [last_step] * len(values)).median
+        return moment.step, moment.low, moment.high
+    mean = statistics.fmean(values)
+    if len(values) < 2:
+        return mean, math.nan, math.nan
+    half = float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / math.sqrt(len(values))
+    return mean, mean - half, mean + half
+
+
+def summary(table: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """The primary measure of every arm and task, and beside it by how much it differs from the reference arm.
+
+    Returns:
+        Columns arm, task, n, the primary measure, low, high; with a reference: difference, d_low, d_high (mean over
+        seeds of the differences of two runs of one seed, with Student's interval).
+    """
+    own = table[table["measure"] == study.primary]
+    rows = []
+    for (arm, task), values in own.groupby(["arm", "task"], sort=False):
+        last_step = float(study.arms[str(arm)].config.train.n_steps)
+        estimate = over_seeds(study.primary, values["value"].tolist(), last_step)
+        row = {"arm": arm, "task": task, "n": len(values)}
+        row |= dict(zip((study.primary, "low", "high"), estimate, strict=True))
+        if study.reference is not None and arm != study.reference:
+            other = own[(own["arm"] == study.reference) & (own["task"] == task)].set_index("seed")["value"]
+            pairs = (values.set_index("seed")["value"] - other).dropna()
+            pairs = pairs[pairs.abs() < math.inf]
+            if len(pairs) >= 2:
+                row |= dict(
+                    zip(("difference", "d_low", "d_high"), over_seeds("", pairs.tolist(), last_step), strict=True)
+                )
+        rows.append(row)
+    return pd.DataFrame(rows)
