@@ -11,7 +11,7 @@ from torch import Tensor
 
 from compo_mech import attention, metrics
 from compo_mech.data import DataConfig, TrainingStream, is_split, test_strings
-from compo_mech.forward import forward
+from compo_mech.forward import Past, forward, read_on
 from compo_mech.layout import Layout, Packing
 from compo_mech.model import ModelConfig, Params, init_params
 from compo_mech.tasks import Task
@@ -121,12 +121,13 @@ def generate(
     params: Params, model: ModelConfig, prompts: Int[Tensor, "batch pos"], n_new: int
 ) -> Int[Tensor, "batch n_new"]:
     """The likeliest continuation, token by token, of prompts of one length."""
+    past: Past = []
+    written = [prompts[:, :0]]
     tokens = prompts
     for _ in range(n_new):
-        n, n_pos = tokens.shape
-        packing = Packing.build([n_pos] * n, [1] * n, tokens.device)
-        tokens = torch.cat([tokens, forward(params, model, tokens, packing).argmax(-1)[:, None]], 1)
-    return tokens[:, prompts.shape[1] :]
+        tokens = read_on(params, model, tokens, past).argmax(-1)[:, None]
+        written.append(tokens)
+    return torch.cat(written, 1)
 
 
 @torch.no_grad()

@@ -58,14 +58,58 @@ def forward(
             x = x.index_select(0, packing.scored_token)
         x = x + _attention(params, config, block, normed, packing, last, patterns)
         x = x + _mlp(params, config, block, _norm(params, config, f"{block}.ln2", x))
-    logits = _norm(params, config, "ln_final", x) @ params["unembed.W_U"]
-    return logits + params["unembed.b_U"] if config.biases else logits
+    return _logits(params, config, x)
+
+
+# positions have no name, since a call adds to them
+Past = list[tuple[Float[Tensor, "batch head _ d_head"], Float[Tensor, "batch head _ d_head"]]]
+"""Keys and values of every layer at the positions read so far; empty before the first."""
+
+
+def read_on(
+    params: Params, config: ModelConfig, tokens: Int[Tensor, "batch new"], past: Past
+) -> Float[Tensor, "batch d_vocab"]:
+    """Logits of the last position, given the keys and values of those before; `past` is brought up to date.
+
+    Args:
+        params: parameters under HookedTransformer's names.
+        config: the network that they belong to.
+        tokens: one or more that follow what was read, rows of one length.
+        past: of the rows, changed in place.
+    """
+    n, n_new = tokens.shape
+    n_before = past[0][0].shape[2] if past else 0
+    position = torch.arange(n_before, n_before + n_new, device=tokens.device)
+    later = torch.arange(n_before + n_new, device=tokens.device) > position[:, None]
+    x = (params["embed.W_E"][tokens] + params["pos_embed.W_pos"][position]).flatten(0, 1)
+    for layer in range(config.n_layers):
+        block = f"blocks.{layer}"
+        normed = _norm(params, config, f"{block}.ln1", x)
+        key, value = (_grid(_project(params, config, block, w, normed), None, (n, n_new), config.n_heads) for w in "KV")
+        if layer < len(past):
+            key, value = (torch.cat(pair, 2) for pair in zip(past[layer], (key, value), strict=True))
+            past[layer] = key, value
+        else:
+            past.append((key, value))
+        if layer == config.n_layers - 1:  # no one needs the rows before the last
+            x, normed, later = x[n_new - 1 :: n_new], normed[n_new - 1 :: n_new], later[-1:]
+        query = _grid(_project(params, config, block, "Q", normed), None, (n, len(later)), config.n_heads)
+        scores = query @ key.transpose(-1, -2) / math.sqrt(config.head_width)
+        z = (scores.masked_fill(later, -torch.inf).softmax(-1) @ value).transpose(1, 2).flatten(2).flatten(0, 1)
+        x = x + _heads_out(params, config, block, z)
+        x = x + _mlp(params, config, block, _norm(params, config, f"{block}.ln2", x))
+    return _logits(params, config, x)
 
 
 def _norm(params: Params, config: ModelConfig, name: str, x: Float[Tensor, "row d_model"]) -> Tensor:
     if config.normalization == "none":
         return x
     return F.layer_norm(x, x.shape[-1:], params[f"{name}.w"], params.get(f"{name}.b"), LAYER_NORM_EPS)
+
+
+def _logits(params: Params, config: ModelConfig, x: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_vocab"]:
+    logits = _norm(params, config, "ln_final", x) @ params["unembed.W_U"]
+    return logits + params["unembed.b_U"] if config.biases else logits
 
 
 def _mlp(params: Params, config: ModelConfig, block: str, x: Float[Tensor, "row d_model"]) -> Tensor:
@@ -101,6 +145,12 @@ def _attention(
     taken = packing.scored_slot if last else packing.token_slot
     if taken is not None:
         z = z.index_select(0, taken)
+    return _heads_out(params, config, block, z)
+
+
+def _heads_out(
+    params: Params, config: ModelConfig, block: str, z: Float[Tensor, "row width"]
+) -> Float[Tensor, "row d_model"]:
     out = z @ params[f"{block}.attn.W_O"].flatten(0, 1)
     return out + params[f"{block}.attn.b_O"] if config.biases else out
 

@@ -5,6 +5,8 @@ import torch
 from compo_mech import attention, evaluate, train
 from compo_mech.constructed import build
 from compo_mech.data import DataConfig, TrainingStream
+from compo_mech.forward import forward
+from compo_mech.layout import Packing
 from compo_mech.model import ModelConfig, init_params, to_hooked
 from compo_mech.optim import OptimConfig
 from compo_mech.tasks import Parity
@@ -82,6 +84,46 @@ def test_scores_against_patterns_of_the_hooked_transformer(params, sets, rows):
                 assert value(rows, metric="offset_+0", **place) == pytest.approx(
                     sum(diagonal) / len(diagonal), abs=1e-5
                 )
+
+
+def slow_generate(params, model, prompts, n_new):
+    """All that was written is read again for every token."""
+    tokens = prompts
+    for _ in range(n_new):
+        n, n_pos = tokens.shape
+        packing = Packing.build([n_pos] * n, [1] * n)
+        tokens = torch.cat([tokens, forward(params, model, tokens, packing).argmax(-1)[:, None]], 1)
+    return tokens[:, prompts.shape[1] :]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        MODEL,
+        ModelConfig(d_model=16, n_heads=4, biases=True),
+        ModelConfig(d_model=16, normalization="none", act_fn="relu"),
+        ModelConfig(n_layers=1, d_model=12, n_heads=3, d_head=5, normalization="none", biases=True),
+        ModelConfig(n_layers=3, d_model=16, n_heads=2, init="transformer_lens"),
+    ],
+    ids=["two heads", "biases", "no norm", "one layer", "three layers"],
+)
+def test_generating_equals_reading_again_for_every_token(model):
+    generator = torch.Generator().manual_seed(1)
+    weights = init_params(model, 9, 20, generator)
+    for param in weights.values():
+        param += 0.2 * torch.randn(param.shape, generator=generator)  # no bias or gain at its neutral value
+    prompts = torch.randint(9, (64, 7), generator=generator)
+    written = evaluate.generate(weights, model, prompts, 13)
+    assert torch.equal(written, slow_generate(weights, model, prompts, 13))
+    assert len(written.unique(dim=0)) > 8  # else nothing is told apart
+    assert evaluate.generate(weights, model, prompts, 0).shape == (64, 0)
+
+
+def test_a_trained_network_writes_the_same_as_when_it_reads_again(params, sets):
+    for test in sets:
+        prompts, n_new = test.tokens[:, : test.length + 2], test.length + 1
+        expected = slow_generate(params, MODEL, prompts, n_new)
+        assert torch.equal(evaluate.generate(params, MODEL, prompts, n_new), expected)
 
 
 def test_splits_are_named(rows):

@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from compo_mech.data import DataConfig, TrainingStream
-from compo_mech.forward import forward
+from compo_mech.forward import Past, forward, read_on
 from compo_mech.layout import Packing
 from compo_mech.model import ModelConfig, init_params, to_hooked
 
@@ -76,6 +76,21 @@ def test_every_position_without_a_packing(biases):
     tokens = torch.randint(0, D_VOCAB, (3, 7))
     expected = to_hooked(params, config)(tokens)
     torch.testing.assert_close(forward(params, config, tokens).view(3, 7, -1), expected, atol=1e-5, rtol=1e-5)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(configs, st.lists(st.integers(1, 4), min_size=1, max_size=4), st.integers(0, 99))
+def test_reading_on_equals_reading_all_at_once(config, steps, seed):
+    params = random_params(config, seed)
+    tokens = torch.randint(D_VOCAB, (3, sum(steps)), generator=torch.Generator().manual_seed(seed))
+    whole = forward(params, config, tokens).unflatten(0, tokens.shape)
+    past: Past = []
+    done = 0
+    for n_new in steps:
+        logits = read_on(params, config, tokens[:, done : done + n_new], past)
+        done += n_new
+        torch.testing.assert_close(logits, whole[:, done - 1], atol=1e-4, rtol=1e-4)
+    assert [key.shape[2] for key, _ in past] == [done] * config.n_layers
 
 
 def test_shifted_positions_are_a_shifted_table():

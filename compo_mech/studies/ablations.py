@@ -2,7 +2,7 @@
 
 from compo_mech import recipes
 from compo_mech.settings import changed
-from compo_mech.studies.study import MEASURING, Arm, Study, outcome
+from compo_mech.studies.study import SHORT, Arm, Study, outcome
 
 OPTIMIZERS = {
     "muon": (1e-3, 3e-3, 1e-2),
@@ -14,7 +14,7 @@ BATCH_SIZES = (16, 64, 256)
 N_TRAIN_STRINGS = (None, 1024, 128, 32)
 """Of each length; None: fresh ones for ever."""
 
-_BASE = changed(recipes.parity_alone(), MEASURING | {"data.max_length": 8})
+_BASE = changed(recipes.parity_alone(), SHORT)
 
 
 def _arm(optimizer: str, lr: float, batch_size: int = 64, n_strings: int | None = None) -> Arm:

@@ -23,7 +23,13 @@ STUDY = Study(
         f"{name}, length {length}": Arm(
             changed(
                 recipes.parity_alone(),
-                MEASURING | {"data.max_length": length, "data.chain_of_thought": thought, "model.n_layers": n_layers},
+                MEASURING
+                | {
+                    "train.n_steps": 2000,
+                    "data.max_length": length,
+                    "data.chain_of_thought": thought,
+                    "model.n_layers": n_layers,
+                },
             ),
             factors={"network": name, "length": length},
         )

@@ -2,12 +2,12 @@
 
 from compo_mech import recipes
 from compo_mech.settings import changed
-from compo_mech.studies.study import MEASURING, Arm, Study, outcome
+from compo_mech.studies.study import SHORT, Arm, Study, outcome
 
 SIZES = ((2, 1), (2, 2), (2, 4), (3, 1), (3, 2), (4, 1))
 """(layers, heads a layer)."""
 
-_BASE = changed(recipes.parity_alone(), MEASURING | {"data.max_length": 8})
+_BASE = changed(recipes.parity_alone(), SHORT)
 
 STUDY = Study(
     name="capacity",

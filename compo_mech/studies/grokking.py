@@ -21,9 +21,6 @@ STUDY = Study(
         "24 strings, no weight decay": Arm(
             changed(_FEW, {"optim.weight_decay": 0.0}), factors={"n_strings": 24, "weight_decay": 0.0}
         ),
-        "48 strings, weight decay 0.1": Arm(
-            changed(_FEW, {"data.n_train_strings": 48}), factors={"n_strings": 48, "weight_decay": 0.1}
-        ),
     },
     measure=outcome,
     reference="24 strings, weight decay 0.1",

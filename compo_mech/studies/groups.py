@@ -6,7 +6,7 @@ Word problems of groups, and an automaton that forgets: nothing of the library i
 from compo_mech.config import RunConfig
 from compo_mech.data import DataConfig
 from compo_mech.settings import changed
-from compo_mech.studies.study import MEASURING, Arm, Study, outcome
+from compo_mech.studies.study import SHORT, Arm, Study, outcome
 from compo_mech.tasks import Automaton, Counter, Dihedral, Symmetric
 from compo_mech.train import TrainConfig
 
@@ -27,7 +27,7 @@ STUDY = Study(
         name: Arm(
             changed(
                 RunConfig(data=DataConfig(tasks=(task,), max_length=8), train=TrainConfig(max_position_shift=2)),
-                MEASURING,
+                SHORT,
             )
         )
         for name, task in TASKS.items()

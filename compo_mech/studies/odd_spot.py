@@ -16,5 +16,4 @@ STUDY = Study(
         "polynomial": Arm(changed(recipes.polynomial(), MEASURING | {"data.max_length": 8})),
     },
     measure=outcome,
-    n_seeds=10,
 )

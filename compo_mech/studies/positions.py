@@ -2,10 +2,10 @@
 
 from compo_mech import recipes
 from compo_mech.settings import changed
-from compo_mech.studies.study import MEASURING, Arm, Study, outcome
+from compo_mech.studies.study import SHORT, Arm, Study, outcome
 
-N_POS_DIMS = (2, 4, 8, 16)
-_BASE = changed(recipes.parity_alone(), MEASURING | {"data.max_length": 8})
+N_POS_DIMS = (2, 4, 8)
+_BASE = changed(recipes.parity_alone(), SHORT)
 
 STUDY = Study(
     name="positions",

@@ -30,6 +30,9 @@ from compo_mech.telling import complaints, counting
 MEASURING = {"n_test_strings": 64, "train.snapshot_every": 100}
 """How the runs of most studies are measured: a quarter of the test strings of a run by hand, twice as often."""
 
+SHORT = MEASURING | {"data.max_length": 8, "train.n_steps": 1600}
+"""Lengths 1 to 8, which parity is learnt at in about a thousand steps."""
+
 QUICK = {"train.n_steps": 20, "train.snapshot_every": 20, "n_test_strings": 16}
 N_QUICK_SEEDS = 2
 

@@ -14,7 +14,8 @@ from compo_mech.data import DataConfig
 from compo_mech.model import parameter_shapes
 from compo_mech.runs import Run
 from compo_mech.settings import changed
-from compo_mech.studies.study import MEASURING, Arm, Study, outcome
+from compo_mech.studies import study
+from compo_mech.studies.study import Arm, Study, outcome
 from compo_mech.tasks import Parity, Polynomial
 from compo_mech.train import TrainConfig
 
@@ -24,7 +25,6 @@ TRAINED = {
     "all": ("",),
     "last layer": ("blocks.1.", "ln_final.", "unembed."),
     "MLP 1": ("blocks.1.mlp.",),
-    "MLP 1 and unembedding": ("blocks.1.mlp.", "ln_final.", "unembed."),
 }
 """Prefixes of what is trained on the second task."""
 
@@ -33,7 +33,7 @@ _FIRST = RunConfig(
     data=DataConfig(tasks=_TASKS, task_weights=(1.0, 0.0), max_length=MAX_LENGTH),
     train=TrainConfig(max_position_shift=2),
 )
-_POLYNOMIAL = changed(_FIRST, MEASURING | {"train.snapshot_every": 25})
+_POLYNOMIAL = changed(_FIRST, study.SHORT | {"train.snapshot_every": 25})
 _PARITY = changed(_POLYNOMIAL, {"data.task_weights": (0.0, 1.0)})
 _SHORT = changed(_PARITY, {"data.max_length": SHORT, "model.n_ctx": _PARITY.n_ctx})
 
