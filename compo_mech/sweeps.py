@@ -21,11 +21,13 @@ from pydantic import Field
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from compo_mech import launch
+from compo_mech import cluster, launch
+from compo_mech.cluster import SlurmConfig
 from compo_mech.config import RunConfig
 from compo_mech.launch import Launch
 from compo_mech.runs import Run, RunError, forget_failure, record_failure, recorded_failure, starting_params
 from compo_mech.settings import Settings, changed
+from compo_mech.together import best_group, launch_together
 
 POLL_SECONDS = 1.0
 """Seconds between looks at the run folders, for the bar."""
@@ -34,12 +36,15 @@ POLL_SECONDS = 1.0
 class How(Settings):
     """Where the runs of a sweep are trained."""
 
-    on: Literal["here", "processes"] = Field(
-        default="processes", description="in this process, or by n_workers processes of this machine"
+    on: Literal["here", "processes", "slurm"] = Field(
+        default="processes",
+        description="in this process, many seeds at once where that is faster; by n_workers processes of this machine; "
+        "or as an array of jobs",
     )
     runs_dir: Path = Field(default=Path("runs"), description="folder of the sweep's runs")
     n_workers: int = Field(default=2, gt=0, description="processes at a time")
     device: str = Field(default="cpu", description="cpu, cuda, cuda:1, mps")
+    slurm: SlurmConfig = Field(default=SlurmConfig(), description="what each run asks of the cluster")
 
 
 def grid(base: RunConfig, axes: Mapping[str, Sequence[Any]]) -> dict[str, RunConfig]:
@@ -87,16 +92,20 @@ def sweep(runs: Mapping[str, RunConfig], how: How, console: Console) -> pd.DataF
             run of other settings, or a run cannot start from what it is to start from.
     """
     launches = {name: _launch(name, config, how) for name, config in runs.items()}
+    if how.on == "slurm":
+        cluster.check(how.slurm)
     for settings in launches.values():
         _check(settings)
     missing = [settings for settings in launches.values() if state_of(settings)[0] != "done"]
     if missing:
         with _watched(list(launches.values()), console):
-            if how.on == "here":
-                for settings in missing:
-                    train_one(settings)
-            else:
-                _by_processes(missing, how.n_workers)
+            match how.on:
+                case "here":
+                    _here(missing)
+                case "processes":
+                    _by_processes(missing, how.n_workers)
+                case "slurm":
+                    _on_slurm(missing, how)
     rows = [(name, str(settings.path), *state_of(settings)) for name, settings in launches.items()]
     return pd.DataFrame(rows, columns=["run", "path", "state", "error"])
 
@@ -136,17 +145,65 @@ def state_of(settings: Launch) -> tuple[str, str]:
 def train_one(settings: Launch) -> None:
     """Start the run, go on with it, or leave it alone if it is done; what goes wrong is recorded beside it."""
     try:
-        begun = (settings.path / "config.json").exists()
-        if begun:
-            run = Run.open(settings.path)
-            if run.is_done:
-                forget_failure(settings.path)
-                return
-            begun = bool(run.steps)
-        launch.launch(settings.model_copy(update={"resume": begun, "overwrite": not begun}), Console(quiet=True))
+        ready = _ready(settings)
+        if not (ready.resume and Run.open(ready.path).is_done):
+            launch.launch(ready, Console(quiet=True))
         forget_failure(settings.path)
     except Exception as error:  # must not stop the others; it is recorded and told
         record_failure(settings.path, f"{type(error).__name__}: {error}")
+
+
+def _ready(settings: Launch) -> Launch:
+    """To go on with a run that has a checkpoint, and to start any other anew.
+
+    Raises:
+        RunError: the run's settings cannot be read.
+    """
+    begun = (settings.path / "config.json").exists() and bool(Run.open(settings.path).steps)
+    return settings.model_copy(update={"resume": begun, "overwrite": not begun})
+
+
+def _here(missing: Sequence[Launch]) -> None:
+    """Train in this process; runs that differ in their seed alone at once, as many as measuring says is fastest."""
+    alike: dict[str, list[Launch]] = {}
+    for settings in missing:
+        alike.setdefault(settings.config.model_copy(update={"seed": 0}).model_dump_json(), []).append(settings)
+    for group in alike.values():
+        n = best_group(group[0].config, len(group), group[0].device) if len(group) > 1 else 1
+        for start in range(0, len(group), n):
+            some = group[start : start + n]
+            if len(some) == 1:
+                train_one(some[0])
+            else:
+                _train_together(some)
+
+
+def _train_together(group: Sequence[Launch]) -> None:
+    """As `train_one`, all at once."""
+    ready = []
+    for settings in group:
+        try:
+            ready.append(_ready(settings))
+        except RunError as error:
+            record_failure(settings.path, f"{type(error).__name__}: {error}")
+    for settings, came in zip(ready, launch_together(ready, Console(quiet=True)), strict=True):
+        if isinstance(came, Exception):
+            record_failure(settings.path, f"{type(came).__name__}: {came}")
+        else:
+            forget_failure(settings.path)
+
+
+def _on_slurm(missing: Sequence[Launch], how: How) -> None:
+    """Train as jobs of an array, and wait for them, those submitted earlier included."""
+    for settings in missing:
+        forget_failure(settings.path)  # tried again
+    cluster.submit(missing, train_one, how.runs_dir, how.slurm)
+    for _ in cluster.waiting(missing, how.runs_dir):
+        pass
+    for settings in missing:
+        if state_of(settings)[0] == "unfinished":
+            log = cluster.log(settings, how.runs_dir)
+            record_failure(settings.path, f"its job ended before it did; {f'see {log}' if log else 'it left no log'}")
 
 
 def _by_processes(missing: Sequence[Launch], n_workers: int) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from compo_mech.data import Batch, TrainingStream
 from compo_mech.forward import forward
+from compo_mech.layout import Packing
 from compo_mech.model import ModelConfig, Params, gradient_masks
 from compo_mech.optim import OptimConfig, make_optimizers
 from compo_mech.settings import Settings
@@ -54,30 +55,37 @@ class TrainState:
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything but the parameters, as tensors by name."""
-        found = {"generator": self.generator.get_state()}
-        for prefix, state in self._optimizer_states():
-            found |= {f"{prefix}.{key}": value for key, value in state.items()}
-        return found
+        return {"generator": self.generator.get_state()} | optimizer_tensors(self.params, self.optimizers)
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
         """The inverse of `tensors`, on optimisers of the same configuration."""
         self.generator.set_state(tensors["generator"])
-        names = {id(param): name for name, param in self.params.items()}
-        for i, optimizer in enumerate(self.optimizers):
-            for group in optimizer.param_groups:
-                for param in group["params"]:
-                    prefix = f"optimizer.{i}.{names[id(param)]}."
-                    for name, tensor in tensors.items():
-                        if name.startswith(prefix):
-                            # Adam keeps its step count on the CPU
-                            device = tensor.device if tensor.ndim == 0 else param.device
-                            optimizer.state[param][name.removeprefix(prefix)] = tensor.clone().to(device)
+        load_optimizer_tensors(self.params, self.optimizers, tensors)
 
-    def _optimizer_states(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        names = {id(param): name for name, param in self.params.items()}
-        for i, optimizer in enumerate(self.optimizers):
-            for param, state in optimizer.state.items():
-                yield f"optimizer.{i}.{names[id(param)]}", dict(state)
+
+def optimizer_tensors(params: Params, optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """What optimisers remember of their parameters, as `optimizer.<which>.<parameter>.<key>`."""
+    names = {id(param): name for name, param in params.items()}
+    return {
+        f"optimizer.{i}.{names[id(param)]}.{key}": value
+        for i, optimizer in enumerate(optimizers)
+        for param, state in optimizer.state.items()
+        for key, value in state.items()
+    }
+
+
+def load_optimizer_tensors(params: Params, optimizers: list[torch.optim.Optimizer], tensors: dict[str, Tensor]) -> None:
+    """The inverse of `optimizer_tensors`, on optimisers of the same configuration; tensors are copied."""
+    names = {id(param): name for name, param in params.items()}
+    for i, optimizer in enumerate(optimizers):
+        for group in optimizer.param_groups:
+            for param in group["params"]:
+                prefix = f"optimizer.{i}.{names[id(param)]}."
+                for name, tensor in tensors.items():
+                    if name.startswith(prefix):
+                        # Adam keeps its step count on the CPU
+                        device = tensor.device if tensor.ndim == 0 else param.device
+                        optimizer.state[param][name.removeprefix(prefix)] = tensor.clone().to(device)
 
 
 def start(params: Params, model: ModelConfig, optim: OptimConfig, generator: torch.Generator) -> TrainState:
@@ -103,7 +111,8 @@ def train(
     free = [param for param in state.params.values() if param.requires_grad]
     for step in range(state.step + 1, config.n_steps + 1):
         batch = stream.batch(step, state.generator)
-        logits = forward(state.params, model, batch.tokens, batch.packing, **_noise(state, batch, config))
+        noise = draw_noise(batch.packing, model.d_model, config, state.generator)
+        logits = forward(state.params, model, batch.tokens, batch.packing, **noise)
         loss = row_loss(logits, batch)
         for param in free:
             param.grad = None
@@ -114,26 +123,29 @@ def train(
                 grad.mul_(mask)
         if optim.max_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(free, optim.max_grad_norm)
-        factor = optim.lr_factor(step, config.n_steps)
-        for optimizer in state.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = optim.lr * factor
-            optimizer.step()
+        update(state.optimizers, optim.lr * optim.lr_factor(step, config.n_steps))
         state.step = step
         yield step, loss.detach()
 
 
-def _noise(state: TrainState, batch: Batch, config: TrainConfig) -> dict[str, Any]:
-    """The random arguments of the forward pass at one step."""
+def update(optimizers: list[torch.optim.Optimizer], lr: float) -> None:
+    """One step of every optimiser at this learning rate."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.step()
+
+
+def draw_noise(packing: Packing, d_model: int, config: TrainConfig, generator: torch.Generator) -> dict[str, Any]:
+    """The random arguments of the forward pass at one step, under their names there."""
     noise: dict[str, Any] = {}
-    device = batch.tokens.device
+    device = packing.row.device
     if config.max_position_shift:
         bound = config.max_position_shift + 1
-        size = (len(batch.tokens),)
-        noise["position_shift"] = torch.randint(0, bound, size, generator=state.generator, device=device)
+        size = (packing.batch_size,)
+        noise["position_shift"] = torch.randint(0, bound, size, generator=generator, device=device)
     if config.embed_dropout:
-        width = state.params["embed.W_E"].shape[-1]
-        size = (len(batch.packing.row), width)
-        kept = torch.rand(size, generator=state.generator, device=device) >= config.embed_dropout
+        size = (len(packing.row), d_model)
+        kept = torch.rand(size, generator=generator, device=device) >= config.embed_dropout
         noise["embed_mask"] = kept / (1 - config.embed_dropout)
     return noise

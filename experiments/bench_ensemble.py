@@ -1,6 +1,6 @@
 """Training speed of many seeds at once against one by one, interleaved.
 
-python experiments/bench_ensemble.py                 about three minutes on a CPU
+python experiments/bench_ensemble.py                 a minute or two on a CPU
 python experiments/bench_ensemble.py --device cuda
 """
 

@@ -3,7 +3,10 @@
 python experiments/positions.py --n-workers 2
 """
 
+from dataclasses import replace
+
 from compo_mech.studies import positions, study
+from probes import studied
 
 if __name__ == "__main__":
-    study.main(positions.STUDY)
+    study.main(replace(positions.STUDY, measure=studied.positions))

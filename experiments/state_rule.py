@@ -3,7 +3,10 @@
 python experiments/state_rule.py --n-workers 2
 """
 
+from dataclasses import replace
+
 from compo_mech.studies import state_rule, study
+from probes import studied
 
 if __name__ == "__main__":
-    study.main(state_rule.STUDY)
+    study.main(replace(state_rule.STUDY, measure=studied.update))

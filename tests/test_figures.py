@@ -1,6 +1,8 @@
 """Every script in figures/ is called as from the command line, on runs of seconds and on tables made here."""
 
 import importlib.util
+import itertools
+import math
 import re
 import shutil
 from pathlib import Path
@@ -21,7 +23,7 @@ from compo_mech.runs import Run, analysis_name
 
 FIGURES = Path(__file__).parents[1] / "figures"
 
-RUN, RUNS, TABLE = "the run and OUT", "OUT and any runs", "a table and OUT"
+RUN, RUNS, TABLE, NOTHING = "the run and OUT", "OUT and any runs", "a table and OUT", "OUT"
 SCRIPTS = {
     "circuit_graph": RUN,
     "cleanliness": RUNS,
@@ -34,6 +36,9 @@ SCRIPTS = {
     "position_geometry": RUNS,
     "probes_by_step": RUN,
     "route_map": RUNS,
+    "scaling": TABLE,
+    "study": TABLE,
+    "task_and_circuit": NOTHING,
 }
 SHOWN = {
     "circuit_graph": ("Circuit of one", "L0H0.q"),
@@ -47,6 +52,9 @@ SHOWN = {
     "position_geometry": ("two: trained", "effective dimensions"),
     "probes_by_step": ("Decodable and used: one", "answers follow its output"),
     "route_map": ('"t"', '"length"'),
+    "scaling": ("median first step at 99%", "\u221d length<sup>1.00</sup>"),
+    "study": ("1 failed", "never", "far apart, copy, seed 1, fresh"),
+    "task_and_circuit": ("Iteration head", "t = i \u2212 j + 1 = 7 \u2212 5 + 1 = 3", "[EoS]"),
 }
 """What each page has to say: its title, and something that is read off the runs or tables."""
 
@@ -93,11 +101,37 @@ def by_step(run):
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory):
     """By script, a table as another script writes it."""
-    file = tmp_path_factory.mktemp("tables") / "emergence.csv"
+    folder = tmp_path_factory.mktemp("tables")
+    file = folder / "emergence.csv"
     rows = [("parity", f"parity-seed{seed}", part, 4.0, 5.0, 6.0, 9) for seed in (0, 1) for part in PART_COLOURS]
     columns = ["task", "run", "part", "onset", "midpoint", "saturation", "last_step"]
     pd.DataFrame(rows, columns=columns).to_csv(file, index=False)
-    return {"emergence": file, "mechanism": FIGURES / "mechanism.csv"}
+    studies = {"scaling": folder / "scaling.csv", "study": folder / "study.csv"}
+    for name, made in (("scaling", scaling()), ("study", study())):
+        made.to_csv(studies[name], index=False)
+    return {"emergence": file, "mechanism": FIGURES / "mechanism.csv", **studies}
+
+
+def study():
+    """As a study writes it: two arms and tasks, waits that did not end, fresh networks, a run that failed."""
+    rows = [("made up", "near", 2, "RuntimeError: no", "failed", 1.0)]
+    for arm, seed, task in itertools.product(("near", "far apart"), range(6), ("parity", "copy")):
+        wait = math.inf if seed == 1 else 100.0 + seed
+        figures = {"iteration": 0.9, "iteration, fresh": 0.1, "solved": 1.0, "first step at 99%": wait}
+        if (arm, seed) != ("near", 2):
+            rows += [("made up", arm, seed, task, measure, value) for measure, value in figures.items()]
+    return pd.DataFrame(rows, columns=["study", "arm", "seed", "task", "measure", "value"])
+
+
+def scaling():
+    """Steps in proportion to the length; of the narrow networks none is there at length 8."""
+    rows = []
+    for length, d_model, seed in itertools.product((4, 8), (8, 16), (0, 1)):
+        solved = (length, d_model) != (8, 8)
+        step = 100.0 * length if solved else math.inf
+        figures = {"accuracy": 0.5 + solved / 2, "iteration": 0.8, "solved": float(solved), "first step at 99%": step}
+        rows += [("scaling", length, d_model, seed, "parity", *figure) for figure in figures.items()]
+    return pd.DataFrame(rows, columns=["study", "length", "d_model", "seed", "task", "measure", "value"])
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +152,9 @@ def browser():
 
 def arguments(name, out, runs, tables):
     if SCRIPTS[name] == TABLE:
-        return [tables[name], out]
+        return [tables[name], out, *(("iteration", "first step at 99%") if name == "study" else ())]
+    if SCRIPTS[name] == NOTHING:
+        return [out]
     if SCRIPTS[name] == RUNS:
         return [out, *runs]
     return [runs[0], out, *(("--length", "5") if name == "iteration_head" else ())]
@@ -167,7 +203,7 @@ def test_a_page_that_cannot_be_written(name, runs, tables, tmp_path, capsys):
         assert not out.exists()
 
 
-@pytest.mark.parametrize("name", [name for name, kind in SCRIPTS.items() if kind != TABLE])
+@pytest.mark.parametrize("name", [name for name, kind in SCRIPTS.items() if kind in (RUN, RUNS)])
 def test_no_such_run(name, tmp_path, capsys):
     words = arguments(name, tmp_path / "figure.html", [tmp_path / "none"], {})
     assert (
@@ -185,7 +221,24 @@ def test_no_such_analysis(name, runs, tmp_path, capsys):
 def test_no_such_table(name, tmp_path, capsys):
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     for table in (tmp_path / "none.csv", tmp_path / "other.csv"):
-        assert refused(capsys, name, table, tmp_path / "figure.html").startswith(f"error: table = {table}: must be ")
+        words = arguments(name, tmp_path / "figure.html", [], {name: table})
+        assert refused(capsys, name, *words).startswith(f"error: table = {table}: must be ")
+
+
+def test_a_measure_that_a_study_does_not_have(tables, tmp_path, capsys):
+    told = "error: measures = speed: must be of iteration, solved, first step at 99%"
+    assert refused(capsys, "study", tables["study"], tmp_path / "figure.html", "solved", "speed") == told
+
+
+def test_a_study_whose_runs_failed_or_never_came_there(tables, tmp_path):
+    table = pd.read_csv(tables["study"])
+    table["value"] = table["value"].where(table["measure"] != "first step at 99%", math.inf)
+    table = table[(table["arm"] != "near") | (table["measure"] == "failed")]
+    table.to_csv(tmp_path / "study.csv", index=False)
+    call("study", tmp_path / "study.csv", tmp_path / "figure.html", "first step at 99%")
+    page = (tmp_path / "figure.html").read_text()
+    assert '"ticktext":["0","never"]' in page
+    assert "1 failed" in page
 
 
 def test_the_iteration_head_at_steps_and_lengths_that_there_are_not(runs, tmp_path, capsys):

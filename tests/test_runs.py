@@ -75,6 +75,9 @@ def test_only_the_newest_two_can_be_resumed(run):
     assert (params["embed.W_E"] == 4).all()
     assert "generator" in tensors
     assert not damaged
+    assert run.resumable(at_most=3)[0] == 2
+    with pytest.raises(RunError, match="no checkpoint to resume from"):
+        run.resumable(at_most=1)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".resume.safetensors"])

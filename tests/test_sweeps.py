@@ -53,7 +53,8 @@ def test_a_grid_that_cannot_be_is_refused(axes, words):
         grid(SMALL, axes)
 
 
-def test_processes_and_this_process_give_the_same_bits_and_only_what_is_missing_is_trained(tmp_path):
+def test_processes_and_this_process_give_the_same_bits_and_only_what_is_missing_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweeps, "best_group", lambda config, n, device: 1)  # at once they differ in the last bits
     runs = seeds(3)
     here = sweep(runs, How(on="here", runs_dir=tmp_path / "here"), QUIET)
     assert here["state"].tolist() == ["done"] * 3
@@ -116,6 +117,37 @@ from tests_of_sweeps import RUNS
 if __name__ == "__main__":
     sweeps.sweep(RUNS, sweeps.How(runs_dir=Path(sys.argv[1])), Console(quiet=True))
 """
+
+
+def test_seeds_at_once_come_to_what_they_come_to_one_by_one(tmp_path, monkeypatch):
+    runs = seeds(3) | {"other": changed(SMALL, {"model.d_model": 16})}
+    asked = []
+    monkeypatch.setattr(sweeps, "best_group", lambda config, n, device: asked.append(n) or 2)
+    table = sweep(runs, How(on="here", runs_dir=tmp_path / "together"), QUIET)
+    assert table["state"].tolist() == ["done"] * 4
+    assert asked == [3]
+    monkeypatch.setattr(sweeps, "best_group", lambda config, n, device: 1)
+    sweep(runs, How(on="here", runs_dir=tmp_path / "alone"), QUIET)
+    for name in runs:
+        one, other = (Run.open(tmp_path / place / name) for place in ("together", "alone"))
+        for key, tensor in one.params(2).items():  # two steps: differences grow from step to step
+            assert tensor.allclose(other.params(2)[key], atol=2e-5), (name, key)
+        assert one.steps == other.steps
+
+
+def test_one_that_fails_at_once_with_others_is_recorded(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweeps, "best_group", lambda config, n, device: n)
+    (tmp_path / "seed1").mkdir()
+    (tmp_path / "seed1" / "config.json").write_text("{")
+    table = sweep(seeds(3), How(on="here", runs_dir=tmp_path), QUIET).set_index("run")
+    assert table["state"].to_dict() == {"seed0": "done", "seed1": "failed", "seed2": "done"}
+
+
+def test_without_slurm_nothing_is_started(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ValueError, match="slurm = missing"):
+        sweep(seeds(1), How(on="slurm", runs_dir=tmp_path / "runs"), QUIET)
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.slow

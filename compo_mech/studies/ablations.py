@@ -2,7 +2,8 @@
 
 from compo_mech import recipes
 from compo_mech.settings import changed
-from compo_mech.studies.study import SHORT, Arm, Study, outcome
+from compo_mech.studies.measures import outcome
+from compo_mech.studies.study import SHORT, Arm, Study
 
 OPTIMIZERS = {
     "muon": (1e-3, 3e-3, 1e-2),

@@ -2,7 +2,8 @@
 
 from compo_mech import recipes
 from compo_mech.settings import changed
-from compo_mech.studies.study import MEASURING, Arm, Study, outcome
+from compo_mech.studies.measures import outcome
+from compo_mech.studies.study import MEASURING, Arm, Study
 
 LENGTHS = (4, 8, 12)
 NETWORKS = {

@@ -2,7 +2,8 @@
 
 from compo_mech import recipes
 from compo_mech.settings import changed
-from compo_mech.studies.study import SHORT, Arm, Study, outcome
+from compo_mech.studies.measures import heads_at_work
+from compo_mech.studies.study import SHORT, Arm, Study
 
 SIZES = ((2, 1), (2, 2), (2, 4), (3, 1), (3, 2), (4, 1))
 """(layers, heads a layer)."""
@@ -22,6 +23,6 @@ STUDY = Study(
         )
         for n_layers, n_heads in SIZES
     },
-    measure=outcome,
+    measure=heads_at_work,
     reference="2 layers x 1 heads",
 )

@@ -3,7 +3,8 @@
 from compo_mech import recipes
 from compo_mech.data import Stage
 from compo_mech.settings import changed
-from compo_mech.studies.study import MEASURING, Arm, Study, outcome
+from compo_mech.studies.measures import outcome
+from compo_mech.studies.study import MEASURING, Arm, Study
 from compo_mech.tasks import Copy, Parity, Polynomial
 
 MAX_LENGTH = 12

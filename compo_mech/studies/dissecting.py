@@ -82,13 +82,11 @@ def shared(run: Run, step: int | None, seed: int, console: Console) -> Iterator[
 
 def keep_shared(run: Run, step: int, pairs: list[Sharing], console: Console) -> None:
     """Keep what the tasks share in one folder, which stands after those of the tasks, and tell it."""
-    names = {name: [pair.tables().get(name, pd.DataFrame()) for pair in pairs] for name in pairs[0].tables()}
-    content = {
-        f"{name}.csv": pd.concat(
-            [t.assign(tasks=" and ".join(p.names)) for t, p in zip(tables, pairs, strict=True)], ignore_index=True
-        ).to_csv(index=False)
-        for name, tables in names.items()
-    }
+    tables: dict[str, list[pd.DataFrame]] = {}
+    for pair in pairs:
+        for name, table in pair.tables().items():
+            tables.setdefault(name, []).append(table.assign(tasks=" and ".join(pair.names)))
+    content = {f"{name}.csv": pd.concat(parts, ignore_index=True).to_csv(index=False) for name, parts in tables.items()}
     said = []
     console.print(f"What the tasks share, step {step}", highlight=False)
     for pair in pairs:

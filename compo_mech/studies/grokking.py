@@ -6,7 +6,8 @@ without weight decay.
 
 from compo_mech import recipes
 from compo_mech.settings import changed
-from compo_mech.studies.study import Arm, Study, outcome
+from compo_mech.studies.measures import outcome
+from compo_mech.studies.study import Arm, Study
 
 _FEW = changed(recipes.grokking(), {"train.snapshot_every": 100})
 

@@ -6,7 +6,8 @@ Word problems of groups, and an automaton that forgets: nothing of the library i
 from compo_mech.config import RunConfig
 from compo_mech.data import DataConfig
 from compo_mech.settings import changed
-from compo_mech.studies.study import SHORT, Arm, Study, outcome
+from compo_mech.studies.measures import heads_at_work
+from compo_mech.studies.study import SHORT, Arm, Study
 from compo_mech.tasks import Automaton, Counter, Dihedral, Symmetric
 from compo_mech.train import TrainConfig
 
@@ -32,5 +33,5 @@ STUDY = Study(
         )
         for name, task in TASKS.items()
     },
-    measure=outcome,
+    measure=heads_at_work,
 )

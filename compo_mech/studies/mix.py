@@ -7,7 +7,8 @@ of bits, and the same row can be read as either's.
 from compo_mech.config import RunConfig
 from compo_mech.data import DataConfig
 from compo_mech.settings import changed
-from compo_mech.studies.study import SHORT, Arm, Study, outcome
+from compo_mech.studies.measures import outcome
+from compo_mech.studies.study import SHORT, Arm, Study
 from compo_mech.tasks import Parity, Polynomial
 from compo_mech.train import TrainConfig
 

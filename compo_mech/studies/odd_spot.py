@@ -2,7 +2,8 @@
 
 from compo_mech import recipes
 from compo_mech.settings import changed
-from compo_mech.studies.study import MEASURING, Arm, Study, outcome
+from compo_mech.studies.measures import special_rows
+from compo_mech.studies.study import MEASURING, Arm, Study
 
 STUDY = Study(
     name="odd_spot",
@@ -15,5 +16,5 @@ STUDY = Study(
         "copy": Arm(changed(recipes.copy(), MEASURING | {"data.max_length": 8})),
         "polynomial": Arm(changed(recipes.polynomial(), MEASURING | {"data.max_length": 8})),
     },
-    measure=outcome,
+    measure=special_rows,
 )

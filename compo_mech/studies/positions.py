@@ -2,7 +2,8 @@
 
 from compo_mech import recipes
 from compo_mech.settings import changed
-from compo_mech.studies.study import SHORT, Arm, Study, outcome
+from compo_mech.studies.measures import outcome
+from compo_mech.studies.study import SHORT, Arm, Study
 
 N_POS_DIMS = (2, 4, 8)
 _BASE = changed(recipes.parity_alone(), SHORT)

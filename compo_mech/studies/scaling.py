@@ -13,7 +13,8 @@ import pandas as pd
 from compo_mech import recipes
 from compo_mech.metrics import Interval
 from compo_mech.settings import changed
-from compo_mech.studies.study import MEASURING, Arm, Study, outcome
+from compo_mech.studies.measures import outcome
+from compo_mech.studies.study import MEASURING, Arm, Study
 
 LENGTHS = (4, 8, 12, 16)
 DIMENSIONS = (8, 16, 32, 64, 128)

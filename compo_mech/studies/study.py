@@ -18,12 +18,12 @@ from pydantic import Field
 from rich.console import Console
 from scipy.special import stdtrit
 
-from compo_mech import attention, command_line, emergence, report
+from compo_mech import command_line, emergence
 from compo_mech.config import RunConfig
-from compo_mech.evaluate import CONTROL, measured, select
 from compo_mech.metrics import wilson
 from compo_mech.runs import Run
 from compo_mech.settings import changed
+from compo_mech.studies.measures import Score
 from compo_mech.sweeps import How, sweep
 from compo_mech.telling import complaints, counting
 
@@ -58,8 +58,8 @@ class Arm:
     factors: Mapping[str, Any] = field(default_factory=dict)
 
 
-Measure = Callable[[Run], Sequence[tuple[str, str, float]]]
-"""(task, measure, value) of a run; a function of a module, since processes ask it."""
+Measure = Callable[[Run], Sequence[Score]]
+"""Scores of a run; a function of a module, since processes ask it."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,8 @@ def run_study(study: Study, seeds: Sequence[int], how: How, console: Console) ->
         places = {}
         for name in arms:
             for seed in seeds:
-                arm, changes = study.arms[name], {"seed": seed}
+                arm = study.arms[name]
+                changes: dict[str, Any] = {"seed": seed}
                 if arm.start is not None:
                     if (arm.start, seed) not in paths:
                         errors[name, seed] = f"its start failed: {arm.start}, seed {seed}"
@@ -202,7 +203,7 @@ Place = tuple[str, int]
 
 def _measured(
     measure: Measure, paths: Mapping[Place, Path], n_workers: int, console: Console
-) -> tuple[dict[Place, Sequence[tuple[str, str, float]]], dict[Place, str]]:
+) -> tuple[dict[Place, Sequence[Score]], dict[Place, str]]:
     """What each run scores, and errors of those that could not be measured."""
     found, failed = {}, {}
     spawn = multiprocessing.get_context("spawn")
@@ -221,63 +222,8 @@ def _measured(
     return found, failed
 
 
-def _ask(measure: Measure, path: Path) -> Sequence[tuple[str, str, float]]:
+def _ask(measure: Measure, path: Path) -> Sequence[Score]:
     return measure(Run.open(path))
-
-
-# ----------------------------------------------------------------------------------- measures
-
-
-def outcome(run: Run) -> list[tuple[str, str, float]]:
-    """What each of a run's tasks came to, read off its rows.
-
-    Accuracy is generated freely, of whole strings, at the worst length (and at the longest). `steps to 99%` is the
-    first snapshot from which accuracy stays there, `first step at 99%` the first at which it is there; infinite if
-    there is none. Head scores are of the last step, means
-    over lengths from 4 on: the highest score of any head, the same of a freshly initialised network, and the entropy
-    (nats), sparsity and odd spots of the head with the highest iteration score.
-    """
-    rows: list[tuple[str, str, float]] = []
-    for task in map(str, run.config.data.measured_tasks):
-        of_task = measured(run.metrics, task)
-        accuracy = select(of_task, metric="generated_accuracy")
-        worst = accuracy.groupby("step")["value"].min()
-        longest = select(accuracy, length=accuracy["length"].max(), step=accuracy["step"].max())["value"]
-        since = emergence.reached(worst.index.tolist(), worst.tolist(), report.ACCURACY_LEVEL)
-        rows += [
-            (task, "accuracy", float(worst.iloc[-1])),
-            (task, "accuracy at the longest", float(longest.iloc[0])),
-            (task, "solved", float(worst.iloc[-1] >= report.ACCURACY_LEVEL)),
-            (task, "steps to 99%", math.inf if since is None else float(since)),
-            *((task, f"first step at {level:.0%}", _first(worst, level)) for level in (0.95, report.ACCURACY_LEVEL)),
-        ]
-        rows += [(task, *found) for found in _heads(run, task, of_task)]
-    return rows
-
-
-def _first(curve: pd.Series, level: float) -> float:
-    """The first step at which a curve is at a level; infinite if there is none."""
-    return float(min(curve.index[curve >= level], default=math.inf))
-
-
-def _heads(run: Run, task: str, of_task: pd.DataFrame) -> Iterator[tuple[str, float]]:
-    means = select(of_task, split="mean").dropna(subset="head")
-    final = select(means, step=means["step"].max())
-    table = final.pivot(index=["layer", "head"], columns="metric", values="value")
-    if "iteration" not in table:
-        return
-    control = select(run.metrics, task=task, split=CONTROL)
-    control = pd.DataFrame(control[control["length"].isna()])
-    best = table.loc[table["iteration"].idxmax()]
-    for name in ("iteration", "lookup"):
-        if name in table:
-            yield name, float(table[name].max())
-            yield f"{name}, fresh", float(select(control, metric=name)["value"].max())
-    yield "textbook", float(table["iteration"].max() >= attention.TEXTBOOK_SCORE)
-    for name in ("entropy", "sparsity", "iteration_sparsity", "pointer_weight", "iteration_first", "iteration_middle",
-                 "iteration_last", "end_on_end_of_input", "end_pointer_weight"):  # fmt: skip
-        if name in table:
-            yield name, float(best[name])
 
 
 # ------------------------------------------------------------------------------------- verdict

@@ -15,7 +15,8 @@ from compo_mech.model import parameter_shapes
 from compo_mech.runs import Run
 from compo_mech.settings import changed
 from compo_mech.studies import study
-from compo_mech.studies.study import Arm, Study, outcome
+from compo_mech.studies.measures import outcome
+from compo_mech.studies.study import Arm, Study
 from compo_mech.tasks import Parity, Polynomial
 from compo_mech.train import TrainConfig
 

@@ -1,0 +1,151 @@
+"""What studies ask of a run: what came of it, which heads do the work, what the special rows need."""
+
+import math
+from collections.abc import Iterator, Mapping
+
+import pandas as pd
+import torch
+
+from compo_mech import attention, emergence, report
+from compo_mech.evaluate import CONTROL, EvalSet, eval_sets, measured, select
+from compo_mech.graph import Model, Writer, embeddings, run_graph
+from compo_mech.heads import CARRIES_IN_PART, Heads, name_heads
+from compo_mech.interventions import ablated_logits, baseline_outputs
+from compo_mech.runs import Run
+
+Score = tuple[str, str, float]
+"""Task, measure and value."""
+
+N_STRINGS = 64
+"""Test strings of each length."""
+
+
+def outcome(run: Run) -> list[Score]:
+    """What each of a run's tasks came to, read off its rows.
+
+    Accuracy is generated freely, of whole strings, at the worst length (and at the longest). `steps to 99%` is the
+    first snapshot from which accuracy stays there, `first step at 99%` the first at which it is there; infinite if
+    there is none. Head scores are of the last step, means
+    over lengths from 4 on: the highest score of any head, the same of a freshly initialised network, and the entropy
+    (nats), sparsity and odd spots of the head with the highest iteration score.
+    """
+    rows: list[Score] = []
+    for task in map(str, run.config.data.measured_tasks):
+        of_task = measured(run.metrics, task)
+        accuracy = select(of_task, metric="generated_accuracy")
+        worst = accuracy.groupby("step")["value"].min()
+        longest = select(accuracy, length=accuracy["length"].max(), step=accuracy["step"].max())["value"]
+        since = emergence.reached(worst.index.tolist(), worst.tolist(), report.ACCURACY_LEVEL)
+        rows += [
+            (task, "accuracy", float(worst.iloc[-1])),
+            (task, "accuracy at the longest", float(longest.iloc[0])),
+            (task, "solved", float(worst.iloc[-1] >= report.ACCURACY_LEVEL)),
+            (task, "steps to 99%", math.inf if since is None else float(since)),
+            *((task, f"first step at {level:.0%}", _first(worst, level)) for level in (0.95, report.ACCURACY_LEVEL)),
+        ]
+        rows += [(task, *found) for found in _heads(run, task, of_task)]
+    return rows
+
+
+def _first(curve: pd.Series, level: float) -> float:
+    """The first step at which a curve is at a level; infinite if there is none."""
+    return float(min(curve.index[curve >= level], default=math.inf))
+
+
+def _heads(run: Run, task: str, of_task: pd.DataFrame) -> Iterator[tuple[str, float]]:
+    means = select(of_task, split="mean").dropna(subset="head")
+    final = select(means, step=means["step"].max())
+    table = final.pivot(index=["layer", "head"], columns="metric", values="value")
+    if "iteration" not in table:
+        return
+    control = select(run.metrics, task=task, split=CONTROL)
+    control = pd.DataFrame(control[control["length"].isna()])
+    best = table.iloc[int(table["iteration"].argmax())]
+    for name in ("iteration", "lookup"):
+        if name in table:
+            yield name, float(table[name].max())
+            yield f"{name}, fresh", float(select(control, metric=name)["value"].max())
+    yield "textbook", float(table["iteration"].max() >= attention.TEXTBOOK_SCORE)
+    for name in ("entropy", "sparsity", "iteration_sparsity", "pointer_weight", "iteration_first", "iteration_middle",
+                 "iteration_last", "end_on_end_of_input", "end_pointer_weight"):  # fmt: skip
+        if name in table:
+            yield name, float(best[name])
+
+
+def heads_at_work(run: Run) -> list[Score]:
+    """`outcome`, and for each task which heads carry x_t, told by intervention.
+
+    `largest share of x` is that of a head alone, `x together` of all heads of the layer that carries most;
+    `heads that carry x` counts those with at least a tenth; `heads to remove` is the fewest heads of one layer without
+    which per-state accuracy is near the best guess (infinite: no set of one layer's); `share of the end` is of the head
+    that carries the place of [EoI] most; `cost of the costliest` is that of one head's ablation by the mean. Each
+    beside a freshly initialised network's.
+    """
+    rows = outcome(run)
+    config = run.config
+    for name, params in (("", run.params()), (", fresh", run.control())):
+        model = Model(params, config.model)
+        for task in config.data.measured_tasks:
+            sets = [test for test in eval_sets(config.data, N_STRINGS) if test.task == task]
+            generator = torch.Generator().manual_seed(config.seed)
+            found = name_heads(model, config.data, sets, generator, task=task)
+            rows += [(str(task), f"{measure}{name}", value) for measure, value in _at_work(found).items()]
+    return rows
+
+
+def _at_work(found: Heads) -> Mapping[str, float]:
+    shares = [role.x for role in found.roles if role.x is not None]
+    ends = [role.end for role in found.roles if role.end is not None]
+    told = {"cost of the costliest": max(role.cost for role in found.roles)}
+    told["heads to remove"] = math.inf if found.removal is None else float(len(found.removal.parts))
+    if shares:
+        told["largest share of x"] = max(shares)
+        told["heads that carry x"] = float(sum(share >= CARRIES_IN_PART for share in shares))
+        told["an iteration head"] = float(found.iteration is not None)
+    if found.x_together is not None:
+        told["x together"] = max(found.x_together)
+    if ends:
+        told["share of the end"] = max(ends)
+    return told
+
+
+SPECIAL = ("first", "middle", "last", "end")
+"""Rows of a string: those that predict s_1, s_2 .. s_(L-1), s_L, and [EoS]."""
+
+
+@torch.no_grad()
+def special_rows(run: Run) -> list[Score]:
+    """`outcome`, and what each row of the longest strings loses when a head or an MLP puts out its mean instead.
+
+    `right at first` is the share of strings whose row that predicts s_1 is right; `right at first without L0H0` the
+    same with that head's output replaced, at every position, by its mean over other strings of the same length.
+    """
+    rows = outcome(run)
+    model, data = Model(run.params(), run.config.model), run.config.data
+    config = model.config
+    parts = [Writer("head", layer, head) for layer in range(config.n_layers) for head in range(config.n_heads)]
+    parts += [Writer("mlp", layer) for layer in range(config.n_layers)]
+    for task in data.measured_tasks:
+        sets = [test for test in eval_sets(data, N_STRINGS) if test.task == task]
+        test = max(sets, key=lambda test: test.length)
+        for name, right in _right_by_row(model, test, parts).items():
+            for row, share in right.items():
+                rows.append((str(task), f"right at {row}{name}", share))
+    return rows
+
+
+def _right_by_row(model: Model, test: EvalSet, parts: list[Writer]) -> Mapping[str, Mapping[str, float]]:
+    """By what is replaced ("" for nothing), the share of strings that are right at each of `SPECIAL`."""
+    n_read, scored = test.layout.n_read(test.length), list(test.layout.scored(test.length))
+    tokens = test.tokens[:, :n_read]
+    read = embeddings(model, tokens, torch.arange(n_read, device=tokens.device).expand_as(tokens))
+    known, _ = run_graph(model, read)
+    means = baseline_outputs(model, read, "mean")
+    found = {}
+    for removed in ((), *((part,) for part in parts)):
+        logits = ablated_logits(model, known, removed, means)[:, scored]
+        right = (logits.argmax(-1) == test.targets).float().mean(0)  # [row]
+        by_row = {"first": right[0], "middle": right[1:-2].mean(), "last": right[-2], "end": right[-1]}
+        name = "".join(f" without {part}" for part in removed)
+        found[name] = {row: float(share) for row, share in by_row.items() if share == share}
+    return found
