@@ -287,7 +287,7 @@ def finish(run: Run, console: Console) -> None:
         for table in _tables(report.length_table(measured, task), task, console.width):
             console.print(table)
         console.print(report.sentence(measured, task), highlight=False)
-    console.print(f"Look at {write_page(run)}", highlight=False)
+    console.print(f"Look at {write_page(run)}", highlight=False, soft_wrap=True)
 
 
 def write_page(run: Run) -> Path:

@@ -8,6 +8,7 @@ that the p-value holds however many edges there are. Where the task is told: `ta
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -299,10 +300,9 @@ class Sharing:
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Every result as a tidy table, by name."""
-        both = pd.DataFrame(
-            self.edges.assign(edge=self.edges["edge"].map(str), first=self.names[0], second=self.names[1])
-        )
-        tables = {"edges": both, "overlap": self.overlap(), "heads": self.heads()}
+        first, second = self.names
+        edges = self.edges.assign(edge=self.edges["edge"].map(str), first=first, second=second)
+        tables = {"edges": edges, "overlap": self.overlap(), "heads": self.heads()}
         return tables if self.told is None else tables | {"told": self.told}
 
     def overlap(self) -> pd.DataFrame:
@@ -313,7 +313,7 @@ class Sharing:
             for name, half in zip(names, self.halves, strict=True)
         ]
         for name, chances in (("any edges", self.anywhere), ("edges of the same reader kind", self.same_kind)):
-            row: dict[str, object] = {"circuits": f"{' and '.join(self.names)}; dealt over {name}"}
+            row: dict[str, object] = {"circuits": f"{' and '.join(self.names)}; dealt among {name}"}
             for figure, chance in zip(("jaccard", "rank_correlation"), chances, strict=True):
                 row |= {figure: chance.value, f"{figure}_dealt_low": chance.dealt.low,
                         f"{figure}_dealt_high": chance.dealt.high, f"{figure}_p": chance.p}  # fmt: skip
@@ -359,20 +359,20 @@ def compare(model: Model, data: DataConfig, one: Evidence, other: Evidence, seed
     tested = label_test(joined(*one.sets), joined(*other.sets), generator)
     standings = [standing(edge, pairs, p, change) for edge, p, change in
                  zip(tested["edge"], tested["p"], tested["difference"], strict=True)]  # fmt: skip
-    told = across = None
-    unasked = ""
+    told, across, unasked = None, None, ""
     shape = len(data.vocabulary), len(model.params["pos_embed.W_pos"])
     weights = init_params(model.config, *shape, torch.Generator().manual_seed(seed))
     device = model.params["embed.W_E"].device
     fresh = Model({name: weight.to(device) for name, weight in weights.items()}, model.config)
     try:
         told = told_both_ways(model, fresh, data, one.task, other.task, seed)
+    except ValueError as error:  # the tasks or the data do not allow it, which is no fault of the run
+        unasked = str(error)
+    with suppress(ValueError):  # fewer tasks still leave room for an answer that x' alone explains
         across = (
             carried_across(model, data, one.task, other.task, generator),
             carried_across(model, data, other.task, one.task, generator),
         )
-    except ValueError as error:  # the tasks or the data do not allow it, which is no fault of the run
-        unasked = str(error)
     return Sharing(
         tasks=tasks,
         circuits=pairs,

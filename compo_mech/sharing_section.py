@@ -124,23 +124,43 @@ def _told_sentence(found: Sharing) -> str:
             "No part that alone reads the other task's stream makes the answers that task's: "
             f"at most {most.max():.0%} ({most.idxmax()})."
         )
-    last = needed[-1]
-    rest = most.drop(last)
-    only = not len(rest) or rest.max() < CARRIES_IN_PART
-    controls = readers[readers["part"].isin(needed)]
-    text = (
-        f"{'Only ' if only else 'Not only '}{last} is told the task. Of the answers these become the other task's "
-        f"when one part alone reads that task's stream: "
-        f"{', '.join(f'{part} {_both(readers, part)}' for part in needed)} (placebo at most "
-        f"{controls['placebo'].max():.0%}, fresh network {controls['fresh'].max():.0%})"
-    )
-    others = most.drop(needed)
-    text += f"; any other at most {others.max():.0%} ({others.idxmax()})." if len(others) else "."
+    last = needed[-1]  # in order of computation
+    texts = [f"{last} is told the task: it alone reading the other task's stream, {_both(readers, last)} of the answers "
+             f"become that task's ({_controls(readers, last)})"]  # fmt: skip
     edges = found.told[(found.told["kind"] == "edge") & found.told["part"].str.endswith(f"→ {last}")]
     shares = edges.groupby("part", sort=False)["follows"].min().sort_values(ascending=False)
-    ways = [part for part in shares.index if shares[part] >= CARRIES_IN_PART]
-    named = ", ".join(f"{part.split(' ')[0]} ({_both(edges, part)})" for part in ways)
-    return text + (f" {last} hears of it from {named}." if ways else f" No edge into {last} tells it alone.")
+    ways = [f"{part.split(' ')[0]} ({_both(edges, part)})" for part in shares.index if shares[part] >= CARRIES_IN_PART]
+    texts[0] += f"; it hears of it from {', '.join(ways)}." if ways else "; no edge into it tells it alone."
+    sites = found.told[found.told["kind"] == "site"]
+    for head in carriers(found):
+        part = f"{head}.z"
+        highest, least_told = (getattr(sites.loc[sites["part"] == part, "follows"], name)() for name in ("max", "min"))
+        if highest < CARRIES_IN_PART:
+            texts.append(f"{head}, which carries x_t, has no part in that: its output turns at most {highest:.0%}.")
+        else:
+            how = "the task as well" if least_told >= CARRIES_IN_PART else "the task as well, one way only"
+            texts.append(f"{head}, which carries x_t, tells {how}: its output turns {_both(sites, part)}.")
+    others = [f"{part} {_both(readers, part)}" for part in needed[:-1]]
+    if others:
+        texts.append(f"Other parts that alone read the other task's stream turn: {', '.join(others)}.")
+    rest = most.drop(needed)
+    if len(rest):
+        texts.append(f"Any other part: at most {rest.max():.0%} ({rest.idxmax()}).")
+    return " ".join(texts)
+
+
+def _controls(told: pd.DataFrame, part: str) -> str:
+    rows = told[told["part"] == part]
+    return f"placebo at most {rows['placebo'].max():.0%}, fresh network {rows['fresh'].max():.0%}"
+
+
+def carriers(found: Sharing) -> list[str]:
+    """Heads that carry x_t for both tasks."""
+    one, other = (task.x for task in found.tasks)
+    if one is None or other is None:
+        return []
+    places = ((one >= CARRIES) & (other >= CARRIES)).nonzero().tolist()
+    return [f"L{layer}H{head}" for layer, head in places]
 
 
 def _both(told: pd.DataFrame, part: str) -> str:

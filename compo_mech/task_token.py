@@ -32,8 +32,9 @@ def task_pairs(
     """Rows of `one`, and the same rows with the token of `other`.
 
     Scored are predictions of s_t, t >= 2, where F_one(s, x) and the foil F_other(s, x) differ. With
-    `inputs` the other row has other inputs too, and the foil is F_one(s, x'): what the answer becomes
-    if x_t alone is taken from a run of the other task.
+    `inputs` the other row has other inputs x' too, and the foil is F_one(s, x'): what the answer becomes
+    if x_t alone is taken from a run of the other task. Where the other task would also give the
+    foil, for x or for x', nothing is scored.
 
     Args:
         data: tasks, lengths and layout.
@@ -55,8 +56,16 @@ def task_pairs(
     n_states, vocabulary, layout = min(one.n_states, other.n_states), data.vocabulary, data.layout
     if not len(values):
         raise ValueError(f"tasks = {one} and {other}: must share an input, for a string to be valid for both")
-    own, foreign = (task.table[:n_states][:, values] for task in (one, other))
-    if not (own != (own[:, :1] if inputs else foreign)).any():
+
+    def answers(s: Tensor, x: Tensor, new_x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The answer, the foil, and where they differ."""
+        if not inputs:
+            target, foil = one.table[s, x], other.table[s, x]
+            return target, foil, target != foil
+        target, foil = one.table[s, x], one.table[s, new_x]
+        return target, foil, (foil != target) & (foil != other.table[s, x]) & (foil != other.table[s, new_x])
+
+    if not answers(torch.arange(n_states)[:, None, None], values[:, None], values)[2].any():
         raise ValueError(f"tasks = {one} and {other}: must differ in the answer to values that they share")
     lengths = torch.randint(max(2, data.min_length), data.max_length + 1, (n_rows,), generator=generator)
     x, new_x = (values[torch.randint(len(values), (n_rows, data.max_length), generator=generator)] for _ in range(2))
@@ -72,9 +81,7 @@ def task_pairs(
     t = layout.predicted(position, lengths[:, None])
     row, place = ((t >= 2) & (t <= lengths[:, None])).nonzero(as_tuple=True)
     before, source = clean[row, place], layout.input_position(t[row, place])
-    target = one.table[before, clean[row, source]]
-    foil = (one if inputs else other).table[before, corrupt[row, source]]
-    differ = target != foil
+    target, foil, differ = answers(before, clean[row, source], corrupt[row, source])
     return Pairs(
         clean_tokens=clean,
         corrupt_tokens=corrupt,

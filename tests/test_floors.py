@@ -12,9 +12,9 @@ FLOORS = [
     "optim", "train", "ensemble", "evaluate", "graph", "edges", "traces", "interventions", "twins",
     "learning_coefficient",
     "routes", "heads", "causal", "alignment", "weights", "sketch", "constructed",
-    "circuits", "faithfulness", "completeness", "discovery", "dissection",
+    "circuits", "faithfulness", "completeness", "discovery", "dissection", "task_token", "sharing",
     "config", "recipes", "checkpoints", "runs", "trajectory", "watching",
-    "plotting", "charts", "views", "report", "sections",
+    "plotting", "charts", "views", "report", "sections", "sharing_section",
     "progress", "command_line", "launch", "together", "telling", "cluster", "sweeps",
     "studies.grading", "studies.seeds", "studies.dissecting", "studies.aligning",
     "studies.comparing", "studies.watching", "studies.emerging", "studies.measures", "studies.study", "studies.scaling",
@@ -29,7 +29,7 @@ PROBE_FLOORS = [
 ROOT = Path(compo_mech.__file__).parent
 OWNERS = {
     "transformer_lens": {"model"},
-    "plotly": {"plotting", "charts", "report", "sections"},
+    "plotly": {"plotting", "charts", "report", "sections", "sharing_section"},
     "circuitsvis": {"views"},
     "tyro": {"command_line", "launch"},
     "safetensors": {"checkpoints"},

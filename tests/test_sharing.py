@@ -30,8 +30,8 @@ from compo_mech.studies.dissecting import main
 from compo_mech.task_token import Turned, carried_across, task_pairs, told, told_both_ways
 from compo_mech.tasks import Copy, Counter, Parity, Polynomial
 
-TASKS = (Parity(), Polynomial(modulus=5, zero_inputs=True))
-DATA = DataConfig(tasks=TASKS, max_length=5)
+TASKS = (Parity(), Polynomial(modulus=3, zero_inputs=True))
+DATA = DataConfig(tasks=TASKS, max_length=4)
 HEAD, LOOKUP, TELLER = Writer("head", 1, 0), Writer("head", 0, 0), Writer("head", 0, 1)
 
 
@@ -128,8 +128,9 @@ def test_one_head_for_both_tasks_and_only_the_last_mlp_told():
     assert heads.startswith("L1H0 carries x_t for both tasks (100% and 100%)")
     assert "L0H0 carries the place of [EoI] for both" in heads
     assert "share 10 of 10 edges: Jaccard 1.00" in circuits
-    assert "mlp1 100% and 100%" in told
-    assert "mlp1 hears of it from L0H1 (100% and 100%)" in told
+    assert told.startswith("mlp1 is told the task: it alone reading the other task's stream, 100% and 100%")
+    assert "it hears of it from L0H1 (100% and 100%)" in told
+    assert "L1H0, which carries x_t, has no part in that: its output turns at most 0%" in told
 
 
 def test_a_head_for_each_task():
@@ -237,7 +238,8 @@ def test_overlap_of_circuits_dealt_at_random():
     generator = torch.Generator().manual_seed(0)
     first = frozenset(edges[:12])
     anywhere, ranks = dealt_overlap((first, first), (shares, shares), edges, generator)
-    assert anywhere.value == ranks.value == pytest.approx(1)
+    assert anywhere.value == 1
+    assert ranks.value == pytest.approx(1)
     assert anywhere.p == ranks.p == pytest.approx(1 / 1000)
     expected = 12 * 12 / len(edges)
     assert anywhere.dealt.mean == pytest.approx(expected / (24 - expected), rel=0.1)
@@ -333,6 +335,7 @@ def test_rows_differ_in_the_task_token_alone():
     other = task_pairs(DATA, *TASKS, 64, torch.Generator().manual_seed(0), inputs=True)
     x = other.corrupt_tokens[other.row, other.position - other.lengths[other.row]]
     s = other.clean_tokens[other.row, other.position]
+    assert all(int(TASKS[1].step(a, b)) != foil for a, b, foil in zip(s, x, other.foil, strict=True))
     assert other.foil.tolist() == [int(TASKS[0].step(a, b)) for a, b in zip(s, x, strict=True)]
 
 
@@ -340,6 +343,10 @@ def test_every_other_pair_of_tasks_that_share_values():
     for tasks in ((Copy(), Parity()), (Parity(), Polynomial(modulus=7)), (Counter(modulus=3), Counter(modulus=4))):
         pairs = task_pairs(DataConfig(tasks=tasks, max_length=4), *tasks, 32, torch.Generator().manual_seed(0))
         assert len(pairs.row) > 0
+    with pytest.raises(
+        ValueError, match="must differ in the answer"
+    ):  # of bits, x' and the other task explain the same
+        task_pairs(DataConfig(tasks=(Copy(), Parity())), Copy(), Parity(), 32, torch.Generator(), inputs=True)
 
 
 @pytest.mark.parametrize(
@@ -412,4 +419,6 @@ def test_a_mixed_run_gets_the_section(settings, tmp_path):
     assert (folder / "told.csv").exists() == (settings != ["--data.no-task-token"]
                                               and settings != ["--data.no-chain-of-thought"])  # fmt: skip
     said = (folder / "findings.txt").read_text()
-    assert ("cannot be asked" in said) == ("--data.no-task-token" in settings or "--data.no-chain-of-thought" in settings)
+    assert ("cannot be asked" in said) == (
+        "--data.no-task-token" in settings or "--data.no-chain-of-thought" in settings
+    )

@@ -20,6 +20,7 @@ from compo_mech.emergence import MIN_SEEDS, Lag, Moment, lag, rising_over_seeds,
 from compo_mech.runs import Run
 from compo_mech.studies.seeds import seed_runs
 from compo_mech.studies.watching import emerged, went_on
+from compo_mech.sweeps import How
 from compo_mech.telling import complaints, counting
 from compo_mech.watching import More, watch
 
@@ -65,12 +66,11 @@ def main(paths: Sequence[Path], out: Path, n_workers: int, seed: int, more: Mapp
 
 def train_seeds(recipe: RunConfig, n_seeds: int, runs_dir: Path, n_workers: int, console: Console) -> list[Path]:
     """Train what is missing of seeds 0 .. n_seeds - 1; folders of those that were trained to their end."""
-    done = {}
-    for row in seed_runs(recipe, range(n_seeds), runs_dir, n_workers):
-        console.print(row, highlight=False)
-        if "failed" not in row:
-            done[row["seed"]] = runs_dir / f"{recipe.data.measured_tasks[0].name}-seed{row['seed']}"
-    return [done[seed] for seed in sorted(done)]
+    rows = seed_runs(recipe, range(n_seeds), How(runs_dir=runs_dir, n_workers=n_workers), console)
+    for row in rows:
+        if "failed" in row:
+            console.print(f"[yellow]{row['run']}: {row['failed']}[/]", highlight=False)
+    return [Path(str(row["run"])) for row in rows if "failed" not in row]
 
 
 def watched(

@@ -7,11 +7,13 @@ import pandas as pd
 import torch
 
 from compo_mech import attention, emergence, report
+from compo_mech.data import DataConfig
 from compo_mech.evaluate import CONTROL, EvalSet, eval_sets, measured, select
 from compo_mech.graph import Model, Writer, embeddings, run_graph
-from compo_mech.heads import CARRIES_IN_PART, Heads, name_heads
+from compo_mech.heads import CARRIES_IN_PART, name_heads
 from compo_mech.interventions import ablated_logits, baseline_outputs
 from compo_mech.runs import Run
+from compo_mech.tasks import Task
 
 Score = tuple[str, str, float]
 """Task, measure and value."""
@@ -73,27 +75,26 @@ def _heads(run: Run, task: str, of_task: pd.DataFrame) -> Iterator[tuple[str, fl
 
 
 def heads_at_work(run: Run) -> list[Score]:
-    """`outcome`, and for each task which heads carry x_t, told by intervention.
+    """`outcome`, and `at_work` for each task, beside a freshly initialised network's."""
+    rows = outcome(run)
+    config = run.config
+    for name, params in (("", run.params()), (", fresh", run.control())):
+        for task in config.data.measured_tasks:
+            found = at_work(Model(params, config.model), config.data, task, config.seed)
+            rows += [(str(task), f"{measure}{name}", value) for measure, value in found.items()]
+    return rows
+
+
+def at_work(model: Model, data: DataConfig, task: Task, seed: int) -> Mapping[str, float]:
+    """Which heads carry x_t, told by intervention.
 
     `largest share of x` is that of a head alone, `x together` of all heads of the layer that carries most;
     `heads that carry x` counts those with at least a tenth; `heads to remove` is the fewest heads of one layer without
     which per-state accuracy is near the best guess (infinite: no set of one layer's); `share of the end` is of the head
-    that carries the place of [EoI] most; `cost of the costliest` is that of one head's ablation by the mean. Each
-    beside a freshly initialised network's.
+    that carries the place of [EoI] most; `cost of the costliest` is that of one head's ablation by the mean.
     """
-    rows = outcome(run)
-    config = run.config
-    for name, params in (("", run.params()), (", fresh", run.control())):
-        model = Model(params, config.model)
-        for task in config.data.measured_tasks:
-            sets = [test for test in eval_sets(config.data, N_STRINGS) if test.task == task]
-            generator = torch.Generator().manual_seed(config.seed)
-            found = name_heads(model, config.data, sets, generator, task=task)
-            rows += [(str(task), f"{measure}{name}", value) for measure, value in _at_work(found).items()]
-    return rows
-
-
-def _at_work(found: Heads) -> Mapping[str, float]:
+    sets = [test for test in eval_sets(data, N_STRINGS) if test.task == task]
+    found = name_heads(model, data, sets, torch.Generator().manual_seed(seed), task=task)
     shares = [role.x for role in found.roles if role.x is not None]
     ends = [role.end for role in found.roles if role.end is not None]
     told = {"cost of the costliest": max(role.cost for role in found.roles)}
@@ -113,29 +114,27 @@ SPECIAL = ("first", "middle", "last", "end")
 """Rows of a string: those that predict s_1, s_2 .. s_(L-1), s_L, and [EoS]."""
 
 
-@torch.no_grad()
 def special_rows(run: Run) -> list[Score]:
-    """`outcome`, and what each row of the longest strings loses when a head or an MLP puts out its mean instead.
-
-    `right at first` is the share of strings whose row that predicts s_1 is right; `right at first without L0H0` the
-    same with that head's output replaced, at every position, by its mean over other strings of the same length.
-    """
+    """`outcome`, and `right_by_row` for each task, on the longest strings."""
     rows = outcome(run)
     model, data = Model(run.params(), run.config.model), run.config.data
-    config = model.config
-    parts = [Writer("head", layer, head) for layer in range(config.n_layers) for head in range(config.n_heads)]
-    parts += [Writer("mlp", layer) for layer in range(config.n_layers)]
     for task in data.measured_tasks:
         sets = [test for test in eval_sets(data, N_STRINGS) if test.task == task]
-        test = max(sets, key=lambda test: test.length)
-        for name, right in _right_by_row(model, test, parts).items():
-            for row, share in right.items():
-                rows.append((str(task), f"right at {row}{name}", share))
+        found = right_by_row(model, max(sets, key=lambda test: test.length))
+        rows += [(str(task), measure, value) for measure, value in found.items()]
     return rows
 
 
-def _right_by_row(model: Model, test: EvalSet, parts: list[Writer]) -> Mapping[str, Mapping[str, float]]:
-    """By what is replaced ("" for nothing), the share of strings that are right at each of `SPECIAL`."""
+@torch.no_grad()
+def right_by_row(model: Model, test: EvalSet) -> Mapping[str, float]:
+    """What each of the rows `SPECIAL` loses when a head or an MLP puts out its mean instead.
+
+    `right at first` is the share of strings whose row that predicts s_1 is right; `right at first without L0H0` the
+    same with that head's output replaced, at every position, by its mean over the strings.
+    """
+    config = model.config
+    parts = [Writer("head", layer, head) for layer in range(config.n_layers) for head in range(config.n_heads)]
+    parts += [Writer("mlp", layer) for layer in range(config.n_layers)]
     n_read, scored = test.layout.n_read(test.length), list(test.layout.scored(test.length))
     tokens = test.tokens[:, :n_read]
     read = embeddings(model, tokens, torch.arange(n_read, device=tokens.device).expand_as(tokens))
@@ -147,5 +146,5 @@ def _right_by_row(model: Model, test: EvalSet, parts: list[Writer]) -> Mapping[s
         right = (logits.argmax(-1) == test.targets).float().mean(0)  # [row]
         by_row = {"first": right[0], "middle": right[1:-2].mean(), "last": right[-2], "end": right[-1]}
         name = "".join(f" without {part}" for part in removed)
-        found[name] = {row: float(share) for row, share in by_row.items() if share == share}
+        found |= {f"right at {row}{name}": float(share) for row, share in by_row.items() if share == share}
     return found

@@ -1,46 +1,30 @@
 """One recipe over many seeds: how often, how soon and how cleanly the iteration head forms."""
 
-import concurrent.futures
-import multiprocessing
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from compo_mech import attention, emergence, launch, report
+from compo_mech import attention, emergence, report
 from compo_mech.attention import Verdict
 from compo_mech.config import RunConfig
 from compo_mech.evaluate import CONTROL, measured, select
 from compo_mech.runs import Run
+from compo_mech.settings import changed
+from compo_mech.sweeps import How, sweep
 
 
-def seed_runs(recipe: RunConfig, seeds: Sequence[int], runs_dir: Path, n_workers: int) -> Iterator[dict[str, object]]:
-    """Train the seeds in processes of their own, and give each one's row of the table as it ends.
-
-    A seed that has been trained is read from its run; one that was interrupted goes on; one that
-    fails gets a row that says so, and the others go on.
-    """
-    spawn = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(n_workers, spawn) as pool:
-        jobs = {pool.submit(_train, recipe, seed, runs_dir): seed for seed in seeds}
-        for job in concurrent.futures.as_completed(jobs):
-            try:
-                path, seconds = job.result()
-                yield {"seed": jobs[job], **outcome(Run.open(path)), "seconds": round(seconds)}
-            except Exception as error:
-                yield {"seed": jobs[job], "failed": f"{type(error).__name__}: {error}"}
-
-
-def _train(recipe: RunConfig, seed: int, runs_dir: Path) -> tuple[Path, float]:
-    settings: dict[str, Any] = {name: getattr(recipe, name) for name in RunConfig.model_fields} | {"seed": seed}
-    started = launch.Launch(**settings, runs_dir=runs_dir)
-    resume = (started.path / "config.json").exists() and bool(Run.open(started.path).steps)
-    begun = time.perf_counter()
-    how = started.model_copy(update={"resume": resume, "overwrite": not resume})
-    run = launch.launch(how, Console(quiet=True))
-    return run.path, time.perf_counter() - begun
+def seed_runs(recipe: RunConfig, seeds: Sequence[int], how: How, console: Console) -> list[dict[str, object]]:
+    """Train what is missing of the seeds: a row of the table each; one that failed has a row that says so."""
+    name = "+".join(task.name for task in recipe.data.measured_tasks)
+    runs = {f"{name}-seed{seed}": changed(recipe, {"seed": seed}) for seed in seeds}
+    rows: list[dict[str, object]] = []
+    for seed, (_, found) in zip(seeds, sweep(runs, how, console).iterrows(), strict=True):
+        if found["state"] == "done":
+            rows.append({"seed": seed, "run": found["path"], **outcome(Run.open(Path(str(found["path"]))))})
+        else:
+            rows.append({"seed": seed, "run": found["path"], "failed": found["error"] or found["state"]})
+    return rows
 
 
 def outcome(run: Run) -> dict[str, object]:

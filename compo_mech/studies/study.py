@@ -4,11 +4,13 @@ A study says what it expects, by which measure it judges and over how many seeds
 """
 
 import concurrent.futures
+import contextlib
 import math
 import multiprocessing
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +175,7 @@ def run_study(study: Study, seeds: Sequence[int], how: How, console: Console) ->
                 paths[place] = Path(str(row["path"]))
             else:
                 errors[place] = str(row["error"]) or str(row["state"])
-    found, failed = _measured(study.measure, paths, how.n_workers, console)
+    found, failed = _measured(study.measure, paths, how, console)
     rows = []
     for name, arm in study.arms.items():
         for seed in seeds:
@@ -202,22 +204,28 @@ Place = tuple[str, int]
 
 
 def _measured(
-    measure: Measure, paths: Mapping[Place, Path], n_workers: int, console: Console
+    measure: Measure, paths: Mapping[Place, Path], how: How, console: Console
 ) -> tuple[dict[Place, Sequence[Score]], dict[Place, str]]:
-    """What each run scores, and errors of those that could not be measured."""
-    found, failed = {}, {}
-    spawn = multiprocessing.get_context("spawn")
-    with (
-        counting(console) as bar,
-        concurrent.futures.ProcessPoolExecutor(n_workers, spawn, torch.set_num_threads, (1,)) as pool,
-    ):
+    """What each run scores, and errors of those that could not be measured; by processes, unless all is done here."""
+    found: dict[Place, Sequence[Score]] = {}
+    failed: dict[Place, str] = {}
+    with contextlib.ExitStack() as opened:
+        bar = opened.enter_context(counting(console))
         shown = bar.add_task("runs measured", total=len(paths))
-        jobs = {pool.submit(_ask, measure, path): place for place, path in paths.items()}
-        for job in concurrent.futures.as_completed(jobs):
+        if how.on == "here":
+            asked: Iterator[tuple[Place, Callable[[], Sequence[Score]]]]
+            asked = ((place, partial(_ask, measure, path)) for place, path in paths.items())
+        else:
+            spawn = multiprocessing.get_context("spawn")
+            workers = concurrent.futures.ProcessPoolExecutor(how.n_workers, spawn, torch.set_num_threads, (1,))
+            pool = opened.enter_context(workers)
+            jobs = {pool.submit(_ask, measure, path): place for place, path in paths.items()}
+            asked = ((jobs[job], job.result) for job in concurrent.futures.as_completed(jobs))
+        for place, result in asked:
             try:
-                found[jobs[job]] = job.result()
+                found[place] = result()
             except Exception as error:  # one run must not stop the others; it is told and counted
-                failed[jobs[job]] = f"{type(error).__name__}: {error}"
+                failed[place] = f"{type(error).__name__}: {error}"
             bar.advance(shown)
     return found, failed
 

@@ -1,0 +1,248 @@
+import importlib
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from rich.console import Console
+
+from compo_mech import recipes
+from compo_mech.constructed import build
+from compo_mech.data import DataConfig
+from compo_mech.evaluate import eval_sets
+from compo_mech.graph import Model
+from compo_mech.model import ModelConfig, init_params
+from compo_mech.settings import changed
+from compo_mech.sketch import Rungs
+from compo_mech.studies import scaling
+from compo_mech.studies.measures import at_work, outcome, right_by_row
+from compo_mech.studies.study import SHARES, WAITS, Arm, Study, main, over_seeds, run_study, summary
+from compo_mech.sweeps import How
+from compo_mech.tasks import Copy, Parity, Polynomial
+
+ROOT = Path(__file__).parents[1]
+STUDIES = ("ablations", "baselines", "capacity", "curriculum", "grokking", "groups", "mix", "odd_spot", "positions",
+           "scaling", "state_rule", "transfer")  # fmt: skip
+QUIET = Console(quiet=True)
+SMALL = changed(
+    recipes.parity_alone(),
+    {"train.n_steps": 4, "train.snapshot_every": 2, "data.max_length": 4, "model.d_model": 8, "n_test_strings": 8},
+)
+WILD = changed(SMALL, {"optim.optimizer": "sgd", "optim.lr": 1e12, "optim.n_warmup_steps": 0})
+
+
+def study_of(name: str) -> Study:
+    return importlib.import_module(f"compo_mech.studies.{name}").STUDY
+
+
+def made(arms, primary="accuracy", reference=None) -> Study:
+    return Study("made", "what?", "this", primary, arms, outcome, 2, reference)
+
+
+def test_a_study_trains_what_others_start_from_first_and_records_what_failed(tmp_path):
+    arms = {
+        "second": Arm(SMALL, start="first", factors={"start": "first"}),
+        "first": Arm(SMALL, factors={"start": "fresh"}),
+        "wild": Arm(WILD, factors={"start": "fresh"}),
+        "after wild": Arm(SMALL, start="wild", factors={"start": "wild"}),
+    }
+    table = run_study(made(arms), [0, 1], How(runs_dir=tmp_path, on="here"), QUIET)
+    assert list(dict.fromkeys(table["arm"])) == list(arms)
+    assert set(table.columns) == {"study", "arm", "start", "seed", "task", "measure", "value"}
+    failed = table[table["measure"] == "failed"]
+    assert failed[["arm", "seed"]].values.tolist() == [["wild", 0], ["wild", 1], ["after wild", 0], ["after wild", 1]]
+    assert failed["task"].iloc[0].startswith("Diverged")
+    assert failed["task"].iloc[2] == "its start failed: wild, seed 0"
+    per_run = table[table["measure"] == "accuracy"].groupby(["arm", "seed"]).size()
+    assert per_run.to_dict() == {("first", 0): 1, ("first", 1): 1, ("second", 0): 1, ("second", 1): 1}
+
+
+def test_arms_that_start_from_nothing_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="start from no other arm"):
+        run_study(made({"one": Arm(SMALL, start="none")}), [0], How(runs_dir=tmp_path), QUIET)
+
+
+def test_over_seeds_by_hand():
+    assert over_seeds("accuracy", [0.5, 0.7, 0.9], 100.0) == pytest.approx(
+        (0.7, 0.7 - 0.49682, 0.7 + 0.49682), abs=1e-4
+    )
+    mean, low, high = over_seeds("solved", [1, 1, 1, 1, 1], 100.0)
+    assert mean == high == 1
+    assert low == pytest.approx(0.5655, abs=1e-3)  # Wilson, 5 of 5
+    assert over_seeds("first step at 99%", [300, math.inf, 100, 200, math.inf], 400.0)[0] == 300
+    assert over_seeds("first step at 99%", [math.inf] * 5, 400)[0] == math.inf
+    assert math.isnan(over_seeds("accuracy", [0.5], 100.0)[1])
+
+
+def test_a_summary_pairs_seeds():
+    values = {"a": (0.1, 0.5, 0.9), "b": (0.2, 0.6, 1.0)}
+    rows = [("made", a, seed, "parity", "accuracy", value) for a in values for seed, value in enumerate(values[a])]
+    table = pd.DataFrame(rows, columns=["study", "arm", "seed", "task", "measure", "value"])
+    found = summary(table, made({"a": Arm(SMALL), "b": Arm(SMALL)}, reference="a")).set_index("arm")
+    assert found.loc["b", ["difference", "d_low", "d_high"]].tolist() == pytest.approx([0.1, 0.1, 0.1])
+    assert found.loc["a", "high"] - found.loc["a", "low"] > 1  # which seeds as such would leave undecided
+    assert math.isnan(found.loc["a", "difference"])
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_says_what_it_expects_and_has_arms_of_their_own(name):
+    study = study_of(name)
+    assert study.name == name
+    assert study.n_seeds >= 5
+    assert all((study.question, study.hypothesis))
+    assert study.reference is None or study.reference in study.arms
+    settings = [(arm.start, arm.config.model_dump_json()) for arm in study.arms.values()]
+    assert len(set(settings)) == len(settings)
+    assert len({tuple(arm.factors) for arm in study.arms.values()}) == 1
+    starts = {arm.start for arm in study.arms.values()} - {None}
+    assert starts <= set(study.arms)
+    quick = study.quick()
+    assert all(arm.config.train.n_steps == 20 for arm in quick.arms.values())
+    text = (ROOT / "experiments" / f"{name}.py").read_text()
+    assert f"python experiments/{name}.py" in text
+    assert len(text.splitlines()) <= 40
+
+
+def test_there_is_no_study_besides():
+    named = {path.stem for path in (ROOT / "compo_mech" / "studies").glob("*.py") if "STUDY = " in path.read_text()}
+    assert named == set(STUDIES)
+
+
+def test_a_script_writes_its_table_and_tells(tmp_path, capsys):
+    arms = {"one": Arm(SMALL), "two": Arm(changed(SMALL, {"model.d_model": 16}))}
+    study = made(arms, reference="one")
+    argv = ["--runs-dir", str(tmp_path), "--n-seeds", "2", "--on", "here"]
+    main(study, argv=argv)
+    told = capsys.readouterr().out
+    assert "Hypothesis: this" in told
+    assert told.index("Primary measure: accuracy, over 2 seeds of 2 arms") < told.index("difference")
+    table = pd.read_csv(tmp_path / "made.csv")
+    assert set(table["arm"]) == {"one", "two"}
+    main(study, argv=argv)  # trains nothing
+    assert pd.read_csv(tmp_path / "made.csv").equals(table)
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--out", "table.txt"], "out = table.txt: must end in .csv"),
+        (["--out", "/nowhere/table.csv"], "must be in a folder that exists"),
+        (["--n-seeds", "0"], "n_seeds = 0"),
+        (["--on", "moon"], "on = moon: must be one of"),
+        (["--wings", "2"], "--wings, 2: there is no such setting"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, argv, words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(made({"one": Arm(SMALL)}), argv=["--runs-dir", str(tmp_path / "runs"), *argv])
+    assert stop.value.code == 2
+    complaint = capsys.readouterr().err
+    assert words in complaint.replace("'", "")
+    assert complaint.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+# ---------------------------------------------------------------------------------- measures
+
+
+@pytest.mark.parametrize("task", [Parity(), Polynomial(modulus=5)])
+def test_hand_built_heads_are_at_work(task):
+    built = build(task)
+    found = at_work(built.model, built.data, task, seed=0)
+    assert found["largest share of x"] == found["x together"] == found["share of the end"] == 1
+    assert found["heads that carry x"] == found["heads to remove"] == found["an iteration head"] == 1
+    config = built.model.config
+    params = init_params(config, len(built.data.vocabulary), 20, torch.Generator().manual_seed(0))
+    other = at_work(Model(params, config), built.data, task, seed=0)
+    assert other["largest share of x"] < 0.3
+    assert other["an iteration head"] == 0
+
+
+def test_two_heads_that_share_the_work_are_two():
+    built = build(Parity(), rungs=Rungs(split=True))
+    found = at_work(built.model, built.data, Parity(), seed=0)
+    assert found["heads that carry x"] == 2
+    assert found["x together"] == 1
+    assert found["largest share of x"] < 1
+
+
+def test_rows_of_a_hand_built_circuit_need_what_they_need():
+    built = build(Parity())
+    test = max(eval_sets(built.data, 64), key=lambda test: test.length)
+    found = right_by_row(built.model, test)
+    assert {value for name, value in found.items() if "without" not in name} == {1.0}
+    for row in ("first", "middle", "last"):
+        assert found[f"right at {row} without L1H0"] < 0.7  # one bit, unknown
+        assert found[f"right at {row} without mlp1"] < 0.7
+
+
+def test_rows_of_strings_of_one_have_no_middle():
+    data = DataConfig(tasks=(Copy(),), min_length=1, max_length=1)
+    config = ModelConfig(d_model=8)
+    params = init_params(config, len(data.vocabulary), 5, torch.Generator().manual_seed(0))
+    found = right_by_row(Model(params, config), eval_sets(data, 8)[0])
+    assert not any("middle" in name for name in found)
+    assert {"right at first", "right at last without L0H0", "right at end"} <= set(found)
+
+
+# ----------------------------------------------------------------------------------- scaling
+
+
+def planted(noise: float, seed: int) -> pd.DataFrame:
+    """Steps = 50 length^1.5 d_model^-0.5, unclean = length^0.5 / d_model / 2; longest strings, narrowest unsolved."""
+    generator, rows = np.random.default_rng(seed), []
+    for length in (4, 8, 16):
+        for d_model in (8, 32, 128):
+            for n in range(5):
+                wobble = np.exp(noise * generator.standard_normal(2))
+                solved = float((length, d_model) != (16, 8))
+                steps = 50 * length**1.5 * d_model**-0.5 * wobble[0] if solved else math.inf
+                scores = {"solved": solved, "first step at 99%": steps, "accuracy": solved}
+                scores["iteration"] = 1 - 0.5 * length**0.5 / d_model * wobble[1]
+                rows += [("scaling", length, d_model, n, "parity", name, value) for name, value in scores.items()]
+    return pd.DataFrame(rows, columns=["study", "length", "d_model", "seed", "task", "measure", "value"])
+
+
+def test_exponents_that_were_planted_are_found():
+    found = scaling.exponents(planted(0.0, 0)).set_index("measure")
+    assert found.loc["first step at 99%", ["length", "d_model"]].tolist() == pytest.approx([1.5, -0.5])
+    assert found.loc["unclean", ["length", "d_model"]].tolist() == pytest.approx([0.5, -1.0])
+    assert found["n_cells"].tolist() == [8, 8]
+    assert found["n_runs"].tolist() == [40, 40]
+
+
+def test_intervals_of_exponents_hold_the_truth(monkeypatch):
+    monkeypatch.setattr(scaling, "N_RESAMPLES", 200)
+    held = []
+    for seed in range(40):
+        row = scaling.exponents(planted(0.2, seed)).iloc[0]
+        held += [row["length_low"] <= 1.5 <= row["length_high"], row["d_model_low"] <= -0.5 <= row["d_model_high"]]
+    assert 0.8 <= np.mean(held) <= 1.0  # resampling five of five is a little too sure
+
+
+def test_nothing_solved_has_no_exponents():
+    table = planted(0.0, 0)
+    table.loc[table["measure"] == "solved", "value"] = 0.0
+    found = scaling.exponents(table)
+    assert found["n_cells"].tolist() == [0, 0]
+    assert "length" not in found
+
+
+def test_kinds_of_measures_are_apart():
+    assert not set(SHARES) & set(WAITS)
+
+
+# -------------------------------------------------------------------------------------- slow
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_runs_quickly(name, tmp_path):
+    study = replace(study_of(name).quick(), measure=study_of(name).measure)
+    table = run_study(study, range(2), How(runs_dir=tmp_path), QUIET)
+    assert not (table["measure"] == "failed").any(), table[table["measure"] == "failed"]["task"].iloc[0]
+    assert study.primary in set(table["measure"])
+    assert len(summary(table, study)) >= len(study.arms)
