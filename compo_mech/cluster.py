@@ -28,7 +28,7 @@ from pydantic import Field, model_validator
 
 import compo_mech
 from compo_mech.launch import Launch
-from compo_mech.runs import Run, RunError
+from compo_mech.runs import GIT_FILE, Run, RunError, git_state
 from compo_mech.settings import Settings
 
 COMMAND_S = 60.0
@@ -265,6 +265,7 @@ def snapshot(folder: Path) -> Path:
         for name, content in files.items():
             (part / name).parent.mkdir(parents=True, exist_ok=True)
             (part / name).write_bytes(content)
+        (part / GIT_FILE).write_text(json.dumps(git_state()))
         part.rename(place)
     return place
 
@@ -292,8 +293,6 @@ def _sbatch(name: str, launches: list[Launch], job: _Job, home: Path, config: Sl
         setup=[
             f"export PYTHONPATH={shlex.quote(str(job.code))}${{PYTHONPATH:+:$PYTHONPATH}}",
             "export PYTHONSAFEPATH=1",  # or the folder of submission, with its later code, comes before PYTHONPATH
-            # No commit is better than a later one, of a repository in which the folder happens to lie.
-            f"export GIT_CEILING_DIRECTORIES={shlex.quote(str(job.code.parent))}",
         ],
     )
     here = [launch.model_copy(update={"runs_dir": launch.runs_dir.absolute()}) for launch in launches]

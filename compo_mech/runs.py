@@ -269,19 +269,30 @@ def _environment() -> dict[str, object]:
         except metadata.PackageNotFoundError:
             versions[package] = None
 
-    def git(*words: str) -> str | None:
-        here = Path(__file__).parent
-        try:
-            done = subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, check=True)
-        except (OSError, subprocess.CalledProcessError):
-            return None
-        return done.stdout.strip()
-
     return {
         "command": sys.argv,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": versions,
-        "git_commit": git("rev-parse", "HEAD"),
-        "git_diff": git("diff", "HEAD"),
+        **git_state(),
     }
+
+
+GIT_FILE = "git.json"
+"""Beside a copy of the package: what `git_state` said where it was copied from."""
+
+
+def git_state() -> dict[str, str | None]:
+    """The commit that the package is at, and what has been changed since; None each where there is no repository."""
+    root = Path(__file__).parents[1]
+    if (root / GIT_FILE).exists():
+        return json.loads((root / GIT_FILE).read_text())
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        return done.stdout.strip()
+
+    return {"git_commit": git("rev-parse", "HEAD"), "git_diff": git("diff", "HEAD")}

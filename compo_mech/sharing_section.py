@@ -50,6 +50,11 @@ def sharing_section(pairs: Sequence[Sharing], step: int) -> str:
             "answers, so that a difference is not for the task's token alone.</p>"
         )
         parts.append(table_html(_overlap_rows(found)))
+        parts.append(
+            "<p class=quiet>Circuits and scores on a set of prompts of each task; on two sets of one task: the most that "
+            "could be seen. Dealt: 95% range with the second task's edges dealt at random, and the share of deals that "
+            "come up to the actual figure.</p>"
+        )
         heads = _as_text(found.heads())
         if len(heads):
             parts.append(table_html(heads))
@@ -77,7 +82,7 @@ def _heads_sentence(found: Sharing) -> str:
         text = f"L{layer}H{head} carries x_t for both tasks ({one[layer, head]:.0%} and {other[layer, head]:.0%})"
         if found.across is not None:
             first, second = (share[layer, head] for share in found.across)
-            text += f"; of what it carries in a run of the other task {first:.0%} and {second:.0%} is followed"
+            text += f"; with its output from a run of the other task {first:.0%} and {second:.0%} follow the x_t there"
         texts.append(f"{text}.")
     if not both:
         names = []
@@ -125,8 +130,10 @@ def _told_sentence(found: Sharing) -> str:
             f"at most {most.max():.0%} ({most.idxmax()})."
         )
     last = needed[-1]  # in order of computation
-    texts = [f"{last} is told the task: it alone reading the other task's stream, {_both(readers, last)} of the answers "
-             f"become that task's ({_controls(readers, last)})"]  # fmt: skip
+    texts = [
+        f"{last} is told the task: where it alone reads the other task's stream, {_both(readers, last)} of the "
+        f"answers become that task's ({_controls(readers, last)})"
+    ]
     edges = found.told[(found.told["kind"] == "edge") & found.told["part"].str.endswith(f"→ {last}")]
     shares = edges.groupby("part", sort=False)["follows"].min().sort_values(ascending=False)
     ways = [f"{part.split(' ')[0]} ({_both(edges, part)})" for part in shares.index if shares[part] >= CARRIES_IN_PART]
@@ -259,6 +266,12 @@ def edges_figure(found: Sharing) -> go.Figure:
     figure.update_xaxes(title="share of the cross-entropy that there is to explain")
     order = [str(edge) for edge in table["edge"]]
     figure.update_yaxes(
-        categoryorder="array", categoryarray=order, autorange="reversed", tickmode="array", tickvals=order, dtick=1
+        type="category",
+        categoryorder="array",
+        categoryarray=order,
+        autorange="reversed",
+        tickmode="array",
+        tickvals=order,
+        dtick=1,
     )
     return figure

@@ -4,6 +4,7 @@ What there is of a sweep lies in its runs' folders, and in failures/ beside them
 killed at any moment goes on when the same is asked again. A run that failed is tried again then.
 """
 
+import ast
 import concurrent.futures
 import itertools
 import multiprocessing
@@ -68,6 +69,31 @@ def grid(base: RunConfig, axes: Mapping[str, Sequence[Any]]) -> dict[str, RunCon
             raise ValueError(f"{name}: must be named once")
         found[name or "base"] = changed(base, changes)
     return found
+
+
+def read_axis(text: str) -> tuple[str, list[Any]]:
+    """A setting and its values, as the command line spells them: `model.d_model=32,64`.
+
+    Values are Python's literals, or plain words; commas in brackets or quotes do not part them.
+
+    Raises:
+        ValueError: it is not spelled so.
+    """
+    name, equals, values = text.partition("=")
+    if not (name and equals and values):
+        raise ValueError(f"axis = {text!r}: must be written as setting=value,value")
+    try:
+        found = ast.literal_eval(f"[{values}]")
+    except (SyntaxError, ValueError):
+        found = [_literal(word) for word in values.split(",")]
+    return name, found
+
+
+def _literal(word: str) -> Any:
+    try:
+        return ast.literal_eval(word)
+    except (SyntaxError, ValueError):
+        return word
 
 
 def _short(names: Sequence[str]) -> list[str]:

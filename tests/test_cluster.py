@@ -23,7 +23,7 @@ import compo_mech
 from compo_mech import cluster, train
 from compo_mech.cluster import SlurmConfig, SlurmError
 from compo_mech.launch import Launch, launch
-from compo_mech.runs import Run, RunError
+from compo_mech.runs import Run, RunError, git_state
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "tests" / "slurm"
@@ -166,7 +166,7 @@ def test_an_array_of_runs_is_equal_to_the_same_runs_here(queue, tiny, tmp_path, 
         same(run, here)
         assert run.command == ["sweep.py", "--n", "8"]
         environment = json.loads((run.path / "environment.json").read_text())
-        assert environment["git_commit"] is None, "of the repository that the folder happens to lie in"
+        assert environment["git_commit"] == git_state()["git_commit"], "of the code, not of where the run lies"
         assert run.problems() == []
 
 

@@ -177,6 +177,8 @@ def test_any_run_can_be_taken_apart(settings, tmp_path):
     main(run.path, None, 0, tmp_path / "no card")
     for task in run.config.data.measured_tasks:
         assert (run.path / "analysis" / f"dissect-000002-{task}" / "section.html").exists()
+    several = len(run.config.data.measured_tasks) > 1
+    assert ("What the tasks share" in run.sections[-1]) == several
     if "--data.min-length" in settings:
         assert "token, same length, shifted" in run.sections[0]
 

@@ -1,3 +1,4 @@
+import html
 from dataclasses import replace
 from functools import cache
 
@@ -128,7 +129,7 @@ def test_one_head_for_both_tasks_and_only_the_last_mlp_told():
     assert heads.startswith("L1H0 carries x_t for both tasks (100% and 100%)")
     assert "L0H0 carries the place of [EoI] for both" in heads
     assert "share 10 of 10 edges: Jaccard 1.00" in circuits
-    assert told.startswith("mlp1 is told the task: it alone reading the other task's stream, 100% and 100%")
+    assert told.startswith("mlp1 is told the task: where it alone reads the other task's stream, 100% and 100%")
     assert "it hears of it from L0H1 (100% and 100%)" in told
     assert "L1H0, which carries x_t, has no part in that: its output turns at most 0%" in told
 
@@ -221,7 +222,7 @@ def test_a_difference_of_size_alone_is_none():
 
 def test_halves_of_one_task_do_not_differ():
     model = built(False)
-    one = evidence(model, DATA, TASKS[0], n_pairs=16)
+    one = shared_by(apart=False).tasks[0]
     found = compare(model, DATA, one, evidence(model, DATA, TASKS[0], seed=1, n_pairs=16))
     assert found.told is None
     assert "must differ in the answer" in found.unasked
@@ -389,21 +390,18 @@ def test_the_section_says_it_all():
     assert "<h2>What the tasks share, step 7</h2>" in section
     assert "<h3>parity and polynomial</h3>" in section
     for sentence in sharing_sentences(found):
-        assert sentence.split("[")[0][:60] in section
+        assert html.escape(sentence) in section
     assert "parity becomes polynomial" in told_rows(found).columns
     assert set(found.tables()) == {"edges", "overlap", "heads", "told"}
     names = {trace.name for trace in edges_figure(found).data}
     assert {"parity", "polynomial"} <= names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
-    [
-        pytest.param([], id="plain"),
-        pytest.param(["--data.no-task-token"], id="untold", marks=pytest.mark.slow),
-        pytest.param(["--data.no-chain-of-thought"], id="no chain of thought", marks=pytest.mark.slow),
-        pytest.param(["--data.min-length", "4"], id="one length", marks=pytest.mark.slow),
-    ],
+    [[], ["--data.no-task-token"], ["--data.no-chain-of-thought"], ["--data.min-length", "4"]],
+    ids=["plain", "untold", "no chain of thought", "one length"],
 )
 def test_a_mixed_run_gets_the_section(settings, tmp_path):
     argv = ["--runs-dir", str(tmp_path), "--name", "one", "--data.max-length", "4", "--model.d-model", "16",
@@ -416,9 +414,6 @@ def test_a_mixed_run_gets_the_section(settings, tmp_path):
     assert [title[:19] for title in titles] == ["<h2>Taken apart: co", "<h2>Taken apart: pa", "<h2>What the tasks "]
     folder = run.path / "analysis" / "sharing-000002"
     assert (folder / "edges.csv").exists()
-    assert (folder / "told.csv").exists() == (settings != ["--data.no-task-token"]
-                                              and settings != ["--data.no-chain-of-thought"])  # fmt: skip
-    said = (folder / "findings.txt").read_text()
-    assert ("cannot be asked" in said) == (
-        "--data.no-task-token" in settings or "--data.no-chain-of-thought" in settings
-    )
+    asked = settings not in (["--data.no-task-token"], ["--data.no-chain-of-thought"])
+    assert (folder / "told.csv").exists() == asked
+    assert ("where the task is told cannot be asked" in (folder / "findings.txt").read_text().lower()) != asked

@@ -69,7 +69,7 @@ def test_over_seeds_by_hand():
     assert over_seeds("accuracy", [0.5, 0.7, 0.9], 100.0) == pytest.approx(
         (0.7, 0.7 - 0.49682, 0.7 + 0.49682), abs=1e-4
     )
-    mean, low, high = over_seeds("solved", [1, 1, 1, 1, 1], 100.0)
+    mean, low, high = over_seeds("solved", [1.0] * 5, 100.0)
     assert mean == high == 1
     assert low == pytest.approx(0.5655, abs=1e-3)  # Wilson, 5 of 5
     assert over_seeds("first step at 99%", [300, math.inf, 100, 200, math.inf], 400.0)[0] == 300

@@ -53,6 +53,26 @@ def test_a_grid_that_cannot_be_is_refused(axes, words):
         grid(SMALL, axes)
 
 
+@pytest.mark.parametrize(
+    ("text", "name", "values"),
+    [
+        ("model.d_model=32,64", "model.d_model", [32, 64]),
+        ("optim.lr=1e-3", "optim.lr", [1e-3]),
+        ("optim.optimizer=muon,sgd", "optim.optimizer", ["muon", "sgd"]),
+        ("data.n_train_strings=None,64", "data.n_train_strings", [None, 64]),
+        ("data.tasks=('parity',),('copy','parity')", "data.tasks", [("parity",), ("copy", "parity")]),
+    ],
+)
+def test_axes_as_the_command_line_spells_them(text, name, values):
+    assert sweeps.read_axis(text) == (name, values)
+
+
+@pytest.mark.parametrize("text", ["seed", "seed=", "=1", ""])
+def test_what_is_no_axis_is_refused(text):
+    with pytest.raises(ValueError, match="must be written as setting=value,value"):
+        sweeps.read_axis(text)
+
+
 def test_processes_and_this_process_give_the_same_bits_and_only_what_is_missing_is_trained(tmp_path, monkeypatch):
     monkeypatch.setattr(sweeps, "best_group", lambda config, n, device: 1)  # at once they differ in the last bits
     runs = seeds(3)

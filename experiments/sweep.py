@@ -1,0 +1,43 @@
+"""Train a grid of settings, many seeds each: here, by processes of this machine, or on Slurm; only what is missing.
+
+python experiments/sweep.py parity model.d_model=32,64 optim.lr=1e-3,3e-3 --n-seeds 5
+python experiments/sweep.py parity model.d_model=32,64 --n-seeds 5 --on slurm --slurm.timeout-min 30
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pandas as pd
+import tyro
+from rich.console import Console
+
+from compo_mech import recipes
+from compo_mech.runs import Run
+from compo_mech.studies.seeds import outcome
+from compo_mech.sweeps import How, grid, read_axis, sweep
+from compo_mech.telling import complaints
+
+HERE = How()
+
+
+def main(
+    recipe: Annotated[Literal["parity", "parity_alone", "copy", "polynomial", "automaton"], tyro.conf.Positional],
+    axes: Annotated[tuple[str, ...], tyro.conf.Positional] = (),
+    n_seeds: int = 1,
+    how: Annotated[How, tyro.conf.arg(name="")] = HERE,
+) -> None:
+    """Every combination of AXES, each `setting=value,value`, and of seeds 0 .. n_seeds - 1; writes sweep.csv."""
+    console = Console()
+    with complaints():
+        settings = [read_axis(axis) for axis in axes] + [("seed", list(range(n_seeds)))]
+        if len({name for name, _ in settings}) < len(settings):
+            raise ValueError(f"axes = {' '.join(axes)}: must name each setting once, and not the seed")
+        table = sweep(grid(getattr(recipes, recipe)(), dict(settings)), how, console)
+        came = [outcome(Run.open(Path(row.path))) if row.state == "done" else {} for row in table.itertuples()]
+        whole = table.join(pd.DataFrame(came, index=table.index))
+        whole.to_csv(how.runs_dir / "sweep.csv", index=False)
+    console.print(whole.drop(columns="path").to_string(index=False), highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    tyro.cli(main, description=__doc__)
