@@ -51,8 +51,8 @@ def sharing_section(pairs: Sequence[Sharing], step: int) -> str:
         )
         parts.append(table_html(_overlap_rows(found)))
         parts.append(
-            "<p class=quiet>Circuits and scores on a set of prompts of each task; on two sets of one task: the most that "
-            "could be seen. Dealt: 95% range with the second task's edges dealt at random, and the share of deals that "
+            "<p class=quiet>Circuits and scores on a set of prompts of each task; on two sets of one task: the most "
+            "that could be seen. Dealt: 95% range with the second task's edges dealt at random, and the share of deals that "
             "come up to the actual figure.</p>"
         )
         heads = _as_text(found.heads())
@@ -152,7 +152,7 @@ def _told_sentence(found: Sharing) -> str:
         texts.append(f"Other parts that alone read the other task's stream turn: {', '.join(others)}.")
     rest = most.drop(needed)
     if len(rest):
-        texts.append(f"Any other part: at most {rest.max():.0%} ({rest.idxmax()}).")
+        texts.append(f"Any other part: at most {rest.max():.0%} in either direction ({rest.idxmax()}).")
     return " ".join(texts)
 
 
@@ -254,7 +254,7 @@ def edges_figure(found: Sharing) -> go.Figure:
             figure.add_scatter(
                 x=values, y=edges, mode="markers", name=names.get(standing, standing), legendgroup=standing,
                 showlegend=symbol == "circle",
-                marker={"symbol": symbol, "size": 9, "color": colour, "line": {"width": 2}},
+                marker={"symbol": symbol, "size": 9, "color": colour, "line": {"width": 2, "color": colour}},
                 customdata=[f"{name}, p = {p:.3f}" for p in rows["p"]],
                 hovertemplate="%{y}: %{x:.3f}, %{customdata}<extra></extra>",
             )  # fmt: skip

@@ -15,7 +15,18 @@ from torch import Tensor
 
 from compo_mech.counterfactuals import Pairs
 from compo_mech.data import DataConfig
-from compo_mech.graph import LOGITS, Edge, Model, Runs, all_edges, all_readers, run_both, run_patched, writers_before
+from compo_mech.graph import (
+    LOGITS,
+    POS,
+    Edge,
+    Model,
+    Runs,
+    all_edges,
+    all_readers,
+    run_both,
+    run_patched,
+    writers_before,
+)
 from compo_mech.hooks import Kind, Site
 from compo_mech.interventions import patched_logits
 from compo_mech.layout import Span
@@ -175,7 +186,8 @@ def told(model: Model, pairs: Pairs, generator: torch.Generator) -> pd.DataFrame
     """Every site, every reader that alone reads the other run's stream, and every edge.
 
     Keys and values of later layers are patched at the task token and at the inputs, other sites at the
-    scored rows. The logits are no such reader: what they read holds the answer.
+    scored rows. The logits are no such reader: what they read holds the answer. Position embeddings
+    are the same in both runs.
 
     Args:
         model: the network.
@@ -195,7 +207,7 @@ def told(model: Model, pairs: Pairs, generator: torch.Generator) -> pd.DataFrame
         edges = [Edge(writer, reader) for writer in writers_before(reader, config)]
         rows.append({"kind": "reader", "part": str(reader)} | turned.edges(edges))
     for edge in all_edges(config):
-        if edge.reader != LOGITS:
+        if edge.reader != LOGITS and edge.writer != POS:
             rows.append({"kind": "edge", "part": str(edge)} | turned.edges([edge]))
     return pd.DataFrame(rows).assign(**turned.answers())
 

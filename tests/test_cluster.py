@@ -24,6 +24,8 @@ from compo_mech import cluster, train
 from compo_mech.cluster import SlurmConfig, SlurmError
 from compo_mech.launch import Launch, launch
 from compo_mech.runs import Run, RunError, git_state
+from compo_mech.settings import changed
+from compo_mech.sweeps import How, sweep
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "tests" / "slurm"
@@ -168,6 +170,22 @@ def test_an_array_of_runs_is_equal_to_the_same_runs_here(queue, tiny, tmp_path, 
         environment = json.loads((run.path / "environment.json").read_text())
         assert environment["git_commit"] == git_state()["git_commit"], "of the code, not of where the run lies"
         assert run.problems() == []
+
+
+@pytest.mark.slow
+def test_a_sweep_on_slurm_comes_to_what_processes_come_to(queue, tiny, tmp_path):
+    wild = {"optim.optimizer": "sgd", "optim.lr": 1e12, "optim.n_warmup_steps": 0}
+    runs = {f"run{seed}": changed(tiny, {"seed": seed}) for seed in range(3)} | {"wild": changed(tiny, wild)}
+    tables = {}
+    for on in ("slurm", "processes"):
+        how = How(on=on, runs_dir=tmp_path / on, slurm=SMALL)
+        tables[on] = sweep(runs, how, Console(quiet=True)).drop(columns="path")
+    assert tables["slurm"]["state"].tolist() == ["done", "done", "done", "failed"]
+    errors = [table["error"].iloc[-1].replace(f"/{on}/", "/") for on, table in tables.items()]
+    assert errors[0] == errors[1]
+    assert "Diverged" in errors[0]
+    for name in ("run0", "run1", "run2"):
+        same(*(Run.open(tmp_path / on / name) for on in tables))
 
 
 @pytest.mark.slow
