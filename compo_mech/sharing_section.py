@@ -52,8 +52,8 @@ def sharing_section(pairs: Sequence[Sharing], step: int) -> str:
         parts.append(table_html(_overlap_rows(found)))
         parts.append(
             "<p class=quiet>Circuits and scores on a set of prompts of each task; on two sets of one task: the most "
-            "that could be seen. Dealt: 95% range with the second task's edges dealt at random, and the share of deals that "
-            "come up to the actual figure.</p>"
+            "that could be seen. Dealt: 95% range with the second task's edges dealt at random, and the share of deals "
+            "that come up to the actual figure.</p>"
         )
         heads = _as_text(found.heads())
         if len(heads):
