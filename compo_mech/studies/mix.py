@@ -6,8 +6,11 @@ of bits, and the same row can be read as either's.
 
 from compo_mech.config import RunConfig
 from compo_mech.data import DataConfig
+from compo_mech.graph import Model
+from compo_mech.runs import Run
 from compo_mech.settings import changed
-from compo_mech.studies.measures import outcome
+from compo_mech.sharing import compare, evidence
+from compo_mech.studies.measures import Score, heads_at_work
 from compo_mech.studies.study import SHORT, Arm, Study
 from compo_mech.tasks import Parity, Polynomial
 from compo_mech.train import TrainConfig
@@ -22,6 +25,40 @@ _BASE = changed(
     ),
     SHORT,
 )
+
+TURNED = ("mlp0", "L0H0.v", "L1H0.q", "L1H0.k", "L1H0.v", "mlp1")
+"""Readers that are asked, each by itself, whether they are told the task."""
+
+
+def shared_work(run: Run) -> list[Score]:
+    """`heads_at_work`; where two tasks were mixed, what they share (see `sharing`) and where the task is told.
+
+    `jaccard` is of the two circuits, `jaccard of halves` of two sets of prompts of one task (the mean of both tasks'),
+    `jaccard dealt` the upper end of the 95% range with the second circuit's edges dealt at random among those of the
+    same reader kind. `turned by mlp1`: share of the answers that become the other task's where MLP 1 alone reads the
+    other task's stream, by the task of the row; `L1H0 from the other task`: share that follow an x_t whose head output
+    comes from a run of the other task.
+    """
+    rows = heads_at_work(run)
+    data, model = run.config.data, Model(run.params(), run.config.model)
+    if len(data.measured_tasks) < 2:
+        return rows
+    one, other = (evidence(model, data, task, run.config.seed) for task in data.measured_tasks)
+    found = compare(model, data, one, other)
+    both, kind = " and ".join(found.names), found.same_kind[0]
+    rows += [
+        (both, "jaccard", kind.value),
+        (both, "jaccard of halves", sum(half[0] for half in found.halves) / 2),
+        (both, "jaccard dealt", kind.dealt.high),
+    ]
+    if found.told is not None:
+        for row in found.told[found.told["part"].isin((*TURNED, "L1H0.z"))].to_dict("records"):
+            rows.append((str(row["base"]), f"turned by {row['part']}", float(row["follows"])))
+            rows.append((str(row["base"]), f"turned by {row['part']}, fresh", float(row["fresh"])))
+    if found.across is not None:
+        for task, share in zip(data.measured_tasks, found.across, strict=True):
+            rows.append((str(task), "L1H0 from the other task", float(share[1, 0])))
+    return rows
 
 
 STUDY = Study(
@@ -42,5 +79,5 @@ STUDY = Study(
             factors={"share": 0.25, "loss weight": 3.0},
         )
     },
-    measure=outcome,
+    measure=shared_work,
 )
