@@ -413,7 +413,7 @@ def test_the_copy_of_the_code_is_whole_and_made_once(tmp_path, monkeypatch):
     monkeypatch.setattr(compo_mech, "__file__", str(root / "compo_mech" / "__init__.py"))
     first = cluster.snapshot(tmp_path)
     files = {str(file.relative_to(first)) for file in first.rglob("*") if file.is_file()}
-    assert files == sources
+    assert files == sources | {"git.json"}
     assert (first / "probes/fit.py").read_text() == "# probes/fit.py"
     (root / "compo_mech/__pycache__/y.pyc").write_text("")
     assert cluster.snapshot(tmp_path) == first

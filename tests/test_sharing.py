@@ -134,6 +134,7 @@ def test_one_head_for_both_tasks_and_only_the_last_mlp_told():
     assert "L1H0, which carries x_t, has no part in that: its output turns at most 0%" in told
 
 
+@pytest.mark.slow
 def test_a_head_for_each_task():
     found = shared_by(apart=True)
     one, other = found.circuits

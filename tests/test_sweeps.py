@@ -110,6 +110,7 @@ def die(settings):
     sweeps.train_one(settings)
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_costs_its_own_run_only(tmp_path, monkeypatch):
     monkeypatch.setattr(sweeps, "train_one", die)
     table = sweep(seeds(3), How(runs_dir=tmp_path), QUIET).set_index("run")
