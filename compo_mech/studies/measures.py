@@ -1,4 +1,4 @@
-"""What studies ask of a run: what came of it, which heads do the work, what the special rows need."""
+"""What studies ask of a run: what came of it, which heads do the work, what is held where, what special rows need."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -14,6 +14,7 @@ from compo_mech.heads import CARRIES_IN_PART, name_heads
 from compo_mech.interventions import ablated_logits, baseline_outputs
 from compo_mech.runs import Run
 from compo_mech.tasks import Task
+from compo_mech.watching import holdings
 
 Score = tuple[str, str, float]
 """Task, measure and value."""
@@ -108,6 +109,22 @@ def at_work(model: Model, data: DataConfig, task: Task, seed: int) -> Mapping[st
     if ends:
         told["share of the end"] = max(ends)
     return told
+
+
+def parts_held(run: Run) -> list[Score]:
+    """`outcome`, and the interchanges of `watching.holdings` in the last layer, beside a freshly initialised network's.
+
+    `t in the query`, `x fetched` and `state written` are shares of the answers that follow another value of the
+    variable where the circuit should hold it: which part of the circuit is missing?
+    """
+    rows = outcome(run)
+    config = run.config
+    last = config.model.n_layers - 1
+    for name, params in (("", run.params()), (", fresh", run.control())):
+        for task in config.data.measured_tasks:
+            found = holdings(config.data, task, last, config.seed, Model(params, config.model))
+            rows += [(str(task), f"{m.measure}{name}", m.value) for m in found if "," not in m.measure]
+    return rows
 
 
 SPECIAL = ("first", "middle", "last", "end")

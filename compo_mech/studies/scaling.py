@@ -13,7 +13,7 @@ import pandas as pd
 from compo_mech import recipes
 from compo_mech.metrics import Interval
 from compo_mech.settings import changed
-from compo_mech.studies.measures import outcome
+from compo_mech.studies.measures import parts_held
 from compo_mech.studies.study import MEASURING, Arm, Study
 
 LENGTHS = (4, 8, 12, 16)
@@ -26,7 +26,7 @@ STUDY = Study(
     name="scaling",
     question="how do accuracy, speed of learning and cleanliness scale with string length and d_model?",
     hypothesis="longer strings take more steps, at least in proportion; narrow networks fail first at long strings, "
-    "where positions are many; wider networks have cleaner maps",
+    "where positions are many, as t is missing from the query before anything else is; wider ones have cleaner maps",
     primary="first step at 99%",
     arms={
         f"length {length} d_model {d_model}": Arm(
@@ -36,7 +36,7 @@ STUDY = Study(
         for length in LENGTHS
         for d_model in DIMENSIONS
     },
-    measure=outcome,
+    measure=parts_held,
 )
 
 
