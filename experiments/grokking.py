@@ -1,4 +1,4 @@
-"""Does training on after accuracy is perfect clean the maps, and where is understanding late?
+"""On few strings, is understanding later than learning by heart?
 
 python experiments/grokking.py --n-workers 2
 """

@@ -15,7 +15,7 @@ FLOORS = [
     "circuits", "faithfulness", "completeness", "discovery", "dissection", "task_token", "sharing",
     "config", "recipes", "checkpoints", "runs", "trajectory", "watching",
     "plotting", "charts", "views", "report", "sections", "sharing_section",
-    "progress", "command_line", "launch", "together", "telling", "cluster", "sweeps",
+    "progress", "command_line", "launch", "together", "telling", "processes", "cluster", "sweeps",
     "studies.grading", "studies.seeds", "studies.dissecting", "studies.aligning",
     "studies.comparing", "studies.watching", "studies.emerging", "studies.measures", "studies.study", "studies.scaling",
     "studies.baselines", "studies.transfer", "studies.mix", "studies.curriculum", "studies.ablations",

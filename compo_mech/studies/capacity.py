@@ -6,7 +6,7 @@ from compo_mech.studies.measures import heads_at_work
 from compo_mech.studies.study import SHORT, Arm, Study
 
 SIZES = ((2, 1), (2, 2), (2, 4), (3, 1), (3, 2), (4, 1))
-"""(layers, heads a layer)."""
+"""(layers, heads a layer). Every head has the width of the one that is enough, so that arms differ in number alone."""
 
 _BASE = changed(recipes.parity_alone(), SHORT)
 
@@ -18,7 +18,7 @@ STUDY = Study(
     primary="largest share of x",
     arms={
         f"{n_layers} layers x {n_heads} heads": Arm(
-            changed(_BASE, {"model.n_layers": n_layers, "model.n_heads": n_heads}),
+            changed(_BASE, {"model.n_layers": n_layers, "model.n_heads": n_heads, "model.d_head": 64}),
             factors={"n_layers": n_layers, "n_heads": n_heads},
         )
         for n_layers, n_heads in SIZES

@@ -3,7 +3,7 @@
 from compo_mech import recipes
 from compo_mech.data import Stage
 from compo_mech.settings import changed
-from compo_mech.studies.measures import outcome
+from compo_mech.studies.measures import routes_taken
 from compo_mech.studies.study import MEASURING, Arm, Study
 from compo_mech.tasks import Copy, Parity, Polynomial
 
@@ -26,7 +26,8 @@ STUDY = Study(
         "weight to long strings": Arm(
             changed(_ALONE, {"data.length_weights": tuple(map(float, range(1, MAX_LENGTH + 1)))})
         ),
-        "a length a batch, shortest first": Arm(
+        "1024 strings of a length": Arm(changed(_ALONE, {"data.n_train_strings": _N_STRINGS})),
+        "1024 strings, a length a batch, shortest first": Arm(
             changed(_ALONE, {"data.n_train_strings": _N_STRINGS, "data.order": "shortest_first"})
         ),
         "the polynomial first": Arm(
@@ -42,6 +43,6 @@ STUDY = Study(
             )
         ),
     },
-    measure=outcome,
+    measure=routes_taken,
     reference="parity alone",
 )

@@ -1,7 +1,6 @@
-"""Question 6: does training on after accuracy is perfect clean the maps, and where is understanding late?
+"""Question 6: where is understanding late? A small fixed training set for long, with and without weight decay.
 
-Two recipes: parity on fresh strings for 2400 and for 9600 steps, and a small fixed training set for long, with and
-without weight decay.
+Whether training on cleans the maps once accuracy is flat is asked by `emerging`.
 """
 
 from compo_mech import recipes
@@ -13,7 +12,7 @@ _FEW = changed(recipes.grokking(), {"train.snapshot_every": 100})
 
 STUDY = Study(
     name="grokking",
-    question="does training on after accuracy is perfect clean the maps, and where is understanding late?",
+    question="on few strings, is understanding later than learning by heart?",
     hypothesis="on 24 strings training accuracy is perfect at once and test accuracy thousands of steps later, sooner "
     "with weight decay",
     primary="first step at 95%",

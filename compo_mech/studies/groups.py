@@ -1,6 +1,6 @@
 """Question 12: do the same analyses say something on tasks that nobody tuned them for?
 
-Word problems of groups, and an automaton that forgets: nothing of the library is changed for them.
+Word problems of groups, and a counter with bounds, which is no group: nothing of the library is changed for them.
 """
 
 from compo_mech.config import RunConfig
@@ -16,13 +16,14 @@ TASKS = {
     "D5": Dihedral(n=5),
     "Z5": Counter(modulus=5),
     "S4": Symmetric(n=4),
-    "reset automaton": Automaton(transitions=((1, 0), (2, 0), (2, 1))),
+    "bounded counter": Automaton(transitions=((1, 0), (2, 0), (2, 1))),
 }
 
 STUDY = Study(
     name="groups",
     question="do the same analyses say something on tasks that nobody tuned them for?",
-    hypothesis="the iteration head forms for every group, solvable or not, since only the state update is another",
+    hypothesis="the iteration head forms for every group, whether it commutes or not, since only the state update is "
+    "another",
     primary="iteration",
     arms={
         name: Arm(

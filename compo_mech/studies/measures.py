@@ -1,20 +1,21 @@
 """What studies ask of a run: what came of it, which heads do the work, what is held where, what special rows need."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from compo_mech import attention, emergence, report
 from compo_mech.data import DataConfig
-from compo_mech.evaluate import CONTROL, EvalSet, eval_sets, measured, select
-from compo_mech.graph import Model, Writer, embeddings, run_graph
+from compo_mech.evaluate import CONTROL, TRAIN, EvalSet, eval_sets, measured, select
+from compo_mech.graph import Model, Outputs, Writer, embeddings, run_graph
 from compo_mech.heads import CARRIES_IN_PART, name_heads
-from compo_mech.interventions import ablated_logits, baseline_outputs
+from compo_mech.interventions import ablated_logits
 from compo_mech.runs import Run
 from compo_mech.tasks import Task
-from compo_mech.watching import holdings
+from compo_mech.watching import holdings, ways
 
 Score = tuple[str, str, float]
 """Task, measure and value."""
@@ -46,6 +47,10 @@ def outcome(run: Run) -> list[Score]:
             (task, "steps to 99%", math.inf if since is None else float(since)),
             *((task, f"first step at {level:.0%}", _first(worst, level)) for level in (0.95, report.ACCURACY_LEVEL)),
         ]
+        known = select(run.metrics, split=TRAIN, task=task, metric="accuracy").groupby("step")["value"].min()
+        if len(known):
+            rows.append((task, "training accuracy", float(known.iloc[-1])))
+            rows.append((task, "first step at 99%, training", _first(known, report.ACCURACY_LEVEL)))
         rows += [(task, *found) for found in _heads(run, task, of_task)]
     return rows
 
@@ -58,21 +63,21 @@ def _first(curve: pd.Series, level: float) -> float:
 def _heads(run: Run, task: str, of_task: pd.DataFrame) -> Iterator[tuple[str, float]]:
     means = select(of_task, split="mean").dropna(subset="head")
     final = select(means, step=means["step"].max())
-    table = final.pivot(index=["layer", "head"], columns="metric", values="value")
-    if "iteration" not in table:
-        return
-    control = select(run.metrics, task=task, split=CONTROL)
-    control = pd.DataFrame(control[control["length"].isna()])
-    best = table.iloc[int(table["iteration"].argmax())]
-    for name in ("iteration", "lookup"):
-        if name in table:
-            yield name, float(table[name].max())
-            yield f"{name}, fresh", float(select(control, metric=name)["value"].max())
-    yield "textbook", float(table["iteration"].max() >= attention.TEXTBOOK_SCORE)
-    for name in ("entropy", "sparsity", "iteration_sparsity", "pointer_weight", "iteration_first", "iteration_middle",
-                 "iteration_last", "end_on_end_of_input", "end_pointer_weight"):  # fmt: skip
-        if name in table:
-            yield name, float(best[name])
+    fresh = select(run.metrics, task=task, split=CONTROL).dropna(subset="head")
+    fresh = pd.DataFrame(fresh[fresh["length"].isna()])
+    for suffix, rows in (("", final), (", fresh", fresh)):
+        table = rows.pivot(index=["layer", "head"], columns="metric", values="value")
+        if "iteration" not in table:
+            return
+        best = table.iloc[int(table["iteration"].argmax())]
+        yield f"iteration{suffix}", float(best["iteration"])
+        if "lookup" in table:
+            yield f"lookup{suffix}", float(table["lookup"].max())
+        yield f"textbook{suffix}", float(best["iteration"] >= attention.TEXTBOOK_SCORE)
+        for name in ("entropy", "sparsity", "iteration_sparsity", "pointer_weight", "iteration_first",
+                     "iteration_middle", "iteration_last", "end_on_end_of_input", "end_pointer_weight"):  # fmt: skip
+            if name in table:
+                yield f"{name}{suffix}", float(best[name])
 
 
 def heads_at_work(run: Run) -> list[Score]:
@@ -127,41 +132,72 @@ def parts_held(run: Run) -> list[Score]:
     return rows
 
 
+def routes_taken(run: Run) -> list[Score]:
+    """`heads_at_work`, and by which routes x_t comes (see `watching.ways`), beside a freshly initialised network's."""
+    rows = heads_at_work(run)
+    config = run.config
+    for name, params in (("", run.params()), (", fresh", run.control())):
+        for task in config.data.measured_tasks:
+            found = ways(config.data, task, config.seed, Model(params, config.model))
+            rows += [(str(task), f"{m.measure}{name}", m.value) for m in found]
+    return rows
+
+
 SPECIAL = ("first", "middle", "last", "end")
 """Rows of a string: those that predict s_1, s_2 .. s_(L-1), s_L, and [EoS]."""
 
 
 def special_rows(run: Run) -> list[Score]:
-    """`outcome`, and `right_by_row` for each task, on the longest strings."""
+    """`outcome`, and `right_by_row` for each task, beside a freshly initialised network's."""
     rows = outcome(run)
-    model, data = Model(run.params(), run.config.model), run.config.data
-    for task in data.measured_tasks:
-        sets = [test for test in eval_sets(data, N_STRINGS) if test.task == task]
-        found = right_by_row(model, max(sets, key=lambda test: test.length))
-        rows += [(str(task), measure, value) for measure, value in found.items()]
+    data = run.config.data
+    for name, params in (("", run.params()), (", fresh", run.control())):
+        for task in data.measured_tasks:
+            sets = [test for test in eval_sets(data, N_STRINGS) if test.task == task]
+            found = right_by_row(Model(params, run.config.model), sets)
+            rows += [(str(task), f"{measure}{name}", value) for measure, value in found.items()]
     return rows
 
 
 @torch.no_grad()
-def right_by_row(model: Model, test: EvalSet) -> Mapping[str, float]:
+def right_by_row(model: Model, sets: Sequence[EvalSet]) -> Mapping[str, float]:
     """What each of the rows `SPECIAL` loses when a head or an MLP puts out its mean instead.
 
     `right at first` is the share of strings whose row that predicts s_1 is right; `right at first without L0H0` the
-    same with that head's output replaced, at every position, by its mean over the strings.
+    same with that head's output replaced, everywhere, by its mean over scored rows of strings of all lengths, which
+    tells neither what a row holds nor where it or [EoI] is.
+
+    Args:
+        model: the network.
+        sets: test strings, each set of one length.
     """
     config = model.config
     parts = [Writer("head", layer, head) for layer in range(config.n_layers) for head in range(config.n_heads)]
     parts += [Writer("mlp", layer) for layer in range(config.n_layers)]
-    n_read, scored = test.layout.n_read(test.length), list(test.layout.scored(test.length))
-    tokens = test.tokens[:, :n_read]
-    read = embeddings(model, tokens, torch.arange(n_read, device=tokens.device).expand_as(tokens))
-    known, _ = run_graph(model, read)
-    means = baseline_outputs(model, read, "mean")
-    found = {}
+    whole: list[Outputs] = []
+    for test in sets:
+        tokens = test.tokens[:, : test.layout.n_read(test.length)]
+        positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
+        whole.append(run_graph(model, embeddings(model, tokens, positions))[0])
+    scored = [list(test.layout.scored(test.length)) for test in sets]
+    means = {
+        part: torch.cat([outputs[part][:, rows].flatten(0, 1) for outputs, rows in zip(whole, scored, strict=True)])
+        .mean(0)
+        for part in parts
+    }  # fmt: skip
+    found: dict[str, float] = {}
     for removed in ((), *((part,) for part in parts)):
-        logits = ablated_logits(model, known, removed, means)[:, scored]
-        right = (logits.argmax(-1) == test.targets).float().mean(0)  # [row]
-        by_row = {"first": right[0], "middle": right[1:-2].mean(), "last": right[-2], "end": right[-1]}
+        right: dict[str, list[Tensor]] = {name: [] for name in SPECIAL}
+        for test, outputs, rows in zip(sets, whole, scored, strict=True):
+            stand_ins = {part: means[part].expand_as(outputs[part]) for part in removed}
+            correct = ablated_logits(model, outputs, removed, stand_ins)[:, rows].argmax(-1) == test.targets
+            places = {"first": [0], "middle": list(range(1, len(rows) - 2)), "last": [-2], "end": [-1]}
+            for name, place in places.items():
+                right[name].append(correct[:, place].flatten())
         name = "".join(f" without {part}" for part in removed)
-        found |= {f"right at {row}{name}": float(share) for row, share in by_row.items() if share == share}
+        found |= {
+            f"right at {row}{name}": float(torch.cat(parts_right).float().mean())
+            for row, parts_right in right.items()
+            if sum(len(part) for part in parts_right)
+        }
     return found

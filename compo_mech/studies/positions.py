@@ -13,7 +13,7 @@ STUDY = Study(
     question="do frozen or low-dimensional position embeddings change how positions are subtracted?",
     hypothesis="random frozen embeddings do as well as trained ones; a few dimensions do, too few to tell positions "
     "apart do not, and those in between push the subtraction from a table towards a rule",
-    primary="accuracy",
+    primary="subtraction score",
     arms={"trained": Arm(_BASE, factors={"n_pos_dims": 64, "frozen": False})}
     | {
         f"{n} dimensions": Arm(changed(_BASE, {"model.n_pos_dims": n}), factors={"n_pos_dims": n, "frozen": False})

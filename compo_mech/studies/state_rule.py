@@ -1,4 +1,7 @@
-"""Question 8: how does MLP 1 make the exclusive or, and how many neurons does it take?"""
+"""Question 8: how does MLP 1 make the exclusive or, and how many neurons does it take?
+
+d_mlp is the width of both MLPs, so that a network with few neurons may fail for want of either.
+"""
 
 from compo_mech import recipes
 from compo_mech.settings import changed
@@ -13,7 +16,7 @@ STUDY = Study(
     question="how does MLP 1 make the exclusive or, and how many neurons does it take?",
     hypothesis="by neurons that each fire for one pair of s and x; four are enough, and with the MLP made a sum of "
     "functions of s and of x the answers are lost",
-    primary="accuracy",
+    primary="right if additive",
     arms={
         f"{act_fn}, {width} neurons": Arm(
             changed(_BASE, {"model.d_mlp": width, "model.act_fn": act_fn}),

@@ -3,13 +3,11 @@
 A study says what it expects, by which measure it judges and over how many seeds, before it runs.
 """
 
-import concurrent.futures
-import contextlib
 import math
-import multiprocessing
 import statistics
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from scipy.special import stdtrit
 from compo_mech import command_line, emergence
 from compo_mech.config import RunConfig
 from compo_mech.metrics import wilson
+from compo_mech.processes import each
 from compo_mech.runs import Run
 from compo_mech.settings import changed
 from compo_mech.studies.measures import Score
@@ -38,10 +37,10 @@ SHORT = MEASURING | {"data.max_length": 8, "train.n_steps": 1600}
 QUICK = {"train.n_steps": 20, "train.snapshot_every": 20, "n_test_strings": 16}
 N_QUICK_SEEDS = 2
 
-SHARES = ("solved", "textbook")
+SHARES = ("solved", "textbook", "an iteration head", "table", "rule")
 """Measures that are 0 or 1 for a run; over seeds they are shares."""
 
-WAITS = ("steps to 99%", "first step at 99%", "first step at 95%")
+WAITS = ("steps to 99%", "first step at 99%", "first step at 95%", "first step at 99%, training")
 """Measures that are infinite where what they wait for did not come; over seeds they are medians of such waits."""
 
 
@@ -90,18 +89,18 @@ class Study:
 
     def quick(self) -> "Study":
         """The same in a minute: arms of `QUICK` steps, two seeds. Its figures mean nothing."""
-        arms = {name: Arm(changed(arm.config, QUICK), arm.start, arm.factors) for name, arm in self.arms.items()}
-        return Study(
-            self.name, self.question, self.hypothesis, self.primary, arms, self.measure, N_QUICK_SEEDS, self.reference
-        )
+        arms = {name: replace(arm, config=changed(arm.config, QUICK)) for name, arm in self.arms.items()}
+        return replace(self, arms=arms, n_seeds=N_QUICK_SEEDS)
 
 
-class Settings(How):
+class Options(How):
     """How a study is run."""
 
     n_seeds: int | None = Field(default=None, gt=0, description="seeds of each arm; None: the study's number")
     out: Path | None = Field(default=None, description="the table; None: NAME.csv in runs_dir")
-    quick: bool = Field(default=False, description="twenty steps and two seeds, to see that it runs")
+    quick: bool = Field(
+        default=False, description="twenty steps and two seeds, in a folder quick of runs_dir, to see that it runs"
+    )
 
 
 def main(
@@ -111,18 +110,18 @@ def main(
 ) -> None:
     """What a study's script runs: trains what is missing, measures, writes the table, tells what it came to.
 
-    Exits with code 2 and one line on bad input.
+    Exits with code 2 and one line on bad input, and with code 1 where all runs failed.
 
     Args:
         study: to run.
         more: further tables that its own table comes to, by what they are called, to be told.
         argv: None: the process' arguments.
     """
-    settings = command_line.read(Settings(runs_dir=Path("runs") / study.name), argv, study.question)
+    settings = command_line.read(Options(runs_dir=Path("runs") / study.name), argv, study.question)
     torch.set_num_threads(1)
     console = Console()
     if settings.quick:
-        study = study.quick()
+        study, settings = study.quick(), changed(settings, {"runs_dir": settings.runs_dir / "quick"})
     n_seeds = settings.n_seeds or study.n_seeds
     out = settings.out or settings.runs_dir / f"{study.name}.csv"
     with complaints():
@@ -136,14 +135,22 @@ def main(
             ("Primary measure", f"{study.primary}, over {n_seeds} seeds of {len(study.arms)} arms"),
         ):
             console.print(f"{what}: {told}", highlight=False, soft_wrap=True)
-        table = run_study(study, range(n_seeds), settings, console)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        table.to_csv(out, index=False, float_format="%.6g")
+        try:
+            table = run_study(study, range(n_seeds), settings, console)
+        except KeyboardInterrupt:
+            print("interrupted; the same command goes on", file=sys.stderr)
+            sys.exit(130)
+        part = out.with_name(f".{out.name}.part")
+        table.to_csv(part, index=False, float_format="%.6g")
+        part.replace(out)
     for title, shown in {study.primary: summary(table, study), **(more(table) if more else {})}.items():
         console.print(f"\n{title}", highlight=False)
         console.print(shown.to_string(index=False, float_format=lambda v: f"{v:.3g}"), highlight=False, soft_wrap=True)
     failed = table[table["measure"] == "failed"]
-    console.print(f"{len(failed)} of {n_seeds * len(study.arms)} runs failed. Table: {out}", highlight=False)
+    n_runs = n_seeds * len(study.arms)
+    console.print(f"{len(failed)} of {n_runs} runs failed. Table: {out}", highlight=False, soft_wrap=True)
+    if len(failed) == n_runs:
+        sys.exit(1)
 
 
 def run_study(study: Study, seeds: Sequence[int], how: How, console: Console) -> pd.DataFrame:
@@ -168,6 +175,8 @@ def run_study(study: Study, seeds: Sequence[int], how: How, console: Console) ->
                         continue
                     changes["start_from"] = paths[arm.start, seed]
                 folder = f"{name.replace(' ', '-').replace('/', '-')}-seed{seed}"
+                if folder in runs:
+                    raise ValueError(f"arms = {name}: goes into the folder of another arm, {folder}")
                 runs[folder], places[folder] = changed(arm.config, changes), (name, seed)
         for _, row in sweep(runs, how, console).iterrows():
             place = places[str(row["run"])]
@@ -209,25 +218,30 @@ def _measured(
     """What each run scores, and errors of those that could not be measured; by processes, unless all is done here."""
     found: dict[Place, Sequence[Score]] = {}
     failed: dict[Place, str] = {}
-    with contextlib.ExitStack() as opened:
-        bar = opened.enter_context(counting(console))
+    places = list(paths)
+    ask = partial(_ask, measure)
+    results = _one_by_one(ask, list(paths.values())) if how.on == "here" else each(
+        ask, list(paths.values()), how.n_workers
+    )  # fmt: skip
+    with counting(console) as bar:
         shown = bar.add_task("runs measured", total=len(paths))
-        if how.on == "here":
-            asked: Iterator[tuple[Place, Callable[[], Sequence[Score]]]]
-            asked = ((place, partial(_ask, measure, path)) for place, path in paths.items())
-        else:
-            spawn = multiprocessing.get_context("spawn")
-            workers = concurrent.futures.ProcessPoolExecutor(how.n_workers, spawn, torch.set_num_threads, (1,))
-            pool = opened.enter_context(workers)
-            jobs = {pool.submit(_ask, measure, path): place for place, path in paths.items()}
-            asked = ((jobs[job], job.result) for job in concurrent.futures.as_completed(jobs))
-        for place, result in asked:
-            try:
-                found[place] = result()
-            except Exception as error:  # one run must not stop the others; it is told and counted
-                failed[place] = f"{type(error).__name__}: {error}"
+        for i, result in results:
+            if isinstance(result, Exception):  # one run must not stop the others; it is told and counted
+                failed[places[i]] = f"{type(result).__name__}: {result}"
+            else:
+                found[places[i]] = result
             bar.advance(shown)
     return found, failed
+
+
+def _one_by_one(
+    ask: Callable[[Path], Sequence[Score]], paths: Sequence[Path]
+) -> Iterator[tuple[int, Sequence[Score] | Exception]]:
+    for i, path in enumerate(paths):
+        try:
+            yield i, ask(path)
+        except Exception as error:
+            yield i, error
 
 
 def _ask(measure: Measure, path: Path) -> Sequence[Score]:
@@ -241,7 +255,8 @@ def over_seeds(measure: str, values: Sequence[float], last_step: float) -> tuple
     """A measure over seeds with its 95% interval.
 
     A share with Wilson's interval; the median of waits, those that did not end counted as longer than all; the mean
-    with Student's interval otherwise, which takes two seeds at least (nan: no interval).
+    with Student's interval otherwise, which takes two seeds at least (nan: no interval), or, where one is infinite, the
+    median.
 
     Args:
         measure: its name.
@@ -255,6 +270,8 @@ def over_seeds(measure: str, values: Sequence[float], last_step: float) -> tuple
             return statistics.median_low(values), math.nan, math.nan
         moment = emergence.survival(list(values), [last_step] * len(values)).median
         return moment.step, moment.low, moment.high
+    if max(values) == math.inf:
+        return statistics.median_low(values), math.nan, math.nan
     mean = statistics.fmean(values)
     if len(values) < 2:
         return mean, math.nan, math.nan
@@ -265,24 +282,45 @@ def over_seeds(measure: str, values: Sequence[float], last_step: float) -> tuple
 def summary(table: pd.DataFrame, study: Study) -> pd.DataFrame:
     """The primary measure of every arm and task, and beside it by how much it differs from the reference arm.
 
+    A run that failed counts as one that never came there, and as not solved; from a mean it is left out.
+
     Returns:
-        Columns arm, task, n, the primary measure, low, high; with a reference: difference, d_low, d_high (mean over
-        seeds of the differences of two runs of one seed, with Student's interval).
+        Columns arm, task, n (runs that count), n_failed, the primary measure, low, high; with a reference: difference,
+        d_low, d_high, over seeds of two runs of one seed each: the mean with Student's interval, or of waits the median
+        with its lowest and highest (which for five seeds is an interval of 94%; two that never came do not differ).
     """
-    own = table[table["measure"] == study.primary]
-    rows = []
-    for (arm, task), values in own.groupby(["arm", "task"], sort=False):
-        last_step = float(study.arms[str(arm)].config.train.n_steps)
-        estimate = over_seeds(study.primary, values["value"].tolist(), last_step)
-        row = {"arm": arm, "task": task, "n": len(values)}
-        row |= dict(zip((study.primary, "low", "high"), estimate, strict=True))
-        if study.reference is not None and arm != study.reference:
-            other = own[(own["arm"] == study.reference) & (own["task"] == task)].set_index("seed")["value"]
-            pairs = (values.set_index("seed")["value"] - other).dropna()
-            pairs = pairs[pairs.abs() < math.inf]
-            if len(pairs) >= 2:
-                row |= dict(
-                    zip(("difference", "d_low", "d_high"), over_seeds("", pairs.tolist(), last_step), strict=True)
-                )
+    measure, rows = study.primary, []
+    of_arms = {
+        (str(arm), task): own for (arm, task), own in _with_failed(table, study).groupby(["arm", "task"], sort=False)
+    }
+    for (arm, task), own in of_arms.items():
+        last_step = float(study.arms[arm].config.train.n_steps)
+        values = own["value"].dropna()
+        row: dict[str, object] = {"arm": arm, "task": task, "n": len(values), "n_failed": int(own["failed"].sum())}
+        if len(values):
+            row |= dict(zip((measure, "low", "high"), over_seeds(measure, values.tolist(), last_step), strict=True))
+        if study.reference is not None and arm != study.reference and (study.reference, task) in of_arms:
+            other = of_arms[study.reference, task].set_index("seed")["value"]
+            both = pd.concat([own.set_index("seed")["value"], other], axis=1).dropna().to_numpy().tolist()
+            pairs = [0.0 if one == two else one - two for one, two in both]
+            if measure in WAITS and pairs:
+                row |= {"difference": statistics.median(pairs), "d_low": min(pairs), "d_high": max(pairs)}
+            elif len(pairs) >= 2:
+                difference = over_seeds("difference", pairs, last_step)
+                row |= dict(zip(("difference", "d_low", "d_high"), difference, strict=True))
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _with_failed(table: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """The rows of the primary measure, with one for each run that failed: infinite, 0 or nan, as befits it."""
+    own = table[table["measure"] == study.primary].assign(failed=False)
+    stand_in = math.inf if study.primary in WAITS else 0.0 if study.primary in SHARES else math.nan
+    lost = [
+        {"arm": row["arm"], "seed": row["seed"], "task": str(task), "value": stand_in, "failed": True}
+        for row in table[table["measure"] == "failed"].to_dict("records")
+        for task in study.arms[str(row["arm"])].config.data.measured_tasks
+    ]
+    whole = pd.concat([own, pd.DataFrame(lost)], ignore_index=True) if lost else own
+    order = {arm: i for i, arm in enumerate(study.arms)}
+    return whole.sort_values("arm", key=lambda arms: arms.map(order), kind="stable")
