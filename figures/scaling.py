@@ -66,12 +66,12 @@ def drawn(table: pd.DataFrame) -> go.Figure:
 
 def over_cells(table: pd.DataFrame) -> pd.DataFrame:
     """Estimates over the seeds of each length and d_model, and how many seeds there are, failed ones included."""
-    rows, last_step = [], max((v for v in table["value"] if math.isfinite(v)), default=0.0)
+    rows = []
     for (length, d_model), own in table.groupby(["length", "d_model"]):
         cell = {"length": length, "d_model": d_model, "n": own["seed"].nunique()}
         for measure in (*MAPS, "solved"):
             values = own[own["measure"] == measure]["value"].tolist()
-            cell[measure] = over_seeds(measure, values, last_step)[0] if values else math.nan
+            cell[measure] = over_seeds(measure, values)[0] if values else math.nan
         cell["n_solved"] = int((own[own["measure"] == "solved"]["value"] == 1).sum())
         rows.append(cell)
     return pd.DataFrame(rows)
@@ -149,7 +149,8 @@ def told(row: dict) -> str:
         f"{side}<sup>{row[side]:.2f}</sup> ({row[side + '_low']:.2f} .. {row[side + '_high']:.2f})"
         for side in ("length", "d_model")
     ]
-    return f"{name} ∝ {' · '.join(powers)}, over the {row['n_runs']} solved runs of {row['n_cells']} cells"
+    never = f", {row['n_censored']} of which never came there" if row["n_censored"] else ""
+    return f"{name} ∝ {' · '.join(powers)}, over {row['n_runs']} runs{never}".replace("-", "−")
 
 
 def task_of(table: pd.DataFrame) -> str:

@@ -99,7 +99,7 @@ def panel(figure: go.Figure, rows: pd.DataFrame, measure: str, arms: list, tasks
             middle = place + height * (lane - (len(own_tasks) - 1) / 2)
             values = of_task[of_task["measure"] == measure]["value"].tolist()
             if values:
-                estimate = over_seeds(measure, values, top)
+                estimate = over_seeds(measure, values)
                 waits = waits or math.inf in estimate
                 estimate = [never if value == math.inf else value for value in estimate]
                 figure.add_scatter(

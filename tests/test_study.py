@@ -65,15 +65,15 @@ def test_arms_that_start_from_nothing_are_refused(tmp_path):
 
 
 def test_over_seeds_by_hand():
-    assert over_seeds("accuracy", [0.5, 0.7, 0.9], 100.0) == pytest.approx(
-        (0.7, 0.7 - 0.49682, 0.7 + 0.49682), abs=1e-4
-    )
-    mean, low, high = over_seeds("solved", [1.0] * 5, 100.0)
+    assert over_seeds("accuracy", [0.5, 0.7, 0.9]) == pytest.approx((0.7, 0.7 - 0.49682, 0.7 + 0.49682), abs=1e-4)
+    mean, low, high = over_seeds("solved", [1.0] * 5)
     assert mean == high == 1
     assert low == pytest.approx(0.5655, abs=1e-3)  # Wilson, 5 of 5
-    assert over_seeds("first step at 99%", [300.0, math.inf, 100.0, 200.0, math.inf], 400.0)[0] == 300
-    assert over_seeds("first step at 99%", [math.inf] * 5, 400.0)[0] == math.inf
-    assert math.isnan(over_seeds("accuracy", [0.5], 100.0)[1])
+    assert over_seeds("first step at 99%", [300.0, math.inf, 100.0, 200.0, math.inf]) == (300, 100, math.inf)
+    assert over_seeds("first step at 99%", [300.0, 100.0, 200.0, 500.0, 400.0]) == (300, 100, 500)
+    assert over_seeds("first step at 99%", [float(n) for n in range(1, 11)]) == (5, 2, 9)  # Hollander & Wolfe: 97.9%
+    assert over_seeds("first step at 99%", [math.inf] * 5)[0] == math.inf
+    assert math.isnan(over_seeds("accuracy", [0.5])[1])
 
 
 def test_a_summary_pairs_seeds():
@@ -105,8 +105,8 @@ def test_a_summary_counts_what_never_came_and_what_failed():
 
 
 def test_an_infinite_count_of_heads_is_a_median():
-    assert over_seeds("heads to remove", [1.0, math.inf, 1.0], 9.0)[0] == 1
-    assert over_seeds("an iteration head", [1.0] * 5, 9.0)[1] == pytest.approx(0.5655, abs=1e-3)
+    assert over_seeds("heads to remove", [1.0, math.inf, 1.0])[0] == 1
+    assert over_seeds("an iteration head", [1.0] * 5)[1] == pytest.approx(0.5655, abs=1e-3)
 
 
 def test_arms_of_one_folder_are_refused(tmp_path):

@@ -5,10 +5,9 @@ flat, longer training goes on cleaning the maps. Primary measures: the lag from 
 the mean change of the iteration score from the step on from which accuracy stays at 99%.
 """
 
-import concurrent.futures
 import math
-import multiprocessing
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +16,7 @@ from rich.console import Console
 
 from compo_mech.config import RunConfig
 from compo_mech.emergence import MIN_SEEDS, Lag, Moment, lag, rising_over_seeds, survival
+from compo_mech.processes import each
 from compo_mech.runs import Run
 from compo_mech.studies.seeds import seed_runs
 from compo_mech.studies.watching import emerged, went_on
@@ -79,19 +79,13 @@ def watched(
     """When each part came in every run, how the maps changed with accuracy flat, and runs that failed, a line each."""
     found: dict[int, tuple[pd.DataFrame, pd.DataFrame]] = {}
     failed = []
-    spawn = multiprocessing.get_context("spawn")
-    with (
-        counting(console) as bar,
-        concurrent.futures.ProcessPoolExecutor(n_workers, spawn, torch.set_num_threads, (1,)) as pool,
-    ):
+    with counting(console) as bar:
         shown = bar.add_task("runs watched", total=len(runs))
-        jobs = {pool.submit(_watch, run, seed, more or {}): i for i, run in enumerate(runs)}
-        for job in concurrent.futures.as_completed(jobs):
-            run = runs[jobs[job]]
-            try:
-                found[jobs[job]] = job.result()
-            except Exception as error:  # one run must not stop the others; it is told and counted
-                failed.append(f"{run.path}: {type(error).__name__}: {error}")
+        for i, came in each(partial(_watch, seed=seed, more=more or {}), runs, n_workers):
+            if isinstance(came, Exception):  # one run must not stop the others; it is told and counted
+                failed.append(f"{runs[i].path}: {type(came).__name__}: {came}")
+            else:
+                found[i] = came
             bar.advance(shown)
     tables = []
     for which in (0, 1):

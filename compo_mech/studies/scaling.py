@@ -95,8 +95,12 @@ def _fit(values: pd.Series) -> list[Interval]:
         seen = 0.5 * z.square() + given[3]
         return torch.where(censored, -torch.special.log_ndtr(-z), seen).sum()
 
-    start = torch.linalg.lstsq(design, logs).solution
+    start, n = torch.linalg.lstsq(design, logs).solution, len(values)
     spread = (logs - design @ start).std().clamp(min=1e-6).log()
+    far = float(stdtrit(n - 3, 0.975)) * math.sqrt(n / (n - 3))  # the spread is by n, not by what is left to it
+    if not censored.any():  # least squares, which a search would only come near to
+        variance = (logs - design @ start).square().mean() * torch.linalg.inv(design.T @ design).diagonal()
+        return _intervals(start, far * variance.sqrt())
     given = torch.cat([start, spread[None]]).requires_grad_()
     search = torch.optim.LBFGS([given], max_iter=500, tolerance_grad=1e-10, line_search_fn="strong_wolfe")
 
@@ -108,11 +112,13 @@ def _fit(values: pd.Series) -> list[Interval]:
 
     search.step(closure)  # pyright: ignore[reportArgumentType]
     curvature = torch.autograd.functional.hessian(loss, given.detach())
-    n = len(values)
-    wide = float(stdtrit(n - 3, 0.975)) * math.sqrt(n / (n - 3))  # the spread is by n, not by what is left to it
     deviation = torch.linalg.inv(curvature).diagonal().sqrt()  # pyright: ignore[reportArgumentType]
-    pairs = zip(given.detach()[:2].tolist(), deviation[:2].tolist(), strict=True)
-    return [Interval(mean, mean - wide * sd, mean + wide * sd) for mean, sd in pairs]
+    return _intervals(given.detach(), far * deviation)
+
+
+def _intervals(found: Float[Tensor, "n"], half: Float[Tensor, "n"]) -> list[Interval]:
+    """Of the first two."""
+    return [Interval(mean, mean - h, mean + h) for mean, h in zip(found[:2].tolist(), half[:2].tolist(), strict=True)]
 
 
 def told(table: pd.DataFrame) -> Mapping[str, pd.DataFrame]:

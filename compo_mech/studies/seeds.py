@@ -28,12 +28,18 @@ def seed_runs(recipe: RunConfig, seeds: Sequence[int], how: How, console: Consol
 
 
 def outcome(run: Run) -> dict[str, object]:
-    """What a run came to, for its first task: accuracy, the best head's scores, and when."""
+    """What a run came to, for its first task: accuracy, the best head's scores, and when.
+
+    Without a chain of thought no head is scored: accuracy alone, and when.
+    """
     task = str(run.config.data.measured_tasks[0])
     of_task = measured(run.metrics, task)
     control = select(run.metrics, task=task, split=CONTROL, metric="iteration")
     accuracy = select(of_task, metric="generated_accuracy").groupby("step")["value"].min()
+    reached = emergence.reached(accuracy.index.tolist(), accuracy.tolist(), report.ACCURACY_LEVEL)
     means = select(of_task, split="mean").dropna(subset="head")
+    if not len(select(means, metric="iteration")):
+        return {"accuracy": float(accuracy.iloc[-1]), "accuracy from step": reached}
     final = select(means, step=means["step"].max())
     table = final.pivot(index=["layer", "head"], columns="metric", values="value")
     layer, head = max(table.index, key=lambda place: table["iteration"][place])
@@ -45,6 +51,6 @@ def outcome(run: Run) -> dict[str, object]:
         "fresh model": round(float(control[control["length"].isna()]["value"].max()), 3),
         "lookup": round(float(table["lookup"].max()), 3),
         "verdict": str(Verdict(int(table["verdict"][layer, head]))),
-        "accuracy from step": emergence.reached(accuracy.index.tolist(), accuracy.tolist(), report.ACCURACY_LEVEL),
+        "accuracy from step": reached,
         "head from step": emergence.reached(curve["step"].tolist(), curve["value"].tolist(), attention.TEXTBOOK_SCORE),
     }

@@ -17,8 +17,9 @@ import torch
 from pydantic import Field
 from rich.console import Console
 from scipy.special import stdtrit
+from scipy.stats import binom
 
-from compo_mech import command_line, emergence
+from compo_mech import command_line
 from compo_mech.config import RunConfig
 from compo_mech.metrics import wilson
 from compo_mech.processes import each
@@ -251,31 +252,29 @@ def _ask(measure: Measure, path: Path) -> Sequence[Score]:
 # ------------------------------------------------------------------------------------- verdict
 
 
-def over_seeds(measure: str, values: Sequence[float], last_step: float) -> tuple[float, float, float]:
+def over_seeds(measure: str, values: Sequence[float]) -> tuple[float, float, float]:
     """A measure over seeds with its 95% interval.
 
-    A share with Wilson's interval; the median of waits, those that did not end counted as longer than all; the mean
-    with Student's interval otherwise, which takes two seeds at least (nan: no interval), or, where one is infinite, the
-    median.
+    A share with Wilson's interval; the median of waits, those that did not end counted as longer than all, with the
+    order statistics that hold it (of fewer than six the lowest and the highest: for five, 94%); the mean with Student's
+    interval otherwise, which takes two seeds at least (nan: no interval), or, where one is infinite, the median.
 
     Args:
         measure: its name.
         values: one a seed.
-        last_step: of the runs, where waits that did not end were given up.
     """
+    n, ordered = len(values), sorted(values)
     if measure in SHARES:
-        return wilson(int(sum(values)), len(values))
+        return wilson(int(sum(values)), n)
     if measure in WAITS:
-        if len(values) < emergence.MIN_SEEDS:
-            return statistics.median_low(values), math.nan, math.nan
-        moment = emergence.survival(list(values), [last_step] * len(values)).median
-        return moment.step, moment.low, moment.high
-    if max(values) == math.inf:
-        return statistics.median_low(values), math.nan, math.nan
+        aside = max(0, int(binom.ppf(0.025, n, 0.5)) - 1)
+        return statistics.median_low(ordered), ordered[aside], ordered[n - 1 - aside]
+    if ordered[-1] == math.inf:
+        return statistics.median_low(ordered), math.nan, math.nan
     mean = statistics.fmean(values)
-    if len(values) < 2:
+    if n < 2:
         return mean, math.nan, math.nan
-    half = float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / math.sqrt(len(values))
+    half = float(stdtrit(n - 1, 0.975)) * statistics.stdev(values) / math.sqrt(n)
     return mean, mean - half, mean + half
 
 
@@ -294,11 +293,10 @@ def summary(table: pd.DataFrame, study: Study) -> pd.DataFrame:
         (str(arm), task): own for (arm, task), own in _with_failed(table, study).groupby(["arm", "task"], sort=False)
     }
     for (arm, task), own in of_arms.items():
-        last_step = float(study.arms[arm].config.train.n_steps)
         values = own["value"].dropna()
         row: dict[str, object] = {"arm": arm, "task": task, "n": len(values), "n_failed": int(own["failed"].sum())}
         if len(values):
-            row |= dict(zip((measure, "low", "high"), over_seeds(measure, values.tolist(), last_step), strict=True))
+            row |= dict(zip((measure, "low", "high"), over_seeds(measure, values.tolist()), strict=True))
         if study.reference is not None and arm != study.reference and (study.reference, task) in of_arms:
             other = of_arms[study.reference, task].set_index("seed")["value"]
             both = pd.concat([own.set_index("seed")["value"], other], axis=1).dropna().to_numpy().tolist()
@@ -306,7 +304,7 @@ def summary(table: pd.DataFrame, study: Study) -> pd.DataFrame:
             if measure in WAITS and pairs:
                 row |= {"difference": statistics.median(pairs), "d_low": min(pairs), "d_high": max(pairs)}
             elif len(pairs) >= 2:
-                difference = over_seeds("difference", pairs, last_step)
+                difference = over_seeds("difference", pairs)
                 row |= dict(zip(("difference", "d_low", "d_high"), difference, strict=True))
         rows.append(row)
     return pd.DataFrame(rows)
