@@ -52,7 +52,7 @@ SHOWN = {
     "position_geometry": ("two: trained", "effective dimensions"),
     "probes_by_step": ("Decodable and used: one", "answers follow its output"),
     "route_map": ('"t"', '"length"'),
-    "scaling": ("median first step at 99%", "\u221d length<sup>1.00</sup>"),
+    "scaling": ("median first step at 99%", "over 8 runs, 2 of which never came there"),
     "study": ("1 failed", "never", "far apart, copy, seed 1, fresh"),
     "task_and_circuit": ("Iteration head", "t = i \u2212 j + 1 = 7 \u2212 5 + 1 = 3", "[EoS]"),
 }
