@@ -32,7 +32,7 @@ def update(run: Run) -> list[Score]:
 
 
 def _beside_fresh(run: Run, ask: Callable[[Model, DataConfig, Task, int], Mapping[str, float]]) -> list[Score]:
-    """A network that cannot be asked, as one layer cannot be, has no scores."""
+    """Of every task, or what went wrong: a network that cannot be asked, as one layer cannot, is told as failed."""
     rows: list[Score] = []
     config = run.config
     for name, params in (("", run.params()), (", fresh", run.control())):
