@@ -23,7 +23,7 @@ from compo_mech.data import TrainingStream
 from compo_mech.evaluate import EvalSet, Row
 from compo_mech.model import Params, init_params
 from compo_mech.progress import progress
-from compo_mech.runs import Run, RunError, starting_params
+from compo_mech.runs import Run, RunError, locked, starting_params
 from compo_mech.train import TrainState
 
 LOG_EVERY = 20
@@ -97,7 +97,10 @@ def parse(default: RunConfig, argv: Sequence[str] | None = None) -> Launch:
     """The settings that the command line asks for. Exits with code 2 and one line on bad input."""
     start = Launch(**{name: getattr(default, name) for name in RunConfig.model_fields})
     settings = command_line.read(start, argv, "Train a transformer on an iterative task.")
-    _check_device(settings.device)
+    try:
+        check_device(settings.device)
+    except ValueError as error:
+        fail(str(error))
     if settings.resume and settings.overwrite:
         fail("resume = True: goes without overwrite")
     if settings.name is not None and (settings.name in ("", "..") or Path(settings.name).name != settings.name):
@@ -105,15 +108,19 @@ def parse(default: RunConfig, argv: Sequence[str] | None = None) -> Launch:
     return settings
 
 
-def _check_device(name: str) -> None:
-    """Exit unless this device is there."""
+def check_device(name: str) -> None:
+    """Whether this device is there.
+
+    Raises:
+        ValueError: it is not.
+    """
     present = ["cpu"]
     if torch.cuda.is_available():
         present += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     if torch.backends.mps.is_available():
         present.append("mps")
     if name not in present:
-        fail(f"device = {name!r}: must be one of {', '.join(present)} on this machine")
+        raise ValueError(f"device = {name!r}: must be one of {', '.join(present)} on this machine")
 
 
 # ---------------------------------------------------------------------------------- training
@@ -123,20 +130,21 @@ def launch(settings: Launch, console: Console) -> Run:
     """Start or resume the run and train it to its end.
 
     Raises:
-        RunError: the folder is taken or cannot be written, or there is nothing to resume.
+        RunError: the folder is taken or cannot be written, there is nothing to resume, or another process trains it.
         Diverged: training went astray; what was saved is kept.
     """
     config = settings.config
     torch.set_num_threads(config.n_threads)
-    if settings.resume:
-        run = reopen(settings)
-        state = go_back(run, settings.device, console)
-    else:
-        run, state = begin(settings)
-    stream = TrainingStream(config.data, config.seed, settings.device)
-    sets = evaluate.eval_sets(config.data, config.n_test_strings, settings.device)
-    known = evaluate.train_sets(stream)
-    with progress(console, config) as show, _tracker(settings) as track:
+    with contextlib.ExitStack() as held:
+        if settings.resume:
+            run = reopen(settings, held)
+            state = go_back(run, settings.device, console)
+        else:
+            run, state = begin(settings, held)
+        stream = TrainingStream(config.data, config.seed, settings.device)
+        sets = evaluate.eval_sets(config.data, config.n_test_strings, settings.device)
+        known = evaluate.train_sets(stream)
+        show, track = held.enter_context(progress(console, config)), held.enter_context(_tracker(settings))
         if state.step == 0 and not run.steps:
             rows = evaluate.measure_control(config.model, config.n_ctx, config.data, sets, config.control_seed)
             snapshot(run, state, sets, known, show, track, rows)
@@ -202,21 +210,23 @@ def new_state(config: RunConfig, device: str) -> TrainState:
     return train.start(params, config.model, config.optim, generator)
 
 
-def begin(settings: Launch) -> tuple[Run, TrainState]:
-    """A new run, and its state before the first step."""
+def begin(settings: Launch, held: contextlib.ExitStack) -> tuple[Run, TrainState]:
+    """A new run, and its state before the first step; `held` keeps others from training it."""
     state = new_state(settings.config, settings.device)
     if (start := starting_params(settings.config)) is not None:
         _put(state, start)
+    held.enter_context(locked(settings.path))
     return Run.create(settings.path, settings.config, settings.overwrite), state
 
 
-def reopen(settings: Launch) -> Run:
-    """The run to resume, which must have the same settings."""
+def reopen(settings: Launch, held: contextlib.ExitStack) -> Run:
+    """The run to resume, which must have the same settings; `held` keeps others from training it."""
     if not settings.path.exists():
         raise RunError(f"resume = {settings.path}: there is no such run")
     run = Run.open(settings.path)
     for name, stored, given in differences(run.config, settings.config):
         raise RunError(f"{name} = {given!r}: the run to resume has {stored!r}")
+    held.enter_context(locked(run.path))
     return run
 
 
@@ -241,7 +251,10 @@ def _put(state: TrainState, params: Params) -> None:
 
 def differences(stored: RunConfig, given: RunConfig) -> Iterator[tuple[str, Any, Any]]:
     """Dotted name of each setting in which they differ, and both its values."""
-    yield from _nested(stored.model_dump(mode="json"), given.model_dump(mode="json"))
+    places = [config.start_from and config.start_from.resolve() for config in (stored, given)]
+    for name, ours, theirs in _nested(stored.model_dump(mode="json"), given.model_dump(mode="json")):
+        if name != "start_from" or places[0] != places[1]:  # one folder can be spelled in many ways
+            yield name, ours, theirs
 
 
 def _nested(stored: dict, given: dict, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -1,13 +1,15 @@
 """A run is a folder that a stranger can read. Only this file and checkpoints.py read or write one.
 
 config.json         the settings, as RunConfig takes them
-environment.json    versions, git commit and changes, command
+environment.json    versions, git commit and changes, command; trained_at_once: how many runs were trained as one, if so
 metrics.csv         long rows: step, split, task, length, layer, head, metric, value
 checkpoints/        000128.safetensors: the model under HookedTransformer's names;
                     000128.resume.safetensors (newest two): optimiser and generator;
                     SHA256SUMS: every file that counts, as `sha256sum -c` reads it
 analysis/           what analyses found: tables, circuits
 report.html         the page to look at
+
+Beside it: failures/ has what went wrong, .locks/ a file for each run that was trained, held while it is.
 """
 
 import csv
@@ -19,7 +21,8 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
@@ -30,6 +33,9 @@ from compo_mech.config import RunConfig
 from compo_mech.evaluate import Row
 from compo_mech.model import Params, parameter_shapes
 from compo_mech.tasks import Task
+
+if sys.platform != "win32":
+    import fcntl
 
 COLUMNS = ("step", *Row._fields)
 _PACKAGES = ("compo_mech", "torch", "transformer-lens", "numpy", "pandas", "safetensors", "pydantic", "tyro")
@@ -66,18 +72,21 @@ class Run(Checkpoints):
             hint = "it is not a run, so it is left alone" if overwrite else "add --resume or --overwrite"
             raise RunError(f"run = {path}: exists already; {hint}")
         part = path.with_name(f".{path.name}.part")  # built beside its place, so that it is there whole or not
+        old = path.with_name(f".{path.name}.old")  # and removed beside it, or a kill would leave half a run
         try:
-            shutil.rmtree(part, ignore_errors=True)
+            for left in (part, old):
+                shutil.rmtree(left, ignore_errors=True)
             (part / "checkpoints").mkdir(parents=True)
             run = cls(part, config)
             run._write("config.json", json.dumps(config.model_dump(mode="json"), indent=2).encode())
             run._write("environment.json", json.dumps(_environment(), indent=2).encode())
             run._write("metrics.csv", _as_csv([COLUMNS]).encode())
             if taken:  # by a run, and its replacement was asked for
-                shutil.rmtree(path)
+                path.rename(old)
             part.rename(path)
         except OSError as error:
             raise RunError(f"run = {path}: cannot be written ({error.strerror})") from None
+        shutil.rmtree(old, ignore_errors=True)
         return cls(path, config)
 
     # ------------------------------------------------------------------------------ reading
@@ -158,6 +167,21 @@ class Run(Checkpoints):
             file.flush()
             os.fsync(file.fileno())
 
+    def note_at_once(self, n: int) -> None:
+        """Say in environment.json that n runs, this one among them, are trained at once; the largest n stays there.
+
+        Raises:
+            RunError: what is there cannot be read.
+            OSError: it cannot be written.
+        """
+        file = self.path / "environment.json"
+        try:
+            known = json.loads(file.read_text())
+        except ValueError as error:
+            raise RunError(f"{file}: {error}") from None
+        known["trained_at_once"] = max(n, known.get("trained_at_once", 1))
+        self._write(file.name, json.dumps(known, indent=2).encode())
+
     def cut(self, step: int) -> None:
         """Forget every row and checkpoint after this step, and a last row that was cut short."""
         self.forget(step)
@@ -219,6 +243,35 @@ def starting_params(config: RunConfig) -> Params | None:
     if not source.is_done:
         raise RunError(f"{what}: must be trained to its end, step {source.config.train.n_steps}")
     return source.params()
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Inside, no other process trains the run in this folder. Whatever ends a process, its lock goes with it.
+
+    The lock is beside the folder, for it also holds while the folder is made or replaced. Where the system knows no
+    locks there is none.
+
+    Raises:
+        RunError: another process trains it, or the lock cannot be written.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    file = path.parent / ".locks" / path.name
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        opened = file.open("a")
+    except OSError as error:
+        raise RunError(f"run = {path}: cannot be written ({error.strerror})") from None
+    with opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(f"run = {path}: is being trained by another process") from None
+        except OSError:  # a file system without locks
+            pass
+        yield
 
 
 def record_failure(path: Path, error: str) -> None:

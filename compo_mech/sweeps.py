@@ -5,14 +5,9 @@ killed at any moment goes on when the same is asked again. A run that failed is 
 """
 
 import ast
-import concurrent.futures
 import itertools
-import multiprocessing
-import multiprocessing.connection
-import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +21,7 @@ from compo_mech import cluster, launch
 from compo_mech.cluster import SlurmConfig
 from compo_mech.config import RunConfig
 from compo_mech.launch import Launch
+from compo_mech.processes import each
 from compo_mech.runs import Run, RunError, forget_failure, record_failure, recorded_failure, starting_params
 from compo_mech.settings import Settings, changed
 from compo_mech.together import best_group, launch_together
@@ -39,8 +35,8 @@ class How(Settings):
 
     on: Literal["here", "processes", "slurm"] = Field(
         default="processes",
-        description="in this process, many seeds at once where that is faster; by n_workers processes of this machine; "
-        "or as an array of jobs",
+        description="in this process, many seeds at once where that is faster (rounded otherwise than one by one, so "
+        "environment.json says trained_at_once); by n_workers processes of this machine; or as an array of jobs",
     )
     runs_dir: Path = Field(default=Path("runs"), description="folder of the sweep's runs")
     n_workers: int = Field(default=2, gt=0, description="processes at a time")
@@ -114,9 +110,12 @@ def sweep(runs: Mapping[str, RunConfig], how: How, console: Console) -> pd.DataF
         A row a run in the order given: run, path, state (done, failed, unfinished), error.
 
     Raises:
-        RunError, ValueError: something is wrong with what is asked, told before anything is trained: a folder holds a
-            run of other settings, or a run cannot start from what it is to start from.
+        RunError, ValueError: something is wrong with what is asked, told before anything is trained: there is no such
+            device, runs_dir can be no folder, a folder holds a run of other settings, or a run cannot start from what
+            it is to start from.
     """
+    if how.on != "slurm":
+        launch.check_device(how.device)
     launches = {name: _launch(name, config, how) for name, config in runs.items()}
     if how.on == "slurm":
         cluster.check(how.slurm)
@@ -124,6 +123,10 @@ def sweep(runs: Mapping[str, RunConfig], how: How, console: Console) -> pd.DataF
         _check(settings)
     missing = [settings for settings in launches.values() if state_of(settings)[0] != "done"]
     if missing:
+        try:
+            how.runs_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"runs_dir = {how.runs_dir}: cannot be made a folder ({error.strerror})") from None
         with _watched(list(launches.values()), console):
             match how.on:
                 case "here":
@@ -195,7 +198,7 @@ def _here(missing: Sequence[Launch]) -> None:
     for settings in missing:
         alike.setdefault(settings.config.model_copy(update={"seed": 0}).model_dump_json(), []).append(settings)
     for group in alike.values():
-        n = best_group(group[0].config, len(group), group[0].device) if len(group) > 1 else 1
+        n = _group_size(group)
         for start in range(0, len(group), n):
             some = group[start : start + n]
             if len(some) == 1:
@@ -204,15 +207,32 @@ def _here(missing: Sequence[Launch]) -> None:
                 _train_together(some)
 
 
+def _group_size(group: Sequence[Launch]) -> int:
+    if len(group) == 1:
+        return 1
+    try:
+        return best_group(group[0].config, len(group), group[0].device)
+    except RuntimeError:  # too much for the device, say; what is wrong with one alone is recorded when it is trained
+        return 1
+
+
 def _train_together(group: Sequence[Launch]) -> None:
-    """As `train_one`, all at once."""
+    """As `train_one`, all at once; one by one where that fails as a whole."""
     ready = []
     for settings in group:
         try:
             ready.append(_ready(settings))
         except RunError as error:
             record_failure(settings.path, f"{type(error).__name__}: {error}")
-    for settings, came in zip(ready, launch_together(ready, Console(quiet=True)), strict=True):
+    try:
+        results = launch_together(ready, Console(quiet=True))
+    except Exception:  # memory that is too small for all at once, say
+        results = None
+    if results is None:  # and not above, where the error still holds on to that memory
+        for settings in ready:
+            train_one(settings)
+        return
+    for settings, came in zip(ready, results, strict=True):
         if isinstance(came, Exception):
             record_failure(settings.path, f"{type(came).__name__}: {came}")
         else:
@@ -221,9 +241,8 @@ def _train_together(group: Sequence[Launch]) -> None:
 
 def _on_slurm(missing: Sequence[Launch], how: How) -> None:
     """Train as jobs of an array, and wait for them, those submitted earlier included."""
-    for settings in missing:
-        forget_failure(settings.path)  # tried again
-    cluster.submit(missing, train_one, how.runs_dir, how.slurm)
+    for path in cluster.submit(missing, train_one, how.runs_dir, how.slurm):
+        forget_failure(path)  # tried again; what a job submitted earlier recorded is its own
     for _ in cluster.waiting(missing, how.runs_dir):
         pass
     for settings in missing:
@@ -233,49 +252,10 @@ def _on_slurm(missing: Sequence[Launch], how: How) -> None:
 
 
 def _by_processes(missing: Sequence[Launch], n_workers: int) -> None:
-    """Train by a pool of processes. Where one dies, those that were being trained are tried again one by one."""
-    suspects: list[Launch] = []
-    left = list(missing)
-    while left:
-        done, died = _pool(left, n_workers)
-        left = [settings for settings in left if settings not in done and settings not in died]
-        suspects += died
-    for settings in suspects:
-        if _pool([settings], 1)[1]:
-            record_failure(settings.path, "its process died")
-
-
-def _pool(launches: Sequence[Launch], n_workers: int) -> tuple[list[Launch], list[Launch]]:
-    """Those that came to an end, and those that were being trained when a process died."""
-    done: list[Launch] = []
-    queue = list(launches)
-    running: dict[concurrent.futures.Future, Launch] = {}
-    spawn = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(n_workers, spawn, _end_with_parent) as pool:
-        try:
-            while queue or running:
-                while queue and len(running) < n_workers:  # so that what is running is known
-                    running[pool.submit(train_one, queue[0])] = queue[0]
-                    queue.pop(0)
-                ended, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
-                for job in ended:
-                    job.result()
-                    done.append(running.pop(job))
-        except BrokenProcessPool:
-            return done, list(running.values())
-    return done, []
-
-
-def _end_with_parent() -> None:
-    """A worker whose parent was killed must not go on writing beside the one that takes over."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    """Train by a pool of processes."""
+    for place, came in each(train_one, missing, n_workers):
+        if isinstance(came, Exception):
+            record_failure(missing[place].path, str(came))
 
 
 # ------------------------------------------------------------------------- what a person sees

@@ -15,11 +15,13 @@ from compo_mech.tasks import Task
 
 @contextmanager
 def complaints() -> Iterator[None]:
-    """Inside, what is wrong with a run or a setting ends the script with one line and code 2."""
+    """Inside, what is wrong with a run, a setting or a file ends the script with one line and code 2."""
     try:
         yield
     except (RunError, ValueError) as error:
         fail(str(error))
+    except OSError as error:
+        fail(f"{error.filename}: cannot be read or written ({error.strerror})" if error.filename else str(error))
 
 
 def counting(console: Console) -> Progress:

@@ -1,5 +1,6 @@
 """Runs that differ in their seed alone, trained at once: each ends as a run folder like any other."""
 
+import contextlib
 import math
 import statistics
 import time
@@ -58,6 +59,11 @@ def launch_together(settings: Sequence[Launch], console: Console) -> list[Run | 
     if not settings:
         return []
     check(settings)
+    with contextlib.ExitStack() as held:
+        return _launched(settings, console, held)
+
+
+def _launched(settings: Sequence[Launch], console: Console, held: contextlib.ExitStack) -> list[Run | Exception]:
     config, device = settings[0].config, settings[0].device
     torch.set_num_threads(config.n_threads)
     found: dict[int, Run | Exception] = {}
@@ -65,7 +71,7 @@ def launch_together(settings: Sequence[Launch], console: Console) -> list[Run | 
     steps: dict[int, set[int]] = {}
     for place, one in enumerate(settings):
         try:
-            begun[place] = (launch.reopen(one), None) if one.resume else launch.begin(one)
+            begun[place] = (launch.reopen(one, held), None) if one.resume else launch.begin(one, held)
             steps[place] = _resumable_steps(begun[place][0]) if one.resume else {0}
         except (RunError, OSError) as error:
             found[place] = error
@@ -75,6 +81,8 @@ def launch_together(settings: Sequence[Launch], console: Console) -> list[Run | 
             for place in places:
                 run, state = begun[place]
                 try:
+                    if len(places) > 1:
+                        run.note_at_once(len(places))
                     state = state or launch.go_back(run, device, console, at_most=step)
                     known = evaluate.train_sets(TrainingStream(config.data, run.config.seed, device))
                     members.append(_Member(place, run, state, known))

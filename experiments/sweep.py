@@ -24,18 +24,30 @@ def main(
     recipe: Annotated[Literal["parity", "parity_alone", "copy", "polynomial", "automaton"], tyro.conf.Positional],
     axes: Annotated[tuple[str, ...], tyro.conf.Positional] = (),
     n_seeds: int = 1,
+    out: Path | None = None,
     how: Annotated[How, tyro.conf.arg(name="")] = HERE,
 ) -> None:
-    """Every combination of AXES, each `setting=value,value`, and of seeds 0 .. n_seeds - 1; writes sweep.csv."""
+    """Every combination of AXES, each `setting=value,value`, and of seeds 0 .. n_seeds - 1.
+
+    Args:
+        recipe: all other settings.
+        axes: what is varied.
+        n_seeds: of each combination.
+        out: the table, a .csv; None: sweep.csv in runs_dir. One that is there is replaced.
+        how: where the runs are trained.
+    """
     console = Console()
     with complaints():
+        if out is not None and (out.suffix != ".csv" or not out.parent.is_dir()):
+            raise ValueError(f"out = {out}: must end in .csv, in a folder that exists")
         settings = [read_axis(axis) for axis in axes] + [("seed", list(range(n_seeds)))]
         if len({name for name, _ in settings}) < len(settings):
             raise ValueError(f"axes = {' '.join(axes)}: must name each setting once, and not the seed")
-        table = sweep(grid(getattr(recipes, recipe)(), dict(settings)), how, console)
-        came = [outcome(Run.open(Path(row.path))) if row.state == "done" else {} for row in table.itertuples()]
+        runs = {f"{recipe},{name}": run for name, run in grid(getattr(recipes, recipe)(), dict(settings)).items()}
+        table = sweep(runs, how, console)
+        came = [outcome(Run.open(Path(str(row.path)))) if row.state == "done" else {} for row in table.itertuples()]
         whole = table.join(pd.DataFrame(came, index=table.index))
-        whole.to_csv(how.runs_dir / "sweep.csv", index=False)
+        whole.to_csv(out or how.runs_dir / "sweep.csv", index=False)
     console.print(whole.drop(columns="path").to_string(index=False), highlight=False, soft_wrap=True)
 
 

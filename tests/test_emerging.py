@@ -1,7 +1,9 @@
 """The studies of emergence, on curves whose truth is planted and on a run of seconds."""
 
 import math
+import os
 import shutil
+import signal
 
 import pandas as pd
 import pytest
@@ -153,6 +155,23 @@ def test_a_run_that_fails_does_not_stop_the_others(run, tmp_path):
     assert len(failed) == 1
     assert str(tmp_path / "empty") in failed[0]
     assert set(parts["run"]) == {"one"}
+
+
+def die(run, seed, more):
+    """Stands for a run that takes its process with it."""
+    if run.path.name == "deadly":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return pd.DataFrame({"n": [seed]}), pd.DataFrame()
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_costs_its_own_run_only(run, tmp_path, monkeypatch):
+    shutil.copytree(run.path, tmp_path / "deadly")
+    monkeypatch.setattr(emerging, "_watch", die)
+    runs = [Run.open(tmp_path / "deadly"), run, run]
+    parts, _, failed = emerging.watched(runs, 2, 0, Console(quiet=True))
+    assert failed == [f"{tmp_path / 'deadly'}: ProcessDied: its process died"]
+    assert parts["run"].tolist() == ["one", "one"]
 
 
 def test_bad_input_gets_one_line(run, tmp_path, capsys):

@@ -14,7 +14,7 @@ from compo_mech.config import RunConfig
 from compo_mech.data import Stage, TrainingStream
 from compo_mech.ensemble import Streams, gather, train_together
 from compo_mech.launch import Diverged, Launch
-from compo_mech.runs import Run, RunError
+from compo_mech.runs import Run, RunError, locked
 from compo_mech.tasks import Copy, Polynomial
 
 QUIET = Console(quiet=True)
@@ -455,6 +455,16 @@ def test_a_folder_that_is_taken_is_that_run_s_failure(tmp_path):
     assert [type(result) for result in results] == [Run, RunError, Run]
     assert "exists already" in str(results[1])
     assert not list((tmp_path / "seed1").iterdir())
+
+
+def test_one_that_another_process_trains_is_that_run_s_failure(tmp_path):
+    config = tiny(train={"n_steps": 2})
+    with locked(tmp_path / "seed1"):
+        results = together.launch_together(launches(tmp_path, config), QUIET)
+    assert [type(result) for result in results] == [Run, RunError, Run]
+    assert "is being trained by another process" in str(results[1])
+    with locked(tmp_path / "seed0"):  # no lock is left
+        pass
 
 
 def test_no_runs_are_none():

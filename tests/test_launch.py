@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from compo_mech import launch, recipes
-from compo_mech.runs import Run
+from compo_mech.runs import Run, locked
+from compo_mech.settings import changed
 
 ROOT = Path(__file__).parents[1]
 TINY = ["--data.max-length", "4", "--data.batch-size", "16", "--model.d-model", "16", "--n-test-strings", "16",
@@ -205,6 +206,26 @@ def test_resuming_with_other_settings_is_refused(tmp_path, capsys):
     complaint = refused(tmp_path, capsys, "--resume", n_steps=3)
     assert "train.n_steps = 3" in complaint
     assert "has 2" in complaint
+
+
+def test_a_folder_to_start_from_may_be_spelled_in_two_ways(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    one, same, other = (
+        changed(recipes.polynomial(), {"start_from": path}) for path in (Path("runs/a"), tmp_path / "runs" / "a", None)
+    )
+    assert list(launch.differences(one, same)) == []
+    assert [name for name, *_ in launch.differences(one, other)] == ["start_from"]
+    assert [name for name, *_ in launch.differences(one, changed(one, {"start_from": "runs/b"}))] == ["start_from"]
+
+
+@pytest.mark.parametrize("how", ["--resume", "--overwrite"])
+def test_a_run_that_another_process_trains_is_refused(tmp_path, capsys, how):
+    run = train(tmp_path, n_steps=2)
+    before = {f: f.read_bytes() for f in run.path.rglob("*") if f.is_file()}
+    with locked(run.path):
+        assert "is being trained by another process" in refused(tmp_path, capsys, how, n_steps=2)
+    assert before == {f: f.read_bytes() for f in run.path.rglob("*") if f.is_file()}
+    train(tmp_path, how, n_steps=2)
 
 
 def test_resuming_without_a_checkpoint_is_refused(tmp_path, capsys):

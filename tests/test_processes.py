@@ -24,6 +24,7 @@ def work_or_die(folder, n):
     return n
 
 
+@pytest.mark.slow
 def test_results_and_errors_come_under_their_place_with_one_thread():
     found = dict(each(work, [3, -1, 5], 2))
     assert found.keys() == {0, 1, 2}

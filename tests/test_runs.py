@@ -1,14 +1,16 @@
 import hashlib
 import json
 import subprocess
+import sys
 
 import pytest
 import torch
 
+from compo_mech import runs as module
 from compo_mech import train
 from compo_mech.evaluate import Row
 from compo_mech.model import init_params
-from compo_mech.runs import Run, RunError
+from compo_mech.runs import Run, RunError, locked
 
 ROW = Row("test", "polynomial(modulus=5, start='zero')", 3, 1, 0, "iteration", 0.1 + 0.2)
 
@@ -136,6 +138,81 @@ def test_a_run_is_not_overwritten_unasked(run, tiny):
     assert run.steps == [0, 1, 2, 4]
     Run.create(run.path, tiny, overwrite=True)
     assert Run.open(run.path).steps == []
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_killed_while_it_overwrites_it_leaves_a_whole_run_or_none(run, tiny, monkeypatch):
+    def torn(path, ignore_errors=False):
+        if (path / "config.json").exists():
+            (path / "config.json").unlink()
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.shutil, "rmtree", torn)
+        with pytest.raises(Killed):
+            Run.create(run.path, tiny, overwrite=True)
+    assert Run.open(run.path).steps == []
+    Run.create(run.path, tiny, overwrite=True)
+    assert [file.name for file in run.path.parent.iterdir()] == ["one"]
+
+
+LOCKING = """
+import sys, time
+from pathlib import Path
+from compo_mech.runs import locked
+with locked(Path(sys.argv[1])):
+    print("locked", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_lock_is_one_process_s_until_it_ends_however_it_ends(run):
+    command = [sys.executable, "-c", LOCKING, str(run.path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "locked\n"
+        with pytest.raises(RunError, match=r"run = .*one: is being trained by another process"), locked(run.path):
+            pass
+        with locked(run.path.with_name("two")):
+            pass
+        other.kill()
+    with locked(run.path):
+        assert Run.open(run.path).problems() == run.problems()
+    with pytest.raises(ValueError, match="inside"), locked(run.path):
+        raise ValueError("inside")
+    with locked(run.path):
+        pass
+
+
+def test_a_lock_that_cannot_be_written_is_said_and_none_is_no_obstacle(run, monkeypatch):
+    with pytest.raises(RunError, match="cannot be written"), locked(run.path / "config.json" / "x"):
+        pass
+
+    def unknown(*args):
+        raise OSError("no locks here")
+
+    monkeypatch.setattr(module.fcntl, "flock", unknown)
+    with locked(run.path), locked(run.path):
+        pass
+    monkeypatch.setattr(module.sys, "platform", "win32")
+    with locked(run.path / "config.json" / "x"):
+        pass
+
+
+def test_the_most_that_were_trained_at_once_stays_noted(run):
+    def noted():
+        return json.loads((run.path / "environment.json").read_text())
+
+    before = noted()
+    run.note_at_once(4)
+    run.note_at_once(2)
+    assert noted() == before | {"trained_at_once": 4}
+    (run.path / "environment.json").write_text("{")
+    with pytest.raises(RunError, match=r"environment\.json: "):
+        run.note_at_once(4)
 
 
 def test_a_folder_that_is_no_run_is_left_alone(tmp_path, tiny):

@@ -1,8 +1,9 @@
 from rich.console import Console
 
-from compo_mech import recipes
+from compo_mech import launch, recipes
+from compo_mech.launch import Launch
 from compo_mech.settings import changed
-from compo_mech.studies.seeds import seed_runs
+from compo_mech.studies.seeds import outcome, seed_runs
 from compo_mech.sweeps import How
 
 
@@ -16,3 +17,10 @@ def test_the_seed_study_trains_resumes_and_lists_failures(tmp_path):
     second = seed_runs(small, [0, 1], how, console)
     assert second[0] == first[0]
     assert "config.json" in str(second[1]["failed"])
+
+
+def test_without_a_chain_of_thought_there_is_accuracy_alone(tmp_path):
+    small = {"train.n_steps": 2, "n_test_strings": 8, "data.max_length": 3, "model.d_model": 8}
+    config = changed(recipes.parity(), small | {"data.chain_of_thought": False})
+    settings = Launch(**{name: getattr(config, name) for name in type(config).model_fields}, runs_dir=tmp_path)
+    assert outcome(launch.launch(settings, Console(quiet=True))).keys() == {"accuracy", "accuracy from step"}

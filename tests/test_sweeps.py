@@ -1,15 +1,19 @@
+import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import pandas as pd
 import pytest
 from rich.console import Console
 
-from compo_mech import recipes, sweeps
+from compo_mech import cluster, recipes, sweeps
 from compo_mech.config import RunConfig
-from compo_mech.runs import Run, RunError
+from compo_mech.runs import Run, RunError, locked, record_failure, recorded_failure
 from compo_mech.settings import changed
 from compo_mech.sweeps import How, grid, sweep
 
@@ -154,6 +158,11 @@ def test_seeds_at_once_come_to_what_they_come_to_one_by_one(tmp_path, monkeypatc
         for key, tensor in one.params(2).items():  # two steps: differences grow from step to step
             assert tensor.allclose(other.params(2)[key], atol=2e-5), (name, key)
         assert one.steps == other.steps
+    noted = {name: Run.open(tmp_path / "together" / name) for name in runs}
+    noted = {name: json.loads((run.path / "environment.json").read_text()) for name, run in noted.items()}
+    assert {name: found.get("trained_at_once") for name, found in noted.items()} == {
+        "seed0": 2, "seed1": 2, "seed2": None, "other": None,
+    }  # fmt: skip
 
 
 def test_one_that_fails_at_once_with_others_is_recorded(tmp_path, monkeypatch):
@@ -162,6 +171,86 @@ def test_one_that_fails_at_once_with_others_is_recorded(tmp_path, monkeypatch):
     (tmp_path / "seed1" / "config.json").write_text("{")
     table = sweep(seeds(3), How(on="here", runs_dir=tmp_path), QUIET).set_index("run")
     assert table["state"].to_dict() == {"seed0": "done", "seed1": "failed", "seed2": "done"}
+
+
+def too_much(*args):
+    raise RuntimeError("out of memory")
+
+
+@pytest.mark.parametrize("where", ["best_group", "launch_together"])
+def test_where_all_at_once_is_too_much_they_are_trained_one_by_one(tmp_path, monkeypatch, where):
+    monkeypatch.setattr(sweeps, "best_group", lambda config, n, device: n)
+    monkeypatch.setattr(sweeps, where, too_much)
+    table = sweep(seeds(2), How(on="here", runs_dir=tmp_path), QUIET)
+    assert table["state"].tolist() == ["done"] * 2
+
+
+@pytest.mark.parametrize("on", ["here", "processes"])
+def test_a_device_that_is_not_there_is_told_first(tmp_path, on):
+    with pytest.raises(ValueError, match=r"device = 'cuda:99': must be one of cpu.* on this machine"):
+        sweep(seeds(2), How(on=on, device="cuda:99", runs_dir=tmp_path / "runs"), QUIET)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("below", [".", "deeper"])
+def test_a_file_is_no_folder_of_runs(tmp_path, below):
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(ValueError, match=r"runs_dir = .*runs.*: cannot be made a folder \("):
+        sweep(seeds(1), How(on="here", runs_dir=tmp_path / "runs" / below), QUIET)
+
+
+def test_a_run_that_another_process_trains_is_left_to_it(tmp_path):
+    how = How(on="here", runs_dir=tmp_path)
+    with locked(tmp_path / "seed0"):
+        table = sweep(seeds(1), how, QUIET)
+    assert table["state"].tolist() == ["failed"]
+    assert table["error"][0] == f"RunError: run = {tmp_path / 'seed0'}: is being trained by another process"
+    assert not (tmp_path / "seed0").exists()
+    assert sweep(seeds(1), how, QUIET)["state"].tolist() == ["done"]
+
+
+def test_what_slurm_refuses_leaves_failures_as_they_were(tmp_path, monkeypatch):
+    how = How(on="slurm", runs_dir=tmp_path)
+    for name in seeds(2):
+        record_failure(tmp_path / name, "Diverged: earlier")
+    monkeypatch.setattr(cluster, "check", lambda config: None)
+    monkeypatch.setattr(cluster, "waiting", lambda launches, folder: iter([set()]))
+
+    def refuse(*args):
+        raise cluster.SlurmError("sbatch: no")
+
+    monkeypatch.setattr(cluster, "submit", refuse)
+    with pytest.raises(RunError, match="sbatch: no"):
+        sweep(seeds(2), how, QUIET)
+    assert recorded_failure(tmp_path / "seed0") == recorded_failure(tmp_path / "seed1") == "Diverged: earlier"
+    monkeypatch.setattr(cluster, "submit", lambda launches, *args: [launches[0].path])
+    table = sweep(seeds(2), how, QUIET)  # the other has a job already, which recorded what is there
+    assert table["error"].tolist() == ["its job ended before it did; it left no log", "Diverged: earlier"]
+
+
+def test_the_script_tells_recipes_and_grids_apart(tmp_path, monkeypatch, capsys):
+    small = {"data.max_length": 5, "train.n_steps": 2}
+    monkeypatch.setattr(recipes, "parity", lambda: changed(SMALL, small | {"data.tasks": ("parity",)}))
+    monkeypatch.setattr(recipes, "copy", lambda: changed(SMALL, small | {"data.tasks": ("copy",)}))
+    main = runpy.run_path(str(Path(__file__).parents[1] / "experiments" / "sweep.py"))["main"]
+    how = How(on="here", runs_dir=tmp_path / "runs")
+    main("parity", ("data.chain_of_thought=False,True",), how=how)
+    first = pd.read_csv(tmp_path / "runs" / "sweep.csv").set_index("run")
+    assert list(first.index) == [f"parity,chain_of_thought={value},seed=0" for value in (False, True)]
+    assert first["accuracy"].notna().all()
+    assert first["iteration"].isna().tolist() == [True, False]  # without a chain of thought no head is scored
+    main("copy", out=tmp_path / "other.csv", how=how)
+    assert pd.read_csv(tmp_path / "other.csv")["run"].tolist() == ["copy,seed=0"]
+    assert pd.read_csv(tmp_path / "runs" / "sweep.csv").set_index("run").equals(first)
+    for out in ("other.txt", "no/other.csv"):
+        with pytest.raises(SystemExit):
+            main("copy", out=tmp_path / out, how=how)
+        assert "must end in .csv, in a folder that exists" in capsys.readouterr().err
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(SystemExit) as stop:
+        main("copy", out=tmp_path / "folder.csv", how=how)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == f"error: {tmp_path / 'folder.csv'}: cannot be read or written (Is a directory)\n"
 
 
 def test_without_slurm_nothing_is_started(tmp_path, monkeypatch):

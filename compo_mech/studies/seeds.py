@@ -30,7 +30,7 @@ def seed_runs(recipe: RunConfig, seeds: Sequence[int], how: How, console: Consol
 def outcome(run: Run) -> dict[str, object]:
     """What a run came to, for its first task: accuracy, the best head's scores, and when.
 
-    Without a chain of thought no head is scored: accuracy alone, and when.
+    Where no head is scored, without a chain of thought or with short strings only: accuracy alone, and when.
     """
     task = str(run.config.data.measured_tasks[0])
     of_task = measured(run.metrics, task)
