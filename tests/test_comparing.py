@@ -198,6 +198,7 @@ def test_the_script(runs, tmp_path, monkeypatch):
     assert "<h1>2 runs</h1>" in out.read_text()
 
 
+@pytest.mark.slow
 def test_the_page_in_a_browser(runs, tmp_path, monkeypatch):
     monkeypatch.setattr(comparing, "N_OPEN", 1)
     assert made(runs, tmp_path / "page.html").count("<details open>") == 1

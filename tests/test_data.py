@@ -60,6 +60,7 @@ def test_both_sides_of_every_split_have_strings(task):
             assert len(test_strings(task, length, 1)) == n_strings(task, length) < 64
 
 
+@pytest.mark.slow
 def test_no_test_string_in_a_million_draws():
     config = DataConfig(tasks=(Parity(), Polynomial()), max_length=12, batch_size=20_000)
     stream, source, n_drawn = TrainingStream(config, 0), generator(), 0

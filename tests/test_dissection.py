@@ -162,12 +162,15 @@ def test_pairs_of_a_run_move_as_much_as_there_is_room_for():
 @pytest.mark.parametrize(
     "settings",
     [
-        ["--model.n-layers", "1"],
-        ["--data.no-chain-of-thought"],
-        ["--data.min-length", "4"],
-        ["--data.tasks", "parity", "copy", "--data.task-weights", "1", "1", "--data.curriculum"],
+        pytest.param(["--model.n-layers", "1"], id="one layer"),
+        pytest.param(["--data.no-chain-of-thought"], id="no chain of thought"),
+        pytest.param(["--data.min-length", "4"], id="one length"),
+        pytest.param(
+            ["--data.tasks", "parity", "copy", "--data.task-weights", "1", "1", "--data.curriculum"],
+            id="a mixture",
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=["one layer", "no chain of thought", "one length", "a mixture"],
 )
 def test_any_run_can_be_taken_apart(settings, tmp_path):
     argv = ["--runs-dir", str(tmp_path), "--name", "one", "--data.max-length", "4", "--model.d-model", "16",

@@ -29,6 +29,7 @@ def test_every_study_that_it_tells_of_has_its_question_its_figure_and_its_doubts
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.slow
 def test_a_figure_is_drawn_from_its_table(command, tmp_path, monkeypatch):
     words = shlex.split(command)
     script, picture = words[0], next(word for word in words if word.endswith(".png"))

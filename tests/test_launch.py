@@ -314,6 +314,7 @@ def check_kills(tmp_path, n_kills, n_steps):
     same(Run.open(runs / "peaceful"), Run.open(path))
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_as_an_undisturbed_one(tmp_path):
     check_kills(tmp_path, n_kills=4, n_steps=200)
 

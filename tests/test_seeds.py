@@ -1,3 +1,4 @@
+import pytest
 from rich.console import Console
 
 from compo_mech import launch, recipes
@@ -7,6 +8,7 @@ from compo_mech.studies.seeds import outcome, seed_runs
 from compo_mech.sweeps import How
 
 
+@pytest.mark.slow
 def test_the_seed_study_trains_resumes_and_lists_failures(tmp_path):
     small = changed(recipes.parity(), {"train.n_steps": 3, "n_test_strings": 16})
     how, console = How(runs_dir=tmp_path), Console(quiet=True)

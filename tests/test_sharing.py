@@ -103,6 +103,7 @@ def fresh(data=DATA, seed=0):
 # ------------------------------------------------------------------------- hand-built truth
 
 
+@pytest.mark.slow
 def test_one_head_for_both_tasks_and_only_the_last_mlp_told():
     found = shared_by(apart=False)
     assert found.chosen == "as discovery keeps them"

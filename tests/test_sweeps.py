@@ -77,6 +77,7 @@ def test_what_is_no_axis_is_refused(text):
         sweeps.read_axis(text)
 
 
+@pytest.mark.slow
 def test_processes_and_this_process_give_the_same_bits_and_only_what_is_missing_is_trained(tmp_path, monkeypatch):
     monkeypatch.setattr(sweeps, "best_group", lambda config, n, device: 1)  # at once they differ in the last bits
     runs = seeds(3)
