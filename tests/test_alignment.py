@@ -28,10 +28,8 @@ def pointer(built):
     return centred(built.subspaces["pointer"][:, 1 : built.data.max_length + 1])
 
 
-@pytest.mark.parametrize(
-    "rungs",
-    [pytest.param(Rungs(), id="pristine", marks=pytest.mark.slow), pytest.param(Rungs(rotated=True), id="rotated")],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("rungs", [Rungs(), Rungs(rotated=True)], ids=["pristine", "rotated"])
 def test_the_pointers_subspace_is_found_from_a_random_start(rungs):
     built = build(Parity(), rungs=rungs)
     truth = pointer(built)

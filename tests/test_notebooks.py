@@ -45,13 +45,8 @@ def runs(tmp_path_factory):
     return [folder / "one", Path(shutil.copytree(folder / "one", folder / "again"))]
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param(path, id=path.stem, marks=[] if path.stem == "tutorial" else [pytest.mark.slow])
-        for path in NOTEBOOKS
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_run_and_are_drawn_offline(runs, path):
     page = notebook_html(path, {"RUN": str(runs[0]), "RUNS": os.pathsep.join(map(str, runs))})
     assert TOLD[path.stem] in page
