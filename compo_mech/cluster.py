@@ -9,6 +9,7 @@ Beside its runs, their folder then keeps
 
 import contextlib
 import hashlib
+import importlib
 import io
 import json
 import math
@@ -86,7 +87,7 @@ def check(config: SlurmConfig) -> None:
     if shutil.which("sbatch") is None or shutil.which("srun") is None:
         raise ValueError("slurm = missing: there is no sbatch or no srun on the PATH, so this is no Slurm cluster")
     try:
-        import submitit  # noqa: F401  (here and below, so that only those who use a cluster wait for it)
+        importlib.import_module("submitit")  # here and below, so that only those who use a cluster wait for it
     except ImportError as error:
         raise ValueError(f"submitit = missing: cannot be imported ({error})") from None
     try:
