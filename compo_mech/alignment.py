@@ -28,7 +28,7 @@ from compo_mech.causal import (
 )
 from compo_mech.graph import Model
 from compo_mech.hooks import Site
-from compo_mech.traces import Trace
+from compo_mech.traces import RowTrace
 from compo_mech.variables import Interchanges, Variable
 
 LEARNING_RATE = 0.03
@@ -123,8 +123,7 @@ def align(
 class _Asked:
     """Interchanges of one variable, ready for the search: values at the site, and the answers asked for."""
 
-    place: Int[Tensor, "row"]
-    found: Trace
+    found: RowTrace
     base: Float[Tensor, "row dim"]
     source: Float[Tensor, "row dim"]
     answers: Int[Tensor, "row"]
@@ -133,11 +132,11 @@ class _Asked:
     @classmethod
     def of(cls, model: Model, site: Site, pairs: Interchanges) -> "_Asked":
         found, other = interchange_traces(model, pairs)
-        base, source = value_at(found, site, pairs.base.place), value_at(other, site, pairs.source.place)
-        return cls(pairs.base.place, found, base, source, pairs.answers, pairs.changes)
+        base, source = value_at(found, site), value_at(other, site)
+        return cls(found, base, source, pairs.answers, pairs.changes)
 
     def logits(self, model: Model, site: Site, subspace: Tensor, heat: float) -> Float[Tensor, "row d_vocab"]:
-        return continued(model, self.found, self.place, site, swapped(self.base, self.source, subspace), heat)
+        return continued(model, self.found, site, swapped(self.base, self.source, subspace), heat)
 
     @property
     def weight(self) -> Float[Tensor, "row"]:
@@ -168,7 +167,7 @@ def _descend(
     parametrizations.orthogonal(rotation, orthogonal_map="householder", use_trivialization=False)
     rotation.weight = start.to(device).mT
     adam = torch.optim.Adam(rotation.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95))
-    heat = max(1.0, max(_lead(model, asked.found, asked.place) for _, asked in known) / SOFT_LEAD)
+    heat = max(1.0, max(_lead(model, asked.found) for _, asked in known) / SOFT_LEAD)
     weights, losses = [asked.weight for _, asked in known], []
     for step in range(n_steps):
         for group in adam.param_groups:
@@ -189,11 +188,11 @@ def _random_basis(width: int, n_dims: int, generator: torch.Generator) -> Float[
     return torch.linalg.qr(torch.randn(width, n_dims, generator=generator)).Q
 
 
-def _lead(model: Model, found: Trace, place: Int[Tensor, "row"]) -> float:
+def _lead(model: Model, found: RowTrace) -> float:
     """Nats by which the strongest key leads the average one, of the sharpest head after layer 0, at the median row."""
-    index, leads = torch.arange(len(place), device=place.device), [0.0]
+    leads, place = [0.0], found.place
     for q, k in zip(found.q[1:], found.k[1:], strict=True):
-        scores = (k @ q[index, :, place][..., None])[..., 0] / math.sqrt(model.config.head_width)
+        scores = (k @ q[..., None])[..., 0] / math.sqrt(model.config.head_width)
         seen = torch.arange(k.shape[2], device=place.device) <= place[:, None]
         mean = (scores * seen[:, None]).sum(-1) / seen.sum(-1)[:, None]
         lead = scores.masked_fill(~seen[:, None], -torch.inf).amax(-1) - mean

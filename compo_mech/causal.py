@@ -26,8 +26,8 @@ from compo_mech.hooks import Site, check_site
 from compo_mech.metrics import Interval, wilson
 from compo_mech.model import ModelConfig
 from compo_mech.tasks import Task
-from compo_mech.traces import Trace, attn_out_of, logits_of, mlp_out_of, project_qkv, trace
-from compo_mech.variables import Interchanges, Others, Variable, cell_pairs, check_data, make_interchanges, uses
+from compo_mech.traces import RowTrace, attn_out_of, logits_of, mlp_out_of, project_qkv, row_trace
+from compo_mech.variables import Interchanges, Others, Rows, Variable, cell_pairs, check_data, make_interchanges, uses
 
 ROW_KINDS = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post", "q", "z")
 """Kinds of sites that one row has to itself. `Site("q", layer)`, without a head, is all heads' queries together."""
@@ -43,13 +43,10 @@ FOLLOWED = 0.75
 """Halfway from chance to always: more than half of the answers follow."""
 
 
-def value_at(found: Trace, site: Site, place: Int[Tensor, "row"]) -> Float[Tensor, "row dim"]:
+def value_at(found: RowTrace, site: Site) -> Float[Tensor, "row dim"]:
     """What a site holds at each string's row."""
     values = getattr(found, site.kind)[site.layer]
-    index = torch.arange(len(place), device=place.device)
-    if site.head is not None:
-        return values[index, site.head, place]
-    return values[index, :, place].flatten(1) if site.kind == "q" else values[index, place]
+    return values.flatten(1) if site.head is None else values[:, site.head]
 
 
 def check_row_site(site: Site, config: ModelConfig) -> None:
@@ -65,8 +62,7 @@ def check_row_site(site: Site, config: ModelConfig) -> None:
 
 def continued(
     model: Model,
-    found: Trace,
-    place: Int[Tensor, "row"],
+    found: RowTrace,
     site: Site,
     value: Float[Tensor, "row dim"],
     heat: float = 1.0,
@@ -79,7 +75,6 @@ def continued(
     Args:
         model: the network.
         found: its trace on the strings.
-        place: the row of each string.
         site: one of `ROW_KINDS`.
         value: what it holds instead.
         heat: divides that row's attention scores; 1 is the network as it is.
@@ -88,10 +83,10 @@ def continued(
         ValueError: the network has no such site, or it is not one row's own.
     """
     check_row_site(site, model.config)
-    layer, index = site.layer, torch.arange(len(place), device=place.device)
+    layer = site.layer
 
     def own(kind: str) -> Tensor:
-        return getattr(found, kind)[layer][index, place]
+        return getattr(found, kind)[layer]
 
     if site.kind == "resid_pre":
         stream, layer = value, layer - 1
@@ -106,20 +101,16 @@ def continued(
             mid = own("resid_pre") + value
         elif site.head is None:
             query = value.unflatten(1, (model.config.n_heads, -1))
-            z = _attended(model, found, layer, place, query, heat, None)
+            z = _attended(model, found, layer, query, heat, None)
             mid = own("resid_pre") + attn_out_of(model, layer, z[:, :, None])[:, 0]
         else:
-            z = (
-                value
-                if site.kind == "z"
-                else _attended(model, found, layer, place, value[:, None], heat, site.head)[:, 0]
-            )
-            change = z - found.z[layer][index, site.head, place]
+            z = value if site.kind == "z" else _attended(model, found, layer, value[:, None], heat, site.head)[:, 0]
+            change = z - found.z[layer][:, site.head]
             mid = own("resid_mid") + change @ model.params[f"blocks.{layer}.attn.W_O"][site.head]
         stream = mid + mlp_out_of(model, layer, mid)
     for later in range(layer + 1, model.config.n_layers):
         q, k, v = (x[:, :, 0] for x in project_qkv(model, later, stream[:, None]))
-        z = _attended(model, found, later, place, q, heat, None, (k, v))
+        z = _attended(model, found, later, q, heat, None, (k, v))
         mid = stream + attn_out_of(model, later, z[:, :, None])[:, 0]
         stream = mid + mlp_out_of(model, later, mid)
     return logits_of(model, stream)
@@ -127,9 +118,8 @@ def continued(
 
 def _attended(
     model: Model,
-    found: Trace,
+    found: RowTrace,
     layer: int,
-    place: Int[Tensor, "row"],
     query: Float[Tensor, "row head d_head"],
     heat: float,
     head: int | None,
@@ -137,7 +127,7 @@ def _attended(
 ) -> Float[Tensor, "row head d_head"]:
     """What heads fetch for one row of each string, its own key and value being `own` where they are new."""
     chosen = slice(None) if head is None else slice(head, head + 1)
-    k, v = found.k[layer][:, chosen], found.v[layer][:, chosen]
+    place, k, v = found.place, found.k[layer][:, chosen], found.v[layer][:, chosen]
     scores = (k @ query[..., None])[..., 0]
     here = torch.arange(k.shape[2], device=place.device) == place[:, None]
     after = torch.arange(k.shape[2], device=place.device) > place[:, None]
@@ -206,13 +196,17 @@ def balanced(
     return Interval(mean, low, high), follows, keeps
 
 
-Traces = tuple[Trace, Trace]
+Traces = tuple[RowTrace, RowTrace]
+
+
+def trace_rows(model: Model, rows: Rows) -> RowTrace:
+    """Their trace."""
+    return row_trace(model, rows.tokens, rows.positions, rows.place)
 
 
 def interchange_traces(model: Model, pairs: Interchanges) -> Traces:
     """Traces of the bases and of the sources."""
-    base, source = pairs.base, pairs.source
-    return trace(model, base.tokens, base.positions), trace(model, source.tokens, source.positions)
+    return trace_rows(model, pairs.base), trace_rows(model, pairs.source)
 
 
 @torch.no_grad()
@@ -239,11 +233,11 @@ def interchange(
     """
     check_row_site(site, model.config)
     found, other = traces or interchange_traces(model, pairs)
-    base, source = value_at(found, site, pairs.base.place), value_at(other, site, pairs.source.place)
+    base, source = value_at(found, site), value_at(other, site)
     value = swapped(base, source, subspace)
     direction = torch.randn(base.shape, generator=generator, dtype=torch.float64).to(base)
     direction = direction * ((value - base).norm(dim=1) / direction.norm(dim=1))[:, None]
-    answered, sham = (continued(model, found, pairs.base.place, site, v).argmax(-1) for v in (value, base + direction))
+    answered, sham = (continued(model, found, site, v).argmax(-1) for v in (value, base + direction))
     accuracy, follows, keeps = balanced(answered, pairs.answers, pairs.changes)
     placebo, _, _ = balanced(sham, pairs.answers, pairs.changes)
     arbitrary, _, _ = balanced(answered, pairs.arbitrary, pairs.arbitrary != pairs.base.answer)

@@ -16,10 +16,10 @@ stand in for each other, the shares do not sum to 1. Attention weights are not l
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Literal, NamedTuple
+from functools import partial
 
 import pandas as pd
 import torch
@@ -31,15 +31,16 @@ from compo_mech.counterfactuals import Swap, Variable, make_swaps
 from compo_mech.data import DataConfig
 from compo_mech.graph import Model
 from compo_mech.layout import Layout
+from compo_mech.route_patching import Route, patch_routes, patch_together, routes_of
 from compo_mech.tasks import Task
-from compo_mech.traces import Trace, attn_out_of, logits_of, mlp_out_of, project_qkv, trace
+from compo_mech.traces import Trace, trace
 
 FOLLOW_SHARE = 0.5  # a network that guesses between two answers follows in a quarter of the strings
 ADDITIVE_WITHIN = 0.05
 SHARE_FLOOR = 0.01  # smaller shares are left out of tables, and a smaller lead is none
+MAX_TOKENS = 2**14
+"""Of corrupt strings that are run at once."""
 NO_EFFECT = 1e-4  # total effects below this many logits are rounding: all shares are then 0
-
-Second = Literal["key", "query", "residual"]
 
 
 class Way(StrEnum):
@@ -53,28 +54,6 @@ class Way(StrEnum):
     ATTENTION = "by attention to its row"  # s_{t-1} is read by, or steers, a layer-1 head
     NO_ROUTE = "no route"  # a whole cell: the answer follows in fewer strings than FOLLOW_SHARE
     MIXED = "mixed"  # none of the above holds half
-
-
-class Route(NamedTuple):
-    """One way to the predicting row.
-
-    Attributes:
-        first: the layer-0 head that carries; None: it stays.
-        carrier: position that holds the change after layer 0.
-        second: how layer 1 takes it from there.
-        head: the layer-1 head; None for `residual`.
-    """
-
-    first: int | None
-    carrier: int
-    second: Second
-    head: int | None
-
-    @property
-    def hops(self) -> tuple[str, str]:
-        """Names such as `stays` or `L0H1`, and `L1H0`, `L1H0.q` or `residual`."""
-        second = {"key": f"L1H{self.head}", "query": f"L1H{self.head}.q", "residual": "residual"}
-        return "stays" if self.first is None else f"L0H{self.first}", second[self.second]
 
 
 @dataclass(frozen=True)
@@ -187,9 +166,8 @@ class RouteMap:
     cells: tuple[Cell, ...]
 
     def summary(self, variable: Variable = "x") -> Summary:
-        cells = [cell for cell in self.cells if cell.variable == variable]
-        cells = [cell for cell in cells if cell.length >= MIN_LENGTH] or cells
-        shares = {way: _mean(cell.shares.get(way, 0.0) for cell in cells) for way in Way}
+        cells = _long([cell for cell in self.cells if cell.variable == variable])
+        shares = _mean_shares(cells)
         routed = [cell for cell in cells if cell.follows >= FOLLOW_SHARE]
 
         def through(cell: Cell, head: int) -> float:
@@ -198,7 +176,7 @@ class RouteMap:
         return Summary(
             variable=variable,
             n_cells=len(cells),
-            shares={way: share for way, share in shares.items() if share},
+            shares=shares,
             name=_name(shares),
             heads=tuple(_mean(through(cell, head) for cell in routed) for head in range(self.n_heads)),
             residual=_mean(cell.residual for cell in routed),
@@ -232,9 +210,20 @@ def _mean(values: Iterable[float]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
+def _long(cells: Sequence[Cell]) -> Sequence[Cell]:
+    """Those of lengths from `MIN_LENGTH` on, or all where there are none."""
+    return [cell for cell in cells if cell.length >= MIN_LENGTH] or cells
+
+
+def _mean_shares(cells: Sequence[Cell]) -> dict[Way, float]:
+    """Mean share of each name that has any."""
+    shares = {way: _mean(cell.shares.get(way, 0.0) for cell in cells) for way in Way}
+    return {way: share for way, share in shares.items() if share}
+
+
 def _name(shares: dict[Way, float]) -> Way:
-    way = max(shares, key=lambda way: shares[way])
-    return way if shares[way] >= 0.5 else Way.MIXED
+    way = max(shares, key=lambda way: shares[way], default=Way.MIXED)
+    return way if shares.get(way, 0.0) >= 0.5 else Way.MIXED
 
 
 def route_map(
@@ -262,7 +251,50 @@ def route_map(
         ValueError: the model has not two layers or reads too few positions, the task is not one of
             the data's, or there is no string.
     """
-    task, layout, words = task or data.tasks[0], data.layout, data.vocabulary
+    task, layout = task or data.tasks[0], data.layout
+
+    def cell(swap: Swap, clean: Trace, corrupt: Trace) -> Cell:
+        lean = _lean_cell(model, layout, swap, clean, corrupt)
+        margins = patch_routes(model, swap, clean, corrupt)
+        before, effect = swap.margin(clean.logits[:, swap.row]), lean.effect
+        share, done = _share(swap, before - margins, effect), (before - margins) * math.copysign(1, effect)
+        strongest = done[share.argmax()] >= done.max(0).values - SHARE_FLOOR * abs(effect)
+        routes = tuple(routes_of(swap, model.config.n_heads))
+        ways = tuple(_way(route, swap, layout) for route in routes)
+        return replace(lean, routes=routes, share=share, ways=ways, agreement=float(swap.mean(strongest)))
+
+    cells = _cells(model, data, generator, n_strings, lengths, task, ("x", "s"), cell)
+    return RouteMap(task, layout, model.config.n_heads, tuple(cells))
+
+
+def way_shares(
+    model: Model,
+    data: DataConfig,
+    generator: torch.Generator,
+    n_strings: int = 32,
+    lengths: Iterable[int] | None = None,
+    task: Task | None = None,
+) -> dict[Way, float]:
+    """`route_map(...).summary("x").shares` in a fraction of the time, as no route is patched alone.
+
+    Args, errors: those of `route_map`.
+    """
+    cell = partial(_lean_cell, model, data.layout)
+    return _mean_shares(_long(_cells(model, data, generator, n_strings, lengths, task or data.tasks[0], ("x",), cell)))
+
+
+def _cells(
+    model: Model,
+    data: DataConfig,
+    generator: torch.Generator,
+    n_strings: int,
+    lengths: Iterable[int] | None,
+    task: Task,
+    variables: Sequence[Variable],
+    cell_of: Callable[[Swap, Trace, Trace], Cell],
+) -> list[Cell]:
+    """What `cell_of` makes of every swap of these variables, x_t first, and of the clean and the corrupt run."""
+    layout, words = data.layout, data.vocabulary
     lengths, n_ctx = list(data.lengths if lengths is None else lengths), len(model.params["pos_embed.W_pos"])
     if model.config.n_layers != 2:
         raise ValueError(f"n_layers = {model.config.n_layers}: routes are defined for two layers")
@@ -280,47 +312,54 @@ def route_map(
         n_inputs, states = torch.full((n_strings,), length), task.states(inputs)
         tokens = layout.assemble(first, inputs, states, n_inputs, words.end_of_input, words.end_of_states)
         tokens = tokens[:, : layout.n_read(length)].to(model.params["embed.W_E"].device)
-        positions = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape)
-        clean = trace(model, tokens, positions)
+        positions = torch.arange(tokens.shape[1], device=tokens.device)
+        clean = trace(model, tokens, positions.expand(tokens.shape))
         found, moved = [], []
-        for swap in make_swaps(task, layout, inputs, tokens, generator):
-            corrupt = trace(model, swap.tokens, positions)
-            moved.append(swap.mean((corrupt.logits.argmax(-1) != clean.logits.argmax(-1)).T).cpu())
-            found.append((swap.row, _cell(model, layout, swap, clean, corrupt)))
+        swaps = [s for s in make_swaps(task, layout, inputs, tokens, generator) if s.variable in variables]
+        at_once = max(1, MAX_TOKENS // tokens.numel())
+        for start in range(0, len(swaps), at_once):
+            some = swaps[start : start + at_once]
+            given = torch.cat([swap.tokens for swap in some])
+            corrupts = trace(model, given, positions.expand(given.shape))
+            for i, swap in enumerate(some):
+                corrupt = corrupts[i * n_strings : (i + 1) * n_strings]
+                moved.append(swap.mean((corrupt.logits.argmax(-1) != clean.logits.argmax(-1)).T).cpu())
+                found.append((swap.row, cell_of(swap, clean, corrupt)))
         reliance = torch.stack(moved[:length])  # [input, pos]
         for row, cell in found:
             if cell.variable == "x":
                 cell = replace(cell, reliance=reliance[: cell.t if layout.chain_of_thought else None, row])
             cells += [cell] if cell.n_strings else []
-    return RouteMap(task, layout, model.config.n_heads, tuple(cells))
+    return cells
 
 
-def _cell(model: Model, layout: Layout, swap: Swap, clean: Trace, corrupt: Trace) -> Cell:
+def _share(swap: Swap, done: Float[Tensor, "*rest batch"], effect: float) -> Float[Tensor, "*rest"]:
+    """Of the effect, on the CPU."""
+    mean = swap.mean(done).cpu()
+    return mean / effect if abs(effect) >= NO_EFFECT else torch.zeros_like(mean)
+
+
+def _lean_cell(model: Model, layout: Layout, swap: Swap, clean: Trace, corrupt: Trace) -> Cell:
+    """What routes of each name do together, and none alone."""
     before, after = clean.logits[:, swap.row], corrupt.logits[:, swap.row]
     whole = swap.margin(before)
     effect = float(swap.mean(whole - swap.margin(after)))
-
-    def share_of(margins: Float[Tensor, "*rest batch"]) -> Float[Tensor, "*rest"]:
-        mean = swap.mean(whole - margins).cpu()
-        return mean / effect if abs(effect) >= NO_EFFECT else torch.zeros_like(mean)
-
-    routes, margins = patch_routes(model, swap, clean, corrupt)
-    share, done = share_of(margins), (whole - margins) * math.copysign(1, effect)
-    strongest = done[share.argmax()] >= done.max(0).values - SHARE_FLOOR * abs(effect)
-    ways = [_way(route, swap, layout) for route in routes]
-    members = {way: [route for route, own in zip(routes, ways, strict=True) if own == way] for way in ways}
+    members: dict[Way, list[Route]] = {}
+    for route in routes_of(swap, model.config.n_heads):
+        members.setdefault(_way(route, swap, layout), []).append(route)
+    margins = patch_together(model, swap, clean, corrupt, list(members.values()))
     return Cell(
         length=swap.length,
         t=swap.t,
         variable=swap.variable,
         n_strings=int(swap.valid.sum()),
-        routes=tuple(routes),
-        share=share,
-        ways=tuple(ways),
-        together={w: float(share_of(patch_together(model, swap, clean, corrupt, r))) for w, r in members.items()},
+        routes=(),
+        share=torch.zeros(0),
+        ways=(),
+        together=dict(zip(members, _share(swap, whole - margins, effect).tolist(), strict=True)),
         effect=effect,
         follows=float(swap.mean((before.argmax(-1) == swap.target) & (after.argmax(-1) == swap.foil))),
-        agreement=float(swap.mean(strongest)),
+        agreement=math.nan,
     )
 
 
@@ -331,59 +370,3 @@ def _way(route: Route, swap: Swap, layout: Layout) -> Way:
         return Way.TEXTBOOK
     after_input = route.carrier > layout.end_of_input(swap.length)
     return Way.STATE if after_input or route.carrier == swap.row else Way.OFFSET
-
-
-@torch.no_grad()
-def patch_routes(
-    model: Model, swap: Swap, clean: Trace, corrupt: Trace
-) -> tuple[list[Route], Float[Tensor, "route batch"]]:
-    """Every route, and the margin when it alone carries the corrupt run's value."""
-    row, scale = swap.row, math.sqrt(model.config.head_width)
-    hops, carried = _after_first_hop(model, swap, clean, corrupt)
-    at_row = [i for i, (_, carrier) in enumerate(hops) if carrier == row]
-    carriers = torch.tensor([carrier for _, carrier in hops], device=carried.device)
-    q, k, v = project_qkv(model, 1, carried)  # [batch, head, hop, d_head]
-    asked, keys, values = clean.q[1][:, :, row, None], clean.k[1][:, :, : row + 1], clean.v[1][:, :, : row + 1]
-    is_carrier = carriers[:, None] == torch.arange(row + 1, device=carried.device)  # [hop, key]
-    scores = torch.where(is_carrier, (asked * k).sum(-1, keepdim=True), asked @ keys.mT) / scale
-    pattern = scores.softmax(-1)
-    by_key = pattern @ values + (pattern * is_carrier).sum(-1, keepdim=True) * (v - values[:, :, carriers])
-    by_query = (q[:, :, at_row] @ keys.mT / scale).softmax(-1) @ values
-    change = torch.cat([by_key, by_query], 2) - clean.z[1][:, :, row, None]
-    written = (change @ model.params["blocks.1.attn.W_O"]).flatten(1, 2)  # [batch, head × second hop, d_model]
-    straight = carried[:, at_row] - clean.resid_post[0][:, row, None]
-    mid = clean.resid_mid[1][:, row, None] + torch.cat([written, straight], 1)
-    margins = swap.margin(logits_of(model, mid + mlp_out_of(model, 1, mid)).transpose(0, 1))
-    routes = []
-    for head in range(model.config.n_heads):
-        routes += [Route(*hop, "key", head) for hop in hops]
-        routes += [Route(*hops[i], "query", head) for i in at_row]
-    return [*routes, *(Route(*hops[i], "residual", None) for i in at_row)], margins
-
-
-def _after_first_hop(
-    model: Model, swap: Swap, clean: Trace, corrupt: Trace
-) -> tuple[list[tuple[int | None, int]], Float[Tensor, "batch hop d_model"]]:
-    """Every (head, carrier), staying first, and the stream at the carrier after layer 0."""
-    carriers = slice(swap.source + 1, swap.row + 1)
-    change = corrupt.z[0][:, :, carriers] - clean.z[0][:, :, carriers]
-    mid = clean.resid_mid[0][:, None, carriers] + change @ model.params["blocks.0.attn.W_O"]
-    mid = mid.flatten(1, 2)  # [batch, head × carrier, d_model]
-    hops = [(head, c) for head in range(model.config.n_heads) for c in range(carriers.start, carriers.stop)]
-    stays = corrupt.resid_post[0][:, swap.source, None]
-    return [(None, swap.source), *hops], torch.cat([stays, mid + mlp_out_of(model, 0, mid)], 1)
-
-
-@torch.no_grad()
-def patch_together(
-    model: Model, swap: Swap, clean: Trace, corrupt: Trace, routes: Sequence[Route]
-) -> Float[Tensor, "batch"]:
-    """The margin when all heads take the corrupt run's stream from these carriers in these ways."""
-    row, taken = swap.row, {(route.carrier, route.second) for route in routes}
-    keys = [carrier for carrier, second in taken if second == "key"]
-    k, v = clean.k[1][:, :, : row + 1].clone(), clean.v[1][:, :, : row + 1].clone()
-    k[:, :, keys], v[:, :, keys] = corrupt.k[1][:, :, keys], corrupt.v[1][:, :, keys]
-    q = (corrupt if (row, "query") in taken else clean).q[1][:, :, row, None]
-    stream = (corrupt if (row, "residual") in taken else clean).resid_post[0][:, row, None]
-    mid = stream + attn_out_of(model, 1, (q @ k.mT / math.sqrt(model.config.head_width)).softmax(-1) @ v)
-    return swap.margin(logits_of(model, mid + mlp_out_of(model, 1, mid))[:, 0])

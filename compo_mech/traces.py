@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -36,6 +37,11 @@ class Trace:
     mlp_out: list[Float[Tensor, "batch pos d_model"]]
     logits: Float[Tensor, "batch pos d_vocab"]
 
+    def __getitem__(self, strings: slice) -> "Trace":
+        """The trace of some of the strings."""
+        layers = {name: [value[strings] for value in values] for name, values in vars(self).items() if name != "logits"}
+        return Trace(**layers, logits=self.logits[strings])
+
 
 @torch.no_grad()
 def trace(model: Model, tokens: Int[Tensor, "batch pos"], positions: Int[Tensor, "batch pos"]) -> Trace:
@@ -58,16 +64,101 @@ def trace(model: Model, tokens: Int[Tensor, "batch pos"], positions: Int[Tensor,
     return Trace(**kept, logits=logits_of(model, stream))  # pyright: ignore[reportArgumentType]
 
 
+@dataclass(frozen=True)
+class RowTrace:
+    """What one row of each string holds, and the keys and values that it sees, one entry a layer.
+
+    Attributes:
+        place: position of the row.
+        resid_pre, resid_mid, resid_post, attn_out, mlp_out, q, z: of the row, as in `Trace`.
+        k, v: of every position up to the row; those after it mean nothing.
+        logits: at the row.
+    """
+
+    place: Int[Tensor, "row"]
+    resid_pre: list[Float[Tensor, "row d_model"]]
+    resid_mid: list[Float[Tensor, "row d_model"]]
+    resid_post: list[Float[Tensor, "row d_model"]]
+    attn_out: list[Float[Tensor, "row d_model"]]
+    mlp_out: list[Float[Tensor, "row d_model"]]
+    q: list[Float[Tensor, "row head d_head"]]
+    z: list[Float[Tensor, "row head d_head"]]
+    k: list[Float[Tensor, "row head pos d_head"]]
+    v: list[Float[Tensor, "row head pos d_head"]]
+    logits: Float[Tensor, "row d_vocab"]
+
+
+N_CUTS = 4
+"""Groups of rows at places near each other, of which each is read no further than its last one."""
+
+
+@torch.no_grad()
+def row_trace(
+    model: Model, tokens: Int[Tensor, "row pos"], positions: Int[Tensor, "row pos"], place: Int[Tensor, "row"]
+) -> RowTrace:
+    """Run the network as far as one row of each string needs it: nothing after the row, and in the last layer the row.
+
+    Args:
+        model: the network.
+        tokens, positions: of whole strings.
+        place: position of each string's row.
+    """
+    order, n_pos = place.argsort(), tokens.shape[1]
+    parts: list[dict[str, list[Tensor]]] = []
+    for index in order.chunk(N_CUTS):
+        n_read = int(place[index[-1]]) + 1
+        parts.append(_rows_run(model, tokens[index, :n_read], positions[index, :n_read], place[index]))
+        for name in ("k", "v"):
+            parts[-1][name] = [F.pad(value, (0, 0, 0, n_pos - n_read)) for value in parts[-1][name]]
+    back = order.argsort()
+    whole = {name: [torch.cat(v)[back] for v in zip(*(p[name] for p in parts), strict=True)] for name in parts[0]}
+    (logits,) = whole.pop("logits")
+    return RowTrace(place, **whole, logits=logits)  # pyright: ignore[reportArgumentType]
+
+
+def _rows_run(
+    model: Model, tokens: Int[Tensor, "row pos"], positions: Int[Tensor, "row pos"], place: Int[Tensor, "row"]
+) -> dict[str, list[Tensor]]:
+    """The fields of a `RowTrace` by name; logits in a list of one."""
+    n_pos, index = tokens.shape[1], torch.arange(len(tokens), device=tokens.device)
+    kept: dict[str, list[Tensor]] = {n: [] for n in RowTrace.__dataclass_fields__ if n not in ("place", "logits")}
+    stream = model.params["embed.W_E"][tokens] + model.params["pos_embed.W_pos"][positions]
+    for layer in range(model.config.n_layers):
+        seen, at, queries = stream, place, torch.arange(n_pos, device=tokens.device)
+        if layer == model.config.n_layers - 1:  # from here on the row stands alone
+            stream, at, queries = stream[index, place][:, None], torch.zeros_like(place), place[:, None, None]
+        (q,) = project(model, layer, stream, "Q")
+        k, v = project(model, layer, seen, "KV")
+        z = attention_pattern(model, q, k, queries) @ v
+        attn_out = attn_out_of(model, layer, z)
+        mid = stream + attn_out
+        mlp_out = mlp_out_of(model, layer, mid)
+        of_rows = {"resid_pre": stream, "resid_mid": mid, "resid_post": mid + mlp_out}
+        for name, value in (of_rows | {"attn_out": attn_out, "mlp_out": mlp_out}).items():
+            kept[name].append(value[index, at])
+        for name, value in (("q", q), ("z", z)):
+            kept[name].append(value[index, :, at])
+        kept["k"].append(k)
+        kept["v"].append(v)
+        stream = of_rows["resid_post"]
+    return kept | {"logits": [logits_of(model, stream[:, 0])]}
+
+
 def project_qkv(model: Model, layer: int, stream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values of all heads of a layer."""
+    q, k, v = project(model, layer, stream, "QKV")
+    return q, k, v
+
+
+def project(model: Model, layer: int, stream: Tensor, which: str) -> list[Tensor]:
+    """Some of queries (Q), keys (K) and values (V) of all heads of a layer."""
     normed = norm_of(model, f"blocks.{layer}.ln1", stream)[:, None]  # a place for the heads
-    attention = f"blocks.{layer}.attn"
-
-    def project(which: str) -> Tensor:
-        bias = bias_of(model.params, f"{attention}.b_{which}")
-        return normed @ model.params[f"{attention}.W_{which}"] + (bias[:, None] if isinstance(bias, Tensor) else bias)
-
-    return project("Q"), project("K"), project("V")
+    attention, found = f"blocks.{layer}.attn", []
+    for name in which:
+        bias = bias_of(model.params, f"{attention}.b_{name}")
+        bias = bias[:, None] if isinstance(bias, Tensor) else bias
+        found.append(normed @ model.params[f"{attention}.W_{name}"] + bias)
+    return found
 
 
 def attention_pattern(model: Model, q: Tensor, k: Tensor, query_positions: Tensor) -> Tensor:

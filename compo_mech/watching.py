@@ -22,7 +22,7 @@ from compo_mech.evaluate import EvalSet, eval_sets, layer_measures, run_set
 from compo_mech.graph import Model
 from compo_mech.hooks import Site
 from compo_mech.metrics import wilson
-from compo_mech.routes import Way, route_map
+from compo_mech.routes import Way, way_shares
 from compo_mech.runs import Run, RunError
 from compo_mech.tasks import Task
 from compo_mech.trajectory import CONTROL_STEP, Measure, Measured, follow
@@ -123,8 +123,8 @@ def ways(data: DataConfig, task: Task, seed: int, model: Model) -> list[Measured
     """By which routes x_t comes, as shares of its effect at the longest length and at about half of it."""
     generator = torch.Generator().manual_seed(seed)
     lengths = sorted({data.max_length, max(data.min_length, (data.max_length + 1) // 2)})
-    found = route_map(model, data, generator, N_ROUTE_STRINGS, lengths, task).summary()
-    return [Measured(f"by {way}", "", found.shares.get(way, 0.0), *UNKNOWN) for way in CARRIED]
+    shares = way_shares(model, data, generator, N_ROUTE_STRINGS, lengths, task)
+    return [Measured(f"by {way}", "", shares.get(way, 0.0), *UNKNOWN) for way in CARRIED]
 
 
 @dataclass(frozen=True)

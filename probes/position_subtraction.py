@@ -17,13 +17,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from compo_mech.causal import FOLLOWED, HOLDS, interchange, interchange_traces, value_at
+from compo_mech.causal import FOLLOWED, HOLDS, interchange, interchange_traces, trace_rows, value_at
 from compo_mech.data import DataConfig
 from compo_mech.graph import Model
 from compo_mech.hooks import Site
 from compo_mech.metrics import Interval
 from compo_mech.tasks import Task
-from compo_mech.traces import Trace, trace
+from compo_mech.traces import RowTrace
 from compo_mech.trajectory import Measured
 from compo_mech.variables import Others, Rows, cells, check_data, draw_inputs, make_interchanges, rows_of
 from compo_mech.weights import Subtraction, pair_queries, rule_or_table, subtraction_neurons, subtraction_score
@@ -197,13 +197,13 @@ def examine(
     generator = torch.Generator().manual_seed(seed)
     grid = make_grid(data, task, generator)
     rows = grid.rows.to(model.params["embed.W_E"].device)
-    found = trace(model, rows.tokens, rows.positions)
+    found = trace_rows(model, rows)
     features = {
         "raw embeddings": _raw(model, rows),
-        "MLP input": value_at(found, Site("resid_mid", layer), rows.place),
-        "MLP output": value_at(found, Site("mlp_out", layer), rows.place),
-        "stream after": value_at(found, Site("resid_post", layer), rows.place),
-        "query": value_at(found, Site("q", layer + 1), rows.place),
+        "MLP input": value_at(found, Site("resid_mid", layer)),
+        "MLP output": value_at(found, Site("mlp_out", layer)),
+        "stream after": value_at(found, Site("resid_post", layer)),
+        "query": value_at(found, Site("q", layer + 1)),
     }
     keys = grid.i, grid.j
     probes = read_sites(features, grid.split, keys, generator, thorough)
@@ -272,10 +272,10 @@ def _held(model: Model, data: DataConfig, task: Task, layer: int, generator: tor
 
 
 def _neurons(
-    model: Model, found: Trace, layer: int, rows: Rows, grid: Grid
+    model: Model, found: RowTrace, layer: int, rows: Rows, grid: Grid
 ) -> tuple[pd.DataFrame, Float[Tensor, "pair neuron"]]:
     """Neurons in order of how much of their output is beyond sums over i and j, and that rest."""
-    means = group_means(hidden(model, found, layer, rows.place), grid.split.groups).means
+    means = group_means(hidden(model, found, layer), grid.split.groups).means
     rest = additive_rest(means, grid.i, grid.j)
     weight = model.params[f"blocks.{layer}.mlp.W_out"].norm(dim=1).double()
     varied = (means - means.mean(0)).square().sum(0)

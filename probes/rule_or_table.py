@@ -12,14 +12,14 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from compo_mech.causal import value_at
+from compo_mech.causal import trace_rows, value_at
 from compo_mech.config import RunConfig
 from compo_mech.data import DataConfig, TrainingStream
 from compo_mech.graph import Model
 from compo_mech.hooks import Site
 from compo_mech.metrics import Interval
 from compo_mech.tasks import Task
-from compo_mech.traces import Trace, trace
+from compo_mech.traces import RowTrace
 from compo_mech.variables import Rows, draw_inputs, rows_of
 from probes.tables import share_right
 
@@ -124,9 +124,8 @@ def behave(model: Model, data: DataConfig, task: Task, exposure: Exposure, seed:
     old = torch.tensor([pair in exposure.trained for pair in pairs]) & ~new
     if not new.any() or not old.any():
         return None
-    found = trace(model, rows.tokens, rows.positions)
-    index = torch.arange(len(rows), device=rows.place.device)
-    right = found.logits[index, rows.place].argmax(-1) == rows.answer
+    found = trace_rows(model, rows)
+    right = found.logits.argmax(-1) == rows.answer
     table = task.table[:, task.first_input :]
     likeliest = torch.stack([torch.bincount(row).max() / table.shape[1] for row in table])
     rescued = _rescued(model, rows, found, new, old, generator) if model.config.n_layers > 1 else None
@@ -142,14 +141,14 @@ def behave(model: Model, data: DataConfig, task: Task, exposure: Exposure, seed:
 def _rescued(
     model: Model,
     rows: Rows,
-    found: Trace,
+    found: RowTrace,
     new: Bool[Tensor, "row"],
     old: Bool[Tensor, "row"],
     generator: torch.Generator,
 ) -> Interval | None:
     """With the query of a trained pair of the same t."""
     site = Site("q", 1)
-    query = value_at(found, site, rows.place)
+    query = value_at(found, site)
     donors = {int(t): query[old & (rows.t == t)] for t in rows.t[new].unique()}
     if not all(map(len, donors.values())):
         return None

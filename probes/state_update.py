@@ -17,12 +17,12 @@ from jaxtyping import Float, Int
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from compo_mech.causal import FOLLOWED, HOLDS, interchange, interchange_traces, value_at
+from compo_mech.causal import FOLLOWED, HOLDS, interchange, interchange_traces, trace_rows, value_at
 from compo_mech.data import DataConfig
 from compo_mech.graph import Model
 from compo_mech.hooks import Site
 from compo_mech.tasks import Task
-from compo_mech.traces import Trace, trace
+from compo_mech.traces import RowTrace
 from compo_mech.trajectory import Measured
 from compo_mech.variables import Others, Rows, Variable, check_data, draw_rows, make_interchanges, uses
 from probes.fit import Split, best_from, linear_probe, separable
@@ -206,11 +206,11 @@ def examine(model: Model, data: DataConfig, task: Task, seed: int, layer: int = 
     grid = make_grid(data, task, generator)
     device = model.params["embed.W_E"].device
     rows = grid.rows.to(device)
-    found = trace(model, rows.tokens, rows.positions)
+    found = trace_rows(model, rows)
     token = model.params["embed.W_E"]
     features = {"raw embeddings": torch.cat([token[rows.s], token[rows.x]], 1)}
     kinds = dict(zip(SITES, (Site("resid_mid", layer), Site("mlp_out", layer), Site("resid_post", layer)), strict=True))
-    features |= {name: value_at(found, site, rows.place) for name, site in kinds.items()}
+    features |= {name: value_at(found, site) for name, site in kinds.items()}
     keys = grid.s, grid.x
     probes = read_sites(features, grid.split, keys, generator, thorough)
     if thorough:
@@ -218,7 +218,7 @@ def examine(model: Model, data: DataConfig, task: Task, seed: int, layer: int = 
             lines = [float(separable(values.cpu(), grid.split.labels)) for values in features.values()]
         probes["separable"] = lines
     groups = grid.split.groups
-    means = group_means(hidden(model, found, layer, rows.place), groups).means
+    means = group_means(hidden(model, found, layer), groups).means
     rest = additive_rest(means, *keys)
     neurons, table = _neurons(model, found, layer, rows, grid, means, rest)
     curve = None
@@ -284,14 +284,14 @@ def _subspaces(
     data: DataConfig,
     task: Task,
     grid: Grid,
-    found: Trace,
+    found: RowTrace,
     layer: int,
     generator: torch.Generator,
     thorough: bool,
 ) -> tuple[pd.DataFrame, float | None]:
     """Class means of s and of x in the MLP's input, and interchanges in what they span."""
     site = Site("resid_mid", layer)
-    values = value_at(found, site, grid.rows.place.to(found.logits.device)).double()
+    values = value_at(found, site).double()
     means = group_means(values, grid.split.groups).means
     spread, rows, bases = (values - values.mean(0)).square().sum(), [], {}
     names: tuple[Variable, ...] = ("s", "x")
@@ -320,7 +320,7 @@ def _subspaces(
 
 def _neurons(
     model: Model,
-    found: Trace,
+    found: RowTrace,
     layer: int,
     rows: Rows,
     grid: Grid,
@@ -331,7 +331,7 @@ def _neurons(
     direct way through the last LayerNorm as it is; and each one's activation on each pair."""
     params = model.params
     w_out, w_u = params[f"blocks.{layer}.mlp.W_out"], params["unembed.W_U"]
-    post = value_at(found, Site("resid_post", model.config.n_layers - 1), rows.place)
+    post = value_at(found, Site("resid_post", model.config.n_layers - 1))
     if model.config.normalization == "LN":
         scale = post.std(1, correction=0)[:, None]
         direct = (w_out - w_out.mean(1, keepdim=True)) * params["ln_final.w"] @ w_u
@@ -371,8 +371,8 @@ def _neurons(
 
 def _with_start(model: Model, layer: int, start: Rows, table: pd.DataFrame, task: Task) -> pd.DataFrame:
     """The table with the pairs of the start, whose state is numbered n_states."""
-    found = trace(model, start.tokens, start.positions)
-    means = group_means(hidden(model, found, layer, start.place), start.x)
+    found = trace_rows(model, start)
+    means = group_means(hidden(model, found, layer), start.x)
     columns = {"s": [task.n_states] * len(means.groups), "x": means.groups.tolist()}
     columns |= dict(zip(map(str, range(means.means.shape[1])), means.means.mT.tolist(), strict=True))
     return pd.concat([table, pd.DataFrame(columns)], ignore_index=True)

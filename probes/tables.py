@@ -18,7 +18,7 @@ from compo_mech.forward import ACTIVATIONS
 from compo_mech.graph import Model, bias_of, norm_of
 from compo_mech.hooks import Site
 from compo_mech.metrics import Interval, wilson
-from compo_mech.traces import Trace
+from compo_mech.traces import RowTrace
 from compo_mech.variables import Rows
 from probes.variance import additive_rest, group_means
 
@@ -39,9 +39,9 @@ class Without(NamedTuple):
     placebo: Interval
 
 
-def hidden(model: Model, found: Trace, layer: int, place: Int[Tensor, "row"]) -> Float[Tensor, "row neuron"]:
+def hidden(model: Model, found: RowTrace, layer: int) -> Float[Tensor, "row neuron"]:
     """Activations of an MLP's neurons at each string's row."""
-    mid = value_at(found, Site("resid_mid", layer), place)
+    mid = value_at(found, Site("resid_mid", layer))
     mlp = f"blocks.{layer}.mlp"
     read = norm_of(model, f"blocks.{layer}.ln2", mid) @ model.params[f"{mlp}.W_in"]
     return ACTIVATIONS[model.config.act_fn](read + bias_of(model.params, f"{mlp}.b_in"))
@@ -50,7 +50,7 @@ def hidden(model: Model, found: Trace, layer: int, place: Int[Tensor, "row"]) ->
 def share_right(
     model: Model,
     rows: Rows,
-    found: Trace,
+    found: RowTrace,
     site: Site | None = None,
     change: Float[Tensor, "row dim"] | None = None,
     only: Bool[Tensor, "row"] | None = None,
@@ -60,9 +60,9 @@ def share_right(
     `only`: the rows that count; None: all.
     """
     if site is None or change is None:
-        logits = found.logits[torch.arange(len(rows), device=rows.place.device), rows.place]
+        logits = found.logits
     else:
-        logits = continued(model, found, rows.place, site, value_at(found, site, rows.place) + change)
+        logits = continued(model, found, site, value_at(found, site) + change)
     highest = logits >= logits.amax(-1, keepdim=True) - TIE
     right = highest.gather(1, rows.answer[:, None])[:, 0] / highest.sum(-1)
     right = right if only is None else right[only]
@@ -73,7 +73,7 @@ def share_right(
 def made_additive(
     model: Model,
     rows: Rows,
-    found: Trace,
+    found: RowTrace,
     site: Site,
     groups: Int[Tensor, "row"],
     keys: tuple[Int[Tensor, "group"], Int[Tensor, "group"]],
@@ -89,7 +89,7 @@ def made_additive(
         keys: both parts of each pair.
         generator: draws the placebo's directions, one a pair.
     """
-    rest = additive_rest(group_means(value_at(found, site, rows.place), groups).means, *keys)
+    rest = additive_rest(group_means(value_at(found, site), groups).means, *keys)
     direction = torch.randn(rest.shape, generator=generator, dtype=rest.dtype).to(rest)
     direction = direction * (rest.norm(dim=1) / direction.norm(dim=1))[:, None]
     changes = (-part[groups].to(found.logits.dtype) for part in (rest, direction))
@@ -100,7 +100,7 @@ def made_additive(
 def without_neurons(
     model: Model,
     rows: Rows,
-    found: Trace,
+    found: RowTrace,
     layer: int,
     rest: Float[Tensor, "pair neuron"],
     groups: Int[Tensor, "row"],

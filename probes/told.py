@@ -6,12 +6,11 @@ used: beside these stand the interchanges at the same places.
 
 import torch
 
-from compo_mech.causal import value_at
+from compo_mech.causal import trace_rows, value_at
 from compo_mech.data import DataConfig
 from compo_mech.graph import Model
 from compo_mech.hooks import Site
 from compo_mech.tasks import Task
-from compo_mech.traces import trace
 from compo_mech.trajectory import Measured
 from probes import position_subtraction, state_update
 from probes.fit import accuracy, linear_probe
@@ -36,6 +35,6 @@ def told(data: DataConfig, task: Task, layer: int, seed: int, model: Model) -> l
     found = []
     for name, grid, site in plans:
         rows = grid.rows.to(model.params["embed.W_E"].device)
-        values = value_at(trace(model, rows.tokens, rows.positions), site, rows.place).cpu()
+        values = value_at(trace_rows(model, rows), site).cpu()
         found.append(Measured(name, str(site), *accuracy(linear_probe(values, grid.split), grid.split, generator).at()))
     return found

@@ -12,6 +12,7 @@ from compo_mech.causal import (
     interchange_traces,
     row_sites,
     swapped,
+    trace_rows,
     value_at,
 )
 from compo_mech.constructed import build
@@ -119,11 +120,11 @@ def test_a_row_continued_equals_the_whole_network_with_hooks(settings):
     data = DataConfig(tasks=(Parity(),), max_length=5)
     model = fresh(data, **settings)
     rows = draw_rows(data, Parity(), 12, generator())
-    found = trace(model, rows.tokens, rows.positions)
+    found = trace_rows(model, rows)
     hooked = to_hooked(model.params, model.config)
     index = torch.arange(12)
     for site in row_sites(model.config.n_layers, model.config.n_heads):
-        value = value_at(found, site, rows.place)
+        value = value_at(found, site)
         value = value + torch.randn(value.shape, generator=generator(1))
 
         def put(activation, hook, site=site, value=value):
@@ -138,17 +139,40 @@ def test_a_row_continued_equals_the_whole_network_with_hooks(settings):
 
         with torch.no_grad():
             logits = hooked.run_with_hooks(rows.tokens, fwd_hooks=[(site.hook_name, put)])[index, rows.place]
-        torch.testing.assert_close(continued(model, found, rows.place, site, value), logits, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(continued(model, found, site, value), logits, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("settings", [{}, {"n_layers": 3}, {"n_layers": 1, "n_heads": 1}], ids=str)
+def test_a_trace_of_rows_is_the_whole_trace_at_them(settings):
+    """However they are cut into groups, more or fewer rows than groups."""
+    data = DataConfig(tasks=(Parity(),), max_length=6)
+    model = fresh(data, **settings)
+    for n in (1, 3, 30):
+        rows = draw_rows(data, Parity(), n, generator(n))
+        found, whole = trace_rows(model, rows), trace(model, rows.tokens, rows.positions)
+        index = torch.arange(n)
+        seen = torch.arange(rows.tokens.shape[1]) <= rows.place[:, None]
+        for layer in range(model.config.n_layers):
+            for name in ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out"):
+                of_row = getattr(whole, name)[layer][index, rows.place]
+                torch.testing.assert_close(getattr(found, name)[layer], of_row, atol=1e-5, rtol=1e-4)
+            for name in ("q", "z"):
+                of_row = getattr(whole, name)[layer][index, :, rows.place]
+                torch.testing.assert_close(getattr(found, name)[layer], of_row, atol=1e-5, rtol=1e-4)
+            for name in ("k", "v"):
+                one, other = (getattr(run, name)[layer].transpose(1, 2)[seen] for run in (found, whole))
+                torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(found.logits, whole.logits[index, rows.place], atol=1e-5, rtol=1e-4)
 
 
 def test_a_row_that_keeps_its_value_keeps_its_answer():
     data = DataConfig(tasks=(Parity(),), max_length=5)
     model = fresh(data)
     rows = draw_rows(data, Parity(), 20, generator())
-    found = trace(model, rows.tokens, rows.positions)
+    found = trace_rows(model, rows)
     _, logits = run_graph(model, embeddings(model, rows.tokens, rows.positions))
     for site in row_sites(2, 2):
-        same = continued(model, found, rows.place, site, value_at(found, site, rows.place))
+        same = continued(model, found, site, value_at(found, site))
         torch.testing.assert_close(same, logits[torch.arange(20), rows.place], atol=1e-5, rtol=1e-5)
 
 
@@ -289,6 +313,6 @@ def test_bad_input_gets_one_line(change, message):
 def test_sites_that_are_not_a_rows_own_are_refused():
     data = DataConfig(max_length=4)
     model, rows = fresh(data), draw_rows(data, Parity(), 4, generator())
-    found = trace(model, rows.tokens, rows.positions)
+    found = trace_rows(model, rows)
     with pytest.raises(ValueError, match=r"site.kind = 'pattern': must be one of resid_pre"):
-        continued(model, found, rows.place, Site("pattern", 0, 0), torch.zeros(4, 32))
+        continued(model, found, Site("pattern", 0, 0), torch.zeros(4, 32))

@@ -11,7 +11,7 @@ FLOORS = [
     "model", "hooks", "forward",
     "optim", "train", "ensemble", "evaluate", "graph", "edges", "traces", "interventions", "twins",
     "learning_coefficient",
-    "routes", "heads", "causal", "alignment", "weights", "sketch", "constructed",
+    "route_patching", "routes", "heads", "causal", "alignment", "weights", "sketch", "constructed",
     "circuits", "faithfulness", "completeness", "discovery", "dissection", "task_token", "sharing",
     "config", "recipes", "checkpoints", "runs", "trajectory", "watching",
     "plotting", "charts", "views", "report", "sections", "sharing_section",

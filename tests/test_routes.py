@@ -1,13 +1,15 @@
 import pytest
 import torch
 
+from compo_mech import routes
 from compo_mech.constructed import build
 from compo_mech.counterfactuals import make_swaps
 from compo_mech.data import DataConfig
 from compo_mech.graph import Model
 from compo_mech.layout import Layout
 from compo_mech.model import ModelConfig, init_params, to_hooked
-from compo_mech.routes import Cell, Route, Way, patch_routes, patch_together, route_map
+from compo_mech.route_patching import Route, patch_routes, patch_together, routes_of
+from compo_mech.routes import Cell, Way, route_map, way_shares
 from compo_mech.sketch import Rungs
 from compo_mech.tasks import Copy, Counter, Parity, Polynomial
 from compo_mech.traces import trace
@@ -115,7 +117,8 @@ def test_every_route_and_all_that_a_cell_says_against_hooks(name, chain_of_thoug
             continue
         cell = cells.pop(0)
         assert (cell.length, cell.t, cell.variable, cell.n_strings) == (3, swap.t, swap.variable, len(kept))
-        routes, fast = patch_routes(model, swap, clean, corrupt)
+        routes = routes_of(swap, model.config.n_heads)
+        fast = patch_routes(model, swap, clean, corrupt)
         caches = [hooked.run_with_cache(given)[1] for given in (tokens, swap.tokens)]
         slow = torch.stack([slow_margin(hooked, tokens, swap, route, *caches) for route in routes])
         torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-4)
@@ -149,10 +152,9 @@ def test_routes_patched_together_against_hooks(name):
     hooked = to_hooked(model.params, model.config)
     tokens, swaps, clean, traces = run_by_hand(data, model, 3, 5, seeded(1))
     for swap, corrupt in zip(swaps, traces, strict=True):
-        routes, _ = patch_routes(model, swap, clean, corrupt)
-        everything = patch_together(model, swap, clean, corrupt, routes)
+        routes = routes_of(swap, model.config.n_heads)
+        everything, nothing = patch_together(model, swap, clean, corrupt, [routes, []])
         torch.testing.assert_close(everything, margin(hooked(swap.tokens)[:, swap.row], swap), atol=1e-5, rtol=1e-4)
-        nothing = patch_together(model, swap, clean, corrupt, [])
         torch.testing.assert_close(nothing, margin(hooked(tokens)[:, swap.row], swap), atol=1e-5, rtol=1e-4)
         _, there = hooked.run_with_cache(swap.tokens)
         for second, site in (("key", "attn.hook_k"), ("query", "attn.hook_q"), ("residual", "hook_resid_pre")):
@@ -165,7 +167,7 @@ def test_routes_patched_together_against_hooks(name):
                 own = hooked.run_with_cache(tokens)[1]
                 hooks += [(part, replaced(slice(None), own[part])) for part in parts]
             slow = margin(hooked.run_with_hooks(tokens, fwd_hooks=hooks)[:, swap.row], swap)
-            fast = patch_together(model, swap, clean, corrupt, chosen)
+            (fast,) = patch_together(model, swap, clean, corrupt, [chosen])
             torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-4)
 
 
@@ -180,7 +182,7 @@ def test_shares_sum_to_one_where_the_network_is_linear_in_the_token():
         _, swaps, clean, traces = run_by_hand(data, linear, 4, 8, seeded(1))
         for swap, corrupt in zip(swaps, traces, strict=True):
             whole = swap.margin(clean.logits[:, swap.row])
-            _, margins = patch_routes(linear, swap, clean, corrupt)
+            margins = patch_routes(linear, swap, clean, corrupt)
             total = whole - swap.margin(corrupt.logits[:, swap.row])
             torch.testing.assert_close((whole - margins).sum(0), total, atol=1e-5, rtol=1e-4)
         cells = [cell for cell in route_map(linear, data, seeded(), 8).cells if abs(cell.effect) > 0.01]
@@ -189,6 +191,23 @@ def test_shares_sum_to_one_where_the_network_is_linear_in_the_token():
             assert cell.residual == pytest.approx(0, abs=1e-3)
             assert sum(cell.together.values()) == pytest.approx(1, abs=1e-3)
             assert cell.additive
+
+
+@pytest.mark.parametrize("chain_of_thought", [True, False])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_shares_of_ways_alone_are_those_of_the_map(name, chain_of_thought, monkeypatch):
+    """On networks trained by nobody and on the circuit built by hand; in one go or few strings at a time."""
+    data = DataConfig(tasks=(Parity(),), max_length=5, chain_of_thought=chain_of_thought)
+    networks = [(random_model(CONFIGS[name], data), data)]
+    if chain_of_thought:
+        built = build(Parity())
+        networks.append((built.model, built.data))
+    for model, own in networks:
+        shares = route_map(model, own, seeded(), 8, [3, 5]).summary().shares
+        assert shares
+        for at_once in (routes.MAX_TOKENS, 100):
+            monkeypatch.setattr(routes, "MAX_TOKENS", at_once)
+            assert way_shares(model, own, seeded(), 8, [3, 5]) == pytest.approx(shares, abs=1e-5)
 
 
 def test_without_any_effect_all_shares_are_zero():

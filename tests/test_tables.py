@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from compo_mech.causal import value_at
+from compo_mech.causal import trace_rows, value_at
 from compo_mech.constructed import build
 from compo_mech.data import DataConfig
 from compo_mech.graph import Model
@@ -9,7 +9,6 @@ from compo_mech.hooks import Site
 from compo_mech.model import ModelConfig, init_params, to_hooked
 from compo_mech.sketch import Rungs
 from compo_mech.tasks import Copy, Counter, Parity, Symmetric
-from compo_mech.traces import trace
 from compo_mech.variables import draw_rows
 from probes.state_update import make_grid
 from probes.tables import hidden, made_additive, share_right, without_neurons
@@ -26,7 +25,7 @@ def generator(seed=0):
 def asked(built):
     """The grid of (s, x), and the trace of its rows."""
     grid = make_grid(built.data, built.data.tasks[0], generator())
-    return grid, trace(built.model, grid.rows.tokens, grid.rows.positions)
+    return grid, trace_rows(built.model, grid.rows)
 
 
 def additive_at(built, site):
@@ -36,7 +35,7 @@ def additive_at(built, site):
 
 def update_rest(built, grid, found):
     """What neurons of MLP 1 have beyond sums over s and x."""
-    means = group_means(hidden(built.model, found, 1, grid.rows.place), grid.split.groups).means
+    means = group_means(hidden(built.model, found, 1), grid.split.groups).means
     return additive_rest(means, grid.s, grid.x)
 
 
@@ -46,10 +45,10 @@ def update_rest(built, grid, found):
 def test_answers_are_counted_by_hand():
     built = build(Parity())
     rows = draw_rows(built.data, Parity(), 300, generator())
-    found = trace(built.model, rows.tokens, rows.positions)
+    found = trace_rows(built.model, rows)
     assert share_right(built.model, rows, found).mean == 1
     site = Site("resid_post", 1)
-    whole = value_at(found, site, rows.place)
+    whole = value_at(found, site)
     assert share_right(built.model, rows, found, site, torch.zeros_like(whole)).mean == 1
     zero = 100 * built.subspaces["answer"][:, 0].expand(300, -1)  # says 0, whatever else there is
     says = share_right(built.model, rows, found, site, zero)
@@ -62,9 +61,9 @@ def test_answers_are_counted_by_hand():
 def test_of_equal_logits_one_is_drawn():
     built = build(Parity())
     rows = draw_rows(built.data, Parity(), 300, generator())
-    found = trace(built.model, rows.tokens, rows.positions)
+    found = trace_rows(built.model, rows)
     site = Site("resid_post", 1)
-    whole = value_at(found, site, rows.place)
+    whole = value_at(found, site)
     nothing = share_right(built.model, rows, found, site, -whole)
     assert nothing.mean == pytest.approx(1 / len(built.data.vocabulary), abs=1 / 300)
     assert share_right(built.model, rows, found, site, -(1 - 1e-6) * whole).mean == nothing.mean
@@ -87,7 +86,7 @@ def test_what_is_a_sum_already_stays():
         built = build(Parity(), rungs=rungs)
         grid, found = asked(built)
         site = Site("attn_out", 1)  # x_t alone
-        means = group_means(value_at(found, site, grid.rows.place), grid.split.groups).means
+        means = group_means(value_at(found, site), grid.split.groups).means
         assert additive_rest(means, grid.s, grid.x).abs().max() < 1e-5
         assert additive_at(built, site).additive.mean == 1
         assert additive_at(built, Site("resid_mid", 1)).additive.mean == 1  # s beside x
@@ -100,7 +99,7 @@ def test_a_pair_counts_once_however_many_rows_it_has():
     grid, _ = asked(built)
     kept = torch.cat([(grid.split.groups == g).nonzero()[: 8 * (g + 1), 0] for g in range(4)])
     rows, groups = grid.rows[kept], grid.split.groups[kept]
-    found = trace(built.model, rows.tokens, rows.positions)
+    found = trace_rows(built.model, rows)
     keys = grid.s, grid.x
     cut = made_additive(built.model, rows, found, Site("mlp_out", 1), groups, keys, generator())
     assert cut.additive.mean == pytest.approx(0.5)  # of equal weights, not of 8, 16, 24 and 32 rows
@@ -121,11 +120,11 @@ def test_activations_are_those_of_transformer_lens(settings):
     noise = generator(1)
     params = {name: p + 0.1 * torch.randn(p.shape, generator=noise) for name, p in params.items()}
     rows = draw_rows(data, Parity(), 20, generator())
-    found = trace(Model(params, config), rows.tokens, rows.positions)
+    found = trace_rows(Model(params, config), rows)
     _, cache = to_hooked(params, config).run_with_cache(rows.tokens)
     for layer in range(2):
         slow = cache[f"blocks.{layer}.mlp.hook_post"][torch.arange(20), rows.place]
-        torch.testing.assert_close(hidden(Model(params, config), found, layer, rows.place), slow, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(hidden(Model(params, config), found, layer), slow, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("task", [Parity(), Symmetric(n=3)], ids=str)
