@@ -10,7 +10,7 @@ from torch import Tensor
 
 from compo_mech.counterfactuals import Pairs
 from compo_mech.forward import ACTIVATIONS
-from compo_mech.graph import Model, bias_of, check_pairs, norm_of
+from compo_mech.graph import Model, check_pairs, norm_of
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,9 @@ class RowTrace:
     logits: Float[Tensor, "row d_vocab"]
 
 
+ROWS_AT_ONCE = 512
+"""Of an MLP on a CPU: what its neurons hold then stays in the cache, which halves the time of thousands of rows."""
+
 N_CUTS = 4
 """Groups of rows at places near each other, of which each is read no further than its last one."""
 
@@ -152,13 +155,19 @@ def project_qkv(model: Model, layer: int, stream: Tensor) -> tuple[Tensor, Tenso
 
 def project(model: Model, layer: int, stream: Tensor, which: str) -> list[Tensor]:
     """Some of queries (Q), keys (K) and values (V) of all heads of a layer."""
-    normed = norm_of(model, f"blocks.{layer}.ln1", stream)[:, None]  # a place for the heads
-    attention, found = f"blocks.{layer}.attn", []
-    for name in which:
-        bias = bias_of(model.params, f"{attention}.b_{name}")
-        bias = bias[:, None] if isinstance(bias, Tensor) else bias
-        found.append(normed @ model.params[f"{attention}.W_{name}"] + bias)
+    attention, n_heads = f"blocks.{layer}.attn", model.config.n_heads
+    weights = [model.params[f"{attention}.W_{name}"].transpose(0, 1).flatten(1) for name in which]
+    side_by_side = norm_of(model, f"blocks.{layer}.ln1", stream) @ torch.cat(weights, 1)
+    found = []
+    for name, values in zip(which, side_by_side.chunk(len(which), -1), strict=True):
+        values = _with_bias(model, values, f"{attention}.b_{name}")
+        found.append(values.unflatten(-1, (n_heads, -1)).transpose(1, 2))
     return found
+
+
+def _with_bias(model: Model, values: Float[Tensor, "*row dim"], name: str) -> Float[Tensor, "*row dim"]:
+    """Plus the bias, where there is one; that of several heads is written side by side."""
+    return values + model.params[name].flatten() if name in model.params else values
 
 
 def attention_pattern(model: Model, q: Tensor, k: Tensor, query_positions: Tensor) -> Tensor:
@@ -171,20 +180,26 @@ def attention_pattern(model: Model, q: Tensor, k: Tensor, query_positions: Tenso
 def attn_out_of(model: Model, layer: int, z: Tensor) -> Tensor:
     """What the heads of a layer add."""
     weight = model.params[f"blocks.{layer}.attn.W_O"].flatten(0, 1)
-    return z.transpose(1, 2).flatten(2) @ weight + bias_of(model.params, f"blocks.{layer}.attn.b_O")
+    return _with_bias(model, z.transpose(1, 2).flatten(2) @ weight, f"blocks.{layer}.attn.b_O")
 
 
 def mlp_out_of(model: Model, layer: int, mid: Tensor) -> Tensor:
     """What the MLP of a layer adds."""
     mlp, params = f"blocks.{layer}.mlp", model.params
-    normed = norm_of(model, f"blocks.{layer}.ln2", mid)
-    hidden = ACTIVATIONS[model.config.act_fn](normed @ params[f"{mlp}.W_in"] + bias_of(params, f"{mlp}.b_in"))
-    return hidden @ params[f"{mlp}.W_out"] + bias_of(params, f"{mlp}.b_out")
+
+    def written(rows: Tensor) -> Tensor:
+        normed = norm_of(model, f"blocks.{layer}.ln2", rows)
+        read = _with_bias(model, normed @ params[f"{mlp}.W_in"], f"{mlp}.b_in")
+        return _with_bias(model, ACTIVATIONS[model.config.act_fn](read) @ params[f"{mlp}.W_out"], f"{mlp}.b_out")
+
+    rows = mid.flatten(0, -2)
+    n_at_once = ROWS_AT_ONCE if rows.device.type == "cpu" else len(rows)
+    return torch.cat([written(part) for part in rows.split(max(1, n_at_once))]).view(mid.shape)
 
 
 def logits_of(model: Model, stream: Tensor) -> Tensor:
     """Logits from the last stream."""
-    return norm_of(model, "ln_final", stream) @ model.params["unembed.W_U"] + bias_of(model.params, "unembed.b_U")
+    return _with_bias(model, norm_of(model, "ln_final", stream) @ model.params["unembed.W_U"], "unembed.b_U")
 
 
 def both_traces(model: Model, pairs: Pairs) -> tuple[Trace, Trace]:

@@ -9,7 +9,7 @@ predict a state the pattern of one head, or of a layer's heads together, is repl
 and the states that are right are counted. `lookup` heads ideally look at [EoI], `iteration` heads at x_t.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,21 +33,20 @@ Head = tuple[int, int]
 def _forced_tails(
     model: Model, whole: Trace, heads: Sequence[Head], rows: Sequence[int], forced: Sequence[Float[Tensor, "row pos"]]
 ) -> Float[Tensor, "forced batch tail d_vocab"]:
-    """Logits of the rows from the first forced one on, for several ways to force the heads of one layer.
+    """Logits of the rows from the first forced one to the last, for several ways to force the heads of one layer.
 
     What lies before the layer, and the rows before the first forced one, is as in the whole run: in a causal
     network nothing of it can change.
     """
-    layer, start = heads[0][0], rows[0]
-    n_forced, n_pos = len(forced), whole.pattern[layer].shape[-1]
-    n_batch = len(whole.resid_pre[layer])
-    tail = torch.arange(start, n_pos, device=whole.logits.device)
-    pattern = whole.pattern[layer][:, :, start:].repeat(n_forced, 1, 1, 1).unflatten(0, (n_forced, n_batch))
+    layer, start, end = heads[0][0], rows[0], rows[-1] + 1
+    n_forced, n_batch = len(forced), len(whole.resid_pre[layer])
+    tail = torch.arange(start, end, device=whole.logits.device)
+    pattern = whole.pattern[layer][:, :, start:end, :end].repeat(n_forced, 1, 1, 1).unflatten(0, (n_forced, n_batch))
     for way, weights in enumerate(forced):
         for _, head in heads:
-            pattern[way, :, head, torch.tensor(rows) - start] = weights.to(pattern)
-    z = (pattern @ whole.v[layer]).flatten(0, 1)
-    stream = whole.resid_pre[layer][:, start:].repeat(n_forced, 1, 1) + attn_out_of(model, layer, z)
+            pattern[way, :, head, torch.tensor(rows) - start] = weights[:, :end].to(pattern)
+    z = (pattern @ whole.v[layer][:, :, :end]).flatten(0, 1)
+    stream = whole.resid_pre[layer][:, start:end].repeat(n_forced, 1, 1) + attn_out_of(model, layer, z)
     stream = stream + mlp_out_of(model, layer, stream)
     for later in range(layer + 1, model.config.n_layers):
         q, k, v = project_qkv(model, later, stream)
@@ -123,24 +122,65 @@ def twins(model: Model, sets: Sequence[EvalSet], works: Sequence[Work] = ("looku
     """
     if not sets:
         raise ValueError("sets = none: accuracy needs test strings")
-    config = model.config
-    groups: list[tuple[Head, ...]] = []
-    for layer in range(config.n_layers):
-        heads = tuple((layer, head) for head in range(config.n_heads))
-        groups += [(head,) for head in heads]
-        groups += [heads] if config.n_heads > 1 else []
-    asked: list[tuple[Work, list[EvalSet]]] = [
-        (work, [test for test in sets if work_rows(test.layout, test.length, work)[0]]) for work in works
-    ]
-    for work, having in asked:
-        if not having:
+    for work in works:
+        if not any(work_rows(test.layout, test.length, work)[0] for test in sets):
             raise ValueError(f"work = {work}: must be one that rows of these lengths have, with chain of thought")
-    counts: dict[tuple[Work, tuple[Head, ...]], _Count] = {}
-    for work, _ in asked:
-        counts |= {(work, group): _Count() for group in groups}
+    counts = TwinCounts(model, works)
     for test in sets:
-        _count(model, test, counts)
-    return [count.twin(work, group) for (work, group), count in counts.items()]
+        counts.add(test, trace_set(model, test))
+    return counts.twins()
+
+
+def trace_set(model: Model, test: EvalSet) -> Trace:
+    """All that is read of its strings, run."""
+    tokens = test.tokens[:, : test.layout.n_read(test.length)]
+    return trace(model, tokens, torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape))
+
+
+class TwinCounts:
+    """States that are right with this or that pattern, summed over sets of test strings.
+
+    Args:
+        model: the network.
+        works: that are asked about.
+    """
+
+    def __init__(self, model: Model, works: Sequence[Work]) -> None:
+        self.model, config = model, model.config
+        groups: list[tuple[Head, ...]] = []
+        for layer in range(config.n_layers):
+            heads = tuple((layer, head) for head in range(config.n_heads))
+            groups += [(head,) for head in heads]
+            groups += [heads] if config.n_heads > 1 else []
+        self._counts = {(work, group): _Count() for work in works for group in groups}
+
+    @torch.no_grad()
+    def add(self, test: EvalSet, run: Trace) -> None:
+        """Count a set, given its `trace_set`."""
+        n_pos = test.layout.n_read(test.length)
+        patterns = [pattern.mean(0) for pattern in run.pattern]
+        predicting = list(test.layout.scored(test.length))[:-1]
+        targets = test.targets[:, :-1]
+        correct = run.logits[:, predicting].argmax(-1) == targets
+        n_whole = int(correct.sum())
+        for (work, heads), count in self._counts.items():
+            rows, keys = work_rows(test.layout, test.length, work)
+            if not rows:
+                continue
+            layer, start = heads[0][0], rows[0]
+            logits = _forced_tails(self.model, run, heads, rows, [uniform(rows, n_pos), ideal(keys, n_pos)])
+            changed = slice(start - predicting[0], rows[-1] + 1 - predicting[0])  # of the predicting rows
+            right = logits.argmax(-1) == targets[:, changed]
+            as_before = n_whole - int(correct[:, changed].sum())
+            even, lifted = (as_before + right.sum((1, 2))).tolist()
+            weights = patterns[layer][[head for _, head in heads]][:, rows, keys]  # [head, edge]
+            count.n += correct.numel()
+            count.whole, count.uniform, count.ideal = count.whole + n_whole, count.uniform + even, count.ideal + lifted
+            count.weight, count.n_edges = count.weight + float(weights.amax(0).sum()), count.n_edges + len(rows)
+
+    def twins(self) -> list[Twin]:
+        """What it came to, of each work that the sets have."""
+        return [count.twin(work, group) for (work, group), count in self._counts.items() if count.n]
 
 
 @dataclass
@@ -157,32 +197,6 @@ class _Count:
     def twin(self, work: Work, heads: tuple[Head, ...]) -> Twin:
         whole, even, lifted = (wilson(count, self.n) for count in (self.whole, self.uniform, self.ideal))
         return Twin(heads, work, self.weight / self.n_edges, whole, even, lifted)
-
-
-@torch.no_grad()
-def _count(model: Model, test: EvalSet, counts: Mapping[tuple[Work, tuple[Head, ...]], _Count]) -> None:
-    """Add one set."""
-    n_pos = test.layout.n_read(test.length)
-    tokens = test.tokens[:, :n_pos]
-    run = trace(model, tokens, torch.arange(n_pos, device=tokens.device).expand(tokens.shape))
-    patterns = [pattern.mean(0) for pattern in run.pattern]
-    predicting = list(test.layout.scored(test.length))[:-1]
-    correct = run.logits[:, predicting].argmax(-1) == test.targets[:, :-1]
-    n_whole = int(correct.sum())
-    for (work, heads), count in counts.items():
-        rows, keys = work_rows(test.layout, test.length, work)
-        if not rows:
-            continue
-        layer, start = heads[0][0], rows[0]
-        logits = _forced_tails(model, run, heads, rows, [uniform(rows, n_pos), ideal(keys, n_pos)])
-        changed = slice(start - predicting[0], None)  # of the predicting rows
-        right = logits[:, :, : predicting[-1] + 1 - start].argmax(-1) == test.targets[:, :-1][:, changed]
-        before = n_whole - int(correct[:, changed].sum())
-        even, lifted = (before + right.sum((1, 2))).tolist()
-        weights = patterns[layer][[head for _, head in heads]][:, rows, keys]  # [head, edge]
-        count.n += len(tokens) * len(predicting)
-        count.whole, count.uniform, count.ideal = count.whole + n_whole, count.uniform + even, count.ideal + lifted
-        count.weight, count.n_edges = count.weight + float(weights.amax(0).sum()), count.n_edges + len(rows)
 
 
 def frame(found: Sequence[Twin]) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import pandas as pd
 import torch
@@ -18,7 +18,7 @@ from compo_mech import metrics
 from compo_mech.attention import MIN_LENGTH
 from compo_mech.causal import interchange
 from compo_mech.data import DataConfig
-from compo_mech.evaluate import EvalSet, eval_sets, layer_measures, run_set
+from compo_mech.evaluate import EvalSet, eval_sets, layer_measures
 from compo_mech.graph import Model
 from compo_mech.hooks import Site
 from compo_mech.metrics import wilson
@@ -26,7 +26,7 @@ from compo_mech.routes import Way, way_shares
 from compo_mech.runs import Run, RunError
 from compo_mech.tasks import Task
 from compo_mech.trajectory import CONTROL_STEP, Measure, Measured, follow
-from compo_mech.twins import Work, twins, work_rows
+from compo_mech.twins import TwinCounts, Work, trace_set
 from compo_mech.variables import Variable, make_interchanges, uses
 
 N_STRINGS = 64
@@ -51,40 +51,37 @@ def _test_sets(spelled: str, task: Task, n_strings: int) -> tuple[EvalSet, ...]:
 
 @torch.no_grad()
 def looks(data: DataConfig, task: Task, n_strings: int, model: Model) -> list[Measured]:
-    """Accuracy, loss, size of the weights, and every measure of each head's and each layer's attention.
+    """Accuracy, loss, size of the weights, every measure of each head's and each layer's attention, and, with chain of
+    thought, its causal twins: states that are right with the even and with the ideal pattern, what is lost and lacks
+    (see `twins`).
 
     All are means over lengths from 4 on (`sparsity` and the like over those lengths that have it), teacher-forced.
     """
     sums: dict[tuple[str, str], list[float]] = {}
     n_right, n, n_states_right, n_states = 0, 0, 0, 0
+    counts = TwinCounts(model, get_args(Work))
     for test in test_sets(data, task, n_strings):
-        logits, patterns = run_set(model.params, model.config, test)
+        run, scored = trace_set(model, test), list(test.layout.scored(test.length))
+        logits = run.logits[:, scored]
         correct = logits.argmax(-1) == test.targets
         n_right, n = n_right + int(correct.all(-1).sum()), n + len(correct)
         states = correct[:, :-1]
         n_states_right, n_states = n_states_right + int(states.sum()), n_states + states.numel()
         sums.setdefault(("loss", ""), []).append(float(metrics.mean_loss(logits, test.targets)))
-        for layer, pattern in enumerate(patterns):
-            for head, name, value in layer_measures(pattern, test.layout, test.length, lean=True):
+        for layer, pattern in enumerate(run.pattern):
+            for head, name, value in layer_measures(pattern[:, :, scored], test.layout, test.length, lean=True):
                 site = f"L{layer}" if head is None else f"L{layer}H{head}"
                 sums.setdefault((name, site), []).append(value)
+        if data.chain_of_thought:
+            counts.add(test, run)
     norm = math.sqrt(sum(float(param.square().sum()) for param in model.params.values()))
-    return [
+    rows = [
         Measured("strings right", "", *wilson(n_right, n)),
         Measured("states right", "", *wilson(n_states_right, n_states)),
         Measured("weight norm", "", norm, *UNKNOWN),
         *(Measured(name, site, sum(values) / len(values), *UNKNOWN) for (name, site), values in sums.items()),
     ]
-
-
-def worths(data: DataConfig, task: Task, n_strings: int, model: Model) -> list[Measured]:
-    """The causal twin of every look: states that are right with the even and with the ideal pattern, and what is lost
-    and lacks (see `twins`)."""
-    sets = test_sets(data, task, n_strings)
-    works: list[Work] = ["lookup", "iteration"]
-    works = [work for work in works if any(work_rows(test.layout, test.length, work)[0] for test in sets)]
-    rows = []
-    for twin in twins(model, sets, works) if works else ():
+    for twin in counts.twins():
         rows += [
             Measured(f"right with even {twin.work}", twin.name, *twin.uniform),
             Measured(f"right with ideal {twin.work}", twin.name, *twin.ideal),
@@ -223,7 +220,7 @@ def watch(
         advance: told of each checkpoint as it is done.
         seed: of strings and placebos.
         n_workers: processes.
-        every: by name (looks, worths, holdings, ways, or of `more`), to ask each n-th checkpoint only; the last always.
+        every: by name (looks, holdings, ways, or of `more`), to ask each n-th checkpoint only; the last always.
         more: by name, what else to ask where a layer after the first fetches x_t.
 
     Raises:
@@ -249,7 +246,6 @@ def watch(
         raise RunError(f"run = {run.path}: has no checkpoint that can be read")
     layer = fetching_layer(table)
     if data.chain_of_thought:
-        ask("worths", functools.partial(worths, data, task, N_STRINGS), n_strings=N_STRINGS)
         if layer is not None:
             ask("holdings", functools.partial(holdings, data, task, layer, seed), layer=layer)
         if run.config.model.n_layers == 2:

@@ -14,12 +14,12 @@ from compo_mech.model import ModelConfig, init_params
 from compo_mech.sketch import Rungs
 from compo_mech.tasks import Copy, Parity, Polynomial
 from compo_mech.trajectory import CONTROL_STEP
-from compo_mech.watching import fetching_layer, holdings, looks, thinned, watch, ways, worths
+from compo_mech.watching import fetching_layer, holdings, looks, thinned, watch, ways
 
 
 def asked(built, task):
     data, model = built.data, built.model
-    rows = [*looks(data, task, 32, model), *worths(data, task, 32, model)]
+    rows = looks(data, task, 32, model)
     rows += [*holdings(data, task, 1, 0, model), *ways(data, task, 0, model)]
     return {(row.measure, row.site): row.value for row in rows}
 
@@ -61,7 +61,7 @@ def calls_a_head(data, seed, n_heads):
     config = ModelConfig(n_heads=n_heads)
     generator = torch.Generator().manual_seed(seed)
     model = Model(init_params(config, len(data.vocabulary), data.layout.n_tokens(data.max_length), generator), config)
-    rows = [*looks(data, Parity(), 32, model), *worths(data, Parity(), 32, model)]
+    rows = looks(data, Parity(), 32, model)
     clean = [r.value for r in rows if r.measure in ("lookup", "iteration", "lookup_together", "iteration_together")]
     worth = [r.value for r in rows if r.measure.startswith("worth")]
     assert len(worth) == 2 * (2 * n_heads + (2 if n_heads > 1 else 0))
@@ -92,7 +92,7 @@ def test_a_run_is_watched_over_its_checkpoints(tmp_path, tiny):
     found = watch(
         run, Parity(), lambda name, step, n_steps, problem: told.append((name, step, problem)), every={"ways": 4}
     )
-    steps = {"looks": run.steps, "worths": run.steps, "holdings": run.steps, "ways": thinned(run.steps, 4)}
+    steps = {"looks": run.steps, "holdings": run.steps, "ways": thinned(run.steps, 4)}
     assert {(name, step) for name, step, _ in told} == {
         (name, step) for name, asked in steps.items() for step in (CONTROL_STEP, *asked)
     }
