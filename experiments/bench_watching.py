@@ -2,24 +2,26 @@
 
 python experiments/bench_watching.py runs/parity-seed0
 
-Both ask the same checkpoints the same: attention and accuracy (`looks`), the causal twins of all heads (`worths`),
-interchanges (`holdings`) and routes (`ways`). The loop is what a user would write: load the checkpoint into a
-HookedTransformer, once for all measures, run with cache, run with hooks for each thing that is replaced, the strings
-of a length in one batch. Its prompts are made once; ours draws them anew at each checkpoint. Checkpoints take turns
-between the two; the figures must agree.
+Both ask the same checkpoints the same: accuracy, attention and the causal twins of all heads (`looks`), interchanges
+(`holdings`) and routes (`ways`). The loop is what a user would write: load the checkpoint into a HookedTransformer,
+once for all measures, run with cache, run with hooks for each thing that is replaced, the strings of a length in one
+batch. Its prompts are made once; ours draws them anew at each checkpoint. Checkpoints take turns between the two; the
+figures must agree. A careful loop caches no more than it asks for.
 
-What `watch` keeps of the ways needs a run for each name of routes. Ours makes the whole map, each route patched alone
-as well: `routes` is a loop that does that too.
+What `watch` keeps of the ways needs a run for each name of routes; `routes` is the whole map, each route patched alone
+as well, which is told beside the rest and not part of `all`.
 """
 
+import concurrent.futures
 import functools
+import multiprocessing
 import shutil
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -47,6 +49,9 @@ if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
 
 SEED = 0
+N_ROUNDS = 3
+PARTS = ("looks", "holdings", "ways")
+"""What `watch` asks; `routes` is told beside them."""
 
 Figures = dict[tuple[str, str], float]
 """By measure and site."""
@@ -110,20 +115,28 @@ def route_strings(data: DataConfig, task: Task) -> list[Strings]:
 # ------------------------------------------------------------------------------ loops
 
 
-def loop_looks(sets: Sequence[EvalSet], model: "HookedTransformer") -> Figures:
+def cached(model: "HookedTransformer", tokens: Tensor, names: Sequence[str], careful: bool) -> tuple[Tensor, Any]:
+    """Logits and activations: all, or, of a careful loop, those that are asked for."""
+    logits, cache = model.run_with_cache(tokens, names_filter=list(names) if careful else None)
+    return torch.as_tensor(logits), cache
+
+
+def loop_looks(sets: Sequence[EvalSet], careful: bool, model: "HookedTransformer") -> Figures:
     sums, right = {}, []
+    patterns = [f"blocks.{layer}.attn.hook_pattern" for layer in range(model.cfg.n_layers)]
     for test in sets:
         scored = list(test.layout.scored(test.length))
         read = test.tokens[:, : test.layout.n_read(test.length)]
-        logits, cache = model.run_with_cache(read, names_filter=lambda name: name.endswith("pattern"))
-        right.append((torch.as_tensor(logits)[:, scored].argmax(-1) == test.targets).all(-1))
+        logits, cache = cached(model, read, patterns, careful)
+        right.append((logits[:, scored].argmax(-1) == test.targets).all(-1))
         for layer in range(model.cfg.n_layers):
             pattern = cache["pattern", layer][:, :, scored]
             for head, name, value in evaluate.layer_measures(pattern, test.layout, test.length, lean=True):
                 site = f"L{layer}" if head is None else f"L{layer}H{head}"
                 sums.setdefault((name, site), []).append(value)
     means = {place: sum(values) / len(values) for place, values in sums.items()}
-    return means | {("strings right", ""): float(torch.cat(right).float().mean())}
+    means["strings right", ""] = float(torch.cat(right).float().mean())
+    return means | loop_worths(sets, model)
 
 
 def loop_worths(sets: Sequence[EvalSet], model: "HookedTransformer") -> Figures:
@@ -185,13 +198,13 @@ def only_at(where, clean):
     return restore
 
 
-def loop_holdings(asked: Sequence[Exchange], model: "HookedTransformer") -> Figures:
+def loop_holdings(asked: Sequence[Exchange], careful: bool, model: "HookedTransformer") -> Figures:
     found = {}
     for name, site, pairs, direction in asked:
         index, at = torch.arange(len(pairs.base)), site.hook_name
         here, there = (index, pairs.base.place), (index, pairs.source.place)
-        base = model.run_with_cache(pairs.base.tokens, names_filter=at)[1][at][here].flatten(1)
-        source = model.run_with_cache(pairs.source.tokens, names_filter=at)[1][at][there].flatten(1)
+        base = cached(model, pairs.base.tokens, [at], careful)[1][at][here].flatten(1)
+        source = cached(model, pairs.source.tokens, [at], careful)[1][at][there].flatten(1)
         sham = base + direction * ((source - base).norm(dim=1) / direction.norm(dim=1))[:, None]
         follows = []
         for value in (source, sham):
@@ -209,17 +222,16 @@ OUT, MID = "blocks.1.hook_attn_out", "blocks.1.hook_resid_mid"
 KEPT = [POST, Z, Q, K, V]
 
 
-def loop_ways(data: DataConfig, asked: Sequence[Strings], model: "HookedTransformer") -> Figures:
+def loop_ways(data: DataConfig, asked: Sequence[Strings], careful: bool, model: "HookedTransformer") -> Figures:
     cells: list[tuple[int, dict[Way, float]]] = []
     for tokens, swaps in asked:
-        logits, clean = model.run_with_cache(tokens, names_filter=KEPT)
-        logits, moved = torch.as_tensor(logits), []
+        (logits, clean), moved = cached(model, tokens, KEPT, careful), []
         for swap in swaps:
             if swap.variable != "x":
                 continue
-            new_logits, corrupt = model.run_with_cache(swap.tokens, names_filter=KEPT)
-            before, after = logits[:, swap.row], torch.as_tensor(new_logits)[:, swap.row]
-            moved.append(swap.mean((torch.as_tensor(new_logits).argmax(-1) != logits.argmax(-1)).T))
+            new_logits, corrupt = cached(model, swap.tokens, KEPT, careful)
+            before, after = logits[:, swap.row], new_logits[:, swap.row]
+            moved.append(swap.mean((new_logits.argmax(-1) != logits.argmax(-1)).T))
             reliance = torch.stack(moved)[:, swap.row]
             follows = swap.mean((before.argmax(-1) == swap.target) & (after.argmax(-1) == swap.foil))
             accumulated = len(moved) > 1 and reliance[:-1].mean() >= reliance[-1] / 2
@@ -250,15 +262,15 @@ def loop_ways(data: DataConfig, asked: Sequence[Strings], model: "HookedTransfor
     return {(f"by {way}", ""): statistics.mean(s.get(way, 0.0) for s in kept) for way in watching.CARRIED}
 
 
-def loop_routes(asked: Sequence[Strings], model: "HookedTransformer") -> Figures:
+def loop_routes(asked: Sequence[Strings], careful: bool, model: "HookedTransformer") -> Figures:
     found, heads = {}, range(model.cfg.n_heads)
     for tokens, swaps in asked:
-        logits, clean = model.run_with_cache(tokens, names_filter=KEPT)
+        logits, clean = cached(model, tokens, KEPT, careful)
         for swap in swaps:
             if not swap.valid.any():
                 continue
-            new_logits, corrupt = model.run_with_cache(swap.tokens, names_filter=KEPT)
-            before, after = (swap.margin(torch.as_tensor(x)[:, swap.row]) for x in (logits, new_logits))
+            new_logits, corrupt = cached(model, swap.tokens, KEPT, careful)
+            before, after = (swap.margin(x[:, swap.row]) for x in (logits, new_logits))
             effect = swap.mean(before - after)
             hops = [(None, swap.source)]
             hops += [(head, place) for head in heads for place in range(swap.source + 1, swap.row + 1)]
@@ -309,89 +321,151 @@ def figures(measure: watching.Measure, model: Model) -> Figures:
     return {(found.measure, found.site): found.value for found in measure(model)}
 
 
+class Bench(NamedTuple):
+    """What both are asked of one run."""
+
+    run: Run
+    task: Task
+    layer: int
+
+    @classmethod
+    def of(cls, path: Path) -> "Bench":
+        """
+        Raises:
+            RunError: nothing can be read there, or the network is none of two layers with one that fetches x_t.
+        """
+        run = Run.open(path)
+        task = run.tasks()[0]
+        looked = watching.looks(run.config.data, task, watching.N_STRINGS, Model(run.params(), run.config.model))
+        layer = watching.fetching_layer(pd.DataFrame(looked).assign(step=0))
+        if layer is None or run.config.model.n_layers != 2:
+            raise RunError(f"run = {path}: must have two layers, one of which fetches x_t")
+        return cls(run, task, layer)
+
+    def ours(self) -> dict[str, Callable[[Model], Figures]]:
+        data, n = self.run.config.data, watching.N_STRINGS
+        asked = {
+            "looks": functools.partial(watching.looks, data, self.task, n),
+            "holdings": functools.partial(watching.holdings, data, self.task, self.layer, SEED),
+            "ways": functools.partial(watching.ways, data, self.task, SEED),
+        }
+        found = {name: functools.partial(figures, measure) for name, measure in asked.items()}
+        return found | {"routes": functools.partial(map_figures, data, self.task)}
+
+    def loops(self, careful: bool) -> dict[str, Callable[["HookedTransformer"], Figures]]:
+        data, task, n = self.run.config.data, self.task, watching.N_STRINGS
+        sets, strings = watching.test_sets(data, task, n), route_strings(data, task)
+        pairs = exchanges(data, task, self.layer, self.run.config.model)
+        return {
+            "looks": functools.partial(loop_looks, sets, careful),
+            "holdings": functools.partial(loop_holdings, pairs, careful),
+            "ways": functools.partial(loop_ways, data, strings, careful),
+            "routes": functools.partial(loop_routes, strings, careful),
+        }
+
+
+def one_thread(bench: Bench, steps: Sequence[int], careful: bool, console: Console) -> None:
+    """Each measure by both, one thread each."""
+    ours, loops, run = bench.ours(), bench.loops(careful), bench.run
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in (*ours, "all")}
+    largest, loads = dict.fromkeys(ours, 0.0), []
+    for step in steps:
+        started = time.perf_counter()
+        hooked = run.model(step)
+        loads.append(time.perf_counter() - started)
+        for name in ours:
+            started = time.perf_counter()
+            own = ours[name](Model(run.params(step), run.config.model))
+            middle = time.perf_counter()
+            theirs = loops[name](hooked)
+            times[name].append((middle - started, time.perf_counter() - middle))
+            shared = own.keys() & theirs.keys()
+            assert shared == theirs.keys()
+            largest[name] = max(largest[name], *(abs(own[place] - theirs[place]) for place in shared))
+        every = [times[name][-1] for name in PARTS]
+        times["all"].append((sum(own for own, _ in every), loads[-1] + sum(loop for _, loop in every)))
+    console.print(
+        f"{len(steps)} checkpoints, one thread each, a {'careful' if careful else 'plain'} loop; "
+        f"to load a HookedTransformer: {1000 * statistics.median(loads):.0f} ms", highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    for name, found in times.items():
+        own, loop = (statistics.median(part) for part in zip(*found, strict=True))
+        ratio = statistics.median(b / a for a, b in found)
+        differs = f"; largest difference {largest[name]:.1e}" if name in largest else ""
+        console.print(
+            f"  {name}: {1000 * own:.0f} ms a checkpoint; the loop: {1000 * loop:.0f} ms; {ratio:.1f} times as fast"
+            f"{differs}", highlight=False, soft_wrap=True,
+        )  # fmt: skip
+
+
+def ask_all(path: Path, step: int) -> None:
+    """Every measure of one checkpoint, in a process of its own."""
+    torch.set_num_threads(1)
+    bench, measures = _bench(path)
+    params = bench.run.params(step)
+    with torch.no_grad():
+        for name in PARTS:
+            measures[name](Model(params, bench.run.config.model))
+
+
+@functools.lru_cache(maxsize=1)
+def _bench(path: Path) -> tuple[Bench, dict[str, Callable[[Model], Figures]]]:
+    bench = Bench.of(path)
+    return bench, bench.ours()
+
+
+def two_cores(bench: Bench, path: Path, steps: Sequence[int], console: Console) -> None:
+    """Everything by both on two cores: ours as two processes of one thread, the loops with torch's two threads."""
+    loops = {"a plain loop": bench.loops(careful=False), "a careful loop": bench.loops(careful=True)}
+    ratios: dict[str, list[float]] = {name: [] for name in loops}
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(2, context) as pool:
+        ask = functools.partial(ask_all, path)
+        list(pool.map(ask, [*steps, *steps][: max(4, len(steps))]))  # both are warm
+        for _ in range(N_ROUNDS):
+            started = time.perf_counter()
+            list(pool.map(ask, steps))
+            own = time.perf_counter() - started
+            torch.set_num_threads(2)
+            for name, loop in loops.items():
+                started = time.perf_counter()
+                for step in steps:
+                    hooked = bench.run.model(step)
+                    for part in PARTS:
+                        loop[part](hooked)
+                ratios[name].append((time.perf_counter() - started) / own)
+            torch.set_num_threads(1)
+    for name, found in ratios.items():
+        console.print(
+            f"two cores, {name}: {statistics.median(found):.1f} times as fast ({min(found):.1f} .. {max(found):.1f} "
+            f"in {N_ROUNDS} rounds)", highlight=False, soft_wrap=True,
+        )  # fmt: skip
+
+
 def main(path: Annotated[Path, tyro.conf.Positional], n_checkpoints: int = 12) -> None:
     """Compare on checkpoints spread over RUN; then time everything over all of them."""
     console = Console()
+    torch.set_num_threads(1)
+    torch.set_grad_enabled(False)
     try:
-        run = Run.open(path)
-        task = run.tasks()[0]
-        last = Model(run.params(), run.config.model)
+        bench = Bench.of(path)
     except RunError as error:
         fail(str(error))
-    data, n = run.config.data, watching.N_STRINGS
-    looks = functools.partial(watching.looks, data, task, n)
-    table = pd.DataFrame(looks(last)).assign(step=0)
-    layer = watching.fetching_layer(table)
-    if layer is None or run.config.model.n_layers != 2:
-        fail(f"run = {path}: must have two layers, one of which fetches x_t")
-    sets, strings = watching.test_sets(data, task, n), route_strings(data, task)
-    ours: dict[str, Callable[[Model], Figures]] = {
-        "looks": functools.partial(figures, looks),
-        "worths": functools.partial(figures, functools.partial(watching.worths, data, task, n)),
-        "holdings": functools.partial(figures, functools.partial(watching.holdings, data, task, layer, SEED)),
-        "ways": functools.partial(figures, functools.partial(watching.ways, data, task, SEED)),
-        "routes": functools.partial(map_figures, data, task),
-    }
-    loops: dict[str, Callable[["HookedTransformer"], Figures]] = {
-        "looks": functools.partial(loop_looks, sets),
-        "worths": functools.partial(loop_worths, sets),
-        "holdings": functools.partial(loop_holdings, exchanges(data, task, layer, run.config.model)),
-        "ways": functools.partial(loop_ways, data, strings),
-        "routes": functools.partial(loop_routes, strings),
-    }
+    run = bench.run
     steps = watching.thinned(run.steps, max(1, len(run.steps) // n_checkpoints))
-    torch.set_grad_enabled(False)
-    for n_threads in (1, 2):
-        times: dict[str, list[tuple[float, float]]] = {name: [] for name in (*ours, "all", "all, each route alone")}
-        largest, loads = dict.fromkeys(ours, 0.0), []
-        run.model(steps[-1])  # imports
-        for step in steps:
-            torch.set_num_threads(n_threads)
-            started = time.perf_counter()
-            hooked = run.model(step)
-            load = time.perf_counter() - started
-            loads.append(load)
-            taken: dict[str, tuple[float, float]] = {}
-            for name in ours:
-                torch.set_num_threads(1)
-                started = time.perf_counter()
-                own = ours[name](Model(run.params(step), run.config.model))
-                middle = time.perf_counter()
-                torch.set_num_threads(n_threads)
-                theirs = loops[name](hooked)
-                taken[name] = (middle - started, time.perf_counter() - middle)
-                shared = own.keys() & theirs.keys()
-                assert shared == theirs.keys()
-                largest[name] = max(largest[name], *(abs(own[place] - theirs[place]) for place in shared))
-            for name, (own_time, loop_time) in taken.items():
-                times[name].append((own_time, load + loop_time))
-            kept = [taken[name] for name in ours if name != "routes"]  # its map is what `ways` makes
-            own_time, loop_time = (sum(part) for part in zip(*kept, strict=True))
-            times["all"].append((own_time, load + loop_time))
-            times["all, each route alone"].append((own_time, load + loop_time + taken["routes"][1]))
-        console.print(
-            f"{len(steps)} checkpoints, ours on one thread, the loop on {n_threads}; "
-            f"to load a HookedTransformer: {1000 * statistics.median(loads):.0f} ms", highlight=False,
-        )  # fmt: skip
-        for name, found in times.items():
-            own, loop = (statistics.median(part) for part in zip(*found, strict=True))
-            ratio = statistics.median(b / a for a, b in found)
-            differs = f"; largest difference {largest[name]:.1e}" if name in largest else ""
-            console.print(
-                f"{name}: {1000 * own:.0f} ms a checkpoint; the loop: {1000 * loop:.0f} ms; {ratio:.1f} times as fast"
-                f"{differs}", highlight=False,
-            )  # fmt: skip
-        console.print(f"largest difference of a figure: {max(largest.values()):.1e}", highlight=False)
-    torch.set_num_threads(1)
+    run.model(steps[-1])  # imports
+    for careful in (False, True):
+        one_thread(bench, steps, careful, console)
+    two_cores(bench, path, steps, console)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "run"
         shutil.copytree(path, copy, ignore=shutil.ignore_patterns("analysis"))
         started = time.perf_counter()
-        watching.watch(Run.open(copy), task, n_workers=2)
+        watching.watch(Run.open(copy), bench.task, n_workers=2)
     seconds = time.perf_counter() - started
     console.print(
         f"everything, {len(run.steps)} checkpoints, two processes: {seconds:.0f} s, "
-        f"{200 * seconds / len(run.steps):.0f} s for 200", highlight=False,
+        f"{200 * seconds / len(run.steps):.0f} s for 200", highlight=False, soft_wrap=True,
     )  # fmt: skip
 
 

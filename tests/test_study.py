@@ -59,6 +59,7 @@ def test_a_study_trains_what_others_start_from_first_and_records_what_failed(tmp
     failed = table[table["measure"] == "failed"]
     assert failed[["arm", "seed"]].values.tolist() == [["wild", 0], ["wild", 1], ["after wild", 0], ["after wild", 1]]
     assert failed["task"].iloc[0].startswith("Diverged")
+    assert str(tmp_path) not in failed["task"].iloc[0]
     assert failed["task"].iloc[2] == "its start failed: wild, seed 0"
     per_run = table[table["measure"] == "accuracy"].groupby(["arm", "seed"]).size()
     assert per_run.to_dict() == {("first", 0): 1, ("first", 1): 1, ("second", 0): 1, ("second", 1): 1}

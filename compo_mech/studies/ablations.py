@@ -5,10 +5,10 @@ from compo_mech.settings import changed
 from compo_mech.studies.measures import outcome
 from compo_mech.studies.study import SHORT, Arm, Study
 
+# without weight decay Adam is AdamW
 OPTIMIZERS = {
     "muon": (1e-3, 3e-3, 1e-2),
     "adamw": (1e-3, 3e-3, 1e-2),
-    "adam": (3e-3,),
     "sgd": (0.03, 0.1, 0.3),
 }
 BATCH_SIZES = (16, 64, 256)

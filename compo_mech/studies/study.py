@@ -184,7 +184,8 @@ def run_study(study: Study, seeds: Sequence[int], how: How, console: Console) ->
             if row["state"] == "done":
                 paths[place] = Path(str(row["path"]))
             else:
-                errors[place] = str(row["error"]) or str(row["state"])
+                error = str(row["error"]) or str(row["state"])
+                errors[place] = error.replace(f"{how.runs_dir}/", "")  # a table goes to where that folder is not
     found, failed = _measured(study.measure, paths, how, console)
     rows = []
     for name, arm in study.arms.items():
