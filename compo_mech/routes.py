@@ -313,14 +313,15 @@ def _cells(
         tokens = layout.assemble(first, inputs, states, n_inputs, words.end_of_input, words.end_of_states)
         tokens = tokens[:, : layout.n_read(length)].to(model.params["embed.W_E"].device)
         positions = torch.arange(tokens.shape[1], device=tokens.device)
-        clean = trace(model, tokens, positions.expand(tokens.shape))
+        n_unscored = layout.scored(length)[0]
+        clean = trace(model, tokens, positions.expand(tokens.shape), n_unscored)
         found, moved = [], []
         swaps = [s for s in make_swaps(task, layout, inputs, tokens, generator) if s.variable in variables]
         at_once = max(1, MAX_TOKENS // tokens.numel())
         for start in range(0, len(swaps), at_once):
             some = swaps[start : start + at_once]
             given = torch.cat([swap.tokens for swap in some])
-            corrupts = trace(model, given, positions.expand(given.shape))
+            corrupts = trace(model, given, positions.expand(given.shape), n_unscored)
             for i, swap in enumerate(some):
                 corrupt = corrupts[i * n_strings : (i + 1) * n_strings]
                 moved.append(swap.mean((corrupt.logits.argmax(-1) != clean.logits.argmax(-1)).T).cpu())

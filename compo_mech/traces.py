@@ -44,24 +44,37 @@ class Trace:
 
 
 @torch.no_grad()
-def trace(model: Model, tokens: Int[Tensor, "batch pos"], positions: Int[Tensor, "batch pos"]) -> Trace:
-    """Run the network and keep everything."""
+def trace(model: Model, tokens: Int[Tensor, "batch pos"], positions: Int[Tensor, "batch pos"], first: int = 0) -> Trace:
+    """Run the network and keep everything.
+
+    Args:
+        model: the network.
+        tokens, positions: that it reads.
+        first: the first position at which the last layer is asked for more than keys and values; all else of that layer
+            is 0 before it.
+    """
     params, n_pos = model.params, tokens.shape[1]
     kept: dict[str, list[Tensor]] = {name: [] for name in Trace.__dataclass_fields__ if name != "logits"}
     stream = params["embed.W_E"][tokens] + params["pos_embed.W_pos"][positions]
     for layer in range(model.config.n_layers):
-        q, k, v = project_qkv(model, layer, stream)
-        pattern = attention_pattern(model, q, k, torch.arange(n_pos, device=tokens.device))
+        n_left_out = first if layer == model.config.n_layers - 1 else 0
+        k, v = project(model, layer, stream, "KV")
+        here = stream[:, n_left_out:]
+        (q,) = project(model, layer, here, "Q")
+        pattern = attention_pattern(model, q, k, torch.arange(n_left_out, n_pos, device=tokens.device))
         z = pattern @ v
         attn_out = attn_out_of(model, layer, z)
-        mid = stream + attn_out
+        mid = here + attn_out
         mlp_out = mlp_out_of(model, layer, mid)
-        post = mid + mlp_out
-        values = (stream, mid, post, q, k, v, z, pattern, attn_out, mlp_out)
-        for name, value in zip(kept, values, strict=True):
+        values = {"resid_mid": mid, "resid_post": mid + mlp_out, "q": q, "z": z, "pattern": pattern}
+        values |= {"attn_out": attn_out, "mlp_out": mlp_out}
+        if n_left_out:
+            values = {name: F.pad(value, (0, 0, n_left_out, 0)) for name, value in values.items()}
+        for name, value in (values | {"resid_pre": stream, "k": k, "v": v}).items():
             kept[name].append(value)
-        stream = post
-    return Trace(**kept, logits=logits_of(model, stream))  # pyright: ignore[reportArgumentType]
+        stream = values["resid_post"]
+    logits = F.pad(logits_of(model, stream[:, first:]), (0, 0, first, 0))
+    return Trace(**kept, logits=logits)  # pyright: ignore[reportArgumentType]
 
 
 @dataclass(frozen=True)

@@ -132,9 +132,26 @@ def twins(model: Model, sets: Sequence[EvalSet], works: Sequence[Work] = ("looku
 
 
 def trace_set(model: Model, test: EvalSet) -> Trace:
-    """All that is read of its strings, run."""
+    """All that is read of its strings, run, in the last layer from the first scored row on."""
     tokens = test.tokens[:, : test.layout.n_read(test.length)]
-    return trace(model, tokens, torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape))
+    positions = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape)
+    return trace(model, tokens, positions, test.layout.scored(test.length)[0])
+
+
+@dataclass
+class _Count:
+    """States that are right, and weight on the ideal keys, summed over sets."""
+
+    n: int = 0
+    whole: int = 0
+    uniform: int = 0
+    ideal: int = 0
+    weight: float = 0.0
+    n_edges: int = 0
+
+    def twin(self, work: Work, heads: tuple[Head, ...]) -> Twin:
+        whole, even, lifted = (wilson(count, self.n) for count in (self.whole, self.uniform, self.ideal))
+        return Twin(heads, work, self.weight / self.n_edges, whole, even, lifted)
 
 
 class TwinCounts:
@@ -152,7 +169,9 @@ class TwinCounts:
             heads = tuple((layer, head) for head in range(config.n_heads))
             groups += [(head,) for head in heads]
             groups += [heads] if config.n_heads > 1 else []
-        self._counts = {(work, group): _Count() for work in works for group in groups}
+        self._counts: dict[tuple[Work, tuple[Head, ...]], _Count] = {
+            (work, group): _Count() for work in works for group in groups
+        }
 
     @torch.no_grad()
     def add(self, test: EvalSet, run: Trace) -> None:
@@ -181,22 +200,6 @@ class TwinCounts:
     def twins(self) -> list[Twin]:
         """What it came to, of each work that the sets have."""
         return [count.twin(work, group) for (work, group), count in self._counts.items() if count.n]
-
-
-@dataclass
-class _Count:
-    """States that are right, and weight on the ideal keys, summed over sets."""
-
-    n: int = 0
-    whole: int = 0
-    uniform: int = 0
-    ideal: int = 0
-    weight: float = 0.0
-    n_edges: int = 0
-
-    def twin(self, work: Work, heads: tuple[Head, ...]) -> Twin:
-        whole, even, lifted = (wilson(count, self.n) for count in (self.whole, self.uniform, self.ideal))
-        return Twin(heads, work, self.weight / self.n_edges, whole, even, lifted)
 
 
 def frame(found: Sequence[Twin]) -> pd.DataFrame:

@@ -165,6 +165,22 @@ def test_a_trace_of_rows_is_the_whole_trace_at_them(settings):
         torch.testing.assert_close(found.logits, whole.logits[index, rows.place], atol=1e-5, rtol=1e-4)
 
 
+def test_a_trace_from_a_row_on_leaves_out_what_is_before_it_in_the_last_layer():
+    data = DataConfig(tasks=(Parity(),), max_length=6)
+    model = fresh(data, n_layers=3)
+    rows = draw_rows(data, Parity(), 5, generator())
+    whole, some = (trace(model, rows.tokens, rows.positions, first) for first in (0, 4))
+    kinds = ["resid_mid", "resid_post", "attn_out", "mlp_out", "q", "z", "pattern"]
+    for name in ["resid_pre", "k", "v", *kinds]:
+        for layer, (value, left) in enumerate(zip(getattr(whole, name), getattr(some, name), strict=True)):
+            asked = value.clone()
+            if layer == 2 and name in kinds:
+                asked[..., :4, :] = 0
+            torch.testing.assert_close(left, asked, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(some.logits[:, 4:], whole.logits[:, 4:], atol=1e-5, rtol=1e-4)
+    assert not some.logits[:, :4].any()
+
+
 def test_a_row_that_keeps_its_value_keeps_its_answer():
     data = DataConfig(tasks=(Parity(),), max_length=5)
     model = fresh(data)
