@@ -44,5 +44,6 @@ STUDY = Study(
         ),
     },
     measure=routes_taken,
+    n_seeds=10,
     reference="parity alone",
 )
