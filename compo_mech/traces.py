@@ -58,9 +58,9 @@ def trace(model: Model, tokens: Int[Tensor, "batch pos"], positions: Int[Tensor,
     stream = params["embed.W_E"][tokens] + params["pos_embed.W_pos"][positions]
     for layer in range(model.config.n_layers):
         n_left_out = first if layer == model.config.n_layers - 1 else 0
-        k, v = project(model, layer, stream, "KV")
-        here = stream[:, n_left_out:]
-        (q,) = project(model, layer, here, "Q")
+        here, normed = stream[:, n_left_out:], norm_of(model, f"blocks.{layer}.ln1", stream)
+        k, v = _project(model, layer, normed, "KV")
+        (q,) = _project(model, layer, normed[:, n_left_out:], "Q")
         pattern = attention_pattern(model, q, k, torch.arange(n_left_out, n_pos, device=tokens.device))
         z = pattern @ v
         attn_out = attn_out_of(model, layer, z)
@@ -140,11 +140,13 @@ def _rows_run(
     kept: dict[str, list[Tensor]] = {n: [] for n in RowTrace.__dataclass_fields__ if n not in ("place", "logits")}
     stream = model.params["embed.W_E"][tokens] + model.params["pos_embed.W_pos"][positions]
     for layer in range(model.config.n_layers):
-        seen, at, queries = stream, place, torch.arange(n_pos, device=tokens.device)
+        at, queries = place, torch.arange(n_pos, device=tokens.device)
+        normed = norm_of(model, f"blocks.{layer}.ln1", stream)
+        k, v = _project(model, layer, normed, "KV")
         if layer == model.config.n_layers - 1:  # from here on the row stands alone
-            stream, at, queries = stream[index, place][:, None], torch.zeros_like(place), place[:, None, None]
-        (q,) = project(model, layer, stream, "Q")
-        k, v = project(model, layer, seen, "KV")
+            stream, normed = stream[index, place][:, None], normed[index, place][:, None]
+            at, queries = torch.zeros_like(place), place[:, None, None]
+        (q,) = _project(model, layer, normed, "Q")
         z = attention_pattern(model, q, k, queries) @ v
         attn_out = attn_out_of(model, layer, z)
         mid = stream + attn_out
@@ -162,15 +164,15 @@ def _rows_run(
 
 def project_qkv(model: Model, layer: int, stream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values of all heads of a layer."""
-    q, k, v = project(model, layer, stream, "QKV")
+    q, k, v = _project(model, layer, norm_of(model, f"blocks.{layer}.ln1", stream), "QKV")
     return q, k, v
 
 
-def project(model: Model, layer: int, stream: Tensor, which: str) -> list[Tensor]:
+def _project(model: Model, layer: int, normed: Tensor, which: str) -> list[Tensor]:
     """Some of queries (Q), keys (K) and values (V) of all heads of a layer."""
     attention, n_heads = f"blocks.{layer}.attn", model.config.n_heads
     weights = [model.params[f"{attention}.W_{name}"].transpose(0, 1).flatten(1) for name in which]
-    side_by_side = norm_of(model, f"blocks.{layer}.ln1", stream) @ torch.cat(weights, 1)
+    side_by_side = normed @ torch.cat(weights, 1)
     found = []
     for name, values in zip(which, side_by_side.chunk(len(which), -1), strict=True):
         values = _with_bias(model, values, f"{attention}.b_{name}")

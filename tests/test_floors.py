@@ -20,7 +20,7 @@ FLOORS = [
     "studies.comparing", "studies.watching", "studies.emerging", "studies.measures", "studies.study", "studies.scaling",
     "studies.baselines", "studies.transfer", "studies.mix", "studies.curriculum", "studies.ablations",
     "studies.positions", "studies.state_rule", "studies.capacity", "studies.odd_spot", "studies.groups",
-    "studies.grokking",
+    "studies.grokking", "studies.hooked_loops", "studies.watching_speed",
 ]  # fmt: skip
 PROBE_FLOORS = [
     "fit", "variance", "tables", "readings", "rule_or_table", "position_subtraction", "state_update",

@@ -10,8 +10,9 @@ from compo_mech import launch, watching
 from compo_mech.constructed import build
 from compo_mech.data import DataConfig
 from compo_mech.graph import Model
-from compo_mech.model import ModelConfig, init_params
+from compo_mech.model import ModelConfig, init_params, to_hooked
 from compo_mech.sketch import Rungs
+from compo_mech.studies import hooked_loops, watching_speed
 from compo_mech.tasks import Copy, Parity, Polynomial
 from compo_mech.trajectory import CONTROL_STEP
 from compo_mech.watching import fetching_layer, holdings, looks, thinned, watch, ways
@@ -48,6 +49,30 @@ def test_the_circuit_built_by_hand_is_clean_and_used(task, rungs):
         assert above == found[place] - placebo
         assert above > 0.2
     assert found["by textbook diagonal", ""] >= 0.99
+
+
+@pytest.mark.parametrize("careful", [False, True])
+@pytest.mark.parametrize("name", ["fresh, two heads", "by hand"])
+def test_what_is_watched_against_loops_over_hooked_transformers(name, careful):
+    task, built = Parity(), build(Parity(), rungs=Rungs(layer_norm=True))
+    data, model = (DataConfig(max_length=5), None) if name == "fresh, two heads" else (built.data, built.model)
+    if model is None:
+        config, generator = ModelConfig(d_model=16, n_heads=2), torch.Generator().manual_seed(0)
+        params = init_params(config, len(data.vocabulary), data.layout.n_tokens(5), generator)
+        model = Model({n: p + 0.3 * torch.randn(p.shape, generator=generator) for n, p in params.items()}, config)
+    hooked, strings = to_hooked(model.params, model.config), hooked_loops.route_strings(data, task)
+    with torch.no_grad():
+        slow = hooked_loops.loop_looks(watching.test_sets(data, task, 16), careful, hooked)
+        pairs = hooked_loops.exchanges(data, task, 1, model.config)
+        slow |= hooked_loops.loop_holdings(pairs, careful, hooked)
+        slow |= hooked_loops.loop_ways(data, strings, careful, hooked)
+    rows = [*looks(data, task, 16, model), *holdings(data, task, 1, 0, model), *ways(data, task, 0, model)]
+    fast = {(row.measure, row.site): row.value for row in rows}
+    assert len(slow) > 40
+    assert {place: fast[place] for place in slow} == pytest.approx(slow, abs=1e-4)
+    with torch.no_grad():
+        alone = hooked_loops.loop_routes(strings, careful, hooked)
+    assert watching_speed.map_figures(data, task, model) == pytest.approx(alone, abs=1e-3)
 
 
 def test_work_split_between_heads_is_whole_in_the_layer():
