@@ -193,21 +193,23 @@ def test_shares_sum_to_one_where_the_network_is_linear_in_the_token():
             assert cell.additive
 
 
-@pytest.mark.parametrize("chain_of_thought", [True, False])
+@pytest.mark.parametrize("route", ["diagonal", "neighbour", "state"])
+def test_shares_of_ways_alone_are_those_of_the_map(route, monkeypatch):
+    """On circuits built by hand with so much noise that some cells have lost their route; however many at once."""
+    built = build(Parity(), rungs=Rungs(noise=0.06, route=route))
+    shares = route_map(built.model, built.data, seeded(), 8, [3, 5]).summary().shares
+    assert 0.1 < shares[Way.NO_ROUTE] < 0.9
+    for at_once in (routes.MAX_TOKENS, 200, 100):  # in strings of 8: all swaps, one or two, one
+        monkeypatch.setattr(routes, "MAX_TOKENS", at_once)
+        assert way_shares(built.model, built.data, seeded(), 8, [3, 5]) == pytest.approx(shares, abs=1e-5)
+
+
 @pytest.mark.parametrize("name", CONFIGS)
-def test_shares_of_ways_alone_are_those_of_the_map(name, chain_of_thought, monkeypatch):
-    """On networks trained by nobody and on the circuit built by hand; in one go or few strings at a time."""
-    data = DataConfig(tasks=(Parity(),), max_length=5, chain_of_thought=chain_of_thought)
-    networks = [(random_model(CONFIGS[name], data), data)]
-    if chain_of_thought:
-        built = build(Parity())
-        networks.append((built.model, built.data))
-    for model, own in networks:
-        shares = route_map(model, own, seeded(), 8, [3, 5]).summary().shares
-        assert shares
-        for at_once in (routes.MAX_TOKENS, 100):
-            monkeypatch.setattr(routes, "MAX_TOKENS", at_once)
-            assert way_shares(model, own, seeded(), 8, [3, 5]) == pytest.approx(shares, abs=1e-5)
+def test_shares_of_ways_without_chain_of_thought(name):
+    data = DataConfig(tasks=(Parity(),), max_length=5, chain_of_thought=False)
+    model = random_model(CONFIGS[name], data)
+    shares = route_map(model, data, seeded(), 8, [3, 5]).summary().shares
+    assert way_shares(model, data, seeded(), 8, [3, 5]) == pytest.approx(shares, abs=1e-5)
 
 
 def test_without_any_effect_all_shares_are_zero():
