@@ -1,0 +1,54 @@
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import compo_mech
+
+DOOR = Path(compo_mech.__file__)
+
+
+def python(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=DOOR.parents[1])
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_package_alone_imports_nothing_heavy():
+    told = python("import sys, compo_mech; dir(compo_mech); print('torch' in sys.modules, 'pydantic' in sys.modules)")
+    assert told.split() == ["False", "False"]
+
+
+def test_every_name_is_there_and_in_the_table_of_contents():
+    contents = {
+        word for line in DOOR.read_text().split('"""')[1].splitlines() for word in line.replace(",", "").split()
+    }
+    for name in compo_mech.__all__:
+        assert getattr(compo_mech, name) is not None
+        assert name in contents
+    assert set(compo_mech.__all__) <= set(dir(compo_mech))
+
+
+def test_type_checkers_see_the_same_names_in_the_same_modules():
+    body = next(node for node in ast.parse(DOOR.read_text()).body if isinstance(node, ast.If)).body
+    seen = {}
+    for node in body:
+        assert isinstance(node, ast.ImportFrom)
+        (alias,) = node.names
+        assert alias.asname == alias.name
+        home = (node.module or "").removeprefix("compo_mech").removeprefix(".")
+        is_module = compo_mech._HOME[alias.name].rpartition(".")[2] == alias.name
+        seen[alias.name] = f"{home}.{alias.name}".removeprefix(".") if is_module else home
+    assert seen == compo_mech._HOME
+
+
+def test_no_name_hides_a_module():
+    modules = {path.stem for path in DOOR.parent.iterdir()}
+    assert {name for name in compo_mech.__all__ if name in modules} == {"recipes"}
+
+
+def test_an_unknown_name_gets_the_usual_error():
+    with pytest.raises(AttributeError, match="module 'compo_mech' has no attribute 'nothing'"):
+        _ = compo_mech.nothing
