@@ -15,7 +15,7 @@ What is needed most, each name loaded when it is first asked for, so that import
     routes        route_map
     variables     make_interchanges, interchange, interchange_map, align
     weights       qk_circuit, ov_circuit
-    known truth   build, Rungs
+    known truth   build, BuildOptions
     everything    dissect
 """
 
@@ -24,120 +24,123 @@ from typing import TYPE_CHECKING, Any
 
 _HOME = {
     # settings
-    "RunConfig": "config",
-    "DataConfig": "data",
-    "ModelConfig": "model",
-    "TrainConfig": "train",
-    "OptimConfig": "optim",
-    "recipes": "recipes",
+    "RunConfig": "runs.config",
+    "DataConfig": "data.config",
+    "ModelConfig": "model.config",
+    "TrainConfig": "training.loop",
+    "OptimConfig": "training.optim",
+    "recipes": "runs.recipes",
     # tasks
-    "Task": "tasks",
-    "Parity": "tasks",
-    "Copy": "tasks",
-    "Polynomial": "tasks",
-    "Automaton": "tasks",
+    "Task": "data.tasks",
+    "Parity": "data.tasks",
+    "Copy": "data.tasks",
+    "Polynomial": "data.tasks",
+    "Automaton": "data.tasks",
     # training
-    "init_params": "model",
-    "TrainingStream": "data",
+    "init_params": "model.params",
+    "TrainingStream": "data.stream",
     # runs
-    "Run": "runs",
-    "RunError": "runs",
+    "Run": "runs.run",
+    "RunError": "runs.checkpoints",
     # evaluation
-    "eval_sets": "evaluate",
-    "measure": "evaluate",
+    "eval_sets": "evaluation.sets",
+    "measure": "evaluation.measure",
     # a network
-    "Model": "graph",
-    "Site": "hooks",
-    "Writer": "graph",
-    "Reader": "graph",
-    "Edge": "graph",
-    "all_edges": "graph",
+    "Model": "model.params",
+    "Site": "model.sites",
+    "Writer": "interventions.graph",
+    "Reader": "interventions.graph",
+    "Edge": "interventions.graph",
+    "all_edges": "interventions.graph",
     # prompts
-    "Pairs": "counterfactuals",
-    "Switch": "counterfactuals",
-    "make_pairs": "counterfactuals",
+    "Pairs": "interventions.pairs",
+    "Switch": "interventions.pairs",
+    "make_pairs": "interventions.pairs",
     # edges
-    "exact": "edges",
-    "eap": "edges",
-    "eap_ig": "edges",
+    "exact": "circuits.scorers",
+    "eap": "circuits.scorers",
+    "eap_ig": "circuits.scorers",
     # circuits
-    "score_order": "circuits",
-    "grade": "circuits",
-    "discover": "discovery",
-    "stability": "discovery",
-    "curve": "faithfulness",
-    "judge": "completeness",
+    "score_order": "circuits.selection",
+    "grade": "circuits.grade",
+    "discover": "circuits.discovery",
+    "stability": "circuits.stability",
+    "curve": "circuits.faithfulness",
+    "judge": "circuits.completeness",
     # heads
-    "name_heads": "heads",
-    "carried_share": "heads",
-    "Ablations": "heads",
+    "name_heads": "interventions.head_roles",
+    "carried_share": "interventions.head_roles",
+    "Ablations": "interventions.head_ablation",
     # routes
-    "route_map": "routes",
+    "route_map": "routes.route_map",
     # variables
-    "make_interchanges": "variables",
-    "interchange": "causal",
-    "interchange_map": "causal",
-    "align": "alignment",
+    "make_interchanges": "causal.variables",
+    "interchange": "causal.interchange",
+    "interchange_map": "causal.interchange",
+    "align": "causal.das",
     # weights
-    "qk_circuit": "weights",
-    "ov_circuit": "weights",
+    "qk_circuit": "weights.qk_ov",
+    "ov_circuit": "weights.qk_ov",
     # known truth
-    "build": "constructed",
-    "Rungs": "sketch",
+    "build": "ground_truth.build",
+    "BuildOptions": "ground_truth.options",
     # everything
-    "dissect": "dissection",
+    "dissect": "analyses.dissection",
 }
-"""The module of each public name; a module by its own name is given whole."""
+"""The module of each public name."""
+
+_MODULES = ("recipes",)
+"""Public names that are modules themselves."""
 
 if TYPE_CHECKING:
-    from compo_mech import recipes as recipes
-    from compo_mech.alignment import align as align
-    from compo_mech.causal import interchange as interchange
-    from compo_mech.causal import interchange_map as interchange_map
-    from compo_mech.circuits import grade as grade
-    from compo_mech.circuits import score_order as score_order
-    from compo_mech.completeness import judge as judge
-    from compo_mech.config import RunConfig as RunConfig
-    from compo_mech.constructed import build as build
-    from compo_mech.counterfactuals import Pairs as Pairs
-    from compo_mech.counterfactuals import Switch as Switch
-    from compo_mech.counterfactuals import make_pairs as make_pairs
-    from compo_mech.data import DataConfig as DataConfig
-    from compo_mech.data import TrainingStream as TrainingStream
-    from compo_mech.discovery import discover as discover
-    from compo_mech.discovery import stability as stability
-    from compo_mech.dissection import dissect as dissect
-    from compo_mech.edges import eap as eap
-    from compo_mech.edges import eap_ig as eap_ig
-    from compo_mech.edges import exact as exact
-    from compo_mech.evaluate import eval_sets as eval_sets
-    from compo_mech.evaluate import measure as measure
-    from compo_mech.faithfulness import curve as curve
-    from compo_mech.graph import Edge as Edge
-    from compo_mech.graph import Model as Model
-    from compo_mech.graph import Reader as Reader
-    from compo_mech.graph import Writer as Writer
-    from compo_mech.graph import all_edges as all_edges
-    from compo_mech.heads import Ablations as Ablations
-    from compo_mech.heads import carried_share as carried_share
-    from compo_mech.heads import name_heads as name_heads
-    from compo_mech.hooks import Site as Site
-    from compo_mech.model import ModelConfig as ModelConfig
-    from compo_mech.model import init_params as init_params
-    from compo_mech.optim import OptimConfig as OptimConfig
-    from compo_mech.routes import route_map as route_map
-    from compo_mech.runs import Run as Run
-    from compo_mech.runs import RunError as RunError
-    from compo_mech.sketch import Rungs as Rungs
-    from compo_mech.tasks import Automaton as Automaton
-    from compo_mech.tasks import Copy as Copy
-    from compo_mech.tasks import Parity as Parity
-    from compo_mech.tasks import Polynomial as Polynomial
-    from compo_mech.tasks import Task as Task
-    from compo_mech.train import TrainConfig as TrainConfig
-    from compo_mech.variables import make_interchanges as make_interchanges
-    from compo_mech.weights import ov_circuit as ov_circuit
-    from compo_mech.weights import qk_circuit as qk_circuit
+    from compo_mech.analyses.dissection import dissect as dissect
+    from compo_mech.causal.das import align as align
+    from compo_mech.causal.interchange import interchange as interchange
+    from compo_mech.causal.interchange import interchange_map as interchange_map
+    from compo_mech.causal.variables import make_interchanges as make_interchanges
+    from compo_mech.circuits.completeness import judge as judge
+    from compo_mech.circuits.discovery import discover as discover
+    from compo_mech.circuits.faithfulness import curve as curve
+    from compo_mech.circuits.grade import grade as grade
+    from compo_mech.circuits.scorers import eap as eap
+    from compo_mech.circuits.scorers import eap_ig as eap_ig
+    from compo_mech.circuits.scorers import exact as exact
+    from compo_mech.circuits.selection import score_order as score_order
+    from compo_mech.circuits.stability import stability as stability
+    from compo_mech.data.config import DataConfig as DataConfig
+    from compo_mech.data.stream import TrainingStream as TrainingStream
+    from compo_mech.data.tasks import Automaton as Automaton
+    from compo_mech.data.tasks import Copy as Copy
+    from compo_mech.data.tasks import Parity as Parity
+    from compo_mech.data.tasks import Polynomial as Polynomial
+    from compo_mech.data.tasks import Task as Task
+    from compo_mech.evaluation.measure import measure as measure
+    from compo_mech.evaluation.sets import eval_sets as eval_sets
+    from compo_mech.ground_truth.build import build as build
+    from compo_mech.ground_truth.options import BuildOptions as BuildOptions
+    from compo_mech.interventions.graph import Edge as Edge
+    from compo_mech.interventions.graph import Reader as Reader
+    from compo_mech.interventions.graph import Writer as Writer
+    from compo_mech.interventions.graph import all_edges as all_edges
+    from compo_mech.interventions.head_ablation import Ablations as Ablations
+    from compo_mech.interventions.head_roles import carried_share as carried_share
+    from compo_mech.interventions.head_roles import name_heads as name_heads
+    from compo_mech.interventions.pairs import Pairs as Pairs
+    from compo_mech.interventions.pairs import Switch as Switch
+    from compo_mech.interventions.pairs import make_pairs as make_pairs
+    from compo_mech.model.config import ModelConfig as ModelConfig
+    from compo_mech.model.params import Model as Model
+    from compo_mech.model.params import init_params as init_params
+    from compo_mech.model.sites import Site as Site
+    from compo_mech.routes.route_map import route_map as route_map
+    from compo_mech.runs import recipes as recipes
+    from compo_mech.runs.checkpoints import RunError as RunError
+    from compo_mech.runs.config import RunConfig as RunConfig
+    from compo_mech.runs.run import Run as Run
+    from compo_mech.training.loop import TrainConfig as TrainConfig
+    from compo_mech.training.optim import OptimConfig as OptimConfig
+    from compo_mech.weights.qk_ov import ov_circuit as ov_circuit
+    from compo_mech.weights.qk_ov import qk_circuit as qk_circuit
 
 __all__ = list(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
@@ -146,7 +149,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = import_module(f"{__name__}.{_HOME[name]}")
-    found = module if name == _HOME[name].rpartition(".")[2] else getattr(module, name)
+    found = module if name in _MODULES else getattr(module, name)
     globals()[name] = found
     return found
 

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import tyro
 
-from compo_mech.studies.aligning import main
+from compo_mech.cli.analyse import align_main
 
 if __name__ == "__main__":
 
@@ -23,6 +23,6 @@ if __name__ == "__main__":
         seed: int = 0,
     ) -> None:
         """Align RUN at a step (None: its last), with maps at every step if asked; one task or all of them."""
-        main(run, step, all_steps, task, seed)
+        align_main(run, step, all_steps, task, seed)
 
     tyro.cli(command, description=__doc__)

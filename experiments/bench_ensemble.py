@@ -13,10 +13,10 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from compo_mech import together
-from compo_mech.config import RunConfig
-from compo_mech.data import DataConfig
-from compo_mech.model import ModelConfig
+from compo_mech.data.config import DataConfig
+from compo_mech.launch import ensemble
+from compo_mech.model.config import ModelConfig
+from compo_mech.runs.config import RunConfig
 
 N_ALONE = 8
 """Models that are trained one by one for comparison; more take the same time each."""
@@ -25,7 +25,7 @@ N_ALONE = 8
 def measure(config: RunConfig, n: int, device: str, n_rounds: int) -> tuple[float, float]:
     """Median seconds a step and model, one by one and at once, each round a step of both."""
     sizes = {False: min(n, N_ALONE), True: n}
-    loops = {at_once: together.throwaway_steps(config, size, device, at_once) for at_once, size in sizes.items()}
+    loops = {at_once: ensemble.throwaway_steps(config, size, device, at_once) for at_once, size in sizes.items()}
     times: dict[bool, list[float]] = {False: [], True: []}
     for round_ in range(n_rounds + 2):
         for at_once, loop in loops.items():
@@ -59,7 +59,7 @@ def main(
             alone, at_once = measure(config, n, device, n_rounds)
             figures = (f"{alone * 1e3:.2f}", f"{at_once * 1e3:.2f}", f"{alone / at_once:.2f}× as fast")
             table.add_row(str(batch_size), str(n), *figures)
-        best = together.best_group(config, max(sizes), device)
+        best = ensemble.best_group(config, max(sizes), device)
         console.print(f"batch {batch_size}: best group of {max(sizes)} models: {best}", highlight=False)
     console.print(table)
 

@@ -10,12 +10,13 @@ import torch
 import tyro
 from rich.console import Console
 
-from compo_mech.counterfactuals import Switch, make_pairs
-from compo_mech.data import DataConfig
-from compo_mech.edges import cross_entropy
-from compo_mech.graph import Model
-from compo_mech.interventions import sweep
-from compo_mech.model import ModelConfig, init_params, to_hooked
+from compo_mech.data.config import DataConfig
+from compo_mech.interventions.metrics import cross_entropy
+from compo_mech.interventions.pairs import Switch, make_pairs
+from compo_mech.interventions.patching import sweep
+from compo_mech.model.config import ModelConfig
+from compo_mech.model.hooked import to_hooked
+from compo_mech.model.params import Model, init_params
 
 
 def main(n_rounds: int = 5, n_prompts: int = 64, n_threads: int = 1, device: str = "cpu") -> None:

@@ -18,12 +18,17 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from compo_mech import evaluate, recipes, train
-from compo_mech.command_line import fail
-from compo_mech.config import RunConfig
-from compo_mech.data import Batch, TrainingStream
-from compo_mech.forward import forward
-from compo_mech.model import ModelConfig, init_params, to_hooked
+from compo_mech.cli.errors import fail
+from compo_mech.data.stream import Batch, TrainingStream
+from compo_mech.evaluation import measure
+from compo_mech.evaluation.sets import eval_sets
+from compo_mech.model.config import ModelConfig
+from compo_mech.model.forward import forward
+from compo_mech.model.hooked import to_hooked
+from compo_mech.model.params import init_params
+from compo_mech.runs import recipes
+from compo_mech.runs.config import RunConfig
+from compo_mech.training import loop
 
 ACCURACY, ITERATION, CAP = 0.99, 0.9, 20
 
@@ -83,7 +88,7 @@ class PlainTransformer(nn.Module):
 
 def padded_loss(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
     """The training loss from logits at every position of the padded batch."""
-    return train.row_loss(logits[batch.packing.scored_row, batch.packing.scored_position], batch)
+    return loop.row_loss(logits[batch.packing.scored_row, batch.packing.scored_position], batch)
 
 
 def bench_steps(bench: Bench, console: Console) -> None:
@@ -97,7 +102,7 @@ def bench_steps(bench: Bench, console: Console) -> None:
     plain = PlainTransformer(config.model, d_vocab, n_ctx).to(bench.device)
     leaves = [param.requires_grad_() for param in params.values()]
     contenders = {
-        "compo_mech": (leaves, lambda b: train.row_loss(forward(params, config.model, b.tokens, b.packing), b)),
+        "compo_mech": (leaves, lambda b: loop.row_loss(forward(params, config.model, b.tokens, b.packing), b)),
         "plain PyTorch": (
             list(plain.parameters()),
             lambda b: padded_loss(plain(b.tokens[:, : b.packing.n_pos]), b),
@@ -150,19 +155,19 @@ def time_recipe(config: RunConfig, bench: Bench, n_checks: int, cap: float) -> R
     """Train until accuracy and iteration score are reached, or the cap; measuring is not counted."""
     generator = torch.Generator(bench.device).manual_seed(config.seed)
     params = init_params(config.model, len(config.data.vocabulary), config.n_ctx, generator)
-    state = train.start(params, config.model, config.optim, generator)
+    state = loop.start(params, config.model, config.optim, generator)
     stream = TrainingStream(config.data, config.seed, bench.device)
-    sets = evaluate.eval_sets(config.data, config.n_test_strings, bench.device)
+    sets = eval_sets(config.data, config.n_test_strings, bench.device)
     found, check_every = Reached(), max(1, config.train.n_steps // n_checks)
     start = time.perf_counter()
-    for step, _ in train.train(state, stream, config.model, config.optim, config.train):
+    for step, _ in loop.train(state, stream, config.model, config.optim, config.train):
         spent = found.spent + time.perf_counter() - start
         if step % check_every and spent < cap and step < config.train.n_steps:
             continue
         wait(bench.device)
         found.spent += time.perf_counter() - start
         found.steps = step
-        rows = evaluate.measure(params, config.model, config.data, sets)
+        rows = measure.measure(params, config.model, config.data, sets)
         accuracy = min(row.value for row in rows if row.metric == "generated_accuracy")
         iteration = max(row.value for row in rows if row.metric == "iteration" and row.split == "mean")
         if accuracy >= ACCURACY and found.accuracy is None:

@@ -12,12 +12,14 @@ from typing import Annotated
 
 import tyro
 
-from compo_mech.studies import watching_speed
+from compo_mech.cli.errors import one_line_errors
+from compo_mech.reference import watching_bench
 
 
 def main(path: Annotated[Path, tyro.conf.Positional], n_checkpoints: int = 12) -> None:
     """Compare on checkpoints spread over RUN; then time everything over all of them."""
-    watching_speed.main(path, n_checkpoints)
+    with one_line_errors():
+        watching_bench.main(path, n_checkpoints)
 
 
 if __name__ == "__main__":

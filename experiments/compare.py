@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from compo_mech.studies.comparing import main
+from compo_mech.cli.compare import main
 
 if __name__ == "__main__":
 

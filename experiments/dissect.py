@@ -11,13 +11,13 @@ from typing import Annotated
 
 import tyro
 
-from compo_mech.studies.dissecting import main
+from compo_mech.cli.analyse import dissect_main
 
 if __name__ == "__main__":
-    CARD = Path(__file__).parents[1] / "figures" / "method_card.csv"
+    CARD = Path(__file__).parents[1] / "figures" / "results" / "method_card.csv"
 
     def command(run: Annotated[Path, tyro.conf.Positional], step: int | None = None, seed: int = 0) -> None:
         """Take RUN apart at a step; None: at its last."""
-        main(run, step, seed, CARD)
+        dissect_main(run, step, seed, CARD)
 
     tyro.cli(command, description=__doc__)

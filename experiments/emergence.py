@@ -2,7 +2,7 @@
 
 python experiments/emergence.py train --recipe parity --n-seeds 20       trains with dense checkpoints, then watches
 python experiments/emergence.py watch runs/a runs/b --out figures/mine   watches runs that there are
-python figures/emergence.py figures/emergence.csv figures/emergence.png
+python figures/emergence.py figures/results/emergence.csv figures/results/emergence.png
 
 A run that was trained or watched before is read; failures are listed and counted.
 """
@@ -13,14 +13,15 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-import probes
-from compo_mech import recipes
-from compo_mech.studies import emerging
-from compo_mech.watching import More
-from probes.told import told
+from compo_mech.analyses.probe_trajectory import probe_accuracies
+from compo_mech.analyses.trajectories import ExtraMeasure
+from compo_mech.runs import recipes
+from compo_mech.studies import emergence
 
 PROBES = {
-    "told": More(told, Path(probes.__file__).parent, {name: name for name in ("probe of t", "probe of the state")})
+    "told": ExtraMeasure(
+        probe_accuracies, probe_accuracies.__module__, {name: name for name in ("probe of t", "probe of the state")}
+    )
 }
 
 
@@ -41,8 +42,8 @@ def train(
         small = {"max_length": 5, "curriculum": ()}
         settings = settings.model_copy(update={"data": settings.data.model_copy(update=small), "n_test_strings": 16})
     settings = settings.model_copy(update={"train": settings.train.model_copy(update=update)})
-    paths = emerging.train_seeds(settings, n_seeds, runs_dir, n_workers, Console())
-    emerging.main(paths, out, n_workers, 0, PROBES)
+    paths = emergence.train_seeds(settings, n_seeds, runs_dir, n_workers, Console())
+    emergence.main(paths, out, n_workers, 0, PROBES)
 
 
 def watch(
@@ -52,7 +53,7 @@ def watch(
     seed: int = 0,
 ) -> None:
     """Watch RUNS and write OUT.csv, OUT-rises.csv, OUT-order.csv and OUT-verdict.csv."""
-    emerging.main(runs, out, n_workers, seed, PROBES)
+    emergence.main(runs, out, n_workers, seed, PROBES)
 
 
 if __name__ == "__main__":

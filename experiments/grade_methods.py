@@ -1,6 +1,6 @@
 """Grade every edge scorer and counterfactual on hand-built circuits: one table and one page.
 
-python experiments/grade_methods.py            writes figures/method_card.csv and .html
+python experiments/grade_methods.py            writes figures/results/method_card.csv and .html
 """
 
 from pathlib import Path
@@ -10,8 +10,9 @@ import torch
 import tyro
 from rich.progress import track
 
-from compo_mech.sections import method_card_page
-from compo_mech.studies.grading import COUNTERFACTUALS, RUNGS, SCORERS, TASKS, method_card, solves
+from compo_mech.ground_truth.build import solves
+from compo_mech.ground_truth.method_card import COUNTERFACTUALS, RUNGS, SCORERS, TASKS, method_card
+from compo_mech.report.method_card import method_card_page
 
 
 def main(out: Path = Path("figures"), n_pairs: int = 48, seed: int = 0) -> None:

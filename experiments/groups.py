@@ -1,9 +1,44 @@
 """Do the same analyses say something on tasks that nobody tuned them for?
 
 python experiments/groups.py --n-workers 2
+
+Word problems of groups, and a counter with bounds, which is no group: nothing of the library is changed for them.
 """
 
-from compo_mech.studies import groups, study
+from compo_mech.data.config import DataConfig
+from compo_mech.data.tasks import Automaton, Counter, Dihedral, Symmetric
+from compo_mech.runs.config import RunConfig
+from compo_mech.settings import changed
+from compo_mech.studies.measures import heads_at_work
+from compo_mech.studies.run import main
+from compo_mech.studies.study import SHORT, Arm, Study
+from compo_mech.training.loop import TrainConfig
+
+TASKS = {
+    "S3": Symmetric(n=3),
+    "D5": Dihedral(n=5),
+    "Z5": Counter(modulus=5),
+    "S4": Symmetric(n=4),
+    "bounded counter": Automaton(transitions=((1, 0), (2, 0), (2, 1))),
+}
+STUDY = Study(
+    name="groups",
+    question="do the same analyses say something on tasks that nobody tuned them for?",
+    hypothesis="the iteration head forms for every group, whether it commutes or not, since only the state update is "
+    "another",
+    primary="iteration",
+    arms={
+        name: Arm(
+            changed(
+                RunConfig(data=DataConfig(tasks=(task,), max_length=8), train=TrainConfig(max_position_shift=2)),
+                SHORT,
+            )
+        )
+        for name, task in TASKS.items()
+    },
+    measure=heads_at_work,
+)
+
 
 if __name__ == "__main__":
-    study.main(groups.STUDY)
+    main(STUDY)

@@ -9,10 +9,10 @@ import pandas as pd
 import tyro
 from rich.console import Console
 
-from compo_mech import recipes
+from compo_mech.cli.errors import one_line_errors
+from compo_mech.launch.sweep import How
+from compo_mech.runs import recipes
 from compo_mech.studies.seeds import seed_runs
-from compo_mech.sweeps import How
-from compo_mech.telling import complaints
 
 HERE = How()
 
@@ -24,7 +24,7 @@ def main(
 ) -> None:
     """Seeds 0 .. n_seeds - 1; seeds that are trained already are read."""
     console = Console()
-    with complaints():
+    with one_line_errors():
         table = pd.DataFrame(seed_runs(getattr(recipes, recipe)(), range(n_seeds), how, console))
     console.print(
         table.to_string(index=False, float_format=lambda value: f"{value:.3f}"), highlight=False, soft_wrap=True

@@ -11,11 +11,11 @@ import pandas as pd
 import tyro
 from rich.console import Console
 
-from compo_mech import recipes
-from compo_mech.runs import Run
-from compo_mech.studies.seeds import outcome
-from compo_mech.sweeps import How, grid, read_axis, sweep
-from compo_mech.telling import complaints
+from compo_mech.cli.errors import one_line_errors
+from compo_mech.launch.sweep import How, grid, read_axis, sweep
+from compo_mech.runs import recipes
+from compo_mech.runs.outcome import run_summary
+from compo_mech.runs.run import Run
 
 HERE = How()
 
@@ -37,7 +37,7 @@ def main(
         how: where the runs are trained.
     """
     console = Console()
-    with complaints():
+    with one_line_errors():
         if out is not None and (out.suffix != ".csv" or not out.parent.is_dir()):
             raise ValueError(f"out = {out}: must end in .csv, in a folder that exists")
         settings = [read_axis(axis) for axis in axes] + [("seed", list(range(n_seeds)))]
@@ -45,7 +45,7 @@ def main(
             raise ValueError(f"axes = {' '.join(axes)}: must name each setting once, and not the seed")
         runs = {f"{recipe},{name}": run for name, run in grid(getattr(recipes, recipe)(), dict(settings)).items()}
         table = sweep(runs, how, console)
-        came = [outcome(Run.open(Path(str(row.path)))) if row.state == "done" else {} for row in table.itertuples()]
+        came = [run_summary(Run.open(Path(str(row.path)))) if row.state == "done" else {} for row in table.itertuples()]
         whole = table.join(pd.DataFrame(came, index=table.index))
         whole.to_csv(out or how.runs_dir / "sweep.csv", index=False)
     console.print(whole.drop(columns="path").to_string(index=False), highlight=False, soft_wrap=True)

@@ -4,7 +4,8 @@ python experiments/train_automaton.py --data.tasks 'symmetric(n=3)'
 python experiments/train_automaton.py --data.tasks 'automaton(transitions=((1,0),(0,1)))'
 """
 
-from compo_mech import launch, recipes
+from compo_mech.launch import main
+from compo_mech.runs import recipes
 
 if __name__ == "__main__":
-    launch.main(recipes.automaton())
+    main.main(recipes.automaton())

@@ -4,7 +4,8 @@ python experiments/train_grokking.py --name grokking-seed0
 python figures/grokking.py grokking.html runs/grokking-seed0
 """
 
-from compo_mech import launch, recipes
+from compo_mech.launch import main
+from compo_mech.runs import recipes
 
 if __name__ == "__main__":
-    launch.main(recipes.grokking())
+    main.main(recipes.grokking())

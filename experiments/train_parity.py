@@ -3,7 +3,8 @@
 python experiments/train_parity.py --seed 1
 """
 
-from compo_mech import launch, recipes
+from compo_mech.launch import main
+from compo_mech.runs import recipes
 
 if __name__ == "__main__":
-    launch.main(recipes.parity())
+    main.main(recipes.parity())

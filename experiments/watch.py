@@ -10,7 +10,7 @@ from typing import Annotated
 
 import tyro
 
-from compo_mech.studies.watching import main
+from compo_mech.cli.analyse import watch_main
 
 if __name__ == "__main__":
 
@@ -22,6 +22,6 @@ if __name__ == "__main__":
         every: int = 2,
     ) -> None:
         """Watch RUN with `n_workers` processes; routes are asked of each `every`-th checkpoint only."""
-        main(run, task, seed, n_workers, every)
+        watch_main(run, task, seed, n_workers, every)
 
     tyro.cli(command, description=__doc__)

@@ -11,18 +11,19 @@ from typing import Annotated
 
 import tyro
 
-from compo_mech import plotting, report
-from compo_mech.circuits import from_json
-from compo_mech.runs import Run
-from compo_mech.telling import complaints
+from compo_mech.circuits.circuit import from_json
+from compo_mech.cli.errors import one_line_errors
+from compo_mech.plots import circuits
+from compo_mech.report import html_parts
+from compo_mech.runs.run import Run
 
 
 def main(run: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro.conf.Positional]) -> None:
     """Draw RUN's latest circuit into OUT."""
-    with complaints():
+    with one_line_errors():
         opened = Run.open(run)
         circuit = from_json(opened.found("dissect", "circuit.json"), opened.config.model)
-        report.write_figure(plotting.circuit_graph(circuit, f"Circuit of {opened.path.name}"), out)
+        html_parts.write_figure(circuits.circuit_graph(circuit, f"Circuit of {opened.path.name}"), out)
 
 
 if __name__ == "__main__":

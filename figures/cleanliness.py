@@ -12,11 +12,13 @@ from typing import Annotated, Literal
 import plotly.graph_objects as go
 import tyro
 
-from compo_mech import evaluate, plotting, report
-from compo_mech.runs import Run
-from compo_mech.telling import complaints
+from compo_mech.cli.errors import one_line_errors
+from compo_mech.evaluation.table import measured, select
+from compo_mech.plots import theme
+from compo_mech.report import html_parts
+from compo_mech.runs.run import Run
 
-N_NAMED = len(plotting.HEAD_COLOURS)
+N_NAMED = len(theme.HEAD_COLOURS)
 """Runs that have a colour each; of more a task has one."""
 
 
@@ -24,12 +26,12 @@ def drawn(runs: list[Run], measure: str) -> go.Figure:
     """A path a run, of its first task; a ring where it ends."""
     figure, tasks = go.Figure(), [str(run.config.data.measured_tasks[0]) for run in runs]
     named = [run.path.name for run in runs] if len(runs) <= N_NAMED else tasks
-    colours = dict(zip(dict.fromkeys(named), itertools.cycle(plotting.HEAD_COLOURS), strict=False))
+    colours = dict(zip(dict.fromkeys(named), itertools.cycle(theme.HEAD_COLOURS), strict=False))
     shown: set[str] = set()
     for run, task, name in zip(runs, tasks, named, strict=True):
-        rows = evaluate.measured(run.metrics, task)
-        accuracy = evaluate.select(rows, metric="accuracy").groupby("step")["value"].mean()
-        score = evaluate.select(rows, split="mean", metric=measure).groupby("step")["value"].max()
+        rows = measured(run.metrics, task)
+        accuracy = select(rows, metric="accuracy").groupby("step")["value"].mean()
+        score = select(rows, split="mean", metric=measure).groupby("step")["value"].max()
         table = accuracy.to_frame("accuracy").join(score.rename("score"), how="inner")
         if not len(table):
             raise ValueError(f"run = {run.path}: must have heads that can do {measure}, over lengths from 4 on")
@@ -46,7 +48,7 @@ def drawn(runs: list[Run], measure: str) -> go.Figure:
         )  # fmt: skip
         shown.add(name)
     title = f"Attention against accuracy in {len(runs)} runs; a ring where each ends"
-    figure.update_layout(**plotting.LAYOUT, width=900, height=560, title=title, showlegend=True)
+    figure.update_layout(**theme.LAYOUT, width=900, height=560, title=title, showlegend=True)
     figure.update_xaxes(title="accuracy, mean over lengths", range=[-0.03, 1.05])
     figure.update_yaxes(title=f"{measure} score of the best head", range=[-0.03, 1.05])
     return figure
@@ -58,8 +60,8 @@ def main(
     measure: Literal["iteration", "lookup"] = "iteration",
 ) -> None:
     """Draw the runs into OUT."""
-    with complaints():
-        report.write_figure(drawn([Run.open(run) for run in runs], measure), out)
+    with one_line_errors():
+        html_parts.write_figure(drawn([Run.open(run) for run in runs], measure), out)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """When each part of the circuit came about in many runs: onset, midpoint and saturation, a panel a task.
 
 python experiments/emergence.py watch runs/* --out figures/emergence
-python figures/emergence.py figures/emergence.csv figures/emergence.png
+python figures/emergence.py figures/results/emergence.csv figures/results/emergence.png
 
 Writes a picture (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
@@ -13,8 +13,10 @@ import pandas as pd
 import tyro
 from plotly.subplots import make_subplots
 
-from compo_mech import charts, plotting, report
-from compo_mech.telling import complaints, table_of
+from compo_mech.cli.errors import one_line_errors
+from compo_mech.cli.output import table_of
+from compo_mech.plots import theme, trajectories
+from compo_mech.report import html_parts
 
 COLUMNS = ("task", "run", "part", "onset", "midpoint", "saturation", "last_step")
 
@@ -23,7 +25,7 @@ def drawn(table: pd.DataFrame):
     """A panel a task, below each other."""
     tasks = list(dict.fromkeys(table["task"]))
     titles = [f"{task}, {table[table['task'] == task]['run'].nunique()} seeds" for task in tasks]
-    panels = [charts.timeline(table[table["task"] == task], "") for task in tasks]
+    panels = [trajectories.timeline(table[table["task"] == task], "") for task in tasks]
     figure = make_subplots(len(tasks), 1, subplot_titles=titles, vertical_spacing=0.12 / len(tasks))
     for row, panel in enumerate(panels, start=1):
         figure.add_traces(list(panel.data), rows=row, cols=1)
@@ -37,7 +39,7 @@ def drawn(table: pd.DataFrame):
     figure.update_xaxes(title="step", row=len(tasks), col=1)
     height = round(0.72 * sum(panel.layout.height for panel in panels))
     figure.update_layout(
-        **{**plotting.LAYOUT, "margin": {"l": 150, "r": 150, "t": 90, "b": 50}}, width=1000, height=height,
+        **{**theme.LAYOUT, "margin": {"l": 150, "r": 150, "t": 90, "b": 50}}, width=1000, height=height,
         title="A line a run from onset to saturation, its dot half way; a diamond at the median",
     )  # fmt: skip
     return figure
@@ -45,9 +47,9 @@ def drawn(table: pd.DataFrame):
 
 def main(table: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro.conf.Positional]) -> None:
     """Draw TABLE, as experiments/emergence.py writes it, into OUT."""
-    with complaints():
+    with one_line_errors():
         rows = table_of(table, "experiments/emergence.py", COLUMNS)
-        report.write_figure(drawn(rows), out)
+        html_parts.write_figure(drawn(rows), out)
 
 
 if __name__ == "__main__":

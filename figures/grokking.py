@@ -1,7 +1,7 @@
 """Learnt by heart, then understood: accuracy on training and test strings, cleanliness and weights, by step.
 
 python experiments/train_grokking.py --name grokking-seed0
-python figures/grokking.py figures/grokking.png runs/grokking-seed0
+python figures/grokking.py figures/results/grokking.png runs/grokking-seed0
 
 Writes a picture (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
@@ -14,11 +14,12 @@ import plotly.graph_objects as go
 import tyro
 from plotly.subplots import make_subplots
 
-from compo_mech import plotting, report
-from compo_mech.evaluate import TRAIN, measured, select
-from compo_mech.model import parameter_shapes
-from compo_mech.runs import Run
-from compo_mech.telling import complaints
+from compo_mech.cli.errors import one_line_errors
+from compo_mech.evaluation.table import TRAIN, measured, select
+from compo_mech.model.config import parameter_shapes
+from compo_mech.plots import theme
+from compo_mech.report import html_parts
+from compo_mech.runs.run import Run
 
 COLOURS = {"training strings": "#9aa0a6", "test strings": "#202124", "iteration": "#e07a1f", "lookup": "#4c5fd5",
            "sparsity": "#2a9d6f", "weight norm": "#b23a3a"}  # fmt: skip
@@ -69,7 +70,7 @@ def drawn(runs: list[Run]) -> go.Figure:
         for row in (1, 2):
             figure.update_xaxes(type="log", row=row, col=column)
     figure.update_layout(
-        **plotting.LAYOUT, width=max(760, 190 + 330 * len(runs)), height=640, hovermode="x",
+        **theme.LAYOUT, width=max(760, 190 + 330 * len(runs)), height=640, hovermode="x",
         legend={"orientation": "h", "y": -0.12},
     )  # fmt: skip
     return figure
@@ -77,8 +78,8 @@ def drawn(runs: list[Run]) -> go.Figure:
 
 def main(out: Annotated[Path, tyro.conf.Positional], runs: Annotated[tuple[Path, ...], tyro.conf.Positional]) -> None:
     """Draw the runs into OUT."""
-    with complaints():
-        report.write_figure(drawn([Run.open(run) for run in runs]), out)
+    with one_line_errors():
+        html_parts.write_figure(drawn([Run.open(run) for run in runs]), out)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Attention of every head of a run at some steps, each step a column: how the iteration head came about.
 
-python figures/iteration_head.py runs/parity-seed0 figures/iteration_head.png --steps 0 600 2400
+python figures/iteration_head.py runs/parity-seed0 figures/results/iteration_head.png --steps 0 600 2400
 
 Writes a picture (.png, .svg, .pdf: pip install kaleido, which needs a Chrome), or a page (.html) on which a slider
 leads through the steps.
@@ -13,11 +13,13 @@ import plotly.graph_objects as go
 import tyro
 from plotly.subplots import make_subplots
 
-from compo_mech import evaluate, report
-from compo_mech.config import RunConfig
-from compo_mech.model import Params
-from compo_mech.runs import Run, RunError
-from compo_mech.telling import complaints
+from compo_mech.cli.errors import one_line_errors
+from compo_mech.evaluation.sets import EvalSet, eval_sets
+from compo_mech.model.params import Params
+from compo_mech.report import attention, html_parts
+from compo_mech.runs.checkpoints import RunError
+from compo_mech.runs.config import RunConfig
+from compo_mech.runs.run import Run
 
 
 def main(
@@ -27,36 +29,36 @@ def main(
     length: int = 8,
 ) -> None:
     """Draw the run's heads at `steps` (none given: first, middle and last) on strings of one length."""
-    with complaints():
+    with one_line_errors():
         opened = Run.open(run)
         if out.suffix == ".html":
-            frames = {s: opened.params(s) for s in steps} if steps else opened.readable(report.MAX_FRAMES)
+            frames = {s: opened.params(s) for s in steps} if steps else opened.readable(attention.MAX_FRAMES)
             if not frames:
                 raise RunError(f"run = {run}: has no checkpoint that can be read")
-            figure = report.attention_by_step(frames, opened.config, shown_set(opened, length))
+            figure = attention.attention_by_step(frames, opened.config, shown_set(opened, length))
         else:
             saved = opened.steps or [0]
             chosen = steps or tuple(dict.fromkeys((saved[0], saved[len(saved) // 2], saved[-1])))
             params = {step: opened.params(step) for step in chosen}
             figure = beside(params, opened.config, shown_set(opened, length))
-        report.write_figure(figure, out)
+        html_parts.write_figure(figure, out)
 
 
-def shown_set(run: Run, length: int) -> evaluate.EvalSet:
+def shown_set(run: Run, length: int) -> EvalSet:
     """Test strings of the run's first task of this length.
 
     Raises:
         ValueError: it has none.
     """
-    sets = [test for test in evaluate.eval_sets(run.config.data, run.config.n_test_strings) if test.length == length]
+    sets = [test for test in eval_sets(run.config.data, run.config.n_test_strings) if test.length == length]
     if not sets:
         raise ValueError(f"length = {length}: must be {run.config.data.min_length} .. {run.config.data.max_length}")
     return sets[0]
 
 
-def beside(params: dict[int, Params], config: RunConfig, test: evaluate.EvalSet) -> go.Figure:
+def beside(params: dict[int, Params], config: RunConfig, test: EvalSet) -> go.Figure:
     """A row a head, a column a step."""
-    maps = [report.attention_figure(weights, config, test) for weights in params.values()]
+    maps = [attention.attention_figure(weights, config, test) for weights in params.values()]
     heads = [text.text for text in maps[0].layout.annotations]
     titles = [f"{head}, step {step}" for head in heads for step in params]
     figure = make_subplots(

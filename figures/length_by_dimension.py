@@ -13,16 +13,18 @@ import plotly.graph_objects as go
 import tyro
 from plotly.subplots import make_subplots
 
-from compo_mech import evaluate, plotting, report
-from compo_mech.runs import Run
-from compo_mech.telling import complaints
+from compo_mech.cli.errors import one_line_errors
+from compo_mech.evaluation.table import measured
+from compo_mech.plots import theme
+from compo_mech.report import html_parts
+from compo_mech.runs.run import Run
 
 MEASURES = {"accuracy": "accuracy", "iteration": "iteration score", "lookup": "lookup score"}
 
 
 def final(run: Run) -> pd.DataFrame:
     """Columns d_model, length, metric, value: at the last step, of the best head where there are heads."""
-    rows = evaluate.measured(run.metrics, str(run.config.data.measured_tasks[0]))
+    rows = measured(run.metrics, str(run.config.data.measured_tasks[0]))
     rows = rows[(rows["step"] == rows["step"].max()) & rows["length"].notna() & rows["metric"].isin(MEASURES)]
     best = rows.groupby(["length", "metric"])["value"].max().reset_index()
     return best.assign(d_model=run.config.model.d_model)
@@ -52,7 +54,7 @@ def drawn(runs: list[Run]) -> go.Figure:
         figure.update_xaxes(title="length", type="category", row=1, col=column)
         figure.update_yaxes(type="category", row=1, col=column)
     figure.update_layout(
-        **{**plotting.LAYOUT, "margin": {"l": 60, "r": 20, "t": 80, "b": 50}},
+        **{**theme.LAYOUT, "margin": {"l": 60, "r": 20, "t": 80, "b": 50}},
         title="At the end of training, by length and d_model", width=190 + 3 * max(190, 34 * len(lengths)),
         height=190 + 44 * len(dims),
         coloraxis={"colorscale": "Blues", "cmin": 0, "cmax": 1, "colorbar": {"thickness": 12}},
@@ -63,8 +65,8 @@ def drawn(runs: list[Run]) -> go.Figure:
 
 def main(out: Annotated[Path, tyro.conf.Positional], runs: Annotated[tuple[Path, ...], tyro.conf.Positional]) -> None:
     """Draw the runs into OUT."""
-    with complaints():
-        report.write_figure(drawn([Run.open(run) for run in runs]), out)
+    with one_line_errors():
+        html_parts.write_figure(drawn([Run.open(run) for run in runs]), out)
 
 
 if __name__ == "__main__":

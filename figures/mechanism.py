@@ -1,7 +1,7 @@
 """What MLP 0 and MLP 1 do over seeds: every figure of every run, beside freshly initialised networks.
 
-python probes/over_runs.py figures/mechanism.csv runs/*
-python figures/mechanism.py figures/mechanism.csv figures/mechanism.png
+python probes/over_runs.py figures/results/mechanism.csv runs/*
+python figures/mechanism.py figures/results/mechanism.csv figures/results/mechanism.png
 
 Writes a picture (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
@@ -14,8 +14,9 @@ import plotly.graph_objects as go
 import tyro
 from plotly.subplots import make_subplots
 
-from compo_mech import report
-from compo_mech.telling import complaints, table_of
+from compo_mech.cli.errors import one_line_errors
+from compo_mech.cli.output import table_of
+from compo_mech.report import html_parts
 
 COLOURS = {"parity": "#4c5fd5", "copy": "#2a9d6f", "polynomial": "#e07a1f"}
 FIGURES = {
@@ -85,9 +86,9 @@ def drawn(table: pd.DataFrame) -> go.Figure:
 
 def main(table: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro.conf.Positional]) -> None:
     """Draw TABLE, as probes/over_runs.py writes it, into OUT; runs that left lengths out are not shown."""
-    with complaints():
+    with one_line_errors():
         rows = table_of(table, "probes/over_runs.py", COLUMNS)
-        report.write_figure(drawn(rows[~rows["run"].str.contains("gaps")]), out)
+        html_parts.write_figure(drawn(rows[~rows["run"].str.contains("gaps")]), out)
 
 
 if __name__ == "__main__":

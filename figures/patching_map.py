@@ -13,16 +13,17 @@ from typing import Annotated
 import pandas as pd
 import tyro
 
-from compo_mech import charts, report
-from compo_mech.runs import Run
-from compo_mech.telling import complaints
+from compo_mech.cli.errors import one_line_errors
+from compo_mech.plots import patching
+from compo_mech.report import html_parts
+from compo_mech.runs.run import Run
 
 NETWORKS = {"trained": "trained", "control": "freshly initialised"}
 
 
 def main(run: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro.conf.Positional]) -> None:
     """Draw RUN's latest dissection into OUT: whole parts from the embedding up, then each head on its own."""
-    with complaints():
+    with one_line_errors():
         opened = Run.open(run)
         table = pd.read_csv(io.StringIO(opened.found("dissect", "patching.csv")))
         by_place = table[table["length"].notna()]  # the others are of whole spans
@@ -32,7 +33,7 @@ def main(run: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro.c
             own = by_place[by_place["network"] == network]
             maps[title] = own.pivot(index="part", columns="place", values="effect").loc[parts, places].values.tolist()
         title = f"Rise of {opened.path.name}'s loss when one place carries another string's activation"
-        report.write_figure(charts.effect_maps(maps, places, parts, title), out)
+        html_parts.write_figure(patching.effect_maps(maps, places, parts, title), out)
 
 
 if __name__ == "__main__":

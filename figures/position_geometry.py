@@ -12,10 +12,11 @@ import plotly.graph_objects as go
 import tyro
 from plotly.subplots import make_subplots
 
-from compo_mech import plotting, report
-from compo_mech.runs import Run
-from compo_mech.telling import complaints
-from compo_mech.weights import effective_dimension, fourier_power, position_gram
+from compo_mech.cli.errors import one_line_errors
+from compo_mech.plots import theme
+from compo_mech.report import html_parts
+from compo_mech.runs.run import Run
+from compo_mech.weights.positions import effective_dimension, fourier_power, position_gram
 
 
 def drawn(runs: list[Run]) -> go.Figure:
@@ -43,7 +44,7 @@ def drawn(runs: list[Run]) -> go.Figure:
         figure.update_xaxes(title="periods over all positions", row=row, col=3)
         figure.update_yaxes(title="share of power", rangemode="tozero", row=row, col=3)
     figure.update_layout(
-        **{**plotting.LAYOUT, "margin": {"l": 60, "r": 20, "t": 90, "b": 60}},
+        **{**theme.LAYOUT, "margin": {"l": 60, "r": 20, "t": 90, "b": 60}},
         title="Position embeddings: inner products, centred, in units of their mean square", width=1150,
         height=130 + 320 * len(runs), legend={"x": 0.99, "y": 0.99, "xanchor": "right"},
         coloraxis={
@@ -56,8 +57,8 @@ def drawn(runs: list[Run]) -> go.Figure:
 
 def main(out: Annotated[Path, tyro.conf.Positional], runs: Annotated[tuple[Path, ...], tyro.conf.Positional]) -> None:
     """Draw the runs into OUT."""
-    with complaints():
-        report.write_figure(drawn([Run.open(run) for run in runs]), out)
+    with one_line_errors():
+        html_parts.write_figure(drawn([Run.open(run) for run in runs]), out)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,10 @@ from typing import Annotated
 import pandas as pd
 import tyro
 
-from compo_mech import charts, report
-from compo_mech.runs import Run
-from compo_mech.telling import complaints
+from compo_mech.cli.errors import one_line_errors
+from compo_mech.plots import trajectories
+from compo_mech.report import html_parts
+from compo_mech.runs.run import Run
 
 PANELS = {
     "MLP 0: t, told from its output and held in the query": {
@@ -37,7 +38,7 @@ FOLDERS = {"position": "position-subtraction", "state": "state-update"}
 
 def main(run: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro.conf.Positional]) -> None:
     """Draw RUN's figures by step into OUT; dotted: its freshly initialised network."""
-    with complaints():
+    with one_line_errors():
         opened = Run.open(run)
         tables = {
             name: pd.read_csv(io.StringIO(opened.found(folder, "by-step.csv"))) for name, folder in FOLDERS.items()
@@ -55,7 +56,7 @@ def main(run: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro.c
                     control.setdefault(panel, {}).update({name: float(fresh["value"].iloc[0])} if len(fresh) else {})
         if not panels:
             raise ValueError(f"run = {run}: must have two layers that were probed at every step")
-        report.write_figure(charts.by_step(panels, control, f"Decodable and used: {opened.path.name}"), out)
+        html_parts.write_figure(trajectories.by_step(panels, control, f"Decodable and used: {opened.path.name}"), out)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,25 @@
 """By which ways x_t reaches s_t in one or several runs, each a panel, for every length and t.
 
-python figures/route_map.py figures/route_map.png runs/parity-seed0 runs/other
+python figures/route_map.py figures/results/route_map.png runs/parity-seed0 runs/other
 
 Writes a picture (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import plotly.graph_objects as go
 import torch
 import tyro
 from plotly.subplots import make_subplots
 
-from compo_mech import charts, report
-from compo_mech.graph import Model
-from compo_mech.routes import RouteMap, route_map
-from compo_mech.runs import Run
-from compo_mech.telling import complaints
+from compo_mech.cli.errors import one_line_errors
+from compo_mech.model.params import Model
+from compo_mech.plots import routes
+from compo_mech.report import html_parts
+from compo_mech.routes.route_map import route_map
+from compo_mech.routes.summary import RouteMap
+from compo_mech.runs.run import Run
 
 
 def main(
@@ -28,24 +30,26 @@ def main(
     seed: int = 0,
 ) -> None:
     """Draw the route map of each run's first task at `step` (none given: the last); `titles` for the panels."""
-    with complaints():
+    with one_line_errors():
         opened = [Run.open(run) for run in runs]
         maps = [
             route_map(Model(run.params(step), run.config.model), run.config.data, torch.Generator().manual_seed(seed))
             for run in opened
         ]
-        report.write_figure(beside(maps, [*titles, *(run.path.name for run in opened[len(titles) :])]), out)
+        html_parts.write_figure(beside(maps, [*titles, *(run.path.name for run in opened[len(titles) :])]), out)
 
 
 def beside(maps: list[RouteMap], names: list[str]) -> go.Figure:
     """A panel a network, with one legend."""
-    drawn = [charts.route_cells(found) for found in maps]
+    drawn = [routes.route_cells(found) for found in maps]
     figure = make_subplots(1, len(drawn), subplot_titles=names, horizontal_spacing=0.06)
     shown: set[str] = set()
     for column, panel in enumerate(drawn, start=1):
-        for trace in panel.data:
-            trace.legendgroup, trace.showlegend = trace.name, trace.name not in shown
-            shown.add(trace.name)
+        traces: Any = panel.data  # which plotly declares as a name
+        for trace in traces:
+            name = str(trace.name)
+            trace.update(legendgroup=name, showlegend=name not in shown)
+            shown.add(name)
             figure.add_trace(trace, row=1, col=column)
         figure.update_xaxes(panel.layout.xaxis, row=1, col=column)
         figure.update_yaxes(panel.layout.yaxis, row=1, col=column)

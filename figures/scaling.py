@@ -1,7 +1,7 @@
 """Accuracy, cleanliness and speed of learning by string length and d_model, with exponents.
 
 python experiments/scaling.py
-python figures/scaling.py runs/scaling/scaling.csv figures/scaling.png
+python figures/scaling.py runs/scaling/scaling.csv figures/results/scaling.png
 
 Writes a picture (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
@@ -16,10 +16,12 @@ import tyro
 from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
-from compo_mech import plotting, report
-from compo_mech.studies.scaling import exponents
-from compo_mech.studies.study import over_seeds
-from compo_mech.telling import complaints, table_of
+from compo_mech.cli.errors import one_line_errors
+from compo_mech.cli.output import table_of
+from compo_mech.plots import theme
+from compo_mech.report import html_parts
+from compo_mech.stats.over_seeds import over_seeds
+from compo_mech.studies.exponents import exponents
 
 COLUMNS = ("length", "d_model", "seed", "measure", "value")
 SPEED = "first step at 99%"
@@ -55,7 +57,7 @@ def drawn(table: pd.DataFrame) -> go.Figure:
         x=0, xref="paper", xanchor="left", y=0, yref="paper", yanchor="top", yshift=-62, font={"size": 13},
     )  # fmt: skip
     figure.update_layout(
-        **{**plotting.LAYOUT, "margin": {"l": 60, "r": 90, "t": 84, "b": 120}},
+        **{**theme.LAYOUT, "margin": {"l": 60, "r": 90, "t": 84, "b": 120}},
         title={"text": f"{task_of(table)}, {table['seed'].nunique()} seeds a cell; in small, how many solved it "
                "(99% at every length at the end)", "x": 0.01, "font.size": 16},
         width=1150, height=205 + max(260, 52 * len(dims)),
@@ -161,8 +163,8 @@ def task_of(table: pd.DataFrame) -> str:
 
 def main(table: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro.conf.Positional]) -> None:
     """Draw TABLE, as experiments/scaling.py writes it, into OUT."""
-    with complaints():
-        report.write_figure(drawn(table_of(table, "experiments/scaling.py", COLUMNS)), out)
+    with one_line_errors():
+        html_parts.write_figure(drawn(table_of(table, "experiments/scaling.py", COLUMNS)), out)
 
 
 if __name__ == "__main__":

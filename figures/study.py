@@ -18,12 +18,14 @@ import plotly.graph_objects as go
 import tyro
 from plotly.subplots import make_subplots
 
-from compo_mech import plotting, report
-from compo_mech.studies.study import WAITS, over_seeds
-from compo_mech.telling import complaints, table_of
+from compo_mech.cli.errors import one_line_errors
+from compo_mech.cli.output import table_of
+from compo_mech.plots import theme
+from compo_mech.report import html_parts
+from compo_mech.stats.over_seeds import TIMES_TO_EVENT, over_seeds
 
 COLUMNS = ("study", "arm", "seed", "task", "measure", "value")
-UNBOUNDED = ("entropy", *WAITS)
+UNBOUNDED = ("entropy", *TIMES_TO_EVENT)
 """Measures that may lie between 0 and 1 and still are no scores."""
 
 GREY, LIGHT = "#5f6368", "#b0b5ba"
@@ -75,7 +77,7 @@ def drawn(table: pd.DataFrame, measures: Sequence[str]) -> go.Figure:
     title = f"{table['study'].iloc[0]}{f': {task_name(tasks[0])}' if len(tasks) == 1 else ''}, {most} seeds an arm"
     top = 60 + 18 * n_title_lines
     figure.update_layout(
-        **{**plotting.LAYOUT, "margin": {"l": left, "r": 20, "t": top, "b": 80}},
+        **{**theme.LAYOUT, "margin": {"l": left, "r": 20, "t": top, "b": 80}},
         title={"text": title, "y": 1 - 22 / (top + tall + 80), "x": 0.01},
         width=max(760, left + 20 + max(230, 800 // len(measures)) * len(measures)), height=top + tall + 80,
         legend={"orientation": "h", "yref": "container", "y": 0.0, "yanchor": "bottom", "x": 0},
@@ -199,7 +201,7 @@ def task_name(task: str) -> str:
 
 def colour_of(task: str, tasks: list) -> str:
     """Of a task."""
-    return plotting.HEAD_COLOURS[tasks.index(task) % len(plotting.HEAD_COLOURS)]
+    return theme.HEAD_COLOURS[tasks.index(task) % len(theme.HEAD_COLOURS)]
 
 
 def main(
@@ -208,10 +210,10 @@ def main(
     measures: Annotated[tuple[str, ...], tyro.conf.Positional],
 ) -> None:
     """Draw MEASURES of TABLE, as a study writes it, into OUT."""
-    with complaints():
+    with one_line_errors():
         if not measures:
             raise ValueError("measures = (): must be at least one")
-        report.write_figure(drawn(table_of(table, "a study in experiments/", COLUMNS), measures), out)
+        html_parts.write_figure(drawn(table_of(table, "a study in experiments/", COLUMNS), measures), out)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The task and the textbook circuit, drawn: parity of four bits, and how the row that holds s2 comes to predict s3.
 
-python figures/task_and_circuit.py figures/task_and_circuit.png
+python figures/task_and_circuit.py figures/results/task_and_circuit.png
 
 Writes a picture (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html). It needs no run.
 """
@@ -12,11 +12,12 @@ import plotly.graph_objects as go
 import torch
 import tyro
 
-from compo_mech import plotting, report
-from compo_mech.layout import Layout
-from compo_mech.tasks import Parity
-from compo_mech.telling import complaints
-from compo_mech.vocabulary import Vocabulary
+from compo_mech.cli.errors import one_line_errors
+from compo_mech.data.layout import Layout
+from compo_mech.data.tasks import Parity
+from compo_mech.data.vocabulary import Vocabulary
+from compo_mech.plots import theme
+from compo_mech.report import html_parts
 
 TASK, LAYOUT, INPUTS, SHOWN = Parity(), Layout(), (1, 0, 1, 1), 3
 """The task, where its tokens sit, the inputs, and the t that is followed."""
@@ -115,7 +116,7 @@ def drawn() -> go.Figure:
     looks(sketch, length)
     told(sketch, symbols, states, length)
     sketch.figure.update_layout(
-        **{**plotting.LAYOUT, "margin": {"l": 5, "r": 5, "t": 56, "b": 5}},
+        **{**theme.LAYOUT, "margin": {"l": 5, "r": 5, "t": 56, "b": 5}},
         title={"text": f"{TASK.name.capitalize()} with a chain of thought, and the textbook's circuit for it: how "
                f"the row that holds s<sub>{SHOWN - 1}</sub> predicts s<sub>{SHOWN}</sub>", "x": 0.5, "font.size": 17},
         width=1150, height=640, showlegend=False, plot_bgcolor="#ffffff",
@@ -178,8 +179,8 @@ def told(sketch: Sketch, symbols: list[str], states: list[int], length: int) -> 
 
 def main(out: Annotated[Path, tyro.conf.Positional]) -> None:
     """Draw it into OUT."""
-    with complaints():
-        report.write_figure(drawn(), out)
+    with one_line_errors():
+        html_parts.write_figure(drawn(), out)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from compo_mech.config import RunConfig
+from compo_mech.runs.config import RunConfig
 
 
 @pytest.fixture(autouse=True)

@@ -9,9 +9,10 @@ import nbformat
 import pytest
 from browser import notebook_html, open_page, started
 
-from compo_mech import launch, recipes
+from compo_mech.launch import main
+from compo_mech.runs import recipes
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "figures").glob("*.ipynb"))
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "figures" / "notebooks").glob("*.ipynb"))
 N_PLOTS = {"compare_runs": 3, "explore_run": 2, "tutorial": 4}
 """Plots that plotly draws in each, at least."""
 
@@ -41,7 +42,7 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     argv = ["--runs-dir", str(folder), "--name", "one", "--data.max-length", "5", "--model.d-model", "16",
             "--model.n-heads", "2", "--train.n-steps", "6", "--n-test-strings", "8"]  # fmt: skip
-    launch.main(recipes.parity(), argv)
+    main.main(recipes.parity(), argv)
     return [folder / "one", Path(shutil.copytree(folder / "one", folder / "again"))]
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from compo_mech import launch, recipes
+from compo_mech.launch import main, settings
+from compo_mech.runs import recipes
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -28,11 +29,11 @@ def test_the_settings_in_the_readme_exist(script, arguments, capsys):
     recipe = getattr(recipes, script.removeprefix("train_"))()
     if "--help" in arguments:
         with pytest.raises(SystemExit) as stop:
-            launch.parse(recipe, words(arguments))
+            settings.parse(recipe, words(arguments))
         assert stop.value.code == 0
         assert "residual stream" in capsys.readouterr().out
     else:
-        launch.parse(recipe, words(arguments))
+        settings.parse(recipe, words(arguments))
 
 
 def test_the_two_commands_set_everything_up():
@@ -49,13 +50,13 @@ def test_the_map_names_every_module():
 
 def test_the_scripts_and_notebooks_that_it_names_are_there():
     named = set(re.findall(r"(?:experiments|figures|probes)/\w+\.(?:py|ipynb|csv|png)", README))
-    assert {"experiments/watch.py", "experiments/compare.py", "figures/tutorial.ipynb"} <= named
-    made = {"figures/mechanism.html"}
+    assert {"experiments/watch.py", "experiments/compare.py", "figures/notebooks/tutorial.ipynb"} <= named
+    made = {"figures/results/mechanism.html"}
     assert {name for name in named - made if not (ROOT / name).exists()} == set()
 
 
 def test_the_python_example_runs(tmp_path):
-    launch.main(recipes.parity(), ["--runs-dir", str(tmp_path), "--name", "one", "--train.n-steps", "2",
+    main.main(recipes.parity(), ["--runs-dir", str(tmp_path), "--name", "one", "--train.n-steps", "2",
                                    "--data.max-length", "4", "--n-test-strings", "8"])  # fmt: skip
     examples = re.findall(r"```python\n(.*?)```", README, flags=re.S)
     assert len(examples) == 2
@@ -72,7 +73,7 @@ def test_the_grading_example_says_what_the_readme_says(capsys):
 def test_a_figure_is_drawn_by_the_command_that_it_says(tmp_path):
     """From a shell, once; tests/test_figures.py calls all of them."""
     table, out = tmp_path / "mechanism.csv", tmp_path / "mechanism.html"
-    shutil.copy(ROOT / "figures" / "mechanism.csv", table)
+    shutil.copy(ROOT / "figures" / "results" / "mechanism.csv", table)
     command = [sys.executable, "figures/mechanism.py", str(table), str(out)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -17,48 +17,47 @@ from typing import Any, NamedTuple
 import pandas as pd
 import torch
 
-from compo_mech import ensemble, train
-from compo_mech.alignment import align
-from compo_mech.causal import interchange_map
-from compo_mech.circuits import grade, score_order
-from compo_mech.completeness import judge
-from compo_mech.config import RunConfig
-from compo_mech.constructed import build
-from compo_mech.counterfactuals import Switch, make_pairs, make_swaps
-from compo_mech.data import DataConfig, TrainingStream
-from compo_mech.discovery import discover, stability
-from compo_mech.dissection import circuit_pairs, dissect
-from compo_mech.edges import METRICS, cross_entropy, eap, eap_ig, exact
-from compo_mech.emergence import emergence
-from compo_mech.evaluate import eval_sets, measure, measure_control, measure_train, train_sets
-from compo_mech.faithfulness import Behaviour, curve, random_curves
-from compo_mech.graph import Model, Writer, all_edges
-from compo_mech.heads import Ablations, carried_share, name_heads
-from compo_mech.hooks import Site
-from compo_mech.interventions import sweep
-from compo_mech.layout import WHOLE_SPANS
-from compo_mech.model import init_params
-from compo_mech.routes import route_map
-from compo_mech.sharing import compare, evidence
-from compo_mech.sketch import Rungs
-from compo_mech.task_token import carried_across, task_pairs, told
-from compo_mech.tasks import Parity, Task
-from compo_mech.traces import both_traces
-from compo_mech.variables import make_interchanges, uses
-from compo_mech.watching import holdings, looks, ways
-from compo_mech.weights import (
-    effective_dimension,
-    fourier_power,
-    ov_circuit,
-    pair_queries,
-    position_spectrum,
-    qk_circuit,
-    rule_or_table,
-    subtraction_neurons,
-    subtraction_score,
-    toeplitz_share,
-)
-from probes import position_subtraction, state_update
+from compo_mech.analyses import position_subtraction, state_update
+from compo_mech.analyses.dissection import dissect
+from compo_mech.analyses.sharing import compare, evidence
+from compo_mech.analyses.trajectories import attention_metrics, interchange_scores, route_scores
+from compo_mech.causal.das import align
+from compo_mech.causal.interchange import interchange_map
+from compo_mech.causal.variables import make_interchanges, uses
+from compo_mech.circuits.completeness import judge
+from compo_mech.circuits.discovery import discover
+from compo_mech.circuits.faithfulness import Behaviour, curve, random_curves
+from compo_mech.circuits.grade import grade
+from compo_mech.circuits.prompts import circuit_pairs
+from compo_mech.circuits.scorers import eap, eap_ig, exact
+from compo_mech.circuits.selection import score_order
+from compo_mech.circuits.stability import stability
+from compo_mech.data.config import DataConfig
+from compo_mech.data.layout import WHOLE_SPANS
+from compo_mech.data.stream import TrainingStream
+from compo_mech.data.tasks import Parity, Task
+from compo_mech.evaluation.measure import measure, measure_control, measure_train
+from compo_mech.evaluation.sets import eval_sets, train_sets
+from compo_mech.ground_truth.build import build
+from compo_mech.ground_truth.options import BuildOptions
+from compo_mech.interventions.graph import Writer, all_edges
+from compo_mech.interventions.head_ablation import Ablations
+from compo_mech.interventions.head_roles import carried_share, name_heads
+from compo_mech.interventions.metrics import METRICS, cross_entropy
+from compo_mech.interventions.pairs import Switch, make_pairs
+from compo_mech.interventions.patching import sweep
+from compo_mech.interventions.task_token import carried_across, patch_task_token, task_pairs
+from compo_mech.interventions.traces import both_traces
+from compo_mech.model.params import Model, init_params
+from compo_mech.model.sites import Site
+from compo_mech.routes.route_map import route_map
+from compo_mech.routes.swaps import make_swaps
+from compo_mech.runs.config import RunConfig
+from compo_mech.stats.onset import emergence
+from compo_mech.training import ensemble, loop
+from compo_mech.weights.positions import effective_dimension, fourier_power, position_spectrum, toeplitz_share
+from compo_mech.weights.qk_ov import ov_circuit, qk_circuit
+from compo_mech.weights.subtraction import pair_queries, rule_or_table, subtraction_neurons, subtraction_score
 
 FILE = Path(__file__).with_name("witness.json")
 
@@ -182,17 +181,17 @@ def configured(settings: Settings) -> RunConfig:
     return RunConfig.model_validate(settings)
 
 
-def start(config: RunConfig, seed: int) -> train.TrainState:
+def start(config: RunConfig, seed: int) -> loop.TrainState:
     generator = seeded(seed)
     params = init_params(config.model, len(config.data.vocabulary), config.n_ctx, generator)
-    return train.start(params, config.model, config.optim, generator)
+    return loop.start(params, config.model, config.optim, generator)
 
 
 def train_short(settings: Settings) -> tuple[dict[int, float], dict[str, torch.Tensor]]:
     """The loss at each step, and the weights at the end."""
     config = configured(settings)
     state, stream = start(config, config.seed), TrainingStream(config.data, config.seed)
-    steps = train.train(state, stream, config.model, config.optim, config.train)
+    steps = loop.train(state, stream, config.model, config.optim, config.train)
     losses = {step: float(loss) for step, loss in steps}
     return losses, {name: param.detach() for name, param in state.params.items()}
 
@@ -215,7 +214,7 @@ def run_network(settings: Settings) -> Network:
 
 def built_network(max_length: int, rungs: Settings) -> Network:
     """A hand-built network of parity."""
-    built = build(Parity(), max_length=max_length, rungs=Rungs.model_validate(rungs))
+    built = build(Parity(), max_length=max_length, rungs=BuildOptions.model_validate(rungs))
     return Network(built.model, built.data, Parity())
 
 
@@ -261,7 +260,7 @@ def draw_checksums(settings: Settings) -> Figures:
 def noise_of(config: RunConfig) -> dict[str, torch.Tensor]:
     """The noise of a first step."""
     batch = TrainingStream(config.data, config.seed).batch(1, seeded())
-    return train.draw_noise(batch.packing, config.model.d_model, config.train, seeded())
+    return loop.draw_noise(batch.packing, config.model.d_model, config.train, seeded())
 
 
 # -------------------------------------------------------------------------------------------- evaluation
@@ -359,7 +358,7 @@ def circuit_figures(network: Network, n_pairs: int, n_resamples: int = 5) -> Fig
 
 def grade_figures(max_length: int, rungs: Settings, n_pairs: int) -> Figures:
     """How well scores of edges tell the true edges of a hand-built network."""
-    built = build(Parity(), max_length=max_length, rungs=Rungs.model_validate(rungs))
+    built = build(Parity(), max_length=max_length, rungs=BuildOptions.model_validate(rungs))
     pairs = circuit_pairs(built.model, built.data, n_pairs, seeded(), Parity())
     edges, found = all_edges(built.model.config), {"true edges": float(len(built.edges))}
     for name, scorer in (("exact", exact), ("eap", eap)):
@@ -456,7 +455,7 @@ def alignment_figures(network: Network, n: int, n_steps: int) -> Figures:
 def task_token_figures(network: Network, other: Task, n_rows: int) -> Figures:
     """What tells a row its task."""
     pairs = task_pairs(network.data, network.task, other, n_rows, seeded(8))
-    table = told(network.model, pairs, seeded(9))
+    table = patch_task_token(network.model, pairs, seeded(9))
     return of_table("told", table, ["kind", "part"], same_names("follows", "placebo", "n"))
 
 
@@ -483,7 +482,7 @@ def without_figures(prefix: str, found: Any) -> Figures:
 def position_figures(network: Network, thorough: bool = False) -> Figures:
     """What the probe of the subtraction of positions finds."""
     model, data, task = network
-    found = position_subtraction.examine(model, data, task, seed=0, thorough=thorough)
+    found = position_subtraction.examine_subtraction(model, data, task, seed=0, thorough=thorough)
     figures = of_table("probe", found.probes, ["site"], PROBED) | {"guess": found.guess_from_i}
     figures |= named("score", found.score._asdict()) | of_tensor("by weights", torch.tensor(found.score_by_weights))
     figures |= of_table("held", found.held, ["site", "others"], HELD)
@@ -503,7 +502,7 @@ def position_figures(network: Network, thorough: bool = False) -> Figures:
 def state_figures(network: Network, thorough: bool = False) -> Figures:
     """What the probe of the state's update finds."""
     model, data, task = network
-    found = state_update.examine(model, data, task, seed=0, layer=model.config.n_layers - 1, thorough=thorough)
+    found = state_update.examine_update(model, data, task, seed=0, layer=model.config.n_layers - 1, thorough=thorough)
     figures = of_table("probe", found.probes, ["site"], PROBED)
     figures |= {"guess from s": found.guess_from_s, "guess from x": found.guess_from_x, "overlap": plain(found.overlap)}
     figures |= of_table("held", found.held, ["variable", "site", "others"], HELD)
@@ -548,11 +547,11 @@ def weight_figures(network: Network) -> Figures:
 def trajectory_figures(network: Network, n_strings: int) -> Figures:
     """What is followed over training: looks, interchanges, ways of x_t."""
     model, data, task = network
-    rows = looks(data, task, n_strings, model)
+    rows = attention_metrics(data, task, n_strings, model)
     if data.chain_of_thought:
-        rows += holdings(data, task, model.config.n_layers - 1, 11, model)
+        rows += interchange_scores(data, task, model.config.n_layers - 1, 11, model)
         if model.config.n_layers == 2:
-            rows += ways(data, task, 12, model)
+            rows += route_scores(data, task, 12, model)
     return joined({ascii_of(f"{row.measure} {row.site}".strip()): row.value} for row in rows)
 
 

@@ -7,15 +7,19 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from compo_mech import attention, emergence, report
-from compo_mech.data import DataConfig
-from compo_mech.evaluate import CONTROL, TRAIN, EvalSet, eval_sets, measured, select
-from compo_mech.graph import Model, Outputs, Writer, embeddings, run_graph
-from compo_mech.heads import CARRIES_IN_PART, name_heads
-from compo_mech.interventions import ablated_logits
-from compo_mech.runs import Run
-from compo_mech.tasks import Task
-from compo_mech.watching import holdings, ways
+from compo_mech.analyses.trajectories import interchange_scores, route_scores
+from compo_mech.data.config import DataConfig
+from compo_mech.data.tasks import Task
+from compo_mech.evaluation import attention
+from compo_mech.evaluation.sets import EvalSet, eval_sets
+from compo_mech.evaluation.table import CONTROL, TRAIN, measured, select
+from compo_mech.interventions.ablation import ablated_logits
+from compo_mech.interventions.graph import Outputs, Writer, embeddings, run_graph
+from compo_mech.interventions.head_roles import CARRIES_IN_PART, name_heads
+from compo_mech.model.params import Model
+from compo_mech.runs.outcome import ACCURACY_LEVEL
+from compo_mech.runs.run import Run
+from compo_mech.stats import onset
 
 Score = tuple[str, str, float]
 """Task, measure and value."""
@@ -24,7 +28,7 @@ N_STRINGS = 64
 """Test strings of each length."""
 
 
-def outcome(run: Run) -> list[Score]:
+def run_scores(run: Run) -> list[Score]:
     """What each of a run's tasks came to, read off its rows.
 
     Accuracy is generated freely, of whole strings, at the worst length (and at the longest). `steps to 99%` is the
@@ -39,18 +43,18 @@ def outcome(run: Run) -> list[Score]:
         accuracy = select(of_task, metric="generated_accuracy")
         worst = accuracy.groupby("step")["value"].min()
         longest = select(accuracy, length=accuracy["length"].max(), step=accuracy["step"].max())["value"]
-        since = emergence.reached(worst.index.tolist(), worst.tolist(), report.ACCURACY_LEVEL)
+        since = onset.reached(worst.index.tolist(), worst.tolist(), ACCURACY_LEVEL)
         rows += [
             (task, "accuracy", float(worst.iloc[-1])),
             (task, "accuracy at the longest", float(longest.iloc[0])),
-            (task, "solved", float(worst.iloc[-1] >= report.ACCURACY_LEVEL)),
+            (task, "solved", float(worst.iloc[-1] >= ACCURACY_LEVEL)),
             (task, "steps to 99%", math.inf if since is None else float(since)),
-            *((task, f"first step at {level:.0%}", _first(worst, level)) for level in (0.95, report.ACCURACY_LEVEL)),
+            *((task, f"first step at {level:.0%}", _first(worst, level)) for level in (0.95, ACCURACY_LEVEL)),
         ]
         known = select(run.metrics, split=TRAIN, task=task, metric="accuracy").groupby("step")["value"].min()
         if len(known):
             rows.append((task, "training accuracy", float(known.iloc[-1])))
-            rows.append((task, "first step at 99%, training", _first(known, report.ACCURACY_LEVEL)))
+            rows.append((task, "first step at 99%, training", _first(known, ACCURACY_LEVEL)))
         rows += [(task, *found) for found in _heads(run, task, of_task)]
     return rows
 
@@ -81,8 +85,8 @@ def _heads(run: Run, task: str, of_task: pd.DataFrame) -> Iterator[tuple[str, fl
 
 
 def heads_at_work(run: Run) -> list[Score]:
-    """`outcome`, and `at_work` for each task, beside a freshly initialised network's."""
-    rows = outcome(run)
+    """`run_scores`, and `at_work` for each task, beside a freshly initialised network's."""
+    rows = run_scores(run)
     config = run.config
     for name, params in (("", run.params()), (", fresh", run.control())):
         for task in config.data.measured_tasks:
@@ -116,18 +120,18 @@ def at_work(model: Model, data: DataConfig, task: Task, seed: int) -> Mapping[st
     return told
 
 
-def parts_held(run: Run) -> list[Score]:
-    """`outcome`, and the interchanges of `watching.holdings` in the last layer, beside a freshly initialised network's.
+def variables_held(run: Run) -> list[Score]:
+    """`run_scores`, and `interchange_scores` of the last layer, beside a randomly initialised control's.
 
     `t in the query`, `x fetched` and `state written` are shares of the answers that follow another value of the
     variable where the circuit should hold it: which part of the circuit is missing?
     """
-    rows = outcome(run)
+    rows = run_scores(run)
     config = run.config
     last = config.model.n_layers - 1
     for name, params in (("", run.params()), (", fresh", run.control())):
         for task in config.data.measured_tasks:
-            found = holdings(config.data, task, last, config.seed, Model(params, config.model))
+            found = interchange_scores(config.data, task, last, config.seed, Model(params, config.model))
             rows += [(str(task), f"{m.measure}{name}", m.value) for m in found if "," not in m.measure]
     return rows
 
@@ -138,7 +142,7 @@ def routes_taken(run: Run) -> list[Score]:
     config = run.config
     for name, params in (("", run.params()), (", fresh", run.control())):
         for task in config.data.measured_tasks:
-            found = ways(config.data, task, config.seed, Model(params, config.model))
+            found = route_scores(config.data, task, config.seed, Model(params, config.model))
             rows += [(str(task), f"{m.measure}{name}", m.value) for m in found]
     return rows
 
@@ -148,8 +152,8 @@ SPECIAL = ("first", "middle", "last", "end")
 
 
 def special_rows(run: Run) -> list[Score]:
-    """`outcome`, and `right_by_row` for each task, beside a freshly initialised network's."""
-    rows = outcome(run)
+    """`run_scores`, and `right_by_row` for each task, beside a freshly initialised network's."""
+    rows = run_scores(run)
     data = run.config.data
     for name, params in (("", run.params()), (", fresh", run.control())):
         for task in data.measured_tasks:

@@ -1,30 +1,9 @@
-"""Question 3: trained on two tasks with a task token, is one iteration head shared and MLP 1 told the task?
+"""How one head and one MLP are shared by two tasks, as scores of a run."""
 
-What mix is best, and does mixing force the circuit? The polynomial draws 0 as well, so that both tasks know each pair
-of bits, and the same row can be read as either's.
-"""
-
-from compo_mech.config import RunConfig
-from compo_mech.data import DataConfig
-from compo_mech.graph import Model
-from compo_mech.runs import Run
-from compo_mech.settings import changed
-from compo_mech.sharing import compare, evidence
+from compo_mech.analyses.sharing import compare, evidence
+from compo_mech.model.params import Model
+from compo_mech.runs.run import Run
 from compo_mech.studies.measures import Score, heads_at_work
-from compo_mech.studies.study import SHORT, Arm, Study
-from compo_mech.tasks import Parity, Polynomial
-from compo_mech.train import TrainConfig
-
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Of the polynomial among the rows."""
-
-_BASE = changed(
-    RunConfig(
-        data=DataConfig(tasks=(Parity(), Polynomial(zero_inputs=True)), max_length=8),
-        train=TrainConfig(max_position_shift=2),
-    ),
-    SHORT,
-)
 
 TURNED = ("mlp0", "L0H0.v", "L1H0.q", "L1H0.k", "L1H0.v", "mlp1")
 """Readers that are asked, each by itself, whether they are told the task."""
@@ -62,25 +41,3 @@ def shared_work(run: Run) -> list[Score]:
         for task, share in zip(data.measured_tasks, found.across, strict=True):
             rows.append((str(task), "L1H0 from the other task", float(share[1, 0])))
     return rows
-
-
-STUDY = Study(
-    name="mix",
-    question="trained on two tasks with a task token, is one iteration head shared and MLP 1 told the task?",
-    hypothesis="one head of layer 1 carries x_t for both tasks; what differs lies in the edges into MLP 1; in a "
-    "mixture more networks form a textbook head than on parity alone",
-    primary="iteration",
-    arms={
-        f"{share:.0%} polynomial": Arm(
-            changed(_BASE, {"data.task_weights": (1 - share, share)}), factors={"share": share, "loss weight": 1.0}
-        )
-        for share in SHARES
-    }
-    | {
-        "25% polynomial, weighed to a half": Arm(
-            changed(_BASE, {"data.task_weights": (0.75, 0.25), "data.task_loss_weights": (1.0, 3.0)}),
-            factors={"share": 0.25, "loss weight": 3.0},
-        )
-    },
-    measure=shared_work,
-)

@@ -1,0 +1,263 @@
+"""Does MLP 0 subtract positions, so that t = (row's position i) - ([EoI]'s position j) + 1 is known to layer 1?
+
+python probes/position_subtraction.py runs/parity-seed0
+python probes/position_subtraction.py runs/parity-seed0 --step 600
+python probes/position_subtraction.py runs/parity-seed0 --all-steps
+
+Writes tables into RUN/analysis/ and adds a section with a verdict to RUN/report.html. t is a class: as a
+number it can be read from its two summands before any MLP. Rows of t = 1 are left out, whose own token,
+[EoI], says so already.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from compo_mech.causal.interchange import FOLLOWED, HOLDS, interchange, interchange_traces
+from compo_mech.causal.row_patching import trace_rows, value_at
+from compo_mech.causal.rows import Rows
+from compo_mech.causal.variables import Others, make_interchanges
+from compo_mech.data.config import DataConfig
+from compo_mech.data.tasks import Task
+from compo_mech.interventions.traces import RowTrace
+from compo_mech.model.params import Model
+from compo_mech.model.sites import Site
+from compo_mech.probing.additivity import Without, made_additive
+from compo_mech.probing.controls import best_from
+from compo_mech.probing.grid import PositionGrid, position_grid
+from compo_mech.probing.neurons import hidden, without_neurons
+from compo_mech.probing.sites import read_sites
+from compo_mech.probing.unseen_pairs import Exposure, UnseenPairs, ask_unseen_pairs
+from compo_mech.probing.variance import additive_rest, group_means
+from compo_mech.runs.trajectory import Measured
+from compo_mech.stats.intervals import Interval
+from compo_mech.weights.subtraction import (
+    Subtraction,
+    pair_queries,
+    rule_or_table,
+    subtraction_neurons,
+    subtraction_score,
+)
+
+N_SWAPS = 400
+
+SCORE = 0.6
+"""Subtraction score of a query that points by i - j; fresh networks stay below 0.4 (see LOG.md)."""
+
+
+@dataclass(frozen=True)
+class SubtractionFindings:
+    """What one network does with positions.
+
+    Attributes:
+        layer: of the MLP that is asked about; the query is the next layer's.
+        probes: a row a site (see `readings.read_sites`).
+        guess_from_i: accuracy of the best guess of t from i alone.
+        score: subtraction score of the query, averaged over strings.
+        score_by_weights: the same by the weights alone, of each head; empty where that is ill-defined.
+        held: columns site, others, interchange, low, high, placebo, arbitrary: of t.
+        additive: accuracy with the MLP's output, or the query, made additive in i and j.
+        kind: rule or table by weights; None where that is ill-defined.
+        neurons: columns neuron, by_t, rest, n_pairs, in order of what they add; None unless thorough.
+        curve: accuracy without the first neurons' rest; None unless thorough.
+        behaviour: at pairs never trained on; None where there are none, or it was not asked.
+    """
+
+    layer: int
+    probes: pd.DataFrame
+    guess_from_i: float
+    score: Interval
+    score_by_weights: list[float]
+    held: pd.DataFrame
+    additive: dict[str, Without]
+    kind: Subtraction | None
+    neurons: pd.DataFrame | None
+    curve: pd.DataFrame | None
+    behaviour: UnseenPairs | None
+
+    def probe(self, site: str) -> pd.Series:
+        """The row of a site."""
+        return self.probes.set_index("site").loc[[site]].iloc[0]
+
+    def best_held(self, kind: str, others: Others) -> pd.Series:
+        """The row of the site of this kind that holds t best."""
+        rows = self.held[(self.held["kind"] == kind) & (self.held["others"] == others)]
+        return rows.sort_values("interchange").iloc[-1]
+
+    @property
+    def decodable(self) -> bool:
+        """Whether t is told from the MLP's output better than from its input, from i alone and by chance."""
+        out = self.probe("MLP output")
+        others = self.guess_from_i, self.probe("MLP input")["linear"], self.probe("raw embeddings")["linear"]
+        return bool(out["low"] > max(*others, out["chance_high"]))
+
+    @property
+    def points(self) -> bool:
+        """Whether the query is a function of i - j, by and large."""
+        return self.score.low >= SCORE
+
+    @property
+    def followed(self) -> bool:
+        """Whether more than half of the answers beyond chance follow the query's t, and no control passes."""
+        row = self.best_held("q", "free")
+        return bool(row["low"] > FOLLOWED > max(row["placebo"], row["arbitrary"]))
+
+    def holds(self, kind: str) -> bool:
+        """Whether a site of this kind holds t and nothing else that matters, and no control passes."""
+        row = self.best_held(kind, "free")
+        return bool(row["interchange"] >= HOLDS > max(row["placebo"], row["arbitrary"]))
+
+    def needed(self, site: str) -> bool:
+        """Whether more than half of the answers beyond what the placebo costs go with what is not additive."""
+        found = self.additive[site]
+        return found.additive.high < found.placebo.low and found.additive.mean < found.whole.mean - 0.1
+
+    def measures(self) -> Iterator[Measured]:
+        """The figures to follow over training."""
+        for row in self.probes.to_dict("records"):
+            yield Measured("probe of t", str(row["site"]), row["linear"], row["low"], row["high"])
+        for row in self.probes.to_dict("records"):
+            if row["site"] in ("MLP input", "MLP output", "query"):
+                yield Measured(
+                    "t beyond i and j", str(row["site"]), row["beyond"], row["beyond_low"], row["beyond_high"]
+                )
+        yield Measured("subtraction score", "query", *self.score)
+        for row in self.held.to_dict("records"):
+            name = f"interchange of t, {row['others']} others"
+            yield Measured(name, str(row["site"]), row["interchange"], row["low"], row["high"])
+        for site, found in self.additive.items():
+            yield Measured("right if additive", site, *found.additive)
+            yield Measured("right if additive", f"{site}, placebo", *found.placebo)
+
+
+@torch.no_grad()
+def examine_subtraction(
+    model: Model,
+    data: DataConfig,
+    task: Task,
+    seed: int,
+    layer: int = 0,
+    thorough: bool = True,
+    exposure: Exposure | None = None,
+) -> SubtractionFindings:
+    """Ask one network.
+
+    Args:
+        model: the network.
+        data: tasks, lengths and layout.
+        task: one of the data's.
+        seed: of strings, folds, placebos and bootstraps.
+        layer: of the MLP; a layer after it is needed.
+        thorough: also what does not go into trajectories: small MLPs as probes, and neurons.
+        exposure: which pairs were trained on.
+
+    Raises:
+        ValueError: there is no chain of thought, no layer after the MLP, or there are too few pairs.
+    """
+    if layer > model.config.n_layers - 2:
+        raise ValueError(
+            f"n_layers = {model.config.n_layers}: must be at least {layer + 2}, since a pointer is used a layer later"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    grid = position_grid(data, task, generator)
+    rows = grid.rows.to(model.params["embed.W_E"].device)
+    found = trace_rows(model, rows)
+    features = {
+        "raw embeddings": _raw(model, rows),
+        "MLP input": value_at(found, Site("resid_mid", layer)),
+        "MLP output": value_at(found, Site("mlp_out", layer)),
+        "stream after": value_at(found, Site("resid_post", layer)),
+        "query": value_at(found, Site("q", layer + 1)),
+    }
+    keys = grid.i, grid.j
+    probes = read_sites(features, grid.split, keys, generator, thorough)
+    mean_query = group_means(features["query"], grid.split.groups).means
+    additive = {
+        "MLP output": made_additive(model, rows, found, Site("mlp_out", layer), grid.split.groups, keys, generator)
+    }
+    site = Site("q", layer + 1)
+    additive["query"] = made_additive(model, rows, found, site, grid.split.groups, keys, generator)
+    by_weights, kind, neurons, curve = [], None, None, None
+    if layer == 0:
+        heads = range(model.config.n_heads)
+        by_weights = [subtraction_score(*pair_queries(model, data, task, 1, head)) for head in heads]
+        kind = rule_or_table(subtraction_neurons(model, data, task))
+    if thorough:
+        neurons, rest = _neurons(model, found, layer, rows, grid)
+        order = neurons["neuron"].tolist()
+        curve = without_neurons(model, rows, found, layer, rest, grid.split.groups, order, generator)
+    return SubtractionFindings(
+        layer=layer,
+        probes=probes,
+        guess_from_i=best_from(grid.rows.place, grid.split),
+        score=_score(mean_query, grid),
+        score_by_weights=by_weights,
+        held=_held(model, data, task, layer, generator, N_SWAPS if thorough else N_SWAPS // 2),
+        additive=additive,
+        kind=kind,
+        neurons=neurons,
+        curve=curve,
+        behaviour=None if exposure is None else ask_unseen_pairs(model, data, task, exposure, seed),
+    )
+
+
+def _raw(model: Model, rows: Rows) -> Float[Tensor, "row dim"]:
+    embedding = model.params["pos_embed.W_pos"]
+    return torch.cat([embedding[rows.place], embedding[rows.end]], 1)
+
+
+def _score(queries: Float[Tensor, "pair dim"], grid: PositionGrid) -> Interval:
+    """The subtraction score and 1.96 of its standard errors to either side, by the jackknife over pairs.
+
+    A bootstrap would draw pairs twice, whose variance t then explains for nothing.
+    """
+    own, n = subtraction_score(queries, grid.i, grid.j), len(grid.i)
+    without = torch.ones(n, n).bool().fill_diagonal_(False)
+    left = torch.tensor([subtraction_score(queries[kept], grid.i[kept], grid.j[kept]) for kept in without])
+    error = float(((n - 1) / n * (left - left.mean()).square().sum()).sqrt())
+    return Interval(own, max(0.0, own - 1.96 * error), min(1.0, own + 1.96 * error))
+
+
+def _held(model: Model, data: DataConfig, task: Task, layer: int, generator: torch.Generator, n: int) -> pd.DataFrame:
+    sites = [Site("mlp_out", layer), Site("resid_post", layer)]
+    heads = range(model.config.n_heads) if model.config.n_heads > 1 else ()
+    sites += [Site("q", layer + 1), *(Site("q", layer + 1, head) for head in heads)]
+    device, rows = model.params["embed.W_E"].device, []
+    kinds: tuple[Others, ...] = ("same", "free")
+    for others in kinds:
+        pairs = make_interchanges(data, "t", others, n, generator, task).to(device)
+        traces = interchange_traces(model, pairs)
+        for site in sites:
+            score = interchange(model, pairs, site, generator, traces=traces)
+            named = {"site": str(site), "kind": site.kind, "others": others, "interchange": score.accuracy.mean}
+            named |= {"low": score.accuracy.low, "high": score.accuracy.high}
+            rows.append(named | {"placebo": score.placebo, "arbitrary": score.arbitrary})
+    return pd.DataFrame(rows)
+
+
+def _neurons(
+    model: Model, found: RowTrace, layer: int, rows: Rows, grid: PositionGrid
+) -> tuple[pd.DataFrame, Float[Tensor, "pair neuron"]]:
+    """Neurons in order of how much of their output is beyond sums over i and j, and that rest."""
+    means = group_means(hidden(model, found, layer), grid.split.groups).means
+    rest = additive_rest(means, grid.i, grid.j)
+    weight = model.params[f"blocks.{layer}.mlp.W_out"].norm(dim=1).double()
+    varied = (means - means.mean(0)).square().sum(0)
+    by_t = torch.stack(
+        [(means[grid.t == t] - means.mean(0)).mean(0).square() * (grid.t == t).sum() for t in grid.t.unique()]
+    )
+    above = means - means.min(0).values
+    table = pd.DataFrame(
+        {
+            "neuron": range(means.shape[1]),
+            "added": (weight * rest.square().mean(0).sqrt()).tolist(),
+            "share beyond i and j": (rest.square().sum(0) / varied.clamp_min(1e-30)).tolist(),
+            "share by t": (by_t.sum(0) / varied.clamp_min(1e-30)).tolist(),
+            "n_pairs": (above.sum(0).square() / above.square().sum(0).clamp_min(1e-30)).tolist(),
+        }
+    )
+    return table.sort_values("added", ascending=False, kind="stable").reset_index(drop=True), rest

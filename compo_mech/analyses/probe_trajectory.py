@@ -1,0 +1,41 @@
+"""The two probes that are followed over many seeds: t from the queries, the state from the stream after the MLP.
+
+Each is a linear probe read on pairs that it was not fitted on. That something can be told does not show that it is
+used: beside these stand the interchanges at the same places.
+"""
+
+import torch
+
+from compo_mech.causal.row_patching import trace_rows, value_at
+from compo_mech.data.config import DataConfig
+from compo_mech.data.tasks import Task
+from compo_mech.model.params import Model
+from compo_mech.model.sites import Site
+from compo_mech.probing.controls import accuracy
+from compo_mech.probing.grid import position_grid, state_grid
+from compo_mech.probing.probes import linear_probe
+from compo_mech.runs.trajectory import Measured
+
+
+@torch.no_grad()
+def probe_accuracies(data: DataConfig, task: Task, layer: int, seed: int, model: Model) -> list[Measured]:
+    """Accuracy of both probes.
+
+    Args:
+        data: of the run.
+        task: one of its.
+        layer: that fetches x_t, after the first.
+        seed: of strings and folds.
+        model: the network.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    plans = (
+        ("probe of t", position_grid(data, task, generator), Site("q", layer)),
+        ("probe of the state", state_grid(data, task, generator), Site("resid_post", layer)),
+    )
+    found = []
+    for name, grid, site in plans:
+        rows = grid.rows.to(model.params["embed.W_E"].device)
+        values = value_at(trace_rows(model, rows), site).cpu()
+        found.append(Measured(name, str(site), *accuracy(linear_probe(values, grid.split), grid.split, generator).at()))
+    return found

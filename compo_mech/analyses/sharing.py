@@ -1,0 +1,231 @@
+"""What two tasks of one network share: heads, edges, circuits, and which parts are told the task.
+
+All evidence is of one task at a time, never pooled over tasks. How far two circuits overlap is said
+beside two bounds: how far circuits of two sets of prompts of one task do, and how far a circuit of the
+same size does that is dealt at random. Whether an edge differs between the tasks is tested by dealing
+all prompts to two groups at random, with the largest difference over all edges as the statistic, so
+that the p-value holds however many edges there are. Where the task is told: `task_token.py`.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from compo_mech.circuits.discovery import Discovery, discover
+from compo_mech.circuits.overlap import (
+    LEVEL,
+    PermutationResult,
+    RowScores,
+    jaccard,
+    joined,
+    permutation_test,
+    permuted_overlap,
+    row_scores,
+    standard_ranks,
+)
+from compo_mech.circuits.prompts import circuit_pairs, take_rows
+from compo_mech.circuits.selection import top
+from compo_mech.data.config import DataConfig
+from compo_mech.data.tasks import Task
+from compo_mech.interventions.graph import Edge
+from compo_mech.interventions.head_roles import carried_share
+from compo_mech.interventions.task_token import carried_across, patch_task_token_both_ways
+from compo_mech.model.params import Model, init_params
+
+Standing = Literal["shared", "shared, of other strength", "only first", "only second", "undecided", "neither"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Of one task, on two disjoint sets of prompts of its own.
+
+    Attributes:
+        task: whose prompts they are.
+        found: circuit or no circuit, on either set.
+        sets: scores of the rows of either set.
+        x, end: share of the answers that follow the x_t, or the place of [EoI], that a head carries; None: not asked.
+    """
+
+    task: Task
+    found: tuple[Discovery, Discovery]
+    sets: tuple[RowScores, RowScores]
+    x: Float[Tensor, "layer head"] | None
+    end: Float[Tensor, "layer head"] | None
+
+
+def evidence(model: Model, data: DataConfig, task: Task, seed: int = 0, n_pairs: int = 48) -> Evidence:
+    """Circuits, edge scores and heads' shares of one task.
+
+    Args:
+        model: the network.
+        data: what it was trained on.
+        task: one of the data's.
+        seed: of all that is drawn.
+        n_pairs: clean and corrupt inputs in each of the two sets.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    pairs = circuit_pairs(model, data, 2 * n_pairs, generator, task)
+    sets = [take_rows(pairs, rows) for rows in torch.arange(2 * n_pairs, device=pairs.row.device).chunk(2)]
+    one, two = (discover(model, part, generator) for part in sets)
+    x = end = None
+    if data.chain_of_thought:
+        x = carried_share(model, data, "x", generator, task=task)[0].cpu()
+        if len(data.lengths) > 1:
+            end = carried_share(model, data, "end", generator, task=task)[0].cpu()
+    return Evidence(task, (one, two), (row_scores(model, sets[0]), row_scores(model, sets[1])), x, end)
+
+
+def circuits_of(tasks: Sequence[Evidence]) -> tuple[list[list[frozenset[Edge]]], str]:
+    """The circuit of each task on each set of prompts, and how they were chosen.
+
+    Where a set shows none, all are the edges of highest score, as many as the median of those that
+    were found, or a third of the network's: circuits of other making are not compared.
+    """
+    found = [discovery for task in tasks for discovery in task.found]
+    if all(discovery.kept for discovery in found):
+        return [[discovery.kept for discovery in task.found] for task in tasks], "as discovery keeps them"
+    sizes = torch.tensor([len(d.kept) for d in found if d.kept] or [round(found[0].n_edges / 3)])
+    n = int(sizes.median())
+    chosen = [[top(discovery.scores, n) for discovery in task.found] for task in tasks]
+    return chosen, f"the {n} edges of highest score, since not every set of prompts shows a circuit"
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """What two tasks share.
+
+    Attributes:
+        tasks: evidence of either.
+        circuits: of either task on its first set of prompts.
+        chosen: how they were.
+        anywhere, same_kind: overlap of the circuits and rank correlation of the scores, beside deals of
+            the second's edges over all edges, and among edges whose reader is of the same kind.
+        halves: the same two figures between both sets of prompts of either task: the most that could be seen.
+        edges: columns edge, one, other (share of the gap), difference, p, standing; a row an edge.
+        told: of `patch_task_token_both_ways`; None: it cannot be asked.
+        across: shares of `carried_across`, by base task; None: it cannot be asked.
+        unasked: why not.
+    """
+
+    tasks: tuple[Evidence, Evidence]
+    circuits: tuple[frozenset[Edge], frozenset[Edge]]
+    chosen: str
+    anywhere: tuple[PermutationResult, PermutationResult]
+    same_kind: tuple[PermutationResult, PermutationResult]
+    halves: tuple[tuple[float, float], tuple[float, float]]
+    edges: pd.DataFrame
+    told: pd.DataFrame | None
+    across: tuple[Float[Tensor, "layer head"], Float[Tensor, "layer head"]] | None
+    unasked: str
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Of the tasks, as short as tells them apart."""
+        one, other = (evidence.task for evidence in self.tasks)
+        return (one.name, other.name) if one.name != other.name else (str(one), str(other))
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Every result as a tidy table, by name."""
+        first, second = self.names
+        edges = self.edges.assign(edge=self.edges["edge"].map(str), first=first, second=second)
+        tables = {"edges": edges, "overlap": self.overlap(), "heads": self.heads()}
+        return tables if self.told is None else tables | {"told": self.told}
+
+    def overlap(self) -> pd.DataFrame:
+        """Columns circuits, jaccard, rank_correlation, and for deals the 95% range and p of both."""
+        names = [f"{name}, two sets of prompts" for name in self.names]
+        rows: list[dict[str, object]] = [
+            {"circuits": name, "jaccard": half[0], "rank_correlation": half[1]}
+            for name, half in zip(names, self.halves, strict=True)
+        ]
+        for name, chances in (("any edges", self.anywhere), ("edges of the same reader kind", self.same_kind)):
+            row: dict[str, object] = {"circuits": f"{' and '.join(self.names)}; dealt among {name}"}
+            for figure, chance in zip(("jaccard", "rank_correlation"), chances, strict=True):
+                row |= {figure: chance.value, f"{figure}_dealt_low": chance.dealt.low,
+                        f"{figure}_dealt_high": chance.dealt.high, f"{figure}_p": chance.p}  # fmt: skip
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    def heads(self) -> pd.DataFrame:
+        """Columns head, then for either task its shares of x_t, of x_t from the other task's run, and of the end."""
+        first = self.tasks[0].x
+        rows = []
+        for layer, head in [] if first is None else [(i, j) for i in range(len(first)) for j in range(first.shape[1])]:
+            row: dict[str, object] = {"head": f"L{layer}H{head}"}
+            for i, (task, name) in enumerate(zip(self.tasks, self.names, strict=True)):
+                across = None if self.across is None else self.across[i]
+                for what, share in (("x_t", task.x), ("x_t from the other task", across), ("end", task.end)):
+                    row[f"{name}: {what}"] = None if share is None else float(share[layer, head])
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+
+def compare(model: Model, data: DataConfig, one: Evidence, other: Evidence, seed: int = 0) -> Sharing:
+    """Two tasks of one network beside each other.
+
+    Args:
+        model: the network.
+        data: what it was trained on.
+        one, other: evidence of two of its tasks.
+        seed: of all that is drawn, and of the control's weights.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    tasks = (one, other)
+    circuits, chosen = circuits_of(tasks)
+    pairs = (circuits[0][0], circuits[1][0])
+    shares = (one.sets[0].share, other.sets[0].share)
+    hidden = [{e for e, h in zip(d.scores.edges, d.scores.unidentifiable, strict=True) if h} for d in
+              (one.found[0], other.found[0])]  # fmt: skip
+    seen = [i for i, edge in enumerate(one.sets[0].edges) if edge not in hidden[0] & hidden[1] - pairs[0] - pairs[1]]
+    edges, some = [one.sets[0].edges[i] for i in seen], (shares[0][seen], shares[1][seen])
+    halves = [
+        (jaccard(*of), float(standard_ranks(task.sets[0].share[seen]) @ standard_ranks(task.sets[1].share[seen])))
+        for of, task in zip(circuits, tasks, strict=True)
+    ]
+    tested = permutation_test(joined(*one.sets), joined(*other.sets), generator)
+    standings = [standing(edge, pairs, p, change) for edge, p, change in
+                 zip(tested["edge"], tested["p"], tested["difference"], strict=True)]  # fmt: skip
+    told, across, unasked = None, None, ""
+    shape = len(data.vocabulary), len(model.params["pos_embed.W_pos"])
+    weights = init_params(model.config, *shape, torch.Generator().manual_seed(seed))
+    device = model.params["embed.W_E"].device
+    fresh = Model({name: weight.to(device) for name, weight in weights.items()}, model.config)
+    try:
+        told = patch_task_token_both_ways(model, fresh, data, one.task, other.task, seed)
+    except ValueError as error:  # the tasks or the data do not allow it, which is no fault of the run
+        unasked = str(error)
+    with suppress(ValueError):  # fewer tasks still leave room for an answer that x' alone explains
+        across = (
+            carried_across(model, data, one.task, other.task, generator),
+            carried_across(model, data, other.task, one.task, generator),
+        )
+    return Sharing(
+        tasks=tasks,
+        circuits=pairs,
+        chosen=chosen,
+        anywhere=permuted_overlap(pairs, some, edges, generator),
+        same_kind=permuted_overlap(pairs, some, edges, generator, same_kind=True),
+        halves=(halves[0], halves[1]),
+        edges=tested.assign(standing=standings),
+        told=told,
+        across=across,
+        unasked=unasked,
+    )
+
+
+def standing(edge: Edge, circuits: tuple[frozenset[Edge], frozenset[Edge]], p: float, difference: float) -> Standing:
+    """What can be said of an edge: an edge of one circuit alone is that task's only if its score is higher as well."""
+    inside = [edge in circuit for circuit in circuits]
+    if not any(inside):
+        return "neither"
+    if all(inside):
+        return "shared, of other strength" if p <= LEVEL else "shared"
+    if p <= LEVEL and (difference > 0) == inside[0]:
+        return "only first" if inside[0] else "only second"
+    return "undecided"

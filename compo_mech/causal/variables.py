@@ -1,0 +1,167 @@
+"""The algorithm's variables at the row that predicts a state, and pairs of rows that differ in one of them.
+
+    t        which state is predicted       from the row's position and [EoI]'s
+    x        x_t                            from t and the string
+    s        s_{t-1}                        the token at the row; [EoI] stands for s_0
+    answer   s_t = F(s_{t-1}, x_t)
+
+Sources come in two kinds:
+
+    same     all other variables are the base's: a site that carries the variable, with whatever
+             else, passes
+    free     drawn anew, of any length and t: only a site that carries the variable and nothing
+             else that matters passes
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from compo_mech.causal.rows import Rows, Variable, cells, check_data, draw_inputs, rows_of
+from compo_mech.data.config import DataConfig
+from compo_mech.data.tasks import Task
+
+Others = Literal["same", "free"]
+
+
+def uses(task: Task, variable: Variable) -> bool:
+    """Whether the task's answer ever depends on the variable: copy's does not on s_{t-1}."""
+    table = task.table[:, task.first_input :]
+    if variable == "s":
+        return bool((table[:-1] != table[0]).any())
+    return bool((table != table[:, :1]).any())
+
+
+def expected(task: Task, variable: Variable, base: Rows, source: Rows) -> Int[Tensor, "row"]:
+    """What the algorithm answers at the base's row when one variable is the source's."""
+    table = task.table.to(base.s.device)
+    match variable:
+        case "t":
+            return table[base.s, base.inputs.gather(1, source.t[:, None] - 1)[:, 0]]
+        case "x":
+            return table[base.s, source.x]
+        case "s":
+            return table[source.s, base.x]
+        case "answer":
+            return source.answer
+
+
+@dataclass(frozen=True)
+class Interchanges:
+    """Base and source rows of one variable.
+
+    Attributes:
+        answers: what the algorithm says with the source's value of the variable.
+        arbitrary: the same with the value of another source.
+    """
+
+    variable: Variable
+    others: Others
+    base: Rows
+    source: Rows
+    answers: Int[Tensor, "row"]
+    arbitrary: Int[Tensor, "row"]
+
+    @property
+    def changes(self) -> Bool[Tensor, "row"]:
+        """Where the answer has to change."""
+        return self.answers != self.base.answer
+
+    def __getitem__(self, index: Tensor) -> "Interchanges":
+        parts = {name: getattr(self, name)[index] for name in ("base", "source", "answers", "arbitrary")}
+        return replace(self, **parts)
+
+    def with_arbitrary(self) -> "Interchanges":
+        """The same pairs with the control's answers in the place of the right ones."""
+        return replace(self, answers=self.arbitrary)
+
+    def to(self, device: torch.device | str) -> "Interchanges":
+        """The same on a device."""
+        moved = {name: getattr(self, name).to(device) for name in ("base", "source", "answers", "arbitrary")}
+        return replace(self, **moved)
+
+
+def make_interchanges(
+    data: DataConfig,
+    variable: Variable,
+    others: Others,
+    n: int,
+    generator: torch.Generator,
+    task: Task | None = None,
+) -> Interchanges:
+    """Pairs of rows for interchanges of one variable.
+
+    Args:
+        data: tasks, lengths and layout.
+        variable: of the causal model.
+        others: whether the source's other variables are the base's.
+        n: pairs.
+        generator: source of the strings.
+        task: one of the data's; None: the first that is measured.
+
+    Raises:
+        ValueError: the data or the task do not have the variable, or no two strings differ in it so.
+    """
+    task = check_data(data, task)
+    if variable not in get_args(Variable):
+        raise ValueError(f"variable = {variable!r}: must be one of {', '.join(get_args(Variable))}")
+    if not uses(task, variable):
+        raise ValueError(f"variable = {variable}: must be one that {task} uses")
+    if n < 1:
+        raise ValueError(f"n = {n}: must be at least 1")
+    base_cells, source_cells = cell_pairs(data, variable, others)
+    if not len(base_cells):
+        lengths = f"{data.min_length} .. {data.max_length}"
+        raise ValueError(f"lengths = {lengths}: must have two rows that differ in {variable} and nothing else")
+    # every base cell is as likely as any other, and so is every source of it
+    base_id = (base_cells * torch.tensor([10**6, 1])).sum(1)
+    _, group, n_sources = base_id.unique(return_inverse=True, return_counts=True)
+    chosen = torch.multinomial(1 / n_sources[group].double(), n, replacement=True, generator=generator)
+    base = rows_of(data, task, base_cells[chosen], draw_inputs(data, task, n, generator))
+    inputs = base.inputs if (variable, others) == ("s", "same") else draw_inputs(data, task, n, generator)
+    source = rows_of(data, task, source_cells[chosen], inputs)
+    if others == "same" and variable in ("t", "x"):
+        source = _with_state(source, base.s)
+    if others == "same" and variable == "s":
+        step = torch.randint(task.n_states, (n,), generator=generator)  # 0: what has to stay
+        source = _with_state(source, (base.s + step) % task.n_states)
+    shifted = _shuffled_values(source, base, variable, generator)
+    answers = expected(task, variable, base, source)
+    return Interchanges(variable, others, base, source, answers, expected(task, variable, base, shifted))
+
+
+def cell_pairs(
+    data: DataConfig, variable: Variable, others: Others
+) -> tuple[Int[Tensor, "pair 2"], Int[Tensor, "pair 2"]]:
+    """Every pair of cells (length, t) that the base and the source may have."""
+    every = cells(data)
+    base, source = every.repeat_interleave(len(every), 0), every.repeat(len(every), 1)
+    (length, t), (length2, t2) = base.unbind(1), source.unbind(1)
+    if others == "free":
+        allowed = (t2 <= length) if variable == "t" else torch.ones_like(t, dtype=torch.bool)
+    elif variable == "t":  # the same row and token there, another place of [EoI]; [EoI] itself is another token
+        allowed = (length + t == length2 + t2) & (t2 != t) & (t > 1) & (t2 > 1) & (t2 <= length)
+    else:
+        allowed = (base == source).all(1) & ((t > 1) if variable == "s" else True)
+    return base[allowed], source[allowed]
+
+
+def _with_state(rows: Rows, s: Int[Tensor, "row"]) -> Rows:
+    """The rows with another state as their token, where they hold one."""
+    holds = rows.t > 1
+    new = torch.where(holds, s, rows.tokens.gather(1, rows.place[:, None])[:, 0])
+    return replace(
+        rows, tokens=rows.tokens.scatter(1, rows.place[:, None], new[:, None]), s=torch.where(holds, s, rows.s)
+    )
+
+
+def _shuffled_values(source: Rows, base: Rows, variable: Variable, generator: torch.Generator) -> Rows:
+    """The sources with the variable's values dealt to others at random; t stays one that the base has."""
+    order = torch.randperm(len(source), generator=generator)
+    if variable == "t":
+        drawn = (torch.rand(len(source), generator=generator) * base.length).long() + 1
+        return replace(source, t=drawn)
+    return source[order]

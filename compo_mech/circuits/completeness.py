@@ -1,0 +1,210 @@
+"""The verdict on a circuit: is it faithful, complete and minimal, beside random circuits of its size?"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from compo_mech.circuits.faithfulness import Behaviour
+from compo_mech.circuits.selection import graph_order
+from compo_mech.interventions.graph import Edge
+from compo_mech.stats.intervals import Interval
+
+FAITHFUL = 0.01
+"""A circuit is faithful if its faithfulness lies within this of 1."""
+
+COMPLETE = 0.3
+"""A circuit is complete if it and the network never lie further apart than this, in units of the whole gap."""
+
+MINIMAL = 0.01
+"""An edge is needed if its removal moves the result by more than this, in units of the whole gap."""
+N_HALVES = 8
+N_RANDOM = 5
+
+
+class Removal(NamedTuple):
+    """A set K of a circuit's edges that is taken out of it."""
+
+    name: str
+    edges: frozenset[Edge]
+
+
+def removals(circuit: frozenset[Edge], generator: torch.Generator, n_halves: int = N_HALVES) -> Iterator[Removal]:
+    """The sets K: nothing, each edge, all edges of each writer and reader, random halves, everything."""
+    edges = sorted(circuit, key=graph_order)
+    yield Removal("nothing", frozenset())
+    yield from (Removal(str(edge), frozenset({edge})) for edge in edges)
+    for writer in dict.fromkeys(edge.writer for edge in edges):
+        yield Removal(f"all of {writer}", frozenset(edge for edge in edges if edge.writer == writer))
+    for reader in dict.fromkeys(edge.reader for edge in edges):
+        yield Removal(f"all into {reader}", frozenset(edge for edge in edges if edge.reader == reader))
+    for n in range(n_halves):
+        order = torch.randperm(len(edges), generator=generator).tolist()
+        yield Removal(f"half {n}", frozenset(edges[i] for i in order[: len(edges) // 2]))
+    yield Removal("everything", circuit)
+
+
+class Gap(NamedTuple):
+    """How far a circuit and the network lie apart when both lose the same edges, in units of the whole gap."""
+
+    removed: str
+    circuit: float
+    network: float
+
+    @property
+    def size(self) -> float:
+        """|f(C without K) - f(M without K)|."""
+        return abs(self.circuit - self.network)
+
+
+def completeness(behaviour: Behaviour, circuit: Iterable[Edge], without: Sequence[Removal]) -> list[Gap]:
+    """f(C \\ K) beside f(M \\ K) for every K; the largest gap is the incompleteness.
+
+    Source: Wang et al. 2022 (arXiv 2211.00593), with f for their F.
+
+    Returns:
+        One gap a removal; none where the network's own gap is too small.
+    """
+    kept, network = frozenset(circuit), frozenset(behaviour.edges)
+    gaps = []
+    for name, removed in without:
+        ours, whole = behaviour.faithfulness(kept - removed), behaviour.faithfulness(network - removed)
+        if ours is not None and whole is not None:
+            gaps.append(Gap(name, ours, whole))
+    return gaps
+
+
+def minimality(behaviour: Behaviour, circuit: Iterable[Edge], without: Sequence[Removal]) -> dict[Edge, float]:
+    """For every edge, how much f(C \\ K) moves when the edge goes too, for the K that show it.
+
+    That is the first K whose effect is above MINIMAL, and else the largest effect of any. The
+    smallest over edges is the circuit's minimality. Source: Wang et al. 2022 (arXiv 2211.00593).
+
+    Returns:
+        Effects in units of the whole gap; none where that is too small.
+    """
+    kept, effects = frozenset(circuit), dict[Edge, float]()
+    for edge in sorted(kept, key=graph_order):
+        for _, removed in without:
+            if edge in removed:
+                continue
+            ours = behaviour.faithfulness(kept - removed)
+            less = behaviour.faithfulness(kept - removed - {edge})
+            if ours is None or less is None:
+                return {}
+            effects[edge] = max(effects.get(edge, 0.0), abs(ours - less))
+            if effects[edge] > MINIMAL:
+                break
+    return effects
+
+
+@dataclass(frozen=True)
+class CircuitMeasures:
+    """Three numbers of one circuit, in units of the whole gap.
+
+    Attributes:
+        faithfulness: f(C).
+        gap: the largest of `completeness`.
+        effects: of each edge, as `minimality` finds them.
+    """
+
+    faithfulness: float
+    gap: Gap
+    effects: dict[Edge, float]
+
+    @property
+    def incompleteness(self) -> float:
+        return self.gap.size
+
+    @property
+    def minimality(self) -> float:
+        return min(self.effects.values())
+
+
+@dataclass(frozen=True)
+class CircuitVerdict:
+    """Whether a circuit is what the network does, all of it, and nothing more.
+
+    Attributes:
+        measures: of the circuit; None where the network's own gap is too small to measure by.
+        random_faithfulness, random_incompleteness, random_minimality: of random circuits of its size.
+    """
+
+    measures: CircuitMeasures | None
+    random_faithfulness: Interval | None
+    random_incompleteness: Interval | None
+    random_minimality: Interval | None
+
+    @property
+    def faithful(self) -> bool:
+        return self.measures is not None and abs(1 - self.measures.faithfulness) <= FAITHFUL
+
+    @property
+    def complete(self) -> bool:
+        return self.measures is not None and self.measures.incompleteness <= COMPLETE
+
+    @property
+    def minimal(self) -> bool:
+        return self.measures is not None and self.measures.minimality > MINIMAL
+
+    @property
+    def holds(self) -> bool:
+        return self.faithful and self.complete and self.minimal
+
+    def __str__(self) -> str:
+        if self.measures is None:
+            return "no verdict: the network does the same on the corrupt input"
+        found, (edge, effect) = self.measures, min(self.measures.effects.items(), key=lambda item: item[1])
+        faithful = f"{'' if self.faithful else 'not '}faithful: {found.faithfulness:.3f}"
+        complete = f"{'' if self.complete else 'in'}complete: {found.gap.size:.3f} apart without {found.gap.removed}"
+        return f"{faithful}; {complete}; {'' if self.minimal else 'not '}minimal: {edge} moves {effect:.3f}"
+
+
+def judge(
+    behaviour: Behaviour,
+    circuit: Iterable[Edge],
+    generator: torch.Generator,
+    n_halves: int = N_HALVES,
+    n_random: int = N_RANDOM,
+) -> CircuitVerdict:
+    """Faithfulness, completeness and minimality of a circuit, each beside random circuits of its size.
+
+    Args:
+        behaviour: of the network.
+        circuit: some of its edges.
+        generator: draws the halves and the random circuits.
+        n_halves: random halves among the sets that are removed.
+        n_random: random circuits.
+
+    Raises:
+        ValueError: the circuit has no edge, or one that the network does not have.
+    """
+    kept = frozenset(circuit)
+    if not kept:
+        raise ValueError("circuit = no edge: must have at least one")
+    found = _measures(behaviour, kept, generator, n_halves)
+    others = [
+        _measures(behaviour, behaviour.random_circuit(len(kept), generator), generator, n_halves)
+        for _ in range(n_random)
+    ]
+    measured = [other for other in others if other is not None]
+    if found is None or not measured:
+        return CircuitVerdict(found, None, None, None)
+    return CircuitVerdict(
+        found,
+        Interval.of([other.faithfulness for other in measured]),
+        Interval.of([other.incompleteness for other in measured]),
+        Interval.of([other.minimality for other in measured]),
+    )
+
+
+def _measures(
+    behaviour: Behaviour, circuit: frozenset[Edge], generator: torch.Generator, n_halves: int
+) -> CircuitMeasures | None:
+    without = list(removals(circuit, generator, n_halves))
+    faithfulness = behaviour.faithfulness(circuit)
+    if faithfulness is None:
+        return None
+    gap = max(completeness(behaviour, circuit, without), key=lambda gap: gap.size)
+    return CircuitMeasures(faithfulness, gap, minimality(behaviour, circuit, without))

@@ -1,0 +1,185 @@
+"""Is there a circuit? Its stability over prompts, and the verdict "circuit" or "no circuit".
+
+No network is asked how accurate it is: what counts is what its edges do under intervention.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from compo_mech.circuits.faithfulness import Behaviour
+from compo_mech.circuits.overlap import jaccard
+from compo_mech.circuits.prompts import take_rows
+from compo_mech.circuits.scorers import EdgeScores, Scorer, exact
+from compo_mech.circuits.selection import score_order
+from compo_mech.interventions.graph import Edge, all_edges
+from compo_mech.interventions.metrics import Metric, answered, cross_entropy
+from compo_mech.interventions.pairs import Pairs
+from compo_mech.model.params import Model
+from compo_mech.stats.intervals import Interval
+
+SWAPPED = 0.9
+"""A circuit does the task if it moves this share of the answers that the algorithm says it must move."""
+
+HELD_OUT = 0.7
+"""A circuit found on half of the prompts must move this share on the other half."""
+
+OVERLAP = 0.6
+"""Circuits of the two halves must overlap by this much (Jaccard)."""
+
+LARGEST_SHARE = 0.9
+"""A circuit must leave out at least a tenth of the network's edges: the whole network is none."""
+N_RANDOM = 20
+N_GRID = 32
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """Whether a network has a circuit for a task.
+
+    Attributes:
+        verdict: of all that follows.
+        reason: the verdict in a sentence.
+        circuit: the smallest that moves enough of the answers, in score order, whatever the verdict on
+            it; None if not even the whole network does.
+        scores: that order it.
+        n_edges: of the whole network.
+        swap: share of the answers that the task asks to be moved which the circuit moves, or the
+            best one if none moves enough.
+        random: the same for random circuits of its size.
+        held_out: the same for circuits of one half of the prompts on the other, the lower of two.
+        overlap: Jaccard overlap of the circuits of the two halves; None if a half has none.
+    """
+
+    verdict: Literal["circuit", "no circuit"]
+    reason: str
+    circuit: frozenset[Edge] | None
+    scores: EdgeScores
+    n_edges: int
+    swap: float
+    random: Interval | None = None
+    held_out: float | None = None
+    overlap: float | None = None
+
+    @property
+    def kept(self) -> frozenset[Edge]:
+        """The circuit if the verdict is that there is one, else no edge."""
+        return self.circuit if self.circuit and self.verdict == "circuit" else frozenset()
+
+
+class _Swap:
+    """The swap of circuits: restoring their edges on the corrupt input moves answers to the clean input's.
+
+    In units of the ideal swap, in which every answer that differs is moved: (a(C) - a(none)) / (1 -
+    a(none)), a being `answered`. The unit is the task's and not the network's own gap, which is
+    noise in a network that does nothing.
+    """
+
+    def __init__(self, model: Model, pairs: Pairs) -> None:
+        self.behaviour = Behaviour(model, pairs, answered)
+
+    def __call__(self, circuit: Sequence[Edge] | frozenset[Edge]) -> float:
+        none = self.behaviour.none
+        return (self.behaviour.value(circuit) - none) / (1 - none) if none < 1 else 0.0
+
+    def smallest(self, order: Sequence[Edge]) -> tuple[int | None, float]:
+        """The size of the smallest prefix of an order that does the task, and its swap; else None and the best.
+
+        Sizes are looked at on a grid first, then by halving between the first that does and the
+        one before: the swap grows with size nearly always, but if it falls in between, a smaller
+        circuit may be missed.
+        """
+        total = len(order)
+        grid = sorted({round(total * k / N_GRID) for k in range(1, N_GRID + 1)} - {0})
+        best, below = -1.0, 0
+        for n in grid:
+            best = max(best, self(order[:n]))
+            if best >= SWAPPED:
+                break
+            below = n
+        else:
+            return None, best
+        while n - below > 1:
+            middle = (below + n) // 2
+            below, n = (below, middle) if self(order[:middle]) >= SWAPPED else (middle, n)
+        return n, self(order[:n])
+
+
+def discover(
+    model: Model,
+    pairs: Pairs,
+    generator: torch.Generator,
+    scorer: Scorer = exact,
+    metric: Metric = cross_entropy,
+) -> Discovery:
+    """Look for a circuit that does the task that the pairs are of.
+
+    There is one if, with all other edges carrying the corrupt input, the edges of highest score
+    give the clean input's answers as the algorithm has them (not as the network does: one that
+    does something else by a small circuit has no circuit for the task); if they leave out a good
+    part of the network; if random circuits of their size do not do as well; and if each half of
+    the prompts finds about the same circuit, which works on the other half.
+
+    Args:
+        model: the network.
+        pairs: clean and corrupt inputs with the task's answers.
+        generator: draws the halves and the random circuits.
+        scorer: of edges.
+        metric: what it scores by.
+
+    Raises:
+        ValueError: the model cannot read the pairs, there are fewer than two rows, or no answer differs.
+    """
+    n_rows, edges = len(pairs.clean_tokens), all_edges(model.config)
+    if n_rows < 2:
+        raise ValueError(f"pairs = {n_rows} rows: must be at least 2, to hold one half against the other")
+    if not (pairs.foil != pairs.target).any():
+        raise ValueError("pairs = none with answers that differ: there must be something to move")
+    scores = scorer(model, pairs, edges, metric, None)
+    swap, order = _Swap(model, pairs), score_order(scores)
+    size, share = swap.smallest(order)
+    if size is None:
+        reason = (
+            f"no circuit: of the answers that the task asks for, edges in score order move {share:.2f} "
+            f"at best, and {SWAPPED} are needed"
+        )
+        return Discovery("no circuit", reason, None, scores, len(edges), share)
+    circuit = frozenset(order[:size])
+    random = Interval.of([swap(swap.behaviour.random_circuit(size, generator)) for _ in range(N_RANDOM)])
+    halves = torch.randperm(n_rows, generator=generator).chunk(2)
+    held_out, overlap = _held_out(model, [take_rows(pairs, half) for half in halves], scorer, metric)
+    found = []
+    if size > LARGEST_SHARE * len(edges):
+        found.append("that is nearly the whole network")
+    if random.high >= share:
+        found.append(f"random circuits of that size move {random}")
+    if held_out is None or overlap is None:
+        found.append("half of the prompts show none")
+    elif held_out < HELD_OUT:
+        found.append(f"found on half of the prompts, one moves {held_out:.2f} on the others")
+    elif overlap < OVERLAP:
+        found.append(f"the circuits of two halves of the prompts overlap by {overlap:.2f}")
+    moved = f"{size} of {len(edges)} edges move {share:.2f} of the answers that the task asks for"
+    if found:
+        reason = f"no circuit: {moved}, but {', and '.join(found)}"
+        return Discovery("no circuit", reason, circuit, scores, len(edges), share, random, held_out, overlap)
+    reason = f"circuit: {moved}, random ones {random}; halves of the prompts agree by {overlap:.2f}"
+    return Discovery("circuit", reason, circuit, scores, len(edges), share, random, held_out, overlap)
+
+
+def _held_out(
+    model: Model, halves: Sequence[Pairs], scorer: Scorer, metric: Metric
+) -> tuple[float | None, float | None]:
+    """The lower swap of a half's circuit on the other half, and the overlap of the two circuits."""
+    swaps = [_Swap(model, half) for half in halves]
+    circuits = []
+    for half, swap in zip(halves, swaps, strict=True):
+        order = score_order(scorer(model, half, all_edges(model.config), metric, None))
+        size, _ = swap.smallest(order)
+        if size is None:
+            return None, None
+        circuits.append(frozenset(order[:size]))
+    one, other = circuits
+    return min(swaps[1](one), swaps[0](other)), jaccard(one, other)

@@ -1,0 +1,62 @@
+"""The pairs that edges and circuits are asked about."""
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from compo_mech.data.config import DataConfig
+from compo_mech.data.tasks import Task
+from compo_mech.interventions.pairs import Pairs, Switch, make_pairs
+from compo_mech.model.params import Model
+
+PAIRS = {
+    Switch.TOKEN: "token, same length",
+    Switch.TOKEN | Switch.SHIFT: "token, same length, shifted",
+    Switch.TOKEN | Switch.LENGTH: "varied length",
+    Switch.TOKEN | Switch.LENGTH | Switch.SHIFT: "varied length, shifted",
+}
+"""Names of what `circuit_switch` may choose, as on the method card."""
+
+
+def circuit_switch(data: DataConfig, n_ctx: int) -> tuple[Switch, int]:
+    """What moves as many writers as can be moved, and the largest shift: other strings, of other lengths where
+    there are any, with shifted position ids where the model has room for them."""
+    max_shift = max(0, min(4, n_ctx - data.layout.n_read(data.max_length)))
+    switch = Switch.TOKEN
+    if len(data.lengths) > 1:
+        switch |= Switch.LENGTH
+    if max_shift:
+        switch |= Switch.SHIFT
+    return switch, max_shift
+
+
+def circuit_pairs(model: Model, data: DataConfig, n_pairs: int, generator: torch.Generator, task: Task) -> Pairs:
+    """Pairs of what `circuit_switch` says, on the model's device."""
+    weight = model.params["pos_embed.W_pos"]
+    switch, max_shift = circuit_switch(data, len(weight))
+    return make_pairs(data, switch, n_pairs, generator, max(1, max_shift), task).to(weight.device)
+
+
+def take_rows(pairs: Pairs, rows: Int[Tensor, "taken"]) -> Pairs:
+    """The pairs in these rows, in this order; a row may be taken more than once.
+
+    Raises:
+        ValueError: nothing is scored in them.
+    """
+    taken, place = scored_places(pairs, rows)
+    whole = ("clean_tokens", "corrupt_tokens", "clean_positions", "corrupt_positions", "lengths")
+    scored = ("position", "target", "foil")
+    return replace(
+        pairs,
+        row=taken,
+        **{name: getattr(pairs, name)[rows] for name in whole},
+        **{name: getattr(pairs, name)[place] for name in scored},
+    )
+
+
+def scored_places(pairs: Pairs, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """For every scored place of the taken rows: which taken row, and which scored place of the pairs."""
+    taken, place = (pairs.row == rows[:, None]).nonzero(as_tuple=True)
+    return taken, place

@@ -1,0 +1,165 @@
+"""Scores of edges: how much a metric moves when an edge is patched.
+
+Every scorer has the signature (model, pairs, edges, metric, corrupt) -> scores, so that they compare
+in a loop: `exact`, `eap` (edge attribution patching, Syed et al. 2023, arXiv 2310.10348) and `eap_ig`
+(its integrated gradients over inputs, Hanna et al. 2024, arXiv 2403.17806).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from compo_mech.data.layout import Span
+from compo_mech.interventions.graph import (
+    POS,
+    TOK,
+    Edge,
+    Outputs,
+    Reader,
+    Runs,
+    Stream,
+    Writer,
+    check_edges,
+    run_both,
+    run_graph,
+    run_patched,
+    total_of,
+)
+from compo_mech.interventions.metrics import Metric, cross_entropy
+from compo_mech.interventions.pairs import Pairs
+from compo_mech.model.params import Model
+
+
+@dataclass(frozen=True)
+class EdgeScores:
+    """One number an edge: how much the metric moves when the edge is patched.
+
+    Attributes:
+        edges: in the order of the scores.
+        scores: change of the metric, patched minus clean.
+        unidentifiable: the writer puts out the same on both inputs (to 1e-6 of its norm), so that
+            no patch of the edge can show anything.
+        no_effect: the writer varies, yet the metric moves by less than 1e-6.
+    """
+
+    edges: tuple[Edge, ...]
+    scores: Float[Tensor, "edge"]
+    unidentifiable: tuple[bool, ...]
+    no_effect: tuple[bool, ...]
+
+
+Scorer = Callable[[Model, Pairs, Sequence[Edge], Metric, Outputs | None], EdgeScores]
+TOLERANCE = 1e-6
+
+
+@torch.no_grad()
+def exact(
+    model: Model,
+    pairs: Pairs,
+    edges: Sequence[Edge],
+    metric: Metric = cross_entropy,
+    corrupt: Outputs | None = None,
+) -> EdgeScores:
+    """Patch each edge in turn.
+
+    Args:
+        model: the network.
+        pairs: clean and corrupt inputs, and what is scored.
+        edges: to be scored.
+        metric: what the score is a change of.
+        corrupt: what patched edges carry; None: what their writers put out on the corrupt input.
+
+    Raises:
+        ValueError: the model cannot read the pairs, or it has no such edge.
+    """
+    check_edges(model, edges)
+    runs = run_both(model, pairs, corrupt)
+    base = metric(runs.logits, runs.logits, pairs)
+    moved = [metric(run_patched(model, pairs, runs, [edge]), runs.logits, pairs) - base for edge in edges]
+    return _flagged(edges, torch.stack(moved), pairs, runs)
+
+
+def eap(
+    model: Model,
+    pairs: Pairs,
+    edges: Sequence[Edge],
+    metric: Metric = cross_entropy,
+    corrupt: Outputs | None = None,
+) -> EdgeScores:
+    """Edge attribution patching: the clean run's gradient times the writer's change. Arguments as `exact`."""
+    return eap_ig(model, pairs, edges, metric, corrupt, n_steps=1)
+
+
+def eap_ig(
+    model: Model,
+    pairs: Pairs,
+    edges: Sequence[Edge],
+    metric: Metric = cross_entropy,
+    corrupt: Outputs | None = None,
+    n_steps: int = 5,
+) -> EdgeScores:
+    """The same with the gradient averaged over inputs on the way from clean to corrupt.
+
+    The points lie at (k + 1/2) / n_steps of the way; a single step takes the clean input itself.
+
+    Raises:
+        ValueError: as `exact`, or the metric has no gradient, or there is no step.
+    """
+    if n_steps < 1:
+        raise ValueError(f"n_steps = {n_steps}: must be at least 1")
+    check_edges(model, edges)
+    with torch.no_grad():
+        runs = run_both(model, pairs, corrupt)
+    total: dict[Reader, Tensor] = {}
+    for k in range(n_steps):
+        way = (k + 0.5) / n_steps if n_steps > 1 else 0.0
+        inputs = {w: runs.clean[w] + way * (runs.corrupt[w] - runs.clean[w]) for w in (TOK, POS)}
+        for reader, gradient in _gradients(model, inputs, pairs, metric, runs.logits).items():
+            total[reader] = total.get(reader, torch.zeros((), device=gradient.device)) + gradient / n_steps
+    change = {writer: runs.corrupt[writer] - runs.clean[writer] for writer in runs.clean}
+    scores = []
+    for edge in edges:
+        by_place = (total[edge.reader] * change[edge.writer]).sum(-1)
+        scores.append(by_place.sum() if edge.span is None else by_place[pairs.where(edge.span)].sum())
+    return _flagged(edges, torch.stack(scores), pairs, runs)
+
+
+def _gradients(
+    model: Model, inputs: Outputs, pairs: Pairs, metric: Metric, clean_logits: Tensor
+) -> dict[Reader, Stream]:
+    """Gradient of the metric with respect to every reader's input."""
+    seen: dict[Reader, Tensor] = {}
+
+    def read(reader: Reader, outputs: Outputs) -> Stream:
+        nudge = torch.zeros_like(inputs[TOK], requires_grad=True)
+        seen[reader] = nudge
+        return total_of(outputs) + nudge
+
+    with torch.enable_grad():
+        _, logits = run_graph(model, inputs, read)
+        value = metric(logits[pairs.row, pairs.position], clean_logits, pairs)
+        if not value.requires_grad:
+            raise ValueError("metric = one without a gradient: goes with exact patching alone")
+        found = torch.autograd.grad(value, list(seen.values()))
+    return dict(zip(seen, found, strict=True))
+
+
+def _flagged(edges: Sequence[Edge], scores: Tensor, pairs: Pairs, runs: Runs) -> EdgeScores:
+    """Scores with their flags; an edge in a span is judged by what its writer does there."""
+
+    def still(writer: Writer, span: Span | None) -> bool:
+        own, other = runs.clean[writer], runs.corrupt[writer]
+        where = pairs.read if span is None else pairs.where(span)
+        own, other = own[where], other.expand_as(own)[where]
+        return bool((other - own).norm() <= TOLERANCE * own.norm().clamp(min=TOLERANCE))
+
+    places = {(edge.writer, edge.span) for edge in edges}
+    hidden = {place: still(*place) for place in places}
+    unidentifiable = tuple(hidden[edge.writer, edge.span] for edge in edges)
+    no_effect = tuple(
+        not unseen and abs(score) < TOLERANCE for unseen, score in zip(unidentifiable, scores.tolist(), strict=True)
+    )
+    return EdgeScores(tuple(edges), scores, unidentifiable, no_effect)

@@ -1,0 +1,99 @@
+"""From edge scores to a set of edges."""
+
+import math
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from compo_mech.circuits.scorers import TOLERANCE, EdgeScores
+from compo_mech.interventions.graph import LOGITS, Edge, Reader, Writer
+
+
+def ranked(scores: EdgeScores) -> Float[Tensor, "edge"]:
+    """|score| rounded to the tolerance, so that ties are ties; 0 for unidentifiable edges."""
+    sizes = (scores.scores.detach().double().abs() / TOLERANCE).round() * TOLERANCE
+    for i, hidden in enumerate(scores.unidentifiable):
+        if hidden:
+            sizes[i] = 0.0
+    return sizes
+
+
+@cache
+def graph_order(edge: Edge) -> tuple[Any, ...]:
+    """A sort key: by reader, then writer, then span, each in order of computation."""
+
+    def place(part: Writer | Reader) -> tuple[float | int, bool, int, int]:
+        layer = {"tok": -2, "pos": -1, "logits": math.inf}.get(part.kind, part.layer)
+        assert layer is not None
+        kind = "qkv".index(part.kind) if part.kind in ("q", "k", "v") else 0
+        return layer, part.kind == "mlp", part.head or 0, kind
+
+    return place(edge.reader), place(edge.writer), str(edge.span or "")
+
+
+def score_order(scores: EdgeScores) -> list[Edge]:
+    """Edges from the largest |score| down; ties in the order of the graph."""
+    sizes = dict(zip(scores.edges, ranked(scores).tolist(), strict=True))
+    return sorted(scores.edges, key=lambda edge: (-sizes[edge], graph_order(edge)))
+
+
+def top(scores: EdgeScores, n_edges: int) -> frozenset[Edge]:
+    """The edges of largest |score|.
+
+    Raises:
+        ValueError: there are not so many edges.
+    """
+    _check_n_edges(scores, n_edges)
+    return frozenset(score_order(scores)[:n_edges])
+
+
+def at_least(scores: EdgeScores, threshold: float) -> frozenset[Edge]:
+    """The edges whose |score| is at least the threshold, to within the tolerance."""
+    sizes = ranked(scores).tolist()
+    return frozenset(e for e, size in zip(scores.edges, sizes, strict=True) if size >= threshold - TOLERANCE / 2)
+
+
+def greedy(scores: EdgeScores, n_edges: int) -> frozenset[Edge]:
+    """Grown from the logits backwards: always the edge of largest |score| whose reader is in the circuit.
+
+    So every edge leads to the logits. Source: the greedy search of Hanna et al. 2024 (arXiv 2403.17806).
+
+    Raises:
+        ValueError: there are not so many edges.
+    """
+    _check_n_edges(scores, n_edges)
+    waiting, inside, chosen = score_order(scores), {LOGITS.kind}, set[Edge]()
+    for _ in range(n_edges):
+        edge = next(edge for edge in waiting if node_name(edge.reader) in inside)
+        waiting.remove(edge)
+        chosen.add(edge)
+        inside.add(node_name(edge.writer))
+    return frozenset(chosen)
+
+
+def connected(edges: Iterable[Edge]) -> frozenset[Edge]:
+    """The edges on some path from `tok` or `pos` to the logits; the others lead nowhere."""
+    edges = sorted(edges, key=graph_order)
+    reached, leading = {"tok", "pos"}, {LOGITS.kind}
+    for edge in edges:  # readers in order of computation: every way in comes before the way out
+        if node_name(edge.writer) in reached:
+            reached.add(node_name(edge.reader))
+    for edge in reversed(edges):
+        if node_name(edge.reader) in leading:
+            leading.add(node_name(edge.writer))
+    return frozenset(e for e in edges if node_name(e.writer) in reached and node_name(e.reader) in leading)
+
+
+def node_name(end: Writer | Reader) -> str:
+    """The part of the network that an end of an edge belongs to, by its name in a circuit's JSON."""
+    if end.kind == "mlp":
+        return f"m{end.layer}"
+    return end.kind if end.layer is None else f"a{end.layer}.h{end.head}"
+
+
+def _check_n_edges(scores: EdgeScores, n_edges: int) -> None:
+    if not 0 <= n_edges <= len(scores.edges):
+        raise ValueError(f"n_edges = {n_edges}: must be 0 .. {len(scores.edges)}")

@@ -1,0 +1,89 @@
+"""How far training and analyses are."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from compo_mech.analyses.trajectories import Advance
+from compo_mech.evaluation import table
+from compo_mech.evaluation.table import Row
+from compo_mech.runs.config import RunConfig
+
+
+def counting(console: Console) -> Progress:
+    """A bar that counts, with the time gone and left; it goes when it is done."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=console, transient=True)
+
+
+@contextmanager
+def checkpoint_bars(console: Console, title: str) -> Iterator[Advance]:
+    """A bar for each thing that is asked of the checkpoints; a line for each checkpoint that cannot be read."""
+    told: set[int] = set()
+    with counting(console) as bar:
+        bars = {}
+
+        def advance(name: str, step: int, n_steps: int, problem: str | None) -> None:
+            if name not in bars:
+                bars[name] = bar.add_task(f"{title}: {name}", total=n_steps)
+            bar.advance(bars[name])
+            if problem is not None and step not in told:
+                told.add(step)
+                console.print(f"[yellow]step {step} is left out: {problem}[/]", highlight=False)
+
+        yield advance
+
+
+def spinner(console: Console) -> Progress:
+    """What is being done, and for how long."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    return Progress(*columns, console=console, transient=True)
+
+
+@contextlib.contextmanager
+def progress(console: Console, config: RunConfig) -> Iterator[Any]:
+    """A bar with the (lowest) training loss, the lowest accuracy over lengths and the best iteration score."""
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]}  accuracy {task.fields[accuracy]}  iteration {task.fields[iteration]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    ]
+    with Progress(*columns, console=console) as bar:
+        names = ", ".join(map(str, config.data.measured_tasks))
+        task = bar.add_task(names, total=config.train.n_steps, loss="–", accuracy="–", iteration="–")
+
+        def show(step: int, rows: Sequence[Row]) -> None:
+            measured = [row for row in rows if row.split != table.CONTROL]
+            fields = {}
+            for name, split, metric, best in (
+                ("loss", "train", "loss", min),
+                ("accuracy", None, "generated_accuracy", min),
+                ("iteration", "mean", "iteration", max),
+            ):
+                values = [r.value for r in measured if r.metric == metric and split in (None, r.split)]
+                if values:
+                    fields[name] = f"{best(values):.3f}"
+            bar.update(task, completed=step, **fields)
+
+        yield show

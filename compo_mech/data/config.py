@@ -1,0 +1,112 @@
+"""DataConfig: tasks, lengths, their mixture over time, and the size of a batch."""
+
+import math
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
+
+from compo_mech.data.layout import Layout
+from compo_mech.data.tasks import Parity, TaskField
+from compo_mech.data.vocabulary import Vocabulary
+from compo_mech.settings import Settings, Spelled
+
+Weights = tuple[Annotated[float, Field(ge=0)], ...]
+
+
+class Stage(Spelled):
+    """One stage of a curriculum: for `n_steps` steps these settings replace those of the data."""
+
+    name: ClassVar[str] = "stage"
+    n_steps: int = Field(gt=0, description="steps that the stage lasts")
+    max_length: int | None = Field(default=None, gt=0, description="longest string; None: as in the data")
+    task_weights: Weights | None = Field(default=None, description="one weight a task; None: as in the data")
+    length_weights: Weights | None = Field(default=None, description="one weight a length; None: as in the data")
+
+
+StageField = Annotated[
+    Stage,
+    BeforeValidator(lambda given: Stage.read(given) if isinstance(given, str) else given),
+    PlainSerializer(str),
+]
+
+
+class DataConfig(Settings):
+    """What is trained on: tasks, lengths, their mixture over time, and the size of a batch."""
+
+    tasks: tuple[TaskField, ...] = Field(default=(Parity(),), description="tasks, e.g. parity 'polynomial(modulus=7)'")
+    task_weights: Weights | None = Field(default=None, description="share of each task; None: equal")
+    task_loss_weights: Weights | None = Field(default=None, description="loss weight of each task's rows; None: 1")
+    min_length: int = Field(default=1, gt=0, description="shortest string of inputs")
+    max_length: int = Field(default=12, gt=0, description="longest string of inputs")
+    length_weights: Weights | None = Field(default=None, description="share of each length; None: equal")
+    length_loss_weights: Weights | None = Field(default=None, description="loss weight of each length's rows; None: 1")
+    chain_of_thought: bool = Field(default=True, description="write out every state, or only the last")
+    task_token: bool = Field(default=True, description="begin rows with the task's own token, or with [BoS]")
+    batch_size: int = Field(default=64, gt=0, description="rows a step")
+    n_train_strings: int | None = Field(
+        default=None, gt=0, description="fixed training set of n strings a length; None: fresh strings for ever"
+    )
+    order: Literal["mixed", "shortest_first"] = Field(
+        default="mixed", description="mix lengths in each batch, or one length a batch, shortest first, every epoch"
+    )
+    curriculum: tuple[StageField, ...] = Field(
+        default=(),
+        description="stages run in turn before the data's own settings, e.g. 'stage(n_steps=500, max_length=4)'",
+    )
+
+    @property
+    def lengths(self) -> range:
+        return range(self.min_length, self.max_length + 1)
+
+    @property
+    def drawn_lengths(self) -> tuple[int, ...]:
+        """Lengths of the data's own mixture: what only a stage has, or nothing, is left out."""
+        weights = self.length_weights or [1.0] * len(self.lengths)
+        return tuple(length for length, weight in zip(self.lengths, weights, strict=True) if weight > 0)
+
+    @property
+    def measured_tasks(self) -> tuple[TaskField, ...]:
+        """Tasks of the data's own mixture: what is only mixed in by a stage is not measured."""
+        weights = self.task_weights or [1.0] * len(self.tasks)
+        return tuple(task for task, weight in zip(self.tasks, weights, strict=True) if weight > 0)
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.chain_of_thought)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary(self.tasks)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "DataConfig":
+        if not self.tasks:
+            raise ValueError("tasks = (): at least one task is needed")
+        if len(set(map(str, self.tasks))) < len(self.tasks):
+            raise ValueError(f"tasks = {' '.join(map(str, self.tasks))}: each task may be named once")
+        if self.min_length > self.max_length:
+            raise ValueError(f"min_length = {self.min_length}: must be at most max_length = {self.max_length}")
+        for name in ("task_weights", "task_loss_weights", "length_weights", "length_loss_weights"):
+            self._check_weights(name, getattr(self, name))
+        if self.order == "shortest_first" and self.n_train_strings is None:
+            raise ValueError("order = shortest_first: needs a fixed training set, n_train_strings")
+        if self.order == "shortest_first" and (len(self.tasks) > 1 or self.curriculum or self.length_weights):
+            raise ValueError("order = shortest_first: goes with one task, equal lengths and no curriculum")
+        for i, stage in enumerate(self.curriculum):
+            if stage.max_length is not None and not self.min_length <= stage.max_length <= self.max_length:
+                raise ValueError(
+                    f"curriculum.{i}.max_length = {stage.max_length}: must be {self.min_length} .. {self.max_length}"
+                )
+            self._check_weights(f"curriculum.{i}.task_weights", stage.task_weights)
+            n_lengths = (stage.max_length or self.max_length) - self.min_length + 1
+            self._check_weights(f"curriculum.{i}.length_weights", stage.length_weights, n_lengths)
+        return self
+
+    def _check_weights(self, name: str, weights: Weights | None, n_lengths: int | None = None) -> None:
+        if weights is None:
+            return
+        n = len(self.tasks) if "task" in name else n_lengths or len(self.lengths)
+        if len(weights) != n:
+            raise ValueError(f"{name} = {weights}: needs one weight for each of {n}")
+        if not 0 < sum(weights) < math.inf:
+            raise ValueError(f"{name} = {weights}: must sum to something positive and finite")

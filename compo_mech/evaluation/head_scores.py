@@ -1,0 +1,96 @@
+"""Every attention measure of each head on strings of one length."""
+
+from collections.abc import Iterator
+
+from jaxtyping import Float
+from torch import Tensor
+
+from compo_mech.data.layout import Layout
+from compo_mech.evaluation import attention
+
+SUMMARISED = (
+    "entropy", "sparsity", "pointer_weight", "lookup", "lookup_sparsity", "lookup_distance", "iteration",
+    "iteration_sparsity", "iteration_distance", "iteration_first", "iteration_middle", "iteration_last",
+    "end_on_end_of_input", "end_pointer_weight", "lookup_together", "iteration_together",
+)  # fmt: skip
+"""Measures of a head, or of a layer's heads together, of which the mean over lengths is recorded as well."""
+
+OFFSET_FLOOR = 0.01
+"""Offsets that hold less of the weight than this are left out of the recorded profile."""
+
+
+def layer_measures(
+    pattern: Float[Tensor, "batch head query key"], layout: Layout, length: int, lean: bool = False
+) -> Iterator[tuple[int | None, str, float]]:
+    """(head, measure, value) of every measure of each head, and of the layer's heads together (head None).
+
+    Args:
+        pattern: attention at the scored rows of strings of one length.
+        layout, length: of the strings.
+        lean: only measures that are `SUMMARISED`.
+    """
+    for name, values in head_measures(pattern, layout, length, lean).items():
+        yield from ((head, name, value) for head, value in enumerate(values.tolist()))
+    for name, (rows, keys) in _works(layout, length).items():
+        yield None, f"{name}_together", float(attention.together(attention.edge_weights(pattern, rows, keys)))
+
+
+def _works(layout: Layout, length: int) -> dict[str, tuple[list[int], list[int]]]:
+    """(rows, keys) of each work that strings of this length have; rows count from the first scored one."""
+    first = layout.scored(length)[0]
+    edges = {"lookup": layout.lookup_edges(length), "iteration": layout.iteration_edges(length)}
+    return {name: ([query - first for query in queries], keys) for name, (queries, keys) in edges.items() if queries}
+
+
+def head_measures(
+    pattern: Float[Tensor, "batch head query key"], layout: Layout, length: int, lean: bool = False
+) -> dict[str, Float[Tensor, "head"]]:
+    """Every measure of each head, or the `SUMMARISED` ones, on strings of one length, from attention at the scored
+    rows."""
+    scored, works = layout.scored(length), _works(layout, length)
+    squares = attention.concentration(pattern)
+    found: dict[str, Tensor] = {"entropy": attention.entropy(pattern), "sparsity": attention.sparsity(squares, scored)}
+    n_states = layout.n_states(length)
+    predicting = pattern[:, :, :n_states]  # the rows that predict a state, not [EoS]
+    for name, (rows, keys) in works.items():
+        weights = attention.edge_weights(pattern, rows, keys)
+        found[name] = attention.score(weights)
+        found[f"{name}_sparsity"] = attention.sparsity(squares[:, :, rows], [scored[row] for row in rows])
+        found[f"{name}_distance"] = attention.distance(squares[:, :, rows], weights)
+        if not lean:
+            found[f"{name}_above_half"] = attention.peakiness(weights)
+            found[f"{name}_invariance"] = attention.invariance(weights)
+    found |= _odd_spots(pattern, layout, length)
+    if lean:
+        return found | {"pointer_weight": predicting.amax(-1).mean((0, 2))}
+    pointer = attention.pointer(predicting)
+    found["pointer_weight"] = pointer.weight.mean(-1)
+    found["pointer_agreement"] = pointer.agreement.mean(-1)
+    found["pointer_sharp_rows"] = pointer.sharp.float().mean(-1)
+    if "iteration" in works:
+        profile = attention.offset_profile(predicting, *works["iteration"])
+        found |= {f"offset_{offset:+d}": weight for offset, weight in profile.items() if weight.max() >= OFFSET_FLOOR}
+    return found
+
+
+def _odd_spots(
+    pattern: Float[Tensor, "batch head query key"], layout: Layout, length: int
+) -> dict[str, Float[Tensor, "head"]]:
+    """The special rows, each on its own: the first and the last that predict a state, and the one that ends.
+
+    `iteration_first` and `iteration_last` are weights on x_1 and x_L, `iteration_middle` the mean over the rows
+    between them; `end_on_end_of_input` is the weight of the row that predicts [EoS] on [EoI], `end_pointer_weight` that
+    on its strongest key.
+    """
+    ending = pattern[:, :, -1]  # [batch, head, key]
+    found = {
+        "end_on_end_of_input": ending[..., layout.end_of_input(length)].mean(0),
+        "end_pointer_weight": ending.amax(-1).mean(0),
+    }
+    edges = _works(layout, length).get("iteration")
+    if edges is not None:
+        weights = attention.edge_weights(pattern, *edges).mean(0)  # [head, edge]
+        found |= {"iteration_first": weights[:, 0], "iteration_last": weights[:, -1]}
+        if length > 2:
+            found["iteration_middle"] = weights[:, 1:-1].mean(1)
+    return found

@@ -1,0 +1,102 @@
+"""All measures of one network on test strings, as long rows: what is recorded at each snapshot."""
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from compo_mech.data.config import DataConfig
+from compo_mech.evaluation import accuracy, attention
+from compo_mech.evaluation.head_scores import SUMMARISED, layer_measures
+from compo_mech.evaluation.sets import EvalSet
+from compo_mech.evaluation.table import CONTROL, TRAIN, Row
+from compo_mech.model.config import ModelConfig
+from compo_mech.model.forward import forward
+from compo_mech.model.generate import generate
+from compo_mech.model.params import Params, init_params
+
+
+@torch.no_grad()
+def run_set(
+    params: Params, model: ModelConfig, test: EvalSet
+) -> tuple[Float[Tensor, "batch query d_vocab"], list[Float[Tensor, "batch head query key"]]]:
+    """Teacher-forced logits at the scored rows, and every layer's attention there."""
+    patterns: list[Tensor] = []
+    logits = forward(params, model, test.tokens, test.packing, patterns=patterns)
+    return logits.unflatten(0, (len(test.tokens), -1)), patterns
+
+
+def generated(
+    params: Params, model: ModelConfig, test: EvalSet, predicted: Int[Tensor, "batch query"]
+) -> Int[Tensor, "batch query"]:
+    """What the network writes freely after [EoI].
+
+    Strings that are right under teacher forcing are written just so when generated, since every
+    token is then the likeliest one after the same tokens; only the others need generating.
+    """
+    wrong = ~accuracy.strings_right(predicted, test.targets)
+    written = predicted.clone()
+    if wrong.any():
+        prompts = test.tokens[wrong, : test.layout.end_of_input(test.length) + 1]
+        written[wrong] = generate(params, model, prompts, predicted.shape[1])
+    return written
+
+
+def measure(params: Params, model: ModelConfig, data: DataConfig, sets: list[EvalSet]) -> list[Row]:
+    """Every measure on every set, then each head's means over lengths and its verdict."""
+    rows: list[Row] = []
+    for test in sets:
+        logits, patterns = run_set(params, model, test)
+        predicted = logits.argmax(-1)
+        written = generated(params, model, test, predicted)
+        vocabulary = data.vocabulary
+        right = accuracy.strings_right(predicted, test.targets)
+        grammar = accuracy.grammatical(written, vocabulary.n_values, vocabulary.end_of_states)
+        numbers = {
+            "accuracy": accuracy.share(right),
+            "generated_accuracy": accuracy.share(accuracy.strings_right(written, test.targets)),
+            "token_accuracy": accuracy.token_accuracy(logits, test.targets),
+            "loss": accuracy.mean_loss(logits, test.targets),
+            "grammar": accuracy.share(grammar),
+        }
+        place = (test.split, str(test.task), test.length)
+        rows += [Row(*place, None, None, name, float(value)) for name, value in numbers.items()]
+        for layer, pattern in enumerate(patterns):
+            rows += [Row(*place, layer, *rest) for rest in layer_measures(pattern, test.layout, test.length)]
+    return rows + list(_summaries(rows))
+
+
+@torch.no_grad()
+def measure_train(params: Params, model: ModelConfig, sets: list[EvalSet]) -> list[Row]:
+    """Teacher-forced accuracy on the training strings."""
+    rows = []
+    for known in sets:
+        logits, _ = run_set(params, model, known)
+        right = float(accuracy.share(accuracy.strings_right(logits.argmax(-1), known.targets)))
+        rows.append(Row(TRAIN, str(known.task), known.length, None, None, "accuracy", right))
+    return rows
+
+
+def measure_control(model: ModelConfig, n_ctx: int, data: DataConfig, sets: list[EvalSet], seed: int) -> list[Row]:
+    """Every measure on a freshly initialised model: what the scores are worth before any training."""
+    generator = torch.Generator(sets[0].tokens.device).manual_seed(seed)
+    fresh = init_params(model, len(data.vocabulary), n_ctx, generator)
+    return [row._replace(split=CONTROL) for row in measure(fresh, model, data, sets)]
+
+
+def _summaries(rows: list[Row]) -> Iterator[Row]:
+    """Means of each head and layer over lengths >= 4 (sharp rows: over all rows of those lengths) and verdicts."""
+    of_heads: dict[tuple, dict[str, dict[int, float]]] = {}  # (task, layer, head) -> metric -> length -> value
+    for row in rows:
+        if row.layer is not None and row.length is not None and row.length >= attention.MIN_LENGTH:
+            found = of_heads.setdefault((row.task, row.layer, row.head), {})
+            found.setdefault(row.metric, {})[row.length] = row.value
+    for (task, layer, head), found in of_heads.items():
+        means = {metric: sum(found[metric].values()) / len(found[metric]) for metric in SUMMARISED if metric in found}
+        if (sharp := found.get("pointer_sharp_rows")) is not None:
+            means["pointer_sharp_rows"] = sum(n * share for n, share in sharp.items()) / sum(sharp)
+        if "iteration" in means:
+            means["verdict"] = attention.attention_verdict(means["iteration"], means["pointer_sharp_rows"])
+        for metric, value in means.items():
+            yield Row("mean", task, None, layer, head, metric, float(value))

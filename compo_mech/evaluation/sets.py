@@ -1,0 +1,74 @@
+"""Test strings of one task and one length, ready to be read by a network."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from compo_mech.data.config import DataConfig
+from compo_mech.data.layout import Layout
+from compo_mech.data.packing import Packing
+from compo_mech.data.splits import is_split, test_strings
+from compo_mech.data.stream import TrainingStream
+from compo_mech.data.tasks import Task
+from compo_mech.evaluation.table import TRAIN
+
+
+@dataclass(frozen=True)
+class EvalSet:
+    """Test strings of one task and one length.
+
+    Attributes:
+        split: `test`, or `all` where the length is too short to be split.
+        tokens: whole rows, the first [EoS] included.
+    """
+
+    task: Task
+    length: int
+    split: str
+    tokens: Int[Tensor, "batch pos"]
+    packing: Packing
+    layout: Layout
+
+    @property
+    def targets(self) -> Int[Tensor, "batch query"]:
+        return self.tokens[:, [position + 1 for position in self.layout.scored(self.length)]]
+
+
+def eval_sets(config: DataConfig, n_strings: int, device: torch.device | str = "cpu") -> list[EvalSet]:
+    """Up to `n_strings` test strings for every measured task and length: the same for every run and seed."""
+    sets = []
+    for task in config.measured_tasks:
+        for length in config.lengths:
+            split = "test" if is_split(task, length) else "all"
+            sets.append(_set_of(config, task, test_strings(task, length, n_strings), split, device))
+    return sets
+
+
+def train_sets(stream: TrainingStream) -> list[EvalSet]:
+    """The training strings of every measured task and length; none where they are drawn afresh."""
+    config = stream.config
+    if stream.strings is None:
+        return []
+    return [
+        _set_of(config, task, stream.strings[config.tasks.index(task), i, :, :length].cpu(), TRAIN, stream.device)
+        for task in config.measured_tasks
+        for i, length in enumerate(config.lengths)
+    ]
+
+
+def _set_of(
+    config: DataConfig, task: Task, inputs: Int[Tensor, "batch length"], split: str, device: torch.device | str
+) -> EvalSet:
+    vocabulary, layout, (n, length) = config.vocabulary, config.layout, inputs.shape
+    first = vocabulary.task_token(task) if config.task_token else vocabulary.beginning
+    tokens = layout.assemble(
+        torch.full((n,), first),
+        inputs,
+        task.states(inputs),
+        torch.full((n,), length),
+        vocabulary.end_of_input,
+        vocabulary.end_of_states,
+    ).to(device)
+    return EvalSet(task, length, split, tokens, Packing.of_lengths(layout, [length] * n, device), layout)

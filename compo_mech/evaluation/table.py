@@ -1,0 +1,35 @@
+"""Measurements as long rows, and how rows are chosen from a table of them."""
+
+from typing import NamedTuple
+
+import pandas as pd
+
+CONTROL = "control"
+"""Split of the rows that a freshly initialised model of the same configuration scores."""
+
+TRAIN = "train"
+"""Split of the training loss, and of accuracy on the training strings where they are a fixed set."""
+
+
+class Row(NamedTuple):
+    """One measured number. What does not apply is None: no head for accuracy, no length for a mean."""
+
+    split: str
+    task: str
+    length: int | None
+    layer: int | None
+    head: int | None
+    metric: str
+    value: float
+
+
+def select(metrics: pd.DataFrame, **wanted: object) -> pd.DataFrame:
+    """The rows of a table of measurements in which each named column holds the wanted value."""
+    for column, value in wanted.items():
+        metrics = pd.DataFrame(metrics[metrics[column] == value])
+    return metrics
+
+
+def measured(metrics: pd.DataFrame, task: str) -> pd.DataFrame:
+    """The rows of one task, without the control's and those of the training strings."""
+    return pd.DataFrame(metrics[(metrics["task"] == task) & ~metrics["split"].isin((CONTROL, TRAIN))])

@@ -1,0 +1,88 @@
+"""Hand-built HookedTransformers that solve iterative tasks by a known circuit: the truth to grade against.
+
+The circuit is the iteration head's (Cabannes et al. 2024), in subspaces that do not overlap:
+
+    layer 0 head 0   looks at [EoI] and copies its position from `pos` to `end`
+    MLP 0            one neuron a pair (own position i, end e): writes t = i - e + 1 to `pointer`
+    layer 1 head 0   its query is the pointer, its key the position: copies token x_t to `value`
+    MLP 1            one neuron a pair (own token s_{t-1}, value x_t): writes F(s, x) to `answer`,
+                     [EoS] where the value is [EoI]
+    unembedding      reads `answer`
+
+With `subtraction="difference"` MLP 0 is a rule instead of this table: layer 0 copies [EoI]'s position
+as a number, and neurons bend where i - e is whole. With `"gaps"` some pairs have no neuron. Head 1 of
+either layer is spare. With no rung of difficulty the build is *pristine*; the rungs are told in
+`BuildOptions`. What is true of a build is written down as its weights are set: its true edges, the role of
+every part, the subspaces of the variables. An edge is true if the noise-free build changes its output
+on some string when that edge alone carries another value of its range; rows whose pair is missing,
+and whose output is nothing in particular, do not count.
+"""
+
+from dataclasses import dataclass, field
+
+from jaxtyping import Float
+from torch import Tensor
+
+from compo_mech.data.config import DataConfig
+from compo_mech.data.tasks import Task, TaskField
+from compo_mech.ground_truth.iteration_head import IterationHead
+from compo_mech.ground_truth.options import BuildOptions
+from compo_mech.ground_truth.shortcut import SHORTCUT_TASKS, Shortcut
+from compo_mech.interventions.graph import Edge
+from compo_mech.model.params import Model
+
+
+@dataclass(frozen=True)
+class Constructed:
+    """A build and what is true of it.
+
+    Attributes:
+        model: its parameters and configuration (`compo_mech.model.to_hooked` makes it a HookedTransformer).
+        data: the task, lengths and layout that it solves.
+        edges: the true edges of the noise-free build.
+        roles: what each working part does.
+        subspaces: an orthonormal basis [d_model, dim] for each variable: `end`, `pointer` (t),
+            `value` (x_t), `state` (s_{t-1} in the token embedding), `answer` (s_t); on other routes
+            `carried` (x_t after layer 0); without chain of thought `count` or `value`, and `answer`.
+            `end` has one dimension, a number, if the subtraction is by difference.
+        gaps: pairs (own position, position of [EoI]) that the subtraction lacks.
+    """
+
+    model: Model
+    data: DataConfig
+    edges: frozenset[Edge]
+    roles: dict[str, str]
+    subspaces: dict[str, Float[Tensor, "d_model dim"]] = field(repr=False)
+    gaps: frozenset[tuple[int, int]] = frozenset()
+
+
+def solves(task: Task, rungs: BuildOptions) -> bool:
+    """Whether there is a build of this task with these rungs."""
+    return rungs.chain_of_thought or task.name in SHORTCUT_TASKS
+
+
+def build(task: TaskField, max_length: int = 8, rungs: BuildOptions | None = None) -> Constructed:
+    """The hand-built model of a task.
+
+    Raises:
+        ValueError: the task has no build with these rungs, or strings are too short for gaps.
+    """
+    rungs = rungs or BuildOptions()
+    if not solves(task, rungs):
+        raise ValueError(f"task = {task}: without chain of thought must be one of {', '.join(SHORTCUT_TASKS)}")
+    data = DataConfig(tasks=(task,), max_length=max_length, chain_of_thought=rungs.chain_of_thought)
+    sketch = IterationHead(data, rungs) if rungs.chain_of_thought else Shortcut(data, rungs)
+    names = {variable: variable for variable in ("end", "pointer", "value", "carried", "count", "answer")}
+    if rungs.chain_of_thought:
+        names["state"] = "token"
+    basis = sketch.basis
+    return Constructed(
+        model=sketch.finished(),
+        data=data,
+        edges=frozenset(sketch.edges),
+        roles=sketch.roles,
+        subspaces={
+            variable: basis[sketch.space[name]].T.float() for variable, name in names.items() if name in sketch.space
+        },
+        gaps=sketch.gaps if isinstance(sketch, IterationHead) else frozenset(),
+    )

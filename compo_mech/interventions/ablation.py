@@ -1,0 +1,104 @@
+"""What heads and MLPs put out when they are ablated, and the logits then."""
+
+from collections.abc import Callable, Iterable
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from compo_mech.interventions.graph import TOK, Outputs, Writer, run_graph
+from compo_mech.model.params import Model
+
+Baseline = Literal["zero", "mean", "mean_over_positions", "resample", "resample_over_positions"]
+
+
+@torch.no_grad()
+def baseline_outputs(
+    model: Model,
+    inputs: Outputs,
+    baseline: Baseline,
+    generator: torch.Generator | None = None,
+    read: Bool[Tensor, "batch pos"] | None = None,
+) -> Outputs:
+    """What stands in for each writer: for ablating heads and MLPs, or as what patched edges carry.
+
+    Args:
+        model: the network.
+        inputs: what `tok` and `pos` put out.
+        baseline: `zero`; `mean`: over strings, at each position; `mean_over_positions`: over strings
+            and positions; `resample`: of another string, at the same position;
+            `resample_over_positions`: of any place of the batch.
+        generator: draws what is resampled.
+        read: the places that count, such as `Pairs.read`; None: all. Others keep what they have.
+
+    Raises:
+        ValueError: there is no such baseline, or it draws and there is no generator.
+    """
+    known = get_args(Baseline)
+    if not any(baseline == name for name in known):
+        raise ValueError(f"baseline = {baseline!r}: must be one of {', '.join(known)}")
+    if baseline.startswith("resample") and generator is None:
+        raise ValueError("generator = None: resampling draws strings and needs one")
+    outputs, _ = run_graph(model, inputs)
+    if read is None:
+        read = torch.ones(inputs[TOK].shape[:2], dtype=torch.bool, device=inputs[TOK].device)
+    stand_in = _ablation_value(baseline, read, generator)
+    counted = read[..., None]
+    stand_ins = {writer: torch.where(counted, stand_in(out), out) for writer, out in outputs.items()}
+    if baseline == "zero" and model.config.biases:  # b_O, which the first head carries along, is no head's
+        for layer in range(model.config.n_layers):
+            writer, bias = Writer("head", layer, 0), model.params[f"blocks.{layer}.attn.b_O"]
+            stand_ins[writer] = torch.where(counted, bias.expand_as(outputs[writer]), outputs[writer])
+    return stand_ins
+
+
+def _ablation_value(
+    baseline: Baseline, read: Bool[Tensor, "batch pos"], generator: torch.Generator | None
+) -> Callable[[Tensor], Tensor]:
+    """What replaces an output [batch, pos, d_model], the same draw for every writer."""
+    counted = read[..., None]
+    match baseline:
+        case "zero":
+            return torch.zeros_like
+        case "mean":
+            n = counted.sum(0, keepdim=True).clamp(min=1)
+            return lambda out: (out * counted).sum(0, keepdim=True) / n
+        case "mean_over_positions":
+            return lambda out: out[read].mean(0)
+        case "resample":
+            # among the strings that have this position: the r-th of them gives way to the next in a random order
+            order = torch.rand(read.shape, generator=generator).to(read.device).masked_fill(~read, 2.0).argsort(0)
+            n, rank = read.sum(0).clamp(min=1), torch.arange(len(read), device=read.device)[:, None]
+            source = torch.empty_like(order)
+            source.scatter_(0, order, order.gather(0, (rank + 1) % n))
+            columns = torch.arange(read.shape[1], device=read.device)
+            return lambda out: out[source, columns]
+        case "resample_over_positions":
+            rows, columns = read.nonzero(as_tuple=True)
+            draw = torch.randint(0, len(rows), tuple(read.shape), generator=generator).to(read.device)
+            return lambda out: out[rows[draw], columns[draw]]
+
+
+@torch.no_grad()
+def ablated_logits(
+    model: Model, known: Outputs, ablated: Iterable[Writer], stand_ins: Outputs
+) -> Float[Tensor, "batch pos d_vocab"]:
+    """Logits when these heads and MLPs put out their stand-ins instead.
+
+    Args:
+        model: the network.
+        known: what `tok` and `pos` put out, and, to save time, any other writers' outputs of the
+            whole network; those that an ablation can change are computed anew.
+        ablated: heads and MLPs.
+        stand_ins: from `baseline_outputs`, or of this form.
+    """
+    gone = set(ablated)
+    layers = [writer.layer for writer in gone if writer.layer is not None]
+    first = min(layers, default=model.config.n_layers)
+    stays = {
+        w: out
+        for w, out in known.items()
+        if w.layer is None or w.layer < first or (w.layer == first and w.kind == "head")
+    }
+    return run_graph(model, stays | {writer: stand_ins[writer] for writer in gone})[1]

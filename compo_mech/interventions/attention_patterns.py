@@ -1,0 +1,233 @@
+"""The causal twin of attention cleanliness: what becomes of accuracy when a head attends otherwise.
+
+A score of attention says how a head looks; its twin says what that look is worth. At the rows that
+predict a state the pattern of one head, or of a layer's heads together, is replaced
+
+    uniform    by the even one over all keys that the row sees: what is lost is what the look is for
+    ideal      by the one of the textbook circuit, one key a row: what is gained is what it lacks
+
+and the states that are right are counted. `lookup` heads ideally look at [EoI], `iteration` heads at x_t.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from compo_mech.data.layout import Layout
+from compo_mech.evaluation.sets import EvalSet
+from compo_mech.interventions.traces import (
+    Trace,
+    attention_pattern,
+    attn_out_of,
+    logits_of,
+    mlp_out_of,
+    project_qkv,
+    trace,
+)
+from compo_mech.model.params import Model
+from compo_mech.stats.intervals import Interval, wilson
+
+Work = Literal["lookup", "iteration"]
+
+Head = tuple[int, int]
+"""Layer and head."""
+
+
+def _forced_tails(
+    model: Model, whole: Trace, heads: Sequence[Head], rows: Sequence[int], forced: Sequence[Float[Tensor, "row pos"]]
+) -> Float[Tensor, "forced batch tail d_vocab"]:
+    """Logits of the rows from the first forced one to the last, for several ways to force the heads of one layer.
+
+    What lies before the layer, and the rows before the first forced one, is as in the whole run: in a causal
+    network nothing of it can change.
+    """
+    layer, start, end = heads[0][0], rows[0], rows[-1] + 1
+    n_forced, n_batch = len(forced), len(whole.resid_pre[layer])
+    tail = torch.arange(start, end, device=whole.logits.device)
+    pattern = whole.pattern[layer][:, :, start:end, :end].repeat(n_forced, 1, 1, 1).unflatten(0, (n_forced, n_batch))
+    for way, weights in enumerate(forced):
+        for _, head in heads:
+            pattern[way, :, head, torch.tensor(rows) - start] = weights[:, :end].to(pattern)
+    z = (pattern @ whole.v[layer][:, :, :end]).flatten(0, 1)
+    stream = whole.resid_pre[layer][:, start:end].repeat(n_forced, 1, 1) + attn_out_of(model, layer, z)
+    stream = stream + mlp_out_of(model, layer, stream)
+    for later in range(layer + 1, model.config.n_layers):
+        q, k, v = project_qkv(model, later, stream)
+        k, v = (
+            torch.cat([before[later][:, :, :start].repeat(n_forced, 1, 1, 1), after], 2)
+            for before, after in ((whole.k, k), (whole.v, v))
+        )
+        stream = stream + attn_out_of(model, later, attention_pattern(model, q, k, tail) @ v)
+        stream = stream + mlp_out_of(model, later, stream)
+    return logits_of(model, stream).unflatten(0, (n_forced, n_batch))
+
+
+def work_rows(layout: Layout, length: int, work: Work) -> tuple[list[int], list[int]]:
+    """(rows, keys) of a kind of work, both empty where strings of this length have none."""
+    return layout.lookup_edges(length) if work == "lookup" else layout.iteration_edges(length)
+
+
+def uniform(rows: Sequence[int], n_pos: int) -> Float[Tensor, "row pos"]:
+    """Even weights over all keys that each row sees."""
+    seen = torch.arange(n_pos) <= torch.tensor(rows)[:, None]
+    return seen / seen.sum(1, keepdim=True)
+
+
+def idealised(keys: Sequence[int], n_pos: int) -> Float[Tensor, "row pos"]:
+    """All weight on each row's key."""
+    return torch.nn.functional.one_hot(torch.tensor(keys), n_pos).float()
+
+
+@dataclass(frozen=True)
+class PatternAblation:
+    """What one head's look, or a layer's, is worth.
+
+    Attributes:
+        heads: whose patterns are replaced.
+        work: that they may do.
+        score: mean weight on the ideal key; of several heads, at each row the largest that one of them has.
+        whole, uniform, ideal: share of states that are right with the pattern as it is, even, and ideal.
+    """
+
+    heads: tuple[Head, ...]
+    work: Work
+    score: float
+    whole: Interval
+    uniform: Interval
+    idealised: Interval
+
+    @property
+    def cost(self) -> float:
+        """States lost with the even pattern."""
+        return self.whole.mean - self.uniform.mean
+
+    @property
+    def gain(self) -> float:
+        """States gained with the ideal pattern."""
+        return self.idealised.mean - self.whole.mean
+
+    @property
+    def name(self) -> str:
+        """Of the head, or of the layer."""
+        return "+".join(f"L{layer}H{head}" for layer, head in self.heads)
+
+
+def ablate_patterns(
+    model: Model, sets: Sequence[EvalSet], works: Sequence[Work] = ("lookup", "iteration")
+) -> list[PatternAblation]:
+    """Every head's twin, and every layer's heads' together where there are several, for each kind of work.
+
+    Args:
+        model: the network.
+        sets: test strings, each set of one length, with chain of thought.
+        works: that are asked about.
+
+    Raises:
+        ValueError: there are no test strings, or none of them has a row of that work.
+    """
+    if not sets:
+        raise ValueError("sets = none: accuracy needs test strings")
+    for work in works:
+        if not any(work_rows(test.layout, test.length, work)[0] for test in sets):
+            raise ValueError(f"work = {work}: must be one that rows of these lengths have, with chain of thought")
+    counts = PatternAblationCounts(model, works)
+    for test in sets:
+        counts.add(test, trace_set(model, test))
+    return counts.ablations()
+
+
+def trace_set(model: Model, test: EvalSet) -> Trace:
+    """All that is read of its strings, run, in the last layer from the first scored row on."""
+    tokens = test.tokens[:, : test.layout.n_read(test.length)]
+    positions = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape)
+    return trace(model, tokens, positions, test.layout.scored(test.length)[0])
+
+
+@dataclass
+class _Count:
+    """States that are right, and weight on the ideal keys, summed over sets."""
+
+    n: int = 0
+    whole: int = 0
+    uniform: int = 0
+    idealised: int = 0
+    weight: float = 0.0
+    n_edges: int = 0
+
+    def ablation(self, work: Work, heads: tuple[Head, ...]) -> PatternAblation:
+        whole, even, lifted = (wilson(count, self.n) for count in (self.whole, self.uniform, self.idealised))
+        return PatternAblation(heads, work, self.weight / self.n_edges, whole, even, lifted)
+
+
+class PatternAblationCounts:
+    """States that are right with this or that pattern, summed over sets of test strings.
+
+    Args:
+        model: the network.
+        works: that are asked about.
+    """
+
+    def __init__(self, model: Model, works: Sequence[Work]) -> None:
+        self.model, config = model, model.config
+        groups: list[tuple[Head, ...]] = []
+        for layer in range(config.n_layers):
+            heads = tuple((layer, head) for head in range(config.n_heads))
+            groups += [(head,) for head in heads]
+            groups += [heads] if config.n_heads > 1 else []
+        self._counts: dict[tuple[Work, tuple[Head, ...]], _Count] = {
+            (work, group): _Count() for work in works for group in groups
+        }
+
+    @torch.no_grad()
+    def add(self, test: EvalSet, run: Trace) -> None:
+        """Count a set, given its `trace_set`."""
+        n_pos = test.layout.n_read(test.length)
+        patterns = [pattern.mean(0) for pattern in run.pattern]
+        predicting = list(test.layout.scored(test.length))[:-1]
+        targets = test.targets[:, :-1]
+        correct = run.logits[:, predicting].argmax(-1) == targets
+        n_whole = int(correct.sum())
+        for (work, heads), count in self._counts.items():
+            rows, keys = work_rows(test.layout, test.length, work)
+            if not rows:
+                continue
+            layer, start = heads[0][0], rows[0]
+            logits = _forced_tails(self.model, run, heads, rows, [uniform(rows, n_pos), idealised(keys, n_pos)])
+            changed = slice(start - predicting[0], rows[-1] + 1 - predicting[0])  # of the predicting rows
+            right = logits.argmax(-1) == targets[:, changed]
+            as_before = n_whole - int(correct[:, changed].sum())
+            even, lifted = (as_before + right.sum((1, 2))).tolist()
+            weights = patterns[layer][[head for _, head in heads]][:, rows, keys]  # [head, edge]
+            count.n += correct.numel()
+            count.whole, count.uniform, count.idealised = (
+                count.whole + n_whole,
+                count.uniform + even,
+                count.idealised + lifted,
+            )
+            count.weight, count.n_edges = count.weight + float(weights.amax(0).sum()), count.n_edges + len(rows)
+
+    def ablations(self) -> list[PatternAblation]:
+        """What it came to, of each work that the sets have."""
+        return [count.ablation(work, group) for (work, group), count in self._counts.items() if count.n]
+
+
+def pattern_ablation_table(found: Sequence[PatternAblation]) -> pd.DataFrame:
+    """A row a twin: columns heads, work, score, whole, uniform, ideal, worth, lacks."""
+    return pd.DataFrame(
+        {
+            "heads": ablation.name,
+            "work": ablation.work,
+            "score": ablation.score,
+            "whole": ablation.whole.mean,
+            "uniform": ablation.uniform.mean,
+            "ideal": ablation.idealised.mean,
+            "worth": ablation.cost,
+            "lacks": ablation.gain,
+        }
+        for ablation in found
+    )

@@ -1,0 +1,256 @@
+"""What each head does, told by intervention alone: what it carries, and what is lost without it.
+
+Two interchanges read off what a head carries. Its output at the rows that predict states is replaced
+by that of another run, and the answer is compared with what the algorithm would say:
+
+    x_t         the other run has other inputs of the same length: s_t should become F(s_{t-1}, x'_t)
+    the end     the other run has its [EoI] elsewhere, so that the row at i would predict another t':
+                s_t should become F(s_{t-1}, x_{t'})
+
+In either the other run holds the same states in the same rows, so that a head which carries s_{t-1}
+is not taken for one of these, and answers that x' alone would explain do not count for the end. The
+share of answers that do so, where that is another answer, is the head's share of the variable: 1 for
+a head that alone carries it. A head that does neither is told by what its ablation costs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from compo_mech.data.config import DataConfig
+from compo_mech.data.tasks import Task
+from compo_mech.evaluation.sets import EvalSet
+from compo_mech.interventions.graph import Writer
+from compo_mech.interventions.head_ablation import COSTS, Ablations, Cost, best_guess, smallest_removal
+from compo_mech.interventions.pairs import Pairs, Switch, make_pairs
+from compo_mech.interventions.patching import patched_logits
+from compo_mech.interventions.traces import both_traces
+from compo_mech.model.params import Model
+from compo_mech.model.sites import Site
+
+CARRIES = 0.5
+"""A head carries a variable if at least this share of the answers follows it."""
+
+CARRIES_IN_PART = 0.1
+"""It carries it in part from this share on."""
+
+NEAR = 0.05
+"""Accuracy is near the best guess if it is above it by no more than this."""
+CarriedVariable = Literal["x", "end"]
+
+
+def carried_share(
+    model: Model,
+    data: DataConfig,
+    variable: CarriedVariable,
+    generator: torch.Generator,
+    n_pairs: int = 64,
+    task: Task | None = None,
+) -> tuple[Float[Tensor, "layer head"], Float[Tensor, "layer"]]:
+    """Share of the answers that follow a variable when one head alone, or a layer's heads together,
+    carry another value of it.
+
+    Counted are answers that would have to change, and that the clean run does not give already.
+
+    Args:
+        model: the network.
+        data: tasks, lengths and layout, with chain of thought.
+        variable: `x` or `end`.
+        generator: source of the pairs.
+        n_pairs: strings.
+        task: one of the data's; None: its first.
+
+    Raises:
+        ValueError: there is no chain of thought; or, for `end`, only one length.
+    """
+    if not data.chain_of_thought:
+        raise ValueError("chain_of_thought = False: what a head carries to a state needs states that are written")
+    task, config = task or data.tasks[0], model.config
+    switch = Switch.TOKEN if variable == "x" else Switch.LENGTH
+    end_of_input = data.vocabulary.end_of_input
+    pairs = _same_states(make_pairs(data, switch, n_pairs, generator, task=task), end_of_input)
+    pairs = pairs.to(model.params["embed.W_E"].device)
+    expected, counts = _expected(pairs, task, variable, end_of_input)
+    clean, corrupt = both_traces(model, pairs)
+    counts &= clean.logits[pairs.row, pairs.position].argmax(-1) != expected
+    where = torch.zeros_like(pairs.read)
+    where[pairs.row, pairs.position] = True
+
+    def share(site: Site) -> Float[Tensor, ""]:
+        logits = patched_logits(model, clean, corrupt, site, where, pairs)
+        return ((logits.argmax(-1) == expected) & counts).sum() / counts.sum().clamp(min=1)
+
+    layers, heads = range(config.n_layers), range(config.n_heads)
+    alone = torch.stack([share(Site("z", layer, head)) for layer in layers for head in heads])
+    together = torch.stack([share(Site("attn_out", layer)) for layer in layers])
+    return alone.view(config.n_layers, config.n_heads), together
+
+
+def _same_states(pairs: Pairs, end_of_input: int) -> Pairs:
+    """The pairs with the clean states also in the corrupt rows, wherever both have come to states."""
+    ends = [(tokens == end_of_input).int().argmax(1) for tokens in (pairs.clean_tokens, pairs.corrupt_tokens)]
+    past = torch.arange(pairs.clean_tokens.shape[1]) > torch.maximum(*ends)[:, None]
+    return replace(pairs, corrupt_tokens=torch.where(past, pairs.clean_tokens, pairs.corrupt_tokens))
+
+
+def _expected(
+    pairs: Pairs, task: Task, variable: CarriedVariable, end_of_input: int
+) -> tuple[Int[Tensor, "scored"], Bool[Tensor, "scored"]]:
+    """What each scored row should answer with the other run's value, and where that tells something."""
+    row, position, layout = pairs.row, pairs.position, pairs.layout
+    length, own = pairs.lengths[row], pairs.clean_tokens[row, position]
+    table = task.table.to(row.device)
+    before = torch.where(own == end_of_input, len(table) - 1, own.clamp(max=len(table) - 2))
+
+    def answer(tokens: Int[Tensor, "batch pos"], t: Int[Tensor, "scored"]) -> Int[Tensor, "scored"]:
+        place = layout.input_position(t).clamp(0, tokens.shape[1] - 1)
+        return table[before, tokens[row, place].clamp(max=table.shape[1] - 1)]
+
+    t = layout.predicted(position, length)
+    counts = (t <= length) & (pairs.corrupt_tokens[row, position] == own)  # the last row predicts [EoS]
+    if variable == "x":
+        found = answer(pairs.corrupt_tokens, t)
+    else:
+        other_length = layout.length_of((pairs.corrupt_tokens == end_of_input).int().argmax(1))[row]
+        other = layout.predicted(position, other_length)
+        found = answer(pairs.clean_tokens, other)
+        counts &= (other >= 1) & (other <= length) & (other <= other_length)
+        counts &= answer(pairs.corrupt_tokens, other) != found
+    return found, counts & (found != pairs.target)
+
+
+@dataclass(frozen=True)
+class HeadRole:
+    """What one head does.
+
+    Attributes:
+        writer: the head.
+        x, end: its share of each variable; None where that cannot be asked.
+        cost: of its ablation by the mean.
+    """
+
+    writer: Writer
+    x: float | None
+    end: float | None
+    cost: float
+
+    @property
+    def name(self) -> str:
+        """`iteration` or `lookup` by the larger part of what it carries, `takes part` by its cost, else `idle`."""
+        for share, name in ((self.x, "iteration"), (self.end, "lookup")):
+            if share is not None and share >= CARRIES:
+                return name
+        for share, name in ((self.x, "iteration, in part"), (self.end, "lookup, in part")):
+            if share is not None and share >= CARRIES_IN_PART:
+                return name
+        return "takes part" if self.cost >= COSTS else "idle"
+
+
+@dataclass(frozen=True)
+class Heads:
+    """What the heads of a network do.
+
+    Attributes:
+        roles: of each head.
+        x_together: share of x_t that the heads of each layer carry together; None where it cannot be asked.
+        removal: the fewest heads without which per-state accuracy is near the best guess.
+        accuracy: per state, of the whole network.
+        guess: the best guess of s_t that does not know x_t.
+    """
+
+    roles: tuple[HeadRole, ...]
+    x_together: tuple[float, ...] | None
+    removal: Cost | None
+    accuracy: float
+    guess: float
+
+    def __str__(self) -> str:
+        """A sentence that names them."""
+        if self.x_together is None:
+            costly = ", ".join(f"{r.writer} (costs {r.cost:.0%})" for r in self.roles if r.cost >= COSTS) or "none"
+            return f"Only the last state is written, so what heads carry cannot be asked; heads that matter: {costly}."
+        if self.accuracy < self.guess + 2 * NEAR:
+            return (
+                f"The network is right about {self.accuracy:.0%} of states and guessing about {self.guess:.0%}: "
+                "there is no work of heads to name."
+            )
+        lookups = [r for r in self.roles if r.name.startswith("lookup")]
+        head = self.iteration
+        if head is not None:
+            left = self.accuracy - head.cost
+            text = (
+                f"{head.writer} is the iteration head: {head.x:.0%} of the answers follow the x_t that it carries, "
+                f"and without it {left:.0%} of states are right (best guess from s_{{t-1}} alone: {self.guess:.0%})."
+            )
+            if left > self.guess + NEAR:
+                text += " So the rest of the network still knows something of x_t."
+        else:
+            text = "No head is the iteration head by itself: " + self._shared()
+        if lookups:
+            names = ", ".join(f"{r.writer} ({r.end:.0%})" for r in lookups)
+            text += f" The place of [EoI] is carried by {names}."
+        return text
+
+    @property
+    def iteration(self) -> HeadRole | None:
+        """The head that alone in its layer carries x_t, and without which the network falls more than half
+        of the way to the best guess."""
+        carriers = [role for role in self.roles if role.x is not None and role.x >= CARRIES_IN_PART]
+        for role in carriers:
+            alone = [other for other in carriers if other.writer.layer == role.writer.layer] == [role]
+            if role.name == "iteration" and alone and role.cost >= (self.accuracy - self.guess) / 2:
+                return role
+        return None
+
+    def _shared(self) -> str:
+        parts = [r for r in self.roles if r.x is not None and r.x >= CARRIES_IN_PART]
+        text = "x_t is carried by " + (", ".join(f"{r.writer} ({r.x:.0%})" for r in parts) or "none alone")
+        together = self.x_together or (0.0,)
+        layer = max(range(len(together)), key=together.__getitem__)
+        text += f"; the heads of layer {layer} together carry {together[layer]:.0%}"
+        if self.removal is None:
+            return f"{text}; no set of heads in one layer brings accuracy down to the best guess ({self.guess:.0%})."
+        names = " and ".join(str(writer) for writer in self.removal.parts)
+        return f"{text}; accuracy falls to {self.removal.accuracy:.0%} (best guess {self.guess:.0%}) without {names}."
+
+
+def name_heads(
+    model: Model,
+    data: DataConfig,
+    sets: Sequence[EvalSet],
+    generator: torch.Generator,
+    n_pairs: int = 64,
+    task: Task | None = None,
+) -> Heads:
+    """Every head's role, by causal effect alone: no attention weight is looked at.
+
+    Args:
+        model: the network.
+        data: tasks, lengths and layout.
+        sets: test strings of the task, each set of one length.
+        generator: source of the pairs.
+        n_pairs: pairs for each interchange.
+        task: one of the data's; None: its first.
+    """
+    task, config = task or data.tasks[0], model.config
+    ablations, guess = Ablations(model, sets, "mean", generator), best_guess(task, sets)
+    shares: dict[CarriedVariable, Tensor] = {}
+    together = None
+    if data.chain_of_thought:
+        shares["x"], layers = carried_share(model, data, "x", generator, n_pairs, task)
+        together = tuple(layers.tolist())
+        if len(data.lengths) > 1:
+            shares["end"], _ = carried_share(model, data, "end", generator, n_pairs, task)
+    roles, removals = [], []
+    for layer in range(config.n_layers):
+        heads = [Writer("head", layer, head) for head in range(config.n_heads)]
+        for writer in heads:
+            found = {name: float(share[layer, writer.head]) for name, share in shares.items()}
+            roles.append(HeadRole(writer, found.get("x"), found.get("end"), ablations.cost(writer).cost))
+        removals.append(smallest_removal(ablations, heads, guess + NEAR))
+    fewest = min((r for r in removals if r is not None), key=lambda r: (len(r.parts), r.accuracy), default=None)
+    return Heads(tuple(roles), together, fewest, ablations.whole, guess)

@@ -1,0 +1,186 @@
+"""Activation patching and ablation, recomputing only what a patch can change.
+
+A patch puts the corrupt run's value at some site and some positions into the clean run. What lies
+before it, and at earlier positions, stays as it was; in the last layer only scored rows matter. So
+a patch costs the rows behind it, not a forward pass. `patched_logits` equals the obvious loop with
+hooks on a HookedTransformer.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from compo_mech.data.layout import Span
+from compo_mech.interventions.metrics import Metric
+from compo_mech.interventions.pairs import Pairs
+from compo_mech.interventions.traces import (
+    Trace,
+    attention_pattern,
+    attn_out_of,
+    both_traces,
+    logits_of,
+    mlp_out_of,
+    project_qkv,
+)
+from compo_mech.model.params import Model
+from compo_mech.model.sites import HEAD_KINDS, Kind, Site, check_site
+
+
+@torch.no_grad()
+def patched_logits(
+    model: Model, clean: Trace, corrupt: Trace, site: Site, where: Bool[Tensor, "batch pos"], pairs: Pairs
+) -> Float[Tensor, "scored d_vocab"]:
+    """Logits at the scored places when the clean run carries the corrupt value at one site.
+
+    Args:
+        model: the network.
+        clean, corrupt: traces of the two inputs.
+        site: what is patched. For `q`, `z`, `pattern` and `result` positions are those of the query,
+            for `k` and `v` those of the key.
+        where: the positions of each string that are patched.
+        pairs: what is scored.
+
+    Raises:
+        ValueError: there is no such site, or `where` is not of the pairs' shape.
+    """
+    check_site(site, model.config)
+    if where.shape != pairs.clean_tokens.shape:
+        raise ValueError(f"where = {tuple(where.shape)}: must be {tuple(pairs.clean_tokens.shape)}, a place a token")
+    scored = clean.logits[pairs.row, pairs.position]
+    needed = pairs.position.unique()
+    touched = where.any(0).nonzero()[:, 0]
+    touched = touched[touched <= needed[-1]]  # no row sees a later one
+    if not len(touched):
+        return scored
+    layer, last = site.layer, model.config.n_layers - 1
+    if layer == last and site.kind not in ("resid_pre", "k", "v"):  # no other row will see it
+        touched = touched[torch.isin(touched, needed)]
+        if not len(touched):
+            return scored
+    rows, stream = _enter(model, clean, corrupt, site, where, touched, needed if layer == last else None)
+    for later in range(layer if site.kind == "resid_pre" else layer + 1, last + 1):
+        rows, stream = _layer(model, clean, later, rows, stream, needed if later == last else None)
+    return _replaced(scored, pairs, rows, logits_of(model, stream), where.shape[1])
+
+
+def _enter(
+    model: Model,
+    clean: Trace,
+    corrupt: Trace,
+    site: Site,
+    where: Tensor,
+    touched: Tensor,
+    needed: Tensor | None,
+) -> tuple[Int[Tensor, "row"], Float[Tensor, "batch row d_model"]]:
+    """The rows that the patch changes and the stream there, before the layer (`resid_pre`) or after it."""
+    layer, head, kind = site.layer, site.head, site.kind
+    chosen = where[:, touched, None]
+
+    def mixed(name: str) -> Tensor:
+        return torch.where(chosen, getattr(corrupt, name)[layer][:, touched], getattr(clean, name)[layer][:, touched])
+
+    if kind in ("resid_pre", "resid_post"):
+        return touched, mixed(kind)
+    if kind == "mlp_out":
+        return touched, clean.resid_mid[layer][:, touched] + mixed(kind)
+    if kind == "resid_mid":
+        return touched, _after_attention(model, layer, mixed(kind))
+    if kind == "attn_out":
+        return touched, _after_attention(model, layer, clean.resid_pre[layer][:, touched] + mixed(kind))
+    rows = touched
+    if kind in ("k", "v"):  # seen by every later row
+        rows = torch.arange(int(touched[0]), where.shape[1], device=where.device)
+        rows = rows if needed is None else rows[torch.isin(rows, needed)]
+    heads = {name: getattr(clean, name)[layer][:, head] for name in ("q", "k", "v")}
+    if kind in ("q", "k", "v"):
+        heads[kind] = torch.where(where[..., None], getattr(corrupt, kind)[layer][:, head], heads[kind])
+    if kind in ("z", "result"):
+        z = torch.where(chosen, corrupt.z[layer][:, head, touched], clean.z[layer][:, head, touched])
+    elif kind == "pattern":
+        own, other = clean.pattern[layer][:, head, touched], corrupt.pattern[layer][:, head, touched]
+        z = torch.where(chosen, other, own) @ heads["v"]
+    else:
+        z = attention_pattern(model, heads["q"][:, rows], heads["k"], rows) @ heads["v"]
+    change = (z - clean.z[layer][:, head, rows]) @ model.params[f"blocks.{layer}.attn.W_O"][head]
+    return rows, _after_attention(model, layer, clean.resid_mid[layer][:, rows] + change)
+
+
+def _after_attention(model: Model, layer: int, mid: Tensor) -> Tensor:
+    return mid + mlp_out_of(model, layer, mid)
+
+
+def _layer(
+    model: Model, clean: Trace, layer: int, rows: Tensor, stream: Tensor, needed: Tensor | None
+) -> tuple[Int[Tensor, "row"], Float[Tensor, "batch row d_model"]]:
+    """One layer on the rows that an earlier change can reach, all others being as in the clean run."""
+    n_pos = clean.resid_pre[layer].shape[1]
+    reached = torch.arange(int(rows[0]), n_pos, device=rows.device)
+    reached = reached if needed is None else reached[torch.isin(reached, needed)]
+    q, k, v = (
+        full.index_copy(2, rows, new)
+        for full, new in zip(
+            (clean.q[layer], clean.k[layer], clean.v[layer]), project_qkv(model, layer, stream), strict=True
+        )
+    )
+    pre = clean.resid_pre[layer].index_copy(1, rows, stream)[:, reached]
+    z = attention_pattern(model, q[:, :, reached], k, reached) @ v
+    return reached, _after_attention(model, layer, pre + attn_out_of(model, layer, z))
+
+
+def _replaced(scored: Tensor, pairs: Pairs, rows: Tensor, logits: Tensor, n_pos: int) -> Tensor:
+    """The scored logits with those at `rows` replaced by new ones [batch, row, d_vocab]."""
+    place = torch.full((n_pos,), -1, device=rows.device)
+    place[rows] = torch.arange(len(rows), device=rows.device)
+    index = place[pairs.position]
+    new = logits[pairs.row, index.clamp(min=0)]
+    return torch.where((index >= 0)[:, None], new, scored)
+
+
+def sweep(
+    model: Model,
+    pairs: Pairs,
+    kind: Kind,
+    metric: Metric,
+    traces: tuple[Trace, Trace] | None = None,
+    places: Sequence[int | Span] | None = None,
+) -> Float[Tensor, "layer head place"]:
+    """The metric when one site is patched at one place, for every layer, head and place.
+
+    Sites that belong to no head have one entry along the head's axis.
+
+    Args:
+        model: the network.
+        pairs: clean and corrupt inputs.
+        kind: of the sites.
+        metric: of the patched logits.
+        traces: of both runs, if they are known.
+        places: positions, or spans of the clean rows, such as the k-th state; None: every position.
+
+    Raises:
+        ValueError: there is no such site, or a place is out of range.
+    """
+    check_site(Site(kind, 0, 0 if kind in HEAD_KINDS else None), model.config)
+    clean, corrupt = traces or both_traces(model, pairs)
+    base = clean.logits[pairs.row, pairs.position]
+    n_pos = pairs.clean_tokens.shape[1]
+    wheres = [_where(pairs, place) for place in (range(n_pos) if places is None else places)]
+    heads: Sequence[int | None] = range(model.config.n_heads) if kind in HEAD_KINDS else [None]
+    found = []
+    for layer, head, where in itertools.product(range(model.config.n_layers), heads, wheres):
+        logits = patched_logits(model, clean, corrupt, Site(kind, layer, head), where, pairs)
+        found.append(metric(logits, base, pairs))
+    return torch.stack(found).unflatten(0, (model.config.n_layers, len(heads), len(wheres)))
+
+
+def _where(pairs: Pairs, place: int | Span) -> Bool[Tensor, "batch pos"]:
+    if isinstance(place, Span):
+        return pairs.where(place)
+    n_pos = pairs.clean_tokens.shape[1]
+    if not 0 <= place < n_pos:
+        raise ValueError(f"position = {place}: must be 0 .. {n_pos - 1}")
+    where = torch.zeros_like(pairs.clean_tokens, dtype=torch.bool)
+    where[:, place] = True
+    return where

@@ -1,0 +1,256 @@
+"""Which parts of a network are told the task, by interchange between rows that differ in the task token alone.
+
+One part of a run is given what it has in a run of the same row under the other task's token; the answer
+F(s, x) becomes the other task's or it does not. In these rows s_1 .. s_L are drawn at random from the
+values that both tasks know, since few strings have states of one task that are valid for the other.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from compo_mech.data.config import DataConfig
+from compo_mech.data.layout import Span
+from compo_mech.data.tasks import Task
+from compo_mech.interventions.graph import (
+    LOGITS,
+    POS,
+    Edge,
+    Runs,
+    all_edges,
+    all_readers,
+    run_both,
+    run_patched,
+    writers_before,
+)
+from compo_mech.interventions.pairs import Pairs
+from compo_mech.interventions.patching import patched_logits
+from compo_mech.interventions.traces import both_traces
+from compo_mech.model.params import Model
+from compo_mech.model.sites import Kind, Site
+from compo_mech.stats.intervals import wilson
+
+N_ROWS = 96
+
+
+def task_pairs(
+    data: DataConfig, one: Task, other: Task, n_rows: int, generator: torch.Generator, inputs: bool = False
+) -> Pairs:
+    """Rows of `one`, and the same rows with the token of `other`.
+
+    Scored are predictions of s_t, t >= 2, where F_one(s, x) and the foil F_other(s, x) differ. With
+    `inputs` the other row has other inputs x' too, and the foil is F_one(s, x'): what the answer becomes
+    if x_t alone is taken from a run of the other task. Where the other task would also give the
+    foil, for x or for x', nothing is scored.
+
+    Args:
+        data: tasks, lengths and layout.
+        one, other: two of its tasks.
+        n_rows: pairs.
+        generator: source of inputs, states and lengths.
+        inputs: whether the inputs differ as well.
+
+    Raises:
+        ValueError: rows do not say their task, or hold no state before the one that is asked; the tasks
+            share no input, or nothing that they share makes a difference.
+    """
+    for name, value in (("task_token", data.task_token), ("chain_of_thought", data.chain_of_thought)):
+        if not value:
+            raise ValueError(f"{name} = False: must be True, for one row to be read as either task's")
+    if data.max_length < 2:
+        raise ValueError("max_length = 1: must be at least 2, for a state before the one that is asked")
+    values = torch.arange(max(one.first_input, other.first_input), min(one.n_inputs, other.n_inputs))
+    n_states, vocabulary, layout = min(one.n_states, other.n_states), data.vocabulary, data.layout
+    if not len(values):
+        raise ValueError(f"tasks = {one} and {other}: must share an input, for a string to be valid for both")
+
+    def answers(s: Tensor, x: Tensor, new_x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The answer, the foil, and where they differ."""
+        if not inputs:
+            target, foil = one.table[s, x], other.table[s, x]
+            return target, foil, target != foil
+        target, foil = one.table[s, x], one.table[s, new_x]
+        return target, foil, (foil != target) & (foil != other.table[s, x]) & (foil != other.table[s, new_x])
+
+    if not answers(torch.arange(n_states)[:, None, None], values[:, None], values)[2].any():
+        raise ValueError(f"tasks = {one} and {other}: must differ in the answer to values that they share")
+    lengths = torch.randint(max(2, data.min_length), data.max_length + 1, (n_rows,), generator=generator)
+    x, new_x = (values[torch.randint(len(values), (n_rows, data.max_length), generator=generator)] for _ in range(2))
+    states = torch.randint(n_states, x.shape, generator=generator)
+
+    def rows(task: Task, x: Tensor) -> Tensor:
+        first = torch.full((n_rows,), vocabulary.task_token(task))
+        whole = layout.assemble(first, x, states, lengths, vocabulary.end_of_input, vocabulary.end_of_states)
+        return whole[:, :-1]
+
+    clean, corrupt = rows(one, x), rows(other, new_x if inputs else x)
+    position = torch.arange(clean.shape[1]).expand(n_rows, -1)
+    t = layout.predicted(position, lengths[:, None])
+    row, place = ((t >= 2) & (t <= lengths[:, None])).nonzero(as_tuple=True)
+    before, source = clean[row, place], layout.input_position(t[row, place])
+    target, foil, differ = answers(before, clean[row, source], corrupt[row, source])
+    return Pairs(
+        clean_tokens=clean,
+        corrupt_tokens=corrupt,
+        clean_positions=position,
+        corrupt_positions=position,
+        row=row[differ],
+        position=place[differ],
+        target=target[differ],
+        foil=foil[differ],
+        lengths=lengths,
+        layout=layout,
+    )
+
+
+class TaskTokenPatching:
+    """Shares of the answers that become the foil when one part has what it has in the other run.
+
+    Counted are scored places where the clean run does not give the foil already. The placebo is a
+    change of the same size in a random direction.
+
+    Args:
+        model: the network.
+        pairs: `task_pairs`.
+        generator: draws the placebo.
+
+    Raises:
+        ValueError: the model cannot read the pairs.
+    """
+
+    def __init__(self, model: Model, pairs: Pairs, generator: torch.Generator) -> None:
+        self.model, self.pairs, self.generator = model, pairs, generator
+        self.clean, self.corrupt = both_traces(model, pairs)
+        with torch.no_grad():
+            self.runs = run_both(model, pairs)
+        noisy = {writer: self._noisy(own, self.runs.corrupt[writer]) for writer, own in self.runs.clean.items()}
+        self.sham = Runs(self.runs.clean, noisy, self.runs.logits)
+        self.row = torch.zeros_like(pairs.read)
+        self.row[pairs.row, pairs.position] = True
+        self.counts = self.runs.logits.argmax(-1) != pairs.foil
+
+    def _noisy(self, own: Tensor, other: Tensor) -> Tensor:
+        direction = torch.randn(own.shape, generator=self.generator).to(own)
+        return own + direction * ((other - own).norm(dim=-1, keepdim=True) / direction.norm(dim=-1, keepdim=True))
+
+    def answers(self) -> dict[str, float]:
+        """Share of places where the clean run gives the task's own answer, and where the other run gives the foil."""
+        right = self.runs.logits.argmax(-1) == self.pairs.target
+        other = self.corrupt.logits[self.pairs.row, self.pairs.position].argmax(-1) == self.pairs.foil
+        return {"own": float(right.double().mean()), "other": float(other.double().mean())}
+
+    def site(self, site: Site, span: Span | None = None) -> dict[str, object]:
+        """A site at the scored rows, or in a span."""
+        where = self.row if span is None else self.pairs.where(span)
+        values = list(getattr(self.corrupt, site.kind))
+        values[site.layer] = self._noisy(getattr(self.clean, site.kind)[site.layer], values[site.layer])
+        others = self.corrupt, replace(self.corrupt, **{site.kind: values})
+        return self._shares(*(patched_logits(self.model, self.clean, o, site, where, self.pairs) for o in others))
+
+    @torch.no_grad()
+    def edges(self, edges: Sequence[Edge]) -> dict[str, object]:
+        """Edges, all at once."""
+        return self._shares(*(run_patched(self.model, self.pairs, runs, edges) for runs in (self.runs, self.sham)))
+
+    def _shares(self, real: Tensor, sham: Tensor) -> dict[str, object]:
+        n = int(self.counts.sum())
+        followed, placebo = (
+            int(((logits.argmax(-1) == self.pairs.foil) & self.counts).sum()) for logits in (real, sham)
+        )
+        if not n:  # every answer is the other task's already: nothing can follow
+            return {"follows": 0.0, "low": 0.0, "high": 1.0, "placebo": 0.0, "n": 0}
+        share = wilson(followed, n)
+        return {"follows": share.mean, "low": share.low, "high": share.high, "placebo": placebo / n, "n": n}
+
+
+def task_sites(model: Model) -> list[tuple[Site, Span | None]]:
+    """What may tell a row its task, in order of computation, and where it is patched; None: at the row itself."""
+    config, sites = model.config, list[tuple[Site, Span | None]]()
+    kinds: tuple[Kind, ...] = ("attn_out", "resid_mid", "mlp_out")
+    heads = range(config.n_heads)
+    for layer in range(config.n_layers):
+        if layer:
+            sites.append((Site("resid_pre", layer), None))
+            for span in (Span("first"), Span("inputs")):
+                sites += [(site, span) for head in heads for site in (Site("k", layer, head), Site("v", layer, head))]
+        sites += [(Site("z", layer, head), None) for head in heads]
+        sites += [(Site(kind, layer), None) for kind in kinds]
+    return sites
+
+
+def patch_task_token(model: Model, pairs: Pairs, generator: torch.Generator) -> pd.DataFrame:
+    """Every site, every reader that alone reads the other run's stream, and every edge.
+
+    Keys and values of later layers are patched at the task token and at the inputs, other sites at the
+    scored rows. The logits are no such reader: what they read holds the answer. Position embeddings
+    are the same in both runs.
+
+    Args:
+        model: the network.
+        pairs: `task_pairs`.
+        generator: draws the placebo.
+
+    Returns:
+        Columns kind (site, reader, edge), part, own, other (shares of the places where either run gives
+        its own task's answer), follows, its 95% interval low .. high, placebo, n.
+    """
+    turned, config = TaskTokenPatching(model, pairs, generator), model.config
+    rows: list[dict[str, object]] = []
+    for site, span in task_sites(model):
+        part = str(site) + (f" @ {span}" if span else "")
+        rows.append({"kind": "site", "part": part} | turned.site(site, span))
+    for reader in all_readers(config)[:-1]:
+        edges = [Edge(writer, reader) for writer in writers_before(reader, config)]
+        rows.append({"kind": "reader", "part": str(reader)} | turned.edges(edges))
+    for edge in all_edges(config):
+        if edge.reader != LOGITS and edge.writer != POS:
+            rows.append({"kind": "edge", "part": str(edge)} | turned.edges([edge]))
+    return pd.DataFrame(rows).assign(**turned.answers())
+
+
+def patch_task_token_both_ways(
+    model: Model, fresh: Model, data: DataConfig, one: Task, other: Task, seed: int = 0, n_rows: int = N_ROWS
+) -> pd.DataFrame:
+    """`patch_task_token` from either task to the other.
+
+    Args:
+        model: the network.
+        fresh: a freshly initialised one.
+        data: tasks, lengths and layout.
+        one, other: two of its tasks.
+        seed: of rows and placebos.
+        n_rows: rows in each direction.
+
+    Returns:
+        The columns of `patch_task_token`, with base and source (names of tasks) and fresh (`follows` of the fresh
+        network).
+
+    Raises:
+        ValueError: as `task_pairs`.
+    """
+    tables, device = [], model.params["embed.W_E"].device
+    for base, source in ((one, other), (other, one)):
+        generator = torch.Generator().manual_seed(seed)
+        pairs = task_pairs(data, base, source, n_rows, generator).to(device)
+        own, control = (patch_task_token(network, pairs, generator) for network in (model, fresh))
+        tables.append(own.assign(base=str(base), source=str(source), fresh=control["follows"]))
+    return pd.concat(tables, ignore_index=True)
+
+
+def carried_across(
+    model: Model, data: DataConfig, one: Task, other: Task, generator: torch.Generator, n_rows: int = N_ROWS
+) -> Float[Tensor, "layer head"]:
+    """Share of the answers F_one(s, x) that become F_one(s, x') when one head has what it puts out in a
+    run of the other task with inputs x': whether it says x_t in one way for both tasks.
+
+    Raises:
+        ValueError: as `task_pairs`.
+    """
+    pairs = task_pairs(data, one, other, n_rows, generator, inputs=True).to(model.params["embed.W_E"].device)
+    turned, config = TaskTokenPatching(model, pairs, generator), model.config
+    sites = [[Site("z", layer, head) for head in range(config.n_heads)] for layer in range(config.n_layers)]
+    return torch.tensor([[turned.site(site)["follows"] for site in layer] for layer in sites])

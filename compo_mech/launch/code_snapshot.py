@@ -1,0 +1,36 @@
+"""A copy of the code as it was when jobs were submitted."""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+from compo_mech.runs.environment import GIT_FILE, git_state
+
+
+def snapshot(folder: Path) -> Path:
+    """A copy of the package as it is now.
+
+    Args:
+        folder: to hold it, in `.code` under the hash of its contents. An equal copy is used again.
+    """
+    root = Path(__file__).parents[2]
+    files = {
+        str(file.relative_to(root)): file.read_bytes()
+        for file in sorted((root / "compo_mech").rglob("*"))
+        if file.is_file() and "__pycache__" not in file.parts
+    }
+    digest = hashlib.sha256()
+    for name, content in files.items():
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    place = folder / ".code" / digest.hexdigest()[:16]
+    if not place.exists():
+        part = place.with_name(f".{place.name}.{os.getpid()}.part")  # renamed, so that it is there whole or not
+        shutil.rmtree(part, ignore_errors=True)
+        for name, content in files.items():
+            (part / name).parent.mkdir(parents=True, exist_ok=True)
+            (part / name).write_bytes(content)
+        (part / GIT_FILE).write_text(json.dumps(git_state()))
+        part.rename(place)
+    return place

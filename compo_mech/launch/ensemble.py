@@ -1,0 +1,282 @@
+"""Runs that differ in their seed alone, trained at once: each ends as a run folder like any other."""
+
+import contextlib
+import math
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from compo_mech.cli.progress import progress
+from compo_mech.data.stream import TrainingStream
+from compo_mech.evaluation import measure, sets
+from compo_mech.evaluation.sets import EvalSet, eval_sets
+from compo_mech.evaluation.table import Row
+from compo_mech.launch import run
+from compo_mech.launch.run import begin, go_back, reopen
+from compo_mech.launch.settings import Launch
+from compo_mech.runs.checkpoints import RunError
+from compo_mech.runs.config import RunConfig
+from compo_mech.runs.run import Run
+from compo_mech.training import ensemble
+from compo_mech.training.ensemble import Streams
+from compo_mech.training.loop import TrainState, train
+
+N_TIMED = 5
+"""Steps of which the median is taken where group sizes are compared."""
+
+
+@dataclass
+class _Member:
+    """A run on its way: its place among the settings, and its state when the ensemble was last gathered."""
+
+    place: int
+    run: Run
+    state: TrainState
+    known: list[EvalSet]
+
+    @property
+    def seed(self) -> int:
+        return self.run.config.seed
+
+
+def launch_together(settings: Sequence[Launch], console: Console) -> list[Run | Exception]:
+    """Start or resume the runs and train them at once to their end.
+
+    After a kill they go on from the newest step that all can resume from. Where there is none, the
+    largest group that shares a step goes on together, then the largest of those that are left.
+
+    Args:
+        settings: of each run; they may differ in seed, name, runs_dir, resume and overwrite.
+
+    Returns:
+        For each of the settings its run, or what went wrong with it (RunError, Diverged, OSError), which
+        does not touch the others.
+
+    Raises:
+        RunError: they differ in something else, share a folder, or ask for tracking; nothing is written.
+    """
+    if not settings:
+        return []
+    check(settings)
+    with contextlib.ExitStack() as held:
+        return _launched(settings, console, held)
+
+
+def _launched(settings: Sequence[Launch], console: Console, held: contextlib.ExitStack) -> list[Run | Exception]:
+    config, device = settings[0].config, settings[0].device
+    torch.set_num_threads(config.n_threads)
+    found: dict[int, Run | Exception] = {}
+    begun: dict[int, tuple[Run, TrainState | None]] = {}
+    steps: dict[int, set[int]] = {}
+    for place, one in enumerate(settings):
+        try:
+            begun[place] = (reopen(one, held), None) if one.resume else begin(one, held)
+            steps[place] = _resumable_steps(begun[place][0]) if one.resume else {0}
+        except (RunError, OSError) as error:
+            found[place] = error
+    with progress(console, config) as show:
+        for step, places in _groups(steps):
+            members = []
+            for place in places:
+                run, state = begun[place]
+                try:
+                    if len(places) > 1:
+                        run.note_at_once(len(places))
+                    state = state or go_back(run, device, console, at_most=step)
+                    known = sets.train_sets(TrainingStream(config.data, run.config.seed, device))
+                    members.append(_Member(place, run, state, known))
+                except (RunError, OSError) as error:
+                    found[place] = error
+            found |= _trained(members, config, device, show)
+    return [found[place] for place in range(len(settings))]
+
+
+def check(settings: Sequence[Launch]) -> None:
+    """Whether these runs can be trained at once.
+
+    Raises:
+        RunError: one line that names the setting in which they must not differ, or must be another.
+    """
+    first = settings[0]
+    paths = set()
+    for one in settings:
+        for name, ours, theirs in run.differences(first.config, one.config):
+            if name != "seed":
+                raise RunError(f"{name} = {theirs!r}: runs trained at once differ in seed alone, another has {ours!r}")
+        if one.device != first.device:
+            raise RunError(f"device = {one.device!r}: runs trained at once share one, another has {first.device!r}")
+        if one.wandb != "disabled":
+            raise RunError(f"wandb = {one.wandb!r}: runs trained at once are not tracked, metrics.csv is written")
+        if one.path in paths:
+            raise RunError(f"name = {one.path.name!r}: is the folder of two of the runs")
+        paths.add(one.path)
+
+
+def _resumable_steps(run: Run) -> set[int]:
+    """Steps with a whole checkpoint that training can go on from.
+
+    Raises:
+        RunError: there is none.
+    """
+    found = {run.resumable()[0]}
+    while True:
+        try:
+            found.add(run.resumable(at_most=min(found) - 1)[0])
+        except RunError:
+            return found
+
+
+def _groups(steps: dict[int, set[int]]) -> Iterator[tuple[int, list[int]]]:
+    """A step and the places that have it: most places first, and of equally many the newest step."""
+    left = dict(steps)
+    while left:
+        candidates = set[int]().union(*left.values())
+        step = max(candidates, key=lambda step: (sum(step in of_one for of_one in left.values()), step))
+        places = [place for place, of_one in left.items() if step in of_one]
+        yield step, places
+        left = {place: of_one for place, of_one in left.items() if place not in places}
+
+
+def _trained(members: list[_Member], config: RunConfig, device: str, show: Any) -> dict[int, Run | Exception]:
+    """The runs at their end, or what went wrong with them, by place."""
+    found: dict[int, Run | Exception] = {}
+    sets = eval_sets(config.data, config.n_test_strings, device)
+
+    def lost(failures: dict[int, Exception]) -> list[_Member]:
+        found.update(failures)
+        return [member for member in members if member.place not in failures]
+
+    members = lost(_begin_rows(members, config, sets))
+    while members:
+        failures = _until_one_fails(members, config, device, sets, show)
+        members = lost(failures)
+        if not failures:
+            return found | {member.place: member.run for member in members}
+    return found
+
+
+def _begin_rows(members: list[_Member], config: RunConfig, sets: list[EvalSet]) -> dict[int, Exception]:
+    """The snapshot at step 0 of those that have none; failures by place."""
+    failures: dict[int, Exception] = {}
+    for member in members:
+        if member.state.step or member.run.steps:
+            continue
+        rows = measure.measure_control(config.model, config.n_ctx, config.data, sets, member.run.config.control_seed)
+        try:
+            run.snapshot(member.run, member.state, sets, member.known, _nothing, _nothing, rows)
+        except OSError as error:
+            failures[member.place] = error
+    return failures
+
+
+def _until_one_fails(
+    members: list[_Member], config: RunConfig, device: str, sets: list[EvalSet], show: Any
+) -> dict[int, Exception]:
+    """Train at once until the end, or until some fail: their failures by place. The members' states are then new."""
+    together = ensemble.gather([member.state for member in members], config.model, config.optim)
+    streams = Streams(config.data, [member.seed for member in members], device)
+    show(together.step, [])
+    losses: list[Tensor] = []
+    shown: list[Row] = []
+    failures: dict[int, Exception] = {}
+
+    def keep(step: int, rows: Sequence[Row]) -> None:
+        shown.extend(rows)
+
+    for step, of_step in ensemble.train_together(together, streams, config.train):
+        losses.append(of_step)
+        is_snapshot = config.train.is_snapshot(step)
+        if step % run.LOG_EVERY and not is_snapshot:
+            continue
+        means, finite = torch.stack(losses).mean(0).tolist(), together.finite().tolist()
+        losses.clear()
+        for i, member in enumerate(members):
+            try:
+                rows = [run.loss_row(member.run, step, means[i], finite[i])]
+                if is_snapshot:
+                    run.snapshot(member.run, together.member(i), sets, member.known, keep, _nothing, rows)
+                else:
+                    member.run.add_rows(step, rows)
+                    keep(step, rows)
+            except (RunError, OSError) as error:
+                failures[member.place] = error
+        show(step, shown)
+        shown.clear()
+        if failures:
+            for i, member in enumerate(members):
+                member.state = together.member(i)
+            break
+    return failures
+
+
+def _nothing(step: int, rows: Sequence[Row]) -> None:
+    """For those who need not be told."""
+
+
+def best_group(config: RunConfig, n: int, device: str) -> int:
+    """How many of `n` runs to train at once on this device; 1: one by one.
+
+    Measured on throwaway members: seconds a step and member at 1, 4, 16, ... and n, going on while
+    more are faster. Groups are made even, so that ten in groups of at most eight are two of five.
+
+    Args:
+        config: the runs' settings.
+        n: runs there are.
+        device: as torch names it.
+    """
+    best, fastest = 1, seconds_a_member(config, 1, device, together=False)
+    size = 1
+    while size < n:
+        size = min(4 * size, n)
+        seconds = seconds_a_member(config, size, device)
+        if seconds >= fastest:
+            break
+        best, fastest = size, seconds
+    return math.ceil(n / math.ceil(n / best))
+
+
+def seconds_a_member(config: RunConfig, n: int, device: str, together: bool = True, n_steps: int = N_TIMED) -> float:
+    """Median seconds a step of training `n` members, divided by n; nothing is kept.
+
+    Args:
+        config: their settings; they get seeds from 0.
+        n: members.
+        device: as torch names it.
+        together: as an ensemble; or a step of each, one by one.
+        n_steps: how many steps are timed, after two that are not.
+    """
+    steps = throwaway_steps(config, n, device, together)
+    times = []
+    for i in range(n_steps + 2):
+        begun = time.perf_counter()
+        next(steps)
+        if i > 1:
+            times.append(time.perf_counter() - begun)
+    return statistics.median(times) / n
+
+
+def throwaway_steps(config: RunConfig, n: int, device: str, together: bool) -> Iterator[None]:
+    """Training steps of `n` members, each waited for; of a curriculum, those after its last stage."""
+    data = config.data.model_copy(update={"curriculum": ()})
+    longer = config.train.model_copy(update={"n_steps": 10**9})
+    states = [run.new_state(config.model_copy(update={"seed": seed}), device) for seed in range(n)]
+    if together:
+        members = ensemble.gather(states, config.model, config.optim)
+        streams = Streams(data, range(n), device)
+        loops = [ensemble.train_together(members, streams, longer)]
+    else:
+        of_each = (TrainingStream(data, seed, device) for seed in range(n))
+        loops = [
+            train(state, stream, config.model, config.optim, longer)
+            for state, stream in zip(states, of_each, strict=True)
+        ]
+    while True:
+        losses = [next(loop)[1] for loop in loops]
+        torch.stack([loss.sum() for loss in losses]).tolist()  # waits for the device
+        yield

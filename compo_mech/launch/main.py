@@ -1,0 +1,72 @@
+"""What a training script runs, and what a person sees of it."""
+
+import sys
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from compo_mech.cli.errors import fail
+from compo_mech.launch.run import Diverged, launch
+from compo_mech.launch.settings import parse
+from compo_mech.report.run_page import write_page
+from compo_mech.runs import outcome
+from compo_mech.runs.checkpoints import RunError
+from compo_mech.runs.config import RunConfig
+from compo_mech.runs.run import Run
+
+
+def main(default: RunConfig, argv: Sequence[str] | None = None) -> None:
+    """What a training script runs: settings from the command line, a run, and what came of it.
+
+    Exits with code 2 and one line on bad input, and with code 1 where training diverges.
+
+    Args:
+        default: the script's settings, each of which the command line can change.
+        argv: None: the process' arguments.
+    """
+    settings = parse(default, argv)
+    console = Console()
+    try:
+        run = launch(settings, console)
+    except Diverged as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except RunError as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"run = {settings.path}: cannot be written ({error.strerror})")
+    except KeyboardInterrupt:
+        print(f"interrupted; the same command with --resume goes on with {settings.path}", file=sys.stderr)
+        sys.exit(130)
+    finish(run, console)
+
+
+def finish(run: Run, console: Console) -> None:
+    """The final table and sentence on the terminal, and the report."""
+    config, measured = run.config, run.metrics
+    for task in map(str, config.data.measured_tasks):
+        for table in _tables(outcome.length_table(measured, task), task, console.width):
+            console.print(table)
+        console.print(outcome.run_sentence(measured, task), highlight=False)
+    console.print(f"Look at {write_page(run)}", highlight=False, soft_wrap=True)
+
+
+def _tables(rows: pd.DataFrame, title: str, width: int) -> Iterator[Table]:
+    """The table by length and head, in as many parts as the terminal's width asks for."""
+    heads = [name for name in rows.columns if name.startswith("L")]
+    plain = [name for name in rows.columns if name not in heads]
+    n_first, n_later = (max(1, (width - taken) // 14) for taken in (36, 8))  # a head takes about 14 characters
+    later = range(n_first, len(heads), n_later)
+    parts = [heads[:n_first], *(heads[i : i + n_later] for i in later)]
+    for i, part in enumerate(parts):
+        caption = "in brackets: a freshly initialised model" if i == len(parts) - 1 else None
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=caption)
+        shown = [*plain, *part] if i == 0 else [plain[0], *part]
+        for name in shown:
+            table.add_column(name, justify="right", no_wrap=name not in heads)
+        for _, row in rows[shown].iterrows():
+            table.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row))
+        yield table

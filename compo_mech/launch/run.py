@@ -1,0 +1,174 @@
+"""From the command line to a finished run: settings -> pieces -> training -> folder, table, page."""
+
+import contextlib
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from compo_mech.cli.progress import progress
+from compo_mech.data.stream import TrainingStream
+from compo_mech.evaluation import measure
+from compo_mech.evaluation.sets import EvalSet, eval_sets, train_sets
+from compo_mech.evaluation.table import Row
+from compo_mech.launch.settings import Launch
+from compo_mech.launch.tracker import tracker
+from compo_mech.model.params import Params, init_params
+from compo_mech.runs.checkpoints import RunError
+from compo_mech.runs.config import RunConfig
+from compo_mech.runs.locks import locked
+from compo_mech.runs.run import Run, starting_params
+from compo_mech.training import loop
+from compo_mech.training.loop import TrainState
+
+LOG_EVERY = 20
+"""Steps between readings of the training loss, each of which waits for the device."""
+
+DIVERGED = 100
+"""A loss of this many times that of a uniform guess counts as divergence."""
+
+
+class Diverged(RunError):
+    """The loss or a parameter is no longer a sensible number."""
+
+
+def launch(settings: Launch, console: Console) -> Run:
+    """Start or resume the run and train it to its end.
+
+    Raises:
+        RunError: the folder is taken or cannot be written, there is nothing to resume, or another process trains it.
+        Diverged: training went astray; what was saved is kept.
+    """
+    config = settings.config
+    torch.set_num_threads(config.n_threads)
+    with contextlib.ExitStack() as held:
+        if settings.resume:
+            run = reopen(settings, held)
+            state = go_back(run, settings.device, console)
+        else:
+            run, state = begin(settings, held)
+        stream = TrainingStream(config.data, config.seed, settings.device)
+        sets = eval_sets(config.data, config.n_test_strings, settings.device)
+        known = train_sets(stream)
+        show, track = held.enter_context(progress(console, config)), held.enter_context(tracker(settings))
+        if state.step == 0 and not run.steps:
+            rows = measure.measure_control(config.model, config.n_ctx, config.data, sets, config.control_seed)
+            snapshot(run, state, sets, known, show, track, rows)
+        show(state.step, [])
+        for step, rows in steps(run, state, stream):
+            if config.train.is_snapshot(step):
+                snapshot(run, state, sets, known, show, track, rows)
+            elif rows:
+                run.add_rows(step, rows)
+                show(step, rows)
+                track(step, rows)
+    return run
+
+
+def steps(run: Run, state: TrainState, stream: TrainingStream) -> Iterator[tuple[int, list[Row]]]:
+    """Training steps, each with the training loss since the last reading, where it is read.
+
+    Raises:
+        Diverged: as `loss_row`.
+    """
+    config = run.config
+    losses: list[Tensor] = []
+    for step, loss in loop.train(state, stream, config.model, config.optim, config.train):
+        losses.append(loss)
+        rows: list[Row] = []
+        if step % LOG_EVERY == 0 or config.train.is_snapshot(step):
+            finite = all(bool(p.isfinite().all()) for p in state.params.values())
+            rows.append(loss_row(run, step, float(torch.stack(losses).mean()), finite))
+            losses.clear()
+        yield step, rows
+
+
+def loss_row(run: Run, step: int, loss: float, finite: bool) -> Row:
+    """The training loss since the last reading (mean, nats); `finite`: whether all parameters are.
+
+    Raises:
+        Diverged: the loss is not finite, or far above that of a uniform guess, or a parameter is not finite.
+    """
+    data = run.config.data
+    if not loss < DIVERGED * math.log(len(data.vocabulary)) or not finite:
+        kept = f"what was saved up to step {run.steps[-1]} is kept in {run.path}"
+        raise Diverged(f"training diverged by step {step} (loss {loss:.3g}); {kept}")
+    return Row("train", "+".join(map(str, data.tasks)), None, None, None, "loss", loss)
+
+
+def snapshot(
+    run: Run, state: TrainState, sets: list[EvalSet], known: list[EvalSet], show: Any, track: Any, rows: list[Row]
+) -> None:
+    """Measure, add the rows, then save: rows first, so that a checkpoint vouches for its rows."""
+    config = run.config
+    rows = rows + measure.measure(state.params, config.model, config.data, sets)
+    rows += measure.measure_train(state.params, config.model, known)
+    run.add_rows(state.step, rows)
+    run.save(state.step, state.params, state.tensors())
+    show(state.step, rows)
+    track(state.step, rows)
+
+
+def new_state(config: RunConfig, device: str) -> TrainState:
+    """The state before the first step, with fresh weights."""
+    generator = torch.Generator(device).manual_seed(config.seed)
+    params = init_params(config.model, len(config.data.vocabulary), config.n_ctx, generator)
+    return loop.start(params, config.model, config.optim, generator)
+
+
+def begin(settings: Launch, held: contextlib.ExitStack) -> tuple[Run, TrainState]:
+    """A new run, and its state before the first step; `held` keeps others from training it."""
+    state = new_state(settings.config, settings.device)
+    if (start := starting_params(settings.config)) is not None:
+        _put(state, start)
+    held.enter_context(locked(settings.path))
+    return Run.create(settings.path, settings.config, settings.overwrite), state
+
+
+def reopen(settings: Launch, held: contextlib.ExitStack) -> Run:
+    """The run to resume, which must have the same settings; `held` keeps others from training it."""
+    if not settings.path.exists():
+        raise RunError(f"resume = {settings.path}: there is no such run")
+    run = Run.open(settings.path)
+    for name, stored, given in differences(run.config, settings.config):
+        raise RunError(f"{name} = {given!r}: the run to resume has {stored!r}")
+    held.enter_context(locked(run.path))
+    return run
+
+
+def go_back(run: Run, device: str, console: Console, at_most: int | None = None) -> TrainState:
+    """The state at the newest whole checkpoint, not after step `at_most`. What came later is forgotten."""
+    step, params, tensors, damaged = run.resumable(at_most)
+    for message in damaged:
+        console.print(f"[yellow]{message}; the checkpoint before it is used[/]")
+    run.cut(step)
+    state = new_state(run.config, device)
+    _put(state, params)
+    state.load_tensors(tensors)
+    state.step = step
+    return state
+
+
+def _put(state: TrainState, params: Params) -> None:
+    with torch.no_grad():
+        for name, param in state.params.items():
+            param.copy_(params[name])
+
+
+def differences(stored: RunConfig, given: RunConfig) -> Iterator[tuple[str, Any, Any]]:
+    """Dotted name of each setting in which they differ, and both its values."""
+    places = [config.start_from and config.start_from.resolve() for config in (stored, given)]
+    for name, ours, theirs in _nested(stored.model_dump(mode="json"), given.model_dump(mode="json")):
+        if name != "start_from" or places[0] != places[1]:  # one folder can be spelled in many ways
+            yield name, ours, theirs
+
+
+def _nested(stored: dict, given: dict, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    for name in stored:
+        if isinstance(stored[name], dict):
+            yield from _nested(stored[name], given[name], f"{prefix}{name}.")
+        elif stored[name] != given[name]:
+            yield f"{prefix}{name}", stored[name], given[name]

@@ -1,0 +1,70 @@
+"""A run's settings, and where and how it runs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import tyro
+from pydantic import Field
+
+from compo_mech.cli.errors import fail
+from compo_mech.cli.settings import read
+from compo_mech.runs.config import RunConfig
+
+
+class Launch(RunConfig):
+    """A run's settings, and where and how it runs."""
+
+    name: str | None = Field(default=None, description="folder of the run; None: task-seedN")
+    runs_dir: Path = Field(default=Path("runs"), description="folder of all runs")
+    device: str = Field(default="cpu", description="cpu, cuda, cuda:1, mps")
+    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = Field(
+        default=False, description="go on from the last checkpoint"
+    )
+    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = Field(
+        default=False, description="replace the run of this name"
+    )
+    wandb: Literal["disabled", "offline", "online"] = Field(
+        default="disabled", description="also track with Weights & Biases (metrics.csv is always written)"
+    )
+
+    @property
+    def config(self) -> RunConfig:
+        """The part that decides the run's numbers."""
+        return RunConfig(**{name: getattr(self, name) for name in RunConfig.model_fields})
+
+    @property
+    def path(self) -> Path:
+        tasks = "+".join(task.name for task in self.data.measured_tasks)
+        return self.runs_dir / (self.name or f"{tasks}-seed{self.seed}")
+
+
+def parse(default: RunConfig, argv: Sequence[str] | None = None) -> Launch:
+    """The settings that the command line asks for. Exits with code 2 and one line on bad input."""
+    start = Launch(**{name: getattr(default, name) for name in RunConfig.model_fields})
+    settings = read(start, argv, "Train a transformer on an iterative task.")
+    try:
+        check_device(settings.device)
+    except ValueError as error:
+        fail(str(error))
+    if settings.resume and settings.overwrite:
+        fail("resume = True: goes without overwrite")
+    if settings.name is not None and (settings.name in ("", "..") or Path(settings.name).name != settings.name):
+        fail(f"name = {settings.name!r}: must be the name of one folder, which goes into runs_dir")
+    return settings
+
+
+def check_device(name: str) -> None:
+    """Whether this device is there.
+
+    Raises:
+        ValueError: it is not.
+    """
+    present = ["cpu"]
+    if torch.cuda.is_available():
+        present += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        present.append("mps")
+    if name not in present:
+        raise ValueError(f"device = {name!r}: must be one of {', '.join(present)} on this machine")

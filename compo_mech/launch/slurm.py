@@ -1,0 +1,281 @@
+"""Runs on a Slurm cluster, as arrays of jobs through submitit.
+
+Beside its runs, their folder then keeps
+
+.slurm/jobs.json    which run is in which job, so that a command that is started again finds its jobs
+.slurm/             submitit's scripts and pickles, and the jobs' logs
+.code/HASH/         the code as it was when jobs that run it were submitted
+"""
+
+import contextlib
+import importlib
+import io
+import json
+import math
+import os
+import shlex
+import shutil
+import subprocess
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from compo_mech.launch.code_snapshot import snapshot
+from compo_mech.launch.settings import Launch
+from compo_mech.launch.slurm_jobs import Job
+from compo_mech.launch.slurm_settings import SlurmConfig, SlurmError
+
+COMMAND_S = 60.0
+"""Seconds after which a command of Slurm counts as unanswered."""
+
+PATIENCE_S = 600.0
+"""Seconds without an answer, a restart of the controller say, after which waiting is given up."""
+
+POLL_S = (1.0, 10.0)
+"""Seconds between looks at the queue: at first, and at most."""
+
+
+N_TIMEOUTS = 10_000
+"""Time limits that a run may reach; what stops one is that it gets no further between two of them."""
+
+
+def check(config: SlurmConfig) -> None:
+    """Whether jobs can be submitted at all, to be asked before anything starts.
+
+    Raises:
+        ValueError: no sbatch, no submitit, no answer, no such partition, or a time limit above the partition's,
+            with which a job would wait for ever.
+    """
+    if shutil.which("sbatch") is None or shutil.which("srun") is None:
+        raise ValueError("slurm = missing: there is no sbatch or no srun on the PATH, so this is no Slurm cluster")
+    try:
+        importlib.import_module("submitit")  # here and below, so that only those who use a cluster wait for it
+    except ImportError as error:
+        raise ValueError(f"submitit = missing: cannot be imported ({error})") from None
+    try:
+        lines = _ask("sinfo", "-a", "-h", "-o", "%P %l").splitlines()
+    except SlurmError as error:
+        raise ValueError(str(error)) from None
+    limits: dict[str | None, float] = {}
+    for name, limit in map(str.split, lines):
+        limits[name.rstrip("*")] = _minutes(limit)
+        if name.endswith("*"):  # the default
+            limits[None] = _minutes(limit)
+    if config.partition is not None and config.partition not in limits:
+        names = ", ".join(sorted(filter(None, limits)))
+        raise ValueError(f"partition = {config.partition!r}: must be one of {names} on this cluster")
+    if config.timeout_min > (most := limits.get(config.partition, math.inf)):
+        raise ValueError(f"timeout_min = {config.timeout_min}: must be at most {most:g}, the partition's limit")
+
+
+def _minutes(limit: str) -> float:
+    """A time limit as Slurm writes it: days-hours:minutes:seconds from the right, or a word for none."""
+    if not limit[0].isdigit():
+        return math.inf
+    days, _, rest = limit.rpartition("-")
+    hours, minutes, seconds = ([0, 0] + [int(part) for part in rest.split(":")])[-3:]
+    return 1440 * int(days or 0) + 60 * hours + minutes + seconds / 60
+
+
+def submit(
+    launches: Sequence[Launch], train: Callable[[Launch], None], folder: Path, config: SlurmConfig
+) -> list[Path]:
+    """Submit, as one array, those runs that no job of an earlier submission is to do or doing.
+
+    Args:
+        launches: runs that are not done.
+        train: starts a run or goes on with it, and records by itself what goes wrong. A function of a module,
+            which the job imports from the code as it is now. When a job is stopped it leaves by SystemExit.
+        folder: of all these runs, seen by every node.
+        config: what each run asks for.
+
+    Returns:
+        The paths of the runs submitted.
+
+    Raises:
+        ValueError: a run has more threads than cores.
+        SlurmError: Slurm did not take them.
+        OSError: the folder cannot be written.
+    """
+    for launch in launches:
+        if launch.n_threads > config.n_cpus:
+            raise ValueError(f"n_cpus = {config.n_cpus}: must be at least n_threads, which is {launch.n_threads}")
+    home = _home(folder)
+    home.mkdir(parents=True, exist_ok=True)
+    with _locked(home):
+        jobs = _jobs(home)
+        busy = _in_queue(jobs)
+        fresh = {_key(launch): launch for launch in launches if _key(launch) not in busy}
+        if not fresh:
+            return []
+        code = snapshot(home.parent)
+        name = f"compo-{uuid.uuid4().hex[:12]}"
+        # Noted under a name of our own before the jobs exist: whoever is killed in between finds them by it.
+        new = {run: {"submission": name, "index": i, "job": None} for i, run in enumerate(fresh)}
+        _keep_jobs(home, jobs | new)
+        job = Job(train, code, config)
+        ids = _within(2 * COMMAND_S, "sbatch", lambda: _sbatch(name, list(fresh.values()), job, home, config))
+        for entry, job_id in zip(new.values(), ids, strict=True):
+            entry["job"] = job_id
+        _keep_jobs(home, jobs | new)
+    return [launch.path for launch in fresh.values()]
+
+
+def waiting(launches: Sequence[Launch], folder: Path) -> Iterator[set[Path]]:
+    """The runs whose jobs are pending or running, time after time until there are none.
+
+    The last set is empty. A run that has left may have ended well or not: its folder tells.
+
+    Raises:
+        SlurmError: the cluster has not answered for ten minutes.
+    """
+    home = _home(folder)
+    jobs = _jobs(home)
+    paths = {_key(launch): launch.path for launch in launches}
+    pause, most = POLL_S
+    answered = time.monotonic()
+    while True:
+        try:
+            busy = {paths[run] for run in _in_queue(jobs) & set(paths)}
+        except SlurmError:
+            if time.monotonic() - answered > PATIENCE_S:
+                raise
+        else:
+            answered = time.monotonic()
+            yield busy
+            if not busy:
+                return
+        time.sleep(pause)
+        pause = min(most, 1.25 * pause)
+
+
+def log(launch: Launch, folder: Path) -> Path | None:
+    """What the last job of a run wrote to stderr, such as why it died; None: no job of it has written."""
+    home = _home(folder)
+    file = home / f"{_jobs(home).get(_key(launch), {}).get('job')}_0_log.err"
+    return file if file.exists() else None
+
+
+def _sbatch(name: str, launches: list[Launch], job: Job, home: Path, config: SlurmConfig) -> list[str]:
+    """Submit, and give the jobs' ids."""
+    import submitit
+
+    executor = submitit.SlurmExecutor(home, max_num_timeout=N_TIMEOUTS)
+    executor.update_parameters(
+        job_name=name,
+        partition=config.partition,
+        account=config.account,
+        qos=config.qos,
+        time=config.timeout_min,
+        cpus_per_task=config.n_cpus,
+        srun_args=[f"--cpus-per-task={config.n_cpus}"],  # which since Slurm 22.05 it does not take from sbatch
+        mem=f"{math.ceil(1024 * config.mem_gb)}M",
+        gpus_per_node=config.n_gpus or None,
+        signal_delay_s=config.signal_delay_s,
+        array_parallelism=config.n_at_once,
+        setup=[
+            f"export PYTHONPATH={shlex.quote(str(job.code))}${{PYTHONPATH:+:$PYTHONPATH}}",
+            "export PYTHONSAFEPATH=1",  # or the folder of submission, with its later code, comes before PYTHONPATH
+        ],
+    )
+    here = [launch.model_copy(update={"runs_dir": launch.runs_dir.absolute()}) for launch in launches]
+    return [submitted.job_id for submitted in executor.map_array(job, here)]
+
+
+def _in_queue(jobs: dict[str, dict[str, Any]]) -> set[str]:
+    """Those runs whose jobs are pending, running or being ended."""
+    names = sorted({job["submission"] for job in jobs.values()})
+    if not names:
+        return set()
+    lines = _ask("squeue", "-h", "-r", "-o", "%j %K", "--name", ",".join(names)).splitlines()
+    queued = {(name, 0 if index == "N/A" else int(index)) for name, index in map(str.split, lines)}  # N/A: no array
+    return {run for run, job in jobs.items() if (job["submission"], job["index"]) in queued}
+
+
+def _ask(*command: str) -> str:
+    """What a command of Slurm answers.
+
+    Raises:
+        SlurmError: it cannot be run, fails or does not end.
+    """
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_S, check=True)
+    except subprocess.TimeoutExpired:
+        raise SlurmError(f"{command[0]}: no answer within {COMMAND_S:g} s") from None
+    except subprocess.CalledProcessError as error:
+        raise SlurmError(_complaint(command[0], error.stderr)) from None
+    except OSError as error:
+        raise SlurmError(f"{command[0]}: cannot be run ({error.strerror})") from None
+    return done.stdout
+
+
+def _within(seconds: float, command: str, call: Callable[[], list[str]]) -> list[str]:
+    """The result of a call that submits, which has no time limit of its own.
+
+    Raises:
+        SlurmError: it fails or does not end.
+    """
+    result: list[str] = []
+    errors: list[Exception] = []
+
+    def run() -> None:
+        try:
+            result.extend(call())
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    with contextlib.redirect_stderr(io.StringIO()):  # submitit prints there what it also raises
+        thread.start()
+        thread.join(seconds)
+    if thread.is_alive():
+        raise SlurmError(f"{command}: no answer within {seconds:g} s")
+    if errors:
+        raise SlurmError(_complaint(command, str(errors[0]))) from errors[0]
+    return result
+
+
+def _complaint(command: str, said: str) -> str:
+    lines = [line.removeprefix(f"{command}: ").removeprefix("error: ").strip() for line in said.splitlines()]
+    return f"{command}: {'; '.join(dict.fromkeys(filter(None, lines))) or 'failed without a word'}"
+
+
+def _home(folder: Path) -> Path:
+    return folder.resolve() / ".slurm"
+
+
+def _key(launch: Launch) -> str:
+    return str(launch.path.absolute())
+
+
+def _jobs(home: Path) -> dict[str, dict[str, Any]]:
+    """By run: the name of its last submission, its place in the array, and the job's id once it is known."""
+    file = home / "jobs.json"
+    try:
+        return json.loads(file.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise SlurmError(f"{file}: cannot be read ({error})") from None
+
+
+def _keep_jobs(home: Path, jobs: dict[str, dict[str, Any]]) -> None:
+    part = home / f".jobs.{os.getpid()}.part"
+    with part.open("w") as file:
+        json.dump(jobs, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    part.rename(home / "jobs.json")
+
+
+@contextlib.contextmanager
+def _locked(home: Path) -> Iterator[None]:
+    """Two commands started at once submit one after the other, and the second finds the jobs of the first."""
+    import fcntl  # not on Windows, where the rest of the package runs
+
+    with (home / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

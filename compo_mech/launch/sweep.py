@@ -1,0 +1,298 @@
+"""Many runs: by processes of this machine, several at once in this process, or on Slurm; what is missing is trained.
+
+What there is of a sweep lies in its runs' folders, and in failures/ beside them for those that failed, so that a sweep
+killed at any moment goes on when the same is asked again. A run that failed is tried again then.
+"""
+
+import ast
+import itertools
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import Field
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from compo_mech.launch import run, slurm
+from compo_mech.launch.ensemble import best_group, launch_together
+from compo_mech.launch.run import differences
+from compo_mech.launch.settings import Launch, check_device
+from compo_mech.launch.slurm_settings import SlurmConfig
+from compo_mech.parallel import each
+from compo_mech.runs.checkpoints import RunError
+from compo_mech.runs.config import RunConfig
+from compo_mech.runs.locks import forget_failure, record_failure, recorded_failure
+from compo_mech.runs.run import Run, starting_params
+from compo_mech.settings import Settings, changed
+
+POLL_SECONDS = 1.0
+"""Seconds between looks at the run folders, for the bar."""
+
+
+class How(Settings):
+    """Where the runs of a sweep are trained."""
+
+    on: Literal["here", "processes", "slurm"] = Field(
+        default="processes",
+        description="in this process, many seeds at once where that is faster (rounded otherwise than one by one, so "
+        "environment.json says trained_at_once); by n_workers processes of this machine; or as an array of jobs",
+    )
+    runs_dir: Path = Field(default=Path("runs"), description="folder of the sweep's runs")
+    n_workers: int = Field(default=2, gt=0, description="processes at a time")
+    device: str = Field(default="cpu", description="cpu, cuda, cuda:1, mps")
+    slurm: SlurmConfig = Field(default=SlurmConfig(), description="what each run asks of the cluster")
+
+
+def grid(base: RunConfig, axes: Mapping[str, Sequence[Any]]) -> dict[str, RunConfig]:
+    """Every combination of settings, by a name that says which.
+
+    Args:
+        base: all other settings.
+        axes: values by dotted name of a setting, such as `model.d_model`.
+
+    Raises:
+        ValueError: there is no such setting, it cannot have one of its values, or an axis is empty.
+    """
+    for name, values in axes.items():
+        if not values:
+            raise ValueError(f"{name} = (): must have at least one value")
+    found: dict[str, RunConfig] = {}
+    for values in itertools.product(*axes.values()):
+        changes = dict(zip(axes, values, strict=True))
+        name = ",".join(f"{short}={value}" for short, value in zip(_short(list(axes)), values, strict=True))
+        if name in found:
+            raise ValueError(f"{name}: must be named once")
+        found[name or "base"] = changed(base, changes)
+    return found
+
+
+def read_axis(text: str) -> tuple[str, list[Any]]:
+    """A setting and its values, as the command line spells them: `model.d_model=32,64`.
+
+    Values are Python's literals, or plain words; commas in brackets or quotes do not part them.
+
+    Raises:
+        ValueError: it is not spelled so.
+    """
+    name, equals, values = text.partition("=")
+    if not (name and equals and values):
+        raise ValueError(f"axis = {text!r}: must be written as setting=value,value")
+    try:
+        found = ast.literal_eval(f"[{values}]")
+    except (SyntaxError, ValueError):
+        found = [_literal(word) for word in values.split(",")]
+    return name, found
+
+
+def _literal(word: str) -> Any:
+    try:
+        return ast.literal_eval(word)
+    except (SyntaxError, ValueError):
+        return word
+
+
+def _short(names: Sequence[str]) -> list[str]:
+    """Last words of dotted names, or the whole names where two would be the same."""
+    last = [name.rsplit(".", 1)[-1] for name in names]
+    return last if len(set(last)) == len(last) else list(names)
+
+
+def sweep(runs: Mapping[str, RunConfig], how: How, console: Console) -> pd.DataFrame:
+    """Train what is missing of the runs.
+
+    Args:
+        runs: settings by the name of the run's folder.
+        how: where they are trained.
+        console: on which the bar is shown.
+
+    Returns:
+        A row a run in the order given: run, path, state (done, failed, unfinished), error.
+
+    Raises:
+        RunError, ValueError: something is wrong with what is asked, told before anything is trained: there is no such
+            device, runs_dir can be no folder, a folder holds a run of other settings, or a run cannot start from what
+            it is to start from.
+    """
+    if how.on != "slurm":
+        check_device(how.device)
+    launches = {name: _launch(name, config, how) for name, config in runs.items()}
+    if how.on == "slurm":
+        slurm.check(how.slurm)
+    for settings in launches.values():
+        _check(settings)
+    missing = [settings for settings in launches.values() if state_of(settings)[0] != "done"]
+    if missing:
+        try:
+            how.runs_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"runs_dir = {how.runs_dir}: cannot be made a folder ({error.strerror})") from None
+        with _watched(list(launches.values()), console):
+            match how.on:
+                case "here":
+                    _here(missing)
+                case "processes":
+                    _by_processes(missing, how.n_workers)
+                case "slurm":
+                    _on_slurm(missing, how)
+    rows = [(name, str(settings.path), *state_of(settings)) for name, settings in launches.items()]
+    return pd.DataFrame(rows, columns=["run", "path", "state", "error"])
+
+
+def _launch(name: str, config: RunConfig, how: How) -> Launch:
+    settings: dict[str, Any] = {field: getattr(config, field) for field in RunConfig.model_fields}
+    return Launch(**settings, name=name, runs_dir=how.runs_dir, device=how.device)
+
+
+def _check(settings: Launch) -> None:
+    if not (settings.path / "config.json").exists():
+        starting_params(settings.config)
+        return
+    try:
+        run = Run.open(settings.path)
+    except RunError:
+        return  # damaged: a failure of that run alone
+    for name, stored, given in differences(run.config, settings.config):
+        raise RunError(f"{name} = {given!r}: the run in {settings.path} has {stored!r}")
+
+
+def state_of(settings: Launch) -> tuple[str, str]:
+    """done, failed or unfinished; and the error of a run that failed."""
+    error = recorded_failure(settings.path)
+    if error is not None:
+        return "failed", error
+    try:
+        run = Run.open(settings.path)
+        return ("done" if run.is_done else "unfinished"), ""
+    except RunError:
+        return "unfinished", ""
+
+
+def train_one(settings: Launch) -> None:
+    """Start the run, go on with it, or leave it alone if it is done; what goes wrong is recorded beside it."""
+    try:
+        ready = _ready(settings)
+        if not (ready.resume and Run.open(ready.path).is_done):
+            run.launch(ready, Console(quiet=True))
+        forget_failure(settings.path)
+    except Exception as error:  # must not stop the others; it is recorded and told
+        record_failure(settings.path, f"{type(error).__name__}: {error}")
+
+
+def _ready(settings: Launch) -> Launch:
+    """To go on with a run that has a checkpoint, and to start any other anew.
+
+    Raises:
+        RunError: the run's settings cannot be read.
+    """
+    begun = (settings.path / "config.json").exists() and bool(Run.open(settings.path).steps)
+    return settings.model_copy(update={"resume": begun, "overwrite": not begun})
+
+
+def _here(missing: Sequence[Launch]) -> None:
+    """Train in this process; runs that differ in their seed alone at once, as many as measuring says is fastest."""
+    alike: dict[str, list[Launch]] = {}
+    for settings in missing:
+        alike.setdefault(settings.config.model_copy(update={"seed": 0}).model_dump_json(), []).append(settings)
+    for group in alike.values():
+        n = _group_size(group)
+        for start in range(0, len(group), n):
+            some = group[start : start + n]
+            if len(some) == 1:
+                train_one(some[0])
+            else:
+                _train_together(some)
+
+
+def _group_size(group: Sequence[Launch]) -> int:
+    if len(group) == 1:
+        return 1
+    try:
+        return best_group(group[0].config, len(group), group[0].device)
+    except RuntimeError:  # too much for the device, say; what is wrong with one alone is recorded when it is trained
+        return 1
+
+
+def _train_together(group: Sequence[Launch]) -> None:
+    """As `train_one`, all at once; one by one where that fails as a whole."""
+    ready = []
+    for settings in group:
+        try:
+            ready.append(_ready(settings))
+        except RunError as error:
+            record_failure(settings.path, f"{type(error).__name__}: {error}")
+    try:
+        results = launch_together(ready, Console(quiet=True))
+    except Exception:  # memory that is too small for all at once, say
+        results = None
+    if results is None:  # and not above, where the error still holds on to that memory
+        for settings in ready:
+            train_one(settings)
+        return
+    for settings, came in zip(ready, results, strict=True):
+        if isinstance(came, Exception):
+            record_failure(settings.path, f"{type(came).__name__}: {came}")
+        else:
+            forget_failure(settings.path)
+
+
+def _on_slurm(missing: Sequence[Launch], how: How) -> None:
+    """Train as jobs of an array, and wait for them, those submitted earlier included."""
+    for path in slurm.submit(missing, train_one, how.runs_dir, how.slurm):
+        forget_failure(path)  # tried again; what a job submitted earlier recorded is its own
+    for _ in slurm.waiting(missing, how.runs_dir):
+        pass
+    for settings in missing:
+        if state_of(settings)[0] == "unfinished":
+            log = slurm.log(settings, how.runs_dir)
+            record_failure(settings.path, f"its job ended before it did; {f'see {log}' if log else 'it left no log'}")
+
+
+def _by_processes(missing: Sequence[Launch], n_workers: int) -> None:
+    """Train by a pool of processes."""
+    for place, came in each(train_one, missing, n_workers):
+        if isinstance(came, Exception):
+            record_failure(missing[place].path, str(came))
+
+
+@contextmanager
+def _watched(launches: Sequence[Launch], console: Console) -> Iterator[None]:
+    """A bar over the steps of all runs, read from their folders while they are trained elsewhere."""
+    columns = (
+        TextColumn("{task.fields[done]} of {task.fields[n]} runs done, {task.fields[failed]} failed"),
+        BarColumn(),
+        TextColumn("{task.completed} of {task.total} steps"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    ended = threading.Event()
+    with Progress(*columns, console=console, transient=True) as bar:
+        total = sum(settings.train.n_steps for settings in launches)
+        shown = bar.add_task("", total=total, done=0, failed=0, n=len(launches))
+
+        def look() -> None:
+            while not ended.wait(max(POLL_SECONDS, len(launches) / 50)):
+                places = [_place(settings) for settings in launches]
+                states = [state for state, _ in places]
+                n_steps = sum(steps for _, steps in places)
+                bar.update(shown, completed=n_steps, done=states.count("done"), failed=states.count("failed"))
+
+        watcher = threading.Thread(target=look, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watcher.join()
+
+
+def _place(settings: Launch) -> tuple[str, int]:
+    """State of a run, and its steps so far."""
+    state, _ = state_of(settings)
+    try:
+        return state, max(Run.open(settings.path).steps, default=0)
+    except RunError:
+        return state, 0

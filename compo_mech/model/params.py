@@ -1,0 +1,74 @@
+"""Parameters, their initialisation, and `Model`: parameters with the configuration that they belong to.
+
+Parameters are a plain dictionary under HookedTransformer's own names and shapes, without the
+ones that the configuration does not have (biases where they are off).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from compo_mech.model.config import ModelConfig, parameter_shapes
+
+Params = dict[str, Tensor]
+"""Parameters by HookedTransformer's names: `embed.W_E`, `blocks.0.attn.W_Q`, ..."""
+
+ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
+
+
+def init_params(config: ModelConfig, d_vocab: int, n_ctx: int, generator: torch.Generator) -> Params:
+    """Random parameters. Biases start at 0 and gains at 1.
+
+    Source of the reference's initialisation: torch's defaults for nn.Embedding and nn.Linear,
+    which the public code of Cabannes et al. 2024 uses unchanged.
+    """
+    params: Params = {}
+    device = generator.device
+    for name, shape in parameter_shapes(config, d_vocab, n_ctx).items():
+        last = name.split(".")[-1]
+        if last.startswith("b"):
+            params[name] = torch.zeros(shape, device=device)
+        elif last == "w":
+            params[name] = torch.ones(shape, device=device)
+        elif config.init == "transformer_lens":
+            params[name] = torch.randn(shape, generator=generator, device=device) * 0.8 / math.sqrt(config.d_model)
+        elif last in ("W_E", "W_pos"):
+            params[name] = torch.randn(shape, generator=generator, device=device)
+        else:
+            # of the whole linear map: a head's W_O is a slice of one with n_heads * d_head inputs
+            fan_in = shape[0] * shape[1] if last == "W_O" else shape[-2]
+            params[name] = (2 * torch.rand(shape, generator=generator, device=device) - 1) / math.sqrt(fan_in)
+    if config.n_pos_dims is not None:
+        params["pos_embed.W_pos"][:, config.n_pos_dims :] = 0
+    return params
+
+
+def gradient_masks(config: ModelConfig, params: Params) -> dict[str, Float[Tensor, "..."]]:
+    """For parameters that may move only in part: 1 where they may."""
+    if config.n_pos_dims is None:
+        return {}
+    mask = torch.zeros_like(params["pos_embed.W_pos"])
+    mask[..., : config.n_pos_dims] = 1
+    return {"pos_embed.W_pos": mask}
+
+
+@dataclass(frozen=True)
+class Model:
+    """Parameters with the configuration that they belong to.
+
+    Raises:
+        ValueError: the configuration has an option that analyses cannot follow.
+    """
+
+    params: Params
+    config: ModelConfig
+
+    def __post_init__(self) -> None:
+        options = {"act_fn": tuple(ACTIVATIONS), "normalization": ("LN", "none")}
+        for name, known in options.items():
+            if getattr(self.config, name) not in known:
+                raise ValueError(f"{name} = {getattr(self.config, name)!r}: must be one of {', '.join(known)}")

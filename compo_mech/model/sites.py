@@ -1,0 +1,43 @@
+"""Addresses of activations, and TransformerLens' names for them."""
+
+from typing import Literal, NamedTuple, get_args
+
+from compo_mech.model.config import ModelConfig
+
+Kind = Literal["resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "q", "k", "v", "z", "pattern", "result"]
+HEAD_KINDS = ("q", "k", "v", "z", "pattern", "result")
+
+
+class Site(NamedTuple):
+    """One activation: `Site("z", layer=1, head=0)`, `Site("resid_pre", layer=0)`."""
+
+    kind: Kind
+    layer: int
+    head: int | None = None
+
+    @property
+    def hook_name(self) -> str:
+        """The hook point of a HookedTransformer where it is read and written."""
+        part = "attn." if self.kind in HEAD_KINDS else ""
+        return f"blocks.{self.layer}.{part}hook_{self.kind}"
+
+    def __str__(self) -> str:
+        return f"{self.kind}{self.layer}" if self.head is None else f"L{self.layer}H{self.head}.{self.kind}"
+
+
+def check_site(site: Site, config: ModelConfig) -> None:
+    """Refuse an address that the network does not have.
+
+    Raises:
+        ValueError: one line: what of the address is wrong, and what is allowed.
+    """
+    if site.kind not in get_args(Kind):
+        raise ValueError(f"site.kind = {site.kind!r}: must be one of {', '.join(get_args(Kind))}")
+    if not 0 <= site.layer < config.n_layers:
+        raise ValueError(f"site.layer = {site.layer}: must be 0 .. {config.n_layers - 1}")
+    if site.kind in HEAD_KINDS and site.head is None:
+        raise ValueError(f"site.head = None: {site.kind} belongs to a head, 0 .. {config.n_heads - 1}")
+    if site.head is not None and site.kind not in HEAD_KINDS:
+        raise ValueError(f"site.head = {site.head}: {site.kind} belongs to no head")
+    if site.head is not None and not 0 <= site.head < config.n_heads:
+        raise ValueError(f"site.head = {site.head}: must be 0 .. {config.n_heads - 1}")

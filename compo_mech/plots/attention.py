@@ -1,0 +1,83 @@
+"""Attention maps, and a slider over steps."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+from jaxtyping import Float
+from plotly.subplots import make_subplots
+from torch import Tensor
+
+from compo_mech.plots.theme import LAYOUT
+
+
+def attention_maps(patterns: Sequence[Float[Tensor, "head pos pos"]], labels: Sequence[str], title: str) -> go.Figure:
+    """Attention of every head, the axes labelled by tokens: a row of panels a layer, or one row in
+    all where layers have a single head.
+
+    Args:
+        patterns: one tensor a layer; queries down, keys across.
+        labels: a name for every position.
+        title: of the whole figure.
+    """
+    n_layers, n_heads = len(patterns), patterns[0].shape[0]
+    n_rows, n_columns = (1, n_layers) if n_heads == 1 else (n_layers, n_heads)
+    titles = [f"layer {layer} head {head}" for layer in range(n_layers) for head in range(n_heads)]
+    side = 440 if n_columns <= 2 else 340
+    figure = make_subplots(n_rows, n_columns, subplot_titles=titles, vertical_spacing=0.25 / n_rows)
+    ticks: dict[str, Any] = {"tickmode": "array", "tickvals": list(range(len(labels))), "ticktext": list(labels)}
+    for layer, heads in enumerate(patterns):
+        for head, pattern in enumerate(heads):
+            place: Any = {"row": 1, "col": layer + 1} if n_heads == 1 else {"row": layer + 1, "col": head + 1}
+            figure.add_heatmap(
+                z=[[round(weight, 3) for weight in row] for row in pattern.tolist()], coloraxis="coloraxis", **place,
+                customdata=[[f"{q} → {k}" for k in labels] for q in labels],
+                hovertemplate="%{customdata}: %{z:.3f}<extra></extra>",
+            )  # fmt: skip
+            figure.update_xaxes(**ticks, title="looks at", tickangle=90, tickfont_size=9, **place)
+            figure.update_yaxes(**ticks, title="token", autorange="reversed", tickfont_size=9, **place)
+    figure.update_layout(
+        **{**LAYOUT, "margin": {"l": 70, "r": 20, "t": 80, "b": 60}},
+        title=title,
+        width=(side + 40) * n_columns + 130,
+        height=(side + 70) * n_rows + 90,
+        coloraxis={"colorscale": "Blues", "cmin": 0, "cmax": 1, "colorbar": {"title": "weight", "len": 0.9 / n_rows}},
+    )
+    return figure
+
+
+def with_slider(frames: Mapping[int, go.Figure], title: str) -> go.Figure:
+    """Heat maps that a slider leads through the steps of training; it starts at the last one.
+
+    Args:
+        frames: by step, figures that differ in the `z` of their heat maps alone.
+        title: of the figure.
+    """
+    steps = list(frames)
+    figure = go.Figure(frames[steps[-1]])
+    changed = [i for i, _ in enumerate(figure.select_traces())]
+    figure.frames = [
+        go.Frame(
+            name=str(step),
+            traces=changed,
+            data=[go.Heatmap(z=getattr(trace, "z", None)) for trace in shown.select_traces()],
+        )
+        for step, shown in frames.items()
+    ]
+    at_once = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
+    figure.update_layout(
+        title=title,
+        height=figure.layout.height + 90,
+        margin_b=figure.layout.margin.b + 90,
+        sliders=[
+            {
+                "active": len(steps) - 1,
+                "currentvalue": {"prefix": "step "},
+                "pad": {"t": 70},
+                "lenmode": "pixels",
+                "len": 640,  # in reach where the screen is narrow
+                "steps": [{"method": "animate", "label": str(step), "args": [[str(step)], at_once]} for step in steps],
+            }
+        ],
+    )
+    return figure

@@ -1,0 +1,230 @@
+"""A circuit as a graph, and on the positions of a string; faithfulness by size."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import plotly.graph_objects as go
+from jaxtyping import Float
+from torch import Tensor
+
+from compo_mech.circuits.circuit import Circuit
+from compo_mech.circuits.faithfulness import Curve, RandomCurves
+from compo_mech.circuits.selection import graph_order
+from compo_mech.data.layout import Layout
+from compo_mech.interventions.graph import Edge, Reader, Writer, all_readers
+from compo_mech.plots.theme import LAYOUT
+
+EDGE_COLOURS = {"q": "#4c5fd5", "k": "#e07a1f", "v": "#2a9d6f", "other": "#5f6368"}
+
+PORTS = {"q": -0.16, "k": 0.0, "v": 0.16}
+"""Where the inputs of a head lie, left to right."""
+
+EDGE_WIDTHS = (0.7, 7.0)
+"""Pixels, of the smallest and the largest |score|."""
+
+SHOWN_WEIGHT = 0.1
+"""Attention below this is not drawn between columns."""
+
+
+def circuit_graph(circuit: Circuit, title: str = "") -> go.Figure:
+    """A circuit as a graph: embeddings below, then heads and MLP of each layer, logits on top.
+
+    The width of an edge is its |score|, its colour the input that it goes into. Heads take in
+    queries, keys and values from left to right; parts that no edge touches are pale.
+
+    Args:
+        circuit: its edges, one span or none each, and their scores (an edge without one is thin).
+        title: of the figure.
+    """
+    config, figure = circuit.config, go.Figure()
+    spread = max(1.0, config.n_heads / 2)
+    places: dict[str, tuple[float, float]] = {"tok": (-0.5 * spread, 0.0), "pos": (0.5 * spread, 0.0)}
+    for reader in all_readers(config):
+        stage = _stage_of(reader, config.n_layers)
+        x = 0.0 if reader.head is None else (reader.head - (config.n_heads - 1) / 2) * 1.2
+        if reader.kind == "mlp":  # aside, so that what passes it by can be told from what goes through
+            x = (config.n_heads - 1) / 2 * 1.2 + 0.9
+        places[_name(reader)] = (x, float(stage))
+    largest, xs = _largest(circuit), [x for x, _ in places.values()]
+    for edge in sorted(circuit.edges, key=lambda edge: abs(circuit.scores.get(edge, 0.0))):
+        kind = _colour_name(edge.reader)
+        (x0, y0), (x1, y1) = places[_name(edge.writer)], places[_name(edge.reader)]
+        x1 += PORTS.get(kind, 0.0)
+        side = -1 if x0 + x1 < 0 or edge.writer.kind == "tok" else 1
+        x, y = _curve(x0, y0 + 0.1, x1, y1 - (0.23 if kind in PORTS else 0.11), side * 0.2 * max(0.0, y1 - y0 - 1))
+        xs += x
+        size = abs(circuit.scores.get(edge, 0.0)) / largest
+        score = f"{circuit.scores[edge]:.3g}" if edge in circuit.scores else "no score"
+        _line(figure, x, y, size, f"{edge}: {score}", kind)
+    touched = {_name(end) for edge in circuit.edges for end in (edge.writer, edge.reader)}
+    for name, (x, y) in places.items():
+        ink = "#202124" if name in touched else "#b0b4b9"
+        figure.add_annotation(
+            x=x, y=y, text=name, showarrow=False, font={"color": ink},
+            bgcolor="#ffffff", borderpad=4, borderwidth=1.5, bordercolor=ink,
+        )  # fmt: skip
+        for port, shift in PORTS.items() if "H" in name else ():
+            colour = EDGE_COLOURS[port] if name in touched else ink
+            figure.add_annotation(
+                x=x + shift, y=y - 0.17, text=port, showarrow=False, font={"color": colour, "size": 11}
+            )
+    height = 2 * config.n_layers + 1
+    figure.update_layout(**LAYOUT, title=title, width=max(720, 190 * config.n_heads + 330), height=150 + 125 * height)
+    _legend(figure)
+    figure.update_xaxes(visible=False, range=[min(xs) - 0.4, max(xs) + 0.4])
+    figure.update_yaxes(visible=False, range=[-0.45, height + 0.45])
+    return figure
+
+
+def circuit_on_positions(
+    circuit: Circuit,
+    layout: Layout,
+    length: int,
+    patterns: Sequence[Float[Tensor, "head pos pos"]],
+    effects: Float[Tensor, "stage pos"],
+    title: str = "",
+) -> go.Figure:
+    """A circuit laid out on one example row: a column a token, a row of places a stage.
+
+    Only what leads to a scored row is drawn. Queries, MLPs and logits stay in their column; keys
+    and values go to the columns that attend to them, as wide as |score| times attention.
+
+    Args:
+        circuit: edges, narrowed to spans or not, and their scores.
+        layout: of the row.
+        length: of the row's string.
+        patterns: attention on the row, one tensor a layer; queries down, keys across.
+        effects: how dark each place is: embeddings, then heads and MLP of each layer, then logits.
+        title: of the figure.
+
+    Raises:
+        ValueError: the effects or the patterns are not of the circuit's stages and the row's tokens.
+    """
+    labels, n_layers = layout.labels(length), circuit.config.n_layers
+    n_stages = 2 * n_layers + 2
+    if tuple(effects.shape) != (n_stages, len(labels)):
+        raise ValueError(f"effects = {tuple(effects.shape)}: must be {n_stages} stages × {len(labels)} tokens")
+    for pattern in patterns:
+        if len(patterns) != n_layers or tuple(pattern.shape) != (circuit.config.n_heads, len(labels), len(labels)):
+            heads = f"{n_layers} layers × {circuit.config.n_heads} heads"
+            raise ValueError(f"patterns = {len(patterns)} × {tuple(pattern.shape)}: must be {heads} × tokens × tokens")
+    figure, largest = go.Figure(), _largest(circuit)
+    bundles: dict[tuple[str, int, int, int, int], list[tuple[float, str]]] = defaultdict(list)
+    leading = {("logits", column) for column in layout.scored(length)}
+    for edge in sorted(circuit.edges, key=graph_order, reverse=True):  # from the logits down
+        score = circuit.scores.get(edge, 0.0)
+        for start, end, weight in _columns(edge, layout, length, patterns, len(labels)):
+            if (_name(edge.reader), end) not in leading:
+                continue
+            leading.add((_name(edge.writer), start))
+            stages = _stage_of(edge.writer, n_layers), _stage_of(edge.reader, n_layers)
+            bundle = (_colour_name(edge.reader), stages[0], start, stages[1], end)
+            told = f"{edge}: {score:.3g}" + (f" × attention {weight:.2f}" if weight < 1 else "")
+            bundles[bundle].append((abs(score) * weight / largest, told))
+    for (kind, y0, x0, y1, x1), members in sorted(bundles.items(), key=lambda item: max(item[1])[0]):
+        bend = 0.3 * (y1 - y0 - 1) / n_stages if x0 == x1 else 0.0
+        shift = PORTS.get(kind, 0.0) / 2  # so that keys and values of one place lie side by side
+        x, y = _curve(x0 + shift, y0 + 0.12, x1 + shift, y1 - 0.12, bend)
+        _line(figure, x, y, max(members)[0], "<br>".join(text for _, text in members), kind)
+    names = ["embed", *(f"{part} {layer}" for layer in range(n_layers) for part in ("heads", "mlp")), "logits"]
+    shade = (effects.abs() / effects.abs().max().clamp(min=1e-12)).tolist()
+    told = [f"{name}, {label}: {effects[i, j]:.3g}" for i, name in enumerate(names) for j, label in enumerate(labels)]
+    figure.add_scatter(
+        x=[j for _ in names for j in range(len(labels))],
+        y=[i for i in range(n_stages) for _ in labels],
+        mode="markers", showlegend=False, text=told, hovertemplate="%{text}<extra></extra>",
+        marker={
+            "size": 15, "color": [value for row in shade for value in row], "colorscale": "Greys", "cmin": 0, "cmax": 1,
+            "line": {"color": "#3c4043", "width": 1},
+        },
+    )  # fmt: skip
+    figure.update_layout(**LAYOUT, title=title, width=190 + 54 * len(labels), height=170 + 95 * n_stages)
+    _legend(figure)
+    figure.update_xaxes(tickvals=list(range(len(labels))), ticktext=labels, showgrid=False, zeroline=False)
+    figure.update_yaxes(tickvals=list(range(n_stages)), ticktext=names, showgrid=False, zeroline=False)
+    return figure
+
+
+def _columns(
+    edge: Edge, layout: Layout, length: int, patterns: Sequence[Tensor], n_pos: int
+) -> Iterable[tuple[int, int, float]]:
+    """(from column, to column, weight) of an edge on one row."""
+    places = range(n_pos) if edge.span is None else layout.span(edge.span, length)
+    if edge.reader.kind not in ("k", "v"):
+        return [(place, place, 1.0) for place in places]
+    assert edge.reader.layer is not None
+    weights = patterns[edge.reader.layer][edge.reader.head]
+    return [(k, q, float(weights[q, k])) for k in places for q in range(n_pos) if weights[q, k] >= SHOWN_WEIGHT]
+
+
+def _name(end: Writer | Reader) -> str:
+    """`tok`, `L0H1`, `mlp0`, `logits`: the part that an end of an edge belongs to."""
+    return str(Writer("head", end.layer, end.head)) if end.head is not None else str(end)
+
+
+def _stage_of(end: Writer | Reader, n_layers: int) -> int:
+    if end.layer is None:
+        return 2 * n_layers + 1 if end.kind == "logits" else 0
+    return 2 * end.layer + (2 if end.kind == "mlp" else 1)
+
+
+def _colour_name(reader: Reader) -> str:
+    return reader.kind if reader.kind in EDGE_COLOURS else "other"
+
+
+def _largest(circuit: Circuit) -> float:
+    """The largest |score| in the circuit, or 1 where there is none."""
+    return max((abs(circuit.scores.get(edge, 0.0)) for edge in circuit.edges), default=0.0) or 1.0
+
+
+def _curve(x0: float, y0: float, x1: float, y1: float, bend: float) -> tuple[list[float], list[float]]:
+    """Points of a quadratic curve that swings out sideways by `bend` in its middle."""
+    ways = [i / 24 for i in range(25)]
+    return [x0 + (x1 - x0) * t + 4 * bend * t * (1 - t) for t in ways], [y0 + (y1 - y0) * t for t in ways]
+
+
+def _line(figure: go.Figure, x: list[float], y: list[float], size: float, told: str, kind: str) -> None:
+    """An edge of a relative size from 0 to 1, with its text at every point."""
+    thin, thick = EDGE_WIDTHS
+    figure.add_scatter(
+        x=x, y=y, mode="lines", legendgroup=kind, showlegend=False, opacity=0.35 + 0.6 * size**0.5,
+        line={"color": EDGE_COLOURS[kind], "width": thin + (thick - thin) * size}, text=[told] * len(x),
+        hovertemplate="%{text}<extra></extra>",
+    )  # fmt: skip
+
+
+def _legend(figure: go.Figure) -> None:
+    """One entry a colour, always in the same order."""
+    for kind, colour in EDGE_COLOURS.items():
+        line = {"color": colour, "width": 4}
+        figure.add_scatter(x=[None], y=[None], mode="lines", name=kind, legendgroup=kind, line=line)
+    figure.update_layout(legend={"title": "into"}, hovermode="closest")
+
+
+def faithfulness_curves(own: Curve, random: RandomCurves | None, control: Curve) -> go.Figure:
+    """Faithfulness against the share of edges: in score order, in random order, and of a fresh network."""
+    figure = go.Figure()
+    shares = [n / own.n_edges[-1] for n in own.n_edges]
+    if random is not None:
+        low, high = random.low.tolist(), random.high.tolist()
+        figure.add_scatter(
+            x=[*shares, *reversed(shares)], y=[*high, *reversed(low)], fill="toself", fillcolor="rgba(154,160,166,.25)",
+            line={"width": 0}, name="random order, 95%", hoverinfo="skip",
+        )  # fmt: skip
+        figure.add_scatter(x=shares, y=random.mean.tolist(), name="random order", line={"color": "#9aa0a6"})
+    if control.cpr is not None:
+        figure.add_scatter(
+            x=shares, y=control.faithfulness.tolist(), name="fresh network", line={"color": "#e07a1f", "dash": "dot"}
+        )
+    figure.add_scatter(
+        x=shares, y=own.faithfulness.tolist(), name="in score order", mode="lines+markers",
+        line={"color": "#4c5fd5"}, marker={"size": 5},
+    )  # fmt: skip
+    figure.add_hline(y=1, line={"color": "#202124", "width": 1, "dash": "dash"})
+    values = [v for v in (*own.faithfulness.tolist(), *control.faithfulness.tolist()) if v == v]
+    figure.update_layout(**LAYOUT, title="Faithfulness of circuits", width=820, height=420)
+    figure.update_xaxes(title="share of edges", tickformat=".0%")
+    figure.update_yaxes(
+        title="faithfulness", range=[max(-1.0, min([0.0, *values])) - 0.05, min(2.0, max([1.0, *values])) + 0.08]
+    )
+    return figure

@@ -1,0 +1,53 @@
+"""By which routes x_t comes, cell by cell."""
+
+import plotly.graph_objects as go
+
+from compo_mech.plots.theme import LAYOUT
+from compo_mech.routes.summary import SHARE_FLOOR, RouteMap, RouteName
+
+WAY_COLOURS = {
+    RouteName.TEXTBOOK: "#4c5fd5",
+    RouteName.OFFSET: "#e07a1f",
+    RouteName.STATE: "#2a9d6f",
+    RouteName.ACCUMULATED: "#c2418f",
+    RouteName.STRAIGHT: "#1f9ac2",
+    RouteName.ATTENTION: "#8a6d3b",
+    RouteName.MIXED: "#9aa0a6",
+    RouteName.NO_ROUTE: "#e3e5e8",
+}
+
+
+def route_cells(routes: RouteMap) -> go.Figure:
+    """What x_t's way is called, for each length and t, and its share; hover for the strongest routes."""
+    cells = [cell for cell in routes.cells if cell.variable == "x"]
+    figure = go.Figure()
+    for way in RouteName:
+        named = [cell for cell in cells if cell.name == way]
+        if not named:
+            continue
+        told = []
+        for cell in named:
+            labels = routes.layout.labels(cell.length)
+            order = sorted(range(len(cell.routes)), key=lambda i: -abs(float(cell.share[i])))[:4]
+            lines = []
+            for i in order:
+                if abs(float(cell.share[i])) >= SHARE_FLOOR:
+                    first, second = cell.routes[i].hops
+                    lines.append(f"{first}, {labels[cell.routes[i].carrier]}, {second}: {float(cell.share[i]):.2f}")
+            told.append("<br>".join([f"length {cell.length}, t = {cell.t}: {way}", *lines]))
+        texts = ["" if way == RouteName.NO_ROUTE else f"{cell.shares.get(way, 0.0):.2f}" for cell in named]
+        figure.add_scatter(
+            x=[cell.t for cell in named], y=[cell.length for cell in named], mode="markers+text", name=str(way),
+            marker={"symbol": "square", "size": 30, "color": WAY_COLOURS[way]},
+            text=texts, textfont={"color": "#ffffff" if way != RouteName.NO_ROUTE else "#202124", "size": 10},
+            customdata=told, hovertemplate="%{customdata}<extra></extra>",
+        )  # fmt: skip
+    lengths = sorted({cell.length for cell in cells})
+    figure.update_layout(
+        **LAYOUT, title="How x<sub>t</sub> reaches s<sub>t</sub>; the number is the share", showlegend=True,
+        width=330 + 42 * max(lengths, default=1), height=170 + 38 * len(lengths), legend={"itemsizing": "constant"},
+    )  # fmt: skip
+    figure.update_xaxes(title="t", dtick=1, range=[0.4, max(lengths, default=1) + 0.6], showgrid=False, zeroline=False)
+    span = [min(lengths, default=1) - 0.6, max(lengths, default=1) + 0.6]
+    figure.update_yaxes(title="length", dtick=1, range=span, showgrid=False, zeroline=False)
+    return figure

@@ -1,0 +1,156 @@
+"""Figures followed over training, and when each component came about."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
+from plotly.subplots import make_subplots
+
+from compo_mech.plots.tables import CONTROL_COLOURS
+from compo_mech.plots.theme import HEAD_COLOURS, LAYOUT
+
+
+def by_step(
+    panels: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[tuple[float, float, float]]]]],
+    control: Mapping[str, Mapping[str, float]],
+    title: str,
+) -> go.Figure:
+    """Figures over training with their intervals, a panel each group; dotted: of a freshly initialised network.
+
+    Args:
+        panels: by title, curves by name: steps, and (value, low, high) at each.
+        control: by title and name, the control's value.
+        title: of the whole figure.
+    """
+    figure = make_subplots(
+        len(panels), 1, subplot_titles=list(panels), shared_xaxes=True, vertical_spacing=0.3 / len(panels)
+    )
+    colours = ("#4c5fd5", *CONTROL_COLOURS)
+    for row, (panel, curves) in enumerate(panels.items(), start=1):
+        legend = "legend" if row == 1 else f"legend{row}"
+        for (name, (steps, values)), colour in zip(curves.items(), colours, strict=False):
+            mean, low, high = (list(part) for part in zip(*values, strict=True))
+            band = f"rgba({int(colour[1:3], 16)},{int(colour[3:5], 16)},{int(colour[5:], 16)},.15)"
+            figure.add_scatter(
+                x=[*steps, *reversed(steps)], y=[*high, *reversed(low)], fill="toself", fillcolor=band,
+                line={"width": 0}, hoverinfo="skip", showlegend=False, row=row, col=1,
+            )  # fmt: skip
+            figure.add_scatter(
+                x=list(steps), y=mean, name=name, mode="lines", line={"color": colour}, legend=legend, row=row, col=1,
+                hovertemplate=f"{name}, step %{{x}}: %{{y:.2f}}<extra></extra>",
+            )  # fmt: skip
+            if name in control.get(panel, {}):
+                level = control[panel][name]
+                figure.add_scatter(
+                    x=[min(steps), max(steps)], y=[level, level], mode="lines",
+                    line={"color": colour, "dash": "dot", "width": 1}, hoverinfo="skip", showlegend=False,
+                    row=row, col=1,
+                )  # fmt: skip
+        top = 1 - (row - 1) * (1 + 0.3 / len(panels)) / len(panels) if len(panels) > 1 else 1
+        figure.update_layout({legend: {"y": top, "yanchor": "top", "x": 1.02}})
+        figure.update_yaxes(range=[-0.03, 1.03], dtick=0.5, row=row, col=1)
+    figure.update_layout(
+        **{**LAYOUT, "margin": {"l": 50, "r": 20, "t": 80, "b": 50}},
+        title=title,
+        width=900,
+        height=130 + 210 * len(panels),
+    )
+    figure.update_xaxes(title="step", row=len(panels), col=1)
+    return figure
+
+
+PART_COLOURS = {
+    "t in the query": "#8a6d3b",
+    "lookup": "#4c5fd5",
+    "x fetched": "#1f9ac2",
+    "textbook route": "#2a9d6f",
+    "iteration": "#e07a1f",
+    "worth of iteration": "#b23a3a",
+    "state written": "#c2418f",
+    "probe of t": "#d0a85a",
+    "probe of the state": "#e58cc2",
+    "accuracy": "#202124",
+}
+
+
+def timeline(rows: pd.DataFrame, title: str) -> go.Figure:
+    """When each part came about: a line from onset to saturation with a dot half way, for each run.
+
+    Args:
+        rows: columns part, run, onset, midpoint, saturation, last_step; inf: later or never. With several runs a
+            diamond is the median of their midpoints, and the number of runs without any stands at the right.
+        title: of the figure.
+    """
+    names = [part for part in PART_COLOURS if part in set(rows["part"])]
+    names += [part for part in dict.fromkeys(rows["part"]) if part not in names]
+    medians = rows.groupby("part")["midpoint"].median()
+    names.sort(key=lambda part: float(medians[part]))
+    figure, end = go.Figure(), float(rows["last_step"].max())
+    for place, part in enumerate(names):
+        own = rows[rows["part"] == part].sort_values("midpoint")
+        came = own[own["midpoint"] < math.inf]
+        colour = PART_COLOURS.get(part, "#6b6b6b")
+        for n, row in enumerate(came.to_dict("records")):
+            y = place + 0.7 * ((n + 0.5) / len(own) - 0.5)
+            ends = [max(0.0, row["onset"]), min(end, row["saturation"])]
+            figure.add_scatter(
+                x=ends, y=[y, y], mode="lines", line={"color": colour, "width": 3 if len(own) == 1 else 1.4},
+                opacity=0.55, showlegend=False, hoverinfo="skip",
+            )  # fmt: skip
+            told = f"{row['run']}, {part}: onset {row['onset']:.0f}, half way {row['midpoint']:.0f}, end "
+            figure.add_scatter(
+                x=[row["midpoint"]], y=[y], mode="markers", marker={"color": colour, "size": 9 if len(own) == 1 else 5},
+                showlegend=False, hovertemplate=f"{told}{row['saturation']:.0f}<extra></extra>",
+            )  # fmt: skip
+        if len(own) > 1 and 2 * len(came) > len(own):
+            figure.add_scatter(
+                x=[float(medians[part])], y=[place], mode="markers", showlegend=False, hoverinfo="skip",
+                marker={"color": "#ffffff", "symbol": "diamond", "size": 11, "line": {"color": colour, "width": 2}},
+            )  # fmt: skip
+        if len(own) > len(came):
+            text = "did not rise" if len(own) == 1 else f"{len(own) - len(came)} of {len(own)} did not rise"
+            figure.add_annotation(x=1.01, xref="paper", y=place, text=text, showarrow=False, xanchor="left")
+    figure.update_layout(
+        **{**LAYOUT, "margin": {"l": 150, "r": 150, "t": 60, "b": 50}}, title=title, width=1000,
+        height=130 + (34 if rows["run"].nunique() == 1 else 62) * len(names),
+    )  # fmt: skip
+    figure.update_xaxes(title="step", range=[-0.02 * end, 1.02 * end])
+    figure.update_yaxes(
+        tickmode="array", tickvals=list(range(len(names))), ticktext=names, range=[len(names) - 0.4, -0.6],
+        showgrid=False, zeroline=False,
+    )  # fmt: skip
+    return figure
+
+
+def curves_of_runs(
+    panels: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[float]]]], names: Sequence[str], title: str
+) -> go.Figure:
+    """Curves of several runs over each other, a panel a measure, a colour a run.
+
+    Args:
+        panels: by title, a run's steps and values, by its name; a run without this measure is left out.
+        names: of all runs, each once in the legend.
+        title: of the whole figure.
+    """
+    colours = list(HEAD_COLOURS)
+    if len(names) > len(colours):
+        colours = sample_colorscale("Turbo", [i / (len(names) - 1) for i in range(len(names))])
+    figure = make_subplots(len(panels), 1, subplot_titles=list(panels), shared_xaxes=True, vertical_spacing=0.08)
+    shown: set[str] = set()
+    for row, curves in enumerate(panels.values(), start=1):
+        for name, colour in zip(names, colours, strict=False):
+            if name in curves:
+                steps, values = curves[name]
+                figure.add_scatter(
+                    x=list(steps), y=list(values), mode="lines", name=name, legendgroup=name, opacity=0.8,
+                    line={"color": colour}, showlegend=name not in shown, row=row, col=1,
+                    hovertemplate="step %{x}: %{y:.2f}",
+                )  # fmt: skip
+                shown.add(name)
+        figure.update_yaxes(range=[-0.03, 1.03], dtick=0.5, row=row, col=1)
+    figure.update_xaxes(title="step", row=len(panels), col=1)
+    layout = {**LAYOUT, "margin": {"l": 50, "r": 20, "t": 80, "b": 50}}
+    figure.update_layout(**layout, title=title, height=130 + 230 * len(panels), showlegend=True)
+    return figure

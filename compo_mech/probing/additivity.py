@@ -1,0 +1,80 @@
+"""What is lost when what an MLP adds is made a sum of functions of two parts."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from compo_mech.causal.row_patching import continued, value_at
+from compo_mech.causal.rows import Rows
+from compo_mech.interventions.traces import RowTrace
+from compo_mech.model.params import Model
+from compo_mech.model.sites import Site
+from compo_mech.probing.variance import additive_rest, group_means
+from compo_mech.stats.intervals import Interval, wilson
+
+N_RANDOM = 5
+"""Random sets of neurons beside each chosen one."""
+
+TIE = 1e-4
+"""Logits that near are equal, and one of the highest is drawn: without its rest a table of a group leaves all states
+alike, and rounding would tell the right one."""
+
+
+class Without(NamedTuple):
+    """Share of right answers: of the network as it is, with the rest taken out of a site, and with as much taken
+    out in a random direction."""
+
+    whole: Interval
+    additive: Interval
+    placebo: Interval
+
+
+def share_right(
+    model: Model,
+    rows: Rows,
+    found: RowTrace,
+    site: Site | None = None,
+    change: Float[Tensor, "row dim"] | None = None,
+    only: Bool[Tensor, "row"] | None = None,
+) -> Interval:
+    """Share of the rows that are answered right when something is added to a site; None: nothing is.
+
+    `only`: the rows that count; None: all.
+    """
+    if site is None or change is None:
+        logits = found.logits
+    else:
+        logits = continued(model, found, site, value_at(found, site) + change)
+    highest = logits >= logits.amax(-1, keepdim=True) - TIE
+    right = highest.gather(1, rows.answer[:, None])[:, 0] / highest.sum(-1)
+    right = right if only is None else right[only]
+    return wilson(round(float(right.sum())), len(right))
+
+
+@torch.no_grad()
+def made_additive(
+    model: Model,
+    rows: Rows,
+    found: RowTrace,
+    site: Site,
+    groups: Int[Tensor, "row"],
+    keys: tuple[Int[Tensor, "group"], Int[Tensor, "group"]],
+    generator: torch.Generator,
+) -> Without:
+    """Take out of a site what the mean over a pair's rows has beyond functions of either part.
+
+    Args:
+        model: the network.
+        rows, found: rows and their trace.
+        site: of a row.
+        groups: the pair of each row, numbered from 0.
+        keys: both parts of each pair.
+        generator: draws the placebo's directions, one a pair.
+    """
+    rest = additive_rest(group_means(value_at(found, site), groups).means, *keys)
+    direction = torch.randn(rest.shape, generator=generator, dtype=rest.dtype).to(rest)
+    direction = direction * (rest.norm(dim=1) / direction.norm(dim=1))[:, None]
+    changes = (-part[groups].to(found.logits.dtype) for part in (rest, direction))
+    return Without(share_right(model, rows, found), *(share_right(model, rows, found, site, c) for c in changes))

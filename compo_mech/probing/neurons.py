@@ -1,0 +1,58 @@
+"""An MLP's neurons over a table of pairs, and what is lost without the first of them."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from compo_mech.causal.row_patching import value_at
+from compo_mech.causal.rows import Rows
+from compo_mech.interventions.graph import bias_of, norm_of
+from compo_mech.interventions.traces import RowTrace
+from compo_mech.model.params import ACTIVATIONS, Model
+from compo_mech.model.sites import Site
+from compo_mech.probing.additivity import N_RANDOM, share_right
+
+
+def hidden(model: Model, found: RowTrace, layer: int) -> Float[Tensor, "row neuron"]:
+    """Activations of an MLP's neurons at each string's row."""
+    mid = value_at(found, Site("resid_mid", layer))
+    mlp = f"blocks.{layer}.mlp"
+    read = norm_of(model, f"blocks.{layer}.ln2", mid) @ model.params[f"{mlp}.W_in"]
+    return ACTIVATIONS[model.config.act_fn](read + bias_of(model.params, f"{mlp}.b_in"))
+
+
+@torch.no_grad()
+def without_neurons(
+    model: Model,
+    rows: Rows,
+    found: RowTrace,
+    layer: int,
+    rest: Float[Tensor, "pair neuron"],
+    groups: Int[Tensor, "row"],
+    order: Sequence[int],
+    generator: torch.Generator,
+) -> pd.DataFrame:
+    """Share of right answers when the rest is taken out of the first 0, 1, 2, 4, ... neurons of an order.
+
+    Returns:
+        Columns n_neurons, chosen, random: the last for as many neurons drawn at random, a mean.
+    """
+    n, w_out = rest.shape[1], model.params[f"blocks.{layer}.mlp.W_out"]
+    site, table = Site("mlp_out", layer), rest.to(w_out.dtype)
+
+    def right(neurons: Tensor) -> float:
+        return share_right(model, rows, found, site, -(table[:, neurons] @ w_out[neurons])[groups]).mean
+
+    counts = [0, *(2**k for k in range(n.bit_length()) if 2**k < n), n]
+    ordered = torch.tensor(order)
+    drawn = [torch.randperm(n, generator=generator) for _ in range(N_RANDOM)]
+    return pd.DataFrame(
+        {
+            "n_neurons": counts,
+            "chosen": [right(ordered[:k]) for k in counts],
+            "random": [sum(right(d[:k]) for d in drawn) / N_RANDOM for k in counts],
+        }
+    )

@@ -1,0 +1,167 @@
+"""Rule or table, by behaviour: is the state right at pairs (i, j) that were never trained on together?
+
+In a run that left some lengths out there are pairs of a row's position i and [EoI]'s position j that no
+training string had, though each i, each j and each t was seen with others. A complete table of pairs has
+no entry for them; a rule needs none. Without such pairs there is nothing to tell the two apart by.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from compo_mech.causal.row_patching import trace_rows, value_at
+from compo_mech.causal.rows import Rows, draw_inputs, rows_of
+from compo_mech.data.config import DataConfig
+from compo_mech.data.stream import TrainingStream
+from compo_mech.data.tasks import Task
+from compo_mech.interventions.traces import RowTrace
+from compo_mech.model.params import Model
+from compo_mech.model.sites import Site
+from compo_mech.probing.additivity import share_right
+from compo_mech.runs.config import RunConfig
+from compo_mech.stats.intervals import Interval
+
+N_STRINGS = 64
+"""Strings of each pair."""
+
+RULE, TABLE = 0.8, 0.5
+"""Of the way from the best guess to the accuracy at trained pairs a rule goes at least so much, a table at most
+so much: without a pointer attention is spread, and some of x_t is in the mean of all inputs."""
+Pair = tuple[int, int]
+
+
+class Exposure(NamedTuple):
+    """Pairs (i, j) that were never trained on although each of i, j and t was, and pairs that were trained on."""
+
+    unseen: frozenset[Pair]
+    trained: frozenset[Pair]
+
+    @classmethod
+    def of(cls, config: RunConfig) -> "Exposure":
+        """By the settings of a run."""
+        return cls(unseen_pairs(config), trained_pairs(config, shifted=False))
+
+
+@dataclass(frozen=True)
+class UnseenPairs:
+    """Accuracy at pairs that were trained on and at others.
+
+    Attributes:
+        unseen: the pairs never trained on.
+        seen_accuracy, unseen_accuracy: share of states that are right, with a bootstrap over pairs.
+        guess: of the best guess of s_t that knows s_{t-1} but not x_t.
+        rescued: accuracy at the unseen pairs with the query of a trained pair of the same t in the place
+            of their own, all heads' together; None where there is no such pair or no layer 1.
+    """
+
+    unseen: tuple[Pair, ...]
+    seen_accuracy: Interval
+    unseen_accuracy: Interval
+    guess: float
+    rescued: Interval | None
+
+    @property
+    def verdict(self) -> Literal["rule", "table", "neither", "not able"]:
+        """`not able`: the network does not do its trained pairs either."""
+        room = self.seen_accuracy.mean - self.guess
+        if room < 0.1:
+            return "not able"
+        low, high = ((bound - self.guess) / room for bound in self.unseen_accuracy[1:])
+        return "rule" if low >= RULE else "table" if high <= TABLE else "neither"
+
+
+def trained_pairs(config: RunConfig, shifted: bool) -> frozenset[Pair]:
+    """Every pair (i, j), t >= 2, of a training string, at its own place or, if `shifted`, wherever it was put."""
+    stream, layout = TrainingStream(config.data, config.seed), config.data.layout
+    lengths = {length for step in range(1, config.train.n_steps + 1) for length in stream.lengths(step)}
+    return frozenset(
+        (i + shift, layout.end_of_input(length) + shift)
+        for length in lengths
+        for i in list(layout.scored(length))[1:-1]
+        for shift in range(config.train.max_position_shift + 1 if shifted else 1)
+    )
+
+
+def unseen_pairs(config: RunConfig) -> frozenset[Pair]:
+    """Pairs of the data's lengths that were never trained on, while each i, each j and each t was with others."""
+    seen = trained_pairs(config, shifted=True)
+    known_i, known_j, known_t = {i for i, _ in seen}, {j for _, j in seen}, {i - j for i, j in seen}
+    return frozenset(
+        (i, j)
+        for i, j in data_pairs(config.data)
+        if (i, j) not in seen and i in known_i and j in known_j and i - j in known_t
+    )
+
+
+def data_pairs(data: DataConfig) -> list[Pair]:
+    """Every pair (i, j), t >= 2, of rows that predict a state."""
+    ends = ((length, data.layout.end_of_input(length)) for length in data.lengths)
+    return [(i, j) for length, j in ends for i in list(data.layout.scored(length))[1:-1]]
+
+
+@torch.no_grad()
+def ask_unseen_pairs(model: Model, data: DataConfig, task: Task, exposure: Exposure, seed: int) -> UnseenPairs | None:
+    """Accuracy at unseen pairs and at those that were trained on; None where there are none of either.
+
+    Args:
+        model: the network.
+        data: tasks, lengths and layout.
+        task: one of the data's.
+        exposure: which pairs were trained on.
+        seed: of the strings and the bootstrap.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    layout = data.layout
+    every = [(layout.length_of(j), layout.predicted(i, layout.length_of(j))) for i, j in data_pairs(data)]
+    every = torch.tensor(every).repeat_interleave(N_STRINGS, 0)
+    rows = rows_of(data, task, every, draw_inputs(data, task, len(every), generator))
+    rows = rows.to(model.params["embed.W_E"].device)
+    pairs = list(zip(rows.place.tolist(), rows.end.tolist(), strict=True))
+    new = torch.tensor([pair in exposure.unseen for pair in pairs])
+    old = torch.tensor([pair in exposure.trained for pair in pairs]) & ~new
+    if not new.any() or not old.any():
+        return None
+    found = trace_rows(model, rows)
+    right = found.logits.argmax(-1) == rows.answer
+    table = task.table[:, task.first_input :]
+    likeliest = torch.stack([torch.bincount(row).max() / table.shape[1] for row in table])
+    rescued = _rescued(model, rows, found, new, old, generator) if model.config.n_layers > 1 else None
+    return UnseenPairs(
+        unseen=tuple(sorted(exposure.unseen & set(pairs))),
+        seen_accuracy=_over_pairs(right[old], generator),
+        unseen_accuracy=_over_pairs(right[new], generator),
+        guess=float(likeliest[rows.s[new].cpu()].mean()),
+        rescued=rescued,
+    )
+
+
+def _rescued(
+    model: Model,
+    rows: Rows,
+    found: RowTrace,
+    new: Bool[Tensor, "row"],
+    old: Bool[Tensor, "row"],
+    generator: torch.Generator,
+) -> Interval | None:
+    """With the query of a trained pair of the same t."""
+    site = Site("q", 1)
+    query = value_at(found, site)
+    donors = {int(t): query[old & (rows.t == t)] for t in rows.t[new].unique()}
+    if not all(map(len, donors.values())):
+        return None
+    drawn = query.clone()
+    for t, queries in donors.items():
+        here = new & (rows.t == t)
+        drawn[here] = queries[torch.randint(len(queries), (int(here.sum()),), generator=generator)]
+    return share_right(model, rows, found, site, drawn - query, only=new)
+
+
+def _over_pairs(right: Tensor, generator: torch.Generator, n_boot: int = 1000) -> Interval:
+    """Mean over pairs with a bootstrap over pairs."""
+    shares = right.view(-1, N_STRINGS).double().mean(1)
+    drawn = torch.randint(len(shares), (n_boot, len(shares)), generator=generator)
+    low, high = Interval.of(shares[drawn].mean(1).tolist())[1:]
+    return Interval(float(shares.mean()), low, high)

@@ -1,0 +1,283 @@
+"""What `watching` asks, the obvious way: a HookedTransformer, its cache, a run with hooks for each thing replaced.
+
+The slow twin that the fast measures are tested and timed against. Its prompts are what `watching` draws. A careful
+loop caches no more than it asks for.
+"""
+
+import statistics
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from compo_mech.analyses import trajectories
+from compo_mech.causal.interchange import balanced_accuracy
+from compo_mech.causal.rows import Variable
+from compo_mech.causal.variables import Interchanges, make_interchanges, uses
+from compo_mech.data.config import DataConfig
+from compo_mech.data.tasks import Task
+from compo_mech.evaluation import head_scores
+from compo_mech.evaluation.attention import MIN_LENGTH
+from compo_mech.evaluation.sets import EvalSet
+from compo_mech.interventions.attention_patterns import idealised, uniform, work_rows
+from compo_mech.model.config import ModelConfig
+from compo_mech.model.sites import Site
+from compo_mech.routes.paths import Route
+from compo_mech.routes.route_map import NO_EFFECT
+from compo_mech.routes.summary import FOLLOW_SHARE, RouteName
+from compo_mech.routes.swaps import Swap, make_swaps
+
+if TYPE_CHECKING:
+    from transformer_lens import HookedTransformer
+
+SEED = 0
+"""Of what is drawn."""
+
+Figures = dict[tuple[str, str], float]
+"""By measure and site."""
+
+
+class Exchange(NamedTuple):
+    """Pairs for one variable at one site, and directions of the placebo."""
+
+    name: str
+    site: Site
+    pairs: Interchanges
+    direction: Tensor
+
+
+def exchanges(data: DataConfig, task: Task, layer: int, config: ModelConfig) -> list[Exchange]:
+    """What `watching.holdings` draws."""
+    generator = torch.Generator().manual_seed(SEED)
+    widths = {"q": config.n_heads * config.head_width, "attn_out": config.d_model, "mlp_out": config.d_model}
+    plans: list[tuple[str, Variable, Site]] = [
+        ("t in the query", "t", Site("q", layer)),
+        ("x fetched", "x", Site("attn_out", layer)),
+        ("state written", "answer", Site("mlp_out", layer)),
+    ]
+    found = []
+    for name, variable, site in plans:
+        if uses(task, variable) and (layer > 0 or variable != "t"):
+            pairs = make_interchanges(data, variable, "free", trajectories.N_SWAPS, generator, task)
+            drawn = torch.randn(trajectories.N_SWAPS, widths[site.kind], generator=generator, dtype=torch.float64)
+            found.append(Exchange(name, site, pairs, drawn.float()))
+    return found
+
+
+class Strings(NamedTuple):
+    """Strings of one length as they are read, and every swap of one token."""
+
+    tokens: Tensor
+    swaps: list[Swap]
+
+
+def route_lengths(data: DataConfig) -> list[int]:
+    """Those of `watching.ways`."""
+    return sorted({data.max_length, max(data.min_length, (data.max_length + 1) // 2)})
+
+
+def route_strings(data: DataConfig, task: Task) -> list[Strings]:
+    """What `watching.ways` draws."""
+    generator, words, n = torch.Generator().manual_seed(SEED), data.vocabulary, trajectories.N_ROUTE_STRINGS
+    first, found = torch.full((n,), words.task_token(task) if data.task_token else words.beginning), []
+    for length in route_lengths(data):
+        inputs = torch.randint(task.first_input, task.n_inputs, (n, length), generator=generator)
+        lengths, states = torch.full((n,), length), task.states(inputs)
+        tokens = data.layout.assemble(first, inputs, states, lengths, words.end_of_input, words.end_of_states)
+        tokens = tokens[:, : data.layout.n_read(length)]
+        found.append(Strings(tokens, make_swaps(task, data.layout, inputs, tokens, generator)))
+    return found
+
+
+def cached(model: "HookedTransformer", tokens: Tensor, names: Sequence[str], careful: bool) -> tuple[Tensor, Any]:
+    """Logits and activations: all, or, of a careful loop, those that are asked for."""
+    logits, cache = model.run_with_cache(tokens, names_filter=list(names) if careful else None)
+    return torch.as_tensor(logits), cache
+
+
+def loop_looks(sets: Sequence[EvalSet], careful: bool, model: "HookedTransformer") -> Figures:
+    """Accuracy, attention, and `loop_worths`."""
+    sums, right = {}, []
+    patterns = [f"blocks.{layer}.attn.hook_pattern" for layer in range(model.cfg.n_layers)]
+    for test in sets:
+        scored = list(test.layout.scored(test.length))
+        read = test.tokens[:, : test.layout.n_read(test.length)]
+        logits, cache = cached(model, read, patterns, careful)
+        right.append((logits[:, scored].argmax(-1) == test.targets).all(-1))
+        for layer in range(model.cfg.n_layers):
+            pattern = cache["pattern", layer][:, :, scored]
+            for head, name, value in head_scores.layer_measures(pattern, test.layout, test.length, lean=True):
+                site = f"L{layer}" if head is None else f"L{layer}H{head}"
+                sums.setdefault((name, site), []).append(value)
+    means = {place: sum(values) / len(values) for place, values in sums.items()}
+    means["strings right", ""] = float(torch.cat(right).float().mean())
+    return means | loop_worths(sets, model)
+
+
+def loop_worths(sets: Sequence[EvalSet], model: "HookedTransformer") -> Figures:
+    """States that are right with even and with ideal patterns of each head, and of each layer."""
+    config, found = model.cfg, {}
+    groups = [((layer, head),) for layer in range(config.n_layers) for head in range(config.n_heads)]
+    if config.n_heads > 1:
+        groups += [tuple((layer, head) for head in range(config.n_heads)) for layer in range(config.n_layers)]
+    for heads in groups:
+        for work in ("lookup", "iteration"):
+            right = {"even": [], "ideal": []}
+            for test in sets:
+                n_read = test.layout.n_read(test.length)
+                rows, keys = work_rows(test.layout, test.length, work)
+                for name, weights in (("even", uniform(rows, n_read)), ("ideal", idealised(keys, n_read))):
+
+                    def put(pattern, hook, rows=rows, weights=weights, heads=heads):
+                        for _, head in heads:
+                            pattern[:, head, rows] = weights
+                        return pattern
+
+                    hook = (f"blocks.{heads[0][0]}.attn.hook_pattern", put)
+                    logits = model.run_with_hooks(test.tokens[:, :n_read], fwd_hooks=[hook])
+                    predicting = list(test.layout.scored(test.length))[:-1]
+                    right[name].append((logits[:, predicting].argmax(-1) == test.targets[:, :-1]).flatten())
+            site = "+".join(f"L{layer}H{head}" for layer, head in heads)
+            for name, parts in right.items():
+                found[f"right with {name} {work}", site] = float(torch.cat(parts).float().mean())
+    return found
+
+
+def put_at(where, value):
+    """A hook that puts a value at some places."""
+
+    def put(activation, hook):
+        activation[where] = value
+        return activation
+
+    return put
+
+
+def add_at(where, value):
+    """A hook that adds one."""
+
+    def add(activation, hook):
+        activation[where] += value
+        return activation
+
+    return add
+
+
+def only_at(where, clean):
+    """A hook that lets nothing but some places differ from the clean run."""
+
+    def restore(activation, hook):
+        restored = clean.clone()
+        restored[where] = activation[where]
+        return restored
+
+    return restore
+
+
+def loop_holdings(asked: Sequence[Exchange], careful: bool, model: "HookedTransformer") -> Figures:
+    """Interchanges, each beside its placebo."""
+    found = {}
+    for name, site, pairs, direction in asked:
+        index, at = torch.arange(len(pairs.base)), site.hook_name
+        here, there = (index, pairs.base.place), (index, pairs.source.place)
+        base = cached(model, pairs.base.tokens, [at], careful)[1][at][here].flatten(1)
+        source = cached(model, pairs.source.tokens, [at], careful)[1][at][there].flatten(1)
+        sham = base + direction * ((source - base).norm(dim=1) / direction.norm(dim=1))[:, None]
+        follows = []
+        for value in (source, sham):
+            value = value.view(-1, model.cfg.n_heads, model.cfg.d_head) if site.kind == "q" else value
+            logits = model.run_with_hooks(pairs.base.tokens, fwd_hooks=[(at, put_at(here, value))])
+            follows.append(balanced_accuracy(logits[here].argmax(-1), pairs.answers, pairs.changes)[0].mean)
+        found |= {(name, str(site)): follows[0], (f"{name}, placebo", str(site)): follows[1]}
+        found[f"{name}, above", str(site)] = follows[0] - follows[1]
+    return found
+
+
+POST, Z = "blocks.0.hook_resid_post", "blocks.0.attn.hook_z"
+Q, K, V = (f"blocks.1.attn.hook_{x}" for x in "qkv")
+OUT, MID = "blocks.1.hook_attn_out", "blocks.1.hook_resid_mid"
+KEPT = [POST, Z, Q, K, V]
+
+
+def loop_ways(data: DataConfig, asked: Sequence[Strings], careful: bool, model: "HookedTransformer") -> Figures:
+    """Shares of the ways of x_t, from runs with all routes of a name patched at once."""
+    cells: list[tuple[int, dict[RouteName, float]]] = []
+    for tokens, swaps in asked:
+        (logits, clean), moved = cached(model, tokens, KEPT, careful), []
+        for swap in swaps:
+            if swap.variable != "x":
+                continue
+            new_logits, corrupt = cached(model, swap.tokens, KEPT, careful)
+            before, after = logits[:, swap.row], new_logits[:, swap.row]
+            moved.append(swap.mean((new_logits.argmax(-1) != logits.argmax(-1)).T))
+            reliance = torch.stack(moved)[:, swap.row]
+            follows = swap.mean((before.argmax(-1) == swap.target) & (after.argmax(-1) == swap.foil))
+            accumulated = len(moved) > 1 and reliance[:-1].mean() >= reliance[-1] / 2
+            if not swap.valid.any():
+                continue
+            if follows < FOLLOW_SHARE or accumulated:
+                cells.append((swap.length, {}))
+                continue
+            effect = swap.mean(swap.margin(before) - swap.margin(after))
+            end, later = data.layout.end_of_input(swap.length), range(swap.source + 1, swap.row + 1)
+            carriers = {
+                RouteName.TEXTBOOK: [swap.source],
+                RouteName.OFFSET: [place for place in later if place <= end and place != swap.row],
+                RouteName.STATE: [place for place in later if place > end or place == swap.row],
+            }
+            shares = {}
+            for way, places in carriers.items():
+                where, row = (slice(None), places), (slice(None), swap.row)
+                hooks: list = [(name, put_at(where, corrupt[name][where])) for name in (K, V)]
+                if swap.row in places:  # it also asks otherwise, and has its own stream
+                    straight = corrupt[POST][row] - clean[POST][row]
+                    hooks += [(Q, put_at(row, corrupt[Q][row])), (MID, add_at(row, straight))]
+                patched = model.run_with_hooks(tokens, fwd_hooks=hooks)[:, swap.row]
+                done = swap.mean(swap.margin(before) - swap.margin(patched))
+                shares[way] = float(done / effect) if abs(effect) >= NO_EFFECT else 0.0
+            cells.append((swap.length, shares))
+    kept = [shares for length, shares in cells if length >= MIN_LENGTH] or [shares for _, shares in cells]
+    return {(f"by {way}", ""): statistics.mean(s.get(way, 0.0) for s in kept) for way in trajectories.CARRIED}
+
+
+def loop_routes(asked: Sequence[Strings], careful: bool, model: "HookedTransformer") -> Figures:
+    """What each route does alone, in logits."""
+    found, heads = {}, range(model.cfg.n_heads)
+    for tokens, swaps in asked:
+        logits, clean = cached(model, tokens, KEPT, careful)
+        for swap in swaps:
+            if not swap.valid.any():
+                continue
+            new_logits, corrupt = cached(model, swap.tokens, KEPT, careful)
+            before, after = (swap.margin(x[:, swap.row]) for x in (logits, new_logits))
+            effect = swap.mean(before - after)
+            hops = [(None, swap.source)]
+            hops += [(head, place) for head in heads for place in range(swap.source + 1, swap.row + 1)]
+            routes = [Route(*hop, "key", head) for hop in hops for head in heads]
+            at_row = [hop for hop in hops if hop[1] == swap.row]
+            routes += [Route(*hop, "query", head) for hop in at_row for head in heads]
+            routes += [Route(*hop, "residual", None) for hop in at_row]
+            for route in routes:
+                patched = model.run_with_hooks(tokens, fwd_hooks=route_hooks(route, swap.row, clean, corrupt))
+                done = swap.mean(before - swap.margin(patched[:, swap.row]))
+                logits_lost = float(done) if abs(effect) >= NO_EFFECT else 0.0
+                found[f"{swap.variable}{swap.t} of {swap.length}", str(tuple(route))] = logits_lost
+    return found
+
+
+def route_hooks(route: Route, row: int, clean, corrupt) -> list:
+    """The first hop takes the corrupt value; of what follows, only the second hop sees it."""
+    here, nowhere = (slice(None), route.carrier), (slice(None), [])
+    if route.first is None:
+        hooks: list = [(POST, put_at(here, corrupt[POST][here]))]
+    else:
+        head = (*here, route.first)
+        hooks = [(Z, put_at(head, corrupt[Z][head]))]
+    read = {"key": (K, V), "query": (Q,), "residual": ()}[route.second]
+    hooks += [(name, only_at((*here, route.head) if name in read else nowhere, clean[name])) for name in (Q, K, V)]
+    if route.second != "residual" and route.carrier == row:  # its stream must not go straight on
+        heads_out = []
+        hooks.append((OUT, lambda out, hook: heads_out.append(out)))
+        hooks.append((MID, lambda mid, hook: clean[POST] + heads_out.pop()))
+    return hooks

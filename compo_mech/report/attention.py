@@ -1,0 +1,58 @@
+"""Attention maps over training, for a run's page."""
+
+from collections.abc import Mapping, Sequence
+
+import plotly.graph_objects as go
+
+from compo_mech.data.packing import Packing
+from compo_mech.evaluation.sets import EvalSet
+from compo_mech.model.forward import forward
+from compo_mech.model.params import Params
+from compo_mech.plots import attention
+from compo_mech.runs.config import RunConfig
+
+MAX_FRAMES, MAX_WEIGHTS = 24, 400_000
+"""Steps that the attention slider goes through, and attention weights that all of them together may hold."""
+
+SHOWN_LENGTH, N_SHOWN = 12, 64
+"""Strings whose attention is shown: as long as they come up to here, and how many are averaged."""
+
+
+def shown_set(sets: Sequence[EvalSet], task: str) -> EvalSet:
+    """The longest strings of a task up to `SHOWN_LENGTH`, or its shortest ones."""
+    of_task = [test for test in sets if str(test.task) == task]
+    short = [test for test in of_task if test.length <= SHOWN_LENGTH]
+    return max(short, key=lambda test: test.length) if short else min(of_task, key=lambda test: test.length)
+
+
+def n_frames(config: RunConfig, n_runs: int = 1) -> int:
+    """Steps that a page's slider can hold, where as many runs share the page."""
+    length = max(config.data.min_length, min(config.data.max_length, SHOWN_LENGTH))
+    n_weights = config.model.n_layers * config.model.n_heads * config.data.layout.n_read(length) ** 2
+    return max(2, min(MAX_FRAMES, MAX_WEIGHTS // (n_weights * len(config.data.measured_tasks) * n_runs)))
+
+
+def attention_by_step(checkpoints: Mapping[int, Params], config: RunConfig, test: EvalSet) -> go.Figure:
+    """Mean attention over test strings of one length, with a slider over steps.
+
+    Args:
+        checkpoints: parameters by step, at least one.
+        config: of their run.
+        test: the strings.
+    """
+    frames = {step: attention_figure(params, config, test) for step, params in checkpoints.items()}
+    n = min(N_SHOWN, len(test.tokens))
+    return attention.with_slider(frames, f"Mean attention over {n} test strings of length {test.length}, by step")
+
+
+def attention_figure(params: Params, config: RunConfig, test: EvalSet) -> go.Figure:
+    """Mean attention over up to `N_SHOWN` test strings at every position that is read."""
+    n_read = test.layout.n_read(test.length)
+    tokens = test.tokens[:N_SHOWN, :n_read]
+    patterns: list = []
+    forward(params, config.model, tokens, Packing.dense(*tokens.shape, device=tokens.device), patterns=patterns)
+    labels = test.layout.labels(test.length)
+    means = [pattern.detach().mean(0).cpu() for pattern in patterns]
+    return attention.attention_maps(
+        means, labels, f"Mean attention over {len(tokens)} test strings of length {test.length}"
+    )

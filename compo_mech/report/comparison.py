@@ -1,0 +1,211 @@
+"""One page for several runs: how they were set and what came of each, their curves over each other, their attention."""
+
+import html
+import json
+import os
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from compo_mech.evaluation.sets import eval_sets
+from compo_mech.evaluation.table import CONTROL, measured, select
+from compo_mech.plots import trajectories
+from compo_mech.report import html_parts
+from compo_mech.report.attention import N_SHOWN, attention_by_step, n_frames, shown_set
+from compo_mech.runs.config import RunConfig
+from compo_mech.runs.outcome import run_summary
+from compo_mech.runs.run import COLUMNS, Run
+
+MAX_BYTES = 9_500_000
+"""Of the page, after which runs go without attention."""
+
+N_OPEN = 3
+"""Runs whose attention is shown at once; of more it is folded away."""
+CURVES = {
+    "Accuracy, generated freely: the worst length": "generated_accuracy",
+    "Iteration score of the best head": "iteration",
+    "Lookup score of the best head": "lookup",
+}
+LEGEND = (
+    "<p class=quiet>Accuracy: share of test strings with every state and the end right at the worst length, generated "
+    "freely. Iteration, lookup: mean attention weight over lengths from 4 on, of the head with the highest; in "
+    "brackets of a freshly initialised network. From step: from which on accuracy stays at 99%, and the iteration "
+    "score at 0.9; a dash: not so at the end. Each run is shown with the first of its tasks.</p>"
+)
+
+
+@dataclass
+class Compared:
+    """A run beside others.
+
+    Attributes:
+        run: its folder and settings.
+        name: that no other has.
+        metrics: its rows, none where they cannot be read.
+        problems: what is missing or damaged, a line each.
+    """
+
+    run: Run
+    name: str
+    metrics: pd.DataFrame
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def task(self) -> str:
+        return str(self.run.config.data.measured_tasks[0])
+
+
+def compared(runs: Sequence[Run]) -> list[Compared]:
+    """The runs under names that tell them apart, with what is wrong with each."""
+    found = []
+    for run, name in zip(runs, distinct([run.path for run in runs]), strict=True):
+        problems = run.problems()
+        try:
+            metrics = run.metrics
+        except (OSError, ValueError):
+            metrics = pd.DataFrame(columns=list(COLUMNS))
+            problems.append(f"{run.path / 'metrics.csv'}: is missing or damaged")
+        found.append(Compared(run, name, metrics, [line.replace(f"{run.path}/", "") for line in problems]))
+    return found
+
+
+def distinct(paths: Sequence[Path]) -> list[str]:
+    """Names of folders; with as much of the path before them as it takes to tell them apart, or a number."""
+    whole = [path.resolve().parts for path in paths]
+    n_parts = 1
+    while len({parts[-n_parts:] for parts in whole}) < len(set(whole)):
+        n_parts += 1
+    names, seen = [], dict.fromkeys(whole, 0)
+    for parts in whole:
+        seen[parts] += 1
+        again = f" ({seen[parts]})" if seen[parts] > 1 else ""
+        names.append(os.sep.join(parts[-n_parts:]) + again)
+    return names
+
+
+def overview(runs: Sequence[Compared]) -> pd.DataFrame:
+    """A row a run: what came of it, and the settings in which they differ."""
+    came = pd.DataFrame([{"run": run.name} | told(run) for run in runs])
+    return came.assign(**differences([run.run.config for run in runs])).fillna("–")
+
+
+def differences(configs: Sequence[RunConfig]) -> dict[str, list[str]]:
+    """By name, each setting in which runs differ: its value in every run."""
+    flat = [dict(_flat(config.model_dump(mode="json"))) for config in configs]
+    names = dict.fromkeys(name for settings in flat for name in settings)
+    values = {name: [settings.get(name, "–") for settings in flat] for name in names}
+    return {name: shown for name, shown in values.items() if len(set(shown)) > 1}
+
+
+def _flat(settings: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            plain = " ".join(map(str, value)) if isinstance(value, list) else value
+            yield f"{prefix}{name}", plain if isinstance(plain, str) else json.dumps(plain)
+
+
+def told(run: Compared) -> dict[str, str]:
+    """What came of a run, as a person reads it; scores are left out where it has no head that could have them."""
+    last = max(run.run.steps, default=0)
+    row = {"steps": f"{last} of {run.run.config.train.n_steps}"}
+    accuracy = curve(run, "generated_accuracy")
+    if not len(accuracy):
+        return row
+    row["accuracy"] = f"{accuracy.iloc[-1]:.1%}"
+    if not len(curve(run, "iteration")) or not len(curve(run, "lookup")):
+        return row
+    came = run_summary(run.run)
+    row |= {"head": str(came["head"])}
+    for measure in ("iteration", "lookup"):
+        fresh = select(run.metrics, task=run.task, split=CONTROL, metric=measure)
+        fresh = fresh[fresh["length"].isna()]["value"].max()
+        row[measure] = f"{came[measure]:.2f} [{fresh:.2f}]"
+    row["verdict"] = str(came["verdict"])
+    for name in ("accuracy from step", "head from step"):
+        row[name] = "–" if came[name] is None else str(came[name])
+    return row
+
+
+def curve(run: Compared, metric: str) -> pd.Series:
+    """By step: accuracy at the worst length, or the score of the best head; empty where it was not measured."""
+    rows = select(measured(run.metrics, run.task), metric=metric).dropna(subset="value")
+    if metric == "generated_accuracy":
+        return rows.groupby("step")["value"].min()
+    return select(rows, split="mean").dropna(subset="head").groupby("step")["value"].max()
+
+
+def curves(runs: Sequence[Compared]) -> "go.Figure | None":
+    """Accuracy, iteration and lookup of all runs over each other; None where nothing was measured."""
+    panels = {title: {run.name: curve(run, metric) for run in runs} for title, metric in CURVES.items()}
+    found = {
+        title: {name: (c.index.tolist(), c.round(4).tolist()) for name, c in own.items() if len(c)}
+        for title, own in panels.items()
+    }
+    found = {title: own for title, own in found.items() if own}
+    return trajectories.curves_of_runs(found, [run.name for run in runs], "Over training") if found else None
+
+
+def attention(run: Compared, n_runs: int) -> str:
+    """A run's attention with a slider over its steps, as HTML; empty where no checkpoint can be read."""
+    config = run.run.config
+    shown = run.run.readable(n_frames(config, n_runs))
+    if not shown:
+        return ""
+    test = shown_set(eval_sets(config.data, min(config.n_test_strings, N_SHOWN)), run.task)
+    return html_parts.wide(attention_by_step(shown, config, test))
+
+
+def page(runs: Sequence[Compared], command: Sequence[str]) -> str:
+    """The whole page, which asks for nothing from elsewhere.
+
+    Args:
+        runs: to compare.
+        command: that makes the page.
+    """
+    names = ", ".join(run.name for run in runs)
+    parts = [html_parts.plotly_script().html, f"<h1>{len(runs)} runs</h1><p class=quiet>{html.escape(names)}</p>"]
+    problems = [f"{run.name}: {problem}" for run in runs for problem in run.problems]
+    if problems:
+        lines = "".join(f"<li>{html.escape(problem)}</li>" for problem in problems)
+        parts.append(f"<div class=problem>Not all of these runs could be read:<ul>{lines}</ul></div>")
+    parts += [html_parts.table_html(overview(runs)), LEGEND]
+    if not differences([run.run.config for run in runs]):
+        parts.append("<p class=quiet>The runs do not differ in any setting.</p>")
+    parts.append("<h2>Training</h2>")
+    drawn = curves(runs)
+    parts.append("<p class=quiet>Nothing was measured.</p>" if drawn is None else html_parts.wide(drawn))
+    parts.append("<h2>Attention</h2>")
+    left = MAX_BYTES - sum(len(part.encode()) for part in parts)
+    for n, run in enumerate(runs):
+        maps = attention(run, len(runs))
+        size = len(maps.encode())
+        body = maps if 0 < size <= left else f"<p class=quiet>{_FULL if maps else _NONE}</p>"
+        left -= size if size <= left else 0
+        is_open = " open" if n < N_OPEN else ""
+        parts.append(f"<details{is_open}><summary>{html.escape(run.name)}</summary>{body}</details>")
+    parts.append("<h2>How to reproduce</h2>")
+    commands: dict[str, list[str]] = {}
+    for run in runs:
+        commands.setdefault(_command(run.run), []).append(run.name)
+    lines = [f"{how}  # {', '.join(made)}" for how, made in commands.items()]
+    lines.append(f"python {shlex.join(command)}")
+    shown = html.escape("\n".join(lines))
+    parts.append(f"<pre>{shown}</pre>")
+    return html_parts.document(names, "\n".join(parts), body_class="full")
+
+
+_NONE = "No checkpoint could be read."
+_FULL = "Left out, or the page would be too large: compare fewer runs."
+
+
+def _command(run: Run) -> str:
+    try:
+        return f"python {shlex.join(run.command)}"
+    except (OSError, ValueError, KeyError):
+        return "# environment.json is missing or damaged"

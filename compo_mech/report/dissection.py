@@ -1,0 +1,199 @@
+"""A dissection as a section of a run's page."""
+
+import html
+from collections.abc import Sequence
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from compo_mech.analyses.dissection import Dissection, NetworkFindings, stage_names
+from compo_mech.circuits.scorers import EdgeScores
+from compo_mech.interventions.graph import Edge
+from compo_mech.plots import circuits, patching, routes
+from compo_mech.report.html_parts import table_html, wide
+from compo_mech.report.method_card import card_sentence
+from compo_mech.routes.summary import SHARE_FLOOR, RouteMap
+
+N_SHOWN_EDGES = 24
+
+
+def dissection_section(found: Dissection, card: pd.DataFrame | None) -> str:
+    """The section of one task.
+
+    Args:
+        found: on the network and on its control.
+        card: the method card, if it is at hand.
+    """
+    own, control = found.own, found.control
+    layout, config = found.data.layout, found.model.config
+    labels, length = layout.labels(own.patching.length), own.patching.length
+    parts = [f"<h2>Taken apart: {html.escape(str(found.task))}, step {found.step}</h2>"]
+    parts += [f"<p class=verdict>{html.escape(text)}</p>" for text in found.sentences]
+    parts.append(f"<p class=quiet>{html.escape(card_sentence(card, found))}</p>")
+
+    parts.append("<h3>What each head does</h3>")
+    parts.append(table_html(head_rows(own, control)))
+    parts.append(
+        "<p class=quiet>x_t, place of [EoI]: share of the answers that follow another value of it which this head "
+        "alone carries, as the algorithm would have it. Cost: states that are no longer right when heads put out "
+        "their mean over other strings of the same length, zero, or what they put out on another string. "
+        f"Of all states {own.heads.accuracy:.1%} are right; knowing only s<sub>t-1</sub> one would be right about "
+        f"{own.heads.guess:.1%}. In brackets a freshly initialised network.</p>"
+    )
+    parts.append("<h3>Heads away one by one</h3>")
+    parts.append(table_html(_greedy_rows(own, control)))
+
+    parts.append("<h3>Patching</h3>")
+    parts.append(wide(patching_figure(own, control, labels, config.n_layers)))
+    parts.append(
+        f"<p class=quiet>Rise of the cross-entropy (nats) when one place carries the value of another string, on "
+        f"strings of length {length}. Both panels have one scale.</p>"
+    )
+    parts.append(wide(heads_figure(own, control, labels, layout.scored(length))))
+
+    parts.append("<h3>Edges and circuit</h3>")
+    circuit = found.circuit
+    if circuit is not None:
+        parts.append(wide(circuits.circuit_graph(circuit, "The smallest circuit that does the task")))
+        parts.append(
+            wide(
+                circuits.circuit_on_positions(
+                    circuit, layout, length, own.patterns, own.patching.parts, "The same on a row of tokens"
+                )
+            )
+        )
+    parts.append(wide(circuits.faithfulness_curves(own.curve, own.random, control.curve)))
+    parts.append(f"<p class=quiet>{html.escape(_circuit_sentence(own, control))}</p>")
+    parts.append(table_html(_edge_rows(own, control)))
+
+    if own.routes is not None:
+        parts.append("<h3>By which ways x<sub>t</sub> reaches s<sub>t</sub></h3>")
+        parts.append(wide(routes.route_cells(own.routes)))
+        parts.append(table_html(_route_rows(own.routes)))
+        parts.append(f"<p class=quiet>{html.escape(_route_sentence(own.routes, control.routes))}</p>")
+    return "\n".join(parts)
+
+
+def head_rows(own: NetworkFindings, control: NetworkFindings) -> pd.DataFrame:
+    """What each head and MLP does, the control in brackets."""
+    costs, fresh = (
+        {(row["parts"], row["baseline"]): row["cost"] for _, row in f.ablations.iterrows()} for f in (own, control)
+    )
+    rows = []
+    for role, other in zip(own.heads.roles, control.heads.roles, strict=True):
+        name = str(role.writer)
+        row = {"part": name, "role": role.name}
+        row["x_t"] = _beside(role.x, other.x)
+        row["place of [EoI]"] = _beside(role.end, other.end)
+        rows.append(row)
+    for name in dict.fromkeys(part for part, _ in costs if part.startswith("mlp")):
+        rows.append({"part": name, "role": "", "x_t": "–", "place of [EoI]": "–"})
+    for row in rows:
+        for baseline in ("mean", "zero", "resample"):
+            place = (row["part"], baseline)
+            row[f"cost ({baseline})"] = _beside(costs[place], fresh[place])
+    return pd.DataFrame(rows)
+
+
+def _greedy_rows(own: NetworkFindings, control: NetworkFindings) -> pd.DataFrame:
+    rows = []
+    for n in range(len(own.greedy)):
+        mine, other = own.greedy.iloc[n], control.greedy.iloc[n]
+        rows.append(
+            {
+                "ablated by the mean": mine["parts"],
+                "states right": f"{mine['accuracy']:.1%}",
+                "fresh network": f"{other['accuracy']:.1%}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _edge_rows(own: NetworkFindings, control: NetworkFindings) -> pd.DataFrame:
+    exact, attributed, fresh = (
+        _by_edge(scores) for scores in (own.discovery.scores, own.attribution, control.discovery.scores)
+    )
+    kept = own.discovery.kept
+    scores = own.discovery.scores
+    flags = {
+        edge: "unidentifiable" if hidden else "no effect" if idle else ""
+        for edge, hidden, idle in zip(scores.edges, scores.unidentifiable, scores.no_effect, strict=True)
+    }
+    order = sorted(exact, key=lambda edge: -abs(exact[edge]))[:N_SHOWN_EDGES]
+    return pd.DataFrame(
+        [
+            {
+                "edge": str(edge),
+                "exact": f"{exact[edge]:.3f}",
+                "EAP-IG, 20 steps": f"{attributed[edge]:.3f}",
+                "fresh network": f"{fresh[edge]:.3f}",
+                "in circuit": "●" if edge in kept else "",
+                "flag": flags[edge],
+            }
+            for edge in order
+        ]
+    )
+
+
+def _by_edge(scores: EdgeScores) -> dict[Edge, float]:
+    return dict(zip(scores.edges, scores.scores.tolist(), strict=True))
+
+
+def _route_rows(routes: RouteMap) -> pd.DataFrame:
+    table = routes.frame()
+    table = pd.DataFrame(table[table["variable"] == "x"])
+    names = ["first_hop", "second_hop", "way"]
+    grouped = table.groupby(names, sort=False)["share"].sum()
+    n_cells = len({(cell.length, cell.t) for cell in routes.cells if cell.variable == "x"})
+    shares = (grouped / max(1, n_cells)).sort_values(key=lambda s: -s.abs())
+    shown = shares[shares.abs() >= SHARE_FLOOR].map("{:.2f}".format).reset_index()
+    return shown.set_axis(["layer 0", "layer 1", "called", "mean share"], axis=1)
+
+
+def _beside(value: float | None, control: float | None) -> str:
+    if value is None or control is None:
+        return "–"
+    return f"{value:.2f} [{control:.2f}]".replace("-0.00", "0.00")
+
+
+def _circuit_sentence(own: NetworkFindings, control: NetworkFindings) -> str:
+    text = (
+        "Faithfulness: how much of the way from the corrupt run's cross-entropy to the clean run's a circuit goes when "
+        f"all other edges carry corrupt values: from {own.gap[0]:.2f} to {own.gap[1]:.2f} nats here, from "
+        f"{control.gap[0]:.2f} to {control.gap[1]:.2f} in the fresh network (a share of little says little)."
+    )
+    if own.curve.cpr is not None and own.random is not None:
+        text += (
+            f" Area under the curve (CPR) {own.curve.cpr:.2f}, random order {own.random.cpr}; distance from 1 (CMD) "
+            f"{own.curve.cmd:.2f}, random {own.random.cmd}."
+        )
+    if own.verdict is not None:
+        text += f" Verdict on it: {own.verdict}; faithfulness of random circuits: {own.verdict.random_faithfulness}."
+    if own.stable is not None:
+        text += f" Circuits of its size from resampled prompts overlap with it by {own.stable} (Jaccard)."
+    return text
+
+
+def _route_sentence(routes: RouteMap, control: RouteMap | None) -> str:
+    text = f"{routes.summary()}. Shares are of the logit difference, by path patching one position at a time."
+    return text + (f" Fresh network: {control.summary()}." if control is not None else "")
+
+
+def patching_figure(own: NetworkFindings, control: NetworkFindings, labels: Sequence[str], n_layers: int) -> go.Figure:
+    """Effect by stage and position, the network above, its control below."""
+    names = stage_names(n_layers)
+    maps = {"trained": own.patching.parts.tolist(), "freshly initialised": control.patching.parts.tolist()}
+    return patching.effect_maps(maps, list(labels), names, "Patching each part of the network")
+
+
+def heads_figure(own: NetworkFindings, control: NetworkFindings, labels: Sequence[str], scored: range) -> go.Figure:
+    """Effect of each head's output at the rows that are scored."""
+    names = [
+        f"L{layer}H{head}" for layer in range(len(own.patching.heads)) for head in range(len(own.patching.heads[0]))
+    ]
+    columns = [labels[i] for i in scored]
+    maps = {
+        "trained, by row": own.patching.heads.flatten(0, 1)[:, list(scored)].tolist(),
+        "freshly initialised, by row": control.patching.heads.flatten(0, 1)[:, list(scored)].tolist(),
+    }
+    return patching.effect_maps(maps, columns, names, "Patching each head's output (z)")

@@ -1,0 +1,98 @@
+"""One offline HTML page for a run: what came of it in a sentence, tables, curves, attention maps."""
+
+import html
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+from plotly.offline import get_plotlyjs
+
+from compo_mech.evaluation.sets import EvalSet, eval_sets
+from compo_mech.evaluation.table import measured
+from compo_mech.model.params import Params
+from compo_mech.plots import training
+from compo_mech.report import attention
+from compo_mech.report.attention import attention_by_step, shown_set
+from compo_mech.report.html_parts import capitalised, counted, document, html_table, wide
+from compo_mech.runs.config import RunConfig
+from compo_mech.runs.outcome import length_table, run_sentence
+from compo_mech.runs.run import Run
+
+_LEGEND = (
+    "<p class=quiet>Free, forced: share of test strings with every state and the end right, generated freely and "
+    "teacher-forced; grammar: share that ends in time, once; split “all”: too few strings to hold any out. Scores: "
+    "mean attention weight. Sharp: share of rows whose strongest key has weight ≥ 0.9 and is the same key for ≥ 95% "
+    "of strings. In brackets the same figure of a freshly initialised model. Attention alone does not show that a "
+    "head is used.</p>"
+)
+
+
+def page(
+    name: str,
+    config: RunConfig,
+    checkpoints: Mapping[int, Params],
+    metrics: pd.DataFrame,
+    sets: Sequence[EvalSet],
+    command: Sequence[str],
+    sections: Sequence[str] = (),
+    problems: Sequence[str] = (),
+) -> str:
+    """The whole page. plotly's script is embedded once; nothing is fetched.
+
+    Args:
+        name: of the run.
+        config: its settings.
+        checkpoints: by step, parameters whose attention is shown; there may be none.
+        metrics: its long rows, the control's among them.
+        sets: its test strings; the longest of each task is shown.
+        command: that started it.
+        sections: of analyses, as HTML.
+        problems: what is missing or damaged, a line each.
+    """
+    parts = [f"<h1>{html.escape(name)}</h1>"]
+    if problems:
+        lines = "".join(f"<li>{html.escape(problem)}</li>" for problem in problems)
+        parts.append(f"<div class=problem>Not all of this run could be read:<ul>{lines}</ul></div>")
+    model = config.model
+    mixed_in = [str(task) for task in config.data.tasks if task not in config.data.measured_tasks]
+    facts = [
+        f"{counted(model.n_layers, 'layer')} × {counted(model.n_heads, 'head')}, d_model {model.d_model}",
+        f"{', '.join(map(str, config.data.measured_tasks))}, lengths {config.data.min_length} to "
+        f"{config.data.max_length}" + (f" ({', '.join(mixed_in)} mixed in)" if mixed_in else ""),
+        f"{config.train.n_steps} steps of {config.data.batch_size} rows",
+        f"seed {config.seed}",
+    ]
+    parts.append(f"<p class=quiet>{html.escape('; '.join(facts))}</p>")
+    tasks = [str(task) for task in config.data.measured_tasks]
+    tasks = [task for task in tasks if len(measured(metrics, task))]
+    for task in tasks:
+        parts.append(f"<p class=verdict>{html.escape(capitalised(run_sentence(metrics, task)))}</p>")
+    for task in tasks:
+        of_task = f": {task}" if len(tasks) > 1 else ""
+        parts.append(f"<h2>By length and head{html.escape(of_task)}</h2>")
+        parts.append(f"<div class=wide>{html_table(length_table(metrics, task))}</div>")
+        parts.append(_LEGEND)
+        parts.append(f"<h2>Training{html.escape(of_task)}</h2>")
+        parts.append(wide(training.training_curves(metrics, task)))
+        parts.append(f"<h2>Attention{html.escape(of_task)}</h2>")
+        parts.append(wide(attention_by_step(checkpoints, config, shown_set(sets, task))) if checkpoints else _NONE)
+    parts += sections
+    parts.append("<h2>How to reproduce</h2>")
+    parts.append(f"<pre>{html.escape('python ' + shlex.join(command))}</pre>")
+    settings = json.dumps(config.model_dump(mode="json"), indent=2)
+    parts.append(f"<details><summary>All settings</summary><pre>{html.escape(settings)}</pre></details>")
+    return document(name, "\n".join(parts), script=get_plotlyjs())
+
+
+_NONE = "<p class=quiet>No checkpoint could be read.</p>"
+
+
+def write_page(run: Run) -> Path:
+    """The run's page, with what analyses have to show, and what is missing or damaged."""
+    config = run.config
+    sets = eval_sets(config.data, config.n_test_strings)
+    shown = run.readable(attention.n_frames(config))
+    problems = [problem.replace(f"{run.path}/", "") for problem in run.problems()]
+    return run.write_report(page(run.path.name, config, shown, run.metrics, sets, run.command, run.sections, problems))

@@ -1,0 +1,61 @@
+"""What was found of the update of states, as a section of a run's page."""
+
+import html
+
+import plotly.graph_objects as go
+
+from compo_mech.analyses import state_update
+from compo_mech.analyses.examine import Seen
+from compo_mech.analyses.update_probe import update_sentences
+from compo_mech.plots import tables
+from compo_mech.report.html_parts import table_html, wide
+from compo_mech.report.probe_parts import (
+    CAVEAT,
+    N_NEURONS,
+    curve_rows,
+    held_dots,
+    probe_dots,
+    probe_rows,
+    rounded,
+)
+
+N_TABLE_NEURONS = 40
+N_TABLE_PAIRS = 30
+
+
+def update_section(seen: "Seen[state_update.UpdateFindings]") -> str:
+    """The section of one task."""
+    own, fresh = seen.own, seen.fresh
+    said = update_sentences(seen)
+    parts = [f"<h2>State updated? {html.escape(str(seen.task))}, step {seen.step}</h2>"]
+    parts += [f"<p class=verdict>{html.escape(said[0])}</p>"]
+    parts += ["<ul>", *(f"<li>{html.escape(text)}</li>" for text in said[1:]), "</ul>"]
+    parts.append(wide(probe_dots(own.probes, fresh.probes, "Telling s<sub>t</sub> on pairs (s, x) left out")))
+    parts.append(wide(held_dots(own.held, fresh.held, "Answers that follow each variable")))
+    parts.append(table_html(probe_rows(own.probes, fresh.probes)))
+    if own.left_out is not None:
+        parts.append("<h3>Each pair left out in turn</h3>" + table_html(rounded(own.left_out)))
+    parts.append(f"<p class=quiet>{html.escape(CAVEAT)}</p>")
+    parts.append(f"<h3>Which neurons of MLP {own.layer}</h3>")
+    parts.append(table_html(rounded(own.neurons.head(N_NEURONS))))
+    if own.curve is not None:
+        parts.append(table_html(curve_rows(own.curve)))
+    parts.append(
+        "<p class=quiet>Added: what the neuron's part beyond sums over s and x adds to the right answer's logit above "
+        "the mean of the other states' by the direct way. Below: share of states that are right when that part is "
+        "taken out of so many neurons, in this order or at random.</p>"
+    )
+    parts.append(wide(_neuron_map(own)))
+    return "\n".join(parts)
+
+
+def _neuron_map(own: "state_update.UpdateFindings") -> go.Figure:
+    """Activations of the first neurons over pairs."""
+    first = own.neurons["neuron"].head(N_TABLE_NEURONS).tolist()
+    table = own.table.head(N_TABLE_PAIRS)
+    n_states = own.table["s"].max()
+    start = len(own.table[own.table["s"] == n_states]) and own.starts
+    names = [f"{'EoI' if start and s == n_states else s}, {x}" for s, x in zip(table["s"], table["x"], strict=True)]
+    values = [[float(v) for v in table[str(neuron)]] for neuron in first]
+    rows = [list(column) for column in zip(*values, strict=True)]
+    return tables.table_map(rows, [str(n) for n in first], names, "Activation of the first neurons on pairs s, x", "")

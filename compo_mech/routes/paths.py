@@ -1,0 +1,111 @@
+"""Routes of two hops from one token to a later row, and what each carries alone or several together."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from compo_mech.interventions.traces import Trace, attn_out_of, logits_of, mlp_out_of, project_qkv
+from compo_mech.model.params import Model
+from compo_mech.routes.swaps import Swap
+
+Second = Literal["key", "query", "residual"]
+
+
+class Route(NamedTuple):
+    """One way to the predicting row.
+
+    Attributes:
+        first: the layer-0 head that carries; None: it stays.
+        carrier: position that holds the change after layer 0.
+        second: how layer 1 takes it from there.
+        head: the layer-1 head; None for `residual`.
+    """
+
+    first: int | None
+    carrier: int
+    second: Second
+    head: int | None
+
+    @property
+    def hops(self) -> tuple[str, str]:
+        """Names such as `stays` or `L0H1`, and `L1H0`, `L1H0.q` or `residual`."""
+        second = {"key": f"L1H{self.head}", "query": f"L1H{self.head}.q", "residual": "residual"}
+        return "stays" if self.first is None else f"L0H{self.first}", second[self.second]
+
+
+def routes_of(swap: Swap, n_heads: int) -> list[Route]:
+    """Every route of a swap: by keys and queries of each layer-1 head, then straight on."""
+    hops = _first_hops(swap, n_heads)
+    at_row = [hop for hop in hops if hop[1] == swap.row]
+    routes = []
+    for head in range(n_heads):
+        routes += [Route(*hop, "key", head) for hop in hops]
+        routes += [Route(*hop, "query", head) for hop in at_row]
+    return routes + [Route(*hop, "residual", None) for hop in at_row]
+
+
+def _first_hops(swap: Swap, n_heads: int) -> list[tuple[int | None, int]]:
+    """Every (head, carrier), staying first."""
+    carriers = range(swap.source + 1, swap.row + 1)
+    return [(None, swap.source), *((head, carrier) for head in range(n_heads) for carrier in carriers)]
+
+
+@torch.no_grad()
+def patch_routes(model: Model, swap: Swap, clean: Trace, corrupt: Trace) -> Float[Tensor, "route batch"]:
+    """The margin when one route alone carries the corrupt run's value, for each of `routes_of`."""
+    row, scale, hops = swap.row, math.sqrt(model.config.head_width), _first_hops(swap, model.config.n_heads)
+    carried = _after_first_hop(model, swap, clean, corrupt)
+    at_row = [i for i, (_, carrier) in enumerate(hops) if carrier == row]
+    carriers = torch.tensor([carrier for _, carrier in hops], device=carried.device)
+    q, k, v = project_qkv(model, 1, carried)  # [batch, head, hop, d_head]
+    asked, keys, values = clean.q[1][:, :, row, None], clean.k[1][:, :, : row + 1], clean.v[1][:, :, : row + 1]
+    is_carrier = carriers[:, None] == torch.arange(row + 1, device=carried.device)  # [hop, key]
+    scores = torch.where(is_carrier, (asked * k).sum(-1, keepdim=True), asked @ keys.mT) / scale
+    pattern = scores.softmax(-1)
+    by_key = pattern @ values + (pattern * is_carrier).sum(-1, keepdim=True) * (v - values[:, :, carriers])
+    by_query = (q[:, :, at_row] @ keys.mT / scale).softmax(-1) @ values
+    change = torch.cat([by_key, by_query], 2) - clean.z[1][:, :, row, None]
+    written = (change @ model.params["blocks.1.attn.W_O"]).flatten(1, 2)  # [batch, head × second hop, d_model]
+    straight = carried[:, at_row] - clean.resid_post[0][:, row, None]
+    mid = clean.resid_mid[1][:, row, None] + torch.cat([written, straight], 1)
+    return swap.margin(logits_of(model, mid + mlp_out_of(model, 1, mid)).transpose(0, 1))
+
+
+def _after_first_hop(model: Model, swap: Swap, clean: Trace, corrupt: Trace) -> Float[Tensor, "batch hop d_model"]:
+    """The stream at the carrier after layer 0, for each of `_first_hops`."""
+    carriers = slice(swap.source + 1, swap.row + 1)
+    change = corrupt.z[0][:, :, carriers] - clean.z[0][:, :, carriers]
+    mid = clean.resid_mid[0][:, None, carriers] + change @ model.params["blocks.0.attn.W_O"]
+    mid = mid.flatten(1, 2)  # [batch, head × carrier, d_model]
+    stays = corrupt.resid_post[0][:, swap.source, None]
+    return torch.cat([stays, mid + mlp_out_of(model, 0, mid)], 1)
+
+
+@torch.no_grad()
+def patch_together(
+    model: Model, swap: Swap, clean: Trace, corrupt: Trace, bundles: Sequence[Sequence[Route]]
+) -> Float[Tensor, "bundle batch"]:
+    """The margin when all heads take the corrupt run's stream from the carriers of a bundle in its ways."""
+    row, seen, device = swap.row, slice(swap.row + 1), clean.logits.device
+    taken = [{(route.carrier, route.second) for route in routes} for routes in bundles]
+    by_key = torch.tensor([[(key, "key") in own for key in range(row + 1)] for own in taken], device=device)
+    by_key = by_key[:, None, None, None]  # [bundle, batch, head, query, key]
+    asks, stays = (torch.tensor([(row, way) in own for own in taken], device=device) for way in ("query", "residual"))
+
+    def chosen(which: Bool[Tensor, "bundle"], kind: str, layer: int) -> Tensor:
+        """The corrupt run's value at the row in the bundles that take it."""
+        new, old = (getattr(run, kind)[layer][..., row, None, :] for run in (corrupt, clean))
+        return torch.where(which.view(-1, *[1] * old.dim()), new, old)
+
+    q = chosen(asks, "q", 1)  # [bundle, batch, head, 1, d_head]
+    old, new = (q @ run.k[1][:, :, seen].mT for run in (clean, corrupt))
+    pattern = (torch.where(by_key, new, old) / math.sqrt(model.config.head_width)).softmax(-1)
+    z = (pattern * ~by_key) @ clean.v[1][:, :, seen] + (pattern * by_key) @ corrupt.v[1][:, :, seen]
+    stream = chosen(stays, "resid_post", 0).flatten(0, 1)
+    mid = stream + attn_out_of(model, 1, z.flatten(0, 1))
+    logits = logits_of(model, mid + mlp_out_of(model, 1, mid))[:, 0]
+    return swap.margin(logits.unflatten(0, (len(bundles), -1)))

@@ -1,0 +1,88 @@
+"""Strings in which one token is changed, x_t or s_{t-1}, and every other one held."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from compo_mech.data.layout import Layout
+from compo_mech.data.tasks import Task
+
+SwapVariable = Literal["x", "s"]
+"""x_t or s_{t-1}."""
+
+
+@dataclass(frozen=True)
+class Swap:
+    """Strings of one length in which one token is changed, x_t or s_{t-1}.
+
+    Attributes:
+        source: position of that token.
+        row: position that predicts.
+        tokens: the corrupt input.
+        target, foil: the right answer at the row before and after the change.
+        valid: False where no other token changes the answer.
+    """
+
+    length: int
+    t: int
+    variable: SwapVariable
+    source: int
+    row: int
+    tokens: Int[Tensor, "batch pos"]
+    target: Int[Tensor, "batch"]
+    foil: Int[Tensor, "batch"]
+    valid: Bool[Tensor, "batch"]
+
+    def margin(self, logits: Float[Tensor, "*rest batch d_vocab"]) -> Float[Tensor, "*rest batch"]:
+        """Logit of the right answer above the foil's."""
+        index = torch.stack([self.target, self.foil], -1).expand(*logits.shape[:-1], 2)
+        right, wrong = logits.gather(-1, index).unbind(-1)
+        return right - wrong
+
+    def mean(self, values: Float[Tensor, "*rest batch"] | Bool[Tensor, "*rest batch"]) -> Float[Tensor, "*rest"]:
+        """Mean over the valid strings."""
+        return (values * self.valid).sum(-1) / self.valid.sum().clamp(min=1)
+
+
+def make_swaps(
+    task: Task,
+    layout: Layout,
+    inputs: Int[Tensor, "batch length"],
+    tokens: Int[Tensor, "batch pos"],
+    generator: torch.Generator,
+) -> list[Swap]:
+    """x_t replaced by an input that changes the answer, for every t; then s_{t-1} by such a state.
+
+    All else stays as it is read, later states included. Without chain of thought the answer is
+    s_L, and no state is read. s_{t-1} sits at the row that predicts s_t, from t = 2 on.
+    """
+    states, length = task.states(inputs), inputs.shape[1]
+    rows = layout.iteration_edges(length)[0] or [layout.scored(length)[0]] * length
+    plans: list[tuple[SwapVariable, int, int, Tensor]] = []  # t, position of the variable, answer to each value
+    for t, source in enumerate(layout.inputs(length), 1):
+        if layout.chain_of_thought:
+            before = states[:, t - 2] if t > 1 else torch.full_like(states[:, 0], task.n_states)
+            answers = task.table[before]  # whose last row is the start's
+        else:
+            every = inputs[:, None].repeat(1, task.n_inputs, 1)
+            every[:, :, t - 1] = torch.arange(task.n_inputs)
+            answers = task.states(every)[..., -1]
+        plans.append(("x", t, source, answers))
+    for t in range(2, length + 1) if layout.chain_of_thought else ():
+        plans.append(("s", t, rows[t - 1], task.table[:-1].T[inputs[:, t - 1]]))
+    swaps = []
+    for variable, t, source, answers in plans:
+        target = states[:, t - 1 if layout.chain_of_thought else -1]
+        allowed = answers != target[:, None]
+        if variable == "x":
+            allowed[:, : task.first_input] = False  # never drawn
+        valid = allowed.any(1)
+        value = torch.multinomial((allowed | ~valid[:, None]).float(), 1, generator=generator)
+        corrupt = tokens.clone()
+        corrupt[:, source] = value[:, 0].to(tokens.device)
+        told = (index.to(tokens.device) for index in (target, answers.gather(1, value)[:, 0], valid))
+        swaps.append(Swap(length, t, variable, source, rows[t - 1], corrupt, *told))
+    return swaps

@@ -1,0 +1,48 @@
+"""Versions, command and commit that a run was made with."""
+
+import json
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+_PACKAGES = ("compo_mech", "torch", "transformer-lens", "numpy", "pandas", "safetensors", "pydantic", "tyro")
+
+
+def environment() -> dict[str, object]:
+    """Command, platform, versions and commit of this process."""
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+
+    return {
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": versions,
+        **git_state(),
+    }
+
+
+GIT_FILE = "git.json"
+"""Beside a copy of the package: what `git_state` said where it was copied from."""
+
+
+def git_state() -> dict[str, str | None]:
+    """The commit that the package is at, and what has been changed since; None each where there is no repository."""
+    root = Path(__file__).parents[2]
+    if (root / GIT_FILE).exists():
+        return json.loads((root / GIT_FILE).read_text())
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        return done.stdout.strip()
+
+    return {"git_commit": git("rev-parse", "HEAD"), "git_diff": git("diff", "HEAD")}

@@ -1,0 +1,162 @@
+"""When something came about over several runs: in how many, and in which order."""
+
+import math
+import statistics
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from scipy.special import ndtr, stdtrit
+from scipy.stats import CensoredData, binom, ecdf
+from torch import Tensor
+
+from compo_mech.stats.intervals import Interval, wilson
+from compo_mech.stats.onset import MIN_SEEDS, N_RESAMPLES, ROUNDING, Moment, Moments, Numbers
+
+
+@dataclass(frozen=True)
+class Survival:
+    """In what share of runs something had emerged by a step; before the first of `steps` that is 0.
+
+    Attributes:
+        steps: at which it emerged in some run, increasing.
+        share, low, high: of runs, from that step on, with a 95% interval.
+        median: the step by which half had; inf where fewer have.
+        n_runs, n_censored: of all, and those that ended before it emerged.
+    """
+
+    steps: Float[Tensor, "event"]
+    share: Float[Tensor, "event"]
+    low: Float[Tensor, "event"]
+    high: Float[Tensor, "event"]
+    median: Moment
+    n_runs: int
+    n_censored: int
+
+
+def survival(moments: Moments, ends: Numbers) -> Survival:
+    """In what share of runs something had emerged by each step, runs that ended without it counted as such.
+
+    Kaplan & Meier 1958; intervals by the log-log transform of Greenwood's formula (Borgan & Liestøl
+    1990), those of the median where that of the share holds a half (Brookmeyer & Crowley 1982).
+
+    Args:
+        moments: one a run, inf where nothing emerged; -inf counts as step 0.
+        ends: last step of each run.
+
+    Raises:
+        ValueError: too few runs, other lengths, no number, an end that is not finite, or a moment after its end.
+    """
+    at, until = _steps("moments", moments), _steps("ends", ends, len(moments))
+    if not until.isfinite().all():
+        raise ValueError(f"ends = {float(until[~until.isfinite()][0])}: must be finite")
+    emerged = at < math.inf
+    if (late := emerged & (at > until)).any():
+        raise ValueError(f"moments = {float(at[late][0]):g}: must be at most the run's end, {float(until[late][0]):g}")
+    at = at.clamp_min(0)
+    data = CensoredData(uncensored=at[emerged].tolist(), right=until[~emerged].tolist())
+    with warnings.catch_warnings(action="ignore"):  # that the formula says nothing of none and of all
+        left = ecdf(data).sf
+        interval = left.confidence_interval(0.95, method="log-log")
+    event = torch.isin(torch.from_numpy(left.quantiles), at)
+    share, low, high = (1 - torch.from_numpy(f.probabilities)[event] for f in (left, interval.high, interval.low))
+    n_emerged = int(emerged.sum())
+    if n_emerged and share[-1] > 1 - ROUNDING:
+        low[-1] = low[-2] if len(low) > 1 else wilson(n_emerged, n_emerged).low
+        high[-1] = 1.0
+    steps = torch.from_numpy(left.quantiles)[event]
+    median = Moment(*(float(min(steps[curve >= 0.5 - ROUNDING], default=math.inf)) for curve in (share, high, low)))
+    return Survival(steps, share, low, high, median, len(at), len(at) - n_emerged)
+
+
+def _steps(name: str, moments: Moments, n_runs: int | None = None) -> Float[Tensor, "run"]:
+    if n_runs is not None and len(moments) != n_runs:
+        raise ValueError(f"{name} = {len(moments)} runs: must be the same {n_runs} as the other")
+    if len(moments) < MIN_SEEDS:
+        raise ValueError(f"{name} = {len(moments)} runs: must be at least {MIN_SEEDS}")
+    at = torch.tensor([float(m.step if isinstance(m, Moment) else m) for m in moments], dtype=torch.float64)
+    if at.isnan().any():
+        raise ValueError(f"{name} = nan: must be steps, or inf for never")
+    return at
+
+
+@dataclass(frozen=True)
+class Lag:
+    """By how many steps one thing came before another in the same runs.
+
+    Attributes:
+        mean, median: of second less first, over the runs in which both emerged; None if these are too few.
+        before: share in which the first came first, of the runs whose order is known; None if there are none.
+        n_runs, n_censored: of all, and those in which either did not emerge: if the other did, the order is known.
+        n_unordered: in which neither emerged, or both at the same step.
+    """
+
+    mean: Moment | None
+    median: Moment | None
+    before: Interval | None
+    n_runs: int
+    n_censored: int
+    n_unordered: int
+
+
+def lag(first: Moments, second: Moments, generator: torch.Generator) -> Lag:
+    """By how many steps the first of two things came before the second, and in what share of runs.
+
+    Intervals are from 4000 resamples of runs: of the median between their quantiles, of the mean between those
+    that make up for few runs as Student's t does (Hesterberg 2015, What Teachers Should Know About the Bootstrap).
+    For 5 to 20 runs with normal lags they covered 91 to 96% of the time; the mean of exponential ones 87 to 92%.
+
+    Args:
+        first, second: one a run, inf where it never emerged; runs in the same order.
+        generator: of resamples.
+
+    Raises:
+        ValueError: too few runs, other lengths, or no number.
+    """
+    a, b = _steps("first", first), _steps("second", second, len(first))
+    both = a.isfinite() & b.isfinite()
+    lags, n_ordered = (b - a)[both], int((a != b).sum())
+    mean = median = None
+    if (n := len(lags)) >= MIN_SEEDS:
+        resamples = lags[torch.randint(n, (N_RESAMPLES, n), generator=generator)]
+        tail = float(ndtr(-math.sqrt(n / (n - 1)) * stdtrit(n - 1, 0.975)))
+        levels = torch.tensor([tail, 1 - tail, 0.025, 0.975], dtype=torch.float64)
+        mean = Moment(float(lags.mean()), *resamples.mean(1).quantile(levels[:2]).tolist())
+        median = Moment(float(lags.quantile(0.5)), *resamples.quantile(0.5, dim=1).quantile(levels[2:]).tolist())
+    before = wilson(int((a < b).sum()), n_ordered) if n_ordered else None
+    return Lag(mean, median, before, len(a), int((~both).sum()), len(a) - n_ordered)
+
+
+FRACTIONS = ("solved", "textbook", "an iteration head", "table", "rule")
+"""Measures that are 0 or 1 for a run; over seeds they are shares."""
+
+TIMES_TO_EVENT = ("steps to 99%", "first step at 99%", "first step at 95%", "first step at 99%, training")
+"""Measures that are infinite where what they wait for did not come; over seeds they are medians of such waits."""
+
+
+def over_seeds(measure: str, values: Sequence[float]) -> tuple[float, float, float]:
+    """A measure over seeds with its 95% interval.
+
+    A share with Wilson's interval; the median of waits, those that did not end counted as longer than all, with the
+    order statistics that hold it (of fewer than six the lowest and the highest: for five, 94%); the mean with Student's
+    interval otherwise, which takes two seeds at least (nan: no interval), or, where one is infinite, the median.
+
+    Args:
+        measure: its name.
+        values: one a seed.
+    """
+    n, ordered = len(values), sorted(values)
+    if measure in FRACTIONS:
+        return wilson(int(sum(values)), n)
+    if measure in TIMES_TO_EVENT:
+        aside = max(0, int(binom.ppf(0.025, n, 0.5)) - 1)
+        return statistics.median_low(ordered), ordered[aside], ordered[n - 1 - aside]
+    if ordered[-1] == math.inf:
+        return statistics.median_low(ordered), math.nan, math.nan
+    mean = statistics.fmean(values)
+    if n < 2:
+        return mean, math.nan, math.nan
+    half = float(stdtrit(n - 1, 0.975)) * statistics.stdev(values) / math.sqrt(n)
+    return mean, mean - half, mean + half

@@ -1,0 +1,171 @@
+"""In which order the parts of the circuit come, over many seeds; do the maps get cleaner once accuracy is flat?
+
+Hypothesis: the iteration head's attention and its causal worth come before accuracy, the lookup after it; with accuracy
+flat, longer training goes on cleaning the maps. Primary measures: the lag from each part's midpoint to accuracy's, and
+the mean change of the iteration score from the step on from which accuracy stays at 99%.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import torch
+from rich.console import Console
+
+from compo_mech.analyses.emergence import changes_after_accuracy, component_emergence
+from compo_mech.analyses.trajectories import ExtraMeasure, watch
+from compo_mech.cli.errors import one_line_errors
+from compo_mech.cli.progress import counting
+from compo_mech.launch.sweep import How
+from compo_mech.parallel import each
+from compo_mech.runs.config import RunConfig
+from compo_mech.runs.run import Run
+from compo_mech.stats.onset import MIN_SEEDS, Moment
+from compo_mech.stats.over_seeds import Lag, lag, survival
+from compo_mech.stats.trend import rising_over_seeds
+from compo_mech.studies.seeds import seed_runs
+
+REFERENCE = "accuracy"
+"""The part that all others are compared with."""
+
+SLOW_EVERY = 4
+"""Routes, and what is asked besides, are asked of each n-th checkpoint only."""
+
+
+def main(
+    paths: Sequence[Path], out: Path, n_workers: int, seed: int, more: Mapping[str, ExtraMeasure] | None = None
+) -> None:
+    """Watch runs and write the tables OUT.csv (parts of each run), OUT-rises.csv, OUT-order.csv, OUT-verdict.csv.
+
+    Exits with code 2 and one line on bad input.
+
+    Args:
+        paths: folders of runs.
+        out: where the tables go, without their ending.
+        n_workers: runs that are watched at a time, each by a process.
+        seed: of all that is drawn.
+        more: what else to ask, see `watch`.
+    """
+    console = Console()
+    with one_line_errors():
+        runs = [Run.open(path) for path in paths]
+        if n_workers < 1:
+            raise ValueError(f"n_workers = {n_workers}: must be at least 1")
+        if not out.parent.is_dir():
+            raise ValueError(f"out = {out}: must be in a folder that exists")
+        parts, rises, failed = watched(runs, n_workers, seed, console, more)
+        for message in failed:
+            console.print(f"[yellow]{message}[/]", highlight=False)
+        if not len(parts):
+            raise ValueError("runs = none: must hold at least one that can be watched")
+        tables = {"": parts, "-rises": rises}
+        tables |= {"-order": order(parts, seed), "-verdict": verdicts(rises)}
+        for name, table in tables.items():
+            table.to_csv(out.with_name(f"{out.name}{name}.csv"), index=False, float_format="%.6g")
+            if name in ("-order", "-verdict"):
+                console.print(table.to_string(index=False), highlight=False, soft_wrap=True)
+        console.print(f"{len(runs)} runs, {len(failed)} of them failed; tables: {out}*.csv", highlight=False)
+
+
+def train_seeds(recipe: RunConfig, n_seeds: int, runs_dir: Path, n_workers: int, console: Console) -> list[Path]:
+    """Train what is missing of seeds 0 .. n_seeds - 1; folders of those that were trained to their end."""
+    rows = seed_runs(recipe, range(n_seeds), How(runs_dir=runs_dir, n_workers=n_workers), console)
+    for row in rows:
+        if "failed" in row:
+            console.print(f"[yellow]{row['run']}: {row['failed']}[/]", highlight=False)
+    return [Path(str(row["run"])) for row in rows if "failed" not in row]
+
+
+def watched(
+    runs: Sequence[Run], n_workers: int, seed: int, console: Console, more: Mapping[str, ExtraMeasure] | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """When each part came in every run, how the maps changed with accuracy flat, and runs that failed, a line each."""
+    found: dict[int, tuple[pd.DataFrame, pd.DataFrame]] = {}
+    failed = []
+    with counting(console) as bar:
+        shown = bar.add_task("runs watched", total=len(runs))
+        for i, came in each(partial(_watch, seed=seed, more=more or {}), runs, n_workers):
+            if isinstance(came, Exception):  # one run must not stop the others; it is told and counted
+                failed.append(f"{runs[i].path}: {type(came).__name__}: {came}")
+            else:
+                found[i] = came
+            bar.advance(shown)
+    tables = []
+    for which in (0, 1):
+        named = []
+        for i, pair in sorted(found.items()):
+            run = runs[i]
+            place = {"task": str(run.config.data.measured_tasks[0]), "seed": run.config.seed, "run": run.path.name}
+            table = pair[which]
+            for column, value in reversed(place.items()):
+                table.insert(0, column, value)
+            named.append(table)
+        tables.append(pd.concat(named, ignore_index=True) if named else pd.DataFrame())
+    return tables[0], tables[1], failed
+
+
+def _watch(run: Run, seed: int, more: Mapping[str, ExtraMeasure]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    every = dict.fromkeys(("ways", *more), SLOW_EVERY)
+    found = watch(run, run.config.data.measured_tasks[0], seed=seed, every=every, more=more)
+    return component_emergence(found, torch.Generator().manual_seed(seed)), changes_after_accuracy(found)
+
+
+def order(parts: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """When each part is half way over runs, and by how many steps before accuracy: a row a task and part.
+
+    Returns:
+        Columns task, part, n_runs, n_never, median_step, low, high, lag, lag_low, lag_high (median of accuracy's
+        midpoint less this one's: above 0 is before accuracy), before, before_low, before_high (share of runs in which
+        it came first), n_unordered.
+    """
+    rows = []
+    for task, of_task in parts.groupby("task", sort=False):
+        reference = of_task[of_task["part"] == REFERENCE].set_index("run")["midpoint"]
+        for part, own in of_task.groupby("part", sort=False):
+            own = own.set_index("run")
+            row: dict[str, object] = {"task": task, "part": part, "n_runs": len(own)}
+            row["n_never"] = int((own["midpoint"] == math.inf).sum())
+            if len(own) >= MIN_SEEDS:
+                row |= _moment(survival(own["midpoint"].tolist(), own["last_step"].tolist()).median)
+                if part != REFERENCE:
+                    both = own.index.intersection(reference.index)
+                    generator = torch.Generator().manual_seed(seed)
+                    row |= _lag(lag(own.loc[both, "midpoint"].tolist(), reference[both].tolist(), generator))
+            rows.append(row)
+    table = pd.DataFrame(rows)
+    return table.sort_values(["task", "median_step"], kind="stable") if "median_step" in table else table
+
+
+def _moment(moment: Moment) -> dict[str, object]:
+    return {"median_step": moment.step, "low": moment.low, "high": moment.high}
+
+
+def _lag(found: Lag) -> dict[str, object]:
+    row: dict[str, object] = {}
+    if found.median is not None:
+        row |= dict(zip(("lag", "lag_low", "lag_high"), found.median, strict=True))
+    if found.before is not None:
+        row |= dict(zip(("before", "before_low", "before_high"), found.before, strict=True))
+    return row | {"n_unordered": found.n_unordered}
+
+
+def verdicts(rises: pd.DataFrame) -> pd.DataFrame:
+    """Does each measure go on changing once accuracy is flat? Over the runs in which it is flat for long enough.
+
+    Returns:
+        Columns task, measure, n_runs, at_since, final (means over runs), change, low, high (mean of the runs' straight
+        lines with its 95% interval), verdict (does it rise: yes, no, undecided), n_up (runs whose own interval is above
+        0), n_down.
+    """
+    rows = []
+    for (task, measure), own in rises.groupby(["task", "measure"], sort=False) if len(rises) else ():
+        of_runs = own.groupby("run")[["at_since", "final", "total", "low", "high", "slope"]].mean()
+        row: dict[str, object] = {"task": task, "measure": measure, "n_runs": len(of_runs)}
+        row |= {"at_since": of_runs["at_since"].mean(), "final": of_runs["final"].mean()}
+        if len(of_runs) >= MIN_SEEDS:
+            over = rising_over_seeds(of_runs["total"].tolist())
+            row |= dict(zip(("change", "low", "high"), over.mean, strict=True)) | {"verdict": over.verdict}
+        rows.append(row | {"n_up": int((of_runs["low"] > 0).sum()), "n_down": int((of_runs["high"] < 0).sum())})
+    return pd.DataFrame(rows)

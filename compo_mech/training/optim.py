@@ -1,0 +1,121 @@
+"""Optimisers: torch's own, and Muon for stacks of matrices.
+
+Muon runs on the blocks' matrices, AdamW on embeddings, unembedding, gains and biases.
+"""
+
+import math
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from compo_mech.model.config import ModelConfig, is_frozen
+from compo_mech.model.params import Params
+from compo_mech.settings import Settings
+
+
+class OptimConfig(Settings):
+    """How parameters are updated."""
+
+    optimizer: Literal["muon", "adamw", "adam", "sgd"] = Field(
+        default="muon", description="muon: Muon on the blocks' matrices and AdamW on the rest"
+    )
+    lr: float = Field(default=3e-3, gt=0, description="learning rate after warm-up")
+    momentum: float = Field(default=0.95, ge=0, lt=1, description="momentum of Muon and SGD")
+    betas: tuple[float, float] = Field(default=(0.9, 0.999), description="decay rates of Adam's two averages")
+    weight_decay: float = Field(default=0.0, ge=0, description="decoupled weight decay, on matrices only")
+    n_warmup_steps: int = Field(default=50, ge=0, description="steps over which the learning rate rises from 0")
+    decay_share: float = Field(default=0.4, ge=0, le=1, description="last share of training, in which it falls to 0")
+    max_grad_norm: float | None = Field(default=None, gt=0, description="clip gradients to this norm; None: do not")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "OptimConfig":
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas = {self.betas}: both must be in [0, 1)")
+        if self.optimizer in ("adam", "sgd") and self.weight_decay:
+            raise ValueError(f"weight_decay = {self.weight_decay}: goes with muon and adamw (decoupled) only")
+        return self
+
+    def lr_factor(self, step: int, n_steps: int) -> float:
+        """Factor on the learning rate at this step (from 1): linear up, flat, linear down to 0."""
+        factor = min(1.0, step / self.n_warmup_steps) if self.n_warmup_steps else 1.0
+        n_decay = self.decay_share * n_steps
+        return factor * min(1.0, (n_steps - step + 1) / n_decay) if n_decay >= 1 else factor
+
+
+class Muon(torch.optim.Optimizer):
+    """torch.optim.Muon's update for tensors whose last two axes are a matrix.
+
+    Leading axes (heads, ensemble members) are a stack of matrices, each orthogonalised by itself;
+    matrices of one shape go through one batched product. The Newton-Schulz iteration has torch's
+    coefficients and steps but runs in float32, which is faster on a CPU than torch's bfloat16 and
+    differs from it by bfloat16's rounding. The learning rate is scaled by 0.2 sqrt(max(rows,
+    columns)), torch's `match_rms_adamw`, and weight decay is decoupled.
+
+    Sources: Jordan et al. 2024 (the iteration); Liu et al. 2025, arXiv 2502.16982 (the scaling).
+    """
+
+    def __init__(self, params: list[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            lr, momentum = group["lr"], group["momentum"]
+            by_shape: dict[torch.Size, list[Tensor]] = {}
+            updates: dict[torch.Size, list[Tensor]] = {}
+            for param in group["params"]:
+                if param.grad is None:
+                    continue
+                state = self.state[param]
+                if not state:
+                    state["momentum_buffer"] = torch.zeros_like(param)
+                buffer = state["momentum_buffer"].lerp_(param.grad, 1 - momentum)
+                by_shape.setdefault(param.shape, []).append(param)
+                updates.setdefault(param.shape, []).append(param.grad.lerp(buffer, momentum))  # Nesterov
+            for shape, params in by_shape.items():
+                scale = 0.2 * math.sqrt(max(shape[-2:]))
+                for param, update in zip(params, orthogonalized(torch.stack(updates[shape])), strict=True):
+                    param.mul_(1 - lr * group["weight_decay"]).add_(update, alpha=-lr * scale)
+
+
+def orthogonalized(matrices: Float[Tensor, "*stack rows columns"]) -> Float[Tensor, "*stack rows columns"]:
+    """Each matrix with its singular values pushed towards 1, by five Newton-Schulz steps."""
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    for _ in range(5):
+        gram = x @ x.mT
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return x.mT if tall else x
+
+
+def is_matrix(name: str) -> bool:
+    """Whether weight decay applies: embeddings and weight matrices, not gains and biases."""
+    return name.split(".")[-1].startswith("W_")
+
+
+def make_optimizers(config: OptimConfig, model: ModelConfig, params: Params) -> list[torch.optim.Optimizer]:
+    """Optimisers of all parameters that are not frozen, which are made leaves that need gradients."""
+    free = {name: param.requires_grad_() for name, param in params.items() if not is_frozen(model, name)}
+    on_muon = {n: p for n, p in free.items() if n.startswith("blocks.") and is_matrix(n)}
+    if config.optimizer != "muon":
+        on_muon = {}
+    rest = {n: p for n, p in free.items() if n not in on_muon}
+    groups: list[dict[str, Any]] = [
+        {"params": [p for n, p in rest.items() if is_matrix(n)], "weight_decay": config.weight_decay},
+        {"params": [p for n, p in rest.items() if not is_matrix(n)], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    optimizers: list[torch.optim.Optimizer] = []
+    if on_muon:
+        optimizers.append(Muon(list(on_muon.values()), config.lr, config.momentum, config.weight_decay))
+    if groups and config.optimizer == "sgd":
+        optimizers.append(torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum))
+    elif groups and config.optimizer == "adam":
+        optimizers.append(torch.optim.Adam(groups, lr=config.lr, betas=config.betas))
+    elif groups:
+        optimizers.append(torch.optim.AdamW(groups, lr=config.lr, betas=config.betas))
+    return optimizers

@@ -1,0 +1,108 @@
+"""Full circuits of a head in tokens and positions, and logits by the writer that they come from."""
+
+import math
+from dataclasses import dataclass
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from compo_mech.interventions.graph import Writer, bias_of, embeddings, run_graph, total_of
+from compo_mech.model.blocks import LAYER_NORM_EPS
+from compo_mech.model.params import Model
+
+BIAS = Writer("bias")
+"""What the final LayerNorm's bias and the unembedding's add to the logits: no writer's."""
+
+
+@dataclass(frozen=True)
+class QKCircuit:
+    """Attention scores by what they come from: query's source times key's source."""
+
+    tok_tok: Float[Tensor, "d_vocab d_vocab"]
+    tok_pos: Float[Tensor, "d_vocab n_ctx"]
+    pos_tok: Float[Tensor, "n_ctx d_vocab"]
+    pos_pos: Float[Tensor, "n_ctx n_ctx"]
+
+
+@dataclass(frozen=True)
+class OVCircuit:
+    """What looking at a token, or at a position, adds to the logits."""
+
+    tok: Float[Tensor, "d_vocab d_vocab"]
+    pos: Float[Tensor, "n_ctx d_vocab"]
+
+
+def qk_circuit(model: Model, layer: int, head: int) -> QKCircuit:
+    """Scores, divided by sqrt(d_head), that a head gives to the embeddings alone.
+
+    The score of a key at (token, position) for a query at (token, position) is the sum of the four
+    blocks; biases count with the positions. LayerNorm centres and has its gain; its division is left
+    out, so that what each row of the stream gives holds up to a positive factor of its own (but for
+    biases). Behind layer 0 what earlier parts write is left out.
+
+    Raises:
+        ValueError: there is no such head.
+    """
+    query, key = (_projected(model, layer, head, which) for which in "QK")
+    blocks = [q @ k.T / math.sqrt(model.config.head_width) for q in query for k in key]
+    return QKCircuit(*blocks)
+
+
+def ov_circuit(model: Model, layer: int, head: int) -> OVCircuit:
+    """Logits that a head adds straight to the output by looking, with weight 1, at the embeddings alone.
+
+    Value biases count with the positions; biases of the whole layer and of the output are no head's.
+    Both LayerNorms centre and have their gain, and neither divides: see `qk_circuit`.
+
+    Raises:
+        ValueError: there is no such head.
+    """
+    tok, pos = (
+        _seen(model, "ln_final", value @ model.params[f"blocks.{layer}.attn.W_O"][head]) @ model.params["unembed.W_U"]
+        for value in _projected(model, layer, head, "V")
+    )
+    return OVCircuit(tok, pos)
+
+
+def _projected(model: Model, layer: int, head: int, which: str) -> tuple[Tensor, Tensor]:
+    """Queries, keys or values of every token [d_vocab, d_head] and of every position [n_ctx, d_head]."""
+    for name, value, n in (("layer", layer, model.config.n_layers), ("head", head, model.config.n_heads)):
+        if not 0 <= value < n:
+            raise ValueError(f"{name} = {value}: must be 0 .. {n - 1}")
+    params, block = model.params, f"blocks.{layer}"
+    weight = params[f"{block}.attn.W_{which}"][head]
+    tok, pos = (_seen(model, f"{block}.ln1", params[name]) @ weight for name in ("embed.W_E", "pos_embed.W_pos"))
+    if f"{block}.ln1.b" in params:
+        pos = pos + params[f"{block}.ln1.b"] @ weight
+    return tok, pos + bias_of(params, f"{block}.attn.b_{which}", head)
+
+
+def _seen(model: Model, name: str, x: Tensor) -> Tensor:
+    """What a LayerNorm makes of a summand of the stream, but for its division and its bias."""
+    if model.config.normalization == "none":
+        return x
+    return (x - x.mean(-1, keepdim=True)) * model.params[f"{name}.w"]
+
+
+def direct_logit_attribution(
+    model: Model, tokens: Int[Tensor, "batch pos"], positions: Int[Tensor, "batch pos"]
+) -> dict[Writer, Float[Tensor, "batch pos d_vocab"]]:
+    """Logits by the writer that they come from directly; they sum to the network's.
+
+    The final LayerNorm divides every summand by the size that the whole stream has. Its bias and the
+    unembedding's, where there are any, are an entry of their own, `BIAS`; a layer's attention bias counts
+    with its head 0, as in `graph.run_graph`.
+    """
+    params = model.params
+    outputs, _ = run_graph(model, embeddings(model, tokens, positions))
+    stream = total_of(outputs)
+    size = 1.0
+    if model.config.normalization == "LN":
+        size = (stream.var(-1, keepdim=True, correction=0) + LAYER_NORM_EPS).sqrt()
+    parts = {writer: _seen(model, "ln_final", out) / size @ params["unembed.W_U"] for writer, out in outputs.items()}
+    if model.config.biases:
+        constant = params["unembed.b_U"]
+        if "ln_final.b" in params:
+            constant = constant + params["ln_final.b"] @ params["unembed.W_U"]
+        parts[BIAS] = constant.expand(*tokens.shape, -1)
+    return parts

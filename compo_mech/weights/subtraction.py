@@ -1,0 +1,175 @@
+"""What weights say by themselves: no string is run, no attention is measured.
+
+Full circuits of a head in tokens and positions (Elhage et al. 2021, *A Mathematical Framework for
+Transformer Circuits*), logits by writer, the geometry of position embeddings, and how MLP 0 subtracts
+positions. The last is asked of an idealised lookup: a row at position i, whose stream holds its own
+embeddings and what layer 0 writes when each of its heads looks at [EoI], at position j, and at nothing else.
+"""
+
+from typing import Literal, NamedTuple
+
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from compo_mech.data.config import DataConfig
+from compo_mech.data.tasks import Task
+from compo_mech.interventions.graph import bias_of, norm_of
+from compo_mech.interventions.traces import attn_out_of, mlp_out_of, project_qkv
+from compo_mech.model.params import ACTIVATIONS, Model
+from compo_mech.weights.positions import NOTHING, explained_share, participation_ratio, sums_of_squares
+
+RULE, RULE_MEDIAN = 0.9, 0.95
+"""Neurons are a rule if i - j explains this share of their activation, in the mean and in the median.
+
+The median tells i - j from i - j / 2, which without shifts of position ids reaches 0.92, since i - j < j.
+"""
+
+TABLE, FEW_PAIRS = 0.5, 0.2
+"""Neurons are a table if i - j explains at most the one in the mean, and the median one is active on at most
+the other share of pairs. In freshly initialised networks (seeds from 1000 on) that median is 0.35 or more."""
+
+
+def subtraction_score(queries: Float[Tensor, "pair dim"], i: Int[Tensor, "pair"], j: Int[Tensor, "pair"]) -> float:
+    """Share of the variance of queries over pairs (row's position i, [EoI]'s j) that i - j alone explains."""
+    return explained_share(queries, i - j)
+
+
+def pair_queries(
+    model: Model, data: DataConfig, task: Task, layer: int, head: int, max_shift: int = 0
+) -> tuple[Float[Tensor, "pair d_head"], Int[Tensor, "pair"], Int[Tensor, "pair"]]:
+    """The query of a head of layer 1 for every pair of positions, and the pairs: row i, [EoI] j.
+
+    Pairs are those of rows that predict a state in strings of the data's lengths, position ids shifted
+    by 0 .. max_shift, each pair once. The row's stream is the idealised lookup's, behind MLP 0 and
+    through layer 1's LayerNorm; the query is the mean over the tokens that the row may hold. The row of
+    t = 1 is [EoI] itself, so that what its token does there is a function of i - j too.
+
+    Raises:
+        ValueError: another layer than 1, before which there is more or less than the lookup; no such
+            head; no chain of thought; a task that is not the data's; positions that the model lacks.
+    """
+    n_layers, n_heads = model.config.n_layers, model.config.n_heads
+    if layer != 1:
+        raise ValueError(f"layer = {layer}: must be 1, since the lookup alone is before it")
+    if n_layers < 2:
+        raise ValueError(f"n_layers = {n_layers}: must be at least 2, the lookup's and the query's")
+    if not 0 <= head < n_heads:
+        raise ValueError(f"head = {head}: must be 0 .. {n_heads - 1}")
+    mid, i, j = _looked_up(model, data, task, max_shift)
+    query, _, _ = project_qkv(model, layer, mid + mlp_out_of(model, 0, mid))
+    return query[:, head].mean(1), i, j
+
+
+def _looked_up(
+    model: Model, data: DataConfig, task: Task, max_shift: int
+) -> tuple[Float[Tensor, "pair token d_model"], Int[Tensor, "pair"], Int[Tensor, "pair"]]:
+    """Streams in front of MLP 0 by the idealised lookup: every pair of positions, every token of its row."""
+    params, layout, words = model.params, data.layout, data.vocabulary
+    if not data.chain_of_thought:
+        raise ValueError("chain_of_thought = False: positions are subtracted where states are written")
+    if task not in data.tasks:
+        raise ValueError(f"task = {task}: must be one of {' '.join(map(str, data.tasks))}")
+    rows = [
+        (i, layout.end_of_input(length)) for length in data.drawn_lengths for i in layout.iteration_edges(length)[0]
+    ]
+    room = len(params["pos_embed.W_pos"]) - 1 - max(i for i, _ in rows)
+    if room < 0:
+        raise ValueError(f"max_length = {data.max_length}: rows must fit into n_ctx = {len(params['pos_embed.W_pos'])}")
+    if not 0 <= max_shift <= room:
+        raise ValueError(f"max_shift = {max_shift}: must be 0 .. {room}, so that positions stay below n_ctx")
+    pairs = sorted({(i + shift, j + shift) for i, j in rows for shift in range(max_shift + 1)})
+    i, j = torch.tensor(pairs, device=params["embed.W_E"].device).T
+    own = torch.arange(task.n_states, device=i.device).expand(len(pairs), -1)
+    own = own.where((i != j)[:, None], words.end_of_input)  # the first row is [EoI] itself
+    end = (params["embed.W_E"][words.end_of_input] + params["pos_embed.W_pos"][j])[:, None]
+    _, _, value = project_qkv(model, 0, end)
+    stream = params["embed.W_E"][own] + params["pos_embed.W_pos"][i][:, None]
+    return stream + attn_out_of(model, 0, value), i, j
+
+
+def subtraction_neurons(model: Model, data: DataConfig, task: Task, layer: int = 0, max_shift: int = 0) -> pd.DataFrame:
+    """Each neuron of MLP 0 over the pairs of `pair_queries`, as a mean over the tokens that a row may hold.
+
+    Columns:
+        weight: norm of its output weights times the standard deviation of its activation over pairs.
+        n_pairs: effective number of pairs on which it is active, (sum a)^2 / sum a^2 of its activation
+            above its lowest, so that a GELU's negative tail counts for nothing.
+        all_pairs: number of pairs.
+        by_difference: share of the variance of its activation that i - j alone explains.
+        pre_by_difference: the same of what it reads, before the nonlinearity.
+
+    A neuron whose activation does not vary has weight, n_pairs and by_difference 0.
+
+    Raises:
+        ValueError: another layer than 0, before which there is more than the lookup; and as `pair_queries`.
+    """
+    if layer != 0:
+        raise ValueError(f"layer = {layer}: must be 0, since the lookup alone is before it")
+    mid, i, j = _looked_up(model, data, task, max_shift)
+    params, mlp = model.params, f"blocks.{layer}.mlp"
+    pre = norm_of(model, f"blocks.{layer}.ln2", mid) @ params[f"{mlp}.W_in"] + bias_of(params, f"{mlp}.b_in")
+    active = ACTIVATIONS[model.config.act_fn](pre).mean(1)
+    by_difference, varies = _shares(active, i - j)
+    norms, deviations = params[f"{mlp}.W_out"].norm(dim=1), active.double().std(0, correction=0)
+    columns = {
+        "weight": (norms * deviations).where(varies, 0.0),
+        "n_pairs": participation_ratio(active - active.min(0).values).where(varies, 0.0),
+        "all_pairs": torch.full_like(norms, len(i), dtype=torch.long),
+        "by_difference": by_difference,
+        "pre_by_difference": _shares(pre.mean(1), i - j)[0],
+    }
+    return pd.DataFrame({name: column.cpu().numpy() for name, column in columns.items()})
+
+
+class Subtraction(NamedTuple):
+    """How MLP 0 subtracts positions, and what that rests on.
+
+    Attributes:
+        verdict: a `rule`, whose neurons are functions of i - j; a `table`, whose neurons are each for
+            few pairs; or `neither`.
+        by_difference, n_pairs: means over neurons, by weight.
+        median_by_difference, median_n_pairs: medians, by weight.
+    """
+
+    verdict: Literal["rule", "table", "neither"]
+    by_difference: float
+    n_pairs: float
+    median_by_difference: float
+    median_n_pairs: float
+
+
+def rule_or_table(neurons: pd.DataFrame) -> Subtraction:
+    """Whether neurons, as `subtraction_neurons` has them, subtract by a rule or by a table.
+
+    The bounds are `RULE` and `RULE_MEDIAN`, `TABLE` and `FEW_PAIRS`. Without weight it is neither, and
+    so is whatever tells fewer than 1 / `FEW_PAIRS` pairs apart.
+    """
+    weight = torch.tensor(neurons["weight"].to_numpy(), dtype=torch.float64)
+    if not weight.sum() > 0:
+        return Subtraction("neither", 0.0, 0.0, 0.0, 0.0)
+    weight = weight / weight.sum()
+    columns = [torch.tensor(neurons[name].to_numpy()).double() for name in ("by_difference", "n_pairs")]
+    by_difference, n_pairs = (float(weight @ column) for column in columns)
+    explained, active = (_median(column, weight) for column in columns)
+    verdict = "neither"
+    if by_difference >= RULE and explained >= RULE_MEDIAN:
+        verdict = "rule"
+    elif by_difference <= TABLE and active <= FEW_PAIRS * float(neurons["all_pairs"].iloc[0]):
+        verdict = "table"
+    return Subtraction(verdict, by_difference, n_pairs, explained, active)
+
+
+def _median(values: Float[Tensor, "row"], weight: Float[Tensor, "row"]) -> float:
+    """The value up to which half of the weight lies, all of which is 1."""
+    ordered = values.argsort()
+    middle = torch.searchsorted(weight[ordered].cumsum(0), 0.5).clamp(max=len(values) - 1)
+    return float(values[ordered[middle]])
+
+
+def _shares(values: Float[Tensor, "row dim"], labels: Int[Tensor, "row"]) -> tuple[Tensor, Tensor]:
+    """`explained_share` of each dimension by itself [dim], and whether it varies [dim]."""
+    between, total = sums_of_squares(values, labels)
+    varies = total > NOTHING * values.double().square().sum(0)
+    return (between / total.where(varies, 1.0)).where(varies, 0.0), varies

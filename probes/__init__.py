@@ -1,1 +1,0 @@
-"""Probes of trained networks. They use compo_mech, never the reverse."""

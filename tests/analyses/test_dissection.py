@@ -1,0 +1,205 @@
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from compo_mech.analyses.dissection import dissect
+from compo_mech.circuits.circuit import from_json
+from compo_mech.circuits.prompts import circuit_pairs, circuit_switch
+from compo_mech.cli.analyse import dissect_main, files
+from compo_mech.data.tasks import Automaton, Parity, Polynomial
+from compo_mech.ground_truth.build import build
+from compo_mech.ground_truth.options import BuildOptions
+from compo_mech.launch import main
+from compo_mech.model.params import Model, init_params
+from compo_mech.report import run_page
+from compo_mech.report.dissection import dissection_section
+from compo_mech.report.method_card import card_sentence
+from compo_mech.routes.summary import RouteName
+from compo_mech.runs import recipes
+from compo_mech.runs.run import Run, analysis_name
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def found():
+    torch.set_num_threads(1)
+    built = build(Parity(), max_length=5, rungs=BuildOptions(distractors=True, rotated=True))
+    return built, dissect(built.model, built.data, Parity(), 0, n_pairs=32, n_strings=32)
+
+
+def test_a_hand_built_model_is_found_out(found):
+    built, dissection = found
+    own, control = dissection.own, dissection.control
+    assert own.heads.iteration is not None
+    assert str(own.heads.iteration.writer) == "L1H0"
+    assert own.discovery.verdict == "circuit"
+    assert own.discovery.circuit is not None
+    assert own.discovery.circuit <= built.edges
+    assert own.routes is not None
+    assert own.routes.summary().name == RouteName.TEXTBOOK
+    assert own.curve.cpr is not None
+    assert own.random is not None
+    assert own.curve.cpr > own.random.cpr.high
+    assert own.patching.heads[1, 0].max() > 0.1
+    assert own.patching.heads[:, 1].abs().max() < 1e-5
+    assert own.patching.spans[1, 0].argmax() == 3  # the states
+    assert control.discovery.verdict == "no circuit"
+    assert control.routes is not None
+    assert control.routes.summary().name == RouteName.NO_ROUTE
+    assert "L1H0 is the iteration head" in dissection.sentences[0]
+    assert dissection.sentences[-1].startswith("A freshly initialised network: no circuit")
+
+
+def test_every_table_holds_the_control(found):
+    built, dissection = found
+    tables = dissection.tables()
+    assert set(tables) == {
+        "heads", "ablations", "subsets", "greedy", "patching", "edges", "faithfulness", "routes"
+    }  # fmt: skip
+    for name, table in tables.items():
+        if name != "routes":
+            assert set(table["network"]) == {"trained", "control"}, name
+    assert len(tables["subsets"]) == 2 * 15
+    content = files(dissection)
+    circuit = from_json(content["circuit.json"], built.model.config)
+    assert circuit.edges == dissection.own.discovery.circuit
+
+
+class Page(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.links, self.headings, self._heading = [], [], False
+
+    def handle_starttag(self, tag, attrs):
+        self.links += [value for name, value in attrs if name in ("src", "href", "srcset") and value]
+        self._heading = tag in ("h2", "h3")
+
+    def handle_data(self, data):
+        if self._heading and data.strip():
+            self.headings.append(data.strip())
+            self._heading = False
+
+
+def test_the_section_says_what_was_found(found):
+    _, dissection = found
+    card = pd.DataFrame({"method": ["exact", "EAP"], "counterfactual": "varied length, shifted", "auc_all": [0.97, 0.5],
+                         "top_is_truth": [True, False]})  # fmt: skip
+    section = dissection_section(dissection, card)
+    assert "On 1 hand-built circuits" in section
+    assert "0.970 or more" in section
+    assert "has no row for that" in card_sentence(None, dissection)
+    other = replace(dissection, counterfactual="token, same length, shifted", max_shift=1)
+    assert "same length, shifted (by at most 1)" in card_sentence(card, other)
+    assert "has no row for that" in card_sentence(card, other)
+    for sentence in dissection.sentences:
+        assert sentence.split("<")[0][:40] in section
+
+
+def dissect_script(*arguments):
+    command = [sys.executable, str(ROOT / "experiments" / "dissect.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    runs = tmp_path_factory.mktemp("runs")
+    argv = ["--runs-dir", str(runs), "--name", "one", "--data.max-length", "4", "--model.d-model", "16",
+            "--train.n-steps", "6", "--n-test-strings", "8"]  # fmt: skip
+    main.main(recipes.parity(), argv)
+    return Run.open(runs / "one")
+
+
+def test_the_script_adds_to_the_page_and_keeps_tables(run):
+    done = dissect_script(run.path)
+    assert done.returncode == 0, done.stderr
+    assert "no work of heads to name" in " ".join(done.stdout.split())
+    folder = run.path / "analysis" / "dissect-000006-parity"
+    assert {"heads.csv", "edges.csv", "routes.csv", "findings.txt", "section.html"} <= {
+        f.name for f in folder.iterdir()
+    }
+    assert dissect_script(run.path, "--step", 2).returncode == 0
+    page, text = Page(), (run.path / "report.html").read_text()
+    page.feed(text)
+    assert page.links == []
+    taken = [heading for heading in page.headings if heading.startswith("Taken apart")]
+    assert taken == ["Taken apart: parity, step 2", "Taken apart: parity, step 6"]
+    assert page.headings.index(taken[1]) < page.headings.index("How to reproduce")
+    assert len(text) < 10_000_000
+    again = run_page.write_page(run).read_text()
+    strip = re.compile(r'id="[0-9a-f-]{36}"|[0-9a-f]{8}-[0-9a-f-]{27}')
+    assert strip.sub("", again) == strip.sub("", text)  # the page can be made anew from the run
+
+
+def test_bad_input_gets_one_line(run, tmp_path):
+    for arguments, complaint in (
+        ((tmp_path / "nothing",), "must be a folder that holds a config.json"),
+        ((run.path, "--step", 3), "step = 3: must be one of 0 1 2 4 6"),
+    ):
+        done = dissect_script(*arguments)
+        assert done.returncode == 2
+        assert len(done.stderr.strip().splitlines()) == 1
+        assert complaint in done.stderr
+    built = build(Parity(), max_length=3)
+    with pytest.raises(ValueError, match="task = polynomial: must be one of parity"):
+        dissect(built.model, built.data, Polynomial(), 0)
+
+
+def test_pairs_of_a_run_move_as_much_as_there_is_room_for():
+    config = recipes.polynomial()
+    for n_ctx, shift in ((config.n_ctx, 1), (config.n_ctx - 1, 0), (config.n_ctx + 9, 4)):
+        model = Model(init_params(config.model, 20, n_ctx, torch.Generator().manual_seed(0)), config.model)
+        pairs = circuit_pairs(model, config.data, 64, torch.Generator().manual_seed(0), Polynomial())
+        assert circuit_switch(config.data, n_ctx)[1] == shift
+        assert int((pairs.corrupt_positions - pairs.clean_positions).max()) == shift
+        assert int(pairs.corrupt_positions.max()) < n_ctx
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param(["--model.n-layers", "1"], id="one layer"),
+        pytest.param(["--data.no-chain-of-thought"], id="no chain of thought"),
+        pytest.param(["--data.min-length", "4"], id="one length"),
+        pytest.param(
+            ["--data.tasks", "parity", "copy", "--data.task-weights", "1", "1", "--data.curriculum"],
+            id="a mixture",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_any_run_can_be_taken_apart(settings, tmp_path):
+    argv = ["--runs-dir", str(tmp_path), "--name", "one", "--data.max-length", "4", "--model.d-model", "16",
+            "--train.n-steps", "2", "--n-test-strings", "8", *settings]  # fmt: skip
+    main.main(recipes.parity(), argv)
+    run = Run.open(tmp_path / "one")
+    dissect_main(run.path, None, 0, tmp_path / "no card")
+    for task in run.config.data.measured_tasks:
+        assert (run.path / "analysis" / f"dissect-000002-{task}" / "section.html").exists()
+    several = len(run.config.data.measured_tasks) > 1
+    assert ("What the tasks share" in run.sections[-1]) == several
+    if "--data.min-length" in settings:
+        assert "token, same length, shifted" in run.sections[0]
+
+
+def test_a_circuit_that_is_none_is_not_shown(found):
+    _, dissection = found
+    refused = replace(dissection.own.discovery, verdict="no circuit")
+    hidden = replace(dissection, own=replace(dissection.own, discovery=refused))
+    assert hidden.circuit is None
+    assert not hidden.tables()["edges"]["in_circuit"].any()
+    assert "The smallest circuit" not in dissection_section(hidden, None)
+
+
+def test_a_task_of_many_words_gets_a_short_folder():
+    table = tuple(tuple((i + j) % 12 for j in range(12)) for i in range(12))
+    names = {analysis_name("dissect", 0, Automaton(transitions=table[k:] + table[:k])) for k in (0, 1)}
+    assert len(names) == 2
+    assert max(map(len, names)) < 100

@@ -1,0 +1,291 @@
+from dataclasses import replace
+from functools import lru_cache
+
+import pytest
+import torch
+
+from compo_mech.analyses.position_subtraction import examine_subtraction
+from compo_mech.analyses.subtraction_probe import subtraction_verdict
+from compo_mech.data.config import DataConfig
+from compo_mech.data.tasks import Copy, Parity, Polynomial
+from compo_mech.ground_truth.build import build
+from compo_mech.ground_truth.options import BuildOptions
+from compo_mech.model.config import ModelConfig
+from compo_mech.model.params import Model, init_params
+from compo_mech.probing import sites
+from compo_mech.probing.grid import position_grid
+from compo_mech.probing.probes import linear_probe
+from compo_mech.probing.unseen_pairs import Exposure, data_pairs
+from compo_mech.stats.intervals import Interval
+
+FLAGS = ("decodable", "points", "mlp_out", "q", "followed", "needed")
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def flags(found):
+    """Every property that a verdict can rest on."""
+    return {
+        "decodable": found.decodable,
+        "points": found.points,
+        "mlp_out": found.holds("mlp_out"),
+        "q": found.holds("q"),
+        "followed": found.followed,
+        "needed": found.needed("MLP output"),
+    }
+
+
+@lru_cache
+def examined(task, rungs, seed=0, thorough=False):
+    built = build(task, rungs=rungs)
+    return examine_subtraction(built.model, built.data, task, seed, int(rungs.three_layers), thorough)
+
+
+def fresh(data, seed):
+    settings = ModelConfig()
+    n_ctx = data.layout.n_tokens(data.max_length)
+    return Model(init_params(settings, len(data.vocabulary), n_ctx, generator(seed)), settings)
+
+
+# ------------------------------------------------------------------------------------ the grid
+
+
+def test_the_grid_has_every_pair_once_by_hand():
+    grid = position_grid(DataConfig(max_length=4), Parity(), generator())
+    pairs = list(zip(grid.i.tolist(), grid.j.tolist(), grid.t.tolist(), strict=True))
+    assert pairs == [(4, 3, 2), (5, 4, 2), (6, 4, 3), (6, 5, 2), (7, 5, 3), (8, 5, 4)]  # t = i - j + 1, not from [EoI]
+    left_out = DataConfig(max_length=5, length_weights=(1.0, 1.0, 0.0, 1.0, 1.0))
+    assert position_grid(left_out, Parity(), generator()).j.tolist() == [3, *[5] * 3, *[6] * 4]
+
+
+def test_rows_of_the_grid_are_its_pairs():
+    data = DataConfig(tasks=(Polynomial(modulus=5),), max_length=6)
+    grid = position_grid(data, Polynomial(modulus=5), generator())
+    rows, groups = grid.rows, grid.split.groups
+    assert torch.equal(groups.bincount(), torch.full((15,), 8))
+    assert torch.equal(grid.t, grid.i - grid.j + 1)
+    for key, of_row in ((grid.i, rows.place), (grid.j, rows.end), (grid.t, rows.t), (grid.t - 2, grid.split.labels)):
+        assert torch.equal(key[groups], of_row)
+    assert (rows.tokens.gather(1, rows.end[:, None]) == data.vocabulary.end_of_input).all()
+    assert (rows.tokens.gather(1, rows.place[:, None])[:, 0] == rows.s).all()
+    fold = grid.split.of_groups(grid.split.fold)
+    for key in (grid.i, grid.j, grid.t):  # what is held out has its i, its j and its t elsewhere
+        for group in (fold >= 0).nonzero()[:, 0]:
+            assert (key[fold != fold[group]] == key[group]).any()
+
+
+# ---------------------------------------------------------------------- builds that subtract
+
+EXACT = [
+    BuildOptions(),
+    BuildOptions(rotated=True),
+    BuildOptions(subtraction="difference"),
+    BuildOptions(subtraction="difference", rotated=True),
+    BuildOptions(three_layers=True),
+]
+HARDER = [
+    BuildOptions(layer_norm=True),
+    BuildOptions(layer_norm=True, rotated=True),
+    BuildOptions(sharpness=8),
+    BuildOptions(noise=0.01, rotated=True),
+    BuildOptions(distractors=True, rotated=True),
+    BuildOptions(three_layers=True, rotated=True, distractors=True),
+]
+
+
+def named(rungs):
+    return ", ".join(f"{name}={value}" for name, value in rungs.model_dump(exclude_defaults=True).items()) or "pristine"
+
+
+@pytest.mark.parametrize("rungs", EXACT + HARDER, ids=named)
+def test_builds_subtract(rungs):
+    found, exact = examined(Parity(), rungs), rungs in EXACT
+    least = 1 if exact else 0.99
+    for site in ("MLP output", "query"):
+        assert found.probe(site)["linear"] >= least
+        assert found.probe(site)["shuffled"] < 0.3
+    for site in ("raw embeddings", "MLP input"):  # all other pairs with the same i have another t
+        assert found.probe(site)["linear"] < 0.05
+    assert found.guess_from_i < 0.5
+    assert found.score.mean >= (0.999 if exact else 0.95)
+    for kind in ("mlp_out", "q"):
+        for others in ("same", "free"):
+            assert found.best_held(kind, others)["interchange"] >= least
+    assert flags(found) == dict.fromkeys(FLAGS, True)
+    assert subtraction_verdict(found).startswith("yes")
+
+
+@pytest.mark.parametrize("rungs", [BuildOptions(rotated=True), BuildOptions(subtraction="difference")], ids=named)
+@pytest.mark.parametrize("task", [Copy(), Polynomial(modulus=5)], ids=str)
+def test_the_task_does_not_matter(task, rungs):
+    found = examined(task, rungs)
+    assert found.probe("MLP output")["linear"] == 1
+    assert found.score.mean >= 0.999
+    assert found.best_held("q", "free")["interchange"] == 1
+    assert subtraction_verdict(found).startswith("yes")
+
+
+def test_rule_and_table_are_told_apart_by_weights_and_by_neurons():
+    table, rule = (examined(Parity(), BuildOptions(subtraction=s), thorough=True) for s in ("table", "difference"))
+    assert table.kind is not None
+    assert rule.kind is not None
+    assert (table.kind.verdict, rule.kind.verdict) == ("table", "rule")
+    assert table.score_by_weights[0] >= 0.999
+    assert examined(Parity(), BuildOptions(three_layers=True)).kind is None
+    assert table.neurons is not None
+    assert rule.neurons is not None
+    assert table.curve is not None
+    works = table.neurons["added"] > 1e-6
+    assert works.sum() == 28 - 6  # a neuron a pair, but six pairs are sums: (4, 3), (5, 4), (15, 9) and (16, 9) have
+    #                               an i of their own, so (6, 4) is what is left of j = 4, and (6, 5) of i = 6
+    assert table.neurons["n_pairs"][works].to_numpy() == pytest.approx(1, abs=1e-3)
+    bends = rule.neurons["added"] > 1e-6
+    assert rule.neurons["share by t"][bends].to_numpy() == pytest.approx(1, abs=1e-4)
+    assert bends.sum() < 8
+    assert (table.neurons["share by t"][works] < 0.5).all()
+    assert table.curve["chosen"].iloc[0] == 1
+    assert table.curve["chosen"].iloc[-1] == pytest.approx(table.additive["MLP output"].additive.mean, abs=2e-3)
+
+
+def test_the_same_seed_gives_the_same_findings_and_another_others():
+    first = examined(Parity(), BuildOptions(noise=0.01, rotated=True))
+    built = build(Parity(), rungs=BuildOptions(noise=0.01, rotated=True))
+    again, other = (examine_subtraction(built.model, built.data, Parity(), seed, thorough=False) for seed in (0, 1))
+    assert first.probes.equals(again.probes)
+    assert first.held.equals(again.held)
+    assert not first.held.equals(other.held)
+    assert not first.probes.equals(other.probes)
+
+
+# ---------------------------------------------------------------------------- and that do not
+
+
+@pytest.mark.parametrize("task", [Parity(), Polynomial(modulus=5)], ids=str)
+@pytest.mark.parametrize("subtraction", ["table", "difference"])
+def test_builds_with_a_broken_subtraction_get_a_no(subtraction, task):
+    for seed in range(3):
+        rungs = BuildOptions(broken="subtraction", subtraction=subtraction, rotated=True, seed=seed)
+        found = examined(task, rungs, seed)
+        assert flags(found) == dict.fromkeys(FLAGS, False)
+        assert subtraction_verdict(found).startswith("no")
+
+
+def test_a_pointer_that_no_answer_follows_is_no_subtraction_that_is_used():
+    for broken in ("update", "iteration"):
+        for seed in range(2):
+            found = examined(Parity(), BuildOptions(broken=broken, seed=seed), seed)
+            assert found.decodable  # it is there
+            assert found.points
+            assert not found.holds("mlp_out")
+            assert not found.holds("q")
+            assert not found.followed
+            assert not found.needed("MLP output")
+            assert subtraction_verdict(found).startswith("no; answers do not follow")
+
+
+def test_without_the_place_of_the_end_there_is_nothing_to_subtract():
+    for seed in range(2):
+        found = examined(Parity(), BuildOptions(broken="lookup", rotated=True, seed=seed), seed)
+        assert flags(found) == dict.fromkeys(FLAGS, False)
+        assert found.score.mean < 0.3
+
+
+def test_what_is_missing_is_said():
+    found = examined(Parity(), BuildOptions())
+    held = found.held.copy()
+    held.loc[(held["kind"] == "mlp_out"), "interchange"] = 0.85
+    in_part = replace(found, held=held)
+    assert subtraction_verdict(in_part).startswith("in part; ")
+    cut = found.additive["MLP output"]._replace(additive=Interval(0.95, 0.94, 0.96))
+    hardly = replace(in_part, additive=found.additive | {"MLP output": cut})
+    assert subtraction_verdict(hardly) == (
+        "no; answers do not follow the t of its output, answers do not need what it has beyond sums over i and j"
+    )
+    neither = in_part.held.copy()
+    neither.loc[(neither["kind"] == "q"), ["interchange", "low"]] = 0.7
+    assert subtraction_verdict(replace(found, held=neither)) == (
+        "no; answers do not follow the t of its output, answers do not follow the t of the next layer's query"
+    )
+    for control in ("placebo", "arbitrary"):
+        held = found.held.copy()
+        held[control] = 0.95
+        assert not replace(found, held=held).holds("q")
+        assert not replace(found, held=held).followed
+
+
+# ----------------------------------------------------------------------------- fresh networks
+
+
+def counted(seeds, lengths, monkeypatch, thorough):
+    """How many fresh networks have each property, and the share of shuffled labels that are told by chance."""
+    monkeypatch.setattr(sites, "mlp_probe", lambda values, split, generator: linear_probe(values, split))
+    results = {}
+    for longest in lengths:
+        data = DataConfig(max_length=longest)
+        found = [examine_subtraction(fresh(data, seed), data, Parity(), seed, 0, thorough) for seed in seeds]
+        named = {name: sum(flags(one)[name] for one in found) for name in FLAGS}
+        by_chance = sum(one.probes.set_index("site")["by_chance"].astype(float) for one in found) / len(found)
+        results[longest] = named, by_chance, max(one.score.low for one in found)
+        assert all(subtraction_verdict(one).startswith("no") for one in found)
+    return results
+
+
+def test_a_few_fresh_networks_have_none_of_it(monkeypatch):
+    for named, _, score in counted(range(5), (8, 12), monkeypatch, thorough=False).values():
+        assert named == dict.fromkeys(FLAGS, 0)
+        assert score < 0.4
+
+
+@pytest.mark.slow
+def test_a_hundred_fresh_networks_hardly_ever_have_any_of_it(monkeypatch):
+    for named, by_chance, score in counted(range(100), (8, 12), monkeypatch, thorough=True).values():
+        assert max(named.values()) <= 9, named
+        assert (by_chance >= 0.9).all(), by_chance
+        assert score < 0.4
+
+
+# ------------------------------------------------------------------------------ never trained on
+
+
+def test_behaviour_is_asked_where_pairs_are_unseen():
+    built = build(Parity(), rungs=BuildOptions(subtraction="gaps"))
+    pairs = frozenset(data_pairs(built.data))
+    exposure = Exposure(built.gaps & pairs, pairs - built.gaps)
+    found = examine_subtraction(built.model, built.data, Parity(), 0, thorough=False, exposure=exposure)
+    assert found.behaviour is not None
+    assert found.behaviour.verdict == "table"
+    assert examined(Parity(), BuildOptions()).behaviour is None
+
+
+# ------------------------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    ("data", "settings", "task", "message"),
+    [
+        ({}, {"n_layers": 1}, Parity(), "n_layers = 1: must be at least 2"),
+        ({"chain_of_thought": False}, {}, Parity(), "chain_of_thought = False"),
+        ({"max_length": 1}, {}, Parity(), r"pairs \(i, j\) = 0: must be at least 4"),
+        ({"max_length": 2}, {}, Parity(), r"pairs \(i, j\) = 1: must be at least 4"),
+        ({"max_length": 3}, {}, Parity(), r"pairs \(i, j\) = 3: must be at least 4"),
+        ({"min_length": 6, "max_length": 6}, {}, Parity(), "pairs to test = 0"),
+        ({}, {}, Copy(), "task = copy: must be one of parity"),
+    ],
+)
+def test_what_cannot_be_asked_gets_one_line(data, settings, task, message):
+    data, config = DataConfig(**{"max_length": 6, **data}), ModelConfig(d_model=16, **settings)
+    params = init_params(config, len(data.vocabulary), data.layout.n_tokens(data.max_length), generator())
+    with pytest.raises(ValueError, match=f"^{message}") as error:
+        examine_subtraction(Model(params, config), data, task, 0)
+    assert "\n" not in str(error.value)
+    if "n_layers" not in settings:
+        with pytest.raises(ValueError, match=f"^{message}"):
+            position_grid(data, task, generator())
+
+
+def test_a_layer_with_none_after_it_is_refused():
+    built = build(Parity())
+    with pytest.raises(ValueError, match="n_layers = 2: must be at least 3"):
+        examine_subtraction(built.model, built.data, Parity(), 0, layer=1)

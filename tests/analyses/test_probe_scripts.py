@@ -1,0 +1,263 @@
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from compo_mech.analyses.subtraction_probe import SUBTRACTION
+from compo_mech.analyses.update_probe import UPDATE
+from compo_mech.cli import analyse
+from compo_mech.cli.analyse import probe_main
+from compo_mech.launch import main
+from compo_mech.probing import sites
+from compo_mech.probing.probes import linear_probe
+from compo_mech.report.position_subtraction import subtraction_section
+from compo_mech.report.state_update import update_section
+from compo_mech.runs import recipes
+from compo_mech.runs.run import Run
+
+ROOT = Path(__file__).parents[2]
+SECTIONS = {SUBTRACTION.name: subtraction_section, UPDATE.name: update_section}
+BOTH = pytest.mark.parametrize("probe", [SUBTRACTION, UPDATE], ids=lambda probe: probe.name)
+TABLES = {
+    "position-subtraction": {"probes", "interchange", "additive", "scores", "neurons", "without-neurons"},
+    "state-update": {
+        "probes", "interchange", "subspaces", "neurons", "activations", "additive", "left-out", "without-neurons",
+    },
+}  # fmt: skip
+MLP = {"position-subtraction": "MLP 0 subtracts positions: ", "state-update": "MLP 1 updates the state: "}
+HEADING = {"position-subtraction": "Positions subtracted?", "state-update": "State updated?"}
+
+
+def trained(path, name, *settings):
+    argv = ["--runs-dir", str(path), "--name", name, "--data.max-length", "4", "--model.d-model", "16",
+            "--data.batch-size", "16", "--train.n-steps", "6", "--n-test-strings", "8"]  # fmt: skip
+    main.main(recipes.polynomial(), [*argv, "--data.tasks", "parity", *settings])
+    return Run.open(path / name)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Every kind of run that is asked here, trained when it is first asked for."""
+    path, made = tmp_path_factory.mktemp("runs"), {}
+
+    def run(name, *settings):
+        if name not in made:
+            made[name] = trained(path, name, *settings)
+        return made[name]
+
+    return run
+
+
+@pytest.fixture
+def run(runs):
+    return runs("plain")
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Small MLPs as probes take most of the time."""
+    monkeypatch.setattr(sites, "mlp_probe", lambda values, split, generator: linear_probe(values, split))
+
+
+def ask(probe, path, step=None, all_steps=False, task=None, seed=0):
+    probe_main(probe, SECTIONS[probe.name], path, step, all_steps, task, seed)
+
+
+def contents(path):
+    """Every file of a run's analyses, and its page."""
+    files = [*(path / "analysis").rglob("*"), path / "report.html"]
+    return {str(file): file.read_bytes() for file in files if file.is_file()}
+
+
+class Page(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.headings, self._heading = [], [], False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.links += [value for name, value in attrs if name in ("src", "href", "srcset") and value]
+        self._heading = tag == "h2"
+
+    def handle_data(self, data):
+        if self._heading and data.strip():
+            self.headings.append(data.strip())
+            self._heading = False
+
+
+# ------------------------------------------------------------------------------------ what is kept
+
+
+@BOTH
+def test_tables_findings_and_a_section_are_kept(probe, run, capsys):
+    ask(probe, run.path)
+    folder = run.path / "analysis" / f"{probe.name}-000006-parity"
+    names = {f"{name}.csv" for name in TABLES[probe.name]} | {f"fresh-{name}.csv" for name in TABLES[probe.name]}
+    assert {file.name for file in folder.iterdir()} == names | {"findings.txt", "section.html"}
+    for name in names:
+        assert len(pd.read_csv(folder / name)), name
+    findings = (folder / "findings.txt").read_text().splitlines()
+    assert findings[0].startswith(MLP[probe.name])
+    shown = " ".join(capsys.readouterr().out.split())
+    for sentence in findings:
+        assert " ".join(sentence.split()) in shown
+    page = Page((run.path / "report.html").read_text())
+    assert page.links == []
+    assert page.headings.count(f"{HEADING[probe.name]} parity, step 6") == 1
+    section = (folder / "section.html").read_text()
+    assert section.strip()[:200] in (run.path / "report.html").read_text()
+
+
+@BOTH
+def test_findings_can_be_had_again(probe, run, quick):
+    folder = run.path / "analysis" / f"{probe.name}-000000-parity"
+    strip = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}")  # names of figures on the page
+
+    def kept(seed):
+        ask(probe, run.path, step=0, seed=seed)
+        return {file.name: strip.sub("", file.read_text()) for file in folder.iterdir()}
+
+    first = kept(0)
+    assert kept(0) == first
+    other = kept(1)
+    assert other.keys() == first.keys()
+    assert other["probes.csv"] != first["probes.csv"]
+    assert other["interchange.csv"] != first["interchange.csv"]
+
+
+@BOTH
+def test_figures_are_followed_over_all_steps_and_other_steps_stay(probe, run, quick):
+    ask(probe, run.path, step=2)
+    before = contents(run.path)
+    ask(probe, run.path, all_steps=True)
+    folder = run.path / "analysis" / f"{probe.name}-000006-parity"
+    curves = pd.read_csv(folder / "by-step.csv")
+    assert run.steps == [0, 1, 2, 4, 6]
+    for _, rows in curves.groupby(["measure", "site"]):
+        assert rows["step"].tolist() == [-1, *run.steps]  # the control first
+    assert not curves[["value", "low", "high"]].isna().any(axis=None)
+    assert ((curves["low"] <= curves["value"] + 1e-9) & (curves["value"] <= curves["high"] + 1e-9)).all()
+    assert "Over training" in (folder / "section.html").read_text()
+    text = (run.path / "report.html").read_text()
+    page = Page(text)
+    assert "Over training" in text
+    assert page.links == []
+    for step in (2, 6):
+        assert page.headings.count(f"{HEADING[probe.name]} parity, step {step}") == 1
+    after = contents(run.path)
+    changed = {Path(name).parent.name for name in before if after[name] != before[name]}
+    assert changed <= {folder.name, run.path.name}  # and its page
+
+
+def test_tasks_of_one_name_are_kept_apart(runs, quick):
+    run = runs("mixture", "--data.tasks", "counter(modulus=3)", "counter(modulus=2)")
+    ask(UPDATE, run.path)
+    folders = sorted((run.path / "analysis").iterdir())
+    assert len(folders) == 2
+    assert [len(pd.read_csv(folder / "activations.csv")) for folder in folders] in ([12, 6], [6, 12])  # (k + 1) k pairs
+
+
+def test_three_layers_are_asked_where_x_is_fetched(runs, quick, capsys):
+    run = runs("three", "--model.n-layers", "3")
+    ask(UPDATE, run.path)
+    assert re.search(r"MLP [12] updates the state", capsys.readouterr().out)
+    ask(SUBTRACTION, run.path)
+    assert re.search(r"MLP [01] subtracts positions", capsys.readouterr().out)
+
+
+# ------------------------------------------------------------------------------------- bad input
+
+BAD = [
+    ("plain", [], {"step": 3}, "step = 3: must be one of 0 1 2 4 6"),
+    ("plain", [], {"step": -1}, "step = -1: must be one of 0 1 2 4 6"),
+    ("plain", [], {"step": 2, "all_steps": True}, "step = 2: goes without all-steps"),
+    ("plain", [], {"task": "copy"}, "task = copy: must be one of parity"),
+    ("plain", [], {"task": "walk"}, "task = walk: must be one of parity"),
+    ("no chain", ["--data.no-chain-of-thought"], {}, "chain_of_thought = False"),
+    ("one layer", ["--model.n-layers", "1"], {}, "n_layers = 1: must be at least 2"),
+]
+
+
+@pytest.mark.parametrize(("name", "settings", "asked", "complaint"), BAD, ids=[complaint for *_, complaint in BAD])
+@BOTH
+def test_bad_input_gets_one_line_and_nothing_is_written(probe, runs, name, settings, asked, complaint, capsys):
+    run = runs(name, *settings)
+    before = contents(run.path)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        ask(probe, run.path, **asked)
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    assert complaint in said
+    assert contents(run.path) == before
+
+
+@BOTH
+def test_a_folder_that_is_no_run_gets_one_line(probe, tmp_path, capsys):
+    for path in (tmp_path / "nothing", tmp_path):
+        with pytest.raises(SystemExit) as stop:
+            ask(probe, path)
+        assert stop.value.code == 2
+        said = capsys.readouterr().err
+        assert "must be a folder that holds a config.json" in said
+        assert said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_strings_too_short_for_the_question_get_one_line(runs, quick, capsys):
+    run = runs("short", "--data.max-length", "2")
+    before = contents(run.path)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        ask(SUBTRACTION, run.path)
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: pairs (i, j) = 1: must be at least 4")
+    assert said.count("\n") == 1
+    assert contents(run.path) == before
+    ask(UPDATE, run.path)  # two states are enough for an update
+    single = runs("single", "--data.max-length", "1")
+    with pytest.raises(SystemExit):
+        ask(UPDATE, single.path)
+    assert "max_length = 1: must be at least 2" in capsys.readouterr().err
+
+
+def test_a_task_that_cannot_be_asked_leaves_no_other_half_done(runs, quick, capsys):
+    run = runs("half", "--data.tasks", "parity", "automaton(transitions=((1,), (0,)))")
+    before = contents(run.path)
+    with pytest.raises(SystemExit) as stop:
+        ask(UPDATE, run.path)
+    assert stop.value.code == 2
+    assert "automaton" in capsys.readouterr().err
+    assert contents(run.path) == before
+    assert not (run.path / "analysis").exists()
+
+
+def test_help_does_not_wait_for_transformer_lens():
+    code = (
+        "import runpy, sys\n"
+        "sys.argv = ['position_subtraction.py', '--help']\n"
+        "try: runpy.run_path('probes/position_subtraction.py', run_name='__main__')\n"
+        "finally: assert 'transformer_lens' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--all-steps" in done.stdout
+
+
+def test_the_script_takes_its_settings_from_the_command_line(run):
+    command = [sys.executable, str(ROOT / "probes" / "state_update.py"), str(run.path), "--step", "3"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "error: step = 3: must be one of 0 1 2 4 6\n"
+
+
+def test_the_table_of_many_runs_counts_those_that_fail(tmp_path):
+    analyse.over_runs_main(tmp_path / "table.csv", (tmp_path / "none",))
+    assert "must be a folder that holds a config.json" in (tmp_path / "table.csv").read_text()

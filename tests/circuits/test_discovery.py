@@ -1,0 +1,295 @@
+from dataclasses import replace
+from functools import cache, partial
+
+import pytest
+import torch
+
+from compo_mech.circuits import discovery
+from compo_mech.circuits.discovery import SWAPPED, discover
+from compo_mech.circuits.faithfulness import Behaviour
+from compo_mech.circuits.overlap import jaccard
+from compo_mech.circuits.prompts import take_rows
+from compo_mech.circuits.scorers import EdgeScores, eap, exact
+from compo_mech.circuits.selection import top
+from compo_mech.circuits.stability import exact_of_rows, stability
+from compo_mech.data.config import DataConfig
+from compo_mech.data.stream import TrainingStream
+from compo_mech.data.tasks import Copy, Parity, Polynomial
+from compo_mech.ground_truth.build import build
+from compo_mech.ground_truth.options import BuildOptions
+from compo_mech.interventions.graph import LOGITS, POS, TOK, Edge, all_edges, run_both
+from compo_mech.interventions.metrics import METRICS, answered, cross_entropy, kl_divergence
+from compo_mech.interventions.pairs import Switch, make_pairs
+from compo_mech.model.config import ModelConfig
+from compo_mech.model.params import Model, init_params
+from compo_mech.runs import recipes
+from compo_mech.training import loop
+from compo_mech.training.loop import TrainConfig
+
+ALL = Switch.TOKEN | Switch.LENGTH | Switch.SHIFT
+BUILT = build(Parity())
+EVERY = all_edges(BUILT.model.config)
+FEW, MANY = range(5), range(100)
+BREAKS = ("lookup", "subtraction", "iteration", "update")
+
+
+def pairs_of(data, seed=0, n_rows=48, max_shift=4):
+    return make_pairs(data, ALL, n_rows, torch.Generator().manual_seed(seed), max_shift)
+
+
+def found_in(model, data, seed=0):
+    max_shift = model.params["pos_embed.W_pos"].shape[0] - data.layout.n_read(data.max_length)
+    return discover(model, pairs_of(data, seed, max_shift=min(4, max_shift)), torch.Generator().manual_seed(seed))
+
+
+@cache
+def trained(config):
+    """A run of a recipe, without its measurements."""
+    n_ctx = config.data.layout.n_tokens(config.data.max_length) + config.train.max_position_shift
+    generator = torch.Generator().manual_seed(0)
+    params = init_params(config.model, len(config.data.vocabulary), n_ctx, generator)
+    for param in params.values():
+        param.requires_grad_(True)
+    state = loop.start(params, config.model, config.optim, generator)
+    for _ in loop.train(state, TrainingStream(config.data, 0), config.model, config.optim, config.train):
+        pass
+    return Model({name: param.detach() for name, param in state.params.items()}, config.model)
+
+
+SHORT = recipes.polynomial().model_copy(
+    update={
+        "data": DataConfig(tasks=(Copy(),), max_length=5),
+        "train": TrainConfig(n_steps=300, max_position_shift=2),
+    }
+)
+
+
+def fresh(n_heads, seed):
+    data, config = recipes.parity().data, ModelConfig(n_heads=n_heads)
+    n_ctx = data.layout.n_tokens(data.max_length) + 2
+    return Model(init_params(config, len(data.vocabulary), n_ctx, torch.Generator().manual_seed(seed)), config), data
+
+
+def shuffled(config, seed):
+    """A trained network with the entries of every matrix in another order: same weights, no structure."""
+    model, generator = trained(config), torch.Generator().manual_seed(seed)
+    params = {
+        name: param.flatten()[torch.randperm(param.numel(), generator=generator)].view_as(param)
+        if param.ndim > 1
+        else param
+        for name, param in model.params.items()
+    }
+    return Model(params, model.config), config.data
+
+
+def decoy(broken, seed):
+    """A hand-built circuit of something else than the task, in one of several guises."""
+    task = (Parity(), Copy(), Polynomial(modulus=5))[seed % 3]
+    guise = ({}, {"distractors": True}, {"rotated": True}, {"noise": 0.01})[seed // 3 % 4]
+    built = build(task, rungs=BuildOptions(broken=broken, seed=seed, **guise))
+    return built.model, built.data
+
+
+NO_CIRCUITS = {
+    "fresh, 1 head": partial(fresh, 1),
+    "fresh, 4 heads": partial(fresh, 4),
+    "shuffled": partial(shuffled, SHORT),
+    "decoy": lambda seed: decoy(BREAKS[seed % 4], seed // 4),
+}
+
+
+def n_circuits(make, seeds):
+    return sum(found_in(*make(seed), seed).verdict == "circuit" for seed in seeds)
+
+
+@pytest.mark.parametrize("kind", NO_CIRCUITS)
+def test_networks_without_a_circuit_are_told(kind):
+    assert n_circuits(NO_CIRCUITS[kind], FEW) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", NO_CIRCUITS)
+def test_networks_without_a_circuit_are_told_a_hundred_times(kind):
+    assert n_circuits(NO_CIRCUITS[kind], MANY) <= 5
+
+
+@pytest.mark.slow
+def test_a_run_of_the_recipe_has_a_circuit_until_its_weights_are_shuffled():
+    config = recipes.parity()
+    assert found_in(trained(config), config.data).verdict == "circuit"
+    assert n_circuits(partial(shuffled, config), FEW) == 0
+
+
+def test_a_trained_network_has_a_circuit():
+    found = found_in(trained(SHORT), SHORT.data)
+    assert found.verdict == "circuit", found.reason
+    assert len(found.circuit) < found.n_edges == 32
+    assert found.swap >= SWAPPED
+
+
+@pytest.mark.parametrize(
+    "rungs",
+    [
+        BuildOptions(), BuildOptions(sharpness=150, rotated=True), BuildOptions(split=True), BuildOptions(backup=True),
+        BuildOptions(noise=0.01, distractors=True),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_the_circuit_of_a_hand_built_network_is_found(rungs):
+    built = build(Polynomial(modulus=5), rungs=rungs)
+    found = found_in(built.model, built.data)
+    assert found.verdict == "circuit", found.reason
+    assert found.circuit == built.edges
+    assert found.random.high < 0.5
+    assert found.swap > 0.98
+
+
+def test_what_counts_is_the_task_and_not_what_the_network_does():
+    """A decoy is true to itself by a small circuit; that is no circuit for the task."""
+    decoy = build(Parity(), rungs=BuildOptions(broken="iteration"))
+    pairs = pairs_of(decoy.data)
+    own = Behaviour(decoy.model, pairs, kl_divergence)
+    assert own.faithfulness(BUILT.edges) == pytest.approx(1, abs=1e-3)  # the same ten edges
+    found = discover(decoy.model, pairs, torch.Generator().manual_seed(0))
+    assert found.verdict == "no circuit"
+    assert found.circuit is None
+    assert "0.9 are needed" in found.reason
+    assert found.reason.startswith(
+        f"no circuit: of the answers that the task asks for, edges in score order move {found.swap:.2f}"
+    )
+    other_task = build(Copy())  # copy's tokens are parity's
+    wrong = replace(pairs_of(other_task.data), target=pairs_of(other_task.data).target.roll(1))
+    assert discover(other_task.model, wrong, torch.Generator().manual_seed(0)).verdict == "no circuit"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("LARGEST_SHARE", 0.1, "that is nearly the whole network"),
+        ("HELD_OUT", 1.01, "found on half of the prompts, one moves 1.00 on the others"),
+        ("OVERLAP", 1.01, "the circuits of two halves of the prompts overlap by 1.00"),
+    ],
+)
+def test_every_demand_can_fail(monkeypatch, name, value, complaint):
+    monkeypatch.setattr(discovery, name, value)
+    found = found_in(BUILT.model, BUILT.data)
+    assert found.verdict == "no circuit"
+    assert found.reason.endswith(f"but {complaint}")
+    assert found.circuit == BUILT.edges
+
+
+def test_random_circuits_that_do_as_well_speak_against_one(monkeypatch):
+    """Scores that say nothing need nearly every edge, and so do random circuits."""
+
+    def even(model, pairs, edges, metric, corrupt):
+        return EdgeScores(tuple(edges), torch.ones(len(edges)), (False,) * len(edges), (False,) * len(edges))
+
+    monkeypatch.setattr(discovery, "LARGEST_SHARE", 1.0)
+    found = discover(BUILT.model, pairs_of(BUILT.data), torch.Generator().manual_seed(0), even)
+    assert found.verdict == "no circuit"
+    assert f"random circuits of that size move {found.random}" in found.reason
+    assert found.random.high >= found.swap >= SWAPPED
+
+
+def test_a_circuit_of_one_edge():
+    """A network without blocks, and a task that it does: say the token again."""
+    config = ModelConfig(d_model=16, normalization="none", n_layers=1)
+    data = DataConfig(tasks=(Copy(),), max_length=4)
+    params = init_params(config, len(data.vocabulary), 20, torch.Generator().manual_seed(0))
+    params = {name: torch.zeros_like(p) if name.endswith(("W_O", "W_out")) else p for name, p in params.items()}
+    params["embed.W_E"] = torch.eye(16)[: len(data.vocabulary)]
+    params["pos_embed.W_pos"] = params["pos_embed.W_pos"] * 0
+    params["unembed.W_U"] = torch.eye(16)[:, : len(data.vocabulary)]
+    model, pairs = Model(params, config), pairs_of(data)
+    itself = pairs.clean_tokens[pairs.row, pairs.position]
+    repeats = replace(pairs, target=itself, foil=pairs.corrupt_tokens[pairs.row, pairs.position])
+    found = discover(model, repeats, torch.Generator().manual_seed(0))
+    assert found.circuit == {Edge(TOK, LOGITS)}
+    assert found.verdict == "circuit"
+    assert found.swap == found.held_out == found.overlap == 1
+    assert found.n_edges == len(all_edges(config))
+    assert found.random.mean == pytest.approx(1 / found.n_edges, abs=0.2)
+
+
+def test_no_swap_where_nothing_differs():
+    pairs = pairs_of(BUILT.data)
+    with pytest.raises(ValueError, match="none with answers that differ"):
+        discover(BUILT.model, replace(pairs, foil=pairs.target), torch.Generator())
+    with pytest.raises(ValueError, match=r"pairs = 1 rows: must be at least 2"):
+        discover(BUILT.model, take_rows(pairs, torch.tensor([0])), torch.Generator())
+
+
+def test_the_same_seeds_give_the_same_discovery():
+    one, two = (found_in(BUILT.model, BUILT.data, seed=3) for _ in range(2))
+    assert (one.circuit, one.swap, one.random, one.held_out) == (two.circuit, two.swap, two.random, two.held_out)
+
+
+def test_rows_are_taken_with_all_that_belongs_to_them():
+    pairs = pairs_of(BUILT.data, n_rows=6)
+    rows = torch.tensor([4, 1, 4])
+    taken = take_rows(pairs, rows)
+    assert torch.equal(taken.clean_tokens, pairs.clean_tokens[rows])
+    assert torch.equal(taken.corrupt_positions, pairs.corrupt_positions[rows])
+    assert taken.lengths.tolist() == pairs.lengths[rows].tolist()
+    places = list(
+        zip(taken.row.tolist(), taken.position.tolist(), taken.target.tolist(), taken.foil.tolist(), strict=True)
+    )
+    expected = [
+        (new, int(pairs.position[i]), int(pairs.target[i]), int(pairs.foil[i]))
+        for new, old in enumerate(rows.tolist())
+        for i in range(len(pairs.row))
+        if pairs.row[i] == old
+    ]
+    assert places == expected
+    whole = take_rows(pairs, torch.arange(6))
+    assert all(
+        torch.equal(getattr(whole, name), getattr(pairs, name)) for name in ("row", "position", "target", "foil")
+    )
+    with pytest.raises(ValueError, match="no scored place"):
+        take_rows(pairs, torch.tensor([], dtype=torch.long))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_one_patch_serves_every_resample(metric):
+    """Against scoring each resample by itself, on a network that is wrong to a different degree on each."""
+    model, data = fresh(2, 0)
+    pairs, generator = pairs_of(data, n_rows=8, max_shift=2), torch.Generator().manual_seed(0)
+    draws = [torch.randint(8, (8,), generator=generator) for _ in range(3)]
+    edges = all_edges(model.config)[::4]
+    fast = exact_of_rows(model, pairs, edges, METRICS[metric], draws)
+    slow = torch.stack([exact(model, take_rows(pairs, rows), edges, METRICS[metric]).scores for rows in draws])
+    torch.testing.assert_close(fast, slow, atol=1e-6, rtol=1e-4)
+    assert (fast[0] - fast[1]).abs().max() > 1e-4
+
+
+def test_overlaps_by_hand():
+    one, two, three = (Edge(writer, LOGITS) for writer in (TOK, POS, EVERY[-1].writer))
+    assert jaccard(frozenset({one, two}), frozenset({two, three})) == pytest.approx(1 / 3)
+    assert jaccard(frozenset({one}), frozenset({one})) == 1
+    assert jaccard(frozenset({one}), frozenset({two})) == 0
+    assert jaccard(frozenset(), frozenset()) == 1
+
+
+def test_a_clear_circuit_is_stable_and_a_guess_is_not():
+    def overlap(model, data, scorer=exact, n_edges=10):
+        generator, pairs = torch.Generator().manual_seed(0), pairs_of(data, n_rows=16, max_shift=2)
+        return stability(model, pairs, partial(top, n_edges=n_edges), generator, n_resamples=10, scorer=scorer)
+
+    assert overlap(BUILT.model, BUILT.data) == (1, 1, 1)
+    slow = overlap(BUILT.model, BUILT.data, scorer=lambda *args: exact(*args), n_edges=7)
+    assert slow == overlap(BUILT.model, BUILT.data, n_edges=7)
+    assert slow.low < 1  # seven of ten: which ones, the prompts decide
+    guess = overlap(*fresh(1, 0), scorer=eap)
+    assert guess.low < guess.mean < 1
+    assert guess.mean <= guess.high <= 1
+
+
+def test_answers_are_counted_where_they_differ():
+    pairs = pairs_of(BUILT.data, n_rows=8)
+    runs = run_both(BUILT.model, pairs)
+    assert answered(runs.logits, runs.logits, pairs) == 1
+    right = torch.nn.functional.one_hot(pairs.target, runs.logits.shape[1]).float()
+    assert answered(right, right, pairs) == 1
+    foils = torch.nn.functional.one_hot(pairs.foil, runs.logits.shape[1]).float()
+    assert answered(foils, right, pairs) == 0  # though many places have the same answer on both
+    assert cross_entropy(foils, right, pairs) < cross_entropy(-right, right, pairs)

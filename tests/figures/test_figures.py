@@ -1,0 +1,271 @@
+"""Every script in figures/ is called as from the command line, on runs of seconds and on tables made here."""
+
+import importlib.util
+import itertools
+import math
+import re
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import tyro
+from browser import PHONE_WIDTH, open_page, started
+from plotly.offline import get_plotlyjs
+from rich.console import Console
+
+from compo_mech.analyses.dissection import stage_names
+from compo_mech.circuits.circuit import Circuit, to_json
+from compo_mech.interventions.graph import all_edges
+from compo_mech.launch import settings
+from compo_mech.launch.run import launch
+from compo_mech.plots.trajectories import PART_COLOURS
+from compo_mech.runs import recipes
+from compo_mech.runs.run import Run, analysis_name
+
+FIGURES = Path(__file__).parents[2] / "figures"
+
+RUN, RUNS, TABLE, NOTHING = "the run and OUT", "OUT and any runs", "a table and OUT", "OUT"
+SCRIPTS = {
+    "circuit_graph": RUN,
+    "cleanliness": RUNS,
+    "emergence": TABLE,
+    "grokking": RUNS,
+    "iteration_head": RUN,
+    "length_by_dimension": RUNS,
+    "mechanism": TABLE,
+    "patching_map": RUN,
+    "position_geometry": RUNS,
+    "probes_by_step": RUN,
+    "route_map": RUNS,
+    "scaling": TABLE,
+    "study": TABLE,
+    "task_and_circuit": NOTHING,
+}
+SHOWN = {
+    "circuit_graph": ("Circuit of one", "L0H0.q"),
+    "cleanliness": ("in 2 runs", "two, step 6"),
+    "emergence": ("parity, 2 seeds", "parity-seed1, iteration: onset 4"),
+    "grokking": ("weight norm", "test strings"),
+    "iteration_head": ("Mean attention over", "layer 1 head 0"),
+    "length_by_dimension": ("iteration score", "d_model %{y}, length %{x}"),
+    "mechanism": ("MLP 0: positions subtracted?", "polynomial"),
+    "patching_map": ("freshly initialised", "L1H0, s2"),
+    "position_geometry": ("two: trained", "effective dimensions"),
+    "probes_by_step": ("Decodable and used: one", "answers follow its output"),
+    "route_map": ('"t"', '"length"'),
+    "scaling": ("median first step at 99%", "over 8 runs, 2 of which never came there"),
+    "study": ("1 failed", "never", "far apart, copy, seed 1, fresh"),
+    "task_and_circuit": ("Iteration head", "t = i \u2212 j + 1 = 7 \u2212 5 + 1 = 3", "[EoS]"),
+}
+"""What each page has to say: its title, and something that is read off the runs or tables."""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two small runs; the first has what analyses write, made up."""
+    folder, found = tmp_path_factory.mktemp("runs"), []
+    for name, d_model in (("one", "16"), ("two", "24")):
+        argv = ["--runs-dir", str(folder), "--name", name, "--data.max-length", "5", "--model.d-model", d_model,
+                "--train.n-steps", "6", "--train.snapshot-every", "3", "--n-test-strings", "8"]  # fmt: skip
+        found.append(launch(settings.parse(recipes.parity(), argv), Console(quiet=True)))
+    one, task = found[0], found[0].config.data.measured_tasks[0]
+    edges = all_edges(one.config.model)
+    circuit = Circuit(one.config.model, frozenset(edges[::2]), {edge: i / 10 for i, edge in enumerate(edges)})
+    dissected = {"circuit.json": to_json(circuit), "patching.csv": patching(one).to_csv(index=False)}
+    one.write_analysis(analysis_name("dissect", 6, task), dissected)
+    for what in ("position-subtraction", "state-update"):
+        one.write_analysis(analysis_name(what, 6, task), {"by-step.csv": by_step(one).to_csv(index=False)})
+    return [run.path for run in found]
+
+
+def patching(run):
+    """As a dissection writes it: each part at each place, and heads over whole spans, which have no length."""
+    places, rows = run.config.data.layout.labels(5), []
+    for network in ("trained", "control"):
+        for n, part in enumerate([*stage_names(run.config.model.n_layers), "L0H0", "L1H0"]):
+            rows += [(part, place, 5, n * i / 10, network) for i, place in enumerate(places)]
+        rows += [(head, place, None, 1.0, network) for head in ("L0H0", "L1H0") for place in ("EoI", "states")]
+    return pd.DataFrame(rows, columns=["part", "place", "length", "effect", "network"])
+
+
+def by_step(run):
+    """Every figure that either probe script follows."""
+    measures = [
+        ("probe of t", "MLP output"), ("probe of t", "query"), ("interchange of t, free others", "q1"),
+        ("subtraction score", "query"), ("probe of the state", "MLP input"), ("probe of the state", "MLP output"),
+        ("interchange of answer, free others", "mlp_out1"), ("interchange of x, free others", "attn_out1"),
+    ]  # fmt: skip
+    rows = [(s, m, site, max(0.0, s / 8), 0.0, 1.0) for m, site in measures for s in (-1, *run.steps)]
+    return pd.DataFrame(rows, columns=["step", "measure", "site", "value", "low", "high"])
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """By script, a table as another script writes it."""
+    folder = tmp_path_factory.mktemp("tables")
+    file = folder / "emergence.csv"
+    rows = [("parity", f"parity-seed{seed}", part, 4.0, 5.0, 6.0, 9) for seed in (0, 1) for part in PART_COLOURS]
+    columns = ["task", "run", "part", "onset", "midpoint", "saturation", "last_step"]
+    pd.DataFrame(rows, columns=columns).to_csv(file, index=False)
+    studies = {"scaling": folder / "scaling.csv", "study": folder / "study.csv"}
+    for name, made in (("scaling", scaling()), ("study", study())):
+        made.to_csv(studies[name], index=False)
+    return {"emergence": file, "mechanism": FIGURES / "results" / "mechanism.csv", **studies}
+
+
+def study():
+    """As a study writes it: two arms and tasks, waits that did not end, fresh networks, a run that failed."""
+    rows = [("made up", "near", 2, "RuntimeError: no", "failed", 1.0)]
+    for arm, seed, task in itertools.product(("near", "far apart"), range(6), ("parity", "copy")):
+        wait = math.inf if seed == 1 else 100.0 + seed
+        figures = {"iteration": 0.9, "iteration, fresh": 0.1, "solved": 1.0, "first step at 99%": wait}
+        if (arm, seed) != ("near", 2):
+            rows += [("made up", arm, seed, task, measure, value) for measure, value in figures.items()]
+    return pd.DataFrame(rows, columns=["study", "arm", "seed", "task", "measure", "value"])
+
+
+def scaling():
+    """Steps in proportion to the length; of the narrow networks none is there at length 8."""
+    rows = []
+    for length, d_model, seed in itertools.product((4, 8), (8, 16), (0, 1)):
+        solved = (length, d_model) != (8, 8)
+        step = 100.0 * length if solved else math.inf
+        figures = {"accuracy": 0.5 + solved / 2, "iteration": 0.8, "solved": float(solved), "first step at 99%": step}
+        rows += [("scaling", length, d_model, seed, "parity", *figure) for figure in figures.items()]
+    return pd.DataFrame(rows, columns=["study", "length", "d_model", "seed", "task", "measure", "value"])
+
+
+@pytest.fixture(scope="module")
+def drawn(runs, tables, tmp_path_factory):
+    """Each script's page."""
+    folder = tmp_path_factory.mktemp("pages")
+    pages = {name: folder / f"{name}.html" for name in SCRIPTS}
+    for name, out in pages.items():
+        call(name, *arguments(name, out, runs, tables))
+    return pages
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with started() as browser:
+        yield browser
+
+
+def arguments(name, out, runs, tables):
+    if SCRIPTS[name] == TABLE:
+        return [tables[name], out, *(("iteration", "first step at 99%") if name == "study" else ())]
+    if SCRIPTS[name] == NOTHING:
+        return [out]
+    if SCRIPTS[name] == RUNS:
+        return [out, *runs]
+    return [runs[0], out, *(("--length", "5") if name == "iteration_head" else ())]
+
+
+def call(name, *words):
+    """The script's command line."""
+    spec = importlib.util.spec_from_file_location(f"figure_{name}", FIGURES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    tyro.cli(module.main, args=[str(word) for word in words])
+
+
+def refused(capsys, name, *words):
+    """The one line with which the script ends."""
+    with pytest.raises(SystemExit) as stop:
+        call(name, *words)
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    return line
+
+
+def test_every_script_is_tested_and_says_how_it_is_called():
+    assert {path.stem for path in FIGURES.glob("*.py")} == set(SCRIPTS) == set(SHOWN)
+    for name in SCRIPTS:
+        assert f"\npython figures/{name}.py " in (FIGURES / f"{name}.py").read_text()
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_the_page_says_what_it_shows_and_asks_for_nothing(name, drawn):
+    page = drawn[name].read_text()
+    own = page.replace(get_plotlyjs(), "")
+    assert len(own) < len(page)  # plotly's script is in it
+    for text in SHOWN[name]:
+        assert text in own.encode().decode("unicode_escape") or text in own, text
+    assert not re.search(r"""(src|href)=["']?https?:|import\(|cdn""", own)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_page_that_cannot_be_written(name, runs, tables, tmp_path, capsys):
+    for out in (tmp_path / "no" / "figure.html", tmp_path / "figure.docx"):
+        line = refused(capsys, name, *arguments(name, out, runs, tables))
+        assert line.startswith(f"error: out = {out}: ")
+        assert not out.exists()
+
+
+@pytest.mark.parametrize("name", [name for name, kind in SCRIPTS.items() if kind in (RUN, RUNS)])
+def test_no_such_run(name, tmp_path, capsys):
+    words = arguments(name, tmp_path / "figure.html", [tmp_path / "none"], {})
+    assert (
+        refused(capsys, name, *words) == f"error: run = {tmp_path / 'none'}: must be a folder that holds a config.json"
+    )
+
+
+@pytest.mark.parametrize("name", ["circuit_graph", "patching_map", "probes_by_step"])
+def test_no_such_analysis(name, runs, tmp_path, capsys):
+    line = refused(capsys, name, runs[1], tmp_path / "figure.html")
+    assert line.startswith(f"error: run = {runs[1]}: must have been analysed by ")
+
+
+@pytest.mark.parametrize("name", [name for name, kind in SCRIPTS.items() if kind == TABLE])
+def test_no_such_table(name, tmp_path, capsys):
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    for table in (tmp_path / "none.csv", tmp_path / "other.csv"):
+        words = arguments(name, tmp_path / "figure.html", [], {name: table})
+        assert refused(capsys, name, *words).startswith(f"error: table = {table}: must be ")
+
+
+def test_a_measure_that_a_study_does_not_have(tables, tmp_path, capsys):
+    told = "error: measures = speed: must be of iteration, solved, first step at 99%"
+    assert refused(capsys, "study", tables["study"], tmp_path / "figure.html", "solved", "speed") == told
+
+
+def test_a_study_whose_runs_failed_or_never_came_there(tables, tmp_path):
+    table = pd.read_csv(tables["study"])
+    table["value"] = table["value"].where(table["measure"] != "first step at 99%", math.inf)
+    table = table[(table["arm"] != "near") | (table["measure"] == "failed")]
+    table.to_csv(tmp_path / "study.csv", index=False)
+    call("study", tmp_path / "study.csv", tmp_path / "figure.html", "first step at 99%")
+    page = (tmp_path / "figure.html").read_text()
+    assert '"ticktext":["0","never"]' in page
+    assert "1 failed" in page
+
+
+def test_the_iteration_head_at_steps_and_lengths_that_there_are_not(runs, tmp_path, capsys):
+    out = tmp_path / "figure.html"
+    told = "error: length = 9: must be 1 .. 5"
+    assert refused(capsys, "iteration_head", runs[0], out, "--length", 9) == told
+    told = "error: step = 99: must be one of 0 "
+    assert refused(capsys, "iteration_head", runs[0], out, "--length", 5, "--steps", 0, 99).startswith(told)
+
+
+def test_steps_that_cannot_be_read_are_left_out_of_the_slider(runs, tmp_path):
+    copy = Run.open(shutil.copytree(runs[0], tmp_path / "one"))
+    (copy.path / "checkpoints" / "000003.safetensors").write_bytes(b"damaged")
+    call("iteration_head", copy.path, tmp_path / "figure.html", "--length", 5)
+    page = (tmp_path / "figure.html").read_text()
+    steps = [step for step in copy.steps if f'"label":"{step}"' in page]
+    assert steps == [step for step in copy.steps if step != 3]
+
+
+@pytest.mark.parametrize("name", ["iteration_head", "length_by_dimension", "probes_by_step"])
+def test_pages_in_a_browser(browser, drawn, name):
+    n_sliders = int(name == "iteration_head")
+    with open_page(browser, drawn[name]) as page:
+        assert [picture.kind for picture in page.pictures()] == ["plotly"]
+        assert page.move_sliders() == n_sliders
+    if n_sliders:  # what makes pages narrow is the same in all
+        with open_page(browser, drawn[name], width=PHONE_WIDTH) as page:
+            page.check_width()

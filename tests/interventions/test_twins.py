@@ -1,0 +1,120 @@
+import pytest
+import torch
+
+from compo_mech.data.config import DataConfig
+from compo_mech.data.tasks import Copy, Parity, Polynomial
+from compo_mech.evaluation.sets import eval_sets
+from compo_mech.ground_truth.build import build
+from compo_mech.ground_truth.options import BuildOptions
+from compo_mech.interventions.attention_patterns import (
+    ablate_patterns,
+    idealised,
+    pattern_ablation_table,
+    uniform,
+    work_rows,
+)
+from compo_mech.model.config import ModelConfig
+from compo_mech.model.hooked import to_hooked
+from compo_mech.model.params import Model, init_params
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def fresh(data, **settings):
+    config = ModelConfig(**{"d_model": 32, "n_heads": 2, "biases": True, **settings})
+    return Model(init_params(config, len(data.vocabulary), data.layout.n_tokens(data.max_length), generator()), config)
+
+
+def forced_logits(model, tokens, heads, rows, weights):
+    """The slow twin: the whole HookedTransformer with these heads' patterns replaced at these rows."""
+
+    def put(pattern, hook):
+        for _, head in heads:
+            pattern[:, head, rows] = weights
+        return pattern
+
+    hooks = [(f"blocks.{heads[0][0]}.attn.hook_pattern", put)] if heads else []
+    with torch.no_grad():
+        return to_hooked(model.params, model.config).run_with_hooks(tokens, fwd_hooks=hooks)
+
+
+def test_patterns_by_hand():
+    torch.testing.assert_close(uniform([0, 2], 4), torch.tensor([[1.0, 0, 0, 0], [1 / 3, 1 / 3, 1 / 3, 0]]))
+    torch.testing.assert_close(idealised([0, 2], 4), torch.tensor([[1.0, 0, 0, 0], [0, 0, 1.0, 0]]))
+
+
+@pytest.mark.parametrize(
+    "rungs",
+    [BuildOptions(), BuildOptions(rotated=True, distractors=True), BuildOptions(layer_norm=True)],
+    ids=["plain", "rotated", "LN"],
+)
+@pytest.mark.parametrize("task", [Copy(), Parity(), Polynomial(modulus=5)], ids=str)
+def test_clean_heads_are_worth_their_look(task, rungs):
+    built = build(task, rungs=rungs)
+    sets = [test for test in eval_sets(built.data, 32) if test.length >= 4]
+    found = {(twin.name, twin.work): twin for twin in ablate_patterns(built.model, sets)}
+    for name, work in (("L0H0", "lookup"), ("L1H0", "iteration")):
+        twin = found[name, work]
+        assert twin.score >= 0.99
+        assert twin.whole.mean == twin.idealised.mean == 1
+        assert twin.cost > 0.2
+        assert twin.gain == 0
+    for name in ("L0H1", "L1H1"):
+        assert abs(found[name, "iteration"].worth) < 0.01
+    wrong = found["L1H0", "lookup"]
+    assert wrong.score < 0.1
+    assert wrong.lacks < -0.2
+
+
+def test_split_work_is_whole_only_together():
+    built = build(Parity(), rungs=BuildOptions(split=True))
+    sets = [test for test in eval_sets(built.data, 32) if test.length >= 4]
+    found = {twin.name: twin for twin in ablate_patterns(built.model, sets, ["iteration"])}
+    alone = [found[f"L1H{head}"] for head in (0, 1)]
+    assert all(0.4 < twin.score < 0.6 for twin in alone)
+    together = found["L1H0+L1H1"]
+    assert together.score >= 0.99
+    assert together.worth > 1.5 * max(twin.cost for twin in alone)
+
+
+def test_a_backup_shows_that_no_single_look_is_needed():
+    built = build(Parity(), rungs=BuildOptions(backup=True))
+    found = pattern_ablation_table(
+        ablate_patterns(built.model, eval_sets(built.data, 32)[3:], ["iteration"])
+    ).set_index("heads")
+    assert found["score"]["L1H0"] >= 0.99
+    assert found["worth"]["L1H0"] < 0.01
+    assert found["worth"]["L1H0+L1H1"] > 0.2
+
+
+def test_bad_input_gets_one_line():
+    data = DataConfig(max_length=4, chain_of_thought=False)
+    model = fresh(data)
+    with pytest.raises(ValueError, match="work = lookup: must be one that rows of these lengths have"):
+        ablate_patterns(model, eval_sets(data, 4))
+    with pytest.raises(ValueError, match="sets = none"):
+        ablate_patterns(model, [])
+
+
+@pytest.mark.parametrize("n_layers", [1, 2, 3])
+def test_twins_equal_whole_runs_with_the_pattern_replaced(n_layers):
+    data = DataConfig(max_length=5)
+    model = fresh(data, n_layers=n_layers)
+    sets = eval_sets(data, 16)[1:]
+    for twin in ablate_patterns(model, sets):
+        counted = {"whole": 0, "uniform": 0, "ideal": 0}
+        n = 0
+        for test in sets:
+            n_pos = test.layout.n_read(test.length)
+            rows, keys = work_rows(test.layout, test.length, twin.work)
+            ways = {"uniform": uniform(rows, n_pos), "ideal": idealised(keys, n_pos)}
+            predicting = list(test.layout.scored(test.length))[:-1]
+            n += test.targets[:, :-1].numel()
+            for name in counted:
+                heads = () if name == "whole" else twin.heads
+                logits = forced_logits(model, test.tokens[:, :n_pos], heads, rows, ways.get(name))[:, predicting]
+                counted[name] += int((logits.argmax(-1) == test.targets[:, :-1]).sum())
+        for name, n_right in counted.items():
+            assert getattr(twin, name).mean == n_right / n

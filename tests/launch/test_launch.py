@@ -1,0 +1,327 @@
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from compo_mech.launch import main
+from compo_mech.launch.run import differences
+from compo_mech.runs import recipes
+from compo_mech.runs.locks import locked
+from compo_mech.runs.run import Run
+from compo_mech.settings import changed
+
+ROOT = Path(__file__).parents[2]
+TINY = ["--data.max-length", "4", "--data.batch-size", "16", "--model.d-model", "16", "--n-test-strings", "16",
+        "--train.snapshot-every", "10"]  # fmt: skip
+
+
+def train(tmp_path, *argv, n_steps=40, name="one", recipe=recipes.polynomial):
+    words = ["--runs-dir", str(tmp_path / "runs"), "--name", name, *TINY, "--train.n-steps", str(n_steps), *argv]
+    main.main(recipe(), words)
+    return Run.open(tmp_path / "runs" / name)
+
+
+def same(one, two):
+    """Weights at every step and metrics, to the bit."""
+    assert one.steps == two.steps
+    for step in one.steps:
+        a, b = one.params(step), two.params(step)
+        assert list(a) == list(b)
+        assert all(torch.equal(a[name], b[name]) for name in a), step
+    for name in ("metrics.csv", "checkpoints/SHA256SUMS"):
+        assert (one.path / name).read_bytes() == (two.path / name).read_bytes()
+
+
+# ---------------------------------------------------------------------------------- a run
+
+
+def test_a_run_leaves_all_it_should(tmp_path, capsys):
+    run = train(tmp_path)
+    assert {f.name for f in run.path.iterdir()} == {
+        "config.json", "environment.json", "metrics.csv", "checkpoints", "report.html",
+    }  # fmt: skip
+    assert run.steps == [0, 1, 2, 4, 8, 10, 20, 30, 40]
+    metrics = run.metrics
+    assert set(metrics[metrics.metric == "generated_accuracy"].step) == {*run.steps}
+    assert metrics[metrics.split == "control"].step.unique().tolist() == [0]
+    assert not metrics.value.isna().any()
+    shown = capsys.readouterr().out
+    assert "L1H0 iteration" in shown.replace("\n", " ") or "iteration" in shown
+    assert "accuracy" in shown
+    assert "report.html" in shown
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path):
+    one, two, other = train(tmp_path), train(tmp_path, name="two"), train(tmp_path, "--seed", "1", name="other")
+    same(one, two)
+    assert not torch.equal(one.params()["unembed.W_U"], other.params()["unembed.W_U"])
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path):
+    one = train(tmp_path)
+    before = (one.path / "metrics.csv").read_bytes(), one.params()
+    train(tmp_path, "--resume")
+    assert (one.path / "metrics.csv").read_bytes() == before[0]
+    assert all(torch.equal(one.params()[name], before[1][name]) for name in before[1])
+
+
+def test_resume_goes_on_to_the_bit_even_from_the_checkpoint_before(tmp_path, capsys):
+    whole = train(tmp_path)
+    for lost in ("000040.safetensors", "000040.resume.safetensors"):
+        cut = train(tmp_path, "--overwrite", name="cut")
+        file = cut.path / "checkpoints" / lost
+        file.write_bytes(file.read_bytes()[:-1])
+        train(tmp_path, "--resume", name="cut")
+        assert lost in capsys.readouterr().out.replace("\n", "")
+        same(whole, cut)
+
+
+@pytest.mark.parametrize("extra", [
+    ["--data.no-chain-of-thought"],
+    ["--data.tasks", "copy", "symmetric(n=3)", "--data.task-weights", "1", "2", "--data.no-task-token"],
+    ["--model.n-heads", "2", "--model.n-layers", "3", "--model.biases", "--train.embed-dropout", "0.1"],
+    ["--model.n-layers", "1", "--optim.optimizer", "adamw", "--data.max-length", "3"],
+    ["--data.n-train-strings", "20", "--data.order", "shortest_first", "--model.normalization", "none"],
+    ["--data.curriculum", "stage(n_steps=10, max_length=2)", "--model.freeze", "pos_embed"],
+])  # fmt: skip
+def test_every_kind_of_run_reaches_its_report(tmp_path, extra):
+    run = train(tmp_path, *extra, n_steps=12)
+    assert "</html>" in (run.path / "report.html").read_text()
+
+
+def test_divergence_stops_with_one_line_and_keeps_what_was_saved(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        train(tmp_path, "--optim.optimizer", "sgd", "--optim.lr", "1e9", "--optim.momentum", "0", n_steps=100)
+    assert stop.value.code == 1
+    complaint = capsys.readouterr().err
+    assert "diverged" in complaint
+    assert complaint.count("\n") == 1
+    run = Run.open(tmp_path / "runs" / "one")
+    assert run.steps
+    assert all(tensor.isfinite().all() for tensor in run.params().values())
+
+
+def test_wandb_offline_tracks_beside_the_csv(tmp_path):
+    pytest.importorskip("wandb")
+    run = train(tmp_path, "--wandb", "offline", n_steps=4)
+    assert list((run.path / "wandb").glob("offline-run-*/*.wandb"))
+    assert len(run.metrics)
+
+
+# ---------------------------------------------------------------------------------- bad input
+
+BAD = [
+    (["--data.tasks", "walk"], ["task", "'walk'", "parity"]),
+    (["--data.tasks"], ["tasks", "at least one"]),
+    (["--data.tasks", "parity", "parity"], ["tasks", "once"]),
+    (["--data.tasks", "polynomial(modulus=1)"], ["modulus = 1", "greater than or equal to 2"]),
+    (["--data.tasks", "polynomial(modulus='x')"], ["modulus = 'x'", "integer"]),
+    (["--data.tasks", "counter(modulus=0)"], ["modulus = 0"]),
+    (["--data.tasks", "symmetric(n=9)"], ["n = 9", "less than or equal to 6"]),
+    (["--data.tasks", "automaton(transitions=((0,1),(1,)))"], ["transitions", "one next state per input"]),
+    (["--data.tasks", "automaton(transitions=((0,5),(1,0)))"], ["transitions", "0 .. 1"]),
+    (["--data.tasks", "parity(bits=2)"], ["bits = 2", "no such setting"]),
+    (["--model.depth", "2"], ["--model.depth", "no such setting"]),
+    (["--model.d-model", "wide"], ["model.d_model = 'wide'", "integer"]),
+    (["--model.d-model", "-4"], ["model.d_model = -4", "greater than 0"]),
+    (["--model.d-model", "0"], ["model.d_model = 0", "greater than 0"]),
+    (["--model.n-heads", "3"], ["model.d_model = 16", "divisible", "n_heads = 3"]),
+    (["--model.n-layers", "0"], ["model.n_layers = 0"]),
+    (["--model.act-fn", "tanh"], ["model.act_fn = 'tanh'", "gelu"]),
+    (["--model.n-ctx", "9"], ["data.max_length = 4", "n_ctx", "11"]),
+    (["--model.n-pos-dims", "17"], ["n_pos_dims = 17", "d_model = 16"]),
+    (["--model.freeze", "blocks.7"], ["freeze = blocks.7", "blocks.1.attn"]),
+    (["--model.freeze", "embed", "pos_embed", "blocks.0", "blocks.1", "ln_final", "unembed"], ["nothing to train"]),
+    (["--data.batch-size", "0"], ["data.batch_size = 0"]),
+    (["--data.max-length", "-1"], ["data.max_length = -1"]),
+    (["--data.min-length", "9"], ["min_length = 9", "max_length = 4"]),
+    (["--data.task-weights", "0"], ["task_weights = (0.0,)", "something positive"]),
+    (["--data.task-weights", "1", "1"], ["task_weights", "each of 1"]),
+    (["--data.task-weights", "-1"], ["task_weights.0 = -1.0", "greater than or equal to 0"]),
+    (["--data.length-weights", "0", "0", "0", "0"], ["length_weights", "something positive"]),
+    (["--data.order", "shortest_first"], ["order", "n_train_strings"]),
+    (["--data.curriculum", "stage(n_steps=0)"], ["n_steps = 0"]),
+    (["--data.curriculum", "stage(n_steps=5, max_length=9)"], ["max_length = 9", "1 .. 4"]),
+    (["--optim.lr", "0"], ["optim.lr = 0"]),
+    (["--optim.lr", "fast"], ["optim.lr = 'fast'", "number"]),
+    (["--optim.lr", "nan"], ["optim.lr = nan"]),
+    (["--optim.optimizer", "lion"], ["optim.optimizer = 'lion'", "muon"]),
+    (["--optim.betas", "0.9", "1.5"], ["betas = (0.9, 1.5)", "[0, 1)"]),
+    (["--train.n-steps", "0"], ["train.n_steps = 0"]),
+    (["--train.n-steps", "2.5"], ["train.n_steps = '2.5'", "integer"]),
+    (["--train.embed-dropout", "1"], ["train.embed_dropout = 1", "less than 1"]),
+    (["--train.max-position-shift", "-1"], ["train.max_position_shift = -1"]),
+    (["--seed", "-1"], ["seed = -1"]),
+    (["--device", "abacus"], ["device = 'abacus'", "cpu"]),
+    (["--name", "a/b"], ["name = 'a/b'", "one folder"]),
+    (["--name", ".."], ["name = '..'", "one folder"]),
+    (["--name", "."], ["name = '.'", "one folder"]),
+    (["--name", ""], ["name = ''", "one folder"]),
+    (["--model.d-model", "100000000"], ["model = ", "parameters", "at most"]),
+    (["--data.max-length", "100000000000"], ["model = ", "parameters", "at most"]),
+    (["--model.n-layers", "1000000000"], ["model.n_layers = 1000000000", "1000"]),
+    (["--data.length-weights", "1e308", "1e308", "1e308", "1e308"], ["length_weights", "finite"]),
+    (["--resume"], ["resume", "no such run"]),
+    (["--resume", "--overwrite"], ["resume", "overwrite"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("argv", "parts"), BAD, ids=[" ".join(argv) for argv, _ in BAD])
+def test_bad_input_is_one_line_and_nothing_is_written(tmp_path, capsys, argv, parts):
+    words = ["--runs-dir", str(tmp_path / "runs"), "--name", "one", *TINY, *argv]
+    with pytest.raises(SystemExit) as stop:
+        main.main(recipes.polynomial(), words)
+    assert stop.value.code == 2
+    complaint = capsys.readouterr().err
+    assert complaint.startswith("error: ")
+    assert complaint.count("\n") == 1
+    for part in parts:
+        assert part in complaint
+    assert not list(tmp_path.iterdir())
+
+
+def refused(tmp_path, capsys, *argv, **settings):
+    with pytest.raises(SystemExit) as stop:
+        train(tmp_path, *argv, **settings)
+    assert stop.value.code == 2
+    complaint = capsys.readouterr().err
+    assert complaint.count("\n") == 1
+    return complaint
+
+
+def test_an_existing_run_is_refused(tmp_path, capsys):
+    run = train(tmp_path, n_steps=2)
+    before = {f: f.read_bytes() for f in run.path.rglob("*") if f.is_file()}
+    assert "--resume or --overwrite" in refused(tmp_path, capsys, n_steps=2)
+    assert before == {f: f.read_bytes() for f in run.path.rglob("*") if f.is_file()}
+    train(tmp_path, "--overwrite", n_steps=2)
+
+
+def test_resuming_with_other_settings_is_refused(tmp_path, capsys):
+    train(tmp_path, n_steps=2)
+    complaint = refused(tmp_path, capsys, "--resume", n_steps=3)
+    assert "train.n_steps = 3" in complaint
+    assert "has 2" in complaint
+
+
+def test_a_folder_to_start_from_may_be_spelled_in_two_ways(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    one, same, other = (
+        changed(recipes.polynomial(), {"start_from": path}) for path in (Path("runs/a"), tmp_path / "runs" / "a", None)
+    )
+    assert list(differences(one, same)) == []
+    assert [name for name, *_ in differences(one, other)] == ["start_from"]
+    assert [name for name, *_ in differences(one, changed(one, {"start_from": "runs/b"}))] == ["start_from"]
+
+
+@pytest.mark.parametrize("how", ["--resume", "--overwrite"])
+def test_a_run_that_another_process_trains_is_refused(tmp_path, capsys, how):
+    run = train(tmp_path, n_steps=2)
+    before = {f: f.read_bytes() for f in run.path.rglob("*") if f.is_file()}
+    with locked(run.path):
+        assert "is being trained by another process" in refused(tmp_path, capsys, how, n_steps=2)
+    assert before == {f: f.read_bytes() for f in run.path.rglob("*") if f.is_file()}
+    train(tmp_path, how, n_steps=2)
+
+
+def test_resuming_without_a_checkpoint_is_refused(tmp_path, capsys):
+    run = train(tmp_path, n_steps=2)
+    for file in (run.path / "checkpoints").iterdir():
+        file.unlink()
+    assert "no checkpoint" in refused(tmp_path, capsys, "--resume", n_steps=2)
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path, capsys):
+    (tmp_path / "runs").write_text("a file, not a folder")
+    assert "cannot be written" in refused(tmp_path, capsys, n_steps=2)
+    assert (tmp_path / "runs").read_text() == "a file, not a folder"
+
+
+@pytest.mark.parametrize(("argv", "code"), [(["--help"], 0), (["--model.d-model", "-1"], 2)])
+def test_help_and_bad_input_do_not_wait_for_transformer_lens(argv, code):
+    script = (
+        "import runpy, sys\n"
+        f"sys.argv = ['train_parity.py', *{argv!r}]\n"
+        "try: runpy.run_path('experiments/train_parity.py', run_name='__main__')\n"
+        "finally: assert 'transformer_lens' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# ---------------------------------------------------------------------------------- kill -9
+
+ZYGOTE = """
+import os, sys
+from compo_mech import launch, recipes
+for line in sys.stdin:  # one child an order, forked before any tensor is made here
+    child = os.fork()
+    if child == 0:
+        sys.stdout = sys.stderr = open(os.devnull, "w")
+        launch.main(recipes.polynomial(), eval(line))
+        os._exit(0)
+    print(child, flush=True)
+    _, status = os.waitpid(child, 0)
+    print(status, flush=True)
+"""
+
+
+class Zygote:
+    """Trains runs in children that are forked from a process of its own, ready to be killed."""
+
+    def __init__(self, runs, n_steps):
+        self.words = ["--runs-dir", str(runs), *TINY, "--train.n-steps", str(n_steps)]
+        command = [sys.executable, "-c", ZYGOTE]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def train(self, name, *how, kill_after=None):
+        """The exit status of a run, killed after so many seconds if it is still there."""
+        assert self.process.stdin
+        assert self.process.stdout
+        print([*self.words, "--name", name, *how], file=self.process.stdin, flush=True)
+        child = int(self.process.stdout.readline())
+        if kill_after is not None:
+            time.sleep(kill_after)
+            with contextlib.suppress(ProcessLookupError):  # it may have come to its end
+                os.kill(child, signal.SIGKILL)
+        return int(self.process.stdout.readline())
+
+
+def check_kills(tmp_path, n_kills, n_steps):
+    """A run killed at random moments and resumed each time ends as one that was left in peace."""
+    runs, draw = tmp_path / "runs", random.Random(0)
+    zygote = Zygote(runs, n_steps)
+    begun = time.perf_counter()
+    assert zygote.train("peaceful") == 0
+    longest = 1.6 * (time.perf_counter() - begun) / n_kills  # on average 0.8 of the whole time is spent in killed runs
+    path, n_killed, finished = runs / "killed", 0, False
+    for _ in range(4 * n_kills):
+        started = (path / "checkpoints" / "SHA256SUMS").exists() and not finished  # a run that got away begins anew
+        how = ["--resume"] if started else ["--overwrite"] if path.exists() else []
+        status = zygote.train("killed", *how, kill_after=draw.uniform(0, longest))
+        n_killed, finished = n_killed + (status == signal.SIGKILL), status == 0
+        if n_killed == n_kills:
+            break
+    assert n_killed == n_kills
+    started = (path / "checkpoints" / "SHA256SUMS").exists()
+    assert zygote.train("killed", "--resume" if started else "--overwrite") == 0
+    assert Run.open(path).steps[-1] == n_steps
+    same(Run.open(runs / "peaceful"), Run.open(path))
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_as_an_undisturbed_one(tmp_path):
+    check_kills(tmp_path, n_kills=4, n_steps=200)
+
+
+@pytest.mark.slow
+def test_a_run_killed_thirty_times_ends_as_an_undisturbed_one(tmp_path):
+    check_kills(tmp_path, n_kills=30, n_steps=4000)

@@ -1,0 +1,42 @@
+import pandas as pd
+import pytest
+
+from compo_mech.plots import interchange, tables, trajectories
+
+
+def test_dots_hold_every_figure_and_its_controls():
+    figure = tables.dots(["a", "b"], [(0.5, 0.4, 0.7), (1.0, 0.9, 1.0)], {"fresh": [0.1, None]}, "title", "share")
+    by_name = {trace.name: trace for trace in figure.data}
+    assert list(by_name["network"].x) == [0.5, 1.0]
+    assert list(by_name["network"].error_x.array) == pytest.approx([0.2, 0.0])
+    assert list(by_name["network"].error_x.arrayminus) == pytest.approx([0.1, 0.1])
+    assert list(by_name["fresh"].x) == [0.1, None]
+
+
+def test_curves_by_step_have_their_bands_and_the_control():
+    values = [(0.1, 0.0, 0.2), (0.9, 0.8, 1.0)]
+    figure = trajectories.by_step({"probe": {"out": ([0, 10], values)}}, {"probe": {"out": 0.3}}, "title")
+    band, curve, control = figure.data
+    assert list(band.y) == [0.2, 1.0, 0.8, 0.0]
+    assert list(curve.y) == [0.1, 0.9]
+    assert list(control.y) == [0.3, 0.3]
+
+
+def test_maps_put_every_value_at_its_place():
+    figure = tables.table_map([[1.0, -2.0]], ["x", "y"], ["row"], "title", "unit")
+    assert (figure.data[0].zmin, figure.data[0].zmax) == (-2, 2)
+    rows = [
+        {"variable": v, "others": o, "site": s, "interchange": n / 10, "step": step}
+        for n, (v, o, s, step) in enumerate(
+            (v, o, s, step) for v in ("t", "x") for o in ("same", "free") for s in ("q", "z") for step in (0, 4)
+        )
+    ]
+    table = pd.DataFrame(rows)
+    figure = interchange.interchange_maps({"network": table[table["step"] == 4]})
+    assert [list(map(list, trace.z)) for trace in figure.data] == [
+        [[0.1, 0.3], [0.9, 1.1]],
+        [[0.5, 0.7], [1.3, 1.5]],
+    ]
+    figure = interchange.interchange_by_step(table)
+    assert list(map(list, figure.data[0].z)) == [[0.0, 0.1], [0.2, 0.3]]
+    assert list(figure.data[0].x) == ["0", "4"]

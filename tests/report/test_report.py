@@ -1,0 +1,204 @@
+import hashlib
+import re
+import shutil
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+import safetensors.torch
+import torch
+
+from compo_mech.evaluation.sets import eval_sets
+from compo_mech.launch import main
+from compo_mech.plots import training
+from compo_mech.report import attention, run_page
+from compo_mech.runs import outcome, recipes
+from compo_mech.runs.run import Run
+
+
+def rows(curve, head_curve, verdict):
+    """A run's rows: accuracy of two lengths and one layer-1 head by step."""
+    found = []
+    for step, (accuracy, score) in enumerate(zip(curve, head_curve, strict=True)):
+        for length in (1, 4):
+            found.append((step * 100, "test", "parity", length, None, None, "generated_accuracy", accuracy))
+        for layer in (0, 1):
+            value = score if layer else 0.1
+            found.append((step * 100, "mean", "parity", None, layer, 0, "iteration", value))
+            found.append((step * 100, "mean", "parity", None, layer, 0, "verdict", verdict if layer else 0))
+    # the control's rows must not be taken for the run's own
+    found.append((0, "control", "parity", None, 1, 0, "iteration", 0.95))
+    found.append((300, "control", "parity", 4, None, None, "generated_accuracy", 0.0))
+    columns = ["step", "split", "task", "length", "layer", "head", "metric", "value"]
+    return pd.DataFrame(found, columns=columns).astype(dict.fromkeys(("length", "layer", "head"), "Int64"))
+
+
+def test_the_sentence_of_a_textbook_run():
+    metrics = rows([0.2, 0.995, 0.5, 1.0], [0.1, 0.5, 0.93, 0.97], verdict=2)
+    assert outcome.run_sentence(metrics, "parity") == (
+        "parity: an iteration head formed in layer 1 head 0 by step 200 (score 0.97); "
+        "accuracy reached 99% at every length at step 300."
+    )
+
+
+def test_the_sentence_of_a_patchwork_that_never_got_there():
+    metrics = rows([0.2, 0.3, 0.4, 0.5], [0.1, 0.2, 0.3, 0.4], verdict=1)
+    assert outcome.run_sentence(metrics, "parity") == (
+        "parity: no textbook iteration head; layer 1 head 0 comes nearest, a sharp patchwork pattern with score 0.40; "
+        "accuracy did not reach 99% at every length (lowest at the end: 50.0%)."
+    )
+
+
+class Links(HTMLParser):
+    """Everything that a browser would fetch."""
+
+    def __init__(self):
+        super().__init__()
+        self.found, self.n_scripts = [], 0
+
+    def handle_starttag(self, tag, attrs):
+        self.n_scripts += tag == "script"
+        self.found += [value for name, value in attrs if name in ("src", "href", "srcset") and value]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    runs = tmp_path_factory.mktemp("runs")
+    argv = ["--runs-dir", str(runs), "--name", "a<b", "--data.max-length", "5", "--model.d-model", "16",
+            "--model.n-heads", "2", "--train.n-steps", "6", "--n-test-strings", "8"]  # fmt: skip
+    main.main(recipes.parity(), argv)
+    return Run.open(runs / "a<b")
+
+
+def test_the_page_needs_no_network_and_is_small(run):
+    page = (run.path / "report.html").read_text()
+    links = Links()
+    links.feed(page)
+    assert links.found == []
+    assert len(page) < 10_000_000
+    assert page.count("plotly.js v") <= 2  # the script is embedded once
+    assert "<title>a&lt;b</title>" in page
+    assert "a<b" not in re.sub(r"<script.*?</script>", "", page, flags=re.S)
+    assert "train" in page[page.index("How to reproduce") :]
+
+
+def test_the_table_holds_the_last_figures_beside_the_control(run):
+    table = outcome.length_table(run.metrics, "parity")
+    assert table.length.tolist() == [1, 2, 3, 4, 5]
+    assert table.columns.tolist() == [
+        "length", "split", "free", "forced", "grammar", "L0H0 lookup", "L0H1 lookup",
+        "L1H0 iteration", "L1H0 sharp", "L1H1 iteration", "L1H1 sharp",
+    ]  # fmt: skip
+    metrics = run.metrics
+    at = (metrics.length == 4) & (metrics.layer == 1) & (metrics["head"] == 1) & (metrics.metric == "iteration")
+    own = metrics[at & (metrics.step == 6) & (metrics.split != "control")].value.item()
+    fresh = metrics[at & (metrics.split == "control")].value.item()
+    assert table["L1H1 iteration"][3] == f"{own:.2f} [{fresh:.2f}]"
+
+
+def test_curves_share_one_time_axis_and_leave_the_control_out(run):
+    metrics = run.metrics
+    figure = training.training_curves(metrics[metrics.split != "control"], "parity")
+    named = {trace.name: trace for trace in figure.data}
+    assert list(named["length 3"].x) == run.steps
+    assert list(named["L1H1 iteration"].x) == run.steps
+    assert {figure.layout.xaxis.matches, figure.layout.xaxis2.matches} == {"x3"}
+
+
+def test_maps_are_of_every_head_with_named_axes(run):
+    config = run.config
+    longest = eval_sets(config.data, 8)[-1]
+    figure = attention.attention_figure(run.params(), config, longest)
+    assert len(figure.data) == 4
+    for trace in figure.data:
+        assert all(sum(row) == pytest.approx(1, abs=0.01) for row in trace.z)
+    labels = ["task", "x1", "x2", "x3", "x4", "x5", "EoI", "s1", "s2", "s3", "s4", "s5"]
+    assert list(figure.layout.xaxis.ticktext) == labels
+    assert list(figure.layout.yaxis4.ticktext) == labels
+
+
+def test_the_attention_slider_holds_every_step_and_starts_at_the_last(run):
+    sets = eval_sets(run.config.data, 8)
+    shown = run.readable(attention.n_frames(run.config))
+    assert list(shown) == run.steps == [0, 1, 2, 4, 6]
+    figure = attention.attention_by_step(shown, run.config, sets[-1])
+    (slider,) = figure.layout.sliders
+    assert [step.label for step in slider.steps] == [frame.name for frame in figure.frames] == ["0", "1", "2", "4", "6"]
+    assert [step.args[0] for step in slider.steps] == [(name,) for name in ("0", "1", "2", "4", "6")]
+    assert slider.active == 4
+    for frame in figure.frames:
+        drawn = attention.attention_figure(shown[int(frame.name)], run.config, sets[-1])
+        assert [trace.z for trace in frame.data] == [trace.z for trace in drawn.data]
+    assert [trace.z for trace in figure.data] == [trace.z for trace in figure.frames[-1].data]
+    assert figure.frames[0].data[0].z != figure.frames[-1].data[0].z
+
+
+def test_the_slider_goes_through_fewer_steps_where_there_are_many_weights():
+    few = recipes.parity()
+    many = few.model_copy(update={"model": few.model.model_copy(update={"n_layers": 8, "n_heads": 16})})
+    assert attention.n_frames(few) == attention.MAX_FRAMES
+    assert 2 <= attention.n_frames(many) < 6
+
+
+@pytest.fixture
+def broken(run, tmp_path):
+    shutil.copytree(run.path, tmp_path / "broken")
+    return Run.open(tmp_path / "broken")
+
+
+def foreign(run, step):
+    """Put another network's checkpoint in a step's place, vouched for."""
+    content = safetensors.torch.save({"embed.W_E": torch.zeros(3, 3)})
+    (run.path / "checkpoints" / f"{step:06d}.safetensors").write_bytes(content)
+    sums = run._sums() | {f"{step:06d}.safetensors": hashlib.sha256(content).hexdigest()}
+    run._write_sums(sums)
+
+
+def test_the_page_says_which_checkpoints_cannot_be_read(broken):
+    folder = broken.path / "checkpoints"
+    (folder / "000001.safetensors").unlink()
+    (folder / "000002.safetensors").write_bytes(b"x")
+    foreign(broken, 6)
+    (folder / "000099.safetensors").write_bytes(b"of someone else")
+    broken._write_sums({name: digest for name, digest in broken._sums().items() if name != "000004.safetensors"})
+    page = run_page.write_page(broken).read_text()
+    told = page[page.index("<div class=problem>") : page.index("</ul>")]
+    assert [line.split("</li>")[0] for line in told.split("<li>")[1:]] == [
+        "checkpoints/000001.safetensors: is missing",
+        "checkpoints/000002.safetensors: is damaged, its checksum differs",
+        "checkpoints/000006.safetensors: is of another network, it has embed.W_E of shape (3, 3) where the run&#x27;s "
+        "settings say (16, 16)",
+        "checkpoints/000004.safetensors: is not listed in SHA256SUMS, so it is left out",
+        "checkpoints/000099.safetensors: is not listed in SHA256SUMS, so it is left out",
+        f"{broken.path}: has no checkpoint at 1 steps of its schedule (4)",
+    ]
+    assert list(broken.readable(24)) == [0]
+    assert "by step" in page
+
+
+def test_a_whole_run_has_no_problems(run):
+    assert run.problems() == []
+    assert "<div class=problem>" not in (run.path / "report.html").read_text()
+
+
+def test_a_run_without_any_checkpoint_still_has_a_page(broken):
+    shutil.rmtree(broken.path / "checkpoints")
+    page = run_page.write_page(broken).read_text()
+    assert "has no checkpoint" in page
+    assert "No checkpoint could be read" in page
+    assert "By length and head" in page
+
+
+def test_a_run_that_stopped_says_where(broken):
+    broken._write_sums({n: d for n, d in broken._sums().items() if not n.startswith(("000004", "000006"))})
+    for file in (broken.path / "checkpoints").glob("00000[46]*"):
+        file.unlink()
+    assert broken.problems() == [f"{broken.path}: training stopped at step 2 of 6"]
+
+
+def test_readable_checkpoints_are_spread_and_stand_in_for_those_that_are_not(broken):
+    assert list(broken.readable(2)) == [0, 6]
+    assert list(broken.readable(3)) == [0, 2, 6]
+    (broken.path / "checkpoints" / "000006.safetensors").unlink()
+    assert list(broken.readable(2)) == [0, 4]
+    assert list(broken.readable(24)) == [0, 1, 2, 4]

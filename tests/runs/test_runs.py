@@ -1,0 +1,270 @@
+import hashlib
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from compo_mech.evaluation.table import Row
+from compo_mech.model.params import init_params
+from compo_mech.runs import locks
+from compo_mech.runs import run as run_module
+from compo_mech.runs.checkpoints import RunError
+from compo_mech.runs.locks import locked
+from compo_mech.runs.run import Run
+from compo_mech.training import loop
+
+ROW = Row("test", "polynomial(modulus=5, start='zero')", 3, 1, 0, "iteration", 0.1 + 0.2)
+
+
+def state_of(config):
+    generator = torch.Generator().manual_seed(0)
+    return loop.start(
+        init_params(config.model, len(config.data.vocabulary), config.n_ctx, generator),
+        config.model,
+        config.optim,
+        generator,
+    )
+
+
+@pytest.fixture
+def run(tmp_path, tiny):
+    run = Run.create(tmp_path / "runs" / "one", tiny)
+    state = state_of(tiny)
+    for step in (0, 1, 2, 4):
+        run.add_rows(step, [ROW, Row("train", "parity", None, None, None, "loss", float(step))])
+        with torch.no_grad():
+            state.params["embed.W_E"].fill_(step)
+        run.save(step, state.params, state.tensors())
+    return run
+
+
+def flip(path, place):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_run_is_read_back(run, tiny):
+    again = Run.open(run.path)
+    assert again.config == tiny
+    assert again.steps == [0, 1, 2, 4]
+    assert (again.params(2)["embed.W_E"] == 2).all()
+    metrics = again.metrics
+    assert list(metrics.columns) == ["step", "split", "task", "length", "layer", "head", "metric", "value"]
+    assert metrics.iloc[0].tolist() == [0, *ROW]
+    assert metrics.value[0] == 0.1 + 0.2
+    assert metrics.length.isna()[1]
+
+
+def test_the_model_at_any_step_is_a_hooked_transformer(run):
+    from transformer_lens import HookedTransformer
+
+    model = run.model(1)
+    assert isinstance(model, HookedTransformer)
+    assert (model.embed.W_E == 1).all()
+    assert (run.model().embed.W_E == 4).all()
+
+
+def test_checksums_are_as_sha256sum_reads_them(run):
+    done = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=run.path / "checkpoints", capture_output=True)
+    assert done.returncode == 0
+
+
+def test_only_the_newest_two_can_be_resumed(run):
+    names = sorted(f.name for f in (run.path / "checkpoints").glob("*.resume.safetensors"))
+    assert names == ["000002.resume.safetensors", "000004.resume.safetensors"]
+    step, params, tensors, damaged = run.resumable()
+    assert step == 4
+    assert (params["embed.W_E"] == 4).all()
+    assert "generator" in tensors
+    assert not damaged
+    assert run.resumable(at_most=3)[0] == 2
+    with pytest.raises(RunError, match="no checkpoint to resume from"):
+        run.resumable(at_most=1)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".resume.safetensors"])
+@pytest.mark.parametrize("harm", ["flip first", "flip middle", "flip last", "truncate", "empty", "delete"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(run, harm, suffix):
+    file = run.path / "checkpoints" / f"000004{suffix}"
+    size = file.stat().st_size
+    if harm == "delete":
+        file.unlink()
+    elif harm in ("truncate", "empty"):
+        file.write_bytes(file.read_bytes()[: size // 2 if harm == "truncate" else 0])
+    else:
+        flip(file, {"flip first": 0, "flip middle": size // 2, "flip last": size - 1}[harm])
+    step, params, _, damaged = Run.open(run.path).resumable()
+    assert step == 2
+    assert (params["embed.W_E"] == 2).all()
+    assert len(damaged) == 1
+    assert str(file) in damaged[0]
+    if suffix == ".safetensors":
+        with pytest.raises(RunError, match="000004"):
+            run.params(4)
+
+
+def test_no_whole_checkpoint_is_said(run):
+    for step in (2, 4):
+        flip(run.path / "checkpoints" / f"{step:06d}.safetensors", 100)
+    with pytest.raises(RunError, match=r"no checkpoint to resume from.*000004.*000002"):
+        run.resumable()
+
+
+def test_cutting_forgets_what_came_after(run):
+    (run.path / "checkpoints" / "000008.safetensors").write_bytes(b"not listed, so never finished")
+    with (run.path / "metrics.csv").open("a") as file:
+        file.write("3,train,parity,,,,loss,0.5\n")  # after the checkpoint that is gone back to
+        file.write("5,test,par")  # killed in the middle of a row
+    run.cut(2)
+    assert run.steps == [0, 1, 2]
+    assert run.metrics.step.tolist() == [0, 0, 1, 1, 2, 2]
+    assert {f.name for f in (run.path / "checkpoints").iterdir()} == {
+        "000000.safetensors", "000001.safetensors", "000002.safetensors", "000002.resume.safetensors", "SHA256SUMS",
+    }  # fmt: skip
+
+
+def test_steps_sort_as_numbers(tmp_path, tiny):
+    run = Run.create(tmp_path / "long", tiny)
+    state = state_of(tiny)
+    for step in (999_999, 1_000_000):
+        run.save(step, state.params, state.tensors())
+    assert run.steps == [999_999, 1_000_000]
+    assert run.resumable()[0] == 1_000_000
+
+
+def test_a_run_is_not_overwritten_unasked(run, tiny):
+    with pytest.raises(RunError, match="--resume or --overwrite"):
+        Run.create(run.path, tiny)
+    assert run.steps == [0, 1, 2, 4]
+    Run.create(run.path, tiny, overwrite=True)
+    assert Run.open(run.path).steps == []
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_killed_while_it_overwrites_it_leaves_a_whole_run_or_none(run, tiny, monkeypatch):
+    def torn(path, ignore_errors=False):
+        if (path / "config.json").exists():
+            (path / "config.json").unlink()
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module.shutil, "rmtree", torn)
+        with pytest.raises(Killed):
+            Run.create(run.path, tiny, overwrite=True)
+    assert Run.open(run.path).steps == []
+    Run.create(run.path, tiny, overwrite=True)
+    assert [file.name for file in run.path.parent.iterdir()] == ["one"]
+
+
+LOCKING = """
+import sys, time
+from pathlib import Path
+from compo_mech.runs.locks import locked
+with locked(Path(sys.argv[1])):
+    print("locked", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_lock_is_one_process_s_until_it_ends_however_it_ends(run):
+    command = [sys.executable, "-c", LOCKING, str(run.path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "locked\n"
+        with pytest.raises(RunError, match=r"run = .*one: is being trained by another process"), locked(run.path):
+            pass
+        with locked(run.path.with_name("two")):
+            pass
+        other.kill()
+    with locked(run.path):
+        assert Run.open(run.path).problems() == run.problems()
+    with pytest.raises(ValueError, match="inside"), locked(run.path):
+        raise ValueError("inside")
+    with locked(run.path):
+        pass
+
+
+def test_a_lock_that_cannot_be_written_is_said_and_none_is_no_obstacle(run, monkeypatch):
+    with pytest.raises(RunError, match="cannot be written"), locked(run.path / "config.json" / "x"):
+        pass
+
+    def unknown(*args):
+        raise OSError("no locks here")
+
+    monkeypatch.setattr(locks.fcntl, "flock", unknown)
+    with locked(run.path), locked(run.path):
+        pass
+    monkeypatch.setattr(locks.sys, "platform", "win32")
+    with locked(run.path / "config.json" / "x"):
+        pass
+
+
+def test_the_most_that_were_trained_at_once_stays_noted(run):
+    def noted():
+        return json.loads((run.path / "environment.json").read_text())
+
+    before = noted()
+    run.note_at_once(4)
+    run.note_at_once(2)
+    assert noted() == before | {"trained_at_once": 4}
+    (run.path / "environment.json").write_text("{")
+    with pytest.raises(RunError, match=r"environment\.json: "):
+        run.note_at_once(4)
+
+
+def test_a_folder_that_is_no_run_is_left_alone(tmp_path, tiny):
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.txt").write_text("years of work")
+    with pytest.raises(RunError, match="not a run"):
+        Run.create(tmp_path / "precious", tiny, overwrite=True)
+    assert (tmp_path / "precious" / "thesis.txt").exists()
+
+
+def test_environment_tells_where_numbers_come_from(run):
+    environment = json.loads((run.path / "environment.json").read_text())
+    assert environment["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert {"git_commit", "git_diff", "command", "python"} <= set(environment)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("{}}", "config.json"),
+        ('{"colour": 1}', "there is no such setting"),
+        ('{"model": {"d_model": -1}}', "d_model = -1"),
+    ],
+)
+def test_a_bad_config_file_is_one_line(run, text, complaint):
+    (run.path / "config.json").write_text(text)
+    with pytest.raises(RunError) as caught:
+        Run.open(run.path)
+    assert complaint in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_run_and_no_such_step_are_said(run, tmp_path):
+    with pytest.raises(RunError, match="must be a folder"):
+        Run.open(tmp_path)
+    with pytest.raises(RunError, match="step = 3: must be one of 0 1 2 4"):
+        run.params(3)
+
+
+def test_checkpoints_hold_no_pickle(run):
+    for file in (run.path / "checkpoints").glob("*.safetensors"):
+        n_header = int.from_bytes(file.read_bytes()[:8], "little")
+        json.loads(file.read_bytes()[8 : 8 + n_header])
+        assert hashlib.sha256(file.read_bytes()).hexdigest() in (run.path / "checkpoints" / "SHA256SUMS").read_text()
+
+
+def test_creating_a_run_never_deletes_what_is_not_a_run(tmp_path, tiny):
+    """Not even where its place comes to be only while it is made."""
+    (tmp_path / "keep.txt").write_text("years of work")
+    with pytest.raises(RunError):
+        Run.create(tmp_path / "not yet there" / "..", tiny)
+    assert (tmp_path / "keep.txt").exists()

@@ -1,0 +1,147 @@
+import functools
+import math
+
+import pandas as pd
+import pytest
+import safetensors.torch
+import torch
+from rich.console import Console
+
+from compo_mech.launch.run import launch
+from compo_mech.launch.settings import Launch
+from compo_mech.runs.checkpoints import RunError
+from compo_mech.runs.trajectory import CONTROL_STEP, Measured, follow
+
+CODE = __name__
+
+
+@pytest.fixture
+def run(tmp_path, tiny):
+    settings = {name: getattr(tiny, name) for name in type(tiny).model_fields}
+    return launch(Launch(**settings, runs_dir=tmp_path, name="one"), Console(quiet=True))
+
+
+class Counting:
+    """The mean of one matrix, and how often it was asked for."""
+
+    def __init__(self, stop_after=math.inf):
+        self.n, self.stop_after = 0, stop_after
+
+    def __call__(self, model):
+        if self.n == self.stop_after:
+            raise KeyboardInterrupt
+        self.n += 1
+        value = float(model.params["embed.W_E"].double().mean())
+        return [Measured("mean", "embed", value, value - 0.1, float("nan")), Measured("third", "", value / 3, 0.0, 1.0)]
+
+
+def mean_of(name, model):
+    return [Measured("mean", name, float(model.params[name].double().mean()), 0.0, 1.0)]
+
+
+def test_several_workers_find_the_same(run):
+    measure = functools.partial(mean_of, "embed.W_E")
+    alone = followed(run, measure, "alone")
+    (run.path / "checkpoints" / f"{run.steps[3]:06d}.safetensors").unlink()
+    told = {}
+    table = followed(run, measure, "several", advance=lambda s, p: told.update({s: p}), n_workers=2)
+    pd.testing.assert_frame_equal(table, alone[alone["step"] != run.steps[3]].reset_index(drop=True))
+    assert "is missing" in told[run.steps[3]]
+    assert set(told) == {CONTROL_STEP, *run.steps}
+
+
+def test_some_checkpoints_alone(run):
+    measure = Counting()
+    table = followed(run, measure, steps=run.steps[::2])
+    assert list(table["step"].unique()) == [CONTROL_STEP, *run.steps[::2]]
+    rest = Counting()
+    assert list(followed(run, rest)["step"].unique()) == [CONTROL_STEP, *run.steps]
+    assert rest.n == len(run.steps[1::2])
+    with pytest.raises(ValueError, match="step = 3: must be one of 0 1 2 4"):
+        followed(run, Counting(), steps=[3])
+
+
+def followed(run, measure, name="mean", settings=None, **more):
+    return follow(run, name, settings or {}, measure, CODE, **more)
+
+
+def test_every_checkpoint_and_the_control_are_measured(run):
+    measure = Counting()
+    table = followed(run, measure)
+    assert list(table["step"].unique()) == [CONTROL_STEP, *run.steps]
+    assert measure.n == len(run.steps) + 1
+    for step in run.steps:
+        rows = table[(table["step"] == step) & (table["measure"] == "mean")]
+        assert rows["value"].iloc[0] == float(run.params(step)["embed.W_E"].double().mean())
+    control = table[(table["step"] == CONTROL_STEP) & (table["measure"] == "mean")]
+    assert control["value"].iloc[0] == float(run.control()["embed.W_E"].double().mean())
+
+
+def test_what_was_measured_is_not_measured_again(run):
+    first = followed(run, Counting())
+    again = Counting()
+    pd.testing.assert_frame_equal(followed(run, again), first)
+    assert again.n == 0
+    for name, settings in (("other", {}), ("mean", {"seed": 1})):
+        other = Counting()
+        followed(run, other, name, settings)
+        assert other.n == len(run.steps) + 1
+
+
+def test_a_killed_measure_goes_on_where_it_was(run):
+    whole = followed(run, Counting(), "whole")
+    with pytest.raises(KeyboardInterrupt):
+        followed(run, Counting(stop_after=4))
+    rest = Counting()
+    pd.testing.assert_frame_equal(followed(run, rest), whole)
+    assert rest.n == len(run.steps) + 1 - 4
+
+
+def test_another_checkpoint_at_the_same_step_is_measured_anew(run):
+    followed(run, Counting())
+    step = run.steps[2]
+    params = {name: value + 1 for name, value in run.params(step).items()}
+    run.save(step, params, {"generator": torch.zeros(1)})
+    again = Counting()
+    table = followed(run, again)
+    assert again.n == 1
+    rows = table[(table["step"] == step) & (table["measure"] == "mean")]
+    assert len(rows) == 1
+    assert rows["value"].iloc[0] == float(params["embed.W_E"].double().mean())
+
+
+def test_checkpoints_that_cannot_be_read_are_told_and_left_out(run):
+    files = {step: run.path / "checkpoints" / f"{step:06d}.safetensors" for step in run.steps}
+    files[2].unlink()
+    files[4].write_bytes(files[4].read_bytes()[:-1] + b"x")
+    told = {}
+    table = followed(run, Counting(), advance=lambda step, problem: told.update({step: problem}))
+    assert list(table["step"].unique()) == [CONTROL_STEP, *(step for step in run.steps if step not in (2, 4))]
+    assert "is missing" in told.pop(2)
+    assert "is damaged" in told.pop(4)
+    assert set(told) == {CONTROL_STEP, *run.steps} - {2, 4}
+    assert set(told.values()) == {None}
+
+
+def test_a_damaged_memory_is_measured_anew(run):
+    followed(run, Counting())
+    (file,) = (run.path / "analysis" / ".cache").iterdir()
+    file.write_bytes(b"\x00\xff")
+    again = Counting()
+    followed(run, again)
+    assert again.n == len(run.steps) + 1
+
+
+def test_one_tensor_of_all_checkpoints(run, monkeypatch):
+    whole = dict(run.checkpoints())
+    assert list(whole) == run.steps
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("the whole file was read")
+
+    monkeypatch.setattr(safetensors.torch, "load", refuse)
+    for step, params in run.checkpoints(["embed.W_E"]):
+        assert list(params) == ["embed.W_E"]
+        assert torch.equal(params["embed.W_E"], whole[step]["embed.W_E"])
+    with pytest.raises(RunError, match="cannot be read"):
+        next(run.checkpoints(["embed.W_X"]))

@@ -1,0 +1,77 @@
+import pytest
+import torch
+
+from compo_mech.model.config import ModelConfig
+from compo_mech.model.params import init_params
+from compo_mech.training.optim import Muon, OptimConfig, is_matrix, make_optimizers, orthogonalized
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (16, 64), (64, 16)])
+def test_muon_is_torchs_muon_up_to_bfloat16(shape):
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(shape, generator=generator)
+    ours, theirs = start.clone().requires_grad_(), start.clone().requires_grad_()
+    optimizers = [
+        Muon([ours], lr=0.01, momentum=0.9, weight_decay=0.1),
+        torch.optim.Muon([theirs], lr=0.01, momentum=0.9, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+    ]
+    for _ in range(5):
+        grad = torch.randn(shape, generator=generator)
+        for param, optimizer in zip((ours, theirs), optimizers, strict=True):
+            param.grad = grad.clone()
+            optimizer.step()
+    moved = (theirs - start).norm()
+    assert (ours - theirs).norm() < 0.02 * moved
+
+
+def test_a_stack_is_updated_matrix_by_matrix():
+    generator = torch.Generator().manual_seed(0)
+    stacked = torch.randn(3, 2, 8, 12, generator=generator)
+    grads = torch.randn(3, 2, 8, 12, generator=generator)
+    together = stacked.clone().requires_grad_()
+    together.grad = grads
+    Muon([together], lr=0.1).step()
+    for i in range(3):
+        for j in range(2):
+            alone = stacked[i, j].clone().requires_grad_()
+            alone.grad = grads[i, j]
+            Muon([alone], lr=0.1).step()
+            torch.testing.assert_close(together[i, j], alone)
+
+
+def test_orthogonalisation_keeps_the_singular_vectors_and_evens_the_values():
+    matrix = torch.randn(10, 30, generator=torch.Generator().manual_seed(0))
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    for m, left, right in ((matrix, u, v), (matrix.T, v.T, u.T)):
+        core = left.T @ orthogonalized(m) @ right.T
+        values = core.diagonal()
+        assert ((values > 0.5) & (values < 1.4)).all()
+        torch.testing.assert_close(core - values.diag(), torch.zeros_like(core), atol=1e-5, rtol=0)
+
+
+def test_muon_takes_the_blocks_matrices_and_adamw_the_rest():
+    model = ModelConfig(d_model=8, biases=True, freeze=("blocks.0.mlp", "unembed.W_U"))
+    params = init_params(model, 5, 6, torch.Generator().manual_seed(0))
+    muon, adamw = make_optimizers(OptimConfig(weight_decay=0.1), model, params)
+    names = {id(p): n for n, p in params.items()}
+    on_muon = {names[id(p)] for group in muon.param_groups for p in group["params"]}
+    decayed, free = ({names[id(p)] for p in group["params"]} for group in adamw.param_groups)
+    assert on_muon == {n for n in params if n.startswith("blocks") and ".W_" in n and not n.startswith("blocks.0.mlp")}
+    assert decayed == {"embed.W_E", "pos_embed.W_pos"}
+    assert all(not is_matrix(name) for name in free)
+    assert adamw.param_groups[1]["weight_decay"] == 0
+    frozen = {n for n, p in params.items() if not p.requires_grad}
+    assert frozen == {"unembed.W_U", *(f"blocks.0.mlp.{n}" for n in ("W_in", "b_in", "W_out", "b_out"))}
+    assert on_muon | decayed | free | frozen == set(params)
+
+
+def test_the_learning_rate_rises_stays_and_falls_to_zero():
+    config = OptimConfig(n_warmup_steps=10, decay_share=0.5)
+    factors = [config.lr_factor(step, 100) for step in range(1, 101)]
+    assert factors[4] == 0.5
+    assert factors[9:50] == [1.0] * 41
+    assert factors[50] == 1.0
+    assert factors[75] == pytest.approx(0.5)
+    assert factors[99] == pytest.approx(0.02)
+    flat = OptimConfig(n_warmup_steps=0, decay_share=0.0)
+    assert {flat.lr_factor(step, 100) for step in range(1, 101)} == {1.0}
