@@ -217,7 +217,7 @@ class PatternAblationCounts:
 
 
 def pattern_ablation_table(found: Sequence[PatternAblation]) -> pd.DataFrame:
-    """A row a twin: columns heads, work, score, whole, uniform, ideal, worth, lacks."""
+    """A row a twin: columns heads, work, score, whole, uniform, idealised, cost, gain."""
     return pd.DataFrame(
         {
             "heads": ablation.name,
@@ -225,9 +225,9 @@ def pattern_ablation_table(found: Sequence[PatternAblation]) -> pd.DataFrame:
             "score": ablation.score,
             "whole": ablation.whole.mean,
             "uniform": ablation.uniform.mean,
-            "ideal": ablation.idealised.mean,
-            "worth": ablation.cost,
-            "lacks": ablation.gain,
+            "idealised": ablation.idealised.mean,
+            "cost": ablation.cost,
+            "gain": ablation.gain,
         }
         for ablation in found
     )

@@ -62,10 +62,10 @@ def test_clean_heads_are_worth_their_look(task, rungs):
         assert twin.cost > 0.2
         assert twin.gain == 0
     for name in ("L0H1", "L1H1"):
-        assert abs(found[name, "iteration"].worth) < 0.01
+        assert abs(found[name, "iteration"].cost) < 0.01
     wrong = found["L1H0", "lookup"]
     assert wrong.score < 0.1
-    assert wrong.lacks < -0.2
+    assert wrong.gain < -0.2
 
 
 def test_split_work_is_whole_only_together():
@@ -76,7 +76,7 @@ def test_split_work_is_whole_only_together():
     assert all(0.4 < twin.score < 0.6 for twin in alone)
     together = found["L1H0+L1H1"]
     assert together.score >= 0.99
-    assert together.worth > 1.5 * max(twin.cost for twin in alone)
+    assert together.cost > 1.5 * max(twin.cost for twin in alone)
 
 
 def test_a_backup_shows_that_no_single_look_is_needed():
@@ -85,8 +85,8 @@ def test_a_backup_shows_that_no_single_look_is_needed():
         ablate_patterns(built.model, eval_sets(built.data, 32)[3:], ["iteration"])
     ).set_index("heads")
     assert found["score"]["L1H0"] >= 0.99
-    assert found["worth"]["L1H0"] < 0.01
-    assert found["worth"]["L1H0+L1H1"] > 0.2
+    assert found["cost"]["L1H0"] < 0.01
+    assert found["cost"]["L1H0+L1H1"] > 0.2
 
 
 def test_bad_input_gets_one_line():
@@ -104,12 +104,12 @@ def test_twins_equal_whole_runs_with_the_pattern_replaced(n_layers):
     model = fresh(data, n_layers=n_layers)
     sets = eval_sets(data, 16)[1:]
     for twin in ablate_patterns(model, sets):
-        counted = {"whole": 0, "uniform": 0, "ideal": 0}
+        counted = {"whole": 0, "uniform": 0, "idealised": 0}
         n = 0
         for test in sets:
             n_pos = test.layout.n_read(test.length)
             rows, keys = work_rows(test.layout, test.length, twin.work)
-            ways = {"uniform": uniform(rows, n_pos), "ideal": idealised(keys, n_pos)}
+            ways = {"uniform": uniform(rows, n_pos), "idealised": idealised(keys, n_pos)}
             predicting = list(test.layout.scored(test.length))[:-1]
             n += test.targets[:, :-1].numel()
             for name in counted:

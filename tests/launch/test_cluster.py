@@ -20,6 +20,7 @@ import torch
 from rich.console import Console
 
 from compo_mech.launch import code_snapshot, slurm_jobs
+from compo_mech.launch import slurm as slurm_module
 from compo_mech.launch.run import launch
 from compo_mech.launch.settings import Launch
 from compo_mech.launch.slurm import _keep_jobs, _minutes, _within, check, log, submit, waiting
@@ -242,7 +243,7 @@ def test_code_edited_after_submission_does_not_reach_the_job(queue, tmp_path, mo
 def test_a_command_started_again_waits_for_the_jobs_of_the_one_that_was_killed(queue, tmp_path):
     script = (
         "import sys, test_cluster\nfrom pathlib import Path\nfrom compo_mech.launch import slurm\n"
-        "from compo_mech.launch import Launch\nfolder = Path(sys.argv[1])\n"
+        "from compo_mech.launch.settings import Launch\nfolder = Path(sys.argv[1])\n"
         "launches = [Launch(name=name, runs_dir=folder) for name in ('one', 'two', 'three')]\n"
         "slurm.submit(launches, test_cluster.note, folder, test_cluster.SMALL)\n"
         "for _ in slurm.waiting(launches, folder):\n    print('waits', flush=True)\n"
@@ -276,7 +277,7 @@ def test_a_command_started_again_waits_for_the_jobs_of_the_one_that_was_killed(q
 def test_two_commands_at_once_submit_once(queue, tmp_path):
     script = (
         "import sys, test_cluster\nfrom pathlib import Path\nfrom compo_mech.launch import slurm\n"
-        "from compo_mech.launch import Launch\nfolder = Path(sys.argv[1])\n"
+        "from compo_mech.launch.settings import Launch\nfolder = Path(sys.argv[1])\n"
         "input()\n"
         "launches = [Launch(name='one', runs_dir=folder)]\n"
         "print(len(slurm.submit(launches, test_cluster.note, folder, test_cluster.SMALL)))"
@@ -333,14 +334,14 @@ def test_without_slurm_there_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ValueError, match=r"^slurm = missing: there is no sbatch .*$"):
         check(SlurmConfig())
-    monkeypatch.setattr(slurm.shutil, "which", lambda name: name)
+    monkeypatch.setattr(slurm_module.shutil, "which", lambda name: name)
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(ValueError, match=r"^submitit = missing: .*$"):
         check(SlurmConfig())
 
 
 def test_a_command_without_an_answer_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(slurm, "COMMAND_S", 0.1)
+    monkeypatch.setattr(slurm_module, "COMMAND_S", 0.1)
     (tmp_path / "sinfo").write_text("#!/bin/sh\nexec sleep 5\n")
     (tmp_path / "sinfo").chmod(0o755)
     for name in ("sbatch", "srun"):
@@ -364,11 +365,11 @@ def test_a_silent_controller_is_waited_for_and_then_given_up(tmp_path, monkeypat
             raise answer
         return answer
 
-    monkeypatch.setattr(slurm, "_ask", ask)
-    monkeypatch.setattr(slurm, "POLL_S", (0.0, 0.0))
+    monkeypatch.setattr(slurm_module, "_ask", ask)
+    monkeypatch.setattr(slurm_module, "POLL_S", (0.0, 0.0))
     assert list(waiting([one], tmp_path)) == [{one.path}, {one.path}, set()]
     list(waiting([one], tmp_path))
-    monkeypatch.setattr(slurm, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(slurm_module, "PATIENCE_S", 0.05)
     with pytest.raises(SlurmError, match="down"):
         list(waiting([one], tmp_path))
 

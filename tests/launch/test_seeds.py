@@ -5,8 +5,9 @@ from compo_mech.launch import run
 from compo_mech.launch.settings import Launch
 from compo_mech.launch.sweep import How
 from compo_mech.runs import recipes
+from compo_mech.runs.outcome import run_summary
 from compo_mech.settings import changed
-from compo_mech.studies.seeds import outcome, seed_runs
+from compo_mech.studies.seeds import seed_runs
 
 
 @pytest.mark.slow
@@ -26,4 +27,4 @@ def test_without_a_chain_of_thought_there_is_accuracy_alone(tmp_path):
     small = {"train.n_steps": 2, "n_test_strings": 8, "data.max_length": 3, "model.d_model": 8}
     config = changed(recipes.parity(), small | {"data.chain_of_thought": False})
     settings = Launch(**{name: getattr(config, name) for name in type(config).model_fields}, runs_dir=tmp_path)
-    assert outcome(run.launch(settings, Console(quiet=True))).keys() == {"accuracy", "accuracy from step"}
+    assert run_summary(run.launch(settings, Console(quiet=True))).keys() == {"accuracy", "accuracy from step"}

@@ -17,8 +17,8 @@ from compo_mech.launch.settings import parse
 from compo_mech.report import attention, comparison
 from compo_mech.runs import recipes
 from compo_mech.runs.config import RunConfig
+from compo_mech.runs.outcome import run_summary
 from compo_mech.runs.run import Run
-from compo_mech.studies.seeds import outcome
 
 SCRIPT = Path(__file__).parents[2] / "experiments" / "compare.py"
 
@@ -61,7 +61,7 @@ def own(page):
 def test_the_table_says_of_each_run_what_its_own_table_says(runs):
     table = comparison.overview(comparison.compared(runs)).set_index("run")
     for run in runs:
-        row, came = table.loc[run.path.name], outcome(run)
+        row, came = table.loc[run.path.name], run_summary(run)
         assert row["steps"] == "6 of 6"
         assert row["accuracy"] == f"{came['accuracy']:.1%}"
         assert row["head"] == came["head"]
