@@ -118,10 +118,10 @@ if TYPE_CHECKING:
     from compo_mech.evaluation.sets import eval_sets as eval_sets
     from compo_mech.ground_truth.build import build as build
     from compo_mech.ground_truth.options import BuildOptions as BuildOptions
-    from compo_mech.interventions.graph import Edge as Edge
-    from compo_mech.interventions.graph import Reader as Reader
-    from compo_mech.interventions.graph import Writer as Writer
-    from compo_mech.interventions.graph import all_edges as all_edges
+    from compo_mech.interventions.edges import Edge as Edge
+    from compo_mech.interventions.edges import Reader as Reader
+    from compo_mech.interventions.edges import Writer as Writer
+    from compo_mech.interventions.edges import all_edges as all_edges
     from compo_mech.interventions.head_ablation import Ablations as Ablations
     from compo_mech.interventions.head_roles import carried_share as carried_share
     from compo_mech.interventions.head_roles import name_heads as name_heads

@@ -25,7 +25,7 @@ from compo_mech.evaluation.sets import eval_sets
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.forward import forward
 from compo_mech.model.hooked import to_hooked
-from compo_mech.model.params import init_params
+from compo_mech.model.params import Model, init_params
 from compo_mech.runs import recipes
 from compo_mech.runs.config import RunConfig
 from compo_mech.training import loop
@@ -98,11 +98,11 @@ def bench_steps(bench: Bench, console: Console) -> None:
     stream = TrainingStream(config.data, 0, bench.device)
     d_vocab, n_ctx = len(config.data.vocabulary), config.n_ctx
     params = init_params(config.model, d_vocab, n_ctx, generator)
-    hooked = to_hooked(params, config.model)
+    model, hooked = Model(params, config.model), to_hooked(params, config.model)
     plain = PlainTransformer(config.model, d_vocab, n_ctx).to(bench.device)
     leaves = [param.requires_grad_() for param in params.values()]
     contenders = {
-        "compo_mech": (leaves, lambda b: loop.row_loss(forward(params, config.model, b.tokens, b.packing), b)),
+        "compo_mech": (leaves, lambda b: loop.row_loss(forward(model, b.tokens, b.packing), b)),
         "plain PyTorch": (
             list(plain.parameters()),
             lambda b: padded_loss(plain(b.tokens[:, : b.packing.n_pos]), b),
@@ -167,7 +167,7 @@ def time_recipe(config: RunConfig, bench: Bench, n_checks: int, cap: float) -> R
         wait(bench.device)
         found.spent += time.perf_counter() - start
         found.steps = step
-        rows = measure.measure(params, config.model, config.data, sets)
+        rows = measure.measure(Model(params, config.model), config.data, sets)
         accuracy = min(row.value for row in rows if row.metric == "generated_accuracy")
         iteration = max(row.value for row in rows if row.metric == "iteration" and row.split == "mean")
         if accuracy >= ACCURACY and found.accuracy is None:

@@ -15,7 +15,7 @@ from plotly.subplots import make_subplots
 
 from compo_mech.cli.errors import one_line_errors
 from compo_mech.evaluation.sets import EvalSet, eval_sets
-from compo_mech.model.params import Params
+from compo_mech.model.params import Model, Params
 from compo_mech.report import attention, html_parts
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
@@ -58,7 +58,7 @@ def shown_set(run: Run, length: int) -> EvalSet:
 
 def beside(params: dict[int, Params], config: RunConfig, test: EvalSet) -> go.Figure:
     """A row a head, a column a step."""
-    maps = [attention.attention_figure(weights, config, test) for weights in params.values()]
+    maps = [attention.attention_figure(Model(weights, config.model), test) for weights in params.values()]
     heads = [text.text for text in maps[0].layout.annotations]
     titles = [f"{head}, step {step}" for head in heads for step in params]
     figure = make_subplots(

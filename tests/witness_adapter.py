@@ -40,7 +40,7 @@ from compo_mech.evaluation.measure import measure, measure_control, measure_trai
 from compo_mech.evaluation.sets import eval_sets, train_sets
 from compo_mech.ground_truth.build import build
 from compo_mech.ground_truth.options import BuildOptions
-from compo_mech.interventions.graph import Writer, all_edges
+from compo_mech.interventions.edges import Writer, all_edges
 from compo_mech.interventions.head_ablation import Ablations
 from compo_mech.interventions.head_roles import carried_share, name_heads
 from compo_mech.interventions.metrics import METRICS, cross_entropy
@@ -274,8 +274,8 @@ def measure_rows(settings: Settings, params: dict[str, torch.Tensor], n_strings:
     """The measure and its value, of every row: of the network, on its training strings, and of its control."""
     config = configured(settings)
     sets = eval_sets(config.data, n_strings)
-    rows = measure(params, config.model, config.data, sets)
-    rows += measure_train(params, config.model, train_sets(TrainingStream(config.data, config.seed)))
+    rows = measure(Model(params, config.model), config.data, sets)
+    rows += measure_train(Model(params, config.model), train_sets(TrainingStream(config.data, config.seed)))
     rows += measure_control(config.model, config.n_ctx, config.data, sets[-1:], config.control_seed)
     found: dict[str, tuple[str, float]] = {}
     for row in rows:

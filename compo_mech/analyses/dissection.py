@@ -26,7 +26,7 @@ from compo_mech.data.layout import WHOLE_SPANS
 from compo_mech.data.tasks import Task
 from compo_mech.evaluation.attention import TEXTBOOK_SCORE
 from compo_mech.evaluation.sets import eval_sets
-from compo_mech.interventions.graph import Writer
+from compo_mech.interventions.edges import Writer
 from compo_mech.interventions.head_ablation import Ablations, Cost
 from compo_mech.interventions.head_roles import Heads, name_heads
 from compo_mech.interventions.metrics import cross_entropy
@@ -194,9 +194,9 @@ def dissect(
     if task not in data.measured_tasks:
         raise ValueError(f"task = {task}: must be one of {' '.join(map(str, data.measured_tasks))}")
     generator = torch.Generator().manual_seed(seed)
-    shape = len(data.vocabulary), len(model.params["pos_embed.W_pos"])
+    shape = len(data.vocabulary), model.n_ctx
     weights = init_params(model.config, *shape, generator)
-    device = model.params["embed.W_E"].device
+    device = model.device
     fresh = Model({name: weight.to(device) for name, weight in weights.items()}, model.config)
     find = partial(_findings, data=data, task=task, seed=seed, n_pairs=n_pairs, n_strings=n_strings)
     own = find(model, tell=lambda what: tell(f"{task}: {what}"))
@@ -209,7 +209,7 @@ def _findings(
     model: Model, data: DataConfig, task: Task, seed: int, n_pairs: int, n_strings: int, tell: Callable[[str], None]
 ) -> NetworkFindings:
     generator = torch.Generator().manual_seed(seed)
-    config, device = model.config, model.params["embed.W_E"].device
+    config, device = model.config, model.device
     sets = [test for test in eval_sets(data, n_strings, device) if test.task == task]
     tell("heads")
     heads = name_heads(model, data, sets, generator, task=task)
@@ -280,7 +280,7 @@ def _patching(
         chain_of_thought=data.chain_of_thought,
         task_token=data.task_token,
     )
-    pairs = make_pairs(one, Switch.TOKEN, n_pairs, generator, task=task).to(model.params["embed.W_E"].device)
+    pairs = make_pairs(one, Switch.TOKEN, n_pairs, generator, task=task).to(model.device)
     traces = both_traces(model, pairs)
     base = cross_entropy(traces[0].logits[pairs.row, pairs.position], traces[0].logits, pairs)
 

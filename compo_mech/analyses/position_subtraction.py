@@ -18,12 +18,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from compo_mech.causal.interchange import FOLLOWED, HOLDS, interchange, interchange_traces
-from compo_mech.causal.row_patching import trace_rows, value_at
+from compo_mech.causal.row_patching import trace_rows
 from compo_mech.causal.rows import Rows
 from compo_mech.causal.variables import Others, make_interchanges
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
 from compo_mech.interventions.traces import RowTrace
+from compo_mech.model import blocks
 from compo_mech.model.params import Model
 from compo_mech.model.sites import Site
 from compo_mech.probing.additivity import Without, made_additive
@@ -164,14 +165,14 @@ def examine_subtraction(
         )
     generator = torch.Generator().manual_seed(seed)
     grid = position_grid(data, task, generator)
-    rows = grid.rows.to(model.params["embed.W_E"].device)
+    rows = grid.rows.to(model.device)
     found = trace_rows(model, rows)
     features = {
         "raw embeddings": _raw(model, rows),
-        "MLP input": value_at(found, Site("resid_mid", layer)),
-        "MLP output": value_at(found, Site("mlp_out", layer)),
-        "stream after": value_at(found, Site("resid_post", layer)),
-        "query": value_at(found, Site("q", layer + 1)),
+        "MLP input": found.at(Site("resid_mid", layer)),
+        "MLP output": found.at(Site("mlp_out", layer)),
+        "stream after": found.at(Site("resid_post", layer)),
+        "query": found.at(Site("q", layer + 1)),
     }
     keys = grid.i, grid.j
     probes = read_sites(features, grid.split, keys, generator, thorough)
@@ -193,7 +194,7 @@ def examine_subtraction(
     return SubtractionFindings(
         layer=layer,
         probes=probes,
-        guess_from_i=best_from(grid.rows.place, grid.split),
+        guess_from_i=best_from(grid.rows.position, grid.split),
         score=_score(mean_query, grid),
         score_by_weights=by_weights,
         held=_held(model, data, task, layer, generator, N_SWAPS if thorough else N_SWAPS // 2),
@@ -206,8 +207,7 @@ def examine_subtraction(
 
 
 def _raw(model: Model, rows: Rows) -> Float[Tensor, "row dim"]:
-    embedding = model.params["pos_embed.W_pos"]
-    return torch.cat([embedding[rows.place], embedding[rows.end]], 1)
+    return torch.cat([blocks.position_embedding(model, at) for at in (rows.position, rows.end)], 1)
 
 
 def _score(queries: Float[Tensor, "pair dim"], grid: PositionGrid) -> Interval:
@@ -226,7 +226,7 @@ def _held(model: Model, data: DataConfig, task: Task, layer: int, generator: tor
     sites = [Site("mlp_out", layer), Site("resid_post", layer)]
     heads = range(model.config.n_heads) if model.config.n_heads > 1 else ()
     sites += [Site("q", layer + 1), *(Site("q", layer + 1, head) for head in heads)]
-    device, rows = model.params["embed.W_E"].device, []
+    device, rows = model.device, []
     kinds: tuple[Others, ...] = ("same", "free")
     for others in kinds:
         pairs = make_interchanges(data, "t", others, n, generator, task).to(device)
@@ -245,7 +245,7 @@ def _neurons(
     """Neurons in order of how much of their output is beyond sums over i and j, and that rest."""
     means = group_means(hidden(model, found, layer), grid.split.groups).means
     rest = additive_rest(means, grid.i, grid.j)
-    weight = model.params[f"blocks.{layer}.mlp.W_out"].norm(dim=1).double()
+    weight = blocks.neuron_outputs(model, layer).norm(dim=1).double()
     varied = (means - means.mean(0)).square().sum(0)
     by_t = torch.stack(
         [(means[grid.t == t] - means.mean(0)).mean(0).square() * (grid.t == t).sum() for t in grid.t.unique()]

@@ -6,7 +6,7 @@ used: beside these stand the interchanges at the same places.
 
 import torch
 
-from compo_mech.causal.row_patching import trace_rows, value_at
+from compo_mech.causal.row_patching import trace_rows
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
 from compo_mech.model.params import Model
@@ -35,7 +35,7 @@ def probe_accuracies(data: DataConfig, task: Task, layer: int, seed: int, model:
     )
     found = []
     for name, grid, site in plans:
-        rows = grid.rows.to(model.params["embed.W_E"].device)
-        values = value_at(trace_rows(model, rows), site).cpu()
+        rows = grid.rows.to(model.device)
+        values = trace_rows(model, rows).at(site).cpu()
         found.append(Measured(name, str(site), *accuracy(linear_probe(values, grid.split), grid.split, generator).at()))
     return found

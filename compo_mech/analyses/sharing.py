@@ -33,7 +33,7 @@ from compo_mech.circuits.prompts import circuit_pairs, take_rows
 from compo_mech.circuits.selection import top
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
-from compo_mech.interventions.graph import Edge
+from compo_mech.interventions.edges import Edge
 from compo_mech.interventions.head_roles import carried_share
 from compo_mech.interventions.task_token import carried_across, patch_task_token_both_ways
 from compo_mech.model.params import Model, init_params
@@ -192,9 +192,9 @@ def compare(model: Model, data: DataConfig, one: Evidence, other: Evidence, seed
     standings = [standing(edge, pairs, p, change) for edge, p, change in
                  zip(tested["edge"], tested["p"], tested["difference"], strict=True)]  # fmt: skip
     told, across, unasked = None, None, ""
-    shape = len(data.vocabulary), len(model.params["pos_embed.W_pos"])
+    shape = len(data.vocabulary), model.n_ctx
     weights = init_params(model.config, *shape, torch.Generator().manual_seed(seed))
-    device = model.params["embed.W_E"].device
+    device = model.device
     fresh = Model({name: weight.to(device) for name, weight in weights.items()}, model.config)
     try:
         told = patch_task_token_both_ways(model, fresh, data, one.task, other.task, seed)

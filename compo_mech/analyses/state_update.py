@@ -18,12 +18,13 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from compo_mech.causal.interchange import FOLLOWED, HOLDS, interchange, interchange_traces
-from compo_mech.causal.row_patching import trace_rows, value_at
+from compo_mech.causal.row_patching import trace_rows
 from compo_mech.causal.rows import Rows, Variable
 from compo_mech.causal.variables import Others, make_interchanges, uses
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
 from compo_mech.interventions.traces import RowTrace
+from compo_mech.model import blocks
 from compo_mech.model.params import Model
 from compo_mech.model.sites import Site
 from compo_mech.probing.additivity import Without, made_additive
@@ -34,6 +35,7 @@ from compo_mech.probing.probes import linear_probe, separable
 from compo_mech.probing.sites import read_sites
 from compo_mech.probing.variance import additive_rest, group_means
 from compo_mech.runs.trajectory import Measured
+from compo_mech.weights.qk_ov import direct_logits
 
 N_SWAPS = 400
 SITES = ("MLP input", "MLP output", "stream after")
@@ -156,13 +158,12 @@ def examine_update(
         raise ValueError(f"n_layers = {model.config.n_layers}: must be at least 2, since x_t is fetched before the MLP")
     generator = torch.Generator().manual_seed(seed)
     grid = state_grid(data, task, generator)
-    device = model.params["embed.W_E"].device
+    device = model.device
     rows = grid.rows.to(device)
     found = trace_rows(model, rows)
-    token = model.params["embed.W_E"]
-    features = {"raw embeddings": torch.cat([token[rows.s], token[rows.x]], 1)}
+    features = {"raw embeddings": torch.cat([blocks.token_embedding(model, ids) for ids in (rows.s, rows.x)], 1)}
     kinds = dict(zip(SITES, (Site("resid_mid", layer), Site("mlp_out", layer), Site("resid_post", layer)), strict=True))
-    features |= {name: value_at(found, site) for name, site in kinds.items()}
+    features |= {name: found.at(site) for name, site in kinds.items()}
     keys = grid.s, grid.x
     probes = read_sites(features, grid.split, keys, generator, thorough)
     if thorough:
@@ -218,7 +219,7 @@ def _held(
     ]
     kinds: tuple[Others, ...] = ("same", "free") if thorough else ("free",)
     n = N_SWAPS if thorough else N_SWAPS // 2
-    device, rows = model.params["embed.W_E"].device, []
+    device, rows = model.device, []
     for variable, site in plans:
         if not uses(task, variable):
             continue
@@ -243,7 +244,7 @@ def _subspaces(
 ) -> tuple[pd.DataFrame, float | None]:
     """Class means of s and of x in the MLP's input, and interchanges in what they span."""
     site = Site("resid_mid", layer)
-    values = value_at(found, site).double()
+    values = found.at(site).double()
     means = group_means(values, grid.split.groups).means
     spread, rows, bases = (values - values.mean(0)).square().sum(), [], {}
     names: tuple[Variable, ...] = ("s", "x")
@@ -281,15 +282,9 @@ def _neurons(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Neurons in order of what their rest adds to the right answer's logit above the other states', by the
     direct way through the last LayerNorm as it is; and each one's activation on each pair."""
-    params = model.params
-    w_out, w_u = params[f"blocks.{layer}.mlp.W_out"], params["unembed.W_U"]
-    post = value_at(found, Site("resid_post", model.config.n_layers - 1))
-    if model.config.normalization == "LN":
-        scale = post.std(1, correction=0)[:, None]
-        direct = (w_out - w_out.mean(1, keepdim=True)) * params["ln_final.w"] @ w_u
-    else:
-        scale = torch.ones_like(post[:, :1])
-        direct = w_out @ w_u
+    direct = direct_logits(model, blocks.neuron_outputs(model, layer))
+    post = found.at(Site("resid_post", model.config.n_layers - 1))
+    scale = post.std(1, correction=0)[:, None] if model.config.normalization == "LN" else torch.ones_like(post[:, :1])
     inverse = group_means(1 / scale, grid.split.groups).means[:, 0]
     states = direct[:, : int(grid.split.labels.max()) + 1].double()
     n_states, right = states.shape[1], grid.split.group_labels

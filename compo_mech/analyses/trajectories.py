@@ -107,7 +107,7 @@ def interchange_scores(data: DataConfig, task: Task, layer: int, seed: int, mode
         ("x fetched", "x", Site("attn_out", layer)),
         ("state written", "answer", Site("mlp_out", layer)),
     ]
-    device, rows = model.params["embed.W_E"].device, []
+    device, rows = model.device, []
     for name, variable, site in plans:
         if uses(task, variable) and (layer > 0 or variable != "t"):  # layer 0 has no pointer to read
             pairs = make_interchanges(data, variable, "free", N_SWAPS, generator, task).to(device)

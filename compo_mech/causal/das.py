@@ -16,10 +16,11 @@ from torch import Tensor
 from torch.nn.utils import parametrizations
 
 from compo_mech.causal.interchange import InterchangeScore, balanced_accuracy, interchange, interchange_traces
-from compo_mech.causal.row_patching import HEAD_ROW_KINDS, check_row_site, continued, swapped, value_at
+from compo_mech.causal.row_patching import HEAD_ROW_KINDS, check_row_site, continued, swapped
 from compo_mech.causal.rows import Variable
 from compo_mech.causal.variables import Interchanges
 from compo_mech.interventions.traces import RowTrace
+from compo_mech.model import blocks
 from compo_mech.model.params import Model
 from compo_mech.model.sites import Site
 
@@ -123,7 +124,7 @@ class _Asked:
     @classmethod
     def of(cls, model: Model, site: Site, pairs: Interchanges) -> "_Asked":
         found, other = interchange_traces(model, pairs)
-        base, source = value_at(found, site), value_at(other, site)
+        base, source = found.at(site), other.at(site)
         return cls(found, base, source, pairs.answers, pairs.changes)
 
     def logits(self, model: Model, site: Site, subspace: Tensor, heat: float) -> Float[Tensor, "row d_vocab"]:
@@ -152,7 +153,7 @@ def _descend(
 ) -> tuple[dict[Variable, Tensor], Float[Tensor, "step"]]:
     """Subspaces from one start, and the loss on the way."""
     width, n_dims = start.shape
-    device = model.params["embed.W_E"].device
+    device = model.device
     rotation = torch.nn.utils.skip_init(torch.nn.Linear, width, n_dims, bias=False, device=device)
     # a trivialisation would complete the basis by draws of the global generator
     parametrizations.orthogonal(rotation, orthogonal_map="householder", use_trivialization=False)
@@ -181,10 +182,9 @@ def _random_basis(width: int, n_dims: int, generator: torch.Generator) -> Float[
 
 def _lead(model: Model, found: RowTrace) -> float:
     """Nats by which the strongest key leads the average one, of the sharpest head after layer 0, at the median row."""
-    leads, place = [0.0], found.place
+    leads = [0.0]
     for q, k in zip(found.q[1:], found.k[1:], strict=True):
-        scores = (k @ q[..., None])[..., 0] / math.sqrt(model.config.head_width)
-        seen = torch.arange(k.shape[2], device=place.device) <= place[:, None]
+        scores, seen = blocks.row_scores(model, q, k), blocks.causal(found.position, k.shape[2])
         mean = (scores * seen[:, None]).sum(-1) / seen.sum(-1)[:, None]
         lead = scores.masked_fill(~seen[:, None], -torch.inf).amax(-1) - mean
         leads.append(float(lead.median(0).values.max()))

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from compo_mech.causal.row_patching import Traces, check_row_site, continued, swapped, trace_rows, value_at
+from compo_mech.causal.row_patching import Traces, check_row_site, continued, swapped, trace_rows
 from compo_mech.causal.rows import Variable, check_data
 from compo_mech.causal.variables import Interchanges, Others, cell_pairs, make_interchanges, uses
 from compo_mech.data.config import DataConfig
@@ -106,7 +106,7 @@ def interchange(
     """
     check_row_site(site, model.config)
     found, other = traces or interchange_traces(model, pairs)
-    base, source = value_at(found, site), value_at(other, site)
+    base, source = found.at(site), other.at(site)
     value = swapped(base, source, subspace)
     direction = torch.randn(base.shape, generator=generator, dtype=torch.float64).to(base)
     direction = direction * ((value - base).norm(dim=1) / direction.norm(dim=1))[:, None]
@@ -146,7 +146,7 @@ def interchange_map(
     """
     task = check_data(data, task)
     sites = list(sites or row_sites(model.config.n_layers, model.config.n_heads))
-    device, rows = model.params["embed.W_E"].device, []
+    device, rows = model.device, []
     for variable in get_args(Variable):
         if not uses(task, variable):
             continue

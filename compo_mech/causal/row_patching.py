@@ -1,26 +1,22 @@
 """What one row of each string holds, and what the network answers when it holds something else."""
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
 from compo_mech.causal.rows import Rows
-from compo_mech.interventions.traces import RowTrace, attn_out_of, logits_of, mlp_out_of, project_qkv, row_trace
+from compo_mech.interventions.traces import RowTrace, row_trace
+from compo_mech.model import blocks
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.params import Model
-from compo_mech.model.sites import Site, check_site
+from compo_mech.model.sites import Kind, Site, check_site
 
 ROW_KINDS = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post", "q", "z")
 """Kinds of sites that one row has to itself. `Site("q", layer)`, without a head, is all heads' queries together."""
 
 HEAD_ROW_KINDS = ("q", "z")
 """Those of them that belong to a head."""
-
-
-def value_at(found: RowTrace, site: Site) -> Float[Tensor, "row dim"]:
-    """What a site holds at each string's row."""
-    values = getattr(found, site.kind)[site.layer]
-    return values.flatten(1) if site.head is None else values[:, site.head]
 
 
 def check_row_site(site: Site, config: ModelConfig) -> None:
@@ -59,8 +55,8 @@ def continued(
     check_row_site(site, model.config)
     layer = site.layer
 
-    def own(kind: str) -> Tensor:
-        return getattr(found, kind)[layer]
+    def own(kind: Kind) -> Tensor:
+        return found.at(Site(kind, site.layer))
 
     if site.kind == "resid_pre":
         stream, layer = value, layer - 1
@@ -74,20 +70,24 @@ def continued(
         elif site.kind == "attn_out":
             mid = own("resid_pre") + value
         elif site.head is None:
-            query = value.unflatten(1, (model.config.n_heads, -1))
-            z = _attended(model, found, layer, query, heat, None)
-            mid = own("resid_pre") + attn_out_of(model, layer, z[:, :, None])[:, 0]
+            z = _attended(model, found, layer, _split_heads(model, value), heat)
+            mid = own("resid_pre") + blocks.attn_out(model, layer, z.flatten(1))
         else:
             z = value if site.kind == "z" else _attended(model, found, layer, value[:, None], heat, site.head)[:, 0]
             change = z - found.z[layer][:, site.head]
-            mid = own("resid_mid") + change @ model.params[f"blocks.{layer}.attn.W_O"][site.head]
-        stream = mid + mlp_out_of(model, layer, mid)
+            mid = own("resid_mid") + blocks.head_result(model, layer, site.head, change)
+        stream = mid + blocks.mlp_out_in_parts(model, layer, mid)
     for later in range(layer + 1, model.config.n_layers):
-        q, k, v = (x[:, :, 0] for x in project_qkv(model, later, stream[:, None]))
-        z = _attended(model, found, later, q, heat, None, (k, v))
-        mid = stream + attn_out_of(model, later, z[:, :, None])[:, 0]
-        stream = mid + mlp_out_of(model, later, mid)
-    return logits_of(model, stream)
+        projected = blocks.project(model, later, "QKV", blocks.attention_input(model, later, stream))
+        q, k, v = (_split_heads(model, x) for x in projected)
+        z = _attended(model, found, later, q, heat, own=(k, v))
+        mid = stream + blocks.attn_out(model, later, z.flatten(1))
+        stream = mid + blocks.mlp_out_in_parts(model, later, mid)
+    return blocks.logits(model, stream)
+
+
+def _split_heads(model: Model, x: Float[Tensor, "row width"]) -> Float[Tensor, "row head d_head"]:
+    return rearrange(x, "row (head d_head) -> row head d_head", head=model.config.n_heads)
 
 
 def _attended(
@@ -96,23 +96,22 @@ def _attended(
     layer: int,
     query: Float[Tensor, "row head d_head"],
     heat: float,
-    head: int | None,
-    own: tuple[Tensor, Tensor] | None = None,
+    head: int | None = None,
+    own: tuple[Float[Tensor, "row head d_head"], Float[Tensor, "row head d_head"]] | None = None,
 ) -> Float[Tensor, "row head d_head"]:
-    """What heads fetch for one row of each string, its own key and value being `own` where they are new."""
+    """What heads (None: all) fetch for one row of each string, its own key and value being `own` where they are new."""
     chosen = slice(None) if head is None else slice(head, head + 1)
-    place, k, v = found.place, found.k[layer][:, chosen], found.v[layer][:, chosen]
-    scores = (k @ query[..., None])[..., 0]
-    here = torch.arange(k.shape[2], device=place.device) == place[:, None]
-    after = torch.arange(k.shape[2], device=place.device) > place[:, None]
+    position, k, v = found.position, found.k[layer][:, chosen], found.v[layer][:, chosen]
+    n_pos = k.shape[2]
+    scores = blocks.row_scores(model, query, k, heat)
+    here = torch.arange(n_pos, device=position.device) == position[:, None]
     if own is not None:
-        scores = torch.where(here[:, None], (query * own[0]).sum(-1, keepdim=True), scores)
-    scores = (scores / (heat * model.config.head_width**0.5)).masked_fill(after[:, None], -torch.inf)
-    pattern = scores.softmax(-1)
+        scores = torch.where(here[:, None], blocks.paired_scores(model, query, own[0], heat), scores)
+    pattern = blocks.pattern(scores, blocks.causal(position, n_pos)[:, None])
     z = (pattern[:, :, None] @ v)[:, :, 0]
     if own is not None:
         weight = (pattern * here[:, None]).sum(-1, keepdim=True)
-        at_row = v.gather(2, place[:, None, None, None].expand(-1, v.shape[1], 1, v.shape[3]))[:, :, 0]
+        at_row = v.gather(2, position[:, None, None, None].expand(-1, v.shape[1], 1, v.shape[3]))[:, :, 0]
         z = z + weight * (own[1] - at_row)
     return z
 
@@ -131,4 +130,4 @@ Traces = tuple[RowTrace, RowTrace]
 
 def trace_rows(model: Model, rows: Rows) -> RowTrace:
     """Their trace."""
-    return row_trace(model, rows.tokens, rows.positions, rows.place)
+    return row_trace(model, rows.tokens, rows.positions, rows.position)

@@ -19,7 +19,7 @@ class Rows:
 
     Attributes:
         tokens, positions: of whole strings, as far as the network reads them.
-        place: position of the row.
+        position: of the row in its string.
         length: of the string.
         inputs: x_1 .. x_L, and beyond L whatever was drawn.
         t, x, s, answer: the variables; s = n_states where [EoI] stands for the start.
@@ -27,7 +27,7 @@ class Rows:
 
     tokens: Int[Tensor, "row pos"]
     positions: Int[Tensor, "row pos"]
-    place: Int[Tensor, "row"]
+    position: Int[Tensor, "row"]
     length: Int[Tensor, "row"]
     inputs: Int[Tensor, "row max_length"]
     t: Int[Tensor, "row"]
@@ -36,7 +36,7 @@ class Rows:
     answer: Int[Tensor, "row"]
 
     def __len__(self) -> int:
-        return len(self.place)
+        return len(self.position)
 
     def __getitem__(self, index: Tensor | slice) -> "Rows":
         return Rows(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
@@ -48,7 +48,7 @@ class Rows:
     @property
     def end(self) -> Int[Tensor, "row"]:
         """Position of [EoI]: of the row that predicts s_1."""
-        return self.place - self.t + 1
+        return self.position - self.t + 1
 
 
 def check_data(data: DataConfig, task: Task | None = None) -> Task:
@@ -87,7 +87,7 @@ def rows_of(data: DataConfig, task: Task, cells: Int[Tensor, "row 2"], inputs: I
     return Rows(
         tokens=tokens,
         positions=positions,
-        place=layout.end_of_input(length) + t - 1,
+        position=layout.end_of_input(length) + t - 1,
         length=length,
         inputs=inputs,
         t=t,

@@ -152,9 +152,9 @@ def cell_pairs(
 def _with_state(rows: Rows, s: Int[Tensor, "row"]) -> Rows:
     """The rows with another state as their token, where they hold one."""
     holds = rows.t > 1
-    new = torch.where(holds, s, rows.tokens.gather(1, rows.place[:, None])[:, 0])
+    new = torch.where(holds, s, rows.tokens.gather(1, rows.position[:, None])[:, 0])
     return replace(
-        rows, tokens=rows.tokens.scatter(1, rows.place[:, None], new[:, None]), s=torch.where(holds, s, rows.s)
+        rows, tokens=rows.tokens.scatter(1, rows.position[:, None], new[:, None]), s=torch.where(holds, s, rows.s)
     )
 
 

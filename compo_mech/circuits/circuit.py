@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from compo_mech.circuits.scorers import EdgeScores
 from compo_mech.circuits.selection import graph_order, node_name
-from compo_mech.interventions.graph import LOGITS, Edge, all_edges, all_readers
+from compo_mech.interventions.edges import LOGITS, Edge, all_edges, all_readers
 from compo_mech.model.config import ModelConfig
 
 

@@ -8,7 +8,7 @@ import torch
 
 from compo_mech.circuits.faithfulness import Behaviour
 from compo_mech.circuits.selection import graph_order
-from compo_mech.interventions.graph import Edge
+from compo_mech.interventions.edges import Edge
 from compo_mech.stats.intervals import Interval
 
 FAITHFUL = 0.01

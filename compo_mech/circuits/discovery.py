@@ -14,7 +14,7 @@ from compo_mech.circuits.overlap import jaccard
 from compo_mech.circuits.prompts import take_rows
 from compo_mech.circuits.scorers import EdgeScores, Scorer, exact
 from compo_mech.circuits.selection import score_order
-from compo_mech.interventions.graph import Edge, all_edges
+from compo_mech.interventions.edges import Edge, all_edges
 from compo_mech.interventions.metrics import Metric, answered, cross_entropy
 from compo_mech.interventions.pairs import Pairs
 from compo_mech.model.params import Model

@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from compo_mech.circuits.selection import connected, graph_order
-from compo_mech.interventions.graph import Edge, Outputs, all_edges, check_edges, run_both, run_patched
+from compo_mech.interventions.edges import Edge, all_edges, check_edges
+from compo_mech.interventions.graph import Outputs, run_both, run_patched
 from compo_mech.interventions.metrics import Metric, cross_entropy
 from compo_mech.interventions.pairs import Pairs
 from compo_mech.model.params import Model

@@ -7,7 +7,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from compo_mech.circuits.scorers import EdgeScores
 from compo_mech.circuits.selection import graph_order, ranked
-from compo_mech.interventions.graph import Edge
+from compo_mech.interventions.edges import Edge
 
 
 @dataclass(frozen=True)

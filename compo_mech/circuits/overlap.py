@@ -16,7 +16,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from compo_mech.circuits.scorers import TOLERANCE
-from compo_mech.interventions.graph import LOGITS, Edge, all_edges, run_both, run_patched, writers_before
+from compo_mech.interventions.edges import LOGITS, Edge, all_edges, writers_before
+from compo_mech.interventions.graph import run_both, run_patched
 from compo_mech.interventions.pairs import Pairs
 from compo_mech.model.params import Model
 from compo_mech.stats.intervals import Interval

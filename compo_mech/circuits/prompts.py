@@ -34,9 +34,8 @@ def circuit_switch(data: DataConfig, n_ctx: int) -> tuple[Switch, int]:
 
 def circuit_pairs(model: Model, data: DataConfig, n_pairs: int, generator: torch.Generator, task: Task) -> Pairs:
     """Pairs of what `circuit_switch` says, on the model's device."""
-    weight = model.params["pos_embed.W_pos"]
-    switch, max_shift = circuit_switch(data, len(weight))
-    return make_pairs(data, switch, n_pairs, generator, max(1, max_shift), task).to(weight.device)
+    switch, max_shift = circuit_switch(data, model.n_ctx)
+    return make_pairs(data, switch, n_pairs, generator, max(1, max_shift), task).to(model.device)
 
 
 def take_rows(pairs: Pairs, rows: Int[Tensor, "taken"]) -> Pairs:

@@ -13,21 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from compo_mech.data.layout import Span
-from compo_mech.interventions.graph import (
-    POS,
-    TOK,
-    Edge,
-    Outputs,
-    Reader,
-    Runs,
-    Stream,
-    Writer,
-    check_edges,
-    run_both,
-    run_graph,
-    run_patched,
-    total_of,
-)
+from compo_mech.interventions.edges import POS, TOK, Edge, Reader, Writer, check_edges
+from compo_mech.interventions.graph import Outputs, Runs, Stream, run_both, run_graph, run_patched, total_of
 from compo_mech.interventions.metrics import Metric, cross_entropy
 from compo_mech.interventions.pairs import Pairs
 from compo_mech.model.params import Model

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from compo_mech.circuits.scorers import TOLERANCE, EdgeScores
-from compo_mech.interventions.graph import LOGITS, Edge, Reader, Writer
+from compo_mech.interventions.edges import LOGITS, Edge, Reader, Writer
 
 
 def ranked(scores: EdgeScores) -> Float[Tensor, "edge"]:

@@ -10,7 +10,8 @@ from torch import Tensor
 from compo_mech.circuits.overlap import jaccard
 from compo_mech.circuits.prompts import scored_places, take_rows
 from compo_mech.circuits.scorers import EdgeScores, Scorer, exact
-from compo_mech.interventions.graph import Edge, all_edges, run_both, run_patched
+from compo_mech.interventions.edges import Edge, all_edges
+from compo_mech.interventions.graph import run_both, run_patched
 from compo_mech.interventions.metrics import Metric, cross_entropy
 from compo_mech.interventions.pairs import Pairs
 from compo_mech.model.params import Model

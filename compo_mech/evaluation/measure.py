@@ -14,22 +14,20 @@ from compo_mech.evaluation.table import CONTROL, TRAIN, Row
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.forward import forward
 from compo_mech.model.generate import generate
-from compo_mech.model.params import Params, init_params
+from compo_mech.model.params import Model, init_params
 
 
 @torch.no_grad()
 def run_set(
-    params: Params, model: ModelConfig, test: EvalSet
+    model: Model, test: EvalSet
 ) -> tuple[Float[Tensor, "batch query d_vocab"], list[Float[Tensor, "batch head query key"]]]:
     """Teacher-forced logits at the scored rows, and every layer's attention there."""
     patterns: list[Tensor] = []
-    logits = forward(params, model, test.tokens, test.packing, patterns=patterns)
+    logits = forward(model, test.tokens, test.packing, patterns=patterns)
     return logits.unflatten(0, (len(test.tokens), -1)), patterns
 
 
-def generated(
-    params: Params, model: ModelConfig, test: EvalSet, predicted: Int[Tensor, "batch query"]
-) -> Int[Tensor, "batch query"]:
+def generated(model: Model, test: EvalSet, predicted: Int[Tensor, "batch query"]) -> Int[Tensor, "batch query"]:
     """What the network writes freely after [EoI].
 
     Strings that are right under teacher forcing are written just so when generated, since every
@@ -39,17 +37,17 @@ def generated(
     written = predicted.clone()
     if wrong.any():
         prompts = test.tokens[wrong, : test.layout.end_of_input(test.length) + 1]
-        written[wrong] = generate(params, model, prompts, predicted.shape[1])
+        written[wrong] = generate(model, prompts, predicted.shape[1])
     return written
 
 
-def measure(params: Params, model: ModelConfig, data: DataConfig, sets: list[EvalSet]) -> list[Row]:
+def measure(model: Model, data: DataConfig, sets: list[EvalSet]) -> list[Row]:
     """Every measure on every set, then each head's means over lengths and its verdict."""
     rows: list[Row] = []
     for test in sets:
-        logits, patterns = run_set(params, model, test)
+        logits, patterns = run_set(model, test)
         predicted = logits.argmax(-1)
-        written = generated(params, model, test, predicted)
+        written = generated(model, test, predicted)
         vocabulary = data.vocabulary
         right = accuracy.strings_right(predicted, test.targets)
         grammar = accuracy.grammatical(written, vocabulary.n_values, vocabulary.end_of_states)
@@ -68,21 +66,21 @@ def measure(params: Params, model: ModelConfig, data: DataConfig, sets: list[Eva
 
 
 @torch.no_grad()
-def measure_train(params: Params, model: ModelConfig, sets: list[EvalSet]) -> list[Row]:
+def measure_train(model: Model, sets: list[EvalSet]) -> list[Row]:
     """Teacher-forced accuracy on the training strings."""
     rows = []
     for known in sets:
-        logits, _ = run_set(params, model, known)
+        logits, _ = run_set(model, known)
         right = float(accuracy.share(accuracy.strings_right(logits.argmax(-1), known.targets)))
         rows.append(Row(TRAIN, str(known.task), known.length, None, None, "accuracy", right))
     return rows
 
 
-def measure_control(model: ModelConfig, n_ctx: int, data: DataConfig, sets: list[EvalSet], seed: int) -> list[Row]:
+def measure_control(config: ModelConfig, n_ctx: int, data: DataConfig, sets: list[EvalSet], seed: int) -> list[Row]:
     """Every measure on a freshly initialised model: what the scores are worth before any training."""
     generator = torch.Generator(sets[0].tokens.device).manual_seed(seed)
-    fresh = init_params(model, len(data.vocabulary), n_ctx, generator)
-    return [row._replace(split=CONTROL) for row in measure(fresh, model, data, sets)]
+    fresh = Model(init_params(config, len(data.vocabulary), n_ctx, generator), config)
+    return [row._replace(split=CONTROL) for row in measure(fresh, data, sets)]
 
 
 def _summaries(rows: list[Row]) -> Iterator[Row]:

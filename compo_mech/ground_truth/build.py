@@ -28,7 +28,7 @@ from compo_mech.data.tasks import Task, TaskField
 from compo_mech.ground_truth.iteration_head import IterationHead
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.ground_truth.shortcut import SHORTCUT_TASKS, Shortcut
-from compo_mech.interventions.graph import Edge
+from compo_mech.interventions.edges import Edge
 from compo_mech.model.params import Model
 
 

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from compo_mech.data.config import DataConfig
 from compo_mech.ground_truth.options import BuildOptions
-from compo_mech.interventions.graph import Edge, Outputs, Reader, Writer, embeddings, run_graph, total_of
+from compo_mech.interventions.edges import Edge, Reader, Writer
+from compo_mech.interventions.graph import Outputs, embeddings, run_graph, total_of
 from compo_mech.model.config import ModelConfig, parameter_shapes
 from compo_mech.model.params import Model, Params
 

@@ -7,7 +7,7 @@ import torch
 from compo_mech.data.config import DataConfig
 from compo_mech.ground_truth.builder import SPARE_POSITIONS, Neuron, Sketch
 from compo_mech.ground_truth.options import BuildOptions
-from compo_mech.interventions.graph import LOGITS, POS, TOK, Reader, Writer
+from compo_mech.interventions.edges import LOGITS, POS, TOK, Reader, Writer
 
 
 class IterationHead(Sketch):

@@ -18,7 +18,8 @@ from compo_mech.ground_truth.build import Constructed, build, solves
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.interventions import metrics
 from compo_mech.interventions.ablation import Baseline, baseline_outputs
-from compo_mech.interventions.graph import Outputs, all_edges, embeddings
+from compo_mech.interventions.edges import all_edges
+from compo_mech.interventions.graph import Outputs, embeddings
 from compo_mech.interventions.pairs import Pairs, Switch, make_pairs
 
 TASKS: tuple[Task, ...] = (Copy(), Parity(), Polynomial(modulus=5))

@@ -5,7 +5,7 @@ import torch
 from compo_mech.data.config import DataConfig
 from compo_mech.ground_truth.builder import SPARE_POSITIONS, Neuron, Sketch
 from compo_mech.ground_truth.options import BuildOptions
-from compo_mech.interventions.graph import LOGITS, POS, TOK, Reader, Writer
+from compo_mech.interventions.edges import LOGITS, POS, TOK, Reader, Writer
 
 SHORTCUT_TASKS = ("copy", "parity", "counter")
 """Tasks whose last state a layer can reach without writing the others."""

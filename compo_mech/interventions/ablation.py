@@ -7,7 +7,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from compo_mech.interventions.graph import TOK, Outputs, Writer, run_graph
+from compo_mech.interventions.edges import TOK, Writer
+from compo_mech.interventions.graph import Outputs, run_graph
+from compo_mech.model import blocks
 from compo_mech.model.params import Model
 
 Baseline = Literal["zero", "mean", "mean_over_positions", "resample", "resample_over_positions"]
@@ -46,9 +48,9 @@ def baseline_outputs(
     stand_in = _ablation_value(baseline, read, generator)
     counted = read[..., None]
     stand_ins = {writer: torch.where(counted, stand_in(out), out) for writer, out in outputs.items()}
-    if baseline == "zero" and model.config.biases:  # b_O, which the first head carries along, is no head's
+    if baseline == "zero" and model.config.biases:  # the layer's bias, which the first head carries along, is no head's
         for layer in range(model.config.n_layers):
-            writer, bias = Writer("head", layer, 0), model.params[f"blocks.{layer}.attn.b_O"]
+            writer, bias = Writer("head", layer, 0), blocks.attn_bias(model, layer)
             stand_ins[writer] = torch.where(counted, bias.expand_as(outputs[writer]), outputs[writer])
     return stand_ins
 

@@ -15,20 +15,14 @@ from typing import Literal
 
 import pandas as pd
 import torch
+from einops import repeat
 from jaxtyping import Float
 from torch import Tensor
 
 from compo_mech.data.layout import Layout
 from compo_mech.evaluation.sets import EvalSet
-from compo_mech.interventions.traces import (
-    Trace,
-    attention_pattern,
-    attn_out_of,
-    logits_of,
-    mlp_out_of,
-    project_qkv,
-    trace,
-)
+from compo_mech.interventions.traces import Trace, trace
+from compo_mech.model import blocks
 from compo_mech.model.params import Model
 from compo_mech.stats.intervals import Interval, wilson
 
@@ -49,22 +43,28 @@ def _forced_tails(
     layer, start, end = heads[0][0], rows[0], rows[-1] + 1
     n_forced, n_batch = len(forced), len(whole.resid_pre[layer])
     tail = torch.arange(start, end, device=whole.logits.device)
+
+    def repeated(x: Float[Tensor, "batch *dim"]) -> Float[Tensor, "forced_batch *dim"]:
+        return repeat(x, "batch ... -> (forced batch) ...", forced=n_forced)
+
+    # a copy in any case, since it is written to
     pattern = whole.pattern[layer][:, :, start:end, :end].repeat(n_forced, 1, 1, 1).unflatten(0, (n_forced, n_batch))
     for way, weights in enumerate(forced):
         for _, head in heads:
             pattern[way, :, head, torch.tensor(rows) - start] = weights[:, :end].to(pattern)
     z = (pattern @ whole.v[layer][:, :, :end]).flatten(0, 1)
-    stream = whole.resid_pre[layer][:, start:end].repeat(n_forced, 1, 1) + attn_out_of(model, layer, z)
-    stream = stream + mlp_out_of(model, layer, stream)
+    stream = repeated(whole.resid_pre[layer][:, start:end]) + blocks.attn_out(model, layer, blocks.merge_heads(z))
+    stream = stream + blocks.mlp_out_in_parts(model, layer, stream)
     for later in range(layer + 1, model.config.n_layers):
-        q, k, v = project_qkv(model, later, stream)
+        q, k, v = blocks.qkv(model, later, stream)
         k, v = (
-            torch.cat([before[later][:, :, :start].repeat(n_forced, 1, 1, 1), after], 2)
+            torch.cat([repeated(before[later][:, :, :start]), after], 2)
             for before, after in ((whole.k, k), (whole.v, v))
         )
-        stream = stream + attn_out_of(model, later, attention_pattern(model, q, k, tail) @ v)
-        stream = stream + mlp_out_of(model, later, stream)
-    return logits_of(model, stream).unflatten(0, (n_forced, n_batch))
+        z = blocks.pattern(blocks.scores(model, q, k), blocks.causal(tail, end)) @ v
+        stream = stream + blocks.attn_out(model, later, blocks.merge_heads(z))
+        stream = stream + blocks.mlp_out_in_parts(model, later, stream)
+    return blocks.logits(model, stream).unflatten(0, (n_forced, n_batch))
 
 
 def work_rows(layout: Layout, length: int, work: Work) -> tuple[list[int], list[int]]:

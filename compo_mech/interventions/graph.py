@@ -1,100 +1,26 @@
-"""The computational graph, with `tok` and `pos` as writers of their own, and patches of its edges.
+"""The network as a graph, with `tok` and `pos` as writers of their own, and patches of its edges.
 
-Writers put something into the residual stream: the token embedding, the position embedding,
-every head, every MLP. Readers take the stream in: each head's queries, keys and values, every MLP
-and the logits. An edge (writer, reader) is *patched* when that reader alone sees what the writer
-puts out on the corrupt input, or a baseline (see `interventions.baseline_outputs`); everything after
-it is computed anew. An edge may be narrowed to a span of the row, such as the states.
+An edge (see `edges`) is *patched* when its reader alone sees what the writer puts out on the corrupt input, or a
+baseline (see `ablation.baseline_outputs`); everything after it is computed anew.
 """
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from compo_mech.data.layout import WHOLE_SPANS, Span
+from compo_mech.interventions.edges import LOGITS, POS, TOK, Edge, Reader, Writer, all_readers, writers_before
 from compo_mech.interventions.pairs import Pairs
-from compo_mech.model.blocks import LAYER_NORM_EPS
-from compo_mech.model.config import ModelConfig
-from compo_mech.model.params import ACTIVATIONS, Model, Params
-
-
-class Writer(NamedTuple):
-    """`tok`, `pos`, `head` or `mlp`; layer and head where it has them."""
-
-    kind: str
-    layer: int | None = None
-    head: int | None = None
-
-    def __str__(self) -> str:
-        return self.kind if self.layer is None else _place(self.kind, self.layer, self.head)
-
-
-class Reader(NamedTuple):
-    """`q`, `k` or `v` of a head, `mlp` of a layer, or `logits`."""
-
-    kind: str
-    layer: int | None = None
-    head: int | None = None
-
-    def __str__(self) -> str:
-        if self.kind in ("q", "k", "v"):
-            return f"L{self.layer}H{self.head}.{self.kind}"
-        return self.kind if self.layer is None else _place(self.kind, self.layer, self.head)
-
-
-class Edge(NamedTuple):
-    """What a writer puts out, as one reader sees it: everywhere, or in one span of the row."""
-
-    writer: Writer
-    reader: Reader
-    span: Span | None = None
-
-    def __str__(self) -> str:
-        return f"{self.writer} → {self.reader}" + (f" @ {self.span}" if self.span else "")
-
-
-def _place(kind: str, layer: int | None, head: int | None) -> str:
-    return f"L{layer}H{head}" if kind == "head" else f"{kind}{layer}"
-
-
-TOK, POS, LOGITS = Writer("tok"), Writer("pos"), Reader("logits")
-
-
-def writers_before(reader: Reader, config: ModelConfig) -> list[Writer]:
-    """Every writer that a reader sees, in order of computation."""
-    layer = config.n_layers if reader.layer is None else reader.layer
-    writers = [TOK, POS]
-    for earlier in range(layer):
-        writers += [Writer("head", earlier, head) for head in range(config.n_heads)] + [Writer("mlp", earlier)]
-    if reader.kind == "mlp":
-        writers += [Writer("head", layer, head) for head in range(config.n_heads)]
-    return writers
-
-
-def all_readers(config: ModelConfig) -> list[Reader]:
-    """Every reader, in order of computation."""
-    readers = []
-    for layer in range(config.n_layers):
-        readers += [Reader(kind, layer, head) for head in range(config.n_heads) for kind in "qkv"]
-        readers.append(Reader("mlp", layer))
-    return [*readers, LOGITS]
-
-
-def all_edges(config: ModelConfig, by_span: bool = False) -> list[Edge]:
-    """Every edge of the network, by reader in order of computation; `by_span`: once for each part of the row."""
-    spans = WHOLE_SPANS if by_span else (None,)
-    readers = all_readers(config)
-    return [Edge(w, reader, span) for reader in readers for w in writers_before(reader, config) for span in spans]
-
+from compo_mech.model import blocks
+from compo_mech.model.params import Model
 
 Stream = Float[Tensor, "batch pos d_model"]
 Outputs = dict[Writer, Stream]
+
+Read = Callable[[Reader, Outputs], Stream]
+"""The stream that a reader sees, given what the writers before it put out."""
 
 
 def check_pairs(model: Model, pairs: Pairs) -> None:
@@ -103,40 +29,24 @@ def check_pairs(model: Model, pairs: Pairs) -> None:
     Raises:
         ValueError: a token id or a position id is out of the model's range.
     """
-    d_vocab, n_ctx = model.params["embed.W_E"].shape[0], model.params["pos_embed.W_pos"].shape[0]
     for name, ids, n in (
-        ("tokens", (pairs.clean_tokens, pairs.corrupt_tokens), d_vocab),
-        ("positions", (pairs.clean_positions, pairs.corrupt_positions), n_ctx),
+        ("tokens", (pairs.clean_tokens, pairs.corrupt_tokens), model.d_vocab),
+        ("positions", (pairs.clean_positions, pairs.corrupt_positions), model.n_ctx),
     ):
         low, high = min(int(i.min()) for i in ids), max(int(i.max()) for i in ids)
         if low < 0 or high >= n:
             raise ValueError(f"pairs.{name} = {low} .. {high}: must be 0 .. {n - 1}, what the model knows")
 
 
-def check_edges(model: Model, edges: Sequence[Edge]) -> None:
-    """Refuse edges that the network does not have.
-
-    Raises:
-        ValueError: there is none, or one of them is not in the network.
-    """
-    if not edges:
-        raise ValueError("edges = none: there must be at least one")
-    known = set(all_edges(model.config))
-    for edge in edges:
-        if edge._replace(span=None) not in known:
-            n_layers, n_heads = model.config.n_layers, model.config.n_heads
-            raise ValueError(f"edge = {edge}: must be one of the network's, {n_layers} layers × {n_heads} heads")
-
-
 def embeddings(model: Model, tokens: Int[Tensor, "batch pos"], positions: Int[Tensor, "batch pos"]) -> Outputs:
     """What `tok` and `pos` put out."""
-    return {TOK: model.params["embed.W_E"][tokens], POS: model.params["pos_embed.W_pos"][positions]}
+    return {TOK: blocks.token_embedding(model, tokens), POS: blocks.position_embedding(model, positions)}
 
 
 def run_graph(
     model: Model,
     known: Outputs,
-    read: Callable[[Reader, Outputs], Stream] | None = None,
+    read: Read | None = None,
 ) -> tuple[Outputs, Float[Tensor, "batch pos d_vocab"]]:
     """The network with every reader's input in the caller's hands.
 
@@ -149,39 +59,36 @@ def run_graph(
     Returns:
         What every writer put out, and the logits at every position.
     """
-    params, config = model.params, model.config
     read = read or (lambda reader, outputs: total_of(outputs))
     outputs = {TOK: known[TOK], POS: known[POS]}
     n_pos = known[TOK].shape[1]
-    mask = torch.ones(n_pos, n_pos, dtype=torch.bool, device=known[TOK].device).tril()
-    for layer in range(config.n_layers):
-        block = f"blocks.{layer}"
-        made: Outputs = {}
-        for head in range(config.n_heads):
-            writer = Writer("head", layer, head)
-            if writer in known:
-                made[writer] = known[writer]
-                continue
-            query, key, value = (
-                norm_of(model, f"{block}.ln1", read(Reader(kind, layer, head), outputs))
-                @ params[f"{block}.attn.W_{kind.upper()}"][head]
-                + bias_of(params, f"{block}.attn.b_{kind.upper()}", head)
-                for kind in "qkv"
-            )
-            scores = (query @ key.mT / math.sqrt(config.head_width)).masked_fill(~mask, -torch.inf)
-            made[writer] = scores.softmax(-1) @ value @ params[f"{block}.attn.W_O"][head]
-            if config.biases and head == 0:  # it belongs to no head: it is the same on every input
-                made[writer] = made[writer] + params[f"{block}.attn.b_O"]
-        outputs |= made
-        writer = Writer("mlp", layer)
-        if writer in known:
-            outputs[writer] = known[writer]
-            continue
-        stream = norm_of(model, f"{block}.ln2", read(Reader("mlp", layer), outputs))
-        hidden = ACTIVATIONS[config.act_fn](stream @ params[f"{block}.mlp.W_in"] + bias_of(params, f"{block}.mlp.b_in"))
-        outputs[writer] = hidden @ params[f"{block}.mlp.W_out"] + bias_of(params, f"{block}.mlp.b_out")
-    final = norm_of(model, "ln_final", read(LOGITS, outputs))
-    return outputs, final @ params["unembed.W_U"] + bias_of(params, "unembed.b_U")
+    seen = blocks.causal(torch.arange(n_pos, device=known[TOK].device), n_pos)
+    for layer in range(model.config.n_layers):
+        heads = {Writer("head", layer, head): head for head in range(model.config.n_heads)}
+        outputs |= {
+            writer: known[writer] if writer in known else _head_out(model, layer, head, outputs, read, seen)
+            for writer, head in heads.items()
+        }
+        mlp = Writer("mlp", layer)
+        if mlp in known:
+            outputs[mlp] = known[mlp]
+        else:
+            outputs[mlp] = blocks.mlp_out(model, layer, read(Reader("mlp", layer), outputs))
+    return outputs, blocks.logits(model, read(LOGITS, outputs))
+
+
+def _head_out(
+    model: Model, layer: int, head: int, outputs: Outputs, read: Read, seen: Bool[Tensor, "pos pos"]
+) -> Stream:
+    """What one head puts out; the first of a layer carries the layer's bias along, which belongs to no head."""
+
+    def projected(kind: str) -> Float[Tensor, "batch pos d_head"]:
+        normed = blocks.attention_input(model, layer, read(Reader(kind, layer, head), outputs))
+        return blocks.project_head(model, layer, head, kind.upper(), normed)
+
+    q, k, v = projected("q"), projected("k"), projected("v")
+    out = blocks.head_result(model, layer, head, blocks.pattern(blocks.scores(model, q, k), seen) @ v)
+    return out + blocks.attn_bias(model, layer) if model.config.biases and head == 0 else out
 
 
 def total_of(outputs: Outputs) -> Stream:
@@ -191,21 +98,6 @@ def total_of(outputs: Outputs) -> Stream:
         if writer != TOK:
             total = total + out
     return total
-
-
-def bias_of(params: Params, name: str, head: int | None = None) -> Tensor | float:
-    """A bias, or 0 where there is none."""
-    if name not in params:
-        return 0.0
-    return params[name] if head is None else params[name][head]
-
-
-def norm_of(model: Model, name: str, x: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row d_model"]:
-    """The stream as a part sees it: through its LayerNorm, where there is one."""
-    if model.config.normalization == "none":
-        return x
-    weight, bias = model.params[f"{name}.w"], model.params.get(f"{name}.b")
-    return F.layer_norm(x, x.shape[-1:], weight, bias, LAYER_NORM_EPS)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from torch import Tensor
 from compo_mech.data.tasks import Task
 from compo_mech.evaluation.sets import EvalSet
 from compo_mech.interventions.ablation import Baseline, ablated_logits, baseline_outputs
-from compo_mech.interventions.graph import Outputs, Writer, embeddings, run_graph
+from compo_mech.interventions.edges import Writer
+from compo_mech.interventions.graph import Outputs, embeddings, run_graph
 from compo_mech.model.params import Model
 
 COSTS = 0.02

@@ -24,7 +24,7 @@ from torch import Tensor
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
 from compo_mech.evaluation.sets import EvalSet
-from compo_mech.interventions.graph import Writer
+from compo_mech.interventions.edges import Writer
 from compo_mech.interventions.head_ablation import COSTS, Ablations, Cost, best_guess, smallest_removal
 from compo_mech.interventions.pairs import Pairs, Switch, make_pairs
 from compo_mech.interventions.patching import patched_logits
@@ -73,7 +73,7 @@ def carried_share(
     switch = Switch.TOKEN if variable == "x" else Switch.LENGTH
     end_of_input = data.vocabulary.end_of_input
     pairs = _same_states(make_pairs(data, switch, n_pairs, generator, task=task), end_of_input)
-    pairs = pairs.to(model.params["embed.W_E"].device)
+    pairs = pairs.to(model.device)
     expected, counts = _expected(pairs, task, variable, end_of_input)
     clean, corrupt = both_traces(model, pairs)
     counts &= clean.logits[pairs.row, pairs.position].argmax(-1) != expected

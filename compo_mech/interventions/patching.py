@@ -16,15 +16,8 @@ from torch import Tensor
 from compo_mech.data.layout import Span
 from compo_mech.interventions.metrics import Metric
 from compo_mech.interventions.pairs import Pairs
-from compo_mech.interventions.traces import (
-    Trace,
-    attention_pattern,
-    attn_out_of,
-    both_traces,
-    logits_of,
-    mlp_out_of,
-    project_qkv,
-)
+from compo_mech.interventions.traces import Trace, both_traces
+from compo_mech.model import blocks
 from compo_mech.model.params import Model
 from compo_mech.model.sites import HEAD_KINDS, Kind, Site, check_site
 
@@ -63,7 +56,7 @@ def patched_logits(
     rows, stream = _enter(model, clean, corrupt, site, where, touched, needed if layer == last else None)
     for later in range(layer if site.kind == "resid_pre" else layer + 1, last + 1):
         rows, stream = _layer(model, clean, later, rows, stream, needed if later == last else None)
-    return _replaced(scored, pairs, rows, logits_of(model, stream), where.shape[1])
+    return _replaced(scored, pairs, rows, blocks.logits(model, stream), where.shape[1])
 
 
 def _enter(
@@ -79,8 +72,9 @@ def _enter(
     layer, head, kind = site.layer, site.head, site.kind
     chosen = where[:, touched, None]
 
-    def mixed(name: str) -> Tensor:
-        return torch.where(chosen, getattr(corrupt, name)[layer][:, touched], getattr(clean, name)[layer][:, touched])
+    def mixed(name: Kind) -> Tensor:
+        at = Site(name, layer)
+        return torch.where(chosen, corrupt.at(at)[:, touched], clean.at(at)[:, touched])
 
     if kind in ("resid_pre", "resid_post"):
         return touched, mixed(kind)
@@ -94,22 +88,32 @@ def _enter(
     if kind in ("k", "v"):  # seen by every later row
         rows = torch.arange(int(touched[0]), where.shape[1], device=where.device)
         rows = rows if needed is None else rows[torch.isin(rows, needed)]
-    heads = {name: getattr(clean, name)[layer][:, head] for name in ("q", "k", "v")}
+    heads = {name: trace[layer][:, head] for name, trace in (("q", clean.q), ("k", clean.k), ("v", clean.v))}
     if kind in ("q", "k", "v"):
-        heads[kind] = torch.where(where[..., None], getattr(corrupt, kind)[layer][:, head], heads[kind])
+        heads[kind] = torch.where(where[..., None], corrupt.at(site), heads[kind])
     if kind in ("z", "result"):
         z = torch.where(chosen, corrupt.z[layer][:, head, touched], clean.z[layer][:, head, touched])
     elif kind == "pattern":
         own, other = clean.pattern[layer][:, head, touched], corrupt.pattern[layer][:, head, touched]
         z = torch.where(chosen, other, own) @ heads["v"]
     else:
-        z = attention_pattern(model, heads["q"][:, rows], heads["k"], rows) @ heads["v"]
-    change = (z - clean.z[layer][:, head, rows]) @ model.params[f"blocks.{layer}.attn.W_O"][head]
+        z = _pattern(model, heads["q"][:, rows], heads["k"], rows) @ heads["v"]
+    assert head is not None
+    change = blocks.head_result(model, layer, head, z - clean.z[layer][:, head, rows])
     return rows, _after_attention(model, layer, clean.resid_mid[layer][:, rows] + change)
 
 
 def _after_attention(model: Model, layer: int, mid: Tensor) -> Tensor:
-    return mid + mlp_out_of(model, layer, mid)
+    return mid + blocks.mlp_out_in_parts(model, layer, mid)
+
+
+def _pattern(
+    model: Model,
+    q: Float[Tensor, "*head row d_head"],
+    k: Float[Tensor, "*head pos d_head"],
+    rows: Int[Tensor, "row"],
+) -> Float[Tensor, "*head row pos"]:
+    return blocks.pattern(blocks.scores(model, q, k), blocks.causal(rows, k.shape[-2]))
 
 
 def _layer(
@@ -122,12 +126,12 @@ def _layer(
     q, k, v = (
         full.index_copy(2, rows, new)
         for full, new in zip(
-            (clean.q[layer], clean.k[layer], clean.v[layer]), project_qkv(model, layer, stream), strict=True
+            (clean.q[layer], clean.k[layer], clean.v[layer]), blocks.qkv(model, layer, stream), strict=True
         )
     )
     pre = clean.resid_pre[layer].index_copy(1, rows, stream)[:, reached]
-    z = attention_pattern(model, q[:, :, reached], k, reached) @ v
-    return reached, _after_attention(model, layer, pre + attn_out_of(model, layer, z))
+    z = _pattern(model, q[:, :, reached], k, reached) @ v
+    return reached, _after_attention(model, layer, pre + blocks.attn_out(model, layer, blocks.merge_heads(z)))
 
 
 def _replaced(scored: Tensor, pairs: Pairs, rows: Tensor, logits: Tensor, n_pos: int) -> Tensor:

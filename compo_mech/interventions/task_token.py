@@ -6,7 +6,6 @@ values that both tasks know, since few strings have states of one task that are 
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pandas as pd
 import torch
@@ -16,17 +15,8 @@ from torch import Tensor
 from compo_mech.data.config import DataConfig
 from compo_mech.data.layout import Span
 from compo_mech.data.tasks import Task
-from compo_mech.interventions.graph import (
-    LOGITS,
-    POS,
-    Edge,
-    Runs,
-    all_edges,
-    all_readers,
-    run_both,
-    run_patched,
-    writers_before,
-)
+from compo_mech.interventions.edges import LOGITS, POS, Edge, all_edges, all_readers, writers_before
+from compo_mech.interventions.graph import Runs, run_both, run_patched
 from compo_mech.interventions.pairs import Pairs
 from compo_mech.interventions.patching import patched_logits
 from compo_mech.interventions.traces import both_traces
@@ -146,9 +136,9 @@ class TaskTokenPatching:
     def site(self, site: Site, span: Span | None = None) -> dict[str, object]:
         """A site at the scored rows, or in a span."""
         where = self.row if span is None else self.pairs.where(span)
-        values = list(getattr(self.corrupt, site.kind))
-        values[site.layer] = self._noisy(getattr(self.clean, site.kind)[site.layer], values[site.layer])
-        others = self.corrupt, replace(self.corrupt, **{site.kind: values})
+        whole = site._replace(head=None)
+        noisy = self._noisy(self.clean.at(whole), self.corrupt.at(whole))
+        others = self.corrupt, self.corrupt.replaced(whole, noisy)
         return self._shares(*(patched_logits(self.model, self.clean, o, site, where, self.pairs) for o in others))
 
     @torch.no_grad()
@@ -232,7 +222,7 @@ def patch_task_token_both_ways(
     Raises:
         ValueError: as `task_pairs`.
     """
-    tables, device = [], model.params["embed.W_E"].device
+    tables, device = [], model.device
     for base, source in ((one, other), (other, one)):
         generator = torch.Generator().manual_seed(seed)
         pairs = task_pairs(data, base, source, n_rows, generator).to(device)
@@ -250,7 +240,7 @@ def carried_across(
     Raises:
         ValueError: as `task_pairs`.
     """
-    pairs = task_pairs(data, one, other, n_rows, generator, inputs=True).to(model.params["embed.W_E"].device)
+    pairs = task_pairs(data, one, other, n_rows, generator, inputs=True).to(model.device)
     turned, config = TaskTokenPatching(model, pairs, generator), model.config
     sites = [[Site("z", layer, head) for head in range(config.n_heads)] for layer in range(config.n_layers)]
     return torch.tensor([[turned.site(site)["follows"] for site in layer] for layer in sites])

@@ -16,7 +16,7 @@ from compo_mech.evaluation.sets import EvalSet, eval_sets, train_sets
 from compo_mech.evaluation.table import Row
 from compo_mech.launch.settings import Launch
 from compo_mech.launch.tracker import tracker
-from compo_mech.model.params import Params, init_params
+from compo_mech.model.params import Model, Params, init_params
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.locks import locked
@@ -104,8 +104,9 @@ def snapshot(
 ) -> None:
     """Measure, add the rows, then save: rows first, so that a checkpoint vouches for its rows."""
     config = run.config
-    rows = rows + measure.measure(state.params, config.model, config.data, sets)
-    rows += measure.measure_train(state.params, config.model, known)
+    model = Model(state.params, config.model)
+    rows = rows + measure.measure(model, config.data, sets)
+    rows += measure.measure_train(model, known)
     run.add_rows(state.step, rows)
     run.save(state.step, state.params, state.tensors())
     show(state.step, rows)

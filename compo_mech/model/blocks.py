@@ -1,54 +1,198 @@
-"""The mathematics of a transformer block."""
+"""The mathematics of the network, each step once: embeddings, norms, attention, MLP, logits.
 
+Everything that runs a network is put together from these: the packed forward pass, generation, the graph of
+writers and readers, traces and the patches that go on from them. They work under torch.func's grad and vmap.
+Steps are named after TransformerLens' hook points.
+"""
+
+import math
+
+import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from compo_mech.model.config import ModelConfig
-from compo_mech.model.params import ACTIVATIONS, Params
+from compo_mech.model.params import ACTIVATIONS, Model
 
 LAYER_NORM_EPS = 1e-5  # TransformerLens' default
 
+ROWS_AT_ONCE = 512
+"""Of an MLP on a CPU: what its neurons hold then stays in the cache, which halves the time of thousands of rows."""
 
-def norm(params: Params, config: ModelConfig, name: str, x: Float[Tensor, "row d_model"]) -> Tensor:
-    if config.normalization == "none":
+
+def token_embedding(model: Model, tokens: Int[Tensor, "*row"]) -> Float[Tensor, "*row d_model"]:
+    """Look up the embedding of each token."""
+    return model.params["embed.W_E"].index_select(0, tokens.flatten()).view(*tokens.shape, -1)
+
+
+def position_embedding(model: Model, position_ids: Int[Tensor, "*row"]) -> Float[Tensor, "*row d_model"]:
+    """Look up the embedding of each position id."""
+    return model.params["pos_embed.W_pos"].index_select(0, position_ids.flatten()).view(*position_ids.shape, -1)
+
+
+def embed(
+    model: Model, tokens: Int[Tensor, "*row"], position_ids: Int[Tensor, "*row"]
+) -> Float[Tensor, "*row d_model"]:
+    """The residual stream in front of layer 0."""
+    return token_embedding(model, tokens) + position_embedding(model, position_ids)
+
+
+def norm(model: Model, name: str, x: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row d_model"]:
+    """The stream through the LayerNorm of that name (`blocks.0.ln1`, `ln_final`), or as it is where there is none."""
+    if model.config.normalization == "none":
         return x
-    return F.layer_norm(x, x.shape[-1:], params[f"{name}.w"], params.get(f"{name}.b"), LAYER_NORM_EPS)
+    weight, bias = model.params[f"{name}.w"], model.params.get(f"{name}.b")
+    return F.layer_norm(x, x.shape[-1:], weight, bias, LAYER_NORM_EPS)
 
 
-def logits(params: Params, config: ModelConfig, x: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_vocab"]:
-    logits = norm(params, config, "ln_final", x) @ params["unembed.W_U"]
-    return logits + params["unembed.b_U"] if config.biases else logits
-
-
-def mlp(params: Params, config: ModelConfig, block: str, x: Float[Tensor, "row d_model"]) -> Tensor:
-    hidden = x @ params[f"{block}.mlp.W_in"]
-    if config.biases:
-        hidden = hidden + params[f"{block}.mlp.b_in"]
-    out = ACTIVATIONS[config.act_fn](hidden) @ params[f"{block}.mlp.W_out"]
-    return out + params[f"{block}.mlp.b_out"] if config.biases else out
-
-
-def heads_out(
-    params: Params, config: ModelConfig, block: str, z: Float[Tensor, "row width"]
-) -> Float[Tensor, "row d_model"]:
-    out = z @ params[f"{block}.attn.W_O"].flatten(0, 1)
-    return out + params[f"{block}.attn.b_O"] if config.biases else out
+def attention_input(
+    model: Model, layer: int, resid_pre: Float[Tensor, "*row d_model"]
+) -> Float[Tensor, "*row d_model"]:
+    """What queries, keys and values are made from."""
+    return norm(model, f"blocks.{layer}.ln1", resid_pre)
 
 
 def project(
-    params: Params, config: ModelConfig, block: str, which: str, x: Float[Tensor, "row d_model"]
-) -> Float[Tensor, "row width"]:
-    """Queries, keys or values of all heads side by side."""
-    weight = params[f"{block}.attn.W_{which}"]
-    out = x @ (weight[0] if config.n_heads == 1 else weight.transpose(0, 1).flatten(1))
-    return out + params[f"{block}.attn.b_{which}"].flatten() if config.biases else out
+    model: Model, layer: int, which: str, normed: Float[Tensor, "*row d_model"]
+) -> list[Float[Tensor, "*row width"]]:
+    """Queries (Q), keys (K) or values (V) of all heads side by side, whichever are asked for, in one product.
+
+    Args:
+        model: the network.
+        layer: whose attention it is.
+        which: letters, such as `Q` or `QKV`.
+        normed: from `attention_input`.
+    """
+    attention = f"blocks.{layer}.attn"
+    weights = [model.params[f"{attention}.W_{letter}"].transpose(0, 1).flatten(1) for letter in which]
+    if len(which) == 1:
+        return [_with_bias(model, f"{attention}.b_{which}", normed @ weights[0])]
+    found = (normed @ torch.cat(weights, 1)).chunk(len(which), -1)
+    return [_with_bias(model, f"{attention}.b_{letter}", x) for letter, x in zip(which, found, strict=True)]
 
 
-def grid(
-    x: Float[Tensor, "row width"], slot_row: Int[Tensor, "slot"] | None, shape: tuple[int, int], n_heads: int
-) -> Float[Tensor, "batch head pos d_head"]:
-    """Packed rows on the padded grid, one head apart from the other."""
-    if slot_row is not None:
-        x = x.index_select(0, slot_row)
-    return x.unflatten(0, shape).unflatten(-1, (n_heads, -1)).transpose(1, 2)
+def project_head(
+    model: Model, layer: int, head: int, which: str, normed: Float[Tensor, "*row d_model"]
+) -> Float[Tensor, "*row d_head"]:
+    """Queries (Q), keys (K) or values (V) of one head."""
+    x = normed @ model.params[f"blocks.{layer}.attn.W_{which}"][head]
+    bias = model.params.get(f"blocks.{layer}.attn.b_{which}")
+    return x if bias is None else x + bias[head]
+
+
+def qkv(
+    model: Model, layer: int, resid_pre: Float[Tensor, "batch pos d_model"]
+) -> tuple[Float[Tensor, "batch head pos d_head"], ...]:
+    """Queries, keys and values of all heads."""
+    found = project(model, layer, "QKV", attention_input(model, layer, resid_pre))
+    return tuple(split_heads(model, x) for x in found)
+
+
+def split_heads(model: Model, x: Float[Tensor, "batch pos width"]) -> Float[Tensor, "batch head pos d_head"]:
+    """Heads that were side by side, one behind the other."""
+    return x.unflatten(-1, (model.config.n_heads, -1)).transpose(1, 2)
+
+
+def merge_heads(z: Float[Tensor, "batch head pos d_head"]) -> Float[Tensor, "batch pos width"]:
+    """Heads side by side: the inverse of `split_heads`."""
+    return z.transpose(1, 2).flatten(2)
+
+
+def scores(
+    model: Model,
+    q: Float[Tensor, "*#head query d_head"],
+    k: Float[Tensor, "*#head key d_head"],
+    temperature: float = 1.0,
+) -> Float[Tensor, "*head query key"]:
+    """Attention scores of every query for every key; a temperature other than 1 makes attention softer or sharper."""
+    return q @ k.mT / (temperature * math.sqrt(model.config.head_width))
+
+
+def row_scores(
+    model: Model, q: Float[Tensor, "*head d_head"], k: Float[Tensor, "*head key d_head"], temperature: float = 1.0
+) -> Float[Tensor, "*head key"]:
+    """`scores` of one query row."""
+    return (k @ q[..., None])[..., 0] / (temperature * math.sqrt(model.config.head_width))
+
+
+def paired_scores(
+    model: Model, q: Float[Tensor, "*#row d_head"], k: Float[Tensor, "*#row d_head"], temperature: float = 1.0
+) -> Float[Tensor, "*row 1"]:
+    """The score of each query for one key of its own."""
+    return (q * k).sum(-1, keepdim=True) / (temperature * math.sqrt(model.config.head_width))
+
+
+def causal(query_positions: Int[Tensor, "*query"], n_keys: int) -> Bool[Tensor, "*query key"]:
+    """Which of the first `n_keys` positions each query may see: its own and those before it."""
+    return torch.arange(n_keys, device=query_positions.device) <= query_positions[..., None]
+
+
+def pattern(
+    scores: Float[Tensor, "*head query key"], seen: Bool[Tensor, "*#head #query key"]
+) -> Float[Tensor, "*head query key"]:
+    """Attention weights over the keys that each query may see."""
+    return scores.masked_fill(~seen, -torch.inf).softmax(-1)
+
+
+def attn_out(model: Model, layer: int, z: Float[Tensor, "*row width"]) -> Float[Tensor, "*row d_model"]:
+    """What the heads of a layer write together, given their z side by side (see `merge_heads`)."""
+    weight = model.params[f"blocks.{layer}.attn.W_O"].flatten(0, 1)
+    return _with_bias(model, f"blocks.{layer}.attn.b_O", z @ weight)
+
+
+def result(
+    model: Model, layer: int, z: Float[Tensor, "*batch head row d_head"]
+) -> Float[Tensor, "*batch head row d_model"]:
+    """What each head of a layer writes; the layer's bias is no head's."""
+    return z @ model.params[f"blocks.{layer}.attn.W_O"]
+
+
+def head_result(model: Model, layer: int, head: int, z: Float[Tensor, "*row d_head"]) -> Float[Tensor, "*row d_model"]:
+    """What one head writes; the layer's bias is no head's."""
+    return z @ model.params[f"blocks.{layer}.attn.W_O"][head]
+
+
+def attn_bias(model: Model, layer: int) -> Float[Tensor, "d_model"]:
+    """What attention writes on every input alike; only of a network with biases."""
+    return model.params[f"blocks.{layer}.attn.b_O"]
+
+
+def mlp_pre(model: Model, layer: int, resid_mid: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row neuron"]:
+    """What an MLP's neurons read, before the nonlinearity."""
+    normed = norm(model, f"blocks.{layer}.ln2", resid_mid)
+    return _with_bias(model, f"blocks.{layer}.mlp.b_in", normed @ model.params[f"blocks.{layer}.mlp.W_in"])
+
+
+def activation(model: Model, pre: Float[Tensor, "*row neuron"]) -> Float[Tensor, "*row neuron"]:
+    """The MLPs' nonlinearity."""
+    return ACTIVATIONS[model.config.act_fn](pre)
+
+
+def mlp_out(model: Model, layer: int, resid_mid: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row d_model"]:
+    """What an MLP writes."""
+    out = activation(model, mlp_pre(model, layer, resid_mid)) @ neuron_outputs(model, layer)
+    return _with_bias(model, f"blocks.{layer}.mlp.b_out", out)
+
+
+def mlp_out_in_parts(
+    model: Model, layer: int, resid_mid: Float[Tensor, "*row d_model"]
+) -> Float[Tensor, "*row d_model"]:
+    """`mlp_out`, on a CPU `ROWS_AT_ONCE` rows at a time: for analyses of many rows."""
+    rows = resid_mid.flatten(0, -2)
+    n_at_once = ROWS_AT_ONCE if rows.device.type == "cpu" else len(rows)
+    return torch.cat([mlp_out(model, layer, part) for part in rows.split(max(1, n_at_once))]).view(resid_mid.shape)
+
+
+def neuron_outputs(model: Model, layer: int) -> Float[Tensor, "neuron d_model"]:
+    """What each neuron of an MLP writes when its activation is 1."""
+    return model.params[f"blocks.{layer}.mlp.W_out"]
+
+
+def logits(model: Model, resid_post: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row d_vocab"]:
+    """Logits from the last layer's stream."""
+    return _with_bias(model, "unembed.b_U", norm(model, "ln_final", resid_post) @ model.params["unembed.W_U"])
+
+
+def _with_bias(model: Model, name: str, x: Float[Tensor, "*row width"]) -> Float[Tensor, "*row width"]:
+    """Plus the bias of that name, where the network has biases; that of several heads is written side by side."""
+    return x + model.params[name].flatten() if model.config.biases else x

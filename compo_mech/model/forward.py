@@ -1,4 +1,4 @@
-"""The network as one pure function of (parameters, tokens), equal to HookedTransformer.
+"""The network as one pure function of its parameters and tokens, equal to HookedTransformer.
 
 It does no work for positions that no one needs: only tokens that are read pass through the
 linear maps, and in the last layer queries, MLP and unembedding see the scored rows alone. It
@@ -6,21 +6,16 @@ works under torch.func's grad and vmap, with parameters stacked along a leading 
 members share one `Packing`.
 """
 
-import math
-
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from compo_mech.data.packing import Packing
-from compo_mech.model.blocks import grid, heads_out, logits, mlp, norm, project
-from compo_mech.model.config import ModelConfig
-from compo_mech.model.params import Params
+from compo_mech.model import blocks
+from compo_mech.model.params import Model
 
 
 def forward(
-    params: Params,
-    config: ModelConfig,
+    model: Model,
     tokens: Int[Tensor, "batch pos"],
     packing: Packing | None = None,
     *,
@@ -31,8 +26,7 @@ def forward(
     """Logits of the scored rows, one batch row after the other.
 
     Args:
-        params: parameters under HookedTransformer's names.
-        config: the network that they belong to.
+        model: the network.
         tokens: padded rows, at least as wide as the packing's reading.
         packing: what is read and scored; None: every position of every row.
         position_shift: added to the position ids of each row.
@@ -41,28 +35,25 @@ def forward(
             (rows beyond a string's own scored ones mean nothing).
     """
     packing = packing or Packing.dense(*tokens.shape, device=tokens.device)
-    position = packing.position
+    position_ids = packing.position
     if position_shift is not None:
-        position = position + position_shift[packing.row]
-    ids = tokens[packing.row, packing.position]
-    x = params["embed.W_E"].index_select(0, ids) + params["pos_embed.W_pos"].index_select(0, position)
+        position_ids = position_ids + position_shift[packing.row]
+    x = blocks.embed(model, tokens[packing.row, packing.position], position_ids)
     if embed_mask is not None:
         x = x * embed_mask
-    for layer in range(config.n_layers):
-        last = layer == config.n_layers - 1
-        block = f"blocks.{layer}"
-        normed = norm(params, config, f"{block}.ln1", x)
+    for layer in range(model.config.n_layers):
+        last = layer == model.config.n_layers - 1
+        normed = blocks.attention_input(model, layer, x)
         if last:
             x = x.index_select(0, packing.scored_token)
-        x = x + _attention(params, config, block, normed, packing, last, patterns)
-        x = x + mlp(params, config, block, norm(params, config, f"{block}.ln2", x))
-    return logits(params, config, x)
+        x = x + _attention(model, layer, normed, packing, last, patterns)
+        x = x + blocks.mlp_out(model, layer, x)
+    return blocks.logits(model, x)
 
 
 def _attention(
-    params: Params,
-    config: ModelConfig,
-    block: str,
+    model: Model,
+    layer: int,
     normed: Float[Tensor, "token d_model"],
     packing: Packing,
     last: bool,
@@ -70,21 +61,28 @@ def _attention(
 ) -> Float[Tensor, "row d_model"]:
     """What the heads of one layer write: for every token, or, in the last layer, every scored row."""
     source = normed.index_select(0, packing.scored_token) if last else normed
-    keys = packing.slot_token, (packing.batch_size, packing.n_pos), config.n_heads
-    queries = (packing.slot_scored, (packing.batch_size, packing.n_queries), config.n_heads) if last else keys
-    query = grid(project(params, config, block, "Q", source), *queries)
-    key = grid(project(params, config, block, "K", normed), *keys)
-    value = grid(project(params, config, block, "V", normed), *keys)
-    scores = query @ key.transpose(-1, -2) / math.sqrt(config.head_width)
-    mask = packing.causal_scored if last else packing.causal
-    pattern = scores.masked_fill(~mask, -torch.inf).softmax(-1)
+    keys = packing.slot_token, (packing.batch_size, packing.n_pos)
+    queries = (packing.slot_scored, (packing.batch_size, packing.n_queries)) if last else keys
+
+    def projected(
+        which: str, x: Float[Tensor, "row d_model"], slot_row: Int[Tensor, "slot"] | None, shape: tuple[int, int]
+    ) -> Float[Tensor, "batch head pos d_head"]:
+        """Packed rows put on the padded grid."""
+        # not all three in one product: that is no faster here, see LOG.md
+        (packed,) = blocks.project(model, layer, which, x)
+        if slot_row is not None:
+            packed = packed.index_select(0, slot_row)
+        return blocks.split_heads(model, packed.unflatten(0, shape))
+
+    q, k, v = projected("Q", source, *queries), projected("K", normed, *keys), projected("V", normed, *keys)
+    pattern = blocks.pattern(blocks.scores(model, q, k), packing.causal_scored if last else packing.causal)
     if patterns is not None:
         patterns.append(pattern if last else _scored_queries(pattern, packing))
-    z = (pattern @ value).transpose(1, 2).flatten(2).flatten(0, 1)  # [slot, head * d_head]
+    z = blocks.merge_heads(pattern @ v).flatten(0, 1)  # [slot, head * d_head]
     taken = packing.scored_slot if last else packing.token_slot
     if taken is not None:
         z = z.index_select(0, taken)
-    return heads_out(params, config, block, z)
+    return blocks.attn_out(model, layer, z)
 
 
 def _scored_queries(

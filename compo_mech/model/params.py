@@ -72,3 +72,18 @@ class Model:
         for name, known in options.items():
             if getattr(self.config, name) not in known:
                 raise ValueError(f"{name} = {getattr(self.config, name)!r}: must be one of {', '.join(known)}")
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.params["embed.W_E"].device
+
+    @property
+    def d_vocab(self) -> int:
+        """How many tokens the network knows."""
+        return self.params["embed.W_E"].shape[0]
+
+    @property
+    def n_ctx(self) -> int:
+        """How many positions the network knows."""
+        return self.params["pos_embed.W_pos"].shape[0]

@@ -11,7 +11,7 @@ from compo_mech.circuits.circuit import Circuit
 from compo_mech.circuits.faithfulness import Curve, RandomCurves
 from compo_mech.circuits.selection import graph_order
 from compo_mech.data.layout import Layout
-from compo_mech.interventions.graph import Edge, Reader, Writer, all_readers
+from compo_mech.interventions.edges import Edge, Reader, Writer, all_readers
 from compo_mech.plots.theme import LAYOUT
 
 EDGE_COLOURS = {"q": "#4c5fd5", "k": "#e07a1f", "v": "#2a9d6f", "other": "#5f6368"}

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from compo_mech.causal.row_patching import continued, value_at
+from compo_mech.causal.row_patching import continued
 from compo_mech.causal.rows import Rows
 from compo_mech.interventions.traces import RowTrace
 from compo_mech.model.params import Model
@@ -43,10 +43,9 @@ def share_right(
 
     `only`: the rows that count; None: all.
     """
-    if site is None or change is None:
-        logits = found.logits
-    else:
-        logits = continued(model, found, site, value_at(found, site) + change)
+    logits = found.logits
+    if site is not None and change is not None:
+        logits = continued(model, found, site, found.at(site) + change)
     highest = logits >= logits.amax(-1, keepdim=True) - TIE
     right = highest.gather(1, rows.answer[:, None])[:, 0] / highest.sum(-1)
     right = right if only is None else right[only]
@@ -73,7 +72,7 @@ def made_additive(
         keys: both parts of each pair.
         generator: draws the placebo's directions, one a pair.
     """
-    rest = additive_rest(group_means(value_at(found, site), groups).means, *keys)
+    rest = additive_rest(group_means(found.at(site), groups).means, *keys)
     direction = torch.randn(rest.shape, generator=generator, dtype=rest.dtype).to(rest)
     direction = direction * (rest.norm(dim=1) / direction.norm(dim=1))[:, None]
     changes = (-part[groups].to(found.logits.dtype) for part in (rest, direction))

@@ -51,9 +51,9 @@ def position_grid(data: DataConfig, task: Task, generator: torch.Generator) -> P
     chosen = every.repeat_interleave(N_STRINGS, 0)
     rows = rows_of(data, task, chosen, draw_inputs(data, task, len(chosen), generator))
     groups = torch.arange(len(every)).repeat_interleave(N_STRINGS)
-    split = Split.deal(rows.t - 2, groups, N_FOLDS, generator, torch.stack([rows.place, rows.end], 1))
+    split = Split.deal(rows.t - 2, groups, N_FOLDS, generator, torch.stack([rows.position, rows.end], 1))
     first = slice(None, None, N_STRINGS)
-    return PositionGrid(rows, split, rows.place[first], rows.end[first], rows.t[first])
+    return PositionGrid(rows, split, rows.position[first], rows.end[first], rows.t[first])
 
 
 N_ROWS = 512

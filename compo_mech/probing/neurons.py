@@ -7,21 +7,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from compo_mech.causal.row_patching import value_at
 from compo_mech.causal.rows import Rows
-from compo_mech.interventions.graph import bias_of, norm_of
 from compo_mech.interventions.traces import RowTrace
-from compo_mech.model.params import ACTIVATIONS, Model
+from compo_mech.model import blocks
+from compo_mech.model.params import Model
 from compo_mech.model.sites import Site
 from compo_mech.probing.additivity import N_RANDOM, share_right
 
 
 def hidden(model: Model, found: RowTrace, layer: int) -> Float[Tensor, "row neuron"]:
     """Activations of an MLP's neurons at each string's row."""
-    mid = value_at(found, Site("resid_mid", layer))
-    mlp = f"blocks.{layer}.mlp"
-    read = norm_of(model, f"blocks.{layer}.ln2", mid) @ model.params[f"{mlp}.W_in"]
-    return ACTIVATIONS[model.config.act_fn](read + bias_of(model.params, f"{mlp}.b_in"))
+    return blocks.activation(model, blocks.mlp_pre(model, layer, found.resid_mid[layer]))
 
 
 @torch.no_grad()
@@ -40,11 +36,11 @@ def without_neurons(
     Returns:
         Columns n_neurons, chosen, random: the last for as many neurons drawn at random, a mean.
     """
-    n, w_out = rest.shape[1], model.params[f"blocks.{layer}.mlp.W_out"]
-    site, table = Site("mlp_out", layer), rest.to(w_out.dtype)
+    n, outputs = rest.shape[1], blocks.neuron_outputs(model, layer)
+    site, table = Site("mlp_out", layer), rest.to(outputs.dtype)
 
     def right(neurons: Tensor) -> float:
-        return share_right(model, rows, found, site, -(table[:, neurons] @ w_out[neurons])[groups]).mean
+        return share_right(model, rows, found, site, -(table[:, neurons] @ outputs[neurons])[groups]).mean
 
     counts = [0, *(2**k for k in range(n.bit_length()) if 2**k < n), n]
     ordered = torch.tensor(order)

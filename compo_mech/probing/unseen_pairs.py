@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from compo_mech.causal.row_patching import trace_rows, value_at
+from compo_mech.causal.row_patching import trace_rows
 from compo_mech.causal.rows import Rows, draw_inputs, rows_of
 from compo_mech.data.config import DataConfig
 from compo_mech.data.stream import TrainingStream
@@ -118,8 +118,8 @@ def ask_unseen_pairs(model: Model, data: DataConfig, task: Task, exposure: Expos
     every = [(layout.length_of(j), layout.predicted(i, layout.length_of(j))) for i, j in data_pairs(data)]
     every = torch.tensor(every).repeat_interleave(N_STRINGS, 0)
     rows = rows_of(data, task, every, draw_inputs(data, task, len(every), generator))
-    rows = rows.to(model.params["embed.W_E"].device)
-    pairs = list(zip(rows.place.tolist(), rows.end.tolist(), strict=True))
+    rows = rows.to(model.device)
+    pairs = list(zip(rows.position.tolist(), rows.end.tolist(), strict=True))
     new = torch.tensor([pair in exposure.unseen for pair in pairs])
     old = torch.tensor([pair in exposure.trained for pair in pairs]) & ~new
     if not new.any() or not old.any():
@@ -148,7 +148,7 @@ def _rescued(
 ) -> Interval | None:
     """With the query of a trained pair of the same t."""
     site = Site("q", 1)
-    query = value_at(found, site)
+    query = found.at(site)
     donors = {int(t): query[old & (rows.t == t)] for t in rows.t[new].unique()}
     if not all(map(len, donors.values())):
         return None

@@ -180,7 +180,7 @@ def loop_holdings(asked: Sequence[Exchange], careful: bool, model: "HookedTransf
     found = {}
     for name, site, pairs, direction in asked:
         index, at = torch.arange(len(pairs.base)), site.hook_name
-        here, there = (index, pairs.base.place), (index, pairs.source.place)
+        here, there = (index, pairs.base.position), (index, pairs.source.position)
         base = cached(model, pairs.base.tokens, [at], careful)[1][at][here].flatten(1)
         source = cached(model, pairs.source.tokens, [at], careful)[1][at][there].flatten(1)
         sham = base + direction * ((source - base).norm(dim=1) / direction.norm(dim=1))[:, None]

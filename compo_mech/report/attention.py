@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 from compo_mech.data.packing import Packing
 from compo_mech.evaluation.sets import EvalSet
 from compo_mech.model.forward import forward
-from compo_mech.model.params import Params
+from compo_mech.model.params import Model, Params
 from compo_mech.plots import attention
 from compo_mech.runs.config import RunConfig
 
@@ -40,17 +40,17 @@ def attention_by_step(checkpoints: Mapping[int, Params], config: RunConfig, test
         config: of their run.
         test: the strings.
     """
-    frames = {step: attention_figure(params, config, test) for step, params in checkpoints.items()}
+    frames = {step: attention_figure(Model(params, config.model), test) for step, params in checkpoints.items()}
     n = min(N_SHOWN, len(test.tokens))
     return attention.with_slider(frames, f"Mean attention over {n} test strings of length {test.length}, by step")
 
 
-def attention_figure(params: Params, config: RunConfig, test: EvalSet) -> go.Figure:
+def attention_figure(model: Model, test: EvalSet) -> go.Figure:
     """Mean attention over up to `N_SHOWN` test strings at every position that is read."""
     n_read = test.layout.n_read(test.length)
     tokens = test.tokens[:N_SHOWN, :n_read]
     patterns: list = []
-    forward(params, config.model, tokens, Packing.dense(*tokens.shape, device=tokens.device), patterns=patterns)
+    forward(model, tokens, Packing.dense(*tokens.shape, device=tokens.device), patterns=patterns)
     labels = test.layout.labels(test.length)
     means = [pattern.detach().mean(0).cpu() for pattern in patterns]
     return attention.attention_maps(

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from compo_mech.analyses.dissection import Dissection, NetworkFindings, stage_names
 from compo_mech.circuits.scorers import EdgeScores
-from compo_mech.interventions.graph import Edge
+from compo_mech.interventions.edges import Edge
 from compo_mech.plots import circuits, patching, routes
 from compo_mech.report.html_parts import table_html, wide
 from compo_mech.report.method_card import card_sentence

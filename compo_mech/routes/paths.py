@@ -1,15 +1,17 @@
 """Routes of two hops from one token to a later row, and what each carries alone or several together."""
 
-import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from compo_mech.interventions.traces import Trace, attn_out_of, logits_of, mlp_out_of, project_qkv
+from compo_mech.interventions.traces import Trace
+from compo_mech.model import blocks
 from compo_mech.model.params import Model
+from compo_mech.model.sites import Kind, Site
 from compo_mech.routes.swaps import Swap
 
 Second = Literal["key", "query", "residual"]
@@ -57,32 +59,32 @@ def _first_hops(swap: Swap, n_heads: int) -> list[tuple[int | None, int]]:
 @torch.no_grad()
 def patch_routes(model: Model, swap: Swap, clean: Trace, corrupt: Trace) -> Float[Tensor, "route batch"]:
     """The margin when one route alone carries the corrupt run's value, for each of `routes_of`."""
-    row, scale, hops = swap.row, math.sqrt(model.config.head_width), _first_hops(swap, model.config.n_heads)
+    row, hops = swap.row, _first_hops(swap, model.config.n_heads)
     carried = _after_first_hop(model, swap, clean, corrupt)
     at_row = [i for i, (_, carrier) in enumerate(hops) if carrier == row]
     carriers = torch.tensor([carrier for _, carrier in hops], device=carried.device)
-    q, k, v = project_qkv(model, 1, carried)  # [batch, head, hop, d_head]
+    q, k, v = blocks.qkv(model, 1, carried)  # [batch, head, hop, d_head]
     asked, keys, values = clean.q[1][:, :, row, None], clean.k[1][:, :, : row + 1], clean.v[1][:, :, : row + 1]
     is_carrier = carriers[:, None] == torch.arange(row + 1, device=carried.device)  # [hop, key]
-    scores = torch.where(is_carrier, (asked * k).sum(-1, keepdim=True), asked @ keys.mT) / scale
+    scores = torch.where(is_carrier, blocks.paired_scores(model, asked, k), blocks.scores(model, asked, keys))
     pattern = scores.softmax(-1)
     by_key = pattern @ values + (pattern * is_carrier).sum(-1, keepdim=True) * (v - values[:, :, carriers])
-    by_query = (q[:, :, at_row] @ keys.mT / scale).softmax(-1) @ values
+    by_query = blocks.scores(model, q[:, :, at_row], keys).softmax(-1) @ values
     change = torch.cat([by_key, by_query], 2) - clean.z[1][:, :, row, None]
-    written = (change @ model.params["blocks.1.attn.W_O"]).flatten(1, 2)  # [batch, head × second hop, d_model]
+    written = rearrange(blocks.result(model, 1, change), "batch head hop d_model -> batch (head hop) d_model")
     straight = carried[:, at_row] - clean.resid_post[0][:, row, None]
     mid = clean.resid_mid[1][:, row, None] + torch.cat([written, straight], 1)
-    return swap.margin(logits_of(model, mid + mlp_out_of(model, 1, mid)).transpose(0, 1))
+    return swap.margin(blocks.logits(model, mid + blocks.mlp_out_in_parts(model, 1, mid)).transpose(0, 1))
 
 
 def _after_first_hop(model: Model, swap: Swap, clean: Trace, corrupt: Trace) -> Float[Tensor, "batch hop d_model"]:
     """The stream at the carrier after layer 0, for each of `_first_hops`."""
     carriers = slice(swap.source + 1, swap.row + 1)
     change = corrupt.z[0][:, :, carriers] - clean.z[0][:, :, carriers]
-    mid = clean.resid_mid[0][:, None, carriers] + change @ model.params["blocks.0.attn.W_O"]
-    mid = mid.flatten(1, 2)  # [batch, head × carrier, d_model]
+    mid = clean.resid_mid[0][:, None, carriers] + blocks.result(model, 0, change)
+    mid = rearrange(mid, "batch head carrier d_model -> batch (head carrier) d_model")
     stays = corrupt.resid_post[0][:, swap.source, None]
-    return torch.cat([stays, mid + mlp_out_of(model, 0, mid)], 1)
+    return torch.cat([stays, mid + blocks.mlp_out_in_parts(model, 0, mid)], 1)
 
 
 @torch.no_grad()
@@ -96,16 +98,16 @@ def patch_together(
     by_key = by_key[:, None, None, None]  # [bundle, batch, head, query, key]
     asks, stays = (torch.tensor([(row, way) in own for own in taken], device=device) for way in ("query", "residual"))
 
-    def chosen(which: Bool[Tensor, "bundle"], kind: str, layer: int) -> Tensor:
+    def chosen(which: Bool[Tensor, "bundle"], kind: Kind, layer: int) -> Tensor:
         """The corrupt run's value at the row in the bundles that take it."""
-        new, old = (getattr(run, kind)[layer][..., row, None, :] for run in (corrupt, clean))
+        new, old = (run.at(Site(kind, layer))[..., row, None, :] for run in (corrupt, clean))
         return torch.where(which.view(-1, *[1] * old.dim()), new, old)
 
     q = chosen(asks, "q", 1)  # [bundle, batch, head, 1, d_head]
-    old, new = (q @ run.k[1][:, :, seen].mT for run in (clean, corrupt))
-    pattern = (torch.where(by_key, new, old) / math.sqrt(model.config.head_width)).softmax(-1)
+    old, new = (blocks.scores(model, q, run.k[1][:, :, seen]) for run in (clean, corrupt))
+    pattern = torch.where(by_key, new, old).softmax(-1)
     z = (pattern * ~by_key) @ clean.v[1][:, :, seen] + (pattern * by_key) @ corrupt.v[1][:, :, seen]
     stream = chosen(stays, "resid_post", 0).flatten(0, 1)
-    mid = stream + attn_out_of(model, 1, z.flatten(0, 1))
-    logits = logits_of(model, mid + mlp_out_of(model, 1, mid))[:, 0]
+    mid = stream + blocks.attn_out(model, 1, blocks.merge_heads(z.flatten(0, 1)))
+    logits = blocks.logits(model, mid + blocks.mlp_out_in_parts(model, 1, mid))[:, 0]
     return swap.margin(logits.unflatten(0, (len(bundles), -1)))

@@ -109,7 +109,7 @@ def _cells(
 ) -> list[Cell]:
     """What `cell_of` makes of every swap of these variables, x_t first, and of the clean and the corrupt run."""
     layout, words = data.layout, data.vocabulary
-    lengths, n_ctx = list(data.lengths if lengths is None else lengths), len(model.params["pos_embed.W_pos"])
+    lengths, n_ctx = list(data.lengths if lengths is None else lengths), model.n_ctx
     if model.config.n_layers != 2:
         raise ValueError(f"n_layers = {model.config.n_layers}: routes are defined for two layers")
     if task not in data.tasks:
@@ -125,7 +125,7 @@ def _cells(
         inputs = torch.randint(task.first_input, task.n_inputs, (n_strings, length), generator=generator)
         n_inputs, states = torch.full((n_strings,), length), task.states(inputs)
         tokens = layout.assemble(first, inputs, states, n_inputs, words.end_of_input, words.end_of_states)
-        tokens = tokens[:, : layout.n_read(length)].to(model.params["embed.W_E"].device)
+        tokens = tokens[:, : layout.n_read(length)].to(model.device)
         positions = torch.arange(tokens.shape[1], device=tokens.device)
         n_unscored = layout.scored(length)[0]
         clean = trace(model, tokens, positions.expand(tokens.shape), n_unscored)

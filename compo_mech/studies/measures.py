@@ -14,7 +14,8 @@ from compo_mech.evaluation import attention
 from compo_mech.evaluation.sets import EvalSet, eval_sets
 from compo_mech.evaluation.table import CONTROL, TRAIN, measured, select
 from compo_mech.interventions.ablation import ablated_logits
-from compo_mech.interventions.graph import Outputs, Writer, embeddings, run_graph
+from compo_mech.interventions.edges import Writer
+from compo_mech.interventions.graph import Outputs, embeddings, run_graph
 from compo_mech.interventions.head_roles import CARRIES_IN_PART, name_heads
 from compo_mech.model.params import Model
 from compo_mech.runs.outcome import ACCURACY_LEVEL

@@ -4,6 +4,7 @@ import torch
 
 from compo_mech.evaluation import measure
 from compo_mech.evaluation.sets import eval_sets
+from compo_mech.model.params import Model
 from compo_mech.runs.run import Run
 from compo_mech.settings import changed
 from compo_mech.studies.measures import run_scores
@@ -20,7 +21,7 @@ def scores(run: Run) -> list[tuple[str, str, float]]:
     sets = eval_sets(data, N_STRINGS)
     for when, step in (("before", 0), ("after", None)):
         with torch.no_grad():
-            found = measure.measure(run.params(step), run.config.model, data, sets)
+            found = measure.measure(Model(run.params(step), run.config.model), data, sets)
         for task in map(str, data.measured_tasks):
             accuracy = [
                 r.value for r in found

@@ -20,7 +20,7 @@ from compo_mech.data.stream import N_CANDIDATES, Batch, TrainingStream
 from compo_mech.data.tasks import run_tables
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.forward import forward
-from compo_mech.model.params import Params, gradient_masks
+from compo_mech.model.params import Model, Params, gradient_masks
 from compo_mech.training import loop
 from compo_mech.training.loop import TrainConfig, TrainState
 from compo_mech.training.optim import OptimConfig, make_optimizers
@@ -35,14 +35,14 @@ class Ensemble:
         params: stacked leaves [member, ...] that are updated in place.
         optimizers: of the stacked parameters; what they remember is stacked as well.
         generators: one a member.
-        model, optim: what every member has.
+        config, optim: what every member has.
     """
 
     step: int
     params: Params
     optimizers: list[torch.optim.Optimizer]
     generators: list[torch.Generator]
-    model: ModelConfig
+    config: ModelConfig
     optim: OptimConfig
 
     def __len__(self) -> int:
@@ -51,7 +51,7 @@ class Ensemble:
     def member(self, i: int) -> TrainState:
         """One member as a state of its own, which shares nothing with the ensemble."""
         params = {name: param.detach()[i].clone() for name, param in self.params.items()}
-        state = loop.start(params, self.model, self.optim, _copied(self.generators[i]))
+        state = loop.start(params, self.config, self.optim, _copied(self.generators[i]))
         remembered = loop.optimizer_tensors(self.params, self.optimizers)
         # Adam's step count is one number for all
         own = {name: tensor[i] if tensor.ndim else tensor for name, tensor in remembered.items()}
@@ -64,12 +64,12 @@ class Ensemble:
         return torch.stack([param.detach().isfinite().flatten(1).all(1) for param in self.params.values()]).all(0)
 
 
-def gather(states: Sequence[TrainState], model: ModelConfig, optim: OptimConfig) -> Ensemble:
+def gather(states: Sequence[TrainState], config: ModelConfig, optim: OptimConfig) -> Ensemble:
     """The states as members of an ensemble, which shares nothing with them; `Ensemble.member` takes them out again.
 
     Args:
         states: at the same step, of networks of the same shapes.
-        model, optim: what they were started with.
+        config, optim: what they were started with.
 
     Raises:
         ValueError: there is none, or they are at different steps.
@@ -78,7 +78,7 @@ def gather(states: Sequence[TrainState], model: ModelConfig, optim: OptimConfig)
     if len(steps) != 1:
         raise ValueError(f"step = {' '.join(map(str, steps))}: members of an ensemble must be at the same step")
     params = {name: torch.stack([state.params[name].detach() for state in states]) for name in states[0].params}
-    optimizers = make_optimizers(optim, model, params)
+    optimizers = make_optimizers(optim, config, params)
     remembered = [loop.optimizer_tensors(state.params, state.optimizers) for state in states]
     stacked = {
         name: torch.stack([of_one[name] for of_one in remembered]) if tensor.ndim else tensor
@@ -86,7 +86,7 @@ def gather(states: Sequence[TrainState], model: ModelConfig, optim: OptimConfig)
     }
     loop.load_optimizer_tensors(params, optimizers, stacked)
     generators = [_copied(state.generator) for state in states]
-    return Ensemble(steps[0], params, optimizers, generators, model, optim)
+    return Ensemble(steps[0], params, optimizers, generators, config, optim)
 
 
 def _copied(generator: torch.Generator) -> torch.Generator:
@@ -152,21 +152,21 @@ class Streams(TrainingStream):
 
 
 def train_together(
-    ensemble: Ensemble, streams: Streams, config: TrainConfig
+    ensemble: Ensemble, streams: Streams, schedule: TrainConfig
 ) -> Iterator[tuple[int, Float[Tensor, "member"]]]:
     """Steps from `ensemble.step` to the end, updating it; yields the step and the members' losses (nats).
 
     The losses stay on their device: reading them is what makes the loop wait. A member whose
     numbers are not finite does not touch the others'.
     """
-    model, optim, params = ensemble.model, ensemble.optim, ensemble.params
-    masks = gradient_masks(model, params)
+    config, optim, params = ensemble.config, ensemble.optim, ensemble.params
+    masks = gradient_masks(config, params)
     free = [param for param in params.values() if param.requires_grad]
-    for step in range(ensemble.step + 1, config.n_steps + 1):
+    for step in range(ensemble.step + 1, schedule.n_steps + 1):
         tokens, task, weight, packing = streams.batches(step, ensemble.generators)
-        drawn = [loop.draw_noise(packing, model.d_model, config, g) for g in ensemble.generators]
+        drawn = [loop.draw_noise(packing, config.d_model, schedule, g) for g in ensemble.generators]
         noise = {name: torch.stack([of_one[name] for of_one in drawn]) for name in drawn[0]}
-        losses = _losses(params, model, tokens, task, weight, packing, noise)
+        losses = _losses(params, config, tokens, task, weight, packing, noise)
         for param in free:
             param.grad = None
         losses.sum().backward()  # a member's parameters see its own loss alone
@@ -176,14 +176,14 @@ def train_together(
                 grad.mul_(mask)
         if optim.max_grad_norm is not None:
             _clip_each(free, optim.max_grad_norm)
-        loop.update(ensemble.optimizers, optim.lr * optim.lr_factor(step, config.n_steps))
+        loop.update(ensemble.optimizers, optim.lr * optim.lr_factor(step, schedule.n_steps))
         ensemble.step = step
         yield step, losses.detach()
 
 
 def _losses(
     params: Params,
-    model: ModelConfig,
+    config: ModelConfig,
     tokens: Int[Tensor, "member batch pos"],
     task: Int[Tensor, "member batch"],
     weight: Float[Tensor, "member batch"],
@@ -191,7 +191,7 @@ def _losses(
     noise: dict[str, Any],
 ) -> Float[Tensor, "member"]:
     def of_one(params: Params, tokens: Tensor, task: Tensor, weight: Tensor, noise: dict[str, Any]) -> Tensor:
-        logits = forward(params, model, tokens, packing, **noise)
+        logits = forward(Model(params, config), tokens, packing, **noise)
         return loop.row_loss(logits, Batch(tokens, task, weight, packing))
 
     return torch.func.vmap(of_one)(params, tokens, task, weight, noise)

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 
 from compo_mech.data.config import DataConfig
 from compo_mech.data.stream import Batch, TrainingStream
-from compo_mech.model.config import ModelConfig, is_frozen
+from compo_mech.model.config import is_frozen
 from compo_mech.model.forward import forward
-from compo_mech.model.params import Params, gradient_masks
+from compo_mech.model.params import Model, gradient_masks
 from compo_mech.settings import Settings
 from compo_mech.training.loop import row_loss
 
@@ -91,8 +91,7 @@ class LearningCoefficient:
 
 
 def learning_coefficient(
-    params: Params,
-    model: ModelConfig,
+    model: Model,
     data: DataConfig,
     config: SamplerConfig | None = None,
     seed: int = 0,
@@ -104,8 +103,7 @@ def learning_coefficient(
     alone stay as they are.
 
     Args:
-        params: of the checkpoint; they are not changed.
-        model: the network that they belong to.
+        model: the network at the checkpoint; it is not changed.
         data: what it was trained on.
         config: of the sampler.
         seed: of strings, their order and noise.
@@ -114,16 +112,15 @@ def learning_coefficient(
         ValueError: devinterp is missing, positions do not suffice for the shift, or a chain diverged.
     """
     config = config or SamplerConfig()
-    n_needed, n_ctx = data.layout.n_tokens(data.max_length) + config.max_position_shift, len(params["pos_embed.W_pos"])
-    if n_needed > n_ctx:
+    n_tokens = data.layout.n_tokens(data.max_length)
+    if n_tokens + config.max_position_shift > model.n_ctx:
         raise ValueError(
-            f"max_position_shift = {config.max_position_shift}: must leave {data.layout.n_tokens(data.max_length)} "
-            f"of the {n_ctx} positions"
+            f"max_position_shift = {config.max_position_shift}: must leave {n_tokens} of the {model.n_ctx} positions"
         )
-    network = _Network(params, model)
+    network = _Network(model)
     batches = _batches(data, config, seed, network.device)
     n_samples = sum(len(batch.targets) for batch, _ in batches)
-    masks = gradient_masks(model, params)
+    masks = gradient_masks(model.config, model.params)
     return sample(network, batches, n_samples, config, seed, {network.names.index(n): m for n, m in masks.items()})
 
 
@@ -195,12 +192,12 @@ def sample(
 class _Network(nn.Module):
     """The functional network as a module: from a batch and the shift of its rows to its loss."""
 
-    def __init__(self, params: Params, config: ModelConfig) -> None:
+    def __init__(self, model: Model) -> None:
         super().__init__()
-        self.config, self.names = config, list(params)
+        self.config, self.names = model.config, list(model.params)
         self.values = nn.ParameterList(
-            nn.Parameter(value.detach().clone(), requires_grad=not is_frozen(config, name))
-            for name, value in params.items()
+            nn.Parameter(value.detach().clone(), requires_grad=not is_frozen(model.config, name))
+            for name, value in model.params.items()
         )
 
     @property
@@ -209,8 +206,8 @@ class _Network(nn.Module):
 
     def forward(self, given: tuple[Batch, Tensor | None]) -> Float[Tensor, ""]:
         batch, shift = given
-        params = dict(zip(self.names, self.values, strict=True))
-        return row_loss(forward(params, self.config, batch.tokens, batch.packing, position_shift=shift), batch)
+        model = Model(dict(zip(self.names, self.values, strict=True)), self.config)
+        return row_loss(forward(model, batch.tokens, batch.packing, position_shift=shift), batch)
 
 
 def _batches(

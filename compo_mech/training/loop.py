@@ -14,7 +14,7 @@ from compo_mech.data.packing import Packing
 from compo_mech.data.stream import Batch, TrainingStream
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.forward import forward
-from compo_mech.model.params import Params, gradient_masks
+from compo_mech.model.params import Model, Params, gradient_masks
 from compo_mech.settings import Settings
 from compo_mech.training.optim import OptimConfig, make_optimizers
 
@@ -89,9 +89,9 @@ def load_optimizer_tensors(params: Params, optimizers: list[torch.optim.Optimize
                         optimizer.state[param][name.removeprefix(prefix)] = tensor.clone().to(device)
 
 
-def start(params: Params, model: ModelConfig, optim: OptimConfig, generator: torch.Generator) -> TrainState:
+def start(params: Params, config: ModelConfig, optim: OptimConfig, generator: torch.Generator) -> TrainState:
     """The state before the first step."""
-    return TrainState(0, params, make_optimizers(optim, model, params), generator)
+    return TrainState(0, params, make_optimizers(optim, config, params), generator)
 
 
 def row_loss(logits: Float[Tensor, "scored d_vocab"], batch: Batch) -> Float[Tensor, ""]:
@@ -102,18 +102,18 @@ def row_loss(logits: Float[Tensor, "scored d_vocab"], batch: Batch) -> Float[Ten
 
 
 def train(
-    state: TrainState, stream: TrainingStream, model: ModelConfig, optim: OptimConfig, config: TrainConfig
+    state: TrainState, stream: TrainingStream, config: ModelConfig, optim: OptimConfig, schedule: TrainConfig
 ) -> Iterator[tuple[int, Float[Tensor, ""]]]:
     """Steps from `state.step` to the end, updating `state`; yields the step and its loss.
 
     The loss stays a tensor on its device: reading it is what makes the loop wait.
     """
-    masks = gradient_masks(model, state.params)
+    model, masks = Model(state.params, config), gradient_masks(config, state.params)
     free = [param for param in state.params.values() if param.requires_grad]
-    for step in range(state.step + 1, config.n_steps + 1):
+    for step in range(state.step + 1, schedule.n_steps + 1):
         batch = stream.batch(step, state.generator)
-        noise = draw_noise(batch.packing, model.d_model, config, state.generator)
-        logits = forward(state.params, model, batch.tokens, batch.packing, **noise)
+        noise = draw_noise(batch.packing, config.d_model, schedule, state.generator)
+        logits = forward(model, batch.tokens, batch.packing, **noise)
         loss = row_loss(logits, batch)
         for param in free:
             param.grad = None
@@ -124,7 +124,7 @@ def train(
                 grad.mul_(mask)
         if optim.max_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(free, optim.max_grad_norm)
-        update(state.optimizers, optim.lr * optim.lr_factor(step, config.n_steps))
+        update(state.optimizers, optim.lr * optim.lr_factor(step, schedule.n_steps))
         state.step = step
         yield step, loss.detach()
 

@@ -97,25 +97,25 @@ def is_matrix(name: str) -> bool:
     return name.split(".")[-1].startswith("W_")
 
 
-def make_optimizers(config: OptimConfig, model: ModelConfig, params: Params) -> list[torch.optim.Optimizer]:
+def make_optimizers(optim: OptimConfig, config: ModelConfig, params: Params) -> list[torch.optim.Optimizer]:
     """Optimisers of all parameters that are not frozen, which are made leaves that need gradients."""
-    free = {name: param.requires_grad_() for name, param in params.items() if not is_frozen(model, name)}
+    free = {name: param.requires_grad_() for name, param in params.items() if not is_frozen(config, name)}
     on_muon = {n: p for n, p in free.items() if n.startswith("blocks.") and is_matrix(n)}
-    if config.optimizer != "muon":
+    if optim.optimizer != "muon":
         on_muon = {}
     rest = {n: p for n, p in free.items() if n not in on_muon}
     groups: list[dict[str, Any]] = [
-        {"params": [p for n, p in rest.items() if is_matrix(n)], "weight_decay": config.weight_decay},
+        {"params": [p for n, p in rest.items() if is_matrix(n)], "weight_decay": optim.weight_decay},
         {"params": [p for n, p in rest.items() if not is_matrix(n)], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
     optimizers: list[torch.optim.Optimizer] = []
     if on_muon:
-        optimizers.append(Muon(list(on_muon.values()), config.lr, config.momentum, config.weight_decay))
-    if groups and config.optimizer == "sgd":
-        optimizers.append(torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum))
-    elif groups and config.optimizer == "adam":
-        optimizers.append(torch.optim.Adam(groups, lr=config.lr, betas=config.betas))
+        optimizers.append(Muon(list(on_muon.values()), optim.lr, optim.momentum, optim.weight_decay))
+    if groups and optim.optimizer == "sgd":
+        optimizers.append(torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum))
+    elif groups and optim.optimizer == "adam":
+        optimizers.append(torch.optim.Adam(groups, lr=optim.lr, betas=optim.betas))
     elif groups:
-        optimizers.append(torch.optim.AdamW(groups, lr=config.lr, betas=config.betas))
+        optimizers.append(torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas))
     return optimizers

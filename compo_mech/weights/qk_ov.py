@@ -1,13 +1,13 @@
 """Full circuits of a head in tokens and positions, and logits by the writer that they come from."""
 
-import math
 from dataclasses import dataclass
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from compo_mech.interventions.graph import Writer, bias_of, embeddings, run_graph, total_of
-from compo_mech.model.blocks import LAYER_NORM_EPS
+from compo_mech.interventions.edges import Writer
+from compo_mech.interventions.graph import embeddings, run_graph, total_of
+from compo_mech.model import blocks
 from compo_mech.model.params import Model
 
 BIAS = Writer("bias")
@@ -44,8 +44,7 @@ def qk_circuit(model: Model, layer: int, head: int) -> QKCircuit:
         ValueError: there is no such head.
     """
     query, key = (_projected(model, layer, head, which) for which in "QK")
-    blocks = [q @ k.T / math.sqrt(model.config.head_width) for q in query for k in key]
-    return QKCircuit(*blocks)
+    return QKCircuit(*(blocks.scores(model, q, k) for q in query for k in key))
 
 
 def ov_circuit(model: Model, layer: int, head: int) -> OVCircuit:
@@ -58,10 +57,15 @@ def ov_circuit(model: Model, layer: int, head: int) -> OVCircuit:
         ValueError: there is no such head.
     """
     tok, pos = (
-        _seen(model, "ln_final", value @ model.params[f"blocks.{layer}.attn.W_O"][head]) @ model.params["unembed.W_U"]
+        direct_logits(model, blocks.head_result(model, layer, head, value))
         for value in _projected(model, layer, head, "V")
     )
     return OVCircuit(tok, pos)
+
+
+def direct_logits(model: Model, x: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row d_vocab"]:
+    """Logits that summands of the last layer's stream add straight, but for the final LayerNorm's division."""
+    return _seen(model, "ln_final", x) @ model.params["unembed.W_U"]
 
 
 def _projected(model: Model, layer: int, head: int, which: str) -> tuple[Tensor, Tensor]:
@@ -74,7 +78,7 @@ def _projected(model: Model, layer: int, head: int, which: str) -> tuple[Tensor,
     tok, pos = (_seen(model, f"{block}.ln1", params[name]) @ weight for name in ("embed.W_E", "pos_embed.W_pos"))
     if f"{block}.ln1.b" in params:
         pos = pos + params[f"{block}.ln1.b"] @ weight
-    return tok, pos + bias_of(params, f"{block}.attn.b_{which}", head)
+    return tok, pos + params[f"{block}.attn.b_{which}"][head] if model.config.biases else pos
 
 
 def _seen(model: Model, name: str, x: Tensor) -> Tensor:
@@ -98,7 +102,7 @@ def direct_logit_attribution(
     stream = total_of(outputs)
     size = 1.0
     if model.config.normalization == "LN":
-        size = (stream.var(-1, keepdim=True, correction=0) + LAYER_NORM_EPS).sqrt()
+        size = (stream.var(-1, keepdim=True, correction=0) + blocks.LAYER_NORM_EPS).sqrt()
     parts = {writer: _seen(model, "ln_final", out) / size @ params["unembed.W_U"] for writer, out in outputs.items()}
     if model.config.biases:
         constant = params["unembed.b_U"]

@@ -15,9 +15,8 @@ from torch import Tensor
 
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
-from compo_mech.interventions.graph import bias_of, norm_of
-from compo_mech.interventions.traces import attn_out_of, mlp_out_of, project_qkv
-from compo_mech.model.params import ACTIVATIONS, Model
+from compo_mech.model import blocks
+from compo_mech.model.params import Model
 from compo_mech.weights.positions import NOTHING, explained_share, participation_ratio, sums_of_squares
 
 RULE, RULE_MEDIAN = 0.9, 0.95
@@ -58,7 +57,7 @@ def pair_queries(
     if not 0 <= head < n_heads:
         raise ValueError(f"head = {head}: must be 0 .. {n_heads - 1}")
     mid, i, j = _looked_up(model, data, task, max_shift)
-    query, _, _ = project_qkv(model, layer, mid + mlp_out_of(model, 0, mid))
+    query, _, _ = blocks.qkv(model, layer, mid + blocks.mlp_out_in_parts(model, 0, mid))
     return query[:, head].mean(1), i, j
 
 
@@ -66,7 +65,7 @@ def _looked_up(
     model: Model, data: DataConfig, task: Task, max_shift: int
 ) -> tuple[Float[Tensor, "pair token d_model"], Int[Tensor, "pair"], Int[Tensor, "pair"]]:
     """Streams in front of MLP 0 by the idealised lookup: every pair of positions, every token of its row."""
-    params, layout, words = model.params, data.layout, data.vocabulary
+    layout, words = data.layout, data.vocabulary
     if not data.chain_of_thought:
         raise ValueError("chain_of_thought = False: positions are subtracted where states are written")
     if task not in data.tasks:
@@ -74,19 +73,19 @@ def _looked_up(
     rows = [
         (i, layout.end_of_input(length)) for length in data.drawn_lengths for i in layout.iteration_edges(length)[0]
     ]
-    room = len(params["pos_embed.W_pos"]) - 1 - max(i for i, _ in rows)
+    room = model.n_ctx - 1 - max(i for i, _ in rows)
     if room < 0:
-        raise ValueError(f"max_length = {data.max_length}: rows must fit into n_ctx = {len(params['pos_embed.W_pos'])}")
+        raise ValueError(f"max_length = {data.max_length}: rows must fit into n_ctx = {model.n_ctx}")
     if not 0 <= max_shift <= room:
         raise ValueError(f"max_shift = {max_shift}: must be 0 .. {room}, so that positions stay below n_ctx")
     pairs = sorted({(i + shift, j + shift) for i, j in rows for shift in range(max_shift + 1)})
-    i, j = torch.tensor(pairs, device=params["embed.W_E"].device).T
+    i, j = torch.tensor(pairs, device=model.device).T
     own = torch.arange(task.n_states, device=i.device).expand(len(pairs), -1)
     own = own.where((i != j)[:, None], words.end_of_input)  # the first row is [EoI] itself
-    end = (params["embed.W_E"][words.end_of_input] + params["pos_embed.W_pos"][j])[:, None]
-    _, _, value = project_qkv(model, 0, end)
-    stream = params["embed.W_E"][own] + params["pos_embed.W_pos"][i][:, None]
-    return stream + attn_out_of(model, 0, value), i, j
+    end = blocks.embed(model, torch.full_like(j, words.end_of_input), j)[:, None]
+    _, _, value = blocks.qkv(model, 0, end)
+    stream = blocks.token_embedding(model, own) + blocks.position_embedding(model, i)[:, None]
+    return stream + blocks.attn_out(model, 0, blocks.merge_heads(value)), i, j
 
 
 def subtraction_neurons(model: Model, data: DataConfig, task: Task, layer: int = 0, max_shift: int = 0) -> pd.DataFrame:
@@ -108,11 +107,10 @@ def subtraction_neurons(model: Model, data: DataConfig, task: Task, layer: int =
     if layer != 0:
         raise ValueError(f"layer = {layer}: must be 0, since the lookup alone is before it")
     mid, i, j = _looked_up(model, data, task, max_shift)
-    params, mlp = model.params, f"blocks.{layer}.mlp"
-    pre = norm_of(model, f"blocks.{layer}.ln2", mid) @ params[f"{mlp}.W_in"] + bias_of(params, f"{mlp}.b_in")
-    active = ACTIVATIONS[model.config.act_fn](pre).mean(1)
+    pre = blocks.mlp_pre(model, layer, mid)
+    active = blocks.activation(model, pre).mean(1)
     by_difference, varies = _shares(active, i - j)
-    norms, deviations = params[f"{mlp}.W_out"].norm(dim=1), active.double().std(0, correction=0)
+    norms, deviations = blocks.neuron_outputs(model, layer).norm(dim=1), active.double().std(0, correction=0)
     columns = {
         "weight": (norms * deviations).where(varies, 0.0),
         "n_pairs": participation_ratio(active - active.min(0).values).where(varies, 0.0),

@@ -16,7 +16,7 @@ from compo_mech.data.tasks import Copy, Counter, Parity, Polynomial
 from compo_mech.ground_truth.builder import Sketch
 from compo_mech.ground_truth.iteration_head import IterationHead
 from compo_mech.ground_truth.options import BuildOptions
-from compo_mech.interventions.graph import POS, TOK, Edge, Reader, Writer, all_edges
+from compo_mech.interventions.edges import POS, TOK, Edge, Reader, Writer, all_edges
 from compo_mech.interventions.task_token import (
     TaskTokenPatching,
     carried_across,

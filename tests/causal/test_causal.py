@@ -11,7 +11,7 @@ from compo_mech.causal.interchange import (
     interchange_traces,
     row_sites,
 )
-from compo_mech.causal.row_patching import continued, swapped, trace_rows, value_at
+from compo_mech.causal.row_patching import continued, swapped, trace_rows
 from compo_mech.causal.rows import draw_rows
 from compo_mech.causal.variables import expected, make_interchanges, uses
 from compo_mech.data.config import DataConfig
@@ -55,7 +55,7 @@ def test_variables_are_those_of_the_algorithm(task):
     rows = draw_rows(data, task, 200, generator())
     words = data.vocabulary
     for n in range(200):
-        length, t, place = int(rows.length[n]), int(rows.t[n]), int(rows.place[n])
+        length, t, place = int(rows.length[n]), int(rows.t[n]), int(rows.position[n])
         tokens = rows.tokens[n].tolist()
         assert tokens[length + 1] == words.end_of_input
         assert int(rows.end[n]) == length + 1
@@ -82,14 +82,14 @@ def test_what_is_expected_by_hand(task):
                 answer = source.answer[n] if variable == "answer" else task.table[s, x]
                 assert answer == pairs.answers[n]
             if others == "same" and variable != "t":
-                assert (base.place == source.place).all()
+                assert (base.position == source.position).all()
                 assert (base.length == source.length).all()
             if others == "same" and variable != "answer":
                 kept = {"t": ("s",), "x": ("t", "s"), "s": ("t", "x")}[variable]
                 for name in kept:
                     assert (getattr(base, name) == getattr(source, name)).all()
             if (variable, others) == ("t", "same"):
-                assert (base.place == source.place).all()
+                assert (base.position == source.position).all()
                 assert (base.t != source.t).all()
             assert (source.t <= base.length).all() or variable != "t"
             assert pairs.changes.any()
@@ -124,21 +124,21 @@ def test_a_row_continued_equals_the_whole_network_with_hooks(settings):
     hooked = to_hooked(model.params, model.config)
     index = torch.arange(12)
     for site in row_sites(model.config.n_layers, model.config.n_heads):
-        value = value_at(found, site)
+        value = found.at(site)
         value = value + torch.randn(value.shape, generator=generator(1))
 
         def put(activation, hook, site=site, value=value):
             activation = activation.clone()
             if site.kind == "q" and site.head is None:
-                activation[index, rows.place] = value.unflatten(1, (-1, model.config.head_width))
+                activation[index, rows.position] = value.unflatten(1, (-1, model.config.head_width))
             elif site.head is None:
-                activation[index, rows.place] = value
+                activation[index, rows.position] = value
             else:
-                activation[index, rows.place, site.head] = value
+                activation[index, rows.position, site.head] = value
             return activation
 
         with torch.no_grad():
-            logits = hooked.run_with_hooks(rows.tokens, fwd_hooks=[(site.hook_name, put)])[index, rows.place]
+            logits = hooked.run_with_hooks(rows.tokens, fwd_hooks=[(site.hook_name, put)])[index, rows.position]
         torch.testing.assert_close(continued(model, found, site, value), logits, atol=1e-4, rtol=1e-4)
 
 
@@ -151,18 +151,18 @@ def test_a_trace_of_rows_is_the_whole_trace_at_them(settings):
         rows = draw_rows(data, Parity(), n, generator(n))
         found, whole = trace_rows(model, rows), trace(model, rows.tokens, rows.positions)
         index = torch.arange(n)
-        seen = torch.arange(rows.tokens.shape[1]) <= rows.place[:, None]
+        seen = torch.arange(rows.tokens.shape[1]) <= rows.position[:, None]
         for layer in range(model.config.n_layers):
             for name in ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out"):
-                of_row = getattr(whole, name)[layer][index, rows.place]
+                of_row = getattr(whole, name)[layer][index, rows.position]
                 torch.testing.assert_close(getattr(found, name)[layer], of_row, atol=1e-5, rtol=1e-4)
             for name in ("q", "z"):
-                of_row = getattr(whole, name)[layer][index, :, rows.place]
+                of_row = getattr(whole, name)[layer][index, :, rows.position]
                 torch.testing.assert_close(getattr(found, name)[layer], of_row, atol=1e-5, rtol=1e-4)
             for name in ("k", "v"):
                 one, other = (getattr(run, name)[layer].transpose(1, 2)[seen] for run in (found, whole))
                 torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(found.logits, whole.logits[index, rows.place], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(found.logits, whole.logits[index, rows.position], atol=1e-5, rtol=1e-4)
 
 
 def test_a_trace_from_a_row_on_leaves_out_what_is_before_it_in_the_last_layer():
@@ -188,8 +188,8 @@ def test_a_row_that_keeps_its_value_keeps_its_answer():
     found = trace_rows(model, rows)
     _, logits = run_graph(model, embeddings(model, rows.tokens, rows.positions))
     for site in row_sites(2, 2):
-        same = continued(model, found, site, value_at(found, site))
-        torch.testing.assert_close(same, logits[torch.arange(20), rows.place], atol=1e-5, rtol=1e-5)
+        same = continued(model, found, site, found.at(site))
+        torch.testing.assert_close(same, logits[torch.arange(20), rows.position], atol=1e-5, rtol=1e-5)
 
 
 def test_swaps_of_subspaces():

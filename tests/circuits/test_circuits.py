@@ -11,7 +11,7 @@ from compo_mech.circuits.grade import grade
 from compo_mech.circuits.scorers import EdgeScores
 from compo_mech.circuits.selection import at_least, connected, graph_order, greedy, ranked, score_order, top
 from compo_mech.data.layout import Span
-from compo_mech.interventions.graph import LOGITS, POS, TOK, Edge, Reader, Writer, all_edges
+from compo_mech.interventions.edges import LOGITS, POS, TOK, Edge, Reader, Writer, all_edges
 from compo_mech.model.config import ModelConfig
 
 CONFIG = ModelConfig(d_model=8, n_heads=2)

@@ -17,7 +17,8 @@ from compo_mech.data.stream import TrainingStream
 from compo_mech.data.tasks import Copy, Parity, Polynomial
 from compo_mech.ground_truth.build import build
 from compo_mech.ground_truth.options import BuildOptions
-from compo_mech.interventions.graph import LOGITS, POS, TOK, Edge, all_edges, run_both
+from compo_mech.interventions.edges import LOGITS, POS, TOK, Edge, all_edges
+from compo_mech.interventions.graph import run_both
 from compo_mech.interventions.metrics import METRICS, answered, cross_entropy, kl_divergence
 from compo_mech.interventions.pairs import Switch, make_pairs
 from compo_mech.model.config import ModelConfig
@@ -38,7 +39,7 @@ def pairs_of(data, seed=0, n_rows=48, max_shift=4):
 
 
 def found_in(model, data, seed=0):
-    max_shift = model.params["pos_embed.W_pos"].shape[0] - data.layout.n_read(data.max_length)
+    max_shift = model.n_ctx - data.layout.n_read(data.max_length)
     return discover(model, pairs_of(data, seed, max_shift=min(4, max_shift)), torch.Generator().manual_seed(seed))
 
 

@@ -9,7 +9,8 @@ from compo_mech.circuits.selection import score_order
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Parity
 from compo_mech.ground_truth.build import build
-from compo_mech.interventions.graph import LOGITS, TOK, Edge, Reader, all_edges, run_both, run_patched
+from compo_mech.interventions.edges import LOGITS, TOK, Edge, Reader, all_edges
+from compo_mech.interventions.graph import run_both, run_patched
 from compo_mech.interventions.metrics import METRICS, cross_entropy
 from compo_mech.interventions.pairs import Switch, make_pairs
 from compo_mech.model.config import ModelConfig

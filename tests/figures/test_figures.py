@@ -16,7 +16,7 @@ from rich.console import Console
 
 from compo_mech.analyses.dissection import stage_names
 from compo_mech.circuits.circuit import Circuit, to_json
-from compo_mech.interventions.graph import all_edges
+from compo_mech.interventions.edges import all_edges
 from compo_mech.launch import settings
 from compo_mech.launch.run import launch
 from compo_mech.plots.trajectories import PART_COLOURS

@@ -15,7 +15,8 @@ from compo_mech.ground_truth.iteration_head import missable_pairs
 from compo_mech.ground_truth.method_card import RUNGS
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.interventions.ablation import baseline_outputs
-from compo_mech.interventions.graph import Reader, Writer, all_edges, embeddings, run_graph
+from compo_mech.interventions.edges import Reader, Writer, all_edges
+from compo_mech.interventions.graph import embeddings, run_graph
 from compo_mech.interventions.pairs import Switch, make_pairs
 from compo_mech.model.forward import forward
 from compo_mech.model.hooked import to_hooked
@@ -223,7 +224,7 @@ def test_variables_lie_in_their_subspaces(rotated, subtraction):
         if subtraction == "table":
             where.append((end, length + 1))
         else:
-            n_ctx = len(built.model.params["pos_embed.W_pos"])
+            n_ctx = built.model.n_ctx
             torch.testing.assert_close(end, torch.tensor([(length + 1) / n_ctx]), atol=1e-5, rtol=0)
         for found, place in where:
             torch.testing.assert_close(found, torch.eye(len(found))[place], atol=1e-3, rtol=0)

@@ -10,7 +10,8 @@ from compo_mech.data.tasks import Automaton, Counter, Dihedral, Parity, Polynomi
 from compo_mech.ground_truth import method_card
 from compo_mech.ground_truth.build import build, solves
 from compo_mech.ground_truth.options import BuildOptions
-from compo_mech.interventions.graph import all_edges, run_both
+from compo_mech.interventions.edges import all_edges
+from compo_mech.interventions.graph import run_both
 from compo_mech.interventions.metrics import cross_entropy
 from compo_mech.report.method_card import method_card_page
 

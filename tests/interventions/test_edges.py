@@ -11,19 +11,8 @@ from compo_mech.data.tasks import Parity, Polynomial
 from compo_mech.ground_truth.build import build
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.interventions.ablation import baseline_outputs
-from compo_mech.interventions.graph import (
-    POS,
-    TOK,
-    Edge,
-    Reader,
-    Runs,
-    Writer,
-    all_edges,
-    embeddings,
-    run_both,
-    run_graph,
-    run_patched,
-)
+from compo_mech.interventions.edges import POS, TOK, Edge, Reader, Writer, all_edges
+from compo_mech.interventions.graph import Runs, embeddings, run_both, run_graph, run_patched
 from compo_mech.interventions.metrics import METRICS, cross_entropy
 from compo_mech.interventions.pairs import Pairs, Switch, make_pairs
 from compo_mech.model.config import ModelConfig

@@ -9,7 +9,8 @@ from compo_mech.data.tasks import Automaton, Copy, Parity, Polynomial, Symmetric
 from compo_mech.evaluation.sets import eval_sets
 from compo_mech.ground_truth.build import build
 from compo_mech.ground_truth.options import BuildOptions
-from compo_mech.interventions.graph import Writer, run_graph
+from compo_mech.interventions.edges import Writer
+from compo_mech.interventions.graph import run_graph
 from compo_mech.interventions.head_ablation import COSTS, Ablations, best_guess, smallest_removal
 from compo_mech.interventions.head_roles import NEAR, carried_share, name_heads
 from compo_mech.model.config import ModelConfig

@@ -12,7 +12,8 @@ from compo_mech.ground_truth.build import build
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.interventions import ablation, graph, patching, traces
 from compo_mech.interventions.ablation import ablated_logits, baseline_outputs
-from compo_mech.interventions.graph import Writer, embeddings, run_graph
+from compo_mech.interventions.edges import Writer
+from compo_mech.interventions.graph import embeddings, run_graph
 from compo_mech.interventions.metrics import METRICS, cross_entropy
 from compo_mech.interventions.pairs import Switch, make_pairs
 from compo_mech.interventions.patching import patched_logits

@@ -7,7 +7,7 @@ from compo_mech.circuits.circuit import Circuit
 from compo_mech.data.layout import Layout, Span
 from compo_mech.data.tasks import Parity
 from compo_mech.ground_truth.build import build
-from compo_mech.interventions.graph import LOGITS, POS, TOK, Edge, Reader, Writer
+from compo_mech.interventions.edges import LOGITS, POS, TOK, Edge, Reader, Writer
 from compo_mech.model.config import ModelConfig
 from compo_mech.plots.circuits import EDGE_COLOURS, circuit_graph, circuit_on_positions
 

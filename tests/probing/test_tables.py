@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from compo_mech.causal.row_patching import trace_rows, value_at
+from compo_mech.causal.row_patching import trace_rows
 from compo_mech.causal.rows import draw_rows
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Copy, Counter, Parity, Symmetric
@@ -50,7 +50,7 @@ def test_answers_are_counted_by_hand():
     found = trace_rows(built.model, rows)
     assert share_right(built.model, rows, found).mean == 1
     site = Site("resid_post", 1)
-    whole = value_at(found, site)
+    whole = found.at(site)
     assert share_right(built.model, rows, found, site, torch.zeros_like(whole)).mean == 1
     zero = 100 * built.subspaces["answer"][:, 0].expand(300, -1)  # says 0, whatever else there is
     says = share_right(built.model, rows, found, site, zero)
@@ -65,7 +65,7 @@ def test_of_equal_logits_one_is_drawn():
     rows = draw_rows(built.data, Parity(), 300, generator())
     found = trace_rows(built.model, rows)
     site = Site("resid_post", 1)
-    whole = value_at(found, site)
+    whole = found.at(site)
     nothing = share_right(built.model, rows, found, site, -whole)
     assert nothing.mean == pytest.approx(1 / len(built.data.vocabulary), abs=1 / 300)
     assert share_right(built.model, rows, found, site, -(1 - 1e-6) * whole).mean == nothing.mean
@@ -88,7 +88,7 @@ def test_what_is_a_sum_already_stays():
         built = build(Parity(), rungs=rungs)
         grid, found = asked(built)
         site = Site("attn_out", 1)  # x_t alone
-        means = group_means(value_at(found, site), grid.split.groups).means
+        means = group_means(found.at(site), grid.split.groups).means
         assert additive_rest(means, grid.s, grid.x).abs().max() < 1e-5
         assert additive_at(built, site).additive.mean == 1
         assert additive_at(built, Site("resid_mid", 1)).additive.mean == 1  # s beside x
@@ -125,7 +125,7 @@ def test_activations_are_those_of_transformer_lens(settings):
     found = trace_rows(Model(params, config), rows)
     _, cache = to_hooked(params, config).run_with_cache(rows.tokens)
     for layer in range(2):
-        slow = cache[f"blocks.{layer}.mlp.hook_post"][torch.arange(20), rows.place]
+        slow = cache[f"blocks.{layer}.mlp.hook_post"][torch.arange(20), rows.position]
         torch.testing.assert_close(hidden(Model(params, config), found, layer), slow, rtol=1e-4, atol=1e-5)
 
 

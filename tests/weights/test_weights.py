@@ -8,7 +8,8 @@ from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Copy, Parity, Polynomial
 from compo_mech.ground_truth.build import build
 from compo_mech.ground_truth.options import BuildOptions
-from compo_mech.interventions.graph import Reader, Writer, embeddings, norm_of, run_graph, total_of
+from compo_mech.interventions.edges import Reader, Writer
+from compo_mech.interventions.graph import embeddings, norm_of, run_graph, total_of
 from compo_mech.interventions.traces import trace
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.hooked import to_hooked
@@ -57,7 +58,7 @@ def fresh_model(seed, config, data):
 def some_tokens(model, n_pos=9):
     """Tokens and position ids, drawn at random, in rows."""
     generator = torch.Generator().manual_seed(1)
-    d_vocab, n_ctx = len(model.params["embed.W_E"]), len(model.params["pos_embed.W_pos"])
+    d_vocab, n_ctx = model.d_vocab, model.n_ctx
     tokens = torch.randint(0, d_vocab, (3, n_pos), generator=generator)
     return tokens, torch.randint(0, n_ctx - n_pos, (3, 1), generator=generator) + torch.arange(n_pos)
 
