@@ -14,25 +14,25 @@ from compo_mech.model import generate
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.forward import forward
 from compo_mech.model.hooked import to_hooked
-from compo_mech.model.params import init_params
+from compo_mech.model.params import Model, init_params
 from compo_mech.training import loop
 from compo_mech.training.loop import TrainConfig
 from compo_mech.training.optim import OptimConfig
 
 DATA = DataConfig.model_validate({"tasks": ["parity", "polynomial(modulus=3)"], "min_length": 2, "max_length": 5})
-MODEL = ModelConfig(d_model=32, n_heads=2)
+CONFIG = ModelConfig(d_model=32, n_heads=2)
 
 
 @pytest.fixture(scope="module")
-def params():
+def model():
     """Half trained, so that some strings are right and some are not."""
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
-    weights = init_params(MODEL, len(DATA.vocabulary), 14, generator)
-    state = loop.start(weights, MODEL, OptimConfig(), generator)
-    for _ in loop.train(state, TrainingStream(DATA, 0), MODEL, OptimConfig(), TrainConfig(n_steps=120)):
+    weights = init_params(CONFIG, len(DATA.vocabulary), 14, generator)
+    state = loop.start(weights, CONFIG, OptimConfig(), generator)
+    for _ in loop.train(state, TrainingStream(DATA, 0), CONFIG, OptimConfig(), TrainConfig(n_steps=120)):
         pass
-    return weights
+    return Model(weights, CONFIG)
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +41,8 @@ def sets():
 
 
 @pytest.fixture(scope="module")
-def rows(params, sets):
-    return measure.measure(params, MODEL, DATA, sets)
+def rows(model, sets):
+    return measure.measure(model, DATA, sets)
 
 
 def value(rows, **place):
@@ -51,15 +51,15 @@ def value(rows, **place):
     return found[0]
 
 
-def test_measures_against_the_hooked_transformer_and_plain_loops(params, sets, rows):
-    model, words = to_hooked(params, MODEL), DATA.vocabulary
+def test_measures_against_the_hooked_transformer_and_plain_loops(model, sets, rows):
+    hooked, words = to_hooked(model.params, CONFIG), DATA.vocabulary
     some_right_some_wrong = set()
     for test in sets:
         n_prompt, n_new = test.length + 2, test.length + 1
-        teacher = model(test.tokens[:, :-1]).argmax(-1)[:, -n_new:]
+        teacher = hooked(test.tokens[:, :-1]).argmax(-1)[:, -n_new:]
         written = test.tokens[:, :n_prompt]
         for _ in range(n_new):
-            written = torch.cat([written, model(written)[:, -1].argmax(-1)[:, None]], 1)
+            written = torch.cat([written, hooked(written)[:, -1].argmax(-1)[:, None]], 1)
         written = written[:, n_prompt:]
         right = [row == good for row, good in zip(teacher.tolist(), test.tokens[:, n_prompt:].tolist(), strict=True)]
         free = [row == good for row, good in zip(written.tolist(), test.tokens[:, n_prompt:].tolist(), strict=True)]
@@ -73,10 +73,10 @@ def test_measures_against_the_hooked_transformer_and_plain_loops(params, sets, r
     assert some_right_some_wrong == {True, False}
 
 
-def test_scores_against_patterns_of_the_hooked_transformer(params, sets, rows):
-    model = to_hooked(params, MODEL)
+def test_scores_against_patterns_of_the_hooked_transformer(model, sets, rows):
+    hooked = to_hooked(model.params, CONFIG)
     for test in sets:
-        _, cache = model.run_with_cache(test.tokens[:, :-1])
+        _, cache = hooked.run_with_cache(test.tokens[:, :-1])
         end = test.length + 1
         for layer in range(2):
             pattern = cache[f"blocks.{layer}.attn.hook_pattern"]
@@ -93,20 +93,20 @@ def test_scores_against_patterns_of_the_hooked_transformer(params, sets, rows):
                 )
 
 
-def slow_generate(params, model, prompts, n_new):
+def slow_generate(model, prompts, n_new):
     """All that was written is read again for every token."""
     tokens = prompts
     for _ in range(n_new):
         n, n_pos = tokens.shape
         packing = Packing.build([n_pos] * n, [1] * n)
-        tokens = torch.cat([tokens, forward(params, model, tokens, packing).argmax(-1)[:, None]], 1)
+        tokens = torch.cat([tokens, forward(model, tokens, packing).argmax(-1)[:, None]], 1)
     return tokens[:, prompts.shape[1] :]
 
 
 @pytest.mark.parametrize(
-    "model",
+    "config",
     [
-        MODEL,
+        CONFIG,
         ModelConfig(d_model=16, n_heads=4, biases=True),
         ModelConfig(d_model=16, normalization="none", act_fn="relu"),
         ModelConfig(n_layers=1, d_model=12, n_heads=3, d_head=5, normalization="none", biases=True),
@@ -114,23 +114,23 @@ def slow_generate(params, model, prompts, n_new):
     ],
     ids=["two heads", "biases", "no norm", "one layer", "three layers"],
 )
-def test_generating_equals_reading_again_for_every_token(model):
+def test_generating_equals_reading_again_for_every_token(config):
     generator = torch.Generator().manual_seed(1)
-    weights = init_params(model, 9, 20, generator)
-    for param in weights.values():
+    model = Model(init_params(config, 9, 20, generator), config)
+    for param in model.params.values():
         param += 0.2 * torch.randn(param.shape, generator=generator)  # no bias or gain at its neutral value
     prompts = torch.randint(9, (64, 7), generator=generator)
-    written = generate.generate(weights, model, prompts, 13)
-    assert torch.equal(written, slow_generate(weights, model, prompts, 13))
+    written = generate.generate(model, prompts, 13)
+    assert torch.equal(written, slow_generate(model, prompts, 13))
     assert len(written.unique(dim=0)) > 8  # else nothing is told apart
-    assert generate.generate(weights, model, prompts, 0).shape == (64, 0)
+    assert generate.generate(model, prompts, 0).shape == (64, 0)
 
 
-def test_a_trained_network_writes_the_same_as_when_it_reads_again(params, sets):
+def test_a_trained_network_writes_the_same_as_when_it_reads_again(model, sets):
     for test in sets:
         prompts, n_new = test.tokens[:, : test.length + 2], test.length + 1
-        expected = slow_generate(params, MODEL, prompts, n_new)
-        assert torch.equal(generate.generate(params, MODEL, prompts, n_new), expected)
+        expected = slow_generate(model, prompts, n_new)
+        assert torch.equal(generate.generate(model, prompts, n_new), expected)
 
 
 def test_splits_are_named(rows):
@@ -155,7 +155,7 @@ def test_means_are_over_lengths_from_four_on(rows):
 
 
 def test_a_fresh_model_is_the_control(sets):
-    control = measure.measure_control(MODEL, 14, DATA, sets, seed=5)
+    control = measure.measure_control(CONFIG, 14, DATA, sets, seed=5)
     assert {r.split for r in control} == {"control"}
     assert max(r.value for r in control if r.metric == "iteration") < 0.6
     assert max(r.value for r in control if r.metric == "accuracy") < 0.5
@@ -165,8 +165,8 @@ def test_a_fresh_model_is_the_control(sets):
 
 def test_without_chain_of_thought_there_is_no_iteration_score():
     data = DataConfig(max_length=4, chain_of_thought=False)
-    params = init_params(MODEL, len(data.vocabulary), 14, torch.Generator().manual_seed(0))
-    found = {r.metric for r in measure.measure(params, MODEL, data, eval_sets(data, 8))}
+    params = init_params(CONFIG, len(data.vocabulary), 14, torch.Generator().manual_seed(0))
+    found = {r.metric for r in measure.measure(Model(params, CONFIG), data, eval_sets(data, 8))}
     assert "generated_accuracy" in found
     assert "pointer_weight" in found
     assert not found & {"iteration", "verdict"}
@@ -186,7 +186,7 @@ def test_training_strings_are_measured_apart_where_they_are_a_fixed_set():
     for i, test in enumerate(sets):
         assert test.split == "train"
         assert torch.equal(test.tokens[:, 1 : test.length + 1], stream.strings[0, i, :, : test.length])
-    rows = measure.measure_train(built.model.params, built.model.config, sets)
+    rows = measure.measure_train(built.model, sets)
     assert {(row.split, row.metric, row.value) for row in rows} == {("train", "accuracy", 1.0)}
     assert train_sets(TrainingStream(built.data, seed=3)) == []
 

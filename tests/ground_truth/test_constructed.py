@@ -64,7 +64,7 @@ def right_rows(built, length):
         words.end_of_input, words.end_of_states,
     )  # fmt: skip
     packing = Packing.of_lengths(layout, [length] * n)
-    predicted = forward(built.model.params, built.model.config, tokens, packing).argmax(-1).view(n, -1)
+    predicted = forward(built.model, tokens, packing).argmax(-1).view(n, -1)
     return predicted == tokens[:, -predicted.shape[1] :]
 
 
@@ -152,7 +152,7 @@ def test_a_build_is_a_hooked_transformer():
     built = build(Parity(), rungs=BuildOptions(rotated=True))
     model = to_hooked(built.model.params, built.model.config)
     tokens = torch.randint(0, len(built.data.vocabulary), (4, 12), generator=torch.Generator().manual_seed(0))
-    expected = forward(built.model.params, built.model.config, tokens).view(4, 12, -1)
+    expected = forward(built.model, tokens).view(4, 12, -1)
     torch.testing.assert_close(model(tokens), expected, atol=1e-4, rtol=1e-4)
 
 
@@ -233,7 +233,7 @@ def test_variables_lie_in_their_subspaces(rotated, subtraction):
 @pytest.mark.parametrize("task", TASKS, ids=str)
 def test_attention_measures_find_the_heads_of_a_pristine_build(task):
     built = build(task)
-    rows = measure.measure(built.model.params, built.model.config, built.data, sets.eval_sets(built.data, 32))
+    rows = measure.measure(built.model, built.data, sets.eval_sets(built.data, 32))
     means = {(r.layer, r.head, r.metric): r.value for r in rows if r.split == "mean"}
     assert means[0, 0, "lookup"] > 0.999
     assert means[1, 0, "iteration"] > 0.999
@@ -267,7 +267,7 @@ def test_on_other_routes_the_iteration_head_reads_what_was_carried():
         built = build(Parity(), rungs=BuildOptions(route=route))
         length, layout = 6, built.data.layout
         test = next(s for s in sets.eval_sets(built.data, 16) if s.length == length)
-        _, patterns = measure.run_set(built.model.params, built.model.config, test)
+        _, patterns = measure.run_set(built.model, test)
         looked_at = patterns[1][:, 0, :length].argmax(-1)
         queries, keys = layout.iteration_edges(length)
         assert looked_at.unique(dim=0).tolist() == [queries if offset is None else [k + offset for k in keys]]

@@ -45,7 +45,7 @@ def pairs_of(switch=EVERY, n_rows=6, data=DATA, seed=1):
 def test_the_graph_is_the_network(config):
     model, pairs = random_model(config), pairs_of()
     _, logits = run_graph(model, embeddings(model, pairs.clean_tokens, pairs.clean_positions))
-    expected = forward(model.params, config, pairs.clean_tokens)
+    expected = forward(model, pairs.clean_tokens)
     torch.testing.assert_close(logits.flatten(0, 1), expected, atol=1e-5, rtol=1e-5)
 
 

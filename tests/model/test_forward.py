@@ -11,7 +11,7 @@ from compo_mech.model.config import ModelConfig
 from compo_mech.model.forward import forward
 from compo_mech.model.generate import Past, read_on
 from compo_mech.model.hooked import to_hooked
-from compo_mech.model.params import init_params
+from compo_mech.model.params import Model, init_params
 
 D_VOCAB, N_CTX = 9, 16
 
@@ -52,7 +52,7 @@ def test_equal_to_hooked_transformer_in_values_and_gradients(config, lengths, ch
     for param in params.values():
         param.requires_grad_()
     patterns = []
-    logits = forward(params, config, tokens, packing, patterns=patterns)
+    logits = forward(Model(params, config), tokens, packing, patterns=patterns)
     expected, cache = model.run_with_cache(tokens[:, : packing.n_pos])
     expected = expected[packing.scored_row, packing.scored_position]
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
@@ -79,19 +79,19 @@ def test_every_position_without_a_packing(biases):
     params = random_params(config)
     tokens = torch.randint(0, D_VOCAB, (3, 7))
     expected = to_hooked(params, config)(tokens)
-    torch.testing.assert_close(forward(params, config, tokens).view(3, 7, -1), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(forward(Model(params, config), tokens).view(3, 7, -1), expected, atol=1e-5, rtol=1e-5)
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(configs, st.lists(st.integers(1, 4), min_size=1, max_size=4), st.integers(0, 99))
 def test_reading_on_equals_reading_all_at_once(config, steps, seed):
-    params = random_params(config, seed)
+    model = Model(random_params(config, seed), config)
     tokens = torch.randint(D_VOCAB, (3, sum(steps)), generator=torch.Generator().manual_seed(seed))
-    whole = forward(params, config, tokens).unflatten(0, tokens.shape)
+    whole = forward(model, tokens).unflatten(0, tokens.shape)
     past: Past = []
     done = 0
     for n_new in steps:
-        logits = read_on(params, config, tokens[:, done : done + n_new], past)
+        logits = read_on(model, tokens[:, done : done + n_new], past)
         done += n_new
         torch.testing.assert_close(logits, whole[:, done - 1], atol=1e-4, rtol=1e-4)
     assert [key.shape[2] for key, _ in past] == [done] * config.n_layers
@@ -101,10 +101,10 @@ def test_shifted_positions_are_a_shifted_table():
     config = ModelConfig(d_model=16)
     params = random_params(config)
     tokens = torch.randint(0, D_VOCAB, (2, 6))
-    logits = forward(params, config, tokens, position_shift=torch.tensor([0, 3])).view(2, 6, -1)
+    logits = forward(Model(params, config), tokens, position_shift=torch.tensor([0, 3])).view(2, 6, -1)
     for row, shift in enumerate((0, 3)):
         shifted = params | {"pos_embed.W_pos": params["pos_embed.W_pos"].roll(-shift, 0)}
-        torch.testing.assert_close(logits[row], forward(shifted, config, tokens[row : row + 1]))
+        torch.testing.assert_close(logits[row], forward(Model(shifted, config), tokens[row : row + 1]))
 
 
 def test_the_embedding_mask_scales_the_embedding():
@@ -113,7 +113,9 @@ def test_the_embedding_mask_scales_the_embedding():
     tokens = torch.randint(0, D_VOCAB, (2, 5))
     mask = torch.full((10, 8), 2.0)
     doubled = params | {name: 2 * params[name] for name in ("embed.W_E", "pos_embed.W_pos")}
-    torch.testing.assert_close(forward(params, config, tokens, embed_mask=mask), forward(doubled, config, tokens))
+    torch.testing.assert_close(
+        forward(Model(params, config), tokens, embed_mask=mask), forward(Model(doubled, config), tokens)
+    )
 
 
 def test_stacked_parameters_under_vmap_and_grad():
@@ -124,7 +126,7 @@ def test_stacked_parameters_under_vmap_and_grad():
     tokens = torch.randint(0, D_VOCAB, (3, 3, packing.n_pos + 1))  # each member has strings of its own
 
     def loss(params, rows):
-        return forward(params, config, rows, packing).logsumexp(-1).sum()
+        return forward(Model(params, config), rows, packing).logsumexp(-1).sum()
 
     together = torch.func.vmap(torch.func.grad(loss))(stacked, tokens)
     for i, member in enumerate(members):
@@ -137,12 +139,12 @@ def test_nothing_is_computed_beyond_what_is_read():
     """What stands in the padding, and after the rows that are scored, cannot matter."""
     config = DataConfig(max_length=6, batch_size=12)
     batch = TrainingStream(config, 0).batch(1, torch.Generator().manual_seed(0))
-    params = random_params(ModelConfig(d_model=8))
+    model = Model(random_params(ModelConfig(d_model=8)), ModelConfig(d_model=8))
     garbled = batch.tokens.clone()
     read = torch.zeros_like(garbled, dtype=torch.bool)
     read[batch.packing.row, batch.packing.position] = True
     garbled[~read] = 0
     assert not torch.equal(garbled, batch.tokens)
-    one, two = (forward(params, ModelConfig(d_model=8), t, batch.packing) for t in (batch.tokens, garbled))
+    one, two = (forward(model, t, batch.packing) for t in (batch.tokens, garbled))
     assert torch.equal(one, two)
     assert len(one) == len(batch.targets) == sum(n + 1 for n in TrainingStream(config, 0).lengths(1))

@@ -8,7 +8,7 @@ from compo_mech.model.hooked import (
     from_hooked,
     to_hooked,  # fmt: skip
 )
-from compo_mech.model.params import gradient_masks, init_params
+from compo_mech.model.params import Model, gradient_masks, init_params
 
 
 def params_of(config, seed=0):
@@ -99,7 +99,7 @@ def test_any_hooked_transformer_that_can_be_followed_is_taken_in():
         for param in hooked.parameters():
             torch.nn.init.normal_(param, std=0.3)
         config = config_of(hooked)
-        found = forward(from_hooked(hooked, config), config, tokens)
+        found = forward(Model(from_hooked(hooked, config), config), tokens)
         torch.testing.assert_close(found, hooked(tokens).flatten(0, 1).detach(), atol=1e-4, rtol=1e-4)
 
 

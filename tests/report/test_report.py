@@ -10,6 +10,7 @@ import torch
 
 from compo_mech.evaluation.sets import eval_sets
 from compo_mech.launch import main
+from compo_mech.model.params import Model
 from compo_mech.plots import training
 from compo_mech.report import attention, run_page
 from compo_mech.runs import outcome, recipes
@@ -108,7 +109,7 @@ def test_curves_share_one_time_axis_and_leave_the_control_out(run):
 def test_maps_are_of_every_head_with_named_axes(run):
     config = run.config
     longest = eval_sets(config.data, 8)[-1]
-    figure = attention.attention_figure(run.params(), config, longest)
+    figure = attention.attention_figure(Model(run.params(), config.model), longest)
     assert len(figure.data) == 4
     for trace in figure.data:
         assert all(sum(row) == pytest.approx(1, abs=0.01) for row in trace.z)
@@ -127,7 +128,7 @@ def test_the_attention_slider_holds_every_step_and_starts_at_the_last(run):
     assert [step.args[0] for step in slider.steps] == [(name,) for name in ("0", "1", "2", "4", "6")]
     assert slider.active == 4
     for frame in figure.frames:
-        drawn = attention.attention_figure(shown[int(frame.name)], run.config, sets[-1])
+        drawn = attention.attention_figure(Model(shown[int(frame.name)], run.config.model), sets[-1])
         assert [trace.z for trace in frame.data] == [trace.z for trace in drawn.data]
     assert [trace.z for trace in figure.data] == [trace.z for trace in figure.frames[-1].data]
     assert figure.frames[0].data[0].z != figure.frames[-1].data[0].z

@@ -6,7 +6,7 @@ from compo_mech.data.stream import TrainingStream
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.forward import forward
 from compo_mech.model.hooked import to_hooked
-from compo_mech.model.params import init_params
+from compo_mech.model.params import Model, init_params
 from compo_mech.training import loop
 from compo_mech.training.loop import TrainConfig
 from compo_mech.training.optim import OptimConfig
@@ -82,7 +82,7 @@ def test_a_step_is_that_of_the_hooked_transformer():
 def test_the_loss_weighs_rows():
     batch = TrainingStream(DATA, 0).batch(1, torch.Generator().manual_seed(0))
     params = begin().params
-    logits = forward(params, MODEL, batch.tokens, batch.packing)
+    logits = forward(Model(params, MODEL), batch.tokens, batch.packing)
     weight = torch.rand(len(batch.weight), generator=torch.Generator().manual_seed(1))
     weighted = type(batch)(batch.tokens, batch.task, weight, batch.packing)
     by_hand = n = 0.0

@@ -9,8 +9,9 @@ from compo_mech.data.tasks import Copy, Parity, Polynomial
 from compo_mech.ground_truth.build import build
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.interventions.edges import Reader, Writer
-from compo_mech.interventions.graph import embeddings, norm_of, run_graph, total_of
+from compo_mech.interventions.graph import embeddings, run_graph, total_of
 from compo_mech.interventions.traces import trace
+from compo_mech.model.blocks import norm
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.hooked import to_hooked
 from compo_mech.model.params import Model, init_params
@@ -296,12 +297,12 @@ def test_pair_queries_and_neurons_against_a_row_by_itself(config):
     for pair, (row, place) in enumerate(zip(i.tolist(), j.tolist(), strict=True)):
         rows = [looked_up(model, own, row, place, end) for own in ([end] if row == place else range(3))]
         asked = [
-            norm_of(model, "blocks.1.ln1", seen[Reader("q", 1, 1)])[0, 0] @ params["blocks.1.attn.W_Q"][1]
+            norm(model, "blocks.1.ln1", seen[Reader("q", 1, 1)])[0, 0] @ params["blocks.1.attn.W_Q"][1]
             + params["blocks.1.attn.b_Q"][1]
             for seen in rows
         ]
         torch.testing.assert_close(queries[pair], torch.stack(asked).mean(0), atol=1e-9, rtol=1e-7)
-        read = [norm_of(model, "blocks.0.ln2", seen[Reader("mlp", 0)])[0, 0] for seen in rows]
+        read = [norm(model, "blocks.0.ln2", seen[Reader("mlp", 0)])[0, 0] for seen in rows]
         pre = [stream @ params["blocks.0.mlp.W_in"] + params["blocks.0.mlp.b_in"] for stream in read]
         before.append(torch.stack(pre).mean(0))
         active.append(torch.stack([act(each) for each in pre]).mean(0))
