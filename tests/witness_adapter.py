@@ -238,7 +238,7 @@ def draw_checksums(settings: Settings) -> Figures:
     without = {Switch.STATE: not data.chain_of_thought, Switch.LENGTH: not several}
     for switch in [s for s in Switch if not without.get(s)]:
         pairs = make_pairs(data, switch, 16, seeded())
-        for part in ("clean_tokens", "corrupt_tokens", "corrupt_positions", "target", "foil"):
+        for part in ("clean_tokens", "corrupt_tokens", "corrupt_position_ids", "target", "foil"):
             found[f"pairs {switch.name} {part}"] = checksum(getattr(pairs, part))
     task, n = data.tasks[0], 8
     inputs = torch.randint(task.first_input, task.n_inputs, (n, 4), generator=seeded())

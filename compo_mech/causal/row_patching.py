@@ -130,4 +130,4 @@ Traces = tuple[RowTrace, RowTrace]
 
 def trace_rows(model: Model, rows: Rows) -> RowTrace:
     """Their trace."""
-    return row_trace(model, rows.tokens, rows.positions, rows.position)
+    return row_trace(model, rows.tokens, rows.position_ids, rows.position)

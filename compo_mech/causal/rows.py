@@ -18,7 +18,7 @@ class Rows:
     """Rows that predict a state, one in each string, and the algorithm's variables there.
 
     Attributes:
-        tokens, positions: of whole strings, as far as the network reads them.
+        tokens, position_ids: of whole strings, as far as the network reads them.
         position: of the row in its string.
         length: of the string.
         inputs: x_1 .. x_L, and beyond L whatever was drawn.
@@ -26,7 +26,7 @@ class Rows:
     """
 
     tokens: Int[Tensor, "row pos"]
-    positions: Int[Tensor, "row pos"]
+    position_ids: Int[Tensor, "row pos"]
     position: Int[Tensor, "row"]
     length: Int[Tensor, "row"]
     inputs: Int[Tensor, "row max_length"]
@@ -82,11 +82,11 @@ def rows_of(data: DataConfig, task: Task, cells: Int[Tensor, "row 2"], inputs: I
     tokens = layout.assemble(torch.full((n,), first), inputs, states, length, words.end_of_input, words.end_of_states)[
         :, :-1
     ]
-    positions = torch.arange(tokens.shape[1]).expand(tokens.shape)
+    position_ids = torch.arange(tokens.shape[1]).expand(tokens.shape)
     before = states.gather(1, (t - 2).clamp(min=0)[:, None])[:, 0]
     return Rows(
         tokens=tokens,
-        positions=positions,
+        position_ids=position_ids,
         position=layout.end_of_input(length) + t - 1,
         length=length,
         inputs=inputs,

@@ -45,7 +45,7 @@ def take_rows(pairs: Pairs, rows: Int[Tensor, "taken"]) -> Pairs:
         ValueError: nothing is scored in them.
     """
     taken, place = scored_places(pairs, rows)
-    whole = ("clean_tokens", "corrupt_tokens", "clean_positions", "corrupt_positions", "lengths")
+    whole = ("clean_tokens", "corrupt_tokens", "clean_position_ids", "corrupt_position_ids", "lengths")
     scored = ("position", "target", "foil")
     return replace(
         pairs,

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import torch
+from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -24,7 +25,7 @@ def run_set(
     """Teacher-forced logits at the scored rows, and every layer's attention there."""
     patterns: list[Tensor] = []
     logits = forward(model, test.tokens, test.packing, patterns=patterns)
-    return logits.unflatten(0, (len(test.tokens), -1)), patterns
+    return rearrange(logits, "(batch query) d_vocab -> batch query d_vocab", batch=len(test.tokens)), patterns
 
 
 def generated(model: Model, test: EvalSet, predicted: Int[Tensor, "batch query"]) -> Int[Tensor, "batch query"]:

@@ -88,7 +88,7 @@ def counterfactual(built: Constructed, name: str, n_pairs: int, seed: int) -> tu
     pairs = make_pairs(built.data, switch, n_pairs, generator)
     if baseline is None:
         return pairs, None
-    inputs = embeddings(built.model, pairs.clean_tokens, pairs.clean_positions)
+    inputs = embeddings(built.model, pairs.clean_tokens, pairs.clean_position_ids)
     return pairs, baseline_outputs(built.model, inputs, baseline, generator, pairs.read)
 
 

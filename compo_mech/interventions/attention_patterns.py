@@ -15,7 +15,7 @@ from typing import Literal
 
 import pandas as pd
 import torch
-from einops import repeat
+from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
@@ -41,18 +41,18 @@ def _forced_tails(
     network nothing of it can change.
     """
     layer, start, end = heads[0][0], rows[0], rows[-1] + 1
-    n_forced, n_batch = len(forced), len(whole.resid_pre[layer])
+    n_forced = len(forced)
     tail = torch.arange(start, end, device=whole.logits.device)
 
     def repeated(x: Float[Tensor, "batch *dim"]) -> Float[Tensor, "forced_batch *dim"]:
         return repeat(x, "batch ... -> (forced batch) ...", forced=n_forced)
 
-    # a copy in any case, since it is written to
-    pattern = whole.pattern[layer][:, :, start:end, :end].repeat(n_forced, 1, 1, 1).unflatten(0, (n_forced, n_batch))
+    # a copy, since it is written to
+    pattern = repeat(whole.pattern[layer][:, :, start:end, :end], "... -> forced ...", forced=n_forced).clone()
     for way, weights in enumerate(forced):
         for _, head in heads:
             pattern[way, :, head, torch.tensor(rows) - start] = weights[:, :end].to(pattern)
-    z = (pattern @ whole.v[layer][:, :, :end]).flatten(0, 1)
+    z = rearrange(pattern @ whole.v[layer][:, :, :end], "forced batch ... -> (forced batch) ...")
     stream = repeated(whole.resid_pre[layer][:, start:end]) + blocks.attn_out(model, layer, blocks.merge_heads(z))
     stream = stream + blocks.mlp_out_in_parts(model, layer, stream)
     for later in range(layer + 1, model.config.n_layers):
@@ -64,7 +64,7 @@ def _forced_tails(
         z = blocks.pattern(blocks.scores(model, q, k), blocks.causal(tail, end)) @ v
         stream = stream + blocks.attn_out(model, later, blocks.merge_heads(z))
         stream = stream + blocks.mlp_out_in_parts(model, later, stream)
-    return blocks.logits(model, stream).unflatten(0, (n_forced, n_batch))
+    return rearrange(blocks.logits(model, stream), "(forced batch) ... -> forced batch ...", forced=n_forced)
 
 
 def work_rows(layout: Layout, length: int, work: Work) -> tuple[list[int], list[int]]:

@@ -31,16 +31,16 @@ def check_pairs(model: Model, pairs: Pairs) -> None:
     """
     for name, ids, n in (
         ("tokens", (pairs.clean_tokens, pairs.corrupt_tokens), model.d_vocab),
-        ("positions", (pairs.clean_positions, pairs.corrupt_positions), model.n_ctx),
+        ("position_ids", (pairs.clean_position_ids, pairs.corrupt_position_ids), model.n_ctx),
     ):
         low, high = min(int(i.min()) for i in ids), max(int(i.max()) for i in ids)
         if low < 0 or high >= n:
             raise ValueError(f"pairs.{name} = {low} .. {high}: must be 0 .. {n - 1}, what the model knows")
 
 
-def embeddings(model: Model, tokens: Int[Tensor, "batch pos"], positions: Int[Tensor, "batch pos"]) -> Outputs:
+def embeddings(model: Model, tokens: Int[Tensor, "batch pos"], position_ids: Int[Tensor, "batch pos"]) -> Outputs:
     """What `tok` and `pos` put out."""
-    return {TOK: blocks.token_embedding(model, tokens), POS: blocks.position_embedding(model, positions)}
+    return {TOK: blocks.token_embedding(model, tokens), POS: blocks.position_embedding(model, position_ids)}
 
 
 def run_graph(
@@ -122,9 +122,9 @@ def run_both(model: Model, pairs: Pairs, corrupt: Outputs | None = None) -> Runs
         ValueError: the model cannot read the pairs.
     """
     check_pairs(model, pairs)
-    clean, logits = run_graph(model, embeddings(model, pairs.clean_tokens, pairs.clean_positions))
+    clean, logits = run_graph(model, embeddings(model, pairs.clean_tokens, pairs.clean_position_ids))
     if corrupt is None:
-        corrupt, _ = run_graph(model, embeddings(model, pairs.corrupt_tokens, pairs.corrupt_positions))
+        corrupt, _ = run_graph(model, embeddings(model, pairs.corrupt_tokens, pairs.corrupt_position_ids))
     return Runs(clean, corrupt, logits[pairs.row, pairs.position])
 
 

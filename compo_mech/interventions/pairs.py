@@ -39,7 +39,7 @@ class Pairs:
 
     Attributes:
         clean_tokens, corrupt_tokens: what is read; shorter rows go on with [EoS].
-        clean_positions, corrupt_positions: position ids.
+        clean_position_ids, corrupt_position_ids: from which position embeddings are looked up.
         row, position: the scored places of the clean input.
         target: the right token at each of them, on the clean input.
         foil: the token that follows the same place in the corrupt input.
@@ -52,8 +52,8 @@ class Pairs:
 
     clean_tokens: Int[Tensor, "batch pos"]
     corrupt_tokens: Int[Tensor, "..."]
-    clean_positions: Int[Tensor, "..."]
-    corrupt_positions: Int[Tensor, "..."]
+    clean_position_ids: Int[Tensor, "..."]
+    corrupt_position_ids: Int[Tensor, "..."]
     row: Int[Tensor, "scored"]
     position: Int[Tensor, "scored"]
     target: Int[Tensor, "scored"]
@@ -62,7 +62,7 @@ class Pairs:
     layout: Layout
 
     def __post_init__(self) -> None:
-        inputs = (self.clean_tokens, self.corrupt_tokens, self.clean_positions, self.corrupt_positions)
+        inputs = (self.clean_tokens, self.corrupt_tokens, self.clean_position_ids, self.corrupt_position_ids)
         if len({part.shape for part in inputs}) > 1:
             shapes = ", ".join(str(tuple(part.shape)) for part in inputs)
             raise ValueError(f"pairs = {shapes}: clean and corrupt inputs must be of one shape")
@@ -140,14 +140,14 @@ def make_pairs(
         before = corrupt.gather(1, end - 1)
         corrupt = corrupt.scatter(1, end, before).scatter(1, end - 1, vocabulary.end_of_input)
     packing = Packing.of_lengths(layout, lengths.tolist())
-    positions = torch.arange(clean.shape[1] - 1).expand(n_rows, -1)
+    position_ids = torch.arange(clean.shape[1] - 1).expand(n_rows, -1)
     shift = torch.randint(1, max_shift + 1, (n_rows, 1), generator=generator) if Switch.SHIFT in switch else 0
     row, position = packing.scored_row, packing.scored_position
     return Pairs(
         clean_tokens=clean[:, :-1],
         corrupt_tokens=corrupt[:, :-1],
-        clean_positions=positions,
-        corrupt_positions=positions + shift,
+        clean_position_ids=position_ids,
+        corrupt_position_ids=position_ids + shift,
         row=row,
         position=position,
         target=clean[row, position + 1],

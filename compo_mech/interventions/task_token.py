@@ -86,8 +86,8 @@ def task_pairs(
     return Pairs(
         clean_tokens=clean,
         corrupt_tokens=corrupt,
-        clean_positions=position,
-        corrupt_positions=position,
+        clean_position_ids=position,
+        corrupt_position_ids=position,
         row=row[differ],
         position=place[differ],
         target=target[differ],

@@ -56,18 +56,20 @@ class Trace:
 
 
 @torch.no_grad()
-def trace(model: Model, tokens: Int[Tensor, "batch pos"], positions: Int[Tensor, "batch pos"], first: int = 0) -> Trace:
+def trace(
+    model: Model, tokens: Int[Tensor, "batch pos"], position_ids: Int[Tensor, "batch pos"], first: int = 0
+) -> Trace:
     """Run the network and keep everything.
 
     Args:
         model: the network.
-        tokens, positions: that it reads.
+        tokens, position_ids: that it reads.
         first: the first position at which the last layer is asked for more than keys and values; all else of that layer
             is 0 before it.
     """
     n_pos = tokens.shape[1]
     kept: dict[str, list[Tensor]] = {name: [] for name in Trace.__dataclass_fields__ if name != "logits"}
-    stream = blocks.embed(model, tokens, positions)
+    stream = blocks.embed(model, tokens, position_ids)
     for layer in range(model.config.n_layers):
         n_left_out = first if layer == model.config.n_layers - 1 else 0
         here, normed = stream[:, n_left_out:], blocks.attention_input(model, layer, stream)
@@ -125,20 +127,20 @@ N_CUTS = 4
 
 @torch.no_grad()
 def row_trace(
-    model: Model, tokens: Int[Tensor, "row pos"], positions: Int[Tensor, "row pos"], position: Int[Tensor, "row"]
+    model: Model, tokens: Int[Tensor, "row pos"], position_ids: Int[Tensor, "row pos"], position: Int[Tensor, "row"]
 ) -> RowTrace:
     """Run the network as far as one row of each string needs it: nothing after the row, and in the last layer the row.
 
     Args:
         model: the network.
-        tokens, positions: of whole strings.
+        tokens, position_ids: of whole strings.
         position: of each string's row.
     """
     order, n_pos = position.argsort(), tokens.shape[1]
     parts: list[dict[str, list[Tensor]]] = []
     for index in order.chunk(N_CUTS):
         n_read = int(position[index[-1]]) + 1
-        parts.append(_rows_run(model, tokens[index, :n_read], positions[index, :n_read], position[index]))
+        parts.append(_rows_run(model, tokens[index, :n_read], position_ids[index, :n_read], position[index]))
         for name in ("k", "v"):
             parts[-1][name] = [F.pad(value, (0, 0, 0, n_pos - n_read)) for value in parts[-1][name]]
     back = order.argsort()
@@ -148,12 +150,12 @@ def row_trace(
 
 
 def _rows_run(
-    model: Model, tokens: Int[Tensor, "row pos"], positions: Int[Tensor, "row pos"], position: Int[Tensor, "row"]
+    model: Model, tokens: Int[Tensor, "row pos"], position_ids: Int[Tensor, "row pos"], position: Int[Tensor, "row"]
 ) -> dict[str, list[Tensor]]:
     """The fields of a `RowTrace` by name; logits in a list of one."""
     n_pos, index = tokens.shape[1], torch.arange(len(tokens), device=tokens.device)
     kept: dict[str, list[Tensor]] = {n: [] for n in RowTrace.__dataclass_fields__ if n not in ("position", "logits")}
-    stream = blocks.embed(model, tokens, positions)
+    stream = blocks.embed(model, tokens, position_ids)
     for layer in range(model.config.n_layers):
         at, queries = position, torch.arange(n_pos, device=tokens.device)
         normed = blocks.attention_input(model, layer, stream)
@@ -185,6 +187,6 @@ def both_traces(model: Model, pairs: Pairs) -> tuple[Trace, Trace]:
     """
     check_pairs(model, pairs)
     return (
-        trace(model, pairs.clean_tokens, pairs.clean_positions),
-        trace(model, pairs.corrupt_tokens, pairs.corrupt_positions),
+        trace(model, pairs.clean_tokens, pairs.clean_position_ids),
+        trace(model, pairs.corrupt_tokens, pairs.corrupt_position_ids),
     )

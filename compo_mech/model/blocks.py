@@ -128,10 +128,10 @@ def causal(query_positions: Int[Tensor, "*query"], n_keys: int) -> Bool[Tensor, 
 
 
 def pattern(
-    scores: Float[Tensor, "*head query key"], seen: Bool[Tensor, "*#head #query key"]
+    scores: Float[Tensor, "*head query key"], seen: Bool[Tensor, "*#head #query key"] | None
 ) -> Float[Tensor, "*head query key"]:
-    """Attention weights over the keys that each query may see."""
-    return scores.masked_fill(~seen, -torch.inf).softmax(-1)
+    """Attention weights over the keys that each query may see; None: over all of them."""
+    return (scores if seen is None else scores.masked_fill(~seen, -torch.inf)).softmax(-1)
 
 
 def attn_out(model: Model, layer: int, z: Float[Tensor, "*row width"]) -> Float[Tensor, "*row d_model"]:

@@ -67,9 +67,9 @@ def patch_routes(model: Model, swap: Swap, clean: Trace, corrupt: Trace) -> Floa
     asked, keys, values = clean.q[1][:, :, row, None], clean.k[1][:, :, : row + 1], clean.v[1][:, :, : row + 1]
     is_carrier = carriers[:, None] == torch.arange(row + 1, device=carried.device)  # [hop, key]
     scores = torch.where(is_carrier, blocks.paired_scores(model, asked, k), blocks.scores(model, asked, keys))
-    pattern = scores.softmax(-1)
+    pattern = blocks.pattern(scores, None)
     by_key = pattern @ values + (pattern * is_carrier).sum(-1, keepdim=True) * (v - values[:, :, carriers])
-    by_query = blocks.scores(model, q[:, :, at_row], keys).softmax(-1) @ values
+    by_query = blocks.pattern(blocks.scores(model, q[:, :, at_row], keys), None) @ values
     change = torch.cat([by_key, by_query], 2) - clean.z[1][:, :, row, None]
     written = rearrange(blocks.result(model, 1, change), "batch head hop d_model -> batch (head hop) d_model")
     straight = carried[:, at_row] - clean.resid_post[0][:, row, None]
@@ -105,9 +105,9 @@ def patch_together(
 
     q = chosen(asks, "q", 1)  # [bundle, batch, head, 1, d_head]
     old, new = (blocks.scores(model, q, run.k[1][:, :, seen]) for run in (clean, corrupt))
-    pattern = torch.where(by_key, new, old).softmax(-1)
+    pattern = blocks.pattern(torch.where(by_key, new, old), None)
     z = (pattern * ~by_key) @ clean.v[1][:, :, seen] + (pattern * by_key) @ corrupt.v[1][:, :, seen]
-    stream = chosen(stays, "resid_post", 0).flatten(0, 1)
-    mid = stream + blocks.attn_out(model, 1, blocks.merge_heads(z.flatten(0, 1)))
+    stream, z = (rearrange(x, "bundle batch ... -> (bundle batch) ...") for x in (chosen(stays, "resid_post", 0), z))
+    mid = stream + blocks.attn_out(model, 1, blocks.merge_heads(z))
     logits = blocks.logits(model, mid + blocks.mlp_out_in_parts(model, 1, mid))[:, 0]
-    return swap.margin(logits.unflatten(0, (len(bundles), -1)))
+    return swap.margin(rearrange(logits, "(bundle batch) d_vocab -> bundle batch d_vocab", bundle=len(bundles)))

@@ -89,7 +89,7 @@ def _seen(model: Model, name: str, x: Tensor) -> Tensor:
 
 
 def direct_logit_attribution(
-    model: Model, tokens: Int[Tensor, "batch pos"], positions: Int[Tensor, "batch pos"]
+    model: Model, tokens: Int[Tensor, "batch pos"], position_ids: Int[Tensor, "batch pos"]
 ) -> dict[Writer, Float[Tensor, "batch pos d_vocab"]]:
     """Logits by the writer that they come from directly; they sum to the network's.
 
@@ -98,7 +98,7 @@ def direct_logit_attribution(
     with its head 0, as in `graph.run_graph`.
     """
     params = model.params
-    outputs, _ = run_graph(model, embeddings(model, tokens, positions))
+    outputs, _ = run_graph(model, embeddings(model, tokens, position_ids))
     stream = total_of(outputs)
     size = 1.0
     if model.config.normalization == "LN":

@@ -158,8 +158,8 @@ def test_pairs_of_a_run_move_as_much_as_there_is_room_for():
         model = Model(init_params(config.model, 20, n_ctx, torch.Generator().manual_seed(0)), config.model)
         pairs = circuit_pairs(model, config.data, 64, torch.Generator().manual_seed(0), Polynomial())
         assert circuit_switch(config.data, n_ctx)[1] == shift
-        assert int((pairs.corrupt_positions - pairs.clean_positions).max()) == shift
-        assert int(pairs.corrupt_positions.max()) < n_ctx
+        assert int((pairs.corrupt_position_ids - pairs.clean_position_ids).max()) == shift
+        assert int(pairs.corrupt_position_ids.max()) < n_ctx
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ def test_a_trace_of_rows_is_the_whole_trace_at_them(settings):
     model = fresh(data, **settings)
     for n in (1, 3, 30):
         rows = draw_rows(data, Parity(), n, generator(n))
-        found, whole = trace_rows(model, rows), trace(model, rows.tokens, rows.positions)
+        found, whole = trace_rows(model, rows), trace(model, rows.tokens, rows.position_ids)
         index = torch.arange(n)
         seen = torch.arange(rows.tokens.shape[1]) <= rows.position[:, None]
         for layer in range(model.config.n_layers):
@@ -169,7 +169,7 @@ def test_a_trace_from_a_row_on_leaves_out_what_is_before_it_in_the_last_layer():
     data = DataConfig(tasks=(Parity(),), max_length=6)
     model = fresh(data, n_layers=3)
     rows = draw_rows(data, Parity(), 5, generator())
-    whole, some = (trace(model, rows.tokens, rows.positions, first) for first in (0, 4))
+    whole, some = (trace(model, rows.tokens, rows.position_ids, first) for first in (0, 4))
     kinds = ["resid_mid", "resid_post", "attn_out", "mlp_out", "q", "z", "pattern"]
     for name in ["resid_pre", "k", "v", *kinds]:
         for layer, (value, left) in enumerate(zip(getattr(whole, name), getattr(some, name), strict=True)):
@@ -186,7 +186,7 @@ def test_a_row_that_keeps_its_value_keeps_its_answer():
     model = fresh(data)
     rows = draw_rows(data, Parity(), 20, generator())
     found = trace_rows(model, rows)
-    _, logits = run_graph(model, embeddings(model, rows.tokens, rows.positions))
+    _, logits = run_graph(model, embeddings(model, rows.tokens, rows.position_ids))
     for site in row_sites(2, 2):
         same = continued(model, found, site, found.at(site))
         torch.testing.assert_close(same, logits[torch.arange(20), rows.position], atol=1e-5, rtol=1e-5)

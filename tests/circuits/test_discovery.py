@@ -230,7 +230,7 @@ def test_rows_are_taken_with_all_that_belongs_to_them():
     rows = torch.tensor([4, 1, 4])
     taken = take_rows(pairs, rows)
     assert torch.equal(taken.clean_tokens, pairs.clean_tokens[rows])
-    assert torch.equal(taken.corrupt_positions, pairs.corrupt_positions[rows])
+    assert torch.equal(taken.corrupt_position_ids, pairs.corrupt_position_ids[rows])
     assert taken.lengths.tolist() == pairs.lengths[rows].tolist()
     places = list(
         zip(taken.row.tolist(), taken.position.tolist(), taken.target.tolist(), taken.foil.tolist(), strict=True)

@@ -186,7 +186,7 @@ def test_the_truth_is_what_moves_the_output(task, rungs):
     every = Switch.TOKEN | Switch.LENGTH | Switch.SHIFT
     for seed, switch in enumerate((every, Switch.END | Switch.SHIFT | Switch.STATE)):
         pairs = without_gaps(built, make_pairs(built.data, switch, 32, torch.Generator().manual_seed(seed)))
-        inputs = embeddings(built.model, pairs.clean_tokens, pairs.clean_positions)
+        inputs = embeddings(built.model, pairs.clean_tokens, pairs.clean_position_ids)
         generator = torch.Generator().manual_seed(seed)
         elsewhere = baseline_outputs(built.model, inputs, "resample_over_positions", generator, pairs.read)
         for corrupt in (None, elsewhere):

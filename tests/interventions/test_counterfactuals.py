@@ -36,7 +36,7 @@ def test_clean_rows_are_rows_of_the_task_and_scored_where_they_should_be():
 
 def test_each_switch_moves_what_it_says_and_nothing_else():
     pairs = pairs_of(Switch.TOKEN)
-    assert torch.equal(pairs.clean_positions, pairs.corrupt_positions)
+    assert torch.equal(pairs.clean_position_ids, pairs.corrupt_position_ids)
     for clean, corrupt in zip(pairs.clean_tokens, pairs.corrupt_tokens, strict=True):
         assert parse(clean)[0] == parse(corrupt)[0]
 
@@ -48,7 +48,7 @@ def test_each_switch_moves_what_it_says_and_nothing_else():
 
     pairs = pairs_of(Switch.SHIFT)
     assert torch.equal(pairs.clean_tokens, pairs.corrupt_tokens)
-    shift = pairs.corrupt_positions - pairs.clean_positions
+    shift = pairs.corrupt_position_ids - pairs.clean_position_ids
     assert set(shift.flatten().tolist()) == {1, 2, 3, 4}
     assert (shift == shift[:, :1]).all()
 
@@ -69,7 +69,7 @@ def test_each_switch_moves_what_it_says_and_nothing_else():
 
 def test_switches_go_together():
     pairs = pairs_of(Switch.LENGTH | Switch.SHIFT)
-    assert (pairs.corrupt_positions > pairs.clean_positions).all()
+    assert (pairs.corrupt_position_ids > pairs.clean_position_ids).all()
     assert all(parse(a)[0] != parse(b)[0] for a, b in zip(pairs.clean_tokens, pairs.corrupt_tokens, strict=True))
 
 

@@ -44,7 +44,7 @@ def pairs_of(switch=EVERY, n_rows=6, data=DATA, seed=1):
 @pytest.mark.parametrize("config", CONFIGS)
 def test_the_graph_is_the_network(config):
     model, pairs = random_model(config), pairs_of()
-    _, logits = run_graph(model, embeddings(model, pairs.clean_tokens, pairs.clean_positions))
+    _, logits = run_graph(model, embeddings(model, pairs.clean_tokens, pairs.clean_position_ids))
     expected = forward(model, pairs.clean_tokens)
     torch.testing.assert_close(logits.flatten(0, 1), expected, atol=1e-5, rtol=1e-5)
 
@@ -53,7 +53,7 @@ def test_the_graph_is_the_network(config):
 def test_patching_nothing_is_clean_and_everything_is_corrupt(config):
     model, pairs = random_model(config, torch.float64), pairs_of()
     runs = run_both(model, pairs)
-    _, corrupt = run_graph(model, embeddings(model, pairs.corrupt_tokens, pairs.corrupt_positions))
+    _, corrupt = run_graph(model, embeddings(model, pairs.corrupt_tokens, pairs.corrupt_position_ids))
     nothing = run_patched(model, pairs, runs, [])
     everything = run_patched(model, pairs, runs, all_edges(config))
     by_parts = run_patched(model, pairs, runs, all_edges(config, by_span=True))
@@ -205,7 +205,7 @@ def test_pairs_that_do_not_fit_are_refused():
     pairs = pairs_of()
     parts = {name: getattr(pairs, name) for name in Pairs.__dataclass_fields__}
     with pytest.raises(ValueError, match="one shape"):
-        Pairs(**parts | {"corrupt_positions": pairs.corrupt_positions[:, :-1]})
+        Pairs(**parts | {"corrupt_position_ids": pairs.corrupt_position_ids[:, :-1]})
     nothing = {name: parts[name][:0] for name in ("row", "position", "target", "foil")}
     with pytest.raises(ValueError, match="no scored place"):
         Pairs(**parts | nothing)
@@ -226,7 +226,7 @@ def test_exact_patching_from_the_reader_on_is_patching_the_whole_network(config)
                 parts.append(torch.where(where[..., None] & swap, runs.corrupt[writer], own))
             return torch.stack(parts).sum(0)
 
-        inputs = embeddings(model, pairs.clean_tokens, pairs.clean_positions)
+        inputs = embeddings(model, pairs.clean_tokens, pairs.clean_position_ids)
         slow = run_graph(model, inputs, read)[1][pairs.row, pairs.position]
         torch.testing.assert_close(run_patched(model, pairs, runs, [edge]), slow, atol=1e-10, rtol=0)
 
@@ -262,7 +262,7 @@ def test_edges_by_span_show_where_a_hand_built_model_works():
 def test_baselines_show_what_the_field_has_seen(task, baseline, area):
     built = build(task, rungs=BuildOptions(sharpness=150))
     pairs = pairs_of(Switch.TOKEN | Switch.LENGTH, 64, built.data)
-    inputs = embeddings(built.model, pairs.clean_tokens, pairs.clean_positions)
+    inputs = embeddings(built.model, pairs.clean_tokens, pairs.clean_position_ids)
     carried = baseline_outputs(built.model, inputs, baseline, torch.Generator().manual_seed(0), pairs.read)
     found = exact(built.model, pairs, all_edges(built.model.config), cross_entropy, carried)
     assert grade(found, built.edges).auc_all == pytest.approx(area, abs=1e-9)
@@ -272,8 +272,8 @@ def test_baselines_show_what_the_field_has_seen(task, baseline, area):
 def test_what_cannot_be_scored_is_refused(scorer):
     model, pairs = random_model(CONFIGS[0]), pairs_of()
     edges = all_edges(CONFIGS[0])
-    far = replace(pairs, corrupt_positions=pairs.corrupt_positions + 30)
-    with pytest.raises(ValueError, match=r"pairs\.positions = 0 \.\. 4\d: must be 0 \.\. 19"):
+    far = replace(pairs, corrupt_position_ids=pairs.corrupt_position_ids + 30)
+    with pytest.raises(ValueError, match=r"pairs\.position_ids = 0 \.\. 4\d: must be 0 \.\. 19"):
         scorer(model, far, edges)
     with pytest.raises(ValueError, match=r"pairs\.tokens = "):
         scorer(model, replace(pairs, clean_tokens=pairs.clean_tokens + 50), edges)

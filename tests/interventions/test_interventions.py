@@ -120,7 +120,7 @@ def test_patching_a_hand_built_model_shows_its_heads_where_they_work():
 
 def test_ablation_against_hooks():
     model, pairs = random_model(CONFIGS[0]), pairs_of()
-    inputs = embeddings(model, pairs.clean_tokens, pairs.clean_positions)
+    inputs = embeddings(model, pairs.clean_tokens, pairs.clean_position_ids)
     outputs, _ = graph.run_graph(model, inputs)
     stand_ins = baseline_outputs(model, inputs, "mean")
     torch.testing.assert_close(stand_ins[Writer("head", 1, 0)][3], outputs[Writer("head", 1, 0)].mean(0))
@@ -165,7 +165,7 @@ def test_places_that_do_not_fit_and_resampling_without_a_source_are_refused():
     clean, corrupt = traces.both_traces(model, pairs)
     with pytest.raises(ValueError, match="where = "):
         patched_logits(model, clean, corrupt, Site("resid_pre", 0), torch.ones(5, 3, dtype=torch.bool), pairs)
-    inputs = embeddings(model, pairs.clean_tokens, pairs.clean_positions)
+    inputs = embeddings(model, pairs.clean_tokens, pairs.clean_position_ids)
     with pytest.raises(ValueError, match="generator = None"):
         baseline_outputs(model, inputs, "resample")
 
@@ -199,14 +199,14 @@ def test_places_out_of_range_are_refused(places, complaint):
 
 def test_positions_that_the_model_does_not_have_are_refused():
     pairs = pairs_of()
-    far = replace(pairs, clean_positions=pairs.clean_positions + 16)
-    with pytest.raises(ValueError, match=r"pairs\.positions = "):
+    far = replace(pairs, clean_position_ids=pairs.clean_position_ids + 16)
+    with pytest.raises(ValueError, match=r"pairs\.position_ids = "):
         traces.both_traces(random_model(CONFIGS[0]), far)
 
 
 def test_baselines_by_hand():
     model, pairs = random_model(CONFIGS[0]), pairs_of(n_rows=9)
-    inputs = embeddings(model, pairs.clean_tokens, pairs.clean_positions)
+    inputs = embeddings(model, pairs.clean_tokens, pairs.clean_position_ids)
     outputs, _ = run_graph(model, inputs)
     writer, read = Writer("mlp", 0), pairs.read
     own = outputs[writer]
@@ -243,7 +243,7 @@ def test_what_lies_behind_every_scored_row_changes_nothing():
 
 def test_zero_ablation_leaves_the_bias_that_belongs_to_no_head():
     model, pairs = random_model(CONFIGS[1]), pairs_of()
-    inputs = embeddings(model, pairs.clean_tokens, pairs.clean_positions)
+    inputs = embeddings(model, pairs.clean_tokens, pairs.clean_position_ids)
     hooked = to_hooked(model.params, model.config)
     for head in (0, 1):
 
