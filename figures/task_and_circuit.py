@@ -13,9 +13,10 @@ import torch
 import tyro
 
 from compo_mech.cli.errors import one_line_errors
+from compo_mech.data.config import DataConfig
+from compo_mech.data.encode import encode
 from compo_mech.data.layout import Layout
 from compo_mech.data.tasks import Parity
-from compo_mech.data.vocabulary import Vocabulary
 from compo_mech.plots import theme
 from compo_mech.report import html_parts
 
@@ -76,11 +77,9 @@ class Sketch:
 
 def row() -> tuple[list[str], list[int]]:
     """Symbols of the whole row, [EoS] included, and the states."""
-    words, inputs = Vocabulary((TASK,)), torch.tensor([INPUTS])
-    states = TASK.states(inputs)
-    first, lengths = torch.tensor([words.task_token(TASK)]), torch.tensor([len(INPUTS)])
-    ids = LAYOUT.assemble(first, inputs, states, lengths, words.end_of_input, words.end_of_states)
-    return words.decode(ids[0].tolist()), states[0].tolist()
+    data, inputs = DataConfig(tasks=(TASK,)), torch.tensor([INPUTS])
+    ids = encode(data, TASK, inputs).tokens
+    return data.vocabulary.decode(ids[0].tolist()), TASK.states(inputs)[0].tolist()
 
 
 def drawn() -> go.Figure:

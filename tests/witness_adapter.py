@@ -201,7 +201,8 @@ def train_together(settings: Settings, seeds: Sequence[int]) -> tuple[dict[int, 
     config = configured(settings)
     states = [start(config, seed) for seed in seeds]
     every = ensemble.gather(states, config.model, config.optim)
-    steps = ensemble.train_together(every, ensemble.Streams(config.data, seeds), config.train)
+    stream = TrainingStream(config.data, seeds)
+    steps = loop.train(every, stream, config.model, config.optim, config.train)
     losses = {step: loss.tolist() for step, loss in steps}
     return losses, {name: param.detach() for name, param in every.params.items()}
 
@@ -239,12 +240,12 @@ def draw_checksums(settings: Settings) -> Figures:
     for switch in [s for s in Switch if not without.get(s)]:
         pairs = make_pairs(data, switch, 16, seeded())
         for part in ("clean_tokens", "corrupt_tokens", "corrupt_position_ids", "target", "foil"):
-            found[f"pairs {switch.name} {part}"] = checksum(getattr(pairs, part))
+            found[f"pairs {switch.name} {part.replace('position_ids', 'positions')}"] = checksum(getattr(pairs, part))
     task, n = data.tasks[0], 8
     inputs = torch.randint(task.first_input, task.n_inputs, (n, 4), generator=seeded())
     words, length = data.vocabulary, torch.full((n,), 4)
     tokens = data.layout.assemble(
-        torch.full((n,), 0), inputs, task.states(inputs), length, words.end_of_input, words.end_of_states
+        torch.full((n,), 0), inputs, task.states(inputs), length, words.end_of_input_id, words.end_of_states_id
     )
     for swap in make_swaps(task, data.layout, inputs, tokens, seeded()):
         found[f"swap {swap.variable} {swap.t}"] = checksum(swap.tokens) + checksum(swap.foil)

@@ -8,6 +8,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from compo_mech.data.config import DataConfig
+from compo_mech.data.encode import encode
 from compo_mech.data.tasks import Task
 
 Variable = Literal["t", "x", "s", "answer"]
@@ -76,18 +77,13 @@ def cells(data: DataConfig) -> Int[Tensor, "cell 2"]:
 def rows_of(data: DataConfig, task: Task, cells: Int[Tensor, "row 2"], inputs: Int[Tensor, "row max_length"]) -> Rows:
     """The rows at these cells (length, t) of strings with these inputs."""
     length, t = cells.unbind(1)
-    layout, words, n = data.layout, data.vocabulary, len(cells)
     states = task.states(inputs)
-    first = words.task_token(task) if data.task_token else words.beginning
-    tokens = layout.assemble(torch.full((n,), first), inputs, states, length, words.end_of_input, words.end_of_states)[
-        :, :-1
-    ]
-    position_ids = torch.arange(tokens.shape[1]).expand(tokens.shape)
+    strings = encode(data, task, inputs, length, states)
     before = states.gather(1, (t - 2).clamp(min=0)[:, None])[:, 0]
     return Rows(
-        tokens=tokens,
-        position_ids=position_ids,
-        position=layout.end_of_input(length) + t - 1,
+        tokens=strings.read,
+        position_ids=strings.position_ids,
+        position=data.layout.end_of_input(length) + t - 1,
         length=length,
         inputs=inputs,
         t=t,

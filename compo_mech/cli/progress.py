@@ -1,9 +1,7 @@
 """How far training and analyses are."""
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -11,6 +9,7 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -58,9 +57,35 @@ def spinner(console: Console) -> Progress:
     return Progress(*columns, console=console, transient=True)
 
 
-@contextlib.contextmanager
-def progress(console: Console, config: RunConfig) -> Iterator[Any]:
-    """A bar with the (lowest) training loss, the lowest accuracy over lengths and the best iteration score."""
+class TrainingBar:
+    """A bar with the (lowest) training loss, the lowest accuracy over lengths and the best iteration score.
+
+    Args:
+        bar: that is shown.
+        task: of it.
+    """
+
+    def __init__(self, bar: Progress, task: TaskID) -> None:
+        self._bar, self._task = bar, task
+
+    def seen(self, step: int, rows: Sequence[Row]) -> None:
+        """Moves the bar to this step and shows what the rows say."""
+        measured = [row for row in rows if row.split != table.CONTROL]
+        fields = {}
+        for name, split, metric, best in (
+            ("loss", "train", "loss", min),
+            ("accuracy", None, "generated_accuracy", min),
+            ("iteration", "mean", "iteration", max),
+        ):
+            values = [r.value for r in measured if r.metric == metric and split in (None, r.split)]
+            if values:
+                fields[name] = f"{best(values):.3f}"
+        self._bar.update(self._task, completed=step, **fields)
+
+
+@contextmanager
+def training_bar(console: Console, config: RunConfig) -> Iterator[TrainingBar]:
+    """The bar of a run, or of runs that differ in their seed alone."""
     columns = [
         TextColumn("{task.description}"),
         BarColumn(),
@@ -72,18 +97,4 @@ def progress(console: Console, config: RunConfig) -> Iterator[Any]:
     with Progress(*columns, console=console) as bar:
         names = ", ".join(map(str, config.data.measured_tasks))
         task = bar.add_task(names, total=config.train.n_steps, loss="–", accuracy="–", iteration="–")
-
-        def show(step: int, rows: Sequence[Row]) -> None:
-            measured = [row for row in rows if row.split != table.CONTROL]
-            fields = {}
-            for name, split, metric, best in (
-                ("loss", "train", "loss", min),
-                ("accuracy", None, "generated_accuracy", min),
-                ("iteration", "mean", "iteration", max),
-            ):
-                values = [r.value for r in measured if r.metric == metric and split in (None, r.split)]
-                if values:
-                    fields[name] = f"{best(values):.3f}"
-            bar.update(task, completed=step, **fields)
-
-        yield show
+        yield TrainingBar(bar, task)

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from compo_mech.data.config import DataConfig, Stage, Weights
+from compo_mech.data.encode import Encoder
 from compo_mech.data.packing import Packing
 from compo_mech.data.splits import is_split, is_test_string, train_strings
 from compo_mech.data.tasks import run_tables, stack_tables
@@ -22,6 +24,8 @@ N_CANDIDATES = 16
 class Batch:
     """Rows padded with [EoS], what to score in them, and how much each counts.
 
+    Batches of several seeds are stacked along a leading axis; what they read and score is the same for all.
+
     Attributes:
         tokens: whole rows, the first [EoS] included.
         task: index of each row's task.
@@ -29,31 +33,34 @@ class Batch:
         packing: which positions are read and which are scored.
     """
 
-    tokens: Int[Tensor, "batch pos"]
-    task: Int[Tensor, "batch"]
-    weight: Float[Tensor, "batch"]
+    tokens: Int[Tensor, "*member batch n_tokens"]
+    task: Int[Tensor, "*member batch"]
+    weight: Float[Tensor, "*member batch"]
     packing: Packing
 
     @property
-    def targets(self) -> Int[Tensor, "scored"]:
+    def targets(self) -> Int[Tensor, "*member scored"]:
         """The token that each scored row must predict."""
-        return self.tokens[self.packing.scored_row, self.packing.scored_position + 1]
+        return self.tokens[..., self.packing.scored_row, self.packing.scored_position + 1]
 
 
 class TrainingStream:
-    """Training batches as a function of the step and of a generator: nothing else to remember.
+    """Training batches of one seed or several, as a function of the step and of generators: nothing else to remember.
 
     Lengths are spread over the batch in exact proportion to their weights (systematic sampling
     whose offset moves by the golden ratio each step), so that a step's lengths, and with them all
-    index shapes, depend on the step alone. Tasks and strings are drawn from the generator.
+    index shapes, depend on the step alone and are the same for all seeds. Tasks and strings are
+    drawn from the generators.
+
+    Args:
+        config: what is trained on.
+        seeds: of the fixed training sets, if there are any: one, or one a member of an ensemble.
+        device: where batches, and the generators, live.
     """
 
-    def __init__(self, config: DataConfig, seed: int, device: torch.device | str = "cpu") -> None:
-        self.config, self.device, self.layout = config, torch.device(device), config.layout
-        vocabulary = config.vocabulary
-        self.end_of_input, self.end_of_states = vocabulary.end_of_input, vocabulary.end_of_states
-        first = [vocabulary.task_token(t) if config.task_token else vocabulary.beginning for t in config.tasks]
-        self._first_token = torch.tensor(first, device=device)
+    def __init__(self, config: DataConfig, seeds: int | Sequence[int], device: torch.device | str = "cpu") -> None:
+        self.config, self.device = config, torch.device(device)
+        self._encoder = Encoder(config, device)
         self._tables = stack_tables(config.tasks).to(device)
         self._first_input = torch.tensor([t.first_input for t in config.tasks], device=device)
         self._n_inputs = torch.tensor([t.n_inputs for t in config.tasks], device=device)
@@ -62,19 +69,21 @@ class TrainingStream:
         self._task_loss = torch.tensor(config.task_loss_weights or [1.0] * len(config.tasks), device=device)
         by_length = list(config.length_loss_weights or [1.0] * len(config.lengths))
         self._length_loss = torch.tensor([0.0] * config.min_length + by_length, device=device)
-        self.strings = self._fixed_strings(seed)
+        self.strings = self._fixed_strings([seeds] if isinstance(seeds, int) else seeds)
         self._bounds: dict[Weights | None, Tensor] = {}
         self._plans: OrderedDict[tuple[int, ...], tuple[Tensor, Packing]] = OrderedDict()
 
-    def _fixed_strings(self, seed: int) -> Int[Tensor, "task n_lengths string max_length"] | None:
+    def _fixed_strings(self, seeds: Sequence[int]) -> Int[Tensor, "member task n_lengths string max_length"] | None:
         n, config = self.config.n_train_strings, self.config
         if n is None:
             return None
-        generator = torch.Generator().manual_seed(seed)
-        strings = torch.zeros(len(config.tasks), len(config.lengths), n, config.max_length, dtype=torch.long)
-        for i, task in enumerate(config.tasks):
-            for j, length in enumerate(config.lengths):
-                strings[i, j, :, :length] = train_strings(task, length, n, generator)
+        shape = (len(seeds), len(config.tasks), len(config.lengths), n, config.max_length)
+        strings = torch.zeros(shape, dtype=torch.long)
+        for member, seed in enumerate(seeds):
+            generator = torch.Generator().manual_seed(seed)
+            for i, task in enumerate(config.tasks):
+                for j, length in enumerate(config.lengths):
+                    strings[member, i, j, :, :length] = train_strings(task, length, n, generator)
         return strings.to(self.device)
 
     def stage(self, step: int) -> Stage | None:
@@ -109,21 +118,31 @@ class TrainingStream:
         counted = zip(self.config.lengths, self.counts(step), strict=False)
         return [length for length, n in counted for _ in range(n)]
 
-    def batch(self, step: int, generator: torch.Generator) -> Batch:
-        """The batch of this step (from 1). The generator lives on the stream's device."""
-        lengths, packing = self._plan(step)
-        task = self._draw_tasks(step, packing.batch_size, generator)
+    def batch(self, step: int, generators: torch.Generator | Sequence[torch.Generator]) -> Batch:
+        """The batch of this step (from 1); of several generators, their batches stacked along a leading axis.
+
+        Every generator draws what it would draw alone; all else is done once for the rows of all.
+
+        Args:
+            step: from 1.
+            generators: on the stream's device: one, or one a seed.
+        """
+        sources = [generators] if isinstance(generators, torch.Generator) else generators
+        of_one, packing = self._plan(step)
+        lengths = of_one.repeat(len(sources))
+        task = self._draw_tasks(step, packing.batch_size, sources)
+        weight = self._task_loss[task] * self._length_loss[lengths]
         if self.config.order == "shortest_first":
-            inputs, weight = self._in_order(step), torch.ones(packing.batch_size, device=self.device)
+            inputs = self._in_order(step)
         elif self.strings is not None:
-            inputs, weight = self._from_fixed(task, lengths, generator)
+            inputs = self._from_fixed(task, lengths, sources)
         else:
-            longest = max(length for length, n in zip(self.config.lengths, self.counts(step), strict=False) if n)
-            inputs, weight = self._fresh(task, lengths, longest, generator)
-        weight = weight * self._task_loss[task] * self._length_loss[lengths]
-        states = run_tables(self._tables, task, inputs)
-        first = self._first_token[task]
-        tokens = self.layout.assemble(first, inputs, states, lengths, self.end_of_input, self.end_of_states)
+            inputs, is_allowed = self._fresh(step, task, lengths, sources)
+            weight = is_allowed * weight
+        tokens = self._encoder.tokens(task, inputs, run_tables(self._tables, task, inputs), lengths)
+        if isinstance(generators, torch.Generator):
+            return Batch(tokens, task, weight, packing)
+        tokens, task, weight = (part.unflatten(0, (len(sources), -1)) for part in (tokens, task, weight))
         return Batch(tokens, task, weight, packing)
 
     def _plan(self, step: int) -> tuple[Tensor, Packing]:
@@ -133,29 +152,29 @@ class TrainingStream:
             if len(self._plans) == 64:
                 self._plans.popitem(last=False)
             lengths = self.lengths(step)
-            packing = Packing.of_lengths(self.layout, lengths, self.device)
+            packing = Packing.of_lengths(self.config.layout, lengths, self.device)
             self._plans[counts] = torch.tensor(lengths, device=self.device), packing
         return self._plans[counts]
 
-    def _draw_tasks(self, step: int, n: int, generator: torch.Generator) -> Int[Tensor, "batch"]:
+    def _draw_tasks(self, step: int, n: int, generators: Sequence[torch.Generator]) -> Int[Tensor, "row"]:
         if len(self.config.tasks) == 1:
-            return torch.zeros(n, dtype=torch.long, device=self.device)
+            return torch.zeros(n * len(generators), dtype=torch.long, device=self.device)
         stage = self.stage(step)
         weights = stage.task_weights if stage and stage.task_weights else self.config.task_weights
         if weights not in self._bounds:
             bounds = torch.tensor(weights or [1.0] * len(self.config.tasks)).cumsum(0)
             self._bounds[weights] = (bounds / bounds[-1]).to(self.device)
-        uniform = torch.rand(n, generator=generator, device=self.device)
+        uniform = self._uniform((n,), generators)
         return torch.bucketize(uniform, self._bounds[weights], right=True).clamp(max=len(self.config.tasks) - 1)
 
     def _fresh(
-        self, task: Tensor, lengths: Tensor, max_length: int, generator: torch.Generator
-    ) -> tuple[Int[Tensor, "batch max_length"], Float[Tensor, "batch"]]:
-        """Fresh training strings. A row all of whose candidates are test strings weighs nothing."""
-        shape = (len(task), N_CANDIDATES, max_length)
+        self, step: int, task: Int[Tensor, "row"], lengths: Int[Tensor, "row"], generators: Sequence[torch.Generator]
+    ) -> tuple[Int[Tensor, "row max_length"], Float[Tensor, "row"]]:
+        """Fresh training strings, and 1, or 0 for a row all of whose candidates are test strings."""
+        longest = max(length for length, n in zip(self.config.lengths, self.counts(step), strict=False) if n)
+        uniform = self._uniform((len(task) // len(generators), N_CANDIDATES, longest), generators)
         first = self._first_input[task][:, None, None]
         n_drawn = self._n_inputs[task][:, None, None] - first
-        uniform = torch.rand(shape, generator=generator, device=self.device)
         candidates = first + (uniform * n_drawn).long().clamp(max=n_drawn - 1)
         split = self._is_split[task, lengths][:, None]
         allowed = ~(is_test_string(candidates, lengths[:, None].expand(-1, N_CANDIDATES)) & split)
@@ -164,18 +183,23 @@ class TrainingStream:
         return candidates[rows, pick], allowed[rows, pick].float()
 
     def _from_fixed(
-        self, task: Tensor, lengths: Tensor, generator: torch.Generator
-    ) -> tuple[Int[Tensor, "batch max_length"], Float[Tensor, "batch"]]:
+        self, task: Int[Tensor, "row"], lengths: Int[Tensor, "row"], generators: Sequence[torch.Generator]
+    ) -> Int[Tensor, "row max_length"]:
         assert self.strings is not None
-        n = self.strings.shape[2]
-        pick = torch.randint(0, n, (len(task),), generator=generator, device=self.device)
-        chosen = self.strings[task, lengths - self.config.min_length, pick]
-        return chosen, torch.ones(len(task), device=self.device)
+        n_rows, n_strings = len(task) // len(generators), self.strings.shape[3]
+        drawn = [torch.randint(0, n_strings, (n_rows,), generator=g, device=self.device) for g in generators]
+        member = torch.arange(len(generators), device=self.device).repeat_interleave(n_rows)
+        return self.strings[member, task, lengths - self.config.min_length, torch.cat(drawn)]
 
-    def _in_order(self, step: int) -> Int[Tensor, "batch length"]:
+    def _in_order(self, step: int) -> Int[Tensor, "row length"]:
         assert self.strings is not None
         index, start = self._place_in_epoch(step)
-        return self.strings[0, index, start : start + self.config.batch_size, : self.config.lengths[index]]
+        shown = slice(start, start + self.config.batch_size)
+        return self.strings[:, 0, index, shown, : self.config.lengths[index]].flatten(0, 1)
+
+    def _uniform(self, shape: tuple[int, ...], generators: Sequence[torch.Generator]) -> Float[Tensor, "row *rest"]:
+        """Numbers in [0, 1), each generator's rows after those of the one before."""
+        return torch.cat([torch.rand(shape, generator=g, device=self.device) for g in generators])
 
     def _place_in_epoch(self, step: int) -> tuple[int, int]:
         """Which length's turn it is in the shortest-first order, and at which of its strings."""

@@ -49,7 +49,7 @@ class Task(Spelled, ABC):
         return 0
 
     @abstractmethod
-    def step(self, state: Any, x: Any) -> Any:
+    def step(self, state: Any, x: Any) -> Any:  # one rule serves both, and no type says so
         """The next state, for integers or for tensors of equal shape."""
 
     @property

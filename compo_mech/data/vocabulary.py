@@ -21,15 +21,15 @@ class Vocabulary:
         return max(max(task.n_states, task.n_inputs) for task in self.tasks)
 
     @property
-    def end_of_input(self) -> int:
+    def end_of_input_id(self) -> int:
         return self.n_values
 
     @property
-    def end_of_states(self) -> int:
+    def end_of_states_id(self) -> int:
         return self.n_values + 1
 
     @property
-    def beginning(self) -> int:
+    def beginning_id(self) -> int:
         """The generic first token, for data without task tokens."""
         return self.n_values + 2
 

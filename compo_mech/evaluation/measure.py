@@ -51,7 +51,7 @@ def measure(model: Model, data: DataConfig, sets: list[EvalSet]) -> list[Row]:
         written = generated(model, test, predicted)
         vocabulary = data.vocabulary
         right = accuracy.strings_right(predicted, test.targets)
-        grammar = accuracy.grammatical(written, vocabulary.n_values, vocabulary.end_of_states)
+        grammar = accuracy.grammatical(written, vocabulary.n_values, vocabulary.end_of_states_id)
         numbers = {
             "accuracy": accuracy.share(right),
             "generated_accuracy": accuracy.share(accuracy.strings_right(written, test.targets)),

@@ -7,6 +7,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from compo_mech.data.config import DataConfig
+from compo_mech.data.encode import Encoded, encode
 from compo_mech.data.layout import Layout
 from compo_mech.data.packing import Packing
 from compo_mech.data.splits import is_split, test_strings
@@ -16,20 +17,24 @@ from compo_mech.evaluation.table import TRAIN
 
 
 @dataclass(frozen=True)
-class EvalSet:
+class EvalSet(Encoded):
     """Test strings of one task and one length.
 
     Attributes:
+        data: how they are encoded.
         split: `test`, or `all` where the length is too short to be split.
-        tokens: whole rows, the first [EoS] included.
+        packing: what is read and scored of them.
     """
 
+    data: DataConfig
     task: Task
     length: int
     split: str
-    tokens: Int[Tensor, "batch pos"]
     packing: Packing
-    layout: Layout
+
+    @property
+    def layout(self) -> Layout:
+        return self.data.layout
 
     @property
     def targets(self) -> Int[Tensor, "batch query"]:
@@ -47,12 +52,12 @@ def eval_sets(config: DataConfig, n_strings: int, device: torch.device | str = "
 
 
 def train_sets(stream: TrainingStream) -> list[EvalSet]:
-    """The training strings of every measured task and length; none where they are drawn afresh."""
+    """The (first seed's) training strings of every measured task and length; none where they are drawn afresh."""
     config = stream.config
     if stream.strings is None:
         return []
     return [
-        _set_of(config, task, stream.strings[config.tasks.index(task), i, :, :length].cpu(), TRAIN, stream.device)
+        _set_of(config, task, stream.strings[0, config.tasks.index(task), i, :, :length].cpu(), TRAIN, stream.device)
         for task in config.measured_tasks
         for i, length in enumerate(config.lengths)
     ]
@@ -61,14 +66,6 @@ def train_sets(stream: TrainingStream) -> list[EvalSet]:
 def _set_of(
     config: DataConfig, task: Task, inputs: Int[Tensor, "batch length"], split: str, device: torch.device | str
 ) -> EvalSet:
-    vocabulary, layout, (n, length) = config.vocabulary, config.layout, inputs.shape
-    first = vocabulary.task_token(task) if config.task_token else vocabulary.beginning
-    tokens = layout.assemble(
-        torch.full((n,), first),
-        inputs,
-        task.states(inputs),
-        torch.full((n,), length),
-        vocabulary.end_of_input,
-        vocabulary.end_of_states,
-    ).to(device)
-    return EvalSet(task, length, split, tokens, Packing.of_lengths(layout, [length] * n, device), layout)
+    n, length = inputs.shape
+    packing = Packing.of_lengths(config.layout, [length] * n, device)
+    return EvalSet(encode(config, task, inputs).tokens.to(device), config, task, length, split, packing)

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from compo_mech.data.config import DataConfig
+from compo_mech.data.encode import encode
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.interventions.edges import Edge, Reader, Writer
 from compo_mech.interventions.graph import Outputs, embeddings, run_graph, total_of
@@ -188,14 +189,7 @@ class Sketch:
         """
         layout, n = self.data.layout, self.data.max_length
         inputs = torch.full((1, n), self.task.first_input)
-        tokens = layout.assemble(
-            torch.tensor([self.words.task_token(self.task)]),
-            inputs,
-            self.task.states(inputs),
-            torch.tensor([n]),
-            self.words.end_of_input,
-            self.words.end_of_states,
-        )[:, : layout.n_read(n)]
+        strings = encode(self.data, self.task, inputs)
         rows = list(layout.scored(n))[:-1]
         sizes: dict[str, float] = {}
 
@@ -206,7 +200,7 @@ class Sketch:
             sizes[name] = math.sqrt(float(stream[0, rows].square().sum(-1).mean()) - (reader.kind == "mlp"))
             return stream
 
-        run_graph(plain, embeddings(plain, tokens, torch.arange(tokens.shape[1])[None]), read)
+        run_graph(plain, embeddings(plain, strings.read, strings.position_ids), read)
         return sizes
 
     @property

@@ -48,7 +48,7 @@ class IterationHead(Sketch):
 
     def lookup(self) -> None:
         """Every row asks for [EoI] and gets its position. Broken: it asks for the first token."""
-        found = self.words.end_of_input
+        found = self.words.end_of_input_id
         if self.rungs.broken == "lookup":
             found = self.words.task_token(self.task)
         _, key = self.head(0, 0, "lookup", "place" if self.by_difference else "position", "end")
@@ -119,7 +119,7 @@ class IterationHead(Sketch):
             own = (self.at("position", i),)
             end = self.at("end", min(e + off, self.n_ctx - 1))
             if t == length + 1:
-                self.both(self.early, end, own, self.at("carried", words.end_of_input))
+                self.both(self.early, end, own, self.at("carried", words.end_of_input_id))
             elif t <= length <= n_max:
                 slot = length % self.n_carriers
                 for x in range(self.task.first_input, self.task.n_inputs):
@@ -168,12 +168,12 @@ class IterationHead(Sketch):
         """F(s, x), rule by rule. Broken: every state is taken for another."""
         words, table = self.words, self.task.table
         inputs = range(self.task.first_input, self.task.n_inputs)
-        rules: list[tuple[int | None, int, int]] = [(None, words.end_of_input, words.end_of_states)]
+        rules: list[tuple[int | None, int, int]] = [(None, words.end_of_input_id, words.end_of_states_id)]
         by_state = bool((table[:, list(inputs)] != table[-1, list(inputs)]).any())
         if by_state:
             for state in range(self.task.n_states):
                 rules += [(state, x, int(table[state, x])) for x in inputs]
-            rules += [(words.end_of_input, x, int(table[-1, x])) for x in inputs]
+            rules += [(words.end_of_input_id, x, int(table[-1, x])) for x in inputs]
         else:
             rules += [(None, x, int(table[-1, x])) for x in inputs]
         n_states = self.task.n_states

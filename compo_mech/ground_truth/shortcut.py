@@ -42,8 +42,8 @@ class Shortcut(Sketch):
             key[self.at("position", position - 1), position] = 1.0
         for x in range(self.task.n_inputs):
             self.both(0, self.at("value", x), (), self._answer(x))
-        value = self.at("value", self.words.end_of_input)
-        self.both(0, value, (), self.at("answer", self.words.end_of_states))
+        value = self.at("value", self.words.end_of_input_id)
+        self.both(0, value, (), self.at("answer", self.words.end_of_states_id))
         self.true(POS, Reader("q", 0, 0))
         self.true(POS, Reader("k", 0, 0))
         self.true(TOK, Reader("v", 0, 0))
@@ -61,13 +61,13 @@ class Shortcut(Sketch):
         for c in range(highest + 1):
             wanted[c % k, c + 1] = 1.0
         bends = torch.diff(torch.diff(wanted, prepend=torch.zeros(k, 1)), append=torch.zeros(k, 1))
-        own = self.at("token", words.end_of_input)
+        own = self.at("token", words.end_of_input_id)
         for e in places:
             for j in range(-1, highest + 1):  # bends where the count is j
                 reads = {self.at("count"): e + 1.0, self.at("position", e): gate, own: gate}
                 writes = {self._answer(r): float(bends[r, j + 1]) for r in range(k)}
                 self.neurons[0].append(Neuron(reads, -2 * gate - j, writes))
-        done = {self.at("answer", words.end_of_states): 1.0}
+        done = {self.at("answer", words.end_of_states_id): 1.0}
         self.neurons[0].append(Neuron({own: -1.0}, 1.0, done))  # a state has been written
         self.true(TOK, Reader("v", 0, 0))
         self.true(TOK, Reader("mlp", 0))

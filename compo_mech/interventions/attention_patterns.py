@@ -143,9 +143,7 @@ def ablate_patterns(
 
 def trace_set(model: Model, test: EvalSet) -> Trace:
     """All that is read of its strings, run, in the last layer from the first scored row on."""
-    tokens = test.tokens[:, : test.layout.n_read(test.length)]
-    positions = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape)
-    return trace(model, tokens, positions, test.layout.scored(test.length)[0])
+    return trace(model, test.read, test.position_ids, test.layout.scored(test.length)[0])
 
 
 @dataclass
@@ -186,7 +184,7 @@ class PatternAblationCounts:
     @torch.no_grad()
     def add(self, test: EvalSet, run: Trace) -> None:
         """Count a set, given its `trace_set`."""
-        n_pos = test.layout.n_read(test.length)
+        n_pos = test.read.shape[1]
         patterns = [pattern.mean(0) for pattern in run.pattern]
         predicting = list(test.layout.scored(test.length))[:-1]
         targets = test.targets[:, :-1]

@@ -5,14 +5,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
-from torch import Tensor
 
+from compo_mech.data.encode import Encoded, encode
 from compo_mech.data.tasks import Task
 from compo_mech.evaluation.sets import EvalSet
 from compo_mech.interventions.ablation import Baseline, ablated_logits, baseline_outputs
 from compo_mech.interventions.edges import Writer
-from compo_mech.interventions.graph import Outputs, embeddings, run_graph
+from compo_mech.interventions.graph import embeddings, run_graph
 from compo_mech.model.params import Model
 
 COSTS = 0.02
@@ -70,10 +69,11 @@ class Ablations:
         self.baseline: Baseline = baseline
         for test in sets:
             rows = list(test.layout.scored(test.length))[:-1]
-            known, _ = run_graph(model, _read(model, test, test.tokens))
+            known, _ = run_graph(model, embeddings(model, test.read, test.position_ids))
             n = len(test.tokens)
-            other = _read(model, test, _other_strings(test, max(n, n_reference), generator))
-            stand_ins = {w: out[:n] for w, out in baseline_outputs(model, other, baseline, generator).items()}
+            other = _other_strings(test, max(n, n_reference), generator)
+            outputs = embeddings(model, other.read, other.position_ids)
+            stand_ins = {w: out[:n] for w, out in baseline_outputs(model, outputs, baseline, generator).items()}
             self._sets.append((known, stand_ins, rows, test.targets[:, :-1]))
         self.whole = self.accuracy(())
 
@@ -108,19 +108,11 @@ class Ablations:
             yield best
 
 
-def _read(model: Model, test: EvalSet, tokens: Int[Tensor, "batch n_tokens"]) -> Outputs:
-    tokens = tokens[:, : test.layout.n_read(test.length)]
-    return embeddings(model, tokens, torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape))
-
-
-def _other_strings(test: EvalSet, n: int, generator: torch.Generator) -> Int[Tensor, "n pos"]:
+def _other_strings(test: EvalSet, n: int, generator: torch.Generator) -> Encoded:
     """Random strings of the same task and length, whatever their split."""
-    task, layout, row = test.task, test.layout, test.tokens[0].cpu()
+    task = test.task
     inputs = torch.randint(task.first_input, task.n_inputs, (n, test.length), generator=generator)
-    end, last = int(row[layout.end_of_input(test.length)]), int(row[-1])
-    return layout.assemble(row[:1].expand(n), inputs, task.states(inputs), torch.full((n,), test.length), end, last).to(
-        test.tokens.device
-    )
+    return Encoded(encode(test.data, task, inputs).tokens.to(test.tokens.device))
 
 
 def smallest_removal(ablations: Ablations, heads: Sequence[Writer], level: float) -> Cost | None:

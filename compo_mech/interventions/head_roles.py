@@ -71,7 +71,7 @@ def carried_share(
         raise ValueError("chain_of_thought = False: what a head carries to a state needs states that are written")
     task, config = task or data.tasks[0], model.config
     switch = Switch.TOKEN if variable == "x" else Switch.LENGTH
-    end_of_input = data.vocabulary.end_of_input
+    end_of_input = data.vocabulary.end_of_input_id
     pairs = _same_states(make_pairs(data, switch, n_pairs, generator, task=task), end_of_input)
     pairs = pairs.to(model.device)
     expected, counts = _expected(pairs, task, variable, end_of_input)

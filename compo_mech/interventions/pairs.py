@@ -12,10 +12,10 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from compo_mech.data.config import DataConfig
+from compo_mech.data.encode import Encoded, encode
 from compo_mech.data.layout import Layout, Span
 from compo_mech.data.packing import Packing
 from compo_mech.data.tasks import Task
-from compo_mech.data.vocabulary import Vocabulary
 
 
 class Switch(Flag):
@@ -51,9 +51,9 @@ class Pairs:
     """
 
     clean_tokens: Int[Tensor, "batch pos"]
-    corrupt_tokens: Int[Tensor, "..."]
-    clean_position_ids: Int[Tensor, "..."]
-    corrupt_position_ids: Int[Tensor, "..."]
+    corrupt_tokens: Int[Tensor, "batch pos"]
+    clean_position_ids: Int[Tensor, "batch pos"]
+    corrupt_position_ids: Int[Tensor, "batch pos"]
     row: Int[Tensor, "scored"]
     position: Int[Tensor, "scored"]
     target: Int[Tensor, "scored"]
@@ -112,7 +112,30 @@ def make_pairs(
         ValueError: the switch is empty, or asks for other lengths where there is only one; the task
             is not one of the data's; there is no shift or no row.
     """
-    task, vocabulary, layout = task or data.tasks[0], data.vocabulary, data.layout
+    task = task or data.tasks[0]
+    _check(data, switch, n_rows, max_shift, task)
+    lengths = torch.randint(data.min_length, data.max_length + 1, (n_rows,), generator=generator)
+    inputs = _strings(task, n_rows, data.max_length, generator)
+    clean = encode(data, task, inputs, lengths)
+    corrupt = _corrupt(data, task, switch, inputs, lengths, generator)
+    packing = Packing.of_lengths(data.layout, lengths.tolist())
+    shift = torch.randint(1, max_shift + 1, (n_rows, 1), generator=generator) if Switch.SHIFT in switch else 0
+    row, position = packing.scored_row, packing.scored_position
+    return Pairs(
+        clean_tokens=clean.read,
+        corrupt_tokens=corrupt.read,
+        clean_position_ids=clean.position_ids,
+        corrupt_position_ids=corrupt.position_ids + shift,
+        row=row,
+        position=position,
+        target=clean.tokens[row, position + 1],
+        foil=corrupt.tokens[row, position + 1],
+        lengths=lengths,
+        layout=data.layout,
+    )
+
+
+def _check(data: DataConfig, switch: Switch, n_rows: int, max_shift: int, task: Task) -> None:
     if task not in data.tasks:
         raise ValueError(f"task = {task}: must be one of {' '.join(map(str, data.tasks))}")
     if n_rows < 1:
@@ -123,63 +146,45 @@ def make_pairs(
         raise ValueError("switch = none: pairs need something to differ in")
     if Switch.LENGTH in switch and len(data.lengths) < 2:
         raise ValueError("switch = LENGTH: the data must have more than one length")
-    lengths = torch.randint(data.min_length, data.max_length + 1, (n_rows,), generator=generator)
-    inputs = _strings(task, n_rows, data.max_length, generator)
-    clean = _rows(data, task, inputs, lengths)
-    other_lengths, other_inputs = lengths, inputs
+
+
+def _corrupt(
+    data: DataConfig,
+    task: Task,
+    switch: Switch,
+    inputs: Int[Tensor, "batch max_length"],
+    lengths: Int[Tensor, "batch"],
+    generator: torch.Generator,
+) -> Encoded:
+    """The corrupt rows to clean ones with these inputs and lengths; SHIFT does not change tokens."""
     if Switch.LENGTH in switch:
-        step = torch.randint(1, len(data.lengths), (n_rows,), generator=generator)
-        other_lengths = data.min_length + (lengths - data.min_length + step) % len(data.lengths)
+        step = torch.randint(1, len(data.lengths), lengths.shape, generator=generator)
+        lengths = data.min_length + (lengths - data.min_length + step) % len(data.lengths)
     if Switch.TOKEN in switch or Switch.LENGTH in switch:
-        other_inputs = _strings(task, n_rows, data.max_length, generator)
-    corrupt = _rows(data, task, other_inputs, other_lengths)
+        inputs = _strings(task, len(inputs), data.max_length, generator)
+    tokens = encode(data, task, inputs, lengths).tokens
     if Switch.STATE in switch:
-        corrupt = _other_states(corrupt, other_lengths, task, layout, vocabulary, generator)
+        tokens = _other_states(data, task, tokens, lengths, generator)
     if Switch.END in switch:
-        end = layout.end_of_input(other_lengths)[:, None]
-        before = corrupt.gather(1, end - 1)
-        corrupt = corrupt.scatter(1, end, before).scatter(1, end - 1, vocabulary.end_of_input)
-    packing = Packing.of_lengths(layout, lengths.tolist())
-    position_ids = torch.arange(clean.shape[1] - 1).expand(n_rows, -1)
-    shift = torch.randint(1, max_shift + 1, (n_rows, 1), generator=generator) if Switch.SHIFT in switch else 0
-    row, position = packing.scored_row, packing.scored_position
-    return Pairs(
-        clean_tokens=clean[:, :-1],
-        corrupt_tokens=corrupt[:, :-1],
-        clean_position_ids=position_ids,
-        corrupt_position_ids=position_ids + shift,
-        row=row,
-        position=position,
-        target=clean[row, position + 1],
-        foil=corrupt[row, position + 1],
-        lengths=lengths,
-        layout=layout,
-    )
+        end = data.layout.end_of_input(lengths)[:, None]
+        before = tokens.gather(1, end - 1)
+        tokens = tokens.scatter(1, end, before).scatter(1, end - 1, data.vocabulary.end_of_input_id)
+    return Encoded(tokens)
 
 
 def _strings(task: Task, n_rows: int, length: int, generator: torch.Generator) -> Int[Tensor, "batch length"]:
     return torch.randint(task.first_input, task.n_inputs, (n_rows, length), generator=generator)
 
 
-def _rows(data: DataConfig, task: Task, inputs: Tensor, lengths: Tensor) -> Int[Tensor, "batch pos"]:
-    """Whole rows, all as wide as the longest length of the data needs."""
-    vocabulary = data.vocabulary
-    first = vocabulary.task_token(task) if data.task_token else vocabulary.beginning
-    return data.layout.assemble(
-        torch.full((len(inputs),), first),
-        inputs,
-        task.states(inputs),
-        lengths,
-        vocabulary.end_of_input,
-        vocabulary.end_of_states,
-    )
-
-
 def _other_states(
-    tokens: Tensor, lengths: Tensor, task: Task, layout: Layout, vocabulary: Vocabulary, generator: torch.Generator
-) -> Int[Tensor, "batch pos"]:
+    data: DataConfig,
+    task: Task,
+    tokens: Int[Tensor, "batch n_tokens"],
+    lengths: Int[Tensor, "batch"],
+    generator: torch.Generator,
+) -> Int[Tensor, "batch n_tokens"]:
     """The same rows with every state replaced by a different one."""
     position = torch.arange(tokens.shape[1])
-    is_state = (position > layout.end_of_input(lengths)[:, None]) & (tokens < vocabulary.n_values)
+    is_state = (position > data.layout.end_of_input(lengths)[:, None]) & (tokens < data.vocabulary.n_values)
     step = torch.randint(1, task.n_states, tokens.shape, generator=generator)
     return torch.where(is_state, (tokens + step) % task.n_states, tokens)

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from compo_mech.data.config import DataConfig
+from compo_mech.data.encode import encode
 from compo_mech.data.layout import Span
 from compo_mech.data.tasks import Task
 from compo_mech.interventions.edges import LOGITS, POS, Edge, all_edges, all_readers, writers_before
@@ -48,15 +49,7 @@ def task_pairs(
         ValueError: rows do not say their task, or hold no state before the one that is asked; the tasks
             share no input, or nothing that they share makes a difference.
     """
-    for name, value in (("task_token", data.task_token), ("chain_of_thought", data.chain_of_thought)):
-        if not value:
-            raise ValueError(f"{name} = False: must be True, for one row to be read as either task's")
-    if data.max_length < 2:
-        raise ValueError("max_length = 1: must be at least 2, for a state before the one that is asked")
-    values = torch.arange(max(one.first_input, other.first_input), min(one.n_inputs, other.n_inputs))
-    n_states, vocabulary, layout = min(one.n_states, other.n_states), data.vocabulary, data.layout
-    if not len(values):
-        raise ValueError(f"tasks = {one} and {other}: must share an input, for a string to be valid for both")
+    values, n_states = _shared_values(data, one, other), min(one.n_states, other.n_states)
 
     def answers(s: Tensor, x: Tensor, new_x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The answer, the foil, and where they differ."""
@@ -71,14 +64,10 @@ def task_pairs(
     lengths = torch.randint(max(2, data.min_length), data.max_length + 1, (n_rows,), generator=generator)
     x, new_x = (values[torch.randint(len(values), (n_rows, data.max_length), generator=generator)] for _ in range(2))
     states = torch.randint(n_states, x.shape, generator=generator)
-
-    def rows(task: Task, x: Tensor) -> Tensor:
-        first = torch.full((n_rows,), vocabulary.task_token(task))
-        whole = layout.assemble(first, x, states, lengths, vocabulary.end_of_input, vocabulary.end_of_states)
-        return whole[:, :-1]
-
-    clean, corrupt = rows(one, x), rows(other, new_x if inputs else x)
-    position = torch.arange(clean.shape[1]).expand(n_rows, -1)
+    strings = encode(data, one, x, lengths, states)
+    clean, position = strings.read, strings.position_ids
+    corrupt = encode(data, other, new_x if inputs else x, lengths, states).read
+    layout = data.layout
     t = layout.predicted(position, lengths[:, None])
     row, place = ((t >= 2) & (t <= lengths[:, None])).nonzero(as_tuple=True)
     before, source = clean[row, place], layout.input_position(t[row, place])
@@ -95,6 +84,19 @@ def task_pairs(
         lengths=lengths,
         layout=layout,
     )
+
+
+def _shared_values(data: DataConfig, one: Task, other: Task) -> Int[Tensor, "value"]:
+    """Inputs that both tasks draw."""
+    for name, value in (("task_token", data.task_token), ("chain_of_thought", data.chain_of_thought)):
+        if not value:
+            raise ValueError(f"{name} = False: must be True, for one row to be read as either task's")
+    if data.max_length < 2:
+        raise ValueError("max_length = 1: must be at least 2, for a state before the one that is asked")
+    values = torch.arange(max(one.first_input, other.first_input), min(one.n_inputs, other.n_inputs))
+    if not len(values):
+        raise ValueError(f"tasks = {one} and {other}: must share an input, for a string to be valid for both")
+    return values
 
 
 class TaskTokenPatching:

@@ -6,26 +6,26 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from rich.console import Console
 from torch import Tensor
 
-from compo_mech.cli.progress import progress
+from compo_mech.cli.progress import training_bar
 from compo_mech.data.stream import TrainingStream
 from compo_mech.evaluation import measure, sets
 from compo_mech.evaluation.sets import EvalSet, eval_sets
 from compo_mech.evaluation.table import Row
 from compo_mech.launch import run
+from compo_mech.launch.observers import Observer
 from compo_mech.launch.run import begin, go_back, reopen
 from compo_mech.launch.settings import Launch
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.run import Run
 from compo_mech.training import ensemble
-from compo_mech.training.ensemble import Streams
 from compo_mech.training.loop import TrainState, train
+from compo_mech.training.schedule import is_snapshot
 
 N_TIMED = 5
 """Steps of which the median is taken where group sizes are compared."""
@@ -80,7 +80,7 @@ def _launched(settings: Sequence[Launch], console: Console, held: contextlib.Exi
             steps[place] = _resumable_steps(begun[place][0]) if one.resume else {0}
         except (RunError, OSError) as error:
             found[place] = error
-    with progress(console, config) as show:
+    with training_bar(console, config) as bar:
         for step, places in _groups(steps):
             members = []
             for place in places:
@@ -93,7 +93,7 @@ def _launched(settings: Sequence[Launch], console: Console, held: contextlib.Exi
                     members.append(_Member(place, run, state, known))
                 except (RunError, OSError) as error:
                     found[place] = error
-            found |= _trained(members, config, device, show)
+            found |= _trained(members, config, device, bar)
     return [found[place] for place in range(len(settings))]
 
 
@@ -143,7 +143,7 @@ def _groups(steps: dict[int, set[int]]) -> Iterator[tuple[int, list[int]]]:
         left = {place: of_one for place, of_one in left.items() if place not in places}
 
 
-def _trained(members: list[_Member], config: RunConfig, device: str, show: Any) -> dict[int, Run | Exception]:
+def _trained(members: list[_Member], config: RunConfig, device: str, observer: Observer) -> dict[int, Run | Exception]:
     """The runs at their end, or what went wrong with them, by place."""
     found: dict[int, Run | Exception] = {}
     sets = eval_sets(config.data, config.n_test_strings, device)
@@ -154,7 +154,7 @@ def _trained(members: list[_Member], config: RunConfig, device: str, show: Any) 
 
     members = lost(_begin_rows(members, config, sets))
     while members:
-        failures = _until_one_fails(members, config, device, sets, show)
+        failures = _until_one_fails(members, config, device, sets, observer)
         members = lost(failures)
         if not failures:
             return found | {member.place: member.run for member in members}
@@ -169,54 +169,46 @@ def _begin_rows(members: list[_Member], config: RunConfig, sets: list[EvalSet]) 
             continue
         rows = measure.measure_control(config.model, config.n_ctx, config.data, sets, member.run.config.control_seed)
         try:
-            run.snapshot(member.run, member.state, sets, member.known, _nothing, _nothing, rows)
+            run.snapshot(member.run, member.state, sets, member.known, rows)
         except OSError as error:
             failures[member.place] = error
     return failures
 
 
 def _until_one_fails(
-    members: list[_Member], config: RunConfig, device: str, sets: list[EvalSet], show: Any
+    members: list[_Member], config: RunConfig, device: str, sets: list[EvalSet], observer: Observer
 ) -> dict[int, Exception]:
     """Train at once until the end, or until some fail: their failures by place. The members' states are then new."""
     together = ensemble.gather([member.state for member in members], config.model, config.optim)
-    streams = Streams(config.data, [member.seed for member in members], device)
-    show(together.step, [])
+    stream = TrainingStream(config.data, [member.seed for member in members], device)
+    observer.seen(together.step, [])
     losses: list[Tensor] = []
-    shown: list[Row] = []
+    seen: list[Row] = []
     failures: dict[int, Exception] = {}
-
-    def keep(step: int, rows: Sequence[Row]) -> None:
-        shown.extend(rows)
-
-    for step, of_step in ensemble.train_together(together, streams, config.train):
+    for step, of_step in train(together, stream, config.model, config.optim, config.train):
         losses.append(of_step)
-        is_snapshot = config.train.is_snapshot(step)
-        if step % run.LOG_EVERY and not is_snapshot:
+        saves = is_snapshot(step, config.train.n_steps, config.train.snapshot_every)
+        if step % run.LOG_EVERY and not saves:
             continue
         means, finite = torch.stack(losses).mean(0).tolist(), together.finite().tolist()
         losses.clear()
         for i, member in enumerate(members):
             try:
                 rows = [run.loss_row(member.run, step, means[i], finite[i])]
-                if is_snapshot:
-                    run.snapshot(member.run, together.member(i), sets, member.known, keep, _nothing, rows)
+                if saves:
+                    rows = run.snapshot(member.run, together.member(i), sets, member.known, rows)
                 else:
                     member.run.add_rows(step, rows)
-                    keep(step, rows)
+                seen += rows
             except (RunError, OSError) as error:
                 failures[member.place] = error
-        show(step, shown)
-        shown.clear()
+        observer.seen(step, seen)
+        seen.clear()
         if failures:
             for i, member in enumerate(members):
                 member.state = together.member(i)
             break
     return failures
-
-
-def _nothing(step: int, rows: Sequence[Row]) -> None:
-    """For those who need not be told."""
 
 
 def best_group(config: RunConfig, n: int, device: str) -> int:
@@ -268,8 +260,7 @@ def throwaway_steps(config: RunConfig, n: int, device: str, together: bool) -> I
     states = [run.new_state(config.model_copy(update={"seed": seed}), device) for seed in range(n)]
     if together:
         members = ensemble.gather(states, config.model, config.optim)
-        streams = Streams(data, range(n), device)
-        loops = [ensemble.train_together(members, streams, longer)]
+        loops = [train(members, TrainingStream(data, range(n), device), config.model, config.optim, longer)]
     else:
         of_each = (TrainingStream(data, seed, device) for seed in range(n))
         loops = [

@@ -3,19 +3,17 @@
 import contextlib
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from rich.console import Console
 from torch import Tensor
 
-from compo_mech.cli.progress import progress
 from compo_mech.data.stream import TrainingStream
 from compo_mech.evaluation import measure
 from compo_mech.evaluation.sets import EvalSet, eval_sets, train_sets
 from compo_mech.evaluation.table import Row
+from compo_mech.launch.observers import observers, tell
 from compo_mech.launch.settings import Launch
-from compo_mech.launch.tracker import tracker
 from compo_mech.model.params import Model, Params, init_params
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
@@ -23,6 +21,7 @@ from compo_mech.runs.locks import locked
 from compo_mech.runs.run import Run, starting_params
 from compo_mech.training import loop
 from compo_mech.training.loop import TrainState
+from compo_mech.training.schedule import is_snapshot
 
 LOG_EVERY = 20
 """Steps between readings of the training loss, each of which waits for the device."""
@@ -53,18 +52,17 @@ def launch(settings: Launch, console: Console) -> Run:
         stream = TrainingStream(config.data, config.seed, settings.device)
         sets = eval_sets(config.data, config.n_test_strings, settings.device)
         known = train_sets(stream)
-        show, track = held.enter_context(progress(console, config)), held.enter_context(tracker(settings))
+        told = held.enter_context(observers(settings, console))
+        tell(told, state.step, [])
         if state.step == 0 and not run.steps:
             rows = measure.measure_control(config.model, config.n_ctx, config.data, sets, config.control_seed)
-            snapshot(run, state, sets, known, show, track, rows)
-        show(state.step, [])
+            tell(told, 0, snapshot(run, state, sets, known, rows))
         for step, rows in steps(run, state, stream):
-            if config.train.is_snapshot(step):
-                snapshot(run, state, sets, known, show, track, rows)
+            if is_snapshot(step, config.train.n_steps, config.train.snapshot_every):
+                tell(told, step, snapshot(run, state, sets, known, rows))
             elif rows:
                 run.add_rows(step, rows)
-                show(step, rows)
-                track(step, rows)
+                tell(told, step, rows)
     return run
 
 
@@ -79,7 +77,7 @@ def steps(run: Run, state: TrainState, stream: TrainingStream) -> Iterator[tuple
     for step, loss in loop.train(state, stream, config.model, config.optim, config.train):
         losses.append(loss)
         rows: list[Row] = []
-        if step % LOG_EVERY == 0 or config.train.is_snapshot(step):
+        if step % LOG_EVERY == 0 or is_snapshot(step, config.train.n_steps, config.train.snapshot_every):
             finite = all(bool(p.isfinite().all()) for p in state.params.values())
             rows.append(loss_row(run, step, float(torch.stack(losses).mean()), finite))
             losses.clear()
@@ -99,18 +97,15 @@ def loss_row(run: Run, step: int, loss: float, finite: bool) -> Row:
     return Row("train", "+".join(map(str, data.tasks)), None, None, None, "loss", loss)
 
 
-def snapshot(
-    run: Run, state: TrainState, sets: list[EvalSet], known: list[EvalSet], show: Any, track: Any, rows: list[Row]
-) -> None:
-    """Measure, add the rows, then save: rows first, so that a checkpoint vouches for its rows."""
+def snapshot(run: Run, state: TrainState, sets: list[EvalSet], known: list[EvalSet], rows: list[Row]) -> list[Row]:
+    """Measure, add the rows, then save: rows first, so that a checkpoint vouches for its rows. Returns all rows."""
     config = run.config
     model = Model(state.params, config.model)
     rows = rows + measure.measure(model, config.data, sets)
     rows += measure.measure_train(model, known)
     run.add_rows(state.step, rows)
     run.save(state.step, state.params, state.tensors())
-    show(state.step, rows)
-    track(state.step, rows)
+    return rows
 
 
 def new_state(config: RunConfig, device: str) -> TrainState:
@@ -159,7 +154,7 @@ def _put(state: TrainState, params: Params) -> None:
             param.copy_(params[name])
 
 
-def differences(stored: RunConfig, given: RunConfig) -> Iterator[tuple[str, Any, Any]]:
+def differences(stored: RunConfig, given: RunConfig) -> Iterator[tuple[str, object, object]]:
     """Dotted name of each setting in which they differ, and both its values."""
     places = [config.start_from and config.start_from.resolve() for config in (stored, given)]
     for name, ours, theirs in _nested(stored.model_dump(mode="json"), given.model_dump(mode="json")):
@@ -167,7 +162,7 @@ def differences(stored: RunConfig, given: RunConfig) -> Iterator[tuple[str, Any,
             yield name, ours, theirs
 
 
-def _nested(stored: dict, given: dict, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+def _nested(stored: dict, given: dict, prefix: str = "") -> Iterator[tuple[str, object, object]]:
     for name in stored:
         if isinstance(stored[name], dict):
             yield from _nested(stored[name], given[name], f"{prefix}{name}.")

@@ -16,6 +16,7 @@ from compo_mech.causal.interchange import balanced_accuracy
 from compo_mech.causal.rows import Variable
 from compo_mech.causal.variables import Interchanges, make_interchanges, uses
 from compo_mech.data.config import DataConfig
+from compo_mech.data.encode import encode
 from compo_mech.data.tasks import Task
 from compo_mech.evaluation import head_scores
 from compo_mech.evaluation.attention import MIN_LENGTH
@@ -79,13 +80,10 @@ def route_lengths(data: DataConfig) -> list[int]:
 
 def route_strings(data: DataConfig, task: Task) -> list[Strings]:
     """What `watching.ways` draws."""
-    generator, words, n = torch.Generator().manual_seed(SEED), data.vocabulary, trajectories.N_ROUTE_STRINGS
-    first, found = torch.full((n,), words.task_token(task) if data.task_token else words.beginning), []
+    generator, n, found = torch.Generator().manual_seed(SEED), trajectories.N_ROUTE_STRINGS, []
     for length in route_lengths(data):
         inputs = torch.randint(task.first_input, task.n_inputs, (n, length), generator=generator)
-        lengths, states = torch.full((n,), length), task.states(inputs)
-        tokens = data.layout.assemble(first, inputs, states, lengths, words.end_of_input, words.end_of_states)
-        tokens = tokens[:, : data.layout.n_read(length)]
+        tokens = encode(data, task, inputs).read
         found.append(Strings(tokens, make_swaps(task, data.layout, inputs, tokens, generator)))
     return found
 
@@ -102,8 +100,7 @@ def loop_looks(sets: Sequence[EvalSet], careful: bool, model: "HookedTransformer
     patterns = [f"blocks.{layer}.attn.hook_pattern" for layer in range(model.cfg.n_layers)]
     for test in sets:
         scored = list(test.layout.scored(test.length))
-        read = test.tokens[:, : test.layout.n_read(test.length)]
-        logits, cache = cached(model, read, patterns, careful)
+        logits, cache = cached(model, test.read, patterns, careful)
         right.append((logits[:, scored].argmax(-1) == test.targets).all(-1))
         for layer in range(model.cfg.n_layers):
             pattern = cache["pattern", layer][:, :, scored]
@@ -125,7 +122,7 @@ def loop_worths(sets: Sequence[EvalSet], model: "HookedTransformer") -> Figures:
         for work in ("lookup", "iteration"):
             right = {"even": [], "ideal": []}
             for test in sets:
-                n_read = test.layout.n_read(test.length)
+                n_read = test.read.shape[1]
                 rows, keys = work_rows(test.layout, test.length, work)
                 for name, weights in (("even", uniform(rows, n_read)), ("ideal", idealised(keys, n_read))):
 
@@ -135,7 +132,7 @@ def loop_worths(sets: Sequence[EvalSet], model: "HookedTransformer") -> Figures:
                         return pattern
 
                     hook = (f"blocks.{heads[0][0]}.attn.hook_pattern", put)
-                    logits = model.run_with_hooks(test.tokens[:, :n_read], fwd_hooks=[hook])
+                    logits = model.run_with_hooks(test.read, fwd_hooks=[hook])
                     predicting = list(test.layout.scored(test.length))[:-1]
                     right[name].append((logits[:, predicting].argmax(-1) == test.targets[:, :-1]).flatten())
             site = "+".join(f"L{layer}H{head}" for layer, head in heads)

@@ -47,8 +47,7 @@ def attention_by_step(checkpoints: Mapping[int, Params], config: RunConfig, test
 
 def attention_figure(model: Model, test: EvalSet) -> go.Figure:
     """Mean attention over up to `N_SHOWN` test strings at every position that is read."""
-    n_read = test.layout.n_read(test.length)
-    tokens = test.tokens[:N_SHOWN, :n_read]
+    tokens = test.read[:N_SHOWN]
     patterns: list = []
     forward(model, tokens, Packing.dense(*tokens.shape, device=tokens.device), patterns=patterns)
     labels = test.layout.labels(test.length)

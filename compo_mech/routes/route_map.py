@@ -25,6 +25,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from compo_mech.data.config import DataConfig
+from compo_mech.data.encode import encode
 from compo_mech.data.layout import Layout
 from compo_mech.data.tasks import Task
 from compo_mech.interventions.traces import Trace, trace
@@ -108,7 +109,7 @@ def _cells(
     cell_of: Callable[[Swap, Trace, Trace], Cell],
 ) -> list[Cell]:
     """What `cell_of` makes of every swap of these variables, x_t first, and of the clean and the corrupt run."""
-    layout, words = data.layout, data.vocabulary
+    layout = data.layout
     lengths, n_ctx = list(data.lengths if lengths is None else lengths), model.n_ctx
     if model.config.n_layers != 2:
         raise ValueError(f"n_layers = {model.config.n_layers}: routes are defined for two layers")
@@ -119,13 +120,10 @@ def _cells(
     for length in lengths:
         if length < 1 or layout.n_read(length) > n_ctx:
             raise ValueError(f"length = {length}: must be at least 1 and fit into the model's {n_ctx} positions")
-    first = torch.full((n_strings,), words.task_token(task) if data.task_token else words.beginning)
     cells: list[Cell] = []
     for length in lengths:
         inputs = torch.randint(task.first_input, task.n_inputs, (n_strings, length), generator=generator)
-        n_inputs, states = torch.full((n_strings,), length), task.states(inputs)
-        tokens = layout.assemble(first, inputs, states, n_inputs, words.end_of_input, words.end_of_states)
-        tokens = tokens[:, : layout.n_read(length)].to(model.device)
+        tokens = encode(data, task, inputs).read.to(model.device)
         positions = torch.arange(tokens.shape[1], device=tokens.device)
         n_unscored = layout.scored(length)[0]
         clean = trace(model, tokens, positions.expand(tokens.shape), n_unscored)

@@ -19,6 +19,7 @@ from compo_mech.model.config import parameter_shapes
 from compo_mech.model.hooked import to_hooked
 from compo_mech.model.params import Params, init_params
 from compo_mech.runs.config import RunConfig
+from compo_mech.training.schedule import is_snapshot
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
@@ -138,7 +139,7 @@ class Checkpoints:
             if name not in known:
                 found.append(f"{self.folder / name}: is not listed in {_SUMS}, so it is left out")
         n_steps, steps = self.config.train.n_steps, set(self.steps)
-        expected = [step for step in range(n_steps + 1) if self.config.train.is_snapshot(step)]
+        expected = [s for s in range(n_steps + 1) if is_snapshot(s, n_steps, self.config.train.snapshot_every)]
         absent = [step for step in expected if step not in steps]
         if not steps:
             found.append(f"{self.path}: has no checkpoint")

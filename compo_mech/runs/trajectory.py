@@ -5,17 +5,16 @@ that measures, and of each checkpoint's own checksum. A second call computes wha
 settings, other code or another checkpoint compute anew.
 """
 
-import concurrent.futures
+import functools
 import hashlib
 import json
-import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
-import torch
 
+from compo_mech import parallel
 from compo_mech.model.params import Model
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.run import Run
@@ -70,6 +69,7 @@ def follow(
 
     Raises:
         ValueError: a step has no checkpoint.
+        ProcessDied: a worker died of a checkpoint, twice; what the others found is remembered.
     """
     key = _key(name, settings, code)
     known = run.remembered(f"{name}-{key}")
@@ -109,18 +109,15 @@ Answer = tuple[int, str | None, Sequence[Measured]]
 
 def _asked(run: Run, steps: Sequence[int], measure: NetworkMeasure, n_workers: int) -> Iterator[Answer]:
     if n_workers == 1 or len(steps) < 2:
-        yield from (_ask(run, step, measure) for step in steps)
+        yield from (_ask(run, measure, step) for step in steps)
         return
-    spawn = multiprocessing.get_context("spawn")  # a forked process may hang in torch's threads
-    with concurrent.futures.ProcessPoolExecutor(n_workers, spawn, torch.set_num_threads, (1,)) as pool:
-        jobs = [pool.submit(_ask, run, step, measure) for step in steps]
-        try:
-            yield from (job.result() for job in concurrent.futures.as_completed(jobs))
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    for _, answer in parallel.each(functools.partial(_ask, run, measure), steps, n_workers):
+        if isinstance(answer, Exception):
+            raise answer
+        yield answer
 
 
-def _ask(run: Run, step: int, measure: NetworkMeasure) -> Answer:
+def _ask(run: Run, measure: NetworkMeasure, step: int) -> Answer:
     try:
         params = run.control() if step == CONTROL_STEP else run.params(step)
     except RunError as error:

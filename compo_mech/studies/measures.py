@@ -15,7 +15,7 @@ from compo_mech.evaluation.sets import EvalSet, eval_sets
 from compo_mech.evaluation.table import CONTROL, TRAIN, measured, select
 from compo_mech.interventions.ablation import ablated_logits
 from compo_mech.interventions.edges import Writer
-from compo_mech.interventions.graph import Outputs, embeddings, run_graph
+from compo_mech.interventions.graph import embeddings, run_graph
 from compo_mech.interventions.head_roles import CARRIES_IN_PART, name_heads
 from compo_mech.model.params import Model
 from compo_mech.runs.outcome import ACCURACY_LEVEL
@@ -179,11 +179,7 @@ def right_by_row(model: Model, sets: Sequence[EvalSet]) -> Mapping[str, float]:
     config = model.config
     parts = [Writer("head", layer, head) for layer in range(config.n_layers) for head in range(config.n_heads)]
     parts += [Writer("mlp", layer) for layer in range(config.n_layers)]
-    whole: list[Outputs] = []
-    for test in sets:
-        tokens = test.tokens[:, : test.layout.n_read(test.length)]
-        positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-        whole.append(run_graph(model, embeddings(model, tokens, positions))[0])
+    whole = [run_graph(model, embeddings(model, test.read, test.position_ids))[0] for test in sets]
     scored = [list(test.layout.scored(test.length)) for test in sets]
     means = {
         part: torch.cat([outputs[part][:, rows].flatten(0, 1) for outputs, rows in zip(whole, scored, strict=True)])

@@ -12,7 +12,7 @@ The sampler, stochastic gradient Langevin dynamics, is devinterp's: pip install 
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,7 +126,7 @@ def learning_coefficient(
 
 def sample(
     module: nn.Module,
-    batches: Sequence[Any],
+    batches: Sequence[Any],  # whatever the module takes
     n_samples: int,
     config: SamplerConfig,
     seed: int,
@@ -173,20 +173,33 @@ def sample(
             for p, value in zip(parameters.values(), start, strict=True):
                 p.copy_(value)
         sampler = SGMCMC.sgld(groups, lr=config.lr, localization=config.localization, nbeta=n_beta)
-        order: list[int] = []
-        for step in range(config.n_burnin + config.n_draws):
-            order = order or torch.randperm(len(batches), generator=generator, device=generator.device).tolist()
-            index = order.pop()
-            loss = module(batches[index])
-            above = float(loss.detach()) - own[index]
+        n_steps = config.n_burnin + config.n_draws
+        for step, above in enumerate(_excess_losses(module, sampler, batches, own, n_steps, generator)):
             if not math.isfinite(above):
                 raise ValueError(f"lr = {config.lr}: must be smaller, chain {chain} diverged at step {step}")
             if step >= config.n_burnin:
                 traces[chain, step - config.n_burnin] = n_beta * above
-            sampler.zero_grad()
-            loss.backward()
-            sampler.step(noise_generator=generator)
     return LearningCoefficient(traces, sum(own) / len(own), n_beta)
+
+
+def _excess_losses(
+    module: nn.Module,
+    sampler: Any,  # devinterp's, which may not be there to be named
+    batches: Sequence[Any],
+    own: Sequence[float],
+    n_steps: int,
+    generator: torch.Generator,
+) -> Iterator[float]:
+    """Steps of one chain: by how much the loss on a batch is above the checkpoint's own, before each step."""
+    order: list[int] = []
+    for _ in range(n_steps):
+        order = order or torch.randperm(len(batches), generator=generator, device=generator.device).tolist()
+        index = order.pop()
+        loss = module(batches[index])
+        yield float(loss.detach()) - own[index]
+        sampler.zero_grad()
+        loss.backward()
+        sampler.step(noise_generator=generator)
 
 
 class _Network(nn.Module):

@@ -1,12 +1,12 @@
-"""The training loop, a generator of (step, loss). No disk, no printing, no waiting for the device."""
+"""The training loop, a generator of (step, loss), of one network or of many. No disk, no printing, no waiting."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol, TypedDict, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
@@ -17,6 +17,7 @@ from compo_mech.model.forward import forward
 from compo_mech.model.params import Model, Params, gradient_masks
 from compo_mech.settings import Settings
 from compo_mech.training.optim import OptimConfig, make_optimizers
+from compo_mech.training.schedule import learning_rate
 
 
 class TrainConfig(Settings):
@@ -31,11 +32,12 @@ class TrainConfig(Settings):
         default=200, gt=0, description="steps between snapshots after those at 0, 1, 2, 4, 8 ..."
     )
 
-    def is_snapshot(self, step: int) -> bool:
-        """Snapshots at 0, 1, 2, 4, ... below `snapshot_every`, then evenly, and at the end."""
-        if step < self.snapshot_every:
-            return step & (step - 1) == 0 or step == self.n_steps
-        return step % self.snapshot_every == 0 or step == self.n_steps
+
+class Noise(TypedDict, total=False):
+    """Random arguments of the forward pass, under their names there."""
+
+    position_shift: Int[Tensor, "*member batch"]
+    embed_mask: Float[Tensor, "*member token d_model"]
 
 
 @dataclass
@@ -53,6 +55,10 @@ class TrainState:
     params: Params
     optimizers: list[torch.optim.Optimizer]
     generator: torch.Generator
+
+    @property
+    def source(self) -> torch.Generator:
+        return self.generator
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything but the parameters, as tensors by name."""
@@ -94,6 +100,70 @@ def start(params: Params, config: ModelConfig, optim: OptimConfig, generator: to
     return TrainState(0, params, make_optimizers(optim, config, params), generator)
 
 
+@runtime_checkable
+class Trainable(Protocol):
+    """What steps update: the state of one network, or that of many with stacked parameters."""
+
+    step: int
+    params: Params
+    optimizers: list[torch.optim.Optimizer]
+
+    @property
+    def source(self) -> torch.Generator | Sequence[torch.Generator]:
+        """What batches and noise are drawn from: one generator, or one a member."""
+        ...
+
+
+def train(
+    state: Trainable, stream: TrainingStream, config: ModelConfig, optim: OptimConfig, schedule: TrainConfig
+) -> Iterator[tuple[int, Float[Tensor, "*member"]]]:
+    """Steps from `state.step` to the end, updating `state`; yields the step and its loss, or every member's (nats).
+
+    The loss stays a tensor on its device: reading it is what makes the loop wait. A member whose
+    numbers are not finite does not touch the others'.
+    """
+    for step in range(state.step + 1, schedule.n_steps + 1):
+        batch = stream.batch(step, state.source)
+        noise = draw_noise(batch.packing, config.d_model, schedule, state.source)
+        loss = train_step(state, batch, noise, config, optim, learning_rate(optim, step, schedule.n_steps))
+        state.step = step
+        yield step, loss
+
+
+def train_step(
+    state: Trainable, batch: Batch, noise: Noise, config: ModelConfig, optim: OptimConfig, lr: float
+) -> Float[Tensor, "*member"]:
+    """One update of the parameters: loss, gradients, masks, clipping, optimisers. Returns the loss before it."""
+    free = [param for param in state.params.values() if param.requires_grad]
+    loss = batch_loss(state.params, config, batch, noise)
+    for param in free:
+        param.grad = None
+    loss.sum().backward()  # a member's parameters see its own loss alone
+    for name, mask in gradient_masks(config, state.params).items():
+        grad = state.params[name].grad
+        if grad is not None:
+            grad.mul_(mask)
+    if optim.max_grad_norm is not None:
+        clip = torch.nn.utils.clip_grad_norm_ if loss.ndim == 0 else clip_each
+        clip(free, optim.max_grad_norm)
+    for optimizer in state.optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.step()
+    return loss.detach()
+
+
+def batch_loss(params: Params, config: ModelConfig, batch: Batch, noise: Noise) -> Float[Tensor, "*member"]:
+    """The training loss; of stacked parameters and a stacked batch, every member's."""
+
+    def of_one(params: Params, tokens: Tensor, task: Tensor, weight: Tensor, noise: Noise) -> Float[Tensor, ""]:
+        logits = forward(Model(params, config), tokens, batch.packing, **noise)
+        return row_loss(logits, Batch(tokens, task, weight, batch.packing))
+
+    loss_of = of_one if batch.tokens.ndim == 2 else torch.func.vmap(of_one)
+    return loss_of(params, batch.tokens, batch.task, batch.weight, noise)
+
+
 def row_loss(logits: Float[Tensor, "scored d_vocab"], batch: Batch) -> Float[Tensor, ""]:
     """Mean next-token cross-entropy (nats) over the scored rows, each weighted by its string."""
     weight = batch.weight[batch.packing.scored_row]
@@ -101,52 +171,29 @@ def row_loss(logits: Float[Tensor, "scored d_vocab"], batch: Batch) -> Float[Ten
     return (losses * weight).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
 
 
-def train(
-    state: TrainState, stream: TrainingStream, config: ModelConfig, optim: OptimConfig, schedule: TrainConfig
-) -> Iterator[tuple[int, Float[Tensor, ""]]]:
-    """Steps from `state.step` to the end, updating `state`; yields the step and its loss.
-
-    The loss stays a tensor on its device: reading it is what makes the loop wait.
-    """
-    model, masks = Model(state.params, config), gradient_masks(config, state.params)
-    free = [param for param in state.params.values() if param.requires_grad]
-    for step in range(state.step + 1, schedule.n_steps + 1):
-        batch = stream.batch(step, state.generator)
-        noise = draw_noise(batch.packing, config.d_model, schedule, state.generator)
-        logits = forward(model, batch.tokens, batch.packing, **noise)
-        loss = row_loss(logits, batch)
-        for param in free:
-            param.grad = None
-        loss.backward()
-        for name, mask in masks.items():
-            grad = state.params[name].grad
-            if grad is not None:
-                grad.mul_(mask)
-        if optim.max_grad_norm is not None:
-            torch.nn.utils.clip_grad_norm_(free, optim.max_grad_norm)
-        update(state.optimizers, optim.lr * optim.lr_factor(step, schedule.n_steps))
-        state.step = step
-        yield step, loss.detach()
+def clip_each(params: Sequence[Float[Tensor, "member ..."]], max_norm: float) -> None:
+    """Scales down each member's gradients by themselves, as torch.nn.utils.clip_grad_norm_ does one network's."""
+    grads = [param.grad for param in params if param.grad is not None]
+    norms = torch.stack([grad.flatten(1).norm(dim=1) for grad in grads]).norm(dim=0)
+    factor = (max_norm / (norms + 1e-6)).clamp(max=1)
+    for grad in grads:
+        grad.mul_(factor.view(-1, *[1] * (grad.ndim - 1)))
 
 
-def update(optimizers: list[torch.optim.Optimizer], lr: float) -> None:
-    """One step of every optimiser at this learning rate."""
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        optimizer.step()
+def draw_noise(
+    packing: Packing, d_model: int, schedule: TrainConfig, source: torch.Generator | Sequence[torch.Generator]
+) -> Noise:
+    """The random arguments of the forward pass at one step; of several generators, stacked."""
+    device, noise = packing.row.device, Noise()
 
+    def draw(sample: Callable[[torch.Generator], Tensor]) -> Tensor:
+        return sample(source) if isinstance(source, torch.Generator) else torch.stack([sample(g) for g in source])
 
-def draw_noise(packing: Packing, d_model: int, config: TrainConfig, generator: torch.Generator) -> dict[str, Any]:
-    """The random arguments of the forward pass at one step, under their names there."""
-    noise: dict[str, Any] = {}
-    device = packing.row.device
-    if config.max_position_shift:
-        bound = config.max_position_shift + 1
-        size = (packing.batch_size,)
-        noise["position_shift"] = torch.randint(0, bound, size, generator=generator, device=device)
-    if config.embed_dropout:
+    if schedule.max_position_shift:
+        bound, rows = schedule.max_position_shift + 1, (packing.batch_size,)
+        noise["position_shift"] = draw(lambda g: torch.randint(0, bound, rows, generator=g, device=device))
+    if schedule.embed_dropout:
         size = (len(packing.row), d_model)
-        kept = torch.rand(size, generator=generator, device=device) >= config.embed_dropout
-        noise["embed_mask"] = kept / (1 - config.embed_dropout)
+        kept = draw(lambda g: torch.rand(size, generator=g, device=device)) >= schedule.embed_dropout
+        noise["embed_mask"] = kept / (1 - schedule.embed_dropout)
     return noise

@@ -38,12 +38,6 @@ class OptimConfig(Settings):
             raise ValueError(f"weight_decay = {self.weight_decay}: goes with muon and adamw (decoupled) only")
         return self
 
-    def lr_factor(self, step: int, n_steps: int) -> float:
-        """Factor on the learning rate at this step (from 1): linear up, flat, linear down to 0."""
-        factor = min(1.0, step / self.n_warmup_steps) if self.n_warmup_steps else 1.0
-        n_decay = self.decay_share * n_steps
-        return factor * min(1.0, (n_steps - step + 1) / n_decay) if n_decay >= 1 else factor
-
 
 class Muon(torch.optim.Optimizer):
     """torch.optim.Muon's update for tensors whose last two axes are a matrix.
@@ -61,7 +55,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:
+    def step(self, closure: Any = None) -> Any:  # as in torch.optim.Optimizer, whose overloads are untyped
         for group in self.param_groups:
             lr, momentum = group["lr"], group["momentum"]
             by_shape: dict[torch.Size, list[Tensor]] = {}

@@ -81,8 +81,8 @@ def _looked_up(
     pairs = sorted({(i + shift, j + shift) for i, j in rows for shift in range(max_shift + 1)})
     i, j = torch.tensor(pairs, device=model.device).T
     own = torch.arange(task.n_states, device=i.device).expand(len(pairs), -1)
-    own = own.where((i != j)[:, None], words.end_of_input)  # the first row is [EoI] itself
-    end = blocks.embed(model, torch.full_like(j, words.end_of_input), j)[:, None]
+    own = own.where((i != j)[:, None], words.end_of_input_id)  # the first row is [EoI] itself
+    end = blocks.embed(model, torch.full_like(j, words.end_of_input_id), j)[:, None]
     _, _, value = blocks.qkv(model, 0, end)
     stream = blocks.token_embedding(model, own) + blocks.position_embedding(model, i)[:, None]
     return stream + blocks.attn_out(model, 0, blocks.merge_heads(value)), i, j

@@ -68,7 +68,7 @@ def test_rows_of_the_grid_are_its_pairs():
     assert torch.equal(grid.t, grid.i - grid.j + 1)
     for key, of_row in ((grid.i, rows.position), (grid.j, rows.end), (grid.t, rows.t), (grid.t - 2, grid.split.labels)):
         assert torch.equal(key[groups], of_row)
-    assert (rows.tokens.gather(1, rows.end[:, None]) == data.vocabulary.end_of_input).all()
+    assert (rows.tokens.gather(1, rows.end[:, None]) == data.vocabulary.end_of_input_id).all()
     assert (rows.tokens.gather(1, rows.position[:, None])[:, 0] == rows.s).all()
     fold = grid.split.of_groups(grid.split.fold)
     for key in (grid.i, grid.j, grid.t):  # what is held out has its i, its j and its t elsewhere

@@ -70,11 +70,11 @@ class TwoTasks(Sketch):
             key[self.at("position", 0), 0] = 1.0
         for k, task in enumerate(TASKS):
             for x in range(task.n_inputs):
-                for own, state in [*((s, s) for s in range(task.n_states)), (self.words.end_of_input, -1)]:
+                for own, state in [*((s, s) for s in range(task.n_states)), (self.words.end_of_input_id, -1)]:
                     here = (self.at("token", own), self.at("told", signs[k]))
                     self.both(1, self.at("value", x), here, self.at("answer", int(task.table[state, x])))
-        end = self.at("value", self.words.end_of_input)
-        self.both(1, end, (), self.at("answer", self.words.end_of_states))
+        end = self.at("value", self.words.end_of_input_id)
+        self.both(1, end, (), self.at("answer", self.words.end_of_states_id))
 
 
 @cache

@@ -57,7 +57,7 @@ def test_variables_are_those_of_the_algorithm(task):
     for n in range(200):
         length, t, place = int(rows.length[n]), int(rows.t[n]), int(rows.position[n])
         tokens = rows.tokens[n].tolist()
-        assert tokens[length + 1] == words.end_of_input
+        assert tokens[length + 1] == words.end_of_input_id
         assert int(rows.end[n]) == length + 1
         assert place == length + t
         assert tokens[t] == rows.x[n]

@@ -102,9 +102,9 @@ def test_rows_hold_the_task_they_say():
         kind = config.tasks[task]
         x = row[1 : length + 1]
         assert row[0] == vocabulary.task_token(kind)
-        assert row[length + 1] == vocabulary.end_of_input
+        assert row[length + 1] == vocabulary.end_of_input_id
         assert torch.equal(row[length + 2 : 2 * length + 2], kind.states(x))
-        assert (row[2 * length + 2 :] == vocabulary.end_of_states).all()
+        assert (row[2 * length + 2 :] == vocabulary.end_of_states_id).all()
     assert set(batch.task.tolist()) == {0, 1, 2}
 
 
@@ -199,4 +199,4 @@ def test_the_same_generator_gives_the_same_batches():
 def test_without_task_tokens_rows_begin_with_bos():
     config = DataConfig(tasks=(Parity(), Copy()), task_token=False)
     batch = TrainingStream(config, 0).batch(1, generator())
-    assert (batch.tokens[:, 0] == config.vocabulary.beginning).all()
+    assert (batch.tokens[:, 0] == config.vocabulary.beginning_id).all()

@@ -10,7 +10,7 @@ def test_values_come_first_then_specials_then_tasks():
     assert WORDS.symbols == (
         "0", "1", "2", "3", "4", "[EoI]", "[EoS]", "[BoS]", "[parity]", "[polynomial(modulus=5)]", "[copy]",
     )  # fmt: skip
-    assert (WORDS.end_of_input, WORDS.end_of_states, WORDS.beginning) == (5, 6, 7)
+    assert (WORDS.end_of_input_id, WORDS.end_of_states_id, WORDS.beginning_id) == (5, 6, 7)
     assert [WORDS.task_token(task) for task in WORDS.tasks] == [8, 9, 10]
 
 

@@ -64,7 +64,7 @@ def test_measures_against_the_hooked_transformer_and_plain_loops(model, sets, ro
         right = [row == good for row, good in zip(teacher.tolist(), test.tokens[:, n_prompt:].tolist(), strict=True)]
         free = [row == good for row, good in zip(written.tolist(), test.tokens[:, n_prompt:].tolist(), strict=True)]
         states = range(words.n_values)
-        grammar = [all(t in states for t in row[:-1]) and row[-1] == words.end_of_states for row in written.tolist()]
+        grammar = [all(t in states for t in row[:-1]) and row[-1] == words.end_of_states_id for row in written.tolist()]
         place = {"task": str(test.task), "length": test.length}
         assert value(rows, metric="accuracy", **place) == pytest.approx(sum(right) / len(right))
         assert value(rows, metric="generated_accuracy", **place) == pytest.approx(sum(free) / len(free))
@@ -180,15 +180,15 @@ def test_tasks_that_are_only_mixed_in_are_not_measured():
 def test_training_strings_are_measured_apart_where_they_are_a_fixed_set():
     built = build(Parity())
     data = built.data.model_copy(update={"n_train_strings": 5})
-    stream = TrainingStream(data, seed=3)
+    stream = TrainingStream(data, 3)
     sets = train_sets(stream)
     assert [test.length for test in sets] == list(data.lengths)
     for i, test in enumerate(sets):
         assert test.split == "train"
-        assert torch.equal(test.tokens[:, 1 : test.length + 1], stream.strings[0, i, :, : test.length])
+        assert torch.equal(test.tokens[:, 1 : test.length + 1], stream.strings[0, 0, i, :, : test.length])
     rows = measure.measure_train(built.model, sets)
     assert {(row.split, row.metric, row.value) for row in rows} == {("train", "accuracy", 1.0)}
-    assert train_sets(TrainingStream(built.data, seed=3)) == []
+    assert train_sets(TrainingStream(built.data, 3)) == []
 
 
 def test_what_is_measured_of_a_task_leaves_out_training_strings_and_control():

@@ -5,6 +5,7 @@ import torch
 
 from compo_mech.circuits.scorers import exact
 from compo_mech.data.config import DataConfig
+from compo_mech.data.encode import encode
 from compo_mech.data.packing import Packing
 from compo_mech.data.splits import all_strings
 from compo_mech.data.tasks import Automaton, Copy, Counter, Parity, Polynomial, Symmetric
@@ -51,7 +52,7 @@ SOME_TASKS = [Copy(), Parity(), Polynomial(modulus=5), Symmetric(n=3)]
 
 def right_rows(built, length):
     """Whether each scored row of strings is right [string, scored]: all strings, or 400 of them."""
-    task, words, layout = built.data.tasks[0], built.data.vocabulary, built.data.layout
+    task, layout = built.data.tasks[0], built.data.layout
     n_kinds = task.n_inputs - task.first_input
     if n_kinds**length <= 400:
         inputs = all_strings(task, length)
@@ -59,10 +60,7 @@ def right_rows(built, length):
         generator = torch.Generator().manual_seed(length)
         inputs = torch.randint(task.first_input, task.n_inputs, (400, length), generator=generator)
     n = len(inputs)
-    tokens = layout.assemble(
-        torch.full((n,), words.task_token(task)), inputs, task.states(inputs), torch.full((n,), length),
-        words.end_of_input, words.end_of_states,
-    )  # fmt: skip
+    tokens = encode(built.data, task, inputs).tokens
     packing = Packing.of_lengths(layout, [length] * n)
     predicted = forward(built.model, tokens, packing).argmax(-1).view(n, -1)
     return predicted == tokens[:, -predicted.shape[1] :]
@@ -212,7 +210,7 @@ def test_variables_lie_in_their_subspaces(rotated, subtraction):
         torch.testing.assert_close(basis.T @ basis, torch.eye(basis.shape[1]), atol=1e-5, rtol=1e-5)
     length, layout, words = 5, built.data.layout, built.data.vocabulary
     x, s = [1, 0, 1, 1, 0], [1, 1, 0, 1, 1]
-    tokens = torch.tensor([[words.task_token(Parity()), *x, words.end_of_input, *s]])
+    tokens = torch.tensor([[words.task_token(Parity()), *x, words.end_of_input_id, *s]])
     positions = torch.arange(tokens.shape[1])[None]
     outputs, _ = run_graph(built.model, embeddings(built.model, tokens, positions))
     for t, row in enumerate(layout.iteration_edges(length)[0], start=1):

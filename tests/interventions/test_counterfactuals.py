@@ -16,9 +16,9 @@ def pairs_of(switch, data=DATA, n_rows=200):
 def parse(row):
     """Length, inputs and states of a row."""
     row = row.tolist()
-    end = row.index(WORDS.end_of_input)
+    end = row.index(WORDS.end_of_input_id)
     states = row[end + 1 :]
-    states = states[: states.index(WORDS.end_of_states)] if WORDS.end_of_states in states else states
+    states = states[: states.index(WORDS.end_of_states_id)] if WORDS.end_of_states_id in states else states
     return end - 1, row[1:end], states
 
 
@@ -30,7 +30,7 @@ def test_clean_rows_are_rows_of_the_task_and_scored_where_they_should_be():
     for i, row in enumerate(pairs.clean_tokens):
         length, inputs, states = parse(row)
         assert states == DATA.tasks[0].states(torch.tensor(inputs)).tolist()
-        expected = list(zip(range(length + 1, 2 * length + 2), [*states, WORDS.end_of_states], strict=True))
+        expected = list(zip(range(length + 1, 2 * length + 2), [*states, WORDS.end_of_states_id], strict=True))
         assert scored[i] == expected
 
 
@@ -60,8 +60,8 @@ def test_each_switch_moves_what_it_says_and_nothing_else():
 
     pairs = pairs_of(Switch.END)
     for clean, corrupt in zip(pairs.clean_tokens, pairs.corrupt_tokens, strict=True):
-        end = clean.tolist().index(WORDS.end_of_input)
-        assert corrupt.tolist().index(WORDS.end_of_input) == end - 1
+        end = clean.tolist().index(WORDS.end_of_input_id)
+        assert corrupt.tolist().index(WORDS.end_of_input_id) == end - 1
         assert corrupt[end] == clean[end - 1]
         assert torch.equal(corrupt[end + 1 :], clean[end + 1 :])
         assert torch.equal(corrupt[: end - 1], clean[: end - 1])

@@ -46,7 +46,7 @@ def test_a_process_that_dies_costs_its_own_item_only(tmp_path, n_workers):
 SCRIPT = """
 import os, sys, time
 from pathlib import Path
-from compo_mech.processes import each
+from compo_mech.parallel import each
 def sleep(n):
     (Path(sys.argv[1]) / str(os.getpid())).touch()
     time.sleep(600)

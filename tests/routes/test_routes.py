@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from compo_mech.data.config import DataConfig
+from compo_mech.data.encode import encode
 from compo_mech.data.layout import Layout
 from compo_mech.data.tasks import Copy, Counter, Parity, Polynomial
 from compo_mech.ground_truth.build import build
@@ -53,11 +54,9 @@ def map_of(built, lengths=(4, 5), n_strings=8):
 
 def strings_of(data, length, n, generator):
     """Inputs and the tokens that are read."""
-    task, words = data.tasks[0], data.vocabulary
+    task = data.tasks[0]
     inputs = torch.randint(task.first_input, task.n_inputs, (n, length), generator=generator)
-    first, lengths = torch.full((n,), words.task_token(task)), torch.full((n,), length)
-    tokens = data.layout.assemble(first, inputs, task.states(inputs), lengths, words.end_of_input, words.end_of_states)
-    return inputs, tokens
+    return inputs, encode(data, task, inputs).tokens
 
 
 def replaced(where, value):

@@ -20,7 +20,7 @@ from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.locks import locked
 from compo_mech.runs.run import Run
-from compo_mech.training.ensemble import Streams, gather, train_together
+from compo_mech.training.ensemble import gather
 from compo_mech.training.loop import train
 
 QUIET = Console(quiet=True)
@@ -78,10 +78,10 @@ def check_steps(config, seeds=(0, 5, 9), n_steps=4):
     """Each step from the same states gives the same losses, parameters and draws, alone and together."""
     alone = states_of(config, seeds)
     streams = [TrainingStream(config.data, seed) for seed in seeds]
-    of_all = Streams(config.data, seeds)
+    of_all = TrainingStream(config.data, seeds)
     for _ in range(n_steps):
         members = gathered(alone, config)
-        step, losses = next(train_together(members, of_all, config.train))
+        step, losses = next(train(members, of_all, config.model, config.optim, config.train))
         for i, (state, stream) in enumerate(zip(alone, streams, strict=True)):
             of_one, loss = next(train(state, stream, config.model, config.optim, config.train))
             assert of_one == step
@@ -170,15 +170,16 @@ test_steps_of_many_settings_agree = pytest.mark.slow(
 def test_batches_drawn_together_are_those_drawn_alone(config):
     seeds = [3, 1, 4]
     together_, alone = ([torch.Generator().manual_seed(s) for s in seeds] for _ in range(2))
-    of_all, streams = Streams(config.data, seeds), [TrainingStream(config.data, seed) for seed in seeds]
+    of_all, streams = TrainingStream(config.data, seeds), [TrainingStream(config.data, seed) for seed in seeds]
     for step in range(1, 6):
-        tokens, task, weight, packing = of_all.batches(step, together_)
+        stacked = of_all.batch(step, together_)
         for i, stream in enumerate(streams):
             batch = stream.batch(step, alone[i])
-            assert torch.equal(tokens[i], batch.tokens)
-            assert torch.equal(task[i], batch.task)
-            assert torch.equal(weight[i], batch.weight)
-            assert torch.equal(packing.row, batch.packing.row)
+            assert torch.equal(stacked.tokens[i], batch.tokens)
+            assert torch.equal(stacked.task[i], batch.task)
+            assert torch.equal(stacked.weight[i], batch.weight)
+            assert torch.equal(stacked.targets[i], batch.targets)
+            assert torch.equal(stacked.packing.row, batch.packing.row)
             assert torch.equal(together_[i].get_state(), alone[i].get_state())
 
 
@@ -202,7 +203,7 @@ def test_putting_in_and_taking_out_changes_nothing(optimizer, n_steps):
 def test_what_was_taken_out_shares_nothing():
     config = tiny()
     members = gathered(states_of(config, range(2)), config)
-    loop = train_together(members, Streams(config.data, range(2)), config.train)
+    loop = train(members, TrainingStream(config.data, range(2)), config.model, config.optim, config.train)
     next(loop)
     taken, twin = members.member(0), members.member(0)
     next(loop)
@@ -215,12 +216,12 @@ def test_what_was_taken_out_shares_nothing():
 def test_going_on_from_what_was_taken_out_is_going_on():
     """To the bit: the ensemble that is taken apart at a step and put together again, and the one that is not."""
     config = tiny(optim={"weight_decay": 0.1}, train={"embed_dropout": 0.1})
-    streams = Streams(config.data, range(3))
+    streams = TrainingStream(config.data, range(3))
     whole, first = (gathered(states_of(config, range(3)), config) for _ in range(2))
-    take(train_together(whole, streams, config.train), 8)
-    take(train_together(first, streams, config.train), 5)
+    take(train(whole, streams, config.model, config.optim, config.train), 8)
+    take(train(first, streams, config.model, config.optim, config.train), 5)
     second = gathered([first.member(i) for i in range(3)], config)
-    take(train_together(second, streams, config.train), 3)
+    take(train(second, streams, config.model, config.optim, config.train), 3)
     for i in range(3):
         assert_same(whole.member(i), second.member(i))
 
@@ -237,7 +238,9 @@ def test_a_poisoned_member_does_not_disturb_the_others(name):
         members = gathered(states, config)
         losses = [
             each
-            for _, each in itertools.islice(train_together(members, Streams(config.data, range(4)), config.train), 5)
+            for _, each in itertools.islice(
+                train(members, TrainingStream(config.data, range(4)), config.model, config.optim, config.train), 5
+            )
         ]
         assert members.finite().tolist() == [True, poison is None, True, True]
         finished.append((torch.stack(losses)[:, [0, 2, 3]], [members.member(i) for i in (0, 2, 3)]))
@@ -260,7 +263,14 @@ def test_states_at_different_steps_are_refused():
 def test_training_together_learns():
     config = tiny(train={"n_steps": 80})
     members = gathered(states_of(config, range(3)), config)
-    losses = torch.stack([each for _, each in train_together(members, Streams(config.data, range(3)), config.train)])
+    losses = torch.stack(
+        [
+            each
+            for _, each in train(
+                members, TrainingStream(config.data, range(3)), config.model, config.optim, config.train
+            )
+        ]
+    )
     assert (losses[-10:].mean(0) < 0.5 * losses[:10].mean(0)).all()
 
 
@@ -269,7 +279,7 @@ def test_it_trains_on_a_gpu_as_one_by_one():
     config = tiny(train={"embed_dropout": 0.1, "max_position_shift": 2})
     states = [new_state(config.model_copy(update={"seed": seed}), "cuda") for seed in range(3)]
     members = gathered(states, config)
-    take(train_together(members, Streams(config.data, range(3), "cuda"), config.train), 1)
+    take(train(members, TrainingStream(config.data, range(3), "cuda"), config.model, config.optim, config.train), 1)
     for i, state in enumerate(states):
         stream = TrainingStream(config.data, i, "cuda")
         take(train(state, stream, config.model, config.optim, config.train), 1)

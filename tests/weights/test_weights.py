@@ -107,7 +107,7 @@ def test_the_lookup_of_a_build_asks_everywhere_for_the_end_of_input():
     built = build(Parity(), rungs=BuildOptions(rotated=True))
     circuit = qk_circuit(built.model, 0, 0)
     expected = torch.zeros_like(circuit.pos_tok)
-    expected[:, built.data.vocabulary.end_of_input] = 30.0
+    expected[:, built.data.vocabulary.end_of_input_id] = 30.0
     torch.testing.assert_close(circuit.pos_tok, expected, atol=1e-3, rtol=0)
     for block in (circuit.tok_tok, circuit.tok_pos, circuit.pos_pos):
         torch.testing.assert_close(block, torch.zeros_like(block), atol=1e-3, rtol=0)
@@ -288,7 +288,7 @@ def looked_up(model, token, i, j, end):
 @pytest.mark.parametrize("config", [PLAIN, BIASED])
 def test_pair_queries_and_neurons_against_a_row_by_itself(config):
     data = DataConfig(tasks=(Polynomial(modulus=3),), max_length=3)
-    task, end = data.tasks[0], data.vocabulary.end_of_input
+    task, end = data.tasks[0], data.vocabulary.end_of_input_id
     model = random_model(config, data=data)
     queries, i, j = pair_queries(model, data, task, 1, 1, max_shift=1)
     found = subtraction_neurons(model, data, task, max_shift=1)
