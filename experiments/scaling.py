@@ -4,8 +4,7 @@ python experiments/scaling.py --n-workers 2
 
 Exponents are fitted to the first steps at 95% and 99%, with runs that did not reach them censored, and to the distance
 from a clean map, 1 - iteration score. Width changes everything that follows from d_model: d_head and d_mlp. A level
-that
-all lengths must reach is stricter for more lengths: with 64 strings of each, 99% means all of them.
+that all lengths must reach is stricter for more lengths: with 64 strings of each, 99% means all of them.
 """
 
 from compo_mech.runs import recipes

@@ -87,8 +87,7 @@ class _Swap:
         """The size of the smallest prefix of an order that does the task, and its swap; else None and the best.
 
         Sizes are tried on a grid first, then by bisection between the first that succeeds and the one before: the swap
-            nearly
-        always grows with size, but where it does not, a smaller circuit may be missed.
+        nearly always grows with size, but where it does not, a smaller circuit may be missed.
         """
         total = len(order)
         grid = sorted({round(total * k / N_GRID) for k in range(1, N_GRID + 1)} - {0})

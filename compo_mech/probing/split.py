@@ -96,8 +96,7 @@ class Split:
         """Of rows when each fold is held out; they sum to 1.
 
         Classes have equal weight, and so have the groups of a class and the rows of a group: a class of two pairs is
-            not
-        outvoted by one of ten.
+        not outvoted by one of ten.
         """
         trained = self.of_groups(self.fold) != torch.arange(int(self.fold.max()) + 1, device=self.fold.device)[:, None]
         n_alike = (trained.double() @ one_hot(self.group_labels).double())[:, self.group_labels]

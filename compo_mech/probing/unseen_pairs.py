@@ -29,8 +29,8 @@ N_STRINGS = 64
 
 RULE, TABLE = 0.8, 0.5
 """At unseen pairs a rule keeps at least the first fraction of the accuracy that trained pairs have above the best
-guess, a
-table at most the second: without a pointer attention is spread, and some of x_t is in the mean of all inputs."""
+guess, a table at most the second: without a pointer attention is spread, and some of x_t is in the mean of all
+inputs."""
 Pair = tuple[int, int]
 
 
