@@ -1,9 +1,9 @@
-"""The effect of patching each component of a run's network at each position, beside its control's.
+"""The effect of patching each part of a run's network at each place, beside a fresh network's, from its dissection.
 
 python experiments/dissect.py runs/parity-seed0
 python figures/patching_map.py runs/parity-seed0 patching.png
 
-Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
+Writes a picture (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
 
 import io
@@ -22,7 +22,7 @@ NETWORKS = {"trained": "trained", "control": "freshly initialised"}
 
 
 def main(run: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro.conf.Positional]) -> None:
-    """Draw RUN's latest dissection into OUT: whole components from the embedding up, then each head on its own."""
+    """Draw RUN's latest dissection into OUT: whole parts from the embedding up, then each head on its own."""
     with one_line_errors():
         opened = Run.open(run)
         table = pd.read_csv(io.StringIO(opened.found("dissect", "patching.csv")))

@@ -1,4 +1,4 @@
-"""Metrics of patched logits: the score of a patch is a change of one of them."""
+"""Metrics of patched logits: what the score of a patch is a change of."""
 
 from collections.abc import Callable
 
@@ -28,7 +28,7 @@ def kl_divergence(logits: Tensor, clean: Tensor, pairs: Pairs) -> Float[Tensor, 
 
 
 def inaccuracy(logits: Tensor, clean: Tensor, pairs: Pairs) -> Float[Tensor, ""]:
-    """Fraction of positions whose likeliest token is wrong. It has no gradient: for exact patching alone."""
+    """Share of places whose likeliest token is wrong. It has no gradient: for exact patching alone."""
     return (logits.argmax(-1) != pairs.target).to(logits.dtype).mean()
 
 
@@ -41,7 +41,7 @@ METRICS: dict[str, Metric] = {
 
 
 def answered(logits: Tensor, clean: Tensor, pairs: Pairs) -> Float[Tensor, ""]:
-    """Of the positions where the answers differ, the fraction at which the clean input's is the likeliest token."""
+    """Share of the places where the answers differ at which the clean input's is the likeliest token."""
     differ = pairs.foil != pairs.target
     right = (logits.argmax(-1) == pairs.target) & differ
     return right.sum().to(logits.dtype) / differ.sum().clamp(min=1)

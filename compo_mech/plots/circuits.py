@@ -27,10 +27,10 @@ SHOWN_WEIGHT = 0.1
 
 
 def circuit_graph(circuit: Circuit, title: str = "") -> go.Figure:
-    """Draw a circuit as a graph: embeddings below, then heads and MLP of each layer, logits on top.
+    """A circuit as a graph: embeddings below, then heads and MLP of each layer, logits on top.
 
-    The width of an edge is its |score|, its colour the input that it goes into. Heads take in queries, keys and values
-    from left to right; components without an edge are pale.
+    The width of an edge is its |score|, its colour the input that it goes into. Heads take in
+    queries, keys and values from left to right; parts that no edge touches are pale.
 
     Args:
         circuit: its edges, one span or none each, and their scores (an edge without one is thin).
@@ -42,7 +42,7 @@ def circuit_graph(circuit: Circuit, title: str = "") -> go.Figure:
     for reader in all_readers(config):
         stage = _stage_of(reader, config.n_layers)
         x = 0.0 if reader.head is None else (reader.head - (config.n_heads - 1) / 2) * 1.2
-        if reader.kind == "mlp":  # aside, so that edges past it can be distinguished from edges into it
+        if reader.kind == "mlp":  # aside, so that what passes it by can be told from what goes through
             x = (config.n_heads - 1) / 2 * 1.2 + 0.9
         places[_name(reader)] = (x, float(stage))
     largest, xs = _largest(circuit), [x for x, _ in places.values()]
@@ -84,17 +84,17 @@ def circuit_on_positions(
     effects: Float[Tensor, "stage pos"],
     title: str = "",
 ) -> go.Figure:
-    """Draw a circuit laid out on one example row: one column per token, one row per stage.
+    """A circuit laid out on one example row: a column a token, a row of places a stage.
 
     Only what leads to a scored row is drawn. Queries, MLPs and logits stay in their column; keys
     and values go to the columns that attend to them, as wide as |score| times attention.
 
     Args:
-        circuit: edges, restricted to spans or not, and their scores.
+        circuit: edges, narrowed to spans or not, and their scores.
         layout: of the row.
         length: of the row's string.
         patterns: attention on the row, one tensor a layer; queries down, keys across.
-        effects: the shade of each cell: embeddings, then heads and MLP of each layer, then logits.
+        effects: how dark each place is: embeddings, then heads and MLP of each layer, then logits.
         title: of the figure.
 
     Raises:
@@ -123,7 +123,7 @@ def circuit_on_positions(
             bundles[bundle].append((abs(score) * weight / largest, told))
     for (kind, y0, x0, y1, x1), members in sorted(bundles.items(), key=lambda item: max(item[1])[0]):
         bend = 0.3 * (y1 - y0 - 1) / n_stages if x0 == x1 else 0.0
-        shift = PORTS.get(kind, 0.0) / 2  # so that keys and values of one position lie side by side
+        shift = PORTS.get(kind, 0.0) / 2  # so that keys and values of one place lie side by side
         x, y = _curve(x0 + shift, y0 + 0.12, x1 + shift, y1 - 0.12, bend)
         _line(figure, x, y, max(members)[0], "<br>".join(text for _, text in members), kind)
     names = ["embed", *(f"{part} {layer}" for layer in range(n_layers) for part in ("heads", "mlp")), "logits"]
@@ -158,7 +158,7 @@ def _columns(
 
 
 def _name(end: Writer | Reader) -> str:
-    """`tok`, `L0H1`, `mlp0`, `logits`: the component that an end of an edge belongs to."""
+    """`tok`, `L0H1`, `mlp0`, `logits`: the part that an end of an edge belongs to."""
     return str(Writer("head", end.layer, end.head)) if end.head is not None else str(end)
 
 
@@ -178,7 +178,7 @@ def _largest(circuit: Circuit) -> float:
 
 
 def _curve(x0: float, y0: float, x1: float, y1: float, bend: float) -> tuple[list[float], list[float]]:
-    """Points of a quadratic curve that is `bend` off the straight line in its middle."""
+    """Points of a quadratic curve that swings out sideways by `bend` in its middle."""
     ways = [i / 24 for i in range(25)]
     return [x0 + (x1 - x0) * t + 4 * bend * t * (1 - t) for t in ways], [y0 + (y1 - y0) * t for t in ways]
 
@@ -202,7 +202,7 @@ def _legend(figure: go.Figure) -> None:
 
 
 def faithfulness_curves(own: Curve, random: RandomCurves | None, control: Curve) -> go.Figure:
-    """Draw faithfulness against the fraction of edges: in score order, in random order, and of the control."""
+    """Faithfulness against the share of edges: in score order, in random order, and of a fresh network."""
     figure = go.Figure()
     shares = [n / own.n_edges[-1] for n in own.n_edges]
     if random is not None:
