@@ -11,7 +11,7 @@ _PACKAGES = ("compo_mech", "torch", "transformer-lens", "numpy", "pandas", "safe
 
 
 def environment() -> dict[str, object]:
-    """Return command, platform, versions and commit of this process."""
+    """Command, platform, versions and commit of this process."""
     versions = {}
     for package in _PACKAGES:
         try:
@@ -29,12 +29,11 @@ def environment() -> dict[str, object]:
 
 
 GIT_FILE = "git.json"
-"""File beside a copy of the package: the result of `git_state` where it was copied from."""
+"""Beside a copy of the package: what `git_state` said where it was copied from."""
 
 
 def git_state() -> dict[str, str | None]:
-    """Return the commit that the package is at, and what has been changed since; None each where there is no
-    repository."""
+    """The commit that the package is at, and what has been changed since; None each where there is no repository."""
     root = Path(__file__).parents[2]
     if (root / GIT_FILE).exists():
         return json.loads((root / GIT_FILE).read_text())
