@@ -48,10 +48,10 @@ _HOME = {
     # a network
     "Model": "model.params",
     "Site": "model.sites",
-    "Writer": "interventions.graph",
-    "Reader": "interventions.graph",
-    "Edge": "interventions.graph",
-    "all_edges": "interventions.graph",
+    "Writer": "interventions.edges",
+    "Reader": "interventions.edges",
+    "Edge": "interventions.edges",
+    "all_edges": "interventions.edges",
     # prompts
     "Pairs": "interventions.pairs",
     "Switch": "interventions.pairs",

@@ -1,4 +1,4 @@
-"""Work shared by processes of this machine, of which any may die."""
+"""A process pool of which any worker may die."""
 
 import concurrent.futures
 import multiprocessing
@@ -17,17 +17,17 @@ Result = TypeVar("Result")
 
 
 class ProcessDied(Exception):
-    """The process that worked on an item ended without a word, killed or crashed."""
+    """The process that worked on an item was killed or crashed."""
 
 
 def each(
     function: Callable[[Item], Result], items: Sequence[Item], n_workers: int
 ) -> Iterator[tuple[int, Result | Exception]]:
-    """The function of every item, by a pool of processes, as they come.
+    """Apply the function to every item in a pool of processes, and yield results as they complete.
 
     A process that dies costs its own item only: which one it was is not known, so those that were being worked on are
     tried again one by one. The workers end with their parent, even if it is killed. They use one thread each, unless
-    the function says otherwise.
+    the function sets another number.
 
     Args:
         function: of a module, or made of such by functools.partial. It may be called twice with an item.
@@ -35,7 +35,7 @@ def each(
         n_workers: processes at a time.
 
     Returns:
-        An item's place and its result, or what it raised (ProcessDied: its process died, alone too); each once.
+        An item's index and its result, or what it raised (ProcessDied: its process died, alone too); each once.
     """
     suspects: list[int] = []
     left = list(range(len(items)))
@@ -55,7 +55,7 @@ def each(
 def _pool(
     function: Callable[[Item], Result], items: Sequence[Item], places: Sequence[int], n_workers: int
 ) -> Iterator[tuple[int, Result | Exception]]:
-    """As `each` of these places, up to when a process dies: ProcessDied for all that were being worked on then."""
+    """As `each` for these indices, until a process dies: ProcessDied for all that were being worked on then."""
     queue = deque(places)
     running: dict[concurrent.futures.Future[Result], int] = {}
     broken = False

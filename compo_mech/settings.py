@@ -1,4 +1,4 @@
-"""What every group of settings shares: frozen, strict, one spelling, and errors of one line."""
+"""The base of every group of settings: frozen, strict, one spelling, and one-line errors."""
 
 import ast
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ class Spelled(Settings):
 
     @classmethod
     def read(cls: type[Kind], text: str) -> Kind:
-        """What `text` spells: this class or one of its subclasses, by `name`.
+        """Parse what `text` spells: this class or one of its subclasses, by `name`.
 
         Raises:
             ValueError: one line: not a spelling, no such name, no such setting, or a bad value.
@@ -72,7 +72,7 @@ class Spelled(Settings):
 
 
 def one_line(error: ValidationError) -> str:
-    """The first complaint of a validation, as `setting = value: what is allowed`."""
+    """Return the first error of a validation, as `setting = value: what is allowed`."""
     first = error.errors()[0]
     name = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
@@ -84,7 +84,7 @@ def one_line(error: ValidationError) -> str:
 
 
 def changed(settings: Group, changes: Mapping[str, Any]) -> Group:
-    """The same settings but for these.
+    """Return the same settings with these changes.
 
     Args:
         settings: a group, maybe with groups in it.

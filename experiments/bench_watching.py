@@ -4,7 +4,7 @@ python experiments/bench_watching.py runs/parity-seed0
 
 The loop is what a user would write: load the checkpoint into a HookedTransformer, once for all measures, run with
 cache, run with hooks for each thing that is replaced, the strings of a length in one batch. Its prompts are made once;
-ours draws them anew at each checkpoint. A careful loop caches no more than it asks for.
+ours draws them again at each checkpoint. A careful loop caches only what it needs.
 """
 
 from pathlib import Path

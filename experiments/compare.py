@@ -1,4 +1,4 @@
-"""Several runs on one page: settings in which they differ, what came of each, curves over each other, attention.
+"""Several runs on one page: the settings in which they differ, results, curves in one figure, attention.
 
 python experiments/compare.py runs/parity-seed0 runs/parity-seed1 --out compare.html
 """

@@ -1,4 +1,4 @@
-"""Take a trained run apart: heads, patching, ablation, edges, circuit, faithfulness and routes, each with its control.
+"""Dissect a trained run: heads, patching, ablation, edges, circuit, faithfulness and routes, each with its control.
 
 python experiments/dissect.py runs/parity-seed0
 python experiments/dissect.py runs/parity-seed0 --step 600

@@ -1,4 +1,4 @@
-"""Do the same analyses say something on tasks that nobody tuned them for?
+"""Do the same analyses work on tasks that nobody tuned them for?
 
 python experiments/groups.py --n-workers 2
 

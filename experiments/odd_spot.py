@@ -1,4 +1,4 @@
-"""Is there another circuit for a special position: the first state, the last, the row that ends?
+"""Is there another circuit for a special position: the first state, the last, the row that predicts [EoS]?
 
 python experiments/odd_spot.py --n-workers 2
 """

@@ -2,9 +2,9 @@
 
 python experiments/scaling.py --n-workers 2
 
-Exponents are of the first steps at 95% and 99%, runs that did not get there counted as longer, and of what is left to a
-clean map, 1 - iteration score. Width goes with everything else that follows from d_model: d_head and d_mlp. And a level
-that all lengths must reach asks more of more lengths: with 64 strings of each, 99% are all of them.
+Exponents are fitted to the first steps at 95% and 99%, with runs that did not reach them censored, and to the distance
+from a clean map, 1 - iteration score. Width changes everything that follows from d_model: d_head and d_mlp. A level
+that all lengths must reach is stricter for more lengths: with 64 strings of each, 99% means all of them.
 """
 
 from compo_mech.runs import recipes

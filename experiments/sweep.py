@@ -1,4 +1,4 @@
-"""Train a grid of settings, many seeds each: here, by processes of this machine, or on Slurm; only what is missing.
+"""Train a grid of settings, many seeds each: in this process, in several, or on Slurm; only what is missing.
 
 python experiments/sweep.py parity model.d_model=32,64 optim.lr=1e-3,3e-3 --n-seeds 5
 python experiments/sweep.py parity model.d_model=32,64 --n-seeds 5 --on slurm --slurm.timeout-min 30

@@ -1,4 +1,4 @@
-"""Train on 24 strings of parity until they are known by heart, and on, until the circuit forms: test accuracy is late.
+"""Train on 24 strings of parity far beyond memorisation: the network generalises late.
 
 python experiments/train_grokking.py --name grokking-seed0
 python figures/grokking.py grokking.html runs/grokking-seed0

@@ -3,7 +3,7 @@
 python experiments/dissect.py runs/parity-seed0
 python figures/circuit_graph.py runs/parity-seed0 circuit.png
 
-Writes a picture (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
+Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
 
 from pathlib import Path

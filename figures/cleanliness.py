@@ -1,8 +1,8 @@
-"""How clean the maps are against accuracy, each run a path through training: is one there without the other?
+"""Cleanliness of attention maps against accuracy, each run a path through training: does either come without the other?
 
 python figures/cleanliness.py figures/cleanliness.png runs/*
 
-Writes a picture (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
+Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
 
 import itertools
@@ -19,7 +19,7 @@ from compo_mech.report import html_parts
 from compo_mech.runs.run import Run
 
 N_NAMED = len(theme.HEAD_COLOURS)
-"""Runs that have a colour each; of more a task has one."""
+"""Up to this many runs have a colour each; beyond it each task has one."""
 
 
 def drawn(runs: list[Run], measure: str) -> go.Figure:

@@ -1,8 +1,8 @@
-"""Attention of every head of a run at some steps, each step a column: how the iteration head came about.
+"""Attention of every head of a run at some steps, each step a column: how the iteration head emerges.
 
 python figures/iteration_head.py runs/parity-seed0 figures/results/iteration_head.png --steps 0 600 2400
 
-Writes a picture (.png, .svg, .pdf: pip install kaleido, which needs a Chrome), or a page (.html) on which a slider
+Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome), or a page (.html) on which a slider
 leads through the steps.
 """
 

@@ -2,7 +2,7 @@
 
 python figures/length_by_dimension.py figures/length_by_dimension.png runs/*
 
-Writes a picture (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
+Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
 
 from pathlib import Path

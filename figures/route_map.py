@@ -1,8 +1,8 @@
-"""By which ways x_t reaches s_t in one or several runs, each a panel, for every length and t.
+"""The routes by which x_t reaches s_t in one or several runs, one panel each, for every length and t.
 
 python figures/route_map.py figures/results/route_map.png runs/parity-seed0 runs/other
 
-Writes a picture (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
+Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
 
 from pathlib import Path

@@ -1,8 +1,8 @@
-"""The task and the textbook circuit, drawn: parity of four bits, and how the row that holds s2 comes to predict s3.
+"""The task and the textbook circuit, drawn: parity of four bits, and how the row that holds s2 predicts s3.
 
 python figures/task_and_circuit.py figures/results/task_and_circuit.png
 
-Writes a picture (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html). It needs no run.
+Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html). It needs no run.
 """
 
 from pathlib import Path
@@ -138,7 +138,7 @@ def token(sketch: Sketch, position: int, symbol: str, name: str, y: float, faint
 
 
 def looks(sketch: Sketch, length: int) -> None:
-    """Arrows from each row to what either head looks at, those of the shown row last."""
+    """Arrows from each row to the key that either head attends to, those of the shown row last."""
     edges = [("Layer 0", ORANGE, LAYOUT.lookup_edges(length)), ("Layer 1", BLUE, LAYOUT.iteration_edges(length))]
     for band, colour, pairs in edges:
         bottom = BANDS[band][0]
@@ -148,7 +148,7 @@ def looks(sketch: Sketch, length: int) -> None:
 
 
 def told(sketch: Sketch, symbols: list[str], states: list[int], length: int) -> None:
-    """What each part of the shown row does, in words and in numbers, and what has come into the row by each height."""
+    """What each component does at the shown row, in words and in numbers, and what the row holds at each height."""
     (query,) = (p for p in LAYOUT.scored(length) if LAYOUT.predicted(p, length) == SHOWN)
     end, place = LAYOUT.end_of_input(length), LAYOUT.input_position(SHOWN)
     x, s, predicted = int(symbols[place]), states[SHOWN - 2], states[SHOWN - 1]

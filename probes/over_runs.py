@@ -1,8 +1,8 @@
-"""Both probes on many runs, a row each, with the controls: the table of what MLP 0 and MLP 1 do over seeds.
+"""Both probes on many runs, with their controls: the table of what MLP 0 and MLP 1 do over seeds.
 
 python probes/over_runs.py figures/results/mechanism.csv runs/parity-seed0 runs/parity-seed1
 
-Runs that cannot be asked get a row that says why.
+Runs that cannot be analysed get a row that says why.
 """
 
 import tyro

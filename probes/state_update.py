@@ -1,4 +1,4 @@
-"""Does MLP 1 update the state, s_t = F(s_{t-1}, x_t)? And which of its neurons make what no sum of both parts can be?
+"""Does MLP 1 update the state, s_t = F(s_{t-1}, x_t)? And which of its neurons make the non-additive part?
 
 python probes/state_update.py runs/parity-seed0
 python probes/state_update.py runs/parity-seed0 --step 600

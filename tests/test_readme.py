@@ -49,7 +49,7 @@ def test_the_map_names_every_module():
 
 
 def test_the_scripts_and_notebooks_that_it_names_are_there():
-    named = set(re.findall(r"(?:experiments|figures|probes)/\w+\.(?:py|ipynb|csv|png)", README))
+    named = set(re.findall(r"(?:experiments|figures|probes)/[\w/]+\.(?:py|ipynb|csv|png)", README))
     assert {"experiments/watch.py", "experiments/compare.py", "figures/notebooks/tutorial.ipynb"} <= named
     made = {"figures/results/mechanism.html"}
     assert {name for name in named - made if not (ROOT / name).exists()} == set()

@@ -1,4 +1,4 @@
-"""What one row of each string holds, and what the network answers when it holds something else."""
+"""Activations at one row of each string, and the network's answer when one of them is patched."""
 
 import torch
 from einops import rearrange
@@ -13,14 +13,14 @@ from compo_mech.model.params import Model
 from compo_mech.model.sites import Kind, Site, check_site
 
 ROW_KINDS = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post", "q", "z")
-"""Kinds of sites that one row has to itself. `Site("q", layer)`, without a head, is all heads' queries together."""
+"""Kinds of sites that belong to one row. `Site("q", layer)`, without a head, is all heads' queries together."""
 
 HEAD_ROW_KINDS = ("q", "z")
 """Those of them that belong to a head."""
 
 
 def check_row_site(site: Site, config: ModelConfig) -> None:
-    """Refuse what is no site of a row.
+    """Raise for a site that is not a row's.
 
     Raises:
         ValueError: the network has no such site, or it is not one row's own.
@@ -39,7 +39,7 @@ def continued(
 ) -> Float[Tensor, "row d_vocab"]:
     """Logits at each string's row when a site holds another value there.
 
-    Only that row is computed anew: no row before it sees it, and rows after it do not matter.
+    Only that row is recomputed: no earlier row sees it, and later rows do not matter.
     Gradients flow to `value`.
 
     Args:
@@ -119,7 +119,7 @@ def _attended(
 def swapped(
     base: Float[Tensor, "row dim"], source: Float[Tensor, "row dim"], subspace: Float[Tensor, "dim k"] | None
 ) -> Float[Tensor, "row dim"]:
-    """The base's value with the source's part in a subspace (an orthonormal basis); None: the source's value."""
+    """The base's value with the source's component in a subspace (an orthonormal basis); None: the source's value."""
     if subspace is None:
         return source
     return base + (source - base) @ subspace @ subspace.mT

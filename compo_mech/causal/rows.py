@@ -53,7 +53,7 @@ class Rows:
 
 
 def check_data(data: DataConfig, task: Task | None = None) -> Task:
-    """The task that is asked about.
+    """The task to analyse.
 
     Raises:
         ValueError: there is no chain of thought, or the task is not one of the data's.
@@ -69,7 +69,7 @@ def check_data(data: DataConfig, task: Task | None = None) -> Task:
 def cells(data: DataConfig) -> Int[Tensor, "cell 2"]:
     """Every (length, t) of a row that predicts a state in strings that are drawn.
 
-    Position ids are not shifted: then i and j would no longer say where x_t sits.
+    Position ids are not shifted, since otherwise i and j would not determine where x_t sits.
     """
     return torch.tensor([(length, t) for length in data.drawn_lengths for t in range(1, length + 1)])
 

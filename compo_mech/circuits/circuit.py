@@ -39,18 +39,18 @@ class Circuit:
 
     @classmethod
     def of(cls, config: ModelConfig, edges: Iterable[Edge], scores: EdgeScores) -> "Circuit":
-        """A circuit with the scores of all edges that were scored."""
+        """Make a circuit with the scores of all edges that were scored."""
         return cls(config, frozenset(edges), dict(zip(scores.edges, scores.scores.tolist(), strict=True)))
 
 
 def to_json(circuit: Circuit) -> str:
-    """The circuit in the fields of EAP-IG's and MIB's graphs.
+    """Write the circuit in the fields of EAP-IG's and MIB's graphs.
 
     Their one node `input` is two here, `tok` and `pos`, and an edge without a score has no `score`.
     A node is in the graph if an edge of the circuit begins or ends there; the logits always are.
 
     Raises:
-        ValueError: an edge is narrowed to a span, for which that format has no field.
+        ValueError: an edge is restricted to a span, for which that format has no field.
     """
     for edge in sorted({*circuit.edges, *circuit.scores}, key=graph_order):
         if edge.span is not None:
@@ -66,11 +66,11 @@ def to_json(circuit: Circuit) -> str:
 
 
 def from_json(text: str, config: ModelConfig) -> Circuit:
-    """The circuit that `to_json` wrote.
+    """Read the circuit that `to_json` wrote.
 
     Raises:
         ValueError: one line: not JSON, a field is missing or of the wrong kind, it belongs to
-            another network, or it names parts that this network does not have.
+            another network, or it names components that this network does not have.
     """
     try:
         # NaN and infinities are no JSON, though Python's reader takes them

@@ -15,7 +15,7 @@ FAITHFUL = 0.01
 """A circuit is faithful if its faithfulness lies within this of 1."""
 
 COMPLETE = 0.3
-"""A circuit is complete if it and the network never lie further apart than this, in units of the whole gap."""
+"""A circuit is complete if it and the network never differ by more than this, in units of the whole gap."""
 
 MINIMAL = 0.01
 """An edge is needed if its removal moves the result by more than this, in units of the whole gap."""
@@ -31,7 +31,7 @@ class Removal(NamedTuple):
 
 
 def removals(circuit: frozenset[Edge], generator: torch.Generator, n_halves: int = N_HALVES) -> Iterator[Removal]:
-    """The sets K: nothing, each edge, all edges of each writer and reader, random halves, everything."""
+    """Yield the sets K: nothing, each edge, all edges of each writer and reader, random halves, everything."""
     edges = sorted(circuit, key=graph_order)
     yield Removal("nothing", frozenset())
     yield from (Removal(str(edge), frozenset({edge})) for edge in edges)
@@ -46,7 +46,8 @@ def removals(circuit: frozenset[Edge], generator: torch.Generator, n_halves: int
 
 
 class Gap(NamedTuple):
-    """How far a circuit and the network lie apart when both lose the same edges, in units of the whole gap."""
+    """The difference between a circuit and the network when the same edges are removed from both, in units of the whole
+    gap."""
 
     removed: str
     circuit: float
@@ -76,7 +77,7 @@ def completeness(behaviour: Behaviour, circuit: Iterable[Edge], without: Sequenc
 
 
 def minimality(behaviour: Behaviour, circuit: Iterable[Edge], without: Sequence[Removal]) -> dict[Edge, float]:
-    """For every edge, how much f(C \\ K) moves when the edge goes too, for the K that show it.
+    """For every edge, the change of f(C \\ K) when the edge is removed as well, for a K that shows it.
 
     That is the first K whose effect is above MINIMAL, and else the largest effect of any. The
     smallest over edges is the circuit's minimality. Source: Wang et al. 2022 (arXiv 2211.00593).
@@ -124,7 +125,7 @@ class CircuitMeasures:
 
 @dataclass(frozen=True)
 class CircuitVerdict:
-    """Whether a circuit is what the network does, all of it, and nothing more.
+    """Whether a circuit is faithful, complete and minimal.
 
     Attributes:
         measures: of the circuit; None where the network's own gap is too small to measure by.
@@ -168,7 +169,7 @@ def judge(
     n_halves: int = N_HALVES,
     n_random: int = N_RANDOM,
 ) -> CircuitVerdict:
-    """Faithfulness, completeness and minimality of a circuit, each beside random circuits of its size.
+    """Measure faithfulness, completeness and minimality of a circuit, each beside random circuits of its size.
 
     Args:
         behaviour: of the network.

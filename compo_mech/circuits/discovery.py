@@ -1,6 +1,6 @@
 """Is there a circuit? Its stability over prompts, and the verdict "circuit" or "no circuit".
 
-No network is asked how accurate it is: what counts is what its edges do under intervention.
+The network's accuracy is not used: only the effects of its edges under intervention count.
 """
 
 from collections.abc import Sequence
@@ -21,16 +21,16 @@ from compo_mech.model.params import Model
 from compo_mech.stats.intervals import Interval
 
 SWAPPED = 0.9
-"""A circuit does the task if it moves this share of the answers that the algorithm says it must move."""
+"""A circuit does the task if it moves this fraction of the answers that have to change by the algorithm."""
 
 HELD_OUT = 0.7
-"""A circuit found on half of the prompts must move this share on the other half."""
+"""A circuit found on half of the prompts must move this fraction on the other half."""
 
 OVERLAP = 0.6
 """Circuits of the two halves must overlap by this much (Jaccard)."""
 
 LARGEST_SHARE = 0.9
-"""A circuit must leave out at least a tenth of the network's edges: the whole network is none."""
+"""A circuit must leave out at least a tenth of the network's edges: the whole network does not count as one."""
 N_RANDOM = 20
 N_GRID = 32
 
@@ -46,8 +46,7 @@ class Discovery:
             it; None if not even the whole network does.
         scores: that order it.
         n_edges: of the whole network.
-        swap: share of the answers that the task asks to be moved which the circuit moves, or the
-            best one if none moves enough.
+        swap: fraction of the answers to be moved that the circuit moves, or the best one if none moves enough.
         random: the same for random circuits of its size.
         held_out: the same for circuits of one half of the prompts on the other, the lower of two.
         overlap: Jaccard overlap of the circuits of the two halves; None if a half has none.
@@ -87,9 +86,8 @@ class _Swap:
     def smallest(self, order: Sequence[Edge]) -> tuple[int | None, float]:
         """The size of the smallest prefix of an order that does the task, and its swap; else None and the best.
 
-        Sizes are looked at on a grid first, then by halving between the first that does and the
-        one before: the swap grows with size nearly always, but if it falls in between, a smaller
-        circuit may be missed.
+        Sizes are tried on a grid first, then by bisection between the first that succeeds and the one before: the swap
+        nearly always grows with size, but where it does not, a smaller circuit may be missed.
         """
         total = len(order)
         grid = sorted({round(total * k / N_GRID) for k in range(1, N_GRID + 1)} - {0})
@@ -114,11 +112,11 @@ def discover(
     scorer: Scorer = exact,
     metric: Metric = cross_entropy,
 ) -> Discovery:
-    """Look for a circuit that does the task that the pairs are of.
+    """Search for a circuit that does the pairs' task.
 
     There is one if, with all other edges carrying the corrupt input, the edges of highest score
-    give the clean input's answers as the algorithm has them (not as the network does: one that
-    does something else by a small circuit has no circuit for the task); if they leave out a good
+    give the algorithm's answers to the clean input (not the network's: one that does something else by a small circuit
+    has no circuit for the task); if they leave out a good
     part of the network; if random circuits of their size do not do as well; and if each half of
     the prompts finds about the same circuit, which works on the other half.
 

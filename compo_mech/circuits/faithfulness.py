@@ -24,7 +24,7 @@ MIN_GAP = 1e-4
 
 
 class Behaviour:
-    """What a metric says of a network of which only a circuit carries the clean input.
+    """A metric of a network in which only a circuit carries the clean input.
 
     Values are kept, so that no circuit is run twice.
     """
@@ -45,7 +45,7 @@ class Behaviour:
             metric: what is measured.
             corrupt: what the other edges carry; None: what their writers put out on the corrupt input.
             edges: all edges that circuits are made of; None: the network's (see `all_edges`; by span
-                they must hold every part of the row).
+                they must hold every span of the row).
 
         Raises:
             ValueError: the model cannot read the pairs, or it has no such edge.
@@ -61,7 +61,7 @@ class Behaviour:
 
     @torch.no_grad()
     def value(self, circuit: Iterable[Edge]) -> float:
-        """The metric when only the circuit's edges carry their own values.
+        """Measure the metric when only the circuit's edges carry their own values.
 
         Raises:
             ValueError: an edge is not among the known ones.
@@ -70,7 +70,7 @@ class Behaviour:
         if not kept <= self._known:
             unknown = min(kept - self._known, key=graph_order)
             raise ValueError(f"circuit edge = {unknown}: must be one of the network's")
-        if self._rerun:  # a part that no clean input reaches puts out its corrupt value anyway
+        if self._rerun:  # a component that no clean input reaches has its corrupt output anyway
             kept = connected(kept)
         if kept not in self._values:
             logits = run_patched(self.model, self.pairs, self._runs, [e for e in self.edges if e not in kept])
@@ -79,7 +79,7 @@ class Behaviour:
 
     @property
     def gap(self) -> float | None:
-        """m(all) - m(none), in the metric's units; None where it is too small to measure anything by."""
+        """m(all) - m(none), in the metric's units; None where it is too small to normalise by."""
         gap = self.all - self.none
         return gap if abs(gap) >= MIN_GAP else None
 
@@ -92,7 +92,7 @@ class Behaviour:
         return None if gap is None else (self.value(circuit) - self.none) / gap
 
     def random_circuit(self, n_edges: int, generator: torch.Generator) -> frozenset[Edge]:
-        """So many edges, drawn evenly."""
+        """Draw that many edges uniformly."""
         order = torch.randperm(len(self.edges), generator=generator).tolist()
         return frozenset(self.edges[i] for i in order[:n_edges])
 
@@ -104,7 +104,7 @@ class Curve:
     Attributes:
         n_edges: of each circuit.
         faithfulness: of each; NaN where the gap is too small.
-        cpr: area under f over the share of edges (circuit performance ratio): more is better, and a
+        cpr: area under f over the fraction of edges (circuit performance ratio): more is better, and a
             curve that overshoots 1 gets more than 1. None where the gap is too small.
         cmd: area between f and 1 (circuit-model distance): 0 is best.
     """
@@ -116,17 +116,17 @@ class Curve:
 
 
 def areas(shares: Sequence[float], faithfulness: Sequence[float]) -> tuple[float, float]:
-    """CPR and CMD of a curve, by trapezoids.
+    """Return CPR and CMD of a curve, by trapezoids.
 
     Args:
-        shares: of all edges, from 0 to 1.
+        shares: fractions of all edges, from 0 to 1.
         faithfulness: at each.
 
     Source: Mueller et al. 2025 (arXiv 2504.13151): CPR = ∫ f dk, CMD = ∫ |1 - f| dk. Their grid
     begins at 0.1% of the edges; this one at 0, where f is 0 by definition.
 
     Raises:
-        ValueError: the shares do not grow from 0 to 1.
+        ValueError: the fractions do not increase from 0 to 1.
     """
     falls = any(a >= b for a, b in itertools.pairwise(shares))
     if len(shares) < 2 or shares[0] != 0 or shares[-1] != 1 or falls:
@@ -136,7 +136,7 @@ def areas(shares: Sequence[float], faithfulness: Sequence[float]) -> tuple[float
 
 
 def curve(behaviour: Behaviour, order: Sequence[Edge], n_edges: Sequence[int] | None = None) -> Curve:
-    """Faithfulness of the first n edges of an order, such as `circuits.score_order`.
+    """Measure the faithfulness of the first n edges of an order, such as `circuits.score_order`.
 
     Args:
         behaviour: of the network.
@@ -158,7 +158,7 @@ def curve(behaviour: Behaviour, order: Sequence[Edge], n_edges: Sequence[int] | 
 
 @dataclass(frozen=True)
 class RandomCurves:
-    """Curves of edges in random order: what a curve is worth beside.
+    """Curves of edges in random order, the baseline for a curve.
 
     Attributes:
         n_edges: of the circuits.
@@ -177,7 +177,7 @@ class RandomCurves:
 def random_curves(
     behaviour: Behaviour, n_orders: int, generator: torch.Generator, n_edges: Sequence[int] | None = None
 ) -> RandomCurves | None:
-    """Curves of random orders; None where the gap is too small for any. Arguments as `curve`."""
+    """Measure curves of random orders; None where the gap is too small for any. Arguments as `curve`."""
     edges = behaviour.edges
     orders = [torch.randperm(len(edges), generator=generator).tolist() for _ in range(n_orders)]
     drawn = [curve(behaviour, [edges[i] for i in order], n_edges) for order in orders]

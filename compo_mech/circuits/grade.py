@@ -17,10 +17,10 @@ class Grade:
     Attributes:
         auc: area under the ROC curve of |score| over the identifiable edges; None where they are
             all true or all false.
-        coverage: share of the true edges that are identifiable.
-        auc_all: the same area over all edges, with unidentifiable ones as 0, the field's habit.
-        top_is_truth: whether the n highest scores are exactly the n true edges, with none of the
-            others level with the lowest of them.
+        coverage: fraction of the true edges that are identifiable.
+        auc_all: the same area over all edges, with unidentifiable ones as 0, as is usual.
+        top_is_truth: whether the n highest scores are exactly the n true edges, with no other edge tied with the lowest
+            of them.
         auprc, auprc_all: average precision over the same two sets of edges.
     """
 

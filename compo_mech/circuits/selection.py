@@ -23,7 +23,7 @@ def ranked(scores: EdgeScores) -> Float[Tensor, "edge"]:
 
 @cache
 def graph_order(edge: Edge) -> tuple[Any, ...]:
-    """A sort key: by reader, then writer, then span, each in order of computation."""
+    """Return a sort key: by reader, then writer, then span, each in order of computation."""
 
     def place(part: Writer | Reader) -> tuple[float | int, bool, int, int]:
         layer = {"tok": -2, "pos": -1, "logits": math.inf}.get(part.kind, part.layer)
@@ -35,13 +35,13 @@ def graph_order(edge: Edge) -> tuple[Any, ...]:
 
 
 def score_order(scores: EdgeScores) -> list[Edge]:
-    """Edges from the largest |score| down; ties in the order of the graph."""
+    """Sort edges from the largest |score| down; ties in the order of the graph."""
     sizes = dict(zip(scores.edges, ranked(scores).tolist(), strict=True))
     return sorted(scores.edges, key=lambda edge: (-sizes[edge], graph_order(edge)))
 
 
 def top(scores: EdgeScores, n_edges: int) -> frozenset[Edge]:
-    """The edges of largest |score|.
+    """Return the edges of largest |score|.
 
     Raises:
         ValueError: there are not so many edges.
@@ -51,13 +51,13 @@ def top(scores: EdgeScores, n_edges: int) -> frozenset[Edge]:
 
 
 def at_least(scores: EdgeScores, threshold: float) -> frozenset[Edge]:
-    """The edges whose |score| is at least the threshold, to within the tolerance."""
+    """Return the edges whose |score| is at least the threshold, to within the tolerance."""
     sizes = ranked(scores).tolist()
     return frozenset(e for e, size in zip(scores.edges, sizes, strict=True) if size >= threshold - TOLERANCE / 2)
 
 
 def greedy(scores: EdgeScores, n_edges: int) -> frozenset[Edge]:
-    """Grown from the logits backwards: always the edge of largest |score| whose reader is in the circuit.
+    """Grow a circuit backwards from the logits, always by the edge of largest |score| whose reader is in the circuit.
 
     So every edge leads to the logits. Source: the greedy search of Hanna et al. 2024 (arXiv 2403.17806).
 
@@ -75,10 +75,10 @@ def greedy(scores: EdgeScores, n_edges: int) -> frozenset[Edge]:
 
 
 def connected(edges: Iterable[Edge]) -> frozenset[Edge]:
-    """The edges on some path from `tok` or `pos` to the logits; the others lead nowhere."""
+    """Return the edges on some path from `tok` or `pos` to the logits; the others have no effect on the logits."""
     edges = sorted(edges, key=graph_order)
     reached, leading = {"tok", "pos"}, {LOGITS.kind}
-    for edge in edges:  # readers in order of computation: every way in comes before the way out
+    for edge in edges:  # readers in order of computation: every edge into a node comes before those out of it
         if node_name(edge.writer) in reached:
             reached.add(node_name(edge.reader))
     for edge in reversed(edges):
@@ -88,7 +88,7 @@ def connected(edges: Iterable[Edge]) -> frozenset[Edge]:
 
 
 def node_name(end: Writer | Reader) -> str:
-    """The part of the network that an end of an edge belongs to, by its name in a circuit's JSON."""
+    """Name the component that an end of an edge belongs to, by its name in a circuit's JSON."""
     if end.kind == "mlp":
         return f"m{end.layer}"
     return end.kind if end.layer is None else f"a{end.layer}.h{end.head}"

@@ -34,17 +34,17 @@ class DataConfig(Settings):
     """What is trained on: tasks, lengths, their mixture over time, and the size of a batch."""
 
     tasks: tuple[TaskField, ...] = Field(default=(Parity(),), description="tasks, e.g. parity 'polynomial(modulus=7)'")
-    task_weights: Weights | None = Field(default=None, description="share of each task; None: equal")
+    task_weights: Weights | None = Field(default=None, description="weight of each task; None: equal")
     task_loss_weights: Weights | None = Field(default=None, description="loss weight of each task's rows; None: 1")
     min_length: int = Field(default=1, gt=0, description="shortest string of inputs")
     max_length: int = Field(default=12, gt=0, description="longest string of inputs")
-    length_weights: Weights | None = Field(default=None, description="share of each length; None: equal")
+    length_weights: Weights | None = Field(default=None, description="weight of each length; None: equal")
     length_loss_weights: Weights | None = Field(default=None, description="loss weight of each length's rows; None: 1")
     chain_of_thought: bool = Field(default=True, description="write out every state, or only the last")
     task_token: bool = Field(default=True, description="begin rows with the task's own token, or with [BoS]")
     batch_size: int = Field(default=64, gt=0, description="rows a step")
     n_train_strings: int | None = Field(
-        default=None, gt=0, description="fixed training set of n strings a length; None: fresh strings for ever"
+        default=None, gt=0, description="fixed training set of n strings per length; None: new strings at every step"
     )
     order: Literal["mixed", "shortest_first"] = Field(
         default="mixed", description="mix lengths in each batch, or one length a batch, shortest first, every epoch"

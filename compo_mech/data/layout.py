@@ -7,7 +7,7 @@ A row of length L (L inputs) with chain of thought, where `t` is the state being
 
 Without chain of thought the one state s_L follows [EoI]. The row at L+t holds s_{t-1} ([EoI]
 stands for s_0) and predicts s_t; the last row predicts [EoS]. Those rows are the *scored* ones:
-the loss, the accuracy and every measure look at them alone.
+the loss, the accuracy and every measure use them alone.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from torch import Tensor
 class Span(NamedTuple):
     """A stretch of a row that moves with its length: `Span("inputs")`, `Span("state", 3)`.
 
-    `input` and `state` are the n-th ones, counted from 1; the others take no number.
+    `input` and `state` take a number n, counted from 1; the other kinds take none.
     """
 
     kind: Literal["first", "inputs", "end", "states", "input", "state"]
@@ -111,7 +111,7 @@ class Layout:
         return where.to(lengths.device)
 
     def predicted(self, position, length):
-        """The t whose state the row at this position predicts; one more than the last state for the row that ends."""
+        """The t whose state the row at this position predicts; L + 1 for the row that predicts [EoS]."""
         step = position - self.end_of_input(length) + 1
         return step if self.chain_of_thought else step + length - 1
 
@@ -130,15 +130,15 @@ class Layout:
         return ["task", *inputs, "EoI", *states]
 
     def lookup_edges(self, length: int) -> tuple[list[int], list[int]]:
-        """(query, key) positions of the lookup: every state row but the last looks at [EoI].
+        """(query, key) positions of the lookup: every row of a state but the last attends to [EoI].
 
-        The last row predicts [EoS] and need not look anything up, so it is left out.
+        The last row predicts [EoS] and needs no lookup, so it is left out.
         """
         queries = list(self.states(length))[:-1]
         return queries, [self.end_of_input(length)] * len(queries)
 
     def iteration_edges(self, length: int) -> tuple[list[int], list[int]]:
-        """(query, key) positions of the diagonal: the row that predicts s_t looks at x_t.
+        """(query, key) positions of the diagonal: the row that predicts s_t attends to x_t.
 
         Without chain of thought the one row that predicts a state has no x_t of its own.
         """

@@ -15,9 +15,9 @@ class Packing:
     """Index tensors that say which positions of a padded batch need any work.
 
     The network reads `n_read` tokens of each row and scores the last `n_scored` of them. A
-    *token* below counts the read ones of the whole batch, row after row; a *slot* is a place in
-    the padded grid [batch, pos] (or [batch, query] for the scored rows). Padded slots point at
-    some token of the same batch and are never attended to or taken back out.
+    *token* below counts the read ones of the whole batch, row after row; a *slot* is a cell of the padded grid [batch,
+    pos] (or [batch, query] for the scored rows). Padded slots refer to some token of the same batch and are never
+    attended to or taken back out.
 
     Attributes:
         token_slot: slot of each token. None if nothing is padded.
@@ -43,7 +43,7 @@ class Packing:
 
     @cached_property
     def causal(self) -> Bool[Tensor, "pos pos"]:
-        """True where a position may look. Padding sits to the right, so this masks it as well."""
+        """True where a query may attend. Padding sits to the right, so the causal mask masks it as well."""
         return torch.ones(self.n_pos, self.n_pos, dtype=torch.bool, device=self._device).tril()
 
     @cached_property

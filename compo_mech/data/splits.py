@@ -2,7 +2,7 @@
 
 A string of inputs is a test string or a training string by a stable hash of itself, whatever the
 task or the seed, so that no training stream and no training set ever holds a test string. Lengths
-with fewer than `MIN_SPLIT` strings are too short to split: all their strings serve for both.
+with fewer than `MIN_SPLIT` strings are too short to split: all their strings are used for both.
 """
 
 import itertools
@@ -18,7 +18,7 @@ MIN_SPLIT = 64
 
 
 def n_strings(task: Task, length: int) -> int:
-    """How many strings of inputs of this length there are."""
+    """Return how many strings of inputs of this length there are."""
     return (task.n_inputs - task.first_input) ** length
 
 
@@ -28,7 +28,7 @@ def is_split(task: Task, length: int) -> bool:
 
 
 def string_hash(inputs: Int[Tensor, "*batch max_length"], lengths: Int[Tensor, "*batch"]) -> Int[Tensor, "*batch"]:
-    """A stable 31-bit hash of the first `lengths` inputs, the same in every run and on every device."""
+    """Return a stable 31-bit hash of the first `lengths` inputs, the same in every run and on every device."""
     position = torch.arange(inputs.shape[-1], device=inputs.device)
     factors = _mixed(position + 1) | 1
     inside = position < lengths[..., None]
@@ -49,13 +49,13 @@ def _mixed(value: Int[Tensor, "*batch"]) -> Int[Tensor, "*batch"]:
 
 
 def all_strings(task: Task, length: int) -> Int[Tensor, "string length"]:
-    """Every string of inputs of this length, in lexicographic order."""
+    """Return every string of inputs of this length, in lexicographic order."""
     values = range(task.first_input, task.n_inputs)
     return torch.tensor(list(itertools.product(values, repeat=length)), dtype=torch.long)
 
 
 def test_strings(task: Task, length: int, n: int) -> Int[Tensor, "string length"]:
-    """Up to n distinct strings to test on, always the same: all of them where there is no split.
+    """Return up to n distinct strings to test on, always the same: all of them where there is no split.
 
     Raises:
         ValueError: no string of this length is a test string (never at `MIN_SPLIT` strings or more
@@ -67,7 +67,7 @@ def test_strings(task: Task, length: int, n: int) -> Int[Tensor, "string length"
 
 
 def train_strings(task: Task, length: int, n: int, generator: torch.Generator) -> Int[Tensor, "string length"]:
-    """A fixed training set: n distinct strings, or, where there are fewer, all of them over and over."""
+    """Draw a fixed training set: n distinct strings, or, where there are fewer, all of them over and over."""
     if is_split(task, length):
         found = _distinct_strings(task, length, n, test=False, generator=generator)
     else:

@@ -1,8 +1,7 @@
 """Iterative tasks: a start state and a rule `s_t = step(s_{t-1}, x_t)`. A task is its rule.
 
-States and inputs are the integers from 0; every rule is written for tensors and for plain
-integers at once. A task is spelled as it is built, `parity` or `polynomial(modulus=7)`: on the
-command line, in `config.json` and in reports alike.
+States and inputs are the integers from 0; every rule works on tensors and on plain integers. A task is spelled as it is
+constructed, `parity` or `polynomial(modulus=7)`: on the command line, in `config.json` and in reports alike.
 """
 
 import itertools
@@ -50,7 +49,7 @@ class Task(Spelled, ABC):
 
     @abstractmethod
     def step(self, state: Any, x: Any) -> Any:  # one rule serves both, and no type says so
-        """The next state, for integers or for tensors of equal shape."""
+        """Return the next state, for integers or for tensors of equal shape."""
 
     @property
     def table(self) -> Int[Tensor, "state_or_start input"]:
@@ -61,7 +60,7 @@ class Task(Spelled, ABC):
         return hash(str(self))
 
     def states(self, inputs: Int[Tensor, "*batch length"]) -> Int[Tensor, "*batch length"]:
-        """All states of each string of inputs."""
+        """Return all states of each string of inputs."""
         return run_tables(self.table[None], torch.zeros(inputs.shape[:-1], dtype=torch.long), inputs)
 
 
@@ -184,7 +183,7 @@ class Counter(Task):
 class Dihedral(Task):
     """Word problem s_t = s_{t-1} x_t of the regular n-gon's symmetries.
 
-    Element r + n f turns by r after flipping f times; 0 is the neutral element.
+    Element r + n f rotates by r after f reflections; 0 is the identity.
     """
 
     name: ClassVar[str] = "dihedral"
@@ -206,7 +205,7 @@ class Dihedral(Task):
 class Symmetric(Task):
     """Word problem s_t = s_{t-1} x_t of the permutations of n things, (s x)(i) = s(x(i)).
 
-    Permutations are numbered in lexicographic order; 0 is the neutral element.
+    Permutations are numbered in lexicographic order; 0 is the identity.
     """
 
     name: ClassVar[str] = "symmetric"
@@ -243,7 +242,7 @@ def _table(task: Task) -> Int[Tensor, "state_or_start input"]:
 
 
 def stack_tables(tasks: tuple[Task, ...]) -> Int[Tensor, "task state_or_start input"]:
-    """The tables of several tasks in one tensor, the step out of the start last in each."""
+    """Stack the tables of several tasks in one tensor, the step out of the start last in each."""
     n_states, n_inputs = max(t.n_states for t in tasks), max(t.n_inputs for t in tasks)
     stacked = torch.zeros(len(tasks), n_states + 1, n_inputs, dtype=torch.long)
     for i, task in enumerate(tasks):
@@ -257,7 +256,7 @@ def run_tables(
     task: Int[Tensor, "*batch"],
     inputs: Int[Tensor, "*batch length"],
 ) -> Int[Tensor, "*batch length"]:
-    """All states of each row under its own task: one look-up a position for the whole batch."""
+    """Return all states of each row under its own task: one table lookup per position for the whole batch."""
     n_rows, n_inputs = tables.shape[1:]
     flat = tables.flatten()
     base = task * (n_rows * n_inputs)

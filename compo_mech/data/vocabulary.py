@@ -1,7 +1,7 @@
 """Token ids and what they mean, built from the set of tasks: values first, then the specials.
 
-A value k, be it an input or a state, is token id k in every task, so that tasks share their
-values; then come [EoI], [EoS], [BoS] and one token a task.
+A value k, input or state, is token id k in every task, so that tasks share their values; then follow [EoI], [EoS],
+[BoS] and one token for each task.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from compo_mech.data.tasks import Task
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The words of a set of tasks. `str(vocabulary)` prints ids and symbols side by side."""
+    """The vocabulary of a set of tasks. `str(vocabulary)` prints ids and symbols side by side."""
 
     tasks: tuple[Task, ...]
 
@@ -46,7 +46,7 @@ class Vocabulary:
         return len(self.symbols)
 
     def encode(self, symbols: list[str]) -> list[int]:
-        """Ids of the symbols.
+        """Return the ids of the symbols.
 
         Raises:
             ValueError: a symbol is not of this vocabulary.
@@ -58,7 +58,7 @@ class Vocabulary:
         return [ids[symbol] for symbol in symbols]
 
     def decode(self, ids: list[int]) -> list[str]:
-        """Symbols of the ids.
+        """Return the symbols of the ids.
 
         Raises:
             ValueError: an id is not of this vocabulary.

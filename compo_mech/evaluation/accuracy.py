@@ -9,7 +9,8 @@ from torch import Tensor
 def token_accuracy(
     logits: Float[Tensor, "batch query d_vocab"], targets: Int[Tensor, "batch query"]
 ) -> Float[Tensor, ""]:
-    """Share of scored rows whose likeliest token is the right one, given the true tokens before it."""
+    """Return the fraction of scored rows whose likeliest token is the right one, given the true tokens before it
+    (teacher forcing)."""
     return (logits.argmax(-1) == targets).float().mean()
 
 
@@ -19,12 +20,12 @@ def strings_right(predicted: Int[Tensor, "batch query"], targets: Int[Tensor, "b
 
 
 def mean_loss(logits: Float[Tensor, "batch query d_vocab"], targets: Int[Tensor, "batch query"]) -> Float[Tensor, ""]:
-    """Mean cross-entropy of the scored rows, in nats."""
+    """Return the mean cross-entropy of the scored rows, in nats."""
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
 def grammatical(generated: Int[Tensor, "batch query"], n_values: int, end_of_states: int) -> Bool[Tensor, "batch"]:
-    """Whether what was written is as many values as it should be, then one [EoS], and no other token.
+    """Whether the generated tokens are the right number of values, then one [EoS], and no other token.
 
     Args:
         generated: one more token than there are states to write.
@@ -36,5 +37,5 @@ def grammatical(generated: Int[Tensor, "batch query"], n_values: int, end_of_sta
 
 
 def share(right: Bool[Tensor, "batch"]) -> Float[Tensor, ""]:
-    """Share of strings that are right."""
+    """Return the fraction of strings that are right."""
     return right.to(torch.float32).mean()

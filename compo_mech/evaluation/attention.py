@@ -1,9 +1,9 @@
-"""Attention cleanliness: how much each head does what the iteration head's circuit asks of it.
+"""Attention cleanliness: how closely each head's attention follows the iteration head's circuit.
 
 A *pattern* holds the attention weights of some query rows: [batch, head, query, key], where the
-strings of the batch are of one length. Every measure takes any number of heads and leaves its
-input as it was. Lookup, iteration score, peakiness and invariance follow Cabannes et al. 2024
-(arXiv 2406.02128); alone, none of them shows that a head is used.
+strings of the batch are of one length. Every measure takes any number of heads and leaves its input unchanged. Lookup,
+iteration score, peakiness and invariance follow Cabannes et al. 2024 (arXiv 2406.02128); alone, none of them shows that
+a head is used.
 """
 
 from collections.abc import Sequence
@@ -20,49 +20,50 @@ SAME_KEY_SHARE = 0.95
 SHARP_ROW_SHARE = 0.9
 
 MIN_LENGTH = 4
-"""Verdicts look at lengths from here on: shorter strings leave too little choice of keys."""
+"""Verdicts use lengths from here on: shorter strings leave too little choice of keys."""
 
 
 def edge_weights(
     pattern: Float[Tensor, "batch head query key"], queries: list[int], keys: list[int]
 ) -> Float[Tensor, "batch head edge"]:
-    """The weight on each (query, key) edge, given as indices into the pattern's last two axes."""
+    """Return the weight on each (query, key) edge, given as indices into the pattern's last two axes."""
     return pattern[:, :, queries, keys]
 
 
 def score(weights: Float[Tensor, "batch head edge"]) -> Float[Tensor, "head"]:
-    """Mean weight over strings and edges: 1 for a head that does nothing else."""
+    """Return the mean weight over strings and edges: 1 for a head that does nothing else."""
     return weights.mean((0, 2))
 
 
 def peakiness(weights: Float[Tensor, "batch head edge"]) -> Float[Tensor, "head"]:
-    """Share of weights above one half."""
+    """Return the fraction of weights above one half."""
     return (weights > 0.5).float().mean((0, 2))
 
 
 def invariance(weights: Float[Tensor, "batch head edge"]) -> Float[Tensor, "head"]:
-    """1 - standard deviation over strings, averaged over edges.
+    """Return 1 - standard deviation over strings, averaged over edges.
 
-    Near 1 for a freshly initialised model as well, so it means nothing without its control.
+    Near 1 for a randomly initialised control as well, so it means nothing without its control.
     """
     return 1 - weights.std(0, correction=0).mean(-1)
 
 
 def entropy(pattern: Float[Tensor, "batch head query key"]) -> Float[Tensor, "head"]:
-    """Mean entropy of the rows, in nats: 0 where one key takes all."""
+    """Return the mean entropy of the rows, in nats: 0 where one key takes all."""
     return torch.special.entr(pattern).sum(-1).mean((0, 2))
 
 
 def concentration(pattern: Float[Tensor, "batch head query key"]) -> Float[Tensor, "batch head query"]:
-    """Sum of squared weights of each row: 1 for one key, 1 / n for n keys evenly."""
+    """Sum of squared weights of each row: 1 for one key, 1 / n for uniform attention over n keys."""
     return pattern.square().sum(-1)
 
 
 def sparsity(squares: Float[Tensor, "batch head query"], queries: Sequence[int]) -> Float[Tensor, "head"]:
-    """How few keys the rows share their weight among: 1 for one key, 0 for all that the row sees, evenly.
+    """Measure how few keys the rows spread their weight over: 1 for one key, 0 for uniform attention over all visible
+    keys.
 
-    The number of keys is 1 / (sum of squared weights), the inverse participation ratio, which is put on a scale
-    from the number of keys that a row sees (0) to one (1); rows that see a single key are left out.
+    The number of keys is 1 / (sum of squared weights), the inverse participation ratio, rescaled from the number of
+    visible keys (0) to one (1); rows that see a single key are left out.
 
     Args:
         squares: `concentration` of the rows.
@@ -76,10 +77,10 @@ def sparsity(squares: Float[Tensor, "batch head query"], queries: Sequence[int])
 def distance(
     squares: Float[Tensor, "batch head edge"], weights: Float[Tensor, "batch head edge"]
 ) -> Float[Tensor, "head"]:
-    """How far the rows are from all weight on their key: 0 there, 1 with all weight on one other key.
+    """Measure how far the rows are from all weight on their key: 0 there, 1 with all weight on one other key.
 
-    The Euclidean distance over its largest value, sqrt(2): unlike 1 - score it tells a row that has spread what it
-    lacks from one that is sharp elsewhere.
+    The Euclidean distance over its largest value, sqrt(2): unlike 1 - score it distinguishes a row that spreads the
+    missing weight from one that is sharp on another key.
 
     Args:
         squares: `concentration` of the rows.
@@ -89,18 +90,18 @@ def distance(
 
 
 def together(weights: Float[Tensor, "batch head edge"]) -> Float[Tensor, ""]:
-    """The score of several heads that share a work: of each edge the head that does most of it counts."""
+    """Return the joint score of several heads: for each edge the weight of the head that attends to it most."""
     return weights.mean(0).amax(0).mean()
 
 
 @dataclass(frozen=True)
 class Pointer:
-    """Where each row of each head points, wherever that is.
+    """The key that each row of each head attends to most, whichever it is.
 
     Attributes:
         key: the key that is strongest for most strings.
         weight: weight of each string's strongest key, averaged over strings.
-        agreement: share of strings whose strongest key is `key`.
+        agreement: fraction of strings whose strongest key is `key`.
     """
 
     key: Int[Tensor, "head query"]
@@ -114,7 +115,7 @@ class Pointer:
 
 
 def pointer(pattern: Float[Tensor, "batch head query key"]) -> Pointer:
-    """The strongest key of each row, how strong it is and whether all strings share it."""
+    """Find the strongest key of each row, its weight, and the agreement of strings on it."""
     weight, key = pattern.max(-1)
     mode = key.mode(0).values
     return Pointer(mode, weight.mean(0), (key == mode).float().mean(0))
@@ -123,7 +124,7 @@ def pointer(pattern: Float[Tensor, "batch head query key"]) -> Pointer:
 def offset_profile(
     pattern: Float[Tensor, "batch head query key"], queries: list[int], keys: list[int]
 ) -> dict[int, Float[Tensor, "head"]]:
-    """Mean weight by distance from an edge's key: offset 0 is the edge itself, +1 the key after it.
+    """Return the mean weight by distance from an edge's key: offset 0 is the edge itself, +1 the key after it.
 
     Offsets that fall outside the row for some of the edges count as weight 0 there.
     """
@@ -138,7 +139,7 @@ def offset_profile(
 
 
 class AttentionVerdict(IntEnum):
-    """What a head's attention looks like over the lengths from `MIN_LENGTH` on."""
+    """A verdict on a head's attention over the lengths from `MIN_LENGTH` on."""
 
     DIFFUSE = 0
     SHARP_PATCHWORK = 1
@@ -154,7 +155,7 @@ def attention_verdict(iteration_score: float, sharp_share: float) -> AttentionVe
 
     Args:
         iteration_score: of one head, averaged over lengths.
-        sharp_share: share of the same head's rows that are sharp (see `Pointer.sharp`).
+        sharp_share: fraction of the same head's rows that are sharp (see `Pointer.sharp`).
     """
     if iteration_score >= TEXTBOOK_SCORE:
         return AttentionVerdict.TEXTBOOK

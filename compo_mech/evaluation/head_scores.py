@@ -27,7 +27,7 @@ def layer_measures(
     Args:
         pattern: attention at the scored rows of strings of one length.
         layout, length: of the strings.
-        lean: only measures that are `SUMMARISED`.
+        lean: compute only measures that are `SUMMARISED`.
     """
     for name, values in head_measures(pattern, layout, length, lean).items():
         yield from ((head, name, value) for head, value in enumerate(values.tolist()))
@@ -36,7 +36,8 @@ def layer_measures(
 
 
 def _works(layout: Layout, length: int) -> dict[str, tuple[list[int], list[int]]]:
-    """(rows, keys) of each work that strings of this length have; rows count from the first scored one."""
+    """(rows, keys) of each role (lookup, iteration) that strings of this length have; rows count from the first scored
+    one."""
     first = layout.scored(length)[0]
     edges = {"lookup": layout.lookup_edges(length), "iteration": layout.iteration_edges(length)}
     return {name: ([query - first for query in queries], keys) for name, (queries, keys) in edges.items() if queries}
@@ -76,7 +77,7 @@ def head_measures(
 def _odd_spots(
     pattern: Float[Tensor, "batch head query key"], layout: Layout, length: int
 ) -> dict[str, Float[Tensor, "head"]]:
-    """The special rows, each on its own: the first and the last that predict a state, and the one that ends.
+    """Attention at the special rows: the first and the last that predict a state, and the one that predicts [EoS].
 
     `iteration_first` and `iteration_last` are weights on x_1 and x_L, `iteration_middle` the mean over the rows
     between them; `end_on_end_of_input` is the weight of the row that predicts [EoS] on [EoI], `end_pointer_weight` that

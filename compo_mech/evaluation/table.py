@@ -5,7 +5,7 @@ from typing import NamedTuple
 import pandas as pd
 
 CONTROL = "control"
-"""Split of the rows that a freshly initialised model of the same configuration scores."""
+"""Split of the rows measured on the randomly initialised control of the same configuration."""
 
 TRAIN = "train"
 """Split of the training loss, and of accuracy on the training strings where they are a fixed set."""
@@ -24,12 +24,12 @@ class Row(NamedTuple):
 
 
 def select(metrics: pd.DataFrame, **wanted: object) -> pd.DataFrame:
-    """The rows of a table of measurements in which each named column holds the wanted value."""
+    """Select the rows of a table of measurements in which each named column holds the wanted value."""
     for column, value in wanted.items():
         metrics = pd.DataFrame(metrics[metrics[column] == value])
     return metrics
 
 
 def measured(metrics: pd.DataFrame, task: str) -> pd.DataFrame:
-    """The rows of one task, without the control's and those of the training strings."""
+    """Select the rows of one task, without the control's and those of the training strings."""
     return pd.DataFrame(metrics[(metrics["task"] == task) & ~metrics["split"].isin((CONTROL, TRAIN))])

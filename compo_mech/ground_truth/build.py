@@ -1,8 +1,8 @@
-"""Hand-built HookedTransformers that solve iterative tasks by a known circuit: the truth to grade against.
+"""Hand-built HookedTransformers that solve iterative tasks by a known circuit: the ground truth for grading methods.
 
 The circuit is the iteration head's (Cabannes et al. 2024), in subspaces that do not overlap:
 
-    layer 0 head 0   looks at [EoI] and copies its position from `pos` to `end`
+    layer 0 head 0   attends to [EoI] and copies its position from `pos` to `end`
     MLP 0            one neuron a pair (own position i, end e): writes t = i - e + 1 to `pointer`
     layer 1 head 0   its query is the pointer, its key the position: copies token x_t to `value`
     MLP 1            one neuron a pair (own token s_{t-1}, value x_t): writes F(s, x) to `answer`,
@@ -10,12 +10,11 @@ The circuit is the iteration head's (Cabannes et al. 2024), in subspaces that do
     unembedding      reads `answer`
 
 With `subtraction="difference"` MLP 0 is a rule instead of this table: layer 0 copies [EoI]'s position
-as a number, and neurons bend where i - e is whole. With `"gaps"` some pairs have no neuron. Head 1 of
-either layer is spare. With no rung of difficulty the build is *pristine*; the rungs are told in
-`BuildOptions`. What is true of a build is written down as its weights are set: its true edges, the role of
-every part, the subspaces of the variables. An edge is true if the noise-free build changes its output
-on some string when that edge alone carries another value of its range; rows whose pair is missing,
-and whose output is nothing in particular, do not count.
+as a number, and neurons have kinks where i - e is an integer. With `"gaps"` some pairs have no neuron. Head 1 of either
+layer is spare. Without further options the build is *pristine*; `BuildOptions` describes what makes it harder. The
+truth is recorded where the weights are set: the true edges, the role of every component, the subspaces of the
+variables. An edge is true if the noise-free build changes its output on some string when that edge alone carries
+another value of its range; rows whose pair is missing, and whose output is therefore undefined, do not count.
 """
 
 from dataclasses import dataclass, field
@@ -40,7 +39,7 @@ class Constructed:
         model: its parameters and configuration (`compo_mech.model.to_hooked` makes it a HookedTransformer).
         data: the task, lengths and layout that it solves.
         edges: the true edges of the noise-free build.
-        roles: what each working part does.
+        roles: what each active component does.
         subspaces: an orthonormal basis [d_model, dim] for each variable: `end`, `pointer` (t),
             `value` (x_t), `state` (s_{t-1} in the token embedding), `answer` (s_t); on other routes
             `carried` (x_t after layer 0); without chain of thought `count` or `value`, and `answer`.
@@ -62,7 +61,7 @@ def solves(task: Task, rungs: BuildOptions) -> bool:
 
 
 def build(task: TaskField, max_length: int = 8, rungs: BuildOptions | None = None) -> Constructed:
-    """The hand-built model of a task.
+    """Build the model of a task.
 
     Raises:
         ValueError: the task has no build with these rungs, or strings are too short for gaps.

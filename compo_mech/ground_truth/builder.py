@@ -1,7 +1,7 @@
 """Weights of hand-built models, set by formula, in a basis where every variable has coordinates of its own.
 
-A sketch is a list of parts: heads that copy one subspace into another, and neurons that write where
-what they read is there. Each part also says which edges it makes true, so that the truth of a build
+A sketch is a list of components: heads that copy one subspace into another, and neurons that write when what they read
+is present. Each component also declares the edges that it makes true, so that the truth of a build
 is written down with its weights.
 """
 
@@ -28,13 +28,13 @@ ANSWER_GAIN = 10.0
 OWN_WEIGHT = 2.2
 
 FIRING_THRESHOLD = 0.05
-"""A neuron fires from this share of the fetched coordinate on. Below it there is no gradient, which
-integrated gradients have to step over; and with the mean of what it fetches it answers for the mean."""
+"""A neuron fires from this fraction of the fetched coordinate on. Below it there is no gradient, a plateau that
+integrated gradients have to cross; and when the fetched value is ablated to its mean, it answers for the mean."""
 
 
 @dataclass
 class Neuron:
-    """What one neuron reads, from when on, and where it writes 1 for it."""
+    """What one neuron reads, its threshold, and where it writes 1."""
 
     reads: dict[int, float]
     bias: float
@@ -66,13 +66,13 @@ class Sketch:
         self.neurons: list[list[Neuron]] = [[] for _ in range(n_layers)]
         shape = (n_heads, self.width, self.d_head)
         self.heads = [{x: torch.zeros(shape, dtype=torch.float64) for x in "QKVO"} for _ in range(n_layers)]
-        self.ask_always: set[tuple[int, int]] = set()  # heads whose query has a 1 at its first place on every row
+        self.ask_always: set[tuple[int, int]] = set()  # heads whose query has a constant 1 as its first coordinate
         self.edges: set[Edge] = set()
         self.roles: dict[str, str] = {}
         self.generator = torch.Generator().manual_seed(rungs.seed)
 
     def at(self, space: str, i: int = 0) -> int:
-        """The coordinate of an element of a space."""
+        """Return the coordinate of an element of a space."""
         return self.space[space].start + i
 
     def random_int(self, low: int, high: int) -> int:
@@ -80,11 +80,11 @@ class Sketch:
 
     @property
     def scale(self) -> float:
-        """Makes the score of the right key the sharpness, whatever the width of a head."""
+        """The factor that makes the attention score of the right key the sharpness, at any head width."""
         return self.rungs.sharpness * math.sqrt(self.d_head)
 
     def head(self, layer: int, head: int, role: str, source: str, into: str) -> tuple[Tensor, Tensor]:
-        """A head that copies one subspace into another; its query and key matrices, to be filled in."""
+        """Add a head that copies one subspace into another; return its query and key matrices, to be filled in."""
         size = self.space[source].stop - self.space[source].start
         eye = torch.eye(size, dtype=torch.float64)
         parts = self.heads[layer]
@@ -94,11 +94,11 @@ class Sketch:
         return parts["Q"][head], parts["K"][head]
 
     def true(self, writer: Writer, reader: Reader) -> None:
-        """This edge is part of the circuit."""
+        """Declare that this edge belongs to the circuit."""
         self.edges.add(Edge(writer, reader))
 
     def both(self, layer: int, fetched: int, own: tuple[int, ...], output: int) -> None:
-        """A neuron that writes 1 where its own and its fetched coordinate are 1, and 0 without one of them.
+        """Add a neuron that writes 1 where its own and its fetched coordinate are 1, and 0 without one of them.
 
         The own ones weigh so much that twice the fetched (as from two heads) cannot replace them.
         """
@@ -110,7 +110,7 @@ class Sketch:
     # --------------------------------------------------------------------------- the network
 
     def finished(self) -> Model:
-        """Weights in their basis, with their distractors and noise, in single precision."""
+        """Return the weights in their basis, with their distractors and noise, in single precision."""
         plain = self._assembled()
         if self.rungs.distractors:
             self._distract(plain)
@@ -158,7 +158,7 @@ class Sketch:
         return params
 
     def _distract(self, params: Params) -> None:
-        """Spare heads and neurons that vary with the input and write where no one reads."""
+        """Add spare heads and neurons that vary with the input and write where no one reads."""
         size = 0.1 if self.rungs.layer_norm else 0.3  # all of the stream counts in a LayerNorm's scale
 
         def random(*shape: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""What makes a hand-built circuit harder to find: rungs of difficulty."""
+"""Options that make a hand-built circuit harder to find."""
 
 from typing import Literal
 
@@ -10,14 +10,14 @@ Coordinate = Literal["lookup", "subtraction", "iteration", "update"]
 
 
 class BuildOptions(Settings):
-    """What makes a build harder to read. The defaults are the pristine build; rungs combine."""
+    """Options that make a build harder to analyse. The defaults are the pristine build; options combine."""
 
-    sharpness: float = Field(default=30.0, gt=0, description="attention score of the key that is looked for")
+    sharpness: float = Field(default=30.0, gt=0, description="attention score of the right key")
     rotated: bool = Field(default=False, description="residual stream in a random orthogonal basis")
     distractors: bool = Field(default=False, description="spare heads and neurons write what no one reads")
     backup: bool = Field(default=False, description="a second head does all that the iteration head does")
-    split: bool = Field(default=False, description="two heads share the iteration: odd and even t")
-    layer_norm: bool = Field(default=False, description="LayerNorm before every part")
+    split: bool = Field(default=False, description="two heads divide the iteration: odd and even t")
+    layer_norm: bool = Field(default=False, description="LayerNorm before every component")
     three_layers: bool = Field(default=False, description="subtraction in MLP 1, iteration and update in layer 2")
     noise: float = Field(default=0.0, ge=0, description="standard deviation added to every matrix and bias")
     route: Literal["diagonal", "neighbour", "state"] = Field(
@@ -33,9 +33,7 @@ class BuildOptions(Settings):
         description="how t is made of the own position i and the position j of [EoI]: one neuron a pair; neurons "
         "that are functions of i - j alone; one neuron a pair with some pairs missing",
     )
-    broken: Coordinate | None = Field(
-        default=None, description="a decoy: this part of the circuit does not do its work"
-    )
+    broken: Coordinate | None = Field(default=None, description="a decoy: this component of the circuit is broken")
     seed: int = Field(default=0, ge=0, description="of the basis, the noise, the distractors, the gaps and the decoy")
 
     @model_validator(mode="after")

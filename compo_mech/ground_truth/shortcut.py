@@ -8,14 +8,14 @@ from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.interventions.edges import LOGITS, POS, TOK, Reader, Writer
 
 SHORTCUT_TASKS = ("copy", "parity", "counter")
-"""Tasks whose last state a layer can reach without writing the others."""
+"""Tasks whose last state one layer can compute without writing the earlier ones."""
 
 
 class Shortcut(Sketch):
-    """Straight to the last state, without chain of thought, all of it in layer 0.
+    """The last state directly, without chain of thought, computed in layer 0.
 
-    Copy: a head takes the token before [EoI]. Counters: a head that looks at everything alike
-    takes the mean input; neurons, each for one place of [EoI], make the count and then its rest.
+    Copy: a head copies the token before [EoI]. Counters: a head with uniform attention takes the mean input; neurons,
+    each for one position of [EoI], compute the count and then its remainder.
     """
 
     def __init__(self, data: DataConfig, rungs: BuildOptions) -> None:
@@ -56,7 +56,7 @@ class Shortcut(Sketch):
         self.roles["L0H0"] = "counts"
         highest = (k - 1) * self.data.max_length
         places = range(2, self.data.max_length + 2 + SPARE_POSITIONS)
-        gate = (k - 1.0) * (places[-1] + 1) + 2  # above all that a neuron of another place may read
+        gate = (k - 1.0) * (places[-1] + 1) + 2  # above all that a neuron of another position may read
         wanted = torch.zeros(k, highest + 3)  # [answer, count + 1]: 1 at the right answer, and 0 at count -1
         for c in range(highest + 1):
             wanted[c % k, c + 1] = 1.0

@@ -1,4 +1,4 @@
-"""What heads and MLPs put out when they are ablated, and the logits then."""
+"""Ablation values of heads and MLPs, and the logits of the ablated network."""
 
 from collections.abc import Callable, Iterable
 from typing import Literal, get_args
@@ -23,16 +23,16 @@ def baseline_outputs(
     generator: torch.Generator | None = None,
     read: Bool[Tensor, "batch pos"] | None = None,
 ) -> Outputs:
-    """What stands in for each writer: for ablating heads and MLPs, or as what patched edges carry.
+    """The ablation value of each writer: for ablating heads and MLPs, or as the value that patched edges carry.
 
     Args:
         model: the network.
         inputs: what `tok` and `pos` put out.
         baseline: `zero`; `mean`: over strings, at each position; `mean_over_positions`: over strings
             and positions; `resample`: of another string, at the same position;
-            `resample_over_positions`: of any place of the batch.
+            `resample_over_positions`: at any position of the batch.
         generator: draws what is resampled.
-        read: the places that count, such as `Pairs.read`; None: all. Others keep what they have.
+        read: the positions used, such as `Pairs.read`; None: all. Others keep their value.
 
     Raises:
         ValueError: there is no such baseline, or it draws and there is no generator.
@@ -58,7 +58,7 @@ def baseline_outputs(
 def _ablation_value(
     baseline: Baseline, read: Bool[Tensor, "batch pos"], generator: torch.Generator | None
 ) -> Callable[[Tensor], Tensor]:
-    """What replaces an output [batch, pos, d_model], the same draw for every writer."""
+    """The ablation value of an output [batch, pos, d_model], with the same draw for every writer."""
     counted = read[..., None]
     match baseline:
         case "zero":
@@ -69,7 +69,7 @@ def _ablation_value(
         case "mean_over_positions":
             return lambda out: out[read].mean(0)
         case "resample":
-            # among the strings that have this position: the r-th of them gives way to the next in a random order
+            # among the strings that have this position: the r-th of them is replaced by the next in a random order
             order = torch.rand(read.shape, generator=generator).to(read.device).masked_fill(~read, 2.0).argsort(0)
             n, rank = read.sum(0).clamp(min=1), torch.arange(len(read), device=read.device)[:, None]
             source = torch.empty_like(order)
@@ -86,14 +86,14 @@ def _ablation_value(
 def ablated_logits(
     model: Model, known: Outputs, ablated: Iterable[Writer], stand_ins: Outputs
 ) -> Float[Tensor, "batch pos d_vocab"]:
-    """Logits when these heads and MLPs put out their stand-ins instead.
+    """Logits when these heads and MLPs put out their ablation values instead.
 
     Args:
         model: the network.
         known: what `tok` and `pos` put out, and, to save time, any other writers' outputs of the
-            whole network; those that an ablation can change are computed anew.
+            whole network; those that an ablation can change are recomputed.
         ablated: heads and MLPs.
-        stand_ins: from `baseline_outputs`, or of this form.
+        stand_ins: the ablation values, as `baseline_outputs` gives them.
     """
     gone = set(ablated)
     layers = [writer.layer for writer in gone if writer.layer is not None]

@@ -1,12 +1,12 @@
-"""The causal twin of attention cleanliness: what becomes of accuracy when a head attends otherwise.
+"""Ablation of attention patterns: the causal counterpart of attention metrics.
 
-A score of attention says how a head looks; its twin says what that look is worth. At the rows that
+A metric describes a head's attention pattern; ablating the pattern measures whether it is used. At the rows that
 predict a state the pattern of one head, or of a layer's heads together, is replaced
 
-    uniform    by the even one over all keys that the row sees: what is lost is what the look is for
-    ideal      by the one of the textbook circuit, one key a row: what is gained is what it lacks
+    uniform    by uniform attention over all visible keys: the accuracy lost is the pattern's ablation cost
+    idealised  by the textbook circuit's pattern, one key per row: the accuracy gained is what the pattern lacks
 
-and the states that are right are counted. `lookup` heads ideally look at [EoI], `iteration` heads at x_t.
+and the states that are right are counted. Idealised `lookup` heads attend to [EoI], idealised `iteration` heads to x_t.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ Head = tuple[int, int]
 def _forced_tails(
     model: Model, whole: Trace, heads: Sequence[Head], rows: Sequence[int], forced: Sequence[Float[Tensor, "row pos"]]
 ) -> Float[Tensor, "forced batch tail d_vocab"]:
-    """Logits of the rows from the first forced one to the last, for several ways to force the heads of one layer.
+    """Logits of the rows from the first forced one to the last, for several forced patterns of the heads of one layer.
 
     What lies before the layer, and the rows before the first forced one, is as in the whole run: in a causal
     network nothing of it can change.
@@ -68,12 +68,12 @@ def _forced_tails(
 
 
 def work_rows(layout: Layout, length: int, work: Work) -> tuple[list[int], list[int]]:
-    """(rows, keys) of a kind of work, both empty where strings of this length have none."""
+    """(rows, keys) of a role, both empty where strings of this length have none."""
     return layout.lookup_edges(length) if work == "lookup" else layout.iteration_edges(length)
 
 
 def uniform(rows: Sequence[int], n_pos: int) -> Float[Tensor, "row pos"]:
-    """Even weights over all keys that each row sees."""
+    """Uniform weights over all keys that each row sees."""
     seen = torch.arange(n_pos) <= torch.tensor(rows)[:, None]
     return seen / seen.sum(1, keepdim=True)
 
@@ -85,13 +85,13 @@ def idealised(keys: Sequence[int], n_pos: int) -> Float[Tensor, "row pos"]:
 
 @dataclass(frozen=True)
 class PatternAblation:
-    """What one head's look, or a layer's, is worth.
+    """The effect of ablating the pattern of one head, or of a layer's heads together.
 
     Attributes:
         heads: whose patterns are replaced.
-        work: that they may do.
+        work: the role tested, lookup or iteration.
         score: mean weight on the ideal key; of several heads, at each row the largest that one of them has.
-        whole, uniform, ideal: share of states that are right with the pattern as it is, even, and ideal.
+        whole, uniform, idealised: fraction of states right with the pattern unchanged, uniform, and idealised.
     """
 
     heads: tuple[Head, ...]
@@ -103,12 +103,12 @@ class PatternAblation:
 
     @property
     def cost(self) -> float:
-        """States lost with the even pattern."""
+        """States lost with the uniform pattern: the ablation cost of the pattern."""
         return self.whole.mean - self.uniform.mean
 
     @property
     def gain(self) -> float:
-        """States gained with the ideal pattern."""
+        """States gained with the idealised pattern."""
         return self.idealised.mean - self.whole.mean
 
     @property
@@ -120,7 +120,7 @@ class PatternAblation:
 def ablate_patterns(
     model: Model, sets: Sequence[EvalSet], works: Sequence[Work] = ("lookup", "iteration")
 ) -> list[PatternAblation]:
-    """Every head's twin, and every layer's heads' together where there are several, for each kind of work.
+    """Ablate the pattern of every head, and of every layer's heads together where there are several, for each role.
 
     Args:
         model: the network.
@@ -163,7 +163,7 @@ class _Count:
 
 
 class PatternAblationCounts:
-    """States that are right with this or that pattern, summed over sets of test strings.
+    """Counts of right states under each pattern, summed over sets of test strings.
 
     Args:
         model: the network.
@@ -210,12 +210,12 @@ class PatternAblationCounts:
             count.weight, count.n_edges = count.weight + float(weights.amax(0).sum()), count.n_edges + len(rows)
 
     def ablations(self) -> list[PatternAblation]:
-        """What it came to, of each work that the sets have."""
+        """The result, for each role that the sets have."""
         return [count.ablation(work, group) for (work, group), count in self._counts.items() if count.n]
 
 
 def pattern_ablation_table(found: Sequence[PatternAblation]) -> pd.DataFrame:
-    """A row a twin: columns heads, work, score, whole, uniform, idealised, cost, gain."""
+    """One row per ablation: columns heads, work, score, whole, uniform, idealised, cost, gain."""
     return pd.DataFrame(
         {
             "heads": ablation.name,

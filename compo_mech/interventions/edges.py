@@ -76,7 +76,7 @@ def all_readers(config: ModelConfig) -> list[Reader]:
 
 
 def all_edges(config: ModelConfig, by_span: bool = False) -> list[Edge]:
-    """Every edge of the network, by reader in order of computation; `by_span`: once for each part of the row."""
+    """Every edge of the network, by reader in order of computation; `by_span`: once for each span of the row."""
     spans = WHOLE_SPANS if by_span else (None,)
     readers = all_readers(config)
     return [Edge(w, reader, span) for reader in readers for w in writers_before(reader, config) for span in spans]

@@ -1,7 +1,7 @@
 """The network as a graph, with `tok` and `pos` as writers of their own, and patches of its edges.
 
 An edge (see `edges`) is *patched* when its reader alone sees what the writer puts out on the corrupt input, or a
-baseline (see `ablation.baseline_outputs`); everything after it is computed anew.
+baseline (see `ablation.baseline_outputs`); everything downstream is recomputed.
 """
 
 from collections.abc import Callable, Iterable

@@ -1,7 +1,7 @@
 """Clean and corrupt inputs, with one switch for each variable that may differ between them.
 
-A counterfactual can only show what it moves: an edge from `pos` cannot be seen by pairs that share
-their position ids. `Switch` says what differs; several go together.
+A counterfactual can only reveal what it changes: an edge from `pos` has no effect on pairs with equal position ids.
+`Switch` says what differs; switches combine.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -28,21 +28,21 @@ class Switch(Flag):
     SHIFT = auto()
     """Position ids start elsewhere."""
     STATE = auto()
-    """The states written so far are others, each drawn by itself; the inputs stay."""
+    """The states written so far are replaced, each drawn independently; the inputs stay."""
     END = auto()
-    """[EoI] changes places with the input before it; the rest stays."""
+    """[EoI] is swapped with the input before it; the rest stays."""
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Clean and corrupt inputs of equal shape, and what a metric looks at.
+    """Clean and corrupt inputs of equal shape, and the positions and answers that a metric needs.
 
     Attributes:
-        clean_tokens, corrupt_tokens: what is read; shorter rows go on with [EoS].
+        clean_tokens, corrupt_tokens: what is read; shorter rows are padded with [EoS].
         clean_position_ids, corrupt_position_ids: from which position embeddings are looked up.
-        row, position: the scored places of the clean input.
+        row, position: the scored positions of the clean input.
         target: the right token at each of them, on the clean input.
-        foil: the token that follows the same place in the corrupt input.
+        foil: the token that follows the same position in the corrupt input.
         lengths: of the clean strings.
         layout: where their tokens sit.
 
@@ -97,7 +97,7 @@ def make_pairs(
     max_shift: int = 4,
     task: Task | None = None,
 ) -> Pairs:
-    """Pairs of one task, lengths drawn evenly from the data's.
+    """Draw pairs of one task, with lengths drawn uniformly from the data's.
 
     Args:
         data: task, lengths and layout.
@@ -109,7 +109,7 @@ def make_pairs(
         task: one of the data's; None: its first.
 
     Raises:
-        ValueError: the switch is empty, or asks for other lengths where there is only one; the task
+        ValueError: the switch is empty, or needs other lengths where there is only one; the task
             is not one of the data's; there is no shift or no row.
     """
     task = task or data.tasks[0]

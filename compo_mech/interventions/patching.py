@@ -1,8 +1,8 @@
 """Activation patching and ablation, recomputing only what a patch can change.
 
-A patch puts the corrupt run's value at some site and some positions into the clean run. What lies
-before it, and at earlier positions, stays as it was; in the last layer only scored rows matter. So
-a patch costs the rows behind it, not a forward pass. `patched_logits` equals the obvious loop with
+A patch puts the corrupt run's value at some site and some positions into the clean run. What lies upstream, and at
+earlier positions, is unchanged; in the last layer only scored rows matter. So a patch costs the rows downstream of it,
+not a forward pass. `patched_logits` equals the obvious loop with
 hooks on a HookedTransformer.
 """
 
@@ -26,7 +26,7 @@ from compo_mech.model.sites import HEAD_KINDS, Kind, Site, check_site
 def patched_logits(
     model: Model, clean: Trace, corrupt: Trace, site: Site, where: Bool[Tensor, "batch pos"], pairs: Pairs
 ) -> Float[Tensor, "scored d_vocab"]:
-    """Logits at the scored places when the clean run carries the corrupt value at one site.
+    """Logits at the scored positions when the clean run carries the corrupt value at one site.
 
     Args:
         model: the network.
@@ -119,7 +119,7 @@ def _pattern(
 def _layer(
     model: Model, clean: Trace, layer: int, rows: Tensor, stream: Tensor, needed: Tensor | None
 ) -> tuple[Int[Tensor, "row"], Float[Tensor, "batch row d_model"]]:
-    """One layer on the rows that an earlier change can reach, all others being as in the clean run."""
+    """One layer on the rows that an upstream patch can reach, all others being as in the clean run."""
     n_pos = clean.resid_pre[layer].shape[1]
     reached = torch.arange(int(rows[0]), n_pos, device=rows.device)
     reached = reached if needed is None else reached[torch.isin(reached, needed)]
@@ -151,7 +151,7 @@ def sweep(
     traces: tuple[Trace, Trace] | None = None,
     places: Sequence[int | Span] | None = None,
 ) -> Float[Tensor, "layer head place"]:
-    """The metric when one site is patched at one place, for every layer, head and place.
+    """The metric when one site is patched at one position, for every layer, head and position.
 
     Sites that belong to no head have one entry along the head's axis.
 
@@ -164,7 +164,7 @@ def sweep(
         places: positions, or spans of the clean rows, such as the k-th state; None: every position.
 
     Raises:
-        ValueError: there is no such site, or a place is out of range.
+        ValueError: there is no such site, or a position is out of range.
     """
     check_site(Site(kind, 0, 0 if kind in HEAD_KINDS else None), model.config)
     clean, corrupt = traces or both_traces(model, pairs)

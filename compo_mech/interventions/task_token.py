@@ -1,8 +1,8 @@
-"""Which parts of a network are told the task, by interchange between rows that differ in the task token alone.
+"""Task-token patching: which components depend on the task, by interchange between rows that differ in the task token.
 
-One part of a run is given what it has in a run of the same row under the other task's token; the answer
-F(s, x) becomes the other task's or it does not. In these rows s_1 .. s_L are drawn at random from the
-values that both tasks know, since few strings have states of one task that are valid for the other.
+One component's activation is patched from a run of the same row under the other task's token; the answer F(s, x)
+becomes the other task's or it does not. In these rows s_1 .. s_L are drawn at random from the values that both tasks
+have, since few strings have states of one task that are valid for the other.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ def task_pairs(
 ) -> Pairs:
     """Rows of `one`, and the same rows with the token of `other`.
 
-    Scored are predictions of s_t, t >= 2, where F_one(s, x) and the foil F_other(s, x) differ. With
+    Predictions of s_t, t >= 2, are scored where F_one(s, x) and the foil F_other(s, x) differ. With
     `inputs` the other row has other inputs x' too, and the foil is F_one(s, x'): what the answer becomes
     if x_t alone is taken from a run of the other task. Where the other task would also give the
     foil, for x or for x', nothing is scored.
@@ -46,8 +46,8 @@ def task_pairs(
         inputs: whether the inputs differ as well.
 
     Raises:
-        ValueError: rows do not say their task, or hold no state before the one that is asked; the tasks
-            share no input, or nothing that they share makes a difference.
+        ValueError: rows have no task token, or hold no state before the scored one; the tasks have no input in common,
+            or give the same answer on all that they have in common.
     """
     values, n_states = _shared_values(data, one, other), min(one.n_states, other.n_states)
 
@@ -100,10 +100,10 @@ def _shared_values(data: DataConfig, one: Task, other: Task) -> Int[Tensor, "val
 
 
 class TaskTokenPatching:
-    """Shares of the answers that become the foil when one part has what it has in the other run.
+    """Fractions of the answers that become the foil when one component is patched from the other run.
 
-    Counted are scored places where the clean run does not give the foil already. The placebo is a
-    change of the same size in a random direction.
+    Scored positions count where the clean run does not give the foil already. The placebo is a perturbation of the same
+    norm in a random direction.
 
     Args:
         model: the network.
@@ -130,7 +130,8 @@ class TaskTokenPatching:
         return own + direction * ((other - own).norm(dim=-1, keepdim=True) / direction.norm(dim=-1, keepdim=True))
 
     def answers(self) -> dict[str, float]:
-        """Share of places where the clean run gives the task's own answer, and where the other run gives the foil."""
+        """Fraction of positions where the clean run gives the task's own answer, and where the other run gives the
+        foil."""
         right = self.runs.logits.argmax(-1) == self.pairs.target
         other = self.corrupt.logits[self.pairs.row, self.pairs.position].argmax(-1) == self.pairs.foil
         return {"own": float(right.double().mean()), "other": float(other.double().mean())}
@@ -160,7 +161,8 @@ class TaskTokenPatching:
 
 
 def task_sites(model: Model) -> list[tuple[Site, Span | None]]:
-    """What may tell a row its task, in order of computation, and where it is patched; None: at the row itself."""
+    """Sites that may carry the task to a row, in order of computation, and where each is patched; None: at the row
+    itself."""
     config, sites = model.config, list[tuple[Site, Span | None]]()
     kinds: tuple[Kind, ...] = ("attn_out", "resid_mid", "mlp_out")
     heads = range(config.n_heads)
@@ -187,8 +189,8 @@ def patch_task_token(model: Model, pairs: Pairs, generator: torch.Generator) -> 
         generator: draws the placebo.
 
     Returns:
-        Columns kind (site, reader, edge), part, own, other (shares of the places where either run gives
-        its own task's answer), follows, its 95% interval low .. high, placebo, n.
+        Columns kind (site, reader, edge), part, own, other (fractions of positions where either run gives its own
+        task's answer), follows, its 95% interval low .. high, placebo, n.
     """
     turned, config = TaskTokenPatching(model, pairs, generator), model.config
     rows: list[dict[str, object]] = []
@@ -211,15 +213,14 @@ def patch_task_token_both_ways(
 
     Args:
         model: the network.
-        fresh: a freshly initialised one.
+        fresh: the randomly initialised control.
         data: tasks, lengths and layout.
         one, other: two of its tasks.
         seed: of rows and placebos.
         n_rows: rows in each direction.
 
     Returns:
-        The columns of `patch_task_token`, with base and source (names of tasks) and fresh (`follows` of the fresh
-        network).
+        The columns of `patch_task_token`, with base and source (names of tasks) and fresh (`follows` of the control).
 
     Raises:
         ValueError: as `task_pairs`.
@@ -236,8 +237,8 @@ def patch_task_token_both_ways(
 def carried_across(
     model: Model, data: DataConfig, one: Task, other: Task, generator: torch.Generator, n_rows: int = N_ROWS
 ) -> Float[Tensor, "layer head"]:
-    """Share of the answers F_one(s, x) that become F_one(s, x') when one head has what it puts out in a
-    run of the other task with inputs x': whether it says x_t in one way for both tasks.
+    """Fraction of the answers F_one(s, x) that become F_one(s, x') when one head's output is patched from a run of the
+    other task with inputs x': whether the head represents x_t in the same form for both tasks.
 
     Raises:
         ValueError: as `task_pairs`.

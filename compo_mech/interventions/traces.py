@@ -19,10 +19,11 @@ class Trace:
     """Every activation of one run, one entry a layer.
 
     Attributes:
-        resid_pre, resid_mid, resid_post: the residual stream before, between and after the parts.
+        resid_pre, resid_mid, resid_post: the residual stream before attention, between attention and MLP, and after the
+            MLP.
         q, k, v, z: of all heads.
         pattern: attention weights.
-        attn_out, mlp_out: what the parts add.
+        attn_out, mlp_out: what attention and the MLP add.
         logits: at every position.
     """
 
@@ -64,8 +65,8 @@ def trace(
     Args:
         model: the network.
         tokens, position_ids: that it reads.
-        first: the first position at which the last layer is asked for more than keys and values; all else of that layer
-            is 0 before it.
+        first: the first position at which more of the last layer than keys and values is computed; all else of that
+            layer is 0 before it.
     """
     n_pos = tokens.shape[1]
     kept: dict[str, list[Tensor]] = {name: [] for name in Trace.__dataclass_fields__ if name != "logits"}

@@ -1,4 +1,4 @@
-"""What each run asks of a Slurm cluster, and what Slurm refused."""
+"""The resources that each run requests from a Slurm cluster, and errors of Slurm."""
 
 from pydantic import Field, model_validator
 
@@ -6,7 +6,7 @@ from compo_mech.runs.checkpoints import RunError
 from compo_mech.settings import Settings
 
 EARLY_S = 60
-"""Seconds by which Slurm may warn a job earlier than it was asked to."""
+"""Seconds by which Slurm may warn a job earlier than requested."""
 
 
 class SlurmError(RunError):
@@ -14,7 +14,7 @@ class SlurmError(RunError):
 
 
 class SlurmConfig(Settings):
-    """What each run asks of the cluster."""
+    """The resources that each run requests."""
 
     partition: str | None = Field(default=None, description="where jobs run; None: the cluster's default")
     account: str | None = Field(default=None, description="who pays; None: the user's default")

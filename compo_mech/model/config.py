@@ -17,7 +17,7 @@ class ModelConfig(Settings):
     d_mlp: int | None = Field(default=None, gt=0, description="neurons of each MLP; None: 4 d_model")
     n_ctx: int | None = Field(default=None, gt=0, description="positions; None: as many as the data needs")
     act_fn: Literal["gelu", "relu", "silu"] = Field(default="gelu", description="activation (gelu is the exact one)")
-    normalization: Literal["LN", "none"] = Field(default="LN", description="LayerNorm before each part, or none")
+    normalization: Literal["LN", "none"] = Field(default="LN", description="LayerNorm before each component, or none")
     biases: bool = Field(default=False, description="biases everywhere, or nowhere")
     init: Literal["reference", "transformer_lens"] = Field(
         default="reference",
@@ -28,7 +28,7 @@ class ModelConfig(Settings):
         default=None, gt=0, description="position embeddings live in the first n dimensions; None: in all"
     )
     freeze: tuple[str, ...] = Field(
-        default=(), description="parts that stay as initialised, by name or prefix: pos_embed blocks.0.attn ..."
+        default=(), description="components that stay as initialised, by name or prefix: pos_embed blocks.0.attn ..."
     )
 
     @property
@@ -57,7 +57,7 @@ def _is_part(name: str, part: str) -> bool:
 
 
 def _parts(names: dict[str, tuple[int, ...]]) -> list[str]:
-    """Parts as people freeze them: embeddings, blocks, their attention and MLP, the rest."""
+    """Names that `freeze` takes: embeddings, blocks, their attention and MLP, the rest."""
     parts: list[str] = []
     for name in names:
         words = name.split(".")

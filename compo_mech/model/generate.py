@@ -13,12 +13,12 @@ Past = list[tuple[Float[Tensor, "batch head _ d_head"], Float[Tensor, "batch hea
 
 
 def read_on(model: Model, tokens: Int[Tensor, "batch new"], past: Past) -> Float[Tensor, "batch d_vocab"]:
-    """Logits of the last position, given the keys and values of those before; `past` is brought up to date.
+    """Logits of the last position, given the keys and values of those before; `past` is extended.
 
     Args:
         model: the network.
         tokens: one or more that follow what was read, rows of one length.
-        past: of the rows, changed in place.
+        past: keys and values of the rows, updated in place.
     """
     n_before = past[0][0].shape[2] if past else 0
     position = torch.arange(n_before, n_before + tokens.shape[1], device=tokens.device)

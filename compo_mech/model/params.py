@@ -48,7 +48,7 @@ def init_params(config: ModelConfig, d_vocab: int, n_ctx: int, generator: torch.
 
 
 def gradient_masks(config: ModelConfig, params: Params) -> dict[str, Float[Tensor, "..."]]:
-    """For parameters that may move only in part: 1 where they may."""
+    """Masks of parameters of which only some entries are trained: 1 where an entry is."""
     if config.n_pos_dims is None:
         return {}
     mask = torch.zeros_like(params["pos_embed.W_pos"])

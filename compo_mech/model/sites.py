@@ -26,10 +26,10 @@ class Site(NamedTuple):
 
 
 def check_site(site: Site, config: ModelConfig) -> None:
-    """Refuse an address that the network does not have.
+    """Raise for an address that the network does not have.
 
     Raises:
-        ValueError: one line: what of the address is wrong, and what is allowed.
+        ValueError: one line that says what is wrong with the address, and what is allowed.
     """
     if site.kind not in get_args(Kind):
         raise ValueError(f"site.kind = {site.kind!r}: must be one of {', '.join(get_args(Kind))}")

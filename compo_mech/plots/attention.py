@@ -12,7 +12,7 @@ from compo_mech.plots.theme import LAYOUT
 
 
 def attention_maps(patterns: Sequence[Float[Tensor, "head pos pos"]], labels: Sequence[str], title: str) -> go.Figure:
-    """Attention of every head, the axes labelled by tokens: a row of panels a layer, or one row in
+    """Draw the attention of every head, the axes labelled by tokens: a row of panels a layer, or one row in
     all where layers have a single head.
 
     Args:
@@ -47,7 +47,7 @@ def attention_maps(patterns: Sequence[Float[Tensor, "head pos pos"]], labels: Se
 
 
 def with_slider(frames: Mapping[int, go.Figure], title: str) -> go.Figure:
-    """Heat maps that a slider leads through the steps of training; it starts at the last one.
+    """Draw heat maps with a slider over the steps of training; it starts at the last one.
 
     Args:
         frames: by step, figures that differ in the `z` of their heat maps alone.

@@ -1,4 +1,4 @@
-"""circuitsvis views that need no network: in a notebook, or on a page that holds their script once.
+"""circuitsvis views that work offline: in a notebook, or on a page that holds their script once.
 
 circuitsvis' own output loads its script from elsewhere and stays blank offline; here the bundle that
 its wheel ships is put inline.
@@ -17,7 +17,7 @@ from torch import Tensor
 
 @cache
 def script() -> str:
-    """The script that all views of a page share, to stand before the first of them."""
+    """Return the script that all views of a page use, to be placed before the first of them."""
     bundle = (Path(circuitsvis.__file__).parent / "dist" / "cdn" / "iife.js").read_text(encoding="utf-8")
     return f"<script>{bundle.replace('</script>', '')}</script>"
 
@@ -29,7 +29,7 @@ class View:
     Attributes:
         element: of circuitsvis.
         props: that it is drawn from, as JSON takes them.
-        name: of the place on the page, which no other view there may have.
+        name: of the view's element, unique on the page.
     """
 
     element: str
@@ -48,7 +48,7 @@ class View:
 
 
 def attention_view(patterns: Float[Tensor, "head pos pos"], labels: Sequence[str], name: str) -> View:
-    """Attention of several heads on one string, each on hover.
+    """Show the attention of several heads on one string, each on hover.
 
     Args:
         patterns: weights, query by key.
@@ -65,7 +65,7 @@ def attention_view(patterns: Float[Tensor, "head pos pos"], labels: Sequence[str
 
 
 def token_view(labels: Sequence[str], values: Float[Tensor, "pos measure"], measures: Sequence[str], name: str) -> View:
-    """Tokens of one string coloured by one of several measures.
+    """Show the tokens of one string, coloured by one of several measures.
 
     Raises:
         ValueError: values are not of one row a label and one column a measure.

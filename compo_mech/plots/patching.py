@@ -11,7 +11,7 @@ from compo_mech.plots.theme import LAYOUT
 def effect_maps(
     maps: Mapping[str, Sequence[Sequence[float]]], columns: Sequence[str], rows: Sequence[str], title: str
 ) -> go.Figure:
-    """Effects as heat maps below each other, on one scale.
+    """Draw effects as heat maps below each other, on one scale.
 
     Args:
         maps: by title, effects in rows of columns.

@@ -1,4 +1,4 @@
-"""By which routes x_t comes, cell by cell."""
+"""The routes of x_t, cell by cell."""
 
 import plotly.graph_objects as go
 
@@ -18,7 +18,8 @@ WAY_COLOURS = {
 
 
 def route_cells(routes: RouteMap) -> go.Figure:
-    """What x_t's way is called, for each length and t, and its share; hover for the strongest routes."""
+    """Draw the name of x_t's route and its fraction of the effect, for each length and t; hover for the strongest
+    routes."""
     cells = [cell for cell in routes.cells if cell.variable == "x"]
     figure = go.Figure()
     for way in RouteName:

@@ -12,7 +12,7 @@ from compo_mech.plots.theme import HEAD_COLOURS, LAYOUT
 
 
 def training_curves(metrics: pd.DataFrame, task: str) -> go.Figure:
-    """Accuracy by length, head scores and loss over steps, on one time axis.
+    """Draw accuracy by length, head scores and loss over steps, on one time axis.
 
     Args:
         metrics: a run's long rows; the control's are left out.

@@ -1,4 +1,4 @@
-"""What is lost when what an MLP adds is made a sum of functions of two parts."""
+"""The accuracy lost when the output of an MLP is replaced by a sum of functions of its two variables."""
 
 from typing import NamedTuple
 
@@ -18,13 +18,13 @@ N_RANDOM = 5
 """Random sets of neurons beside each chosen one."""
 
 TIE = 1e-4
-"""Logits that near are equal, and one of the highest is drawn: without its rest a table of a group leaves all states
-alike, and rounding would tell the right one."""
+"""Logits this close count as equal, and a tie counts as a random choice among the highest: made additive, the table of
+a group gives all states the same logit, and rounding would decide."""
 
 
 class Without(NamedTuple):
-    """Share of right answers: of the network as it is, with the rest taken out of a site, and with as much taken
-    out in a random direction."""
+    """Fraction of right answers: of the unmodified network, with the non-additive rest removed from a site, and with a
+    perturbation of the same norm in a random direction."""
 
     whole: Interval
     additive: Interval
@@ -39,7 +39,7 @@ def share_right(
     change: Float[Tensor, "row dim"] | None = None,
     only: Bool[Tensor, "row"] | None = None,
 ) -> Interval:
-    """Share of the rows that are answered right when something is added to a site; None: nothing is.
+    """Return the fraction of rows answered right when something is added to a site; None: nothing is.
 
     `only`: the rows that count; None: all.
     """
@@ -62,14 +62,14 @@ def made_additive(
     keys: tuple[Int[Tensor, "group"], Int[Tensor, "group"]],
     generator: torch.Generator,
 ) -> Without:
-    """Take out of a site what the mean over a pair's rows has beyond functions of either part.
+    """Remove from a site what the mean over a pair's rows has beyond a sum of functions of either variable.
 
     Args:
         model: the network.
         rows, found: rows and their trace.
         site: of a row.
         groups: the pair of each row, numbered from 0.
-        keys: both parts of each pair.
+        keys: both members of each pair.
         generator: draws the placebo's directions, one a pair.
     """
     rest = additive_rest(group_means(found.at(site), groups).means, *keys)

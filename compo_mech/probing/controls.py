@@ -1,4 +1,4 @@
-"""Accuracy of probes with intervals, and what permuted labels and the best guess come to."""
+"""Accuracy of probes with intervals, beside permuted labels and the best guess."""
 
 import math
 from collections.abc import Callable
@@ -25,33 +25,34 @@ class Intervals:
     n_groups: int
 
     def at(self, *site: int) -> Interval:
-        """Of one site; without a number, of the only one."""
+        """Return the interval of one site; without a number, of the only one."""
         return Interval(*(float(values[site]) for values in (self.mean, self.low, self.high)))
 
 
 @dataclass(frozen=True)
 class Control:
-    """The accuracy with labels permuted among groups, and where it lies in 95% of cases if only chance is at work."""
+    """The accuracy with labels permuted among groups, and its 95% range under chance."""
 
     accuracy: Float[Tensor, "*sites"]
     chance: Intervals
 
     @property
     def by_chance(self) -> Bool[Tensor, "*sites"]:
-        """Whether the accuracy lies there."""
+        """Whether the accuracy lies in that range."""
         return (self.accuracy >= self.chance.low - ROUNDING) & (self.accuracy <= self.chance.high + ROUNDING)
 
     def selectivity(self, found: Intervals) -> Float[Tensor, "*sites"]:
-        """How much more often the probe is right with the true labels (Hewitt & Liang 2019, arXiv 1909.03368)."""
+        """Return how much more often the probe is right with the true labels (Hewitt & Liang 2019, arXiv
+        1909.03368)."""
         return found.mean - self.accuracy
 
 
 def accuracy(
     predictions: Int[Tensor, "*sites row"], split: Split, generator: torch.Generator, n_boot: int = 1000
 ) -> Intervals:
-    """Mean over groups of the share of a group's rows that are right, with a bootstrap over groups.
+    """Return the mean over groups of the fraction of a group's rows that are right, with a bootstrap over groups.
 
-    Rows of which -1 is said do not count.
+    Rows with prediction -1 do not count.
     """
     shares, tested = _shares(predictions, split)
     right = shares[..., torch.arange(len(tested)), split.group_labels[tested]]
@@ -62,21 +63,22 @@ def accuracy(
 def permuted_control(
     probe: Callable[[Split], Int[Tensor, "*sites row"]], split: Split, generator: torch.Generator, n_shuffles: int = 8
 ) -> Control:
-    """What a probe, such as `lambda split: linear_probe(features, split)`, makes of labels permuted among groups.
+    """Measure the accuracy of a probe, such as `lambda split: linear_probe(features, split)`, on labels permuted among
+    groups.
 
-    Chance is the mean over folds, by tested groups, of sum_k (share of predictions of class k) (share
-    of labels of class k): given what was trained on, the labels of the held-out groups are equally
-    likely in any order, and so much is right on average over the orders. Shares over all folds
-    together would promise too much, since a class is rarer among the others where one of it is held
-    out. Where each group is a fold of its own there are no shares by fold, and labels dealt anew to so
-    few pairs are often a function of one part (four of the six ways to deal two labels to 2 x 2 pairs):
-    chance is then what the same linear probe tells from both parts one-hot, or the shares over all
-    folds where that is more, and any accuracy below it is by chance as well.
-    Shuffles are independent: the interval is chance ± t(n - 1) sd(accuracy - chance) / sqrt(n) over
-    the n shuffles, with t the 97.5% quantile of Student's distribution.
+    Chance is the mean over folds, by tested groups, of sum_k (fraction of predictions of class k) (fraction of labels
+    of class k): given the training groups, all orders of the held-out groups' labels are equally likely, and this is
+    the mean accuracy over them. Fractions over all folds together would be too high, since a class is rarer among the
+    training groups where one of its own is held out. Where each group is a fold of its own there are no fractions by
+    fold, and labels permuted among so few pairs are often a function of one variable (four of the six labellings of 2 x
+    2 pairs by two labels): chance is then what the same linear probe decodes from both variables one-hot, or the
+    fractions over all folds where that is more, and any accuracy below it is at chance as well.
+
+    Permutations are independent: the interval is chance ± t(n - 1) sd(accuracy - chance) / sqrt(n) over
+    the n permutations, with t the 97.5% quantile of Student's distribution.
 
     Raises:
-        ValueError: fewer than 2 shuffles, or labels shuffled so that no pair can be tested.
+        ValueError: fewer than 2 permutations, or labels permuted so that no pair can be tested.
     """
     if n_shuffles < 2:
         raise ValueError(f"n_shuffles = {n_shuffles}: must be at least 2")
@@ -107,9 +109,9 @@ def permuted_control(
 
 
 def best_from(key: Int[Tensor, "row"], split: Split) -> float:
-    """Accuracy over the tested groups of the best guess of the label from `key` alone, such as i.
+    """Return the accuracy over the tested groups of the best guess of the label from `key` alone, such as i.
 
-    An upper bound: for each value it knows the most frequent label, the tested groups' own included.
+    An upper bound: it uses the most frequent label of each value, the tested groups' own included.
     """
     tested = split.fold >= 0
     values, index = key[tested].unique(return_inverse=True)
@@ -122,7 +124,7 @@ def best_from(key: Int[Tensor, "row"], split: Split) -> float:
 def _shares(
     predictions: Int[Tensor, "*sites row"], split: Split
 ) -> tuple[Float[Tensor, "*sites tested class"], Int[Tensor, "tested"]]:
-    """The share of each tested group's rows of which each class is said, and which groups these are."""
+    """For each tested group the fraction of its rows predicted as each class, and which groups these are."""
     said = one_hot(predictions + 1, split.n_classes + 1)[..., 1:].double()
     shape = (*said.shape[:-2], len(split.group_labels), split.n_classes)
     counts = said.new_zeros(shape).index_add(-2, split.groups, said)
@@ -131,12 +133,12 @@ def _shares(
 
 
 def draws_of(n_groups: int, n_boot: int, generator: torch.Generator) -> Float[Tensor, "group draw"]:
-    """How often each group is drawn, with replacement."""
+    """Draw how often each group is drawn, with replacement."""
     drawn = torch.randint(n_groups, (n_groups, n_boot), generator=generator)
     return torch.zeros(n_groups, n_boot).scatter_add(0, drawn, torch.ones(n_groups, n_boot))
 
 
 def intervals_of(mean: Float[Tensor, "*sites"], draws: Float[Tensor, "*sites draw"], n_groups: int) -> Intervals:
-    """Means with the quantiles of their draws."""
+    """Return means with the quantiles of their draws."""
     low, high = draws.quantile(torch.tensor([0.025, 0.975]).to(draws), dim=-1)
     return Intervals(mean, low, high, n_groups)

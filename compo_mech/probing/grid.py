@@ -1,4 +1,4 @@
-"""The strings that both probes are asked on: every pair of positions, and every pair of state and input."""
+"""The strings that both probes use: every pair of positions, and every pair of state and input."""
 
 from dataclasses import dataclass
 
@@ -36,7 +36,7 @@ class PositionGrid:
 
 
 def position_grid(data: DataConfig, task: Task, generator: torch.Generator) -> PositionGrid:
-    """The grid of a task.
+    """Build the grid of a task.
 
     Raises:
         ValueError: there is no chain of thought, or fewer than 4 pairs.
@@ -80,7 +80,7 @@ class StateGrid:
 
 
 def state_grid(data: DataConfig, task: Task, generator: torch.Generator) -> StateGrid:
-    """The grid of a task.
+    """Build the grid of a task.
 
     Raises:
         ValueError: there is no chain of thought, no string of two inputs, fewer than 4 pairs, or states that do

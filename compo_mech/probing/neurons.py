@@ -1,4 +1,4 @@
-"""An MLP's neurons over a table of pairs, and what is lost without the first of them."""
+"""An MLP's neurons over a table of pairs, and the accuracy lost when the first of them are made additive."""
 
 from collections.abc import Sequence
 
@@ -31,7 +31,8 @@ def without_neurons(
     order: Sequence[int],
     generator: torch.Generator,
 ) -> pd.DataFrame:
-    """Share of right answers when the rest is taken out of the first 0, 1, 2, 4, ... neurons of an order.
+    """Fraction of right answers when the non-additive rest is removed from the first 0, 1, 2, 4, ... neurons of an
+    order.
 
     Returns:
         Columns n_neurons, chosen, random: the last for as many neurons drawn at random, a mean.

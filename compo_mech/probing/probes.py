@@ -12,23 +12,23 @@ from torch.nn.functional import cross_entropy, one_hot
 from compo_mech.probing.split import Split
 
 RIDGE, NUMERIC_RIDGE = 1e-3, 1e-4
-"""Of the features' whole variance. A larger one hides a label that holds a 25th of it; a smaller one lets
-discriminants of short lengths read t from raw position embeddings, where it is not (0.4 rather than 0.0)."""
+"""Ridge, as a fraction of the features' whole variance. A larger one hides a label that holds a 25th of it; a smaller
+one lets discriminants of short lengths read t from raw position embeddings, where it is not (0.4 rather than 0.0)."""
 N_HIDDEN, N_STEPS, LEARNING_RATE, WEIGHT_DECAY = 32, 200, 0.02, 1.0
 
 ROUNDING = 1e-9
-"""A share of variance below this is none, and a leverage that is as near to 1 is 1."""
+"""A fraction of variance below this counts as 0, and a leverage this close to 1 as 1."""
 TINY = 1e-30
 
 
 def linear_probe(
     features: Float[Tensor, "*sites row dim"], split: Split, ridge: float = RIDGE
 ) -> Int[Tensor, "*sites row"]:
-    """The class of each row, told by the probe that is trained on the other folds; -1 for rows that are in none.
+    """Predict the class of each row by the probe that is trained on the other folds; -1 for rows in no fold.
 
     Linear discriminant analysis with equal classes (Hastie et al., The Elements of Statistical Learning,
-    4.3): each class scores mu' S^-1 x - mu' S^-1 mu / 2, and the highest is told, as attention tells a key
-    by the highest of scores linear in the query. S is the scatter within classes, with a ridge.
+    4.3): each class scores mu' S^-1 x - mu' S^-1 mu / 2, and the highest is predicted, as attention selects a key by
+    the highest of scores linear in the query. S is the scatter within classes, with a ridge.
 
     Raises:
         ValueError: the ridge is not above 0.
@@ -52,8 +52,8 @@ def linear_probe(
 
 
 def numeric_probe(features: Float[Tensor, "*sites row dim"], split: Split) -> Int[Tensor, "*sites row"]:
-    """The same by least squares on the label as a number, rounded to a class: only a control, as it reads
-    t = i - j + 1 from its two summands, before anyone has subtracted them."""
+    """Do the same by least squares on the label as a number, rounded to a class: only a control, as it reads t = i - j
+    + 1 from its two summands, before anything has subtracted them."""
     numbers = _least_squares(features, split.labels[:, None].double(), split, NUMERIC_RIDGE)[..., 0]
     return numbers.round().long().clamp(0, split.n_classes - 1).where(split.fold >= 0, -1)
 
@@ -61,10 +61,10 @@ def numeric_probe(features: Float[Tensor, "*sites row dim"], split: Split) -> In
 def mlp_probe(
     features: Float[Tensor, "*sites row dim"], split: Split, generator: torch.Generator
 ) -> Int[Tensor, "*sites row"]:
-    """The same by an MLP with one hidden layer of ReLUs, all sites and folds at once, by AdamW on whole batches.
+    """Do the same by an MLP with one hidden layer of ReLUs, all sites and folds at once, by AdamW on whole batches.
 
     Features are centred and scaled by all rows, without their labels. All sites start from the same
-    weights, so that what is told at one does not depend on the others.
+    weights, so that the result at one does not depend on the others.
     """
     x = features.detach().float().reshape(-1, *features.shape[-2:])
     x = x - x.mean(1, keepdim=True)
@@ -98,7 +98,7 @@ def mlp_probe(
 def _least_squares(
     features: Float[Tensor, "*sites row dim"], targets: Float[Tensor, "row out"], split: Split, ridge: float
 ) -> Float[Tensor, "*sites row out"]:
-    """What the fit to the other folds says of each row; 0 for rows that are in none."""
+    """The prediction for each row of the fit to the other folds; 0 for rows in no fold."""
     features = features.detach().double()
     said = features.new_zeros(*features.shape[:-1], targets.shape[1])
     for fold, weights in enumerate(split.weights):
@@ -110,7 +110,7 @@ def _least_squares(
 def _fit(
     features: Float[Tensor, "*sites row dim"], targets: Float[Tensor, "row out"], weights: Tensor, ridge: float
 ) -> Float[Tensor, "*sites row out"]:
-    """Weighted least squares with intercept, said of every row; weights sum to 1."""
+    """Weighted least squares with intercept, its prediction for every row; weights sum to 1."""
     x, mean = _scaled(features, weights), weights @ targets
     gram = x.mT @ (weights[:, None] * x) + ridge * torch.eye(x.shape[-1]).to(x)
     return x @ torch.linalg.solve(gram, x.mT @ (weights[:, None] * (targets - mean))) + mean
@@ -128,10 +128,11 @@ def _check_ridge(ridge: float) -> None:
 
 
 def separable(features: Float[Tensor, "*sites row dim"], labels: Int[Tensor, "row"]) -> Float[Tensor, "*sites"]:
-    """Accuracy of a linear classifier on the rows it was fitted to: 1 where the classes are linearly separable.
+    """Return the accuracy of a linear classifier on the rows it was fitted to: 1 where the classes are linearly
+    separable.
 
     The better of least squares and, unless that is always right, logistic regression. Below 1 it is
-    a lower bound: neither looks for the fewest errors.
+    a lower bound: neither minimises the number of errors.
     """
     x, even = features.detach().double(), torch.ones(len(labels)).to(features.device).double() / len(labels)
     best = (_fit(x, one_hot(labels).double(), even, ROUNDING).argmax(-1) == labels).double().mean(-1)

@@ -1,11 +1,11 @@
 """Probes tested on *held-out groups*, so that a lookup table cannot pass for a rule.
 
-A group is a pair whose label is to be told: positions (i, j) with t = i - j + 1, or (state, input)
+A group is a pair whose label is to be decoded: positions (i, j) with t = i - j + 1, or (state, input)
 with F(s, x). All its rows are held out together. A *site* is where features come from (a position,
 a layer, a checkpoint); every measure takes any leading site axes and treats each site alone.
 
-Beware of chance in pairs like (i, j): all other pairs with the same i have other labels, so a probe
-that reads nothing but i and j is right *less* often than chance, nearly never.
+Note on chance for pairs like (i, j): all other pairs with the same i have other labels, so a probe that reads nothing
+but i and j is right *less* often than chance, nearly never.
 """
 
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ MIN_GROUPS, MIN_GROUPS_FOR_FOLDS = 4, 12
 
 @dataclass(frozen=True)
 class Split:
-    """What probes are to tell of each row, and in which fold the row is held out. Made by `Split.deal`.
+    """The label of each row, and the fold in which the row is held out. Made by `Split.deal`.
 
     Attributes:
         labels: class of each row, from 0.
         groups: of each row, numbered from 0.
         fold: in which each row is held out; -1: in none, it is always trained on.
-        n_folds: as asked for.
-        also: what else must be known from other groups, such as i and j.
+        n_folds: number of folds.
+        also: further keys that must occur in other groups, such as i and j.
     """
 
     labels: Int[Tensor, "row"]
@@ -47,10 +47,10 @@ class Split:
         generator: torch.Generator,
         also: Int[Tensor, "row key"] | None = None,
     ) -> "Split":
-        """Deal groups to folds at random, each label evenly.
+        """Assign groups to folds at random, each label as equally as possible.
 
-        The law: the label and the `also` keys of every held-out group occur in groups that are
-        trained on meanwhile. Groups that break it go to fold -1, one by one, as each may serve others.
+        Guarantee: the label and the `also` keys of every held-out group occur in the groups trained on. Groups that
+        violate it go to fold -1, one by one, as each may help others.
 
         Raises:
             ValueError: fewer than `MIN_GROUPS` groups or 2 folds, a label below 0, a label or an `also`
@@ -74,7 +74,8 @@ class Split:
         return cls(labels, groups, fold[groups], n_folds, also)
 
     def shuffled(self, generator: torch.Generator) -> "Split":
-        """Labels permuted among groups, and the groups dealt anew, so that the law holds for these labels."""
+        """Permute labels among groups and assign the groups to folds again, so that the guarantee holds for these
+        labels."""
         order = torch.randperm(len(self.group_labels), generator=generator).to(self.labels.device)
         return Split.deal(self.group_labels[order][self.groups], self.groups, self.n_folds, generator, self.also)
 
@@ -87,15 +88,15 @@ class Split:
         return self.of_groups(self.labels)
 
     def of_groups(self, values: Int[Tensor, "row"]) -> Int[Tensor, "group"]:
-        """Of each group what is the same in all its rows."""
+        """For each group the value that all its rows have."""
         return values[_a_row_of_each(self.groups)]
 
     @cached_property
     def weights(self) -> Float[Tensor, "fold row"]:
         """Of rows when each fold is held out; they sum to 1.
 
-        Classes weigh the same, so do the groups of a class and the rows of a group: a class of two
-        pairs is not outvoted by one of ten.
+        Classes have equal weight, and so have the groups of a class and the rows of a group: a class of two pairs is
+        not outvoted by one of ten.
         """
         trained = self.of_groups(self.fold) != torch.arange(int(self.fold.max()) + 1, device=self.fold.device)[:, None]
         n_alike = (trained.double() @ one_hot(self.group_labels).double())[:, self.group_labels]

@@ -1,8 +1,8 @@
-"""Rule or table, by behaviour: is the state right at pairs (i, j) that were never trained on together?
+"""Rule or table, by behaviour: is the state right at pairs (i, j) that never occurred together in training?
 
 In a run that left some lengths out there are pairs of a row's position i and [EoI]'s position j that no
-training string had, though each i, each j and each t was seen with others. A complete table of pairs has
-no entry for them; a rule needs none. Without such pairs there is nothing to tell the two apart by.
+training string had, though each i, each j and each t occurred in others. A complete table of pairs has no entry for
+them; a rule needs none. Without such pairs the two cannot be distinguished.
 """
 
 from dataclasses import dataclass
@@ -28,8 +28,9 @@ N_STRINGS = 64
 """Strings of each pair."""
 
 RULE, TABLE = 0.8, 0.5
-"""Of the way from the best guess to the accuracy at trained pairs a rule goes at least so much, a table at most
-so much: without a pointer attention is spread, and some of x_t is in the mean of all inputs."""
+"""At unseen pairs a rule keeps at least the first fraction of the accuracy that trained pairs have above the best
+guess, a table at most the second: without a pointer attention is spread, and some of x_t is in the mean of all
+inputs."""
 Pair = tuple[int, int]
 
 
@@ -41,20 +42,20 @@ class Exposure(NamedTuple):
 
     @classmethod
     def of(cls, config: RunConfig) -> "Exposure":
-        """By the settings of a run."""
+        """Read the exposure from the settings of a run."""
         return cls(unseen_pairs(config), trained_pairs(config, shifted=False))
 
 
 @dataclass(frozen=True)
 class UnseenPairs:
-    """Accuracy at pairs that were trained on and at others.
+    """Accuracy at pairs that were trained on and at unseen pairs.
 
     Attributes:
         unseen: the pairs never trained on.
-        seen_accuracy, unseen_accuracy: share of states that are right, with a bootstrap over pairs.
-        guess: of the best guess of s_t that knows s_{t-1} but not x_t.
-        rescued: accuracy at the unseen pairs with the query of a trained pair of the same t in the place
-            of their own, all heads' together; None where there is no such pair or no layer 1.
+        seen_accuracy, unseen_accuracy: fraction of states that are right, with a bootstrap over pairs.
+        guess: accuracy of the best guess of s_t from s_{t-1} without x_t.
+        rescued: accuracy at the unseen pairs with the query of a trained pair of the same t patched in, all heads'
+            together; None where there is no such pair or no layer 1.
     """
 
     unseen: tuple[Pair, ...]
@@ -65,7 +66,7 @@ class UnseenPairs:
 
     @property
     def verdict(self) -> Literal["rule", "table", "neither", "not able"]:
-        """`not able`: the network does not do its trained pairs either."""
+        """`not able`: the network is not accurate at its trained pairs either."""
         room = self.seen_accuracy.mean - self.guess
         if room < 0.1:
             return "not able"
@@ -74,7 +75,8 @@ class UnseenPairs:
 
 
 def trained_pairs(config: RunConfig, shifted: bool) -> frozenset[Pair]:
-    """Every pair (i, j), t >= 2, of a training string, at its own place or, if `shifted`, wherever it was put."""
+    """Return every pair (i, j), t >= 2, of a training string, at unshifted positions or, if `shifted`, at all shifts
+    trained on."""
     stream, layout = TrainingStream(config.data, config.seed), config.data.layout
     lengths = {length for step in range(1, config.train.n_steps + 1) for length in stream.lengths(step)}
     return frozenset(
@@ -86,7 +88,8 @@ def trained_pairs(config: RunConfig, shifted: bool) -> frozenset[Pair]:
 
 
 def unseen_pairs(config: RunConfig) -> frozenset[Pair]:
-    """Pairs of the data's lengths that were never trained on, while each i, each j and each t was with others."""
+    """Return the pairs of the data's lengths that were never trained on, while each i, each j and each t was in other
+    pairs."""
     seen = trained_pairs(config, shifted=True)
     known_i, known_j, known_t = {i for i, _ in seen}, {j for _, j in seen}, {i - j for i, j in seen}
     return frozenset(
@@ -97,14 +100,14 @@ def unseen_pairs(config: RunConfig) -> frozenset[Pair]:
 
 
 def data_pairs(data: DataConfig) -> list[Pair]:
-    """Every pair (i, j), t >= 2, of rows that predict a state."""
+    """Return every pair (i, j), t >= 2, of rows that predict a state."""
     ends = ((length, data.layout.end_of_input(length)) for length in data.lengths)
     return [(i, j) for length, j in ends for i in list(data.layout.scored(length))[1:-1]]
 
 
 @torch.no_grad()
 def ask_unseen_pairs(model: Model, data: DataConfig, task: Task, exposure: Exposure, seed: int) -> UnseenPairs | None:
-    """Accuracy at unseen pairs and at those that were trained on; None where there are none of either.
+    """Measure accuracy at unseen pairs and at those that were trained on; None where there are none of either.
 
     Args:
         model: the network.
@@ -146,7 +149,7 @@ def _rescued(
     old: Bool[Tensor, "row"],
     generator: torch.Generator,
 ) -> Interval | None:
-    """With the query of a trained pair of the same t."""
+    """Accuracy with the query of a trained pair of the same t patched in."""
     site = Site("q", 1)
     query = found.at(site)
     donors = {int(t): query[old & (rows.t == t)] for t in rows.t[new].unique()}

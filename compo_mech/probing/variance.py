@@ -1,4 +1,4 @@
-"""How much of the variance between pairs a label explains, beyond all sums of a function of either part."""
+"""How much of the variance between pairs a label explains beyond all sums of a function of either variable."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -22,7 +22,7 @@ class Beyond:
         beyond: what the label explains beyond the two, of the whole variance, likewise. Noise gives it
             (parameters gained) / (groups - 1).
         of_rest: what it explains of what the two leave unexplained, cross-validated: noise gives 0 or less.
-            None where no group can be foretold from the others, as with 2 x 2 groups.
+            None where no group can be predicted from the others, as with 2 x 2 groups.
     """
 
     additive: Float[Tensor, "*sites"]
@@ -43,8 +43,8 @@ def beyond_additive(
 
     Let e and e' be the errors on a group when it is left out of the fit of first + second, without and
     with the label: of_rest = sum(e² - e'²) / sum(e²). An error left out is residual / (1 - leverage)
-    (Allen's PRESS); groups of leverage 1 in the larger fit are left out of the sums. Both shares are 0
-    where first + second explain all. The bootstraps draw groups.
+    (Allen's PRESS); groups of leverage 1 in the larger fit are left out of the sums. Both fractions are 0 where first +
+    second explain all. The bootstraps draw groups.
     """
     values = values.detach().double()
     values = values - values.mean(-2, keepdim=True)
@@ -71,7 +71,7 @@ def beyond_additive(
 def additive_rest(
     values: Float[Tensor, "*sites group dim"], first: Int[Tensor, "group"], second: Int[Tensor, "group"]
 ) -> Float[Tensor, "*sites group dim"]:
-    """What no function f(first) + g(second) can be: residuals of least squares on both, one-hot."""
+    """Return what no function f(first) + g(second) can be: residuals of least squares on both, one-hot."""
     return _residuals(values.detach().double(), first, second)[0]
 
 
@@ -90,7 +90,7 @@ def _ratio(part: Tensor, whole: Tensor) -> Tensor:
 
 
 class Grouped(NamedTuple):
-    """Means over each group's rows, the groups' numbers, and the share of each site's variance within groups."""
+    """Means over each group's rows, the groups' numbers, and the fraction of each site's variance within groups."""
 
     means: Float[Tensor, "*sites group dim"]
     groups: Int[Tensor, "group"]

@@ -1,4 +1,4 @@
-"""One page for several runs: how they were set and what came of each, their curves over each other, their attention."""
+"""One page for several runs: their settings and results, their curves in one figure, their attention."""
 
 import html
 import json
@@ -60,7 +60,7 @@ class Compared:
 
 
 def compared(runs: Sequence[Run]) -> list[Compared]:
-    """The runs under names that tell them apart, with what is wrong with each."""
+    """Open the runs under distinct names, with what is wrong with each."""
     found = []
     for run, name in zip(runs, distinct([run.path for run in runs]), strict=True):
         problems = run.problems()
@@ -74,7 +74,7 @@ def compared(runs: Sequence[Run]) -> list[Compared]:
 
 
 def distinct(paths: Sequence[Path]) -> list[str]:
-    """Names of folders; with as much of the path before them as it takes to tell them apart, or a number."""
+    """Return names of folders; with as much of the path before them as makes them distinct, or a number."""
     whole = [path.resolve().parts for path in paths]
     n_parts = 1
     while len({parts[-n_parts:] for parts in whole}) < len(set(whole)):
@@ -88,13 +88,13 @@ def distinct(paths: Sequence[Path]) -> list[str]:
 
 
 def overview(runs: Sequence[Compared]) -> pd.DataFrame:
-    """A row a run: what came of it, and the settings in which they differ."""
+    """Tabulate one row per run: its results, and the settings in which the runs differ."""
     came = pd.DataFrame([{"run": run.name} | told(run) for run in runs])
     return came.assign(**differences([run.run.config for run in runs])).fillna("–")
 
 
 def differences(configs: Sequence[RunConfig]) -> dict[str, list[str]]:
-    """By name, each setting in which runs differ: its value in every run."""
+    """Return, by name, each setting in which runs differ: its value in every run."""
     flat = [dict(_flat(config.model_dump(mode="json"))) for config in configs]
     names = dict.fromkeys(name for settings in flat for name in settings)
     values = {name: [settings.get(name, "–") for settings in flat] for name in names}
@@ -111,7 +111,7 @@ def _flat(settings: Mapping[str, object], prefix: str = "") -> Iterator[tuple[st
 
 
 def told(run: Compared) -> dict[str, str]:
-    """What came of a run, as a person reads it; scores are left out where it has no head that could have them."""
+    """Results of a run, formatted; scores are left out where it has no head that could have them."""
     last = max(run.run.steps, default=0)
     row = {"steps": f"{last} of {run.run.config.train.n_steps}"}
     accuracy = curve(run, "generated_accuracy")
@@ -141,7 +141,7 @@ def curve(run: Compared, metric: str) -> pd.Series:
 
 
 def curves(runs: Sequence[Compared]) -> "go.Figure | None":
-    """Accuracy, iteration and lookup of all runs over each other; None where nothing was measured."""
+    """Draw accuracy, iteration and lookup of all runs in one figure; None where nothing was measured."""
     panels = {title: {run.name: curve(run, metric) for run in runs} for title, metric in CURVES.items()}
     found = {
         title: {name: (c.index.tolist(), c.round(4).tolist()) for name, c in own.items() if len(c)}
@@ -152,7 +152,7 @@ def curves(runs: Sequence[Compared]) -> "go.Figure | None":
 
 
 def attention(run: Compared, n_runs: int) -> str:
-    """A run's attention with a slider over its steps, as HTML; empty where no checkpoint can be read."""
+    """Draw a run's attention with a slider over its steps, as HTML; empty where no checkpoint can be read."""
     config = run.run.config
     shown = run.run.readable(n_frames(config, n_runs))
     if not shown:
@@ -162,7 +162,7 @@ def attention(run: Compared, n_runs: int) -> str:
 
 
 def page(runs: Sequence[Compared], command: Sequence[str]) -> str:
-    """The whole page, which asks for nothing from elsewhere.
+    """Return the whole page, which loads nothing from elsewhere.
 
     Args:
         runs: to compare.

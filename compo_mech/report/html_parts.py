@@ -29,7 +29,7 @@ pre { padding: .7rem; } body.full { max-width: none; }
 
 
 def document(title: str, body: str, script: str = "", body_class: str = "") -> str:
-    """A whole page.
+    """Return a whole page.
 
     Args:
         title: of the browser's tab.
@@ -46,13 +46,13 @@ def document(title: str, body: str, script: str = "", body_class: str = "") -> s
 
 
 def figure_html(figure: go.Figure) -> str:
-    """A figure without plotly's script, which the page holds once."""
+    """Return a figure without plotly's script, which the page holds once."""
     config = {"displaylogo": False, "responsive": True}
     return plotly.io.to_html(figure, include_plotlyjs=False, full_html=False, config=config, auto_play=False)
 
 
 def write_page(page: str, out: Path) -> None:
-    """A page that is not of one run.
+    """Write a page that does not belong to one run.
 
     Raises:
         ValueError: it cannot be written.
@@ -64,10 +64,10 @@ def write_page(page: str, out: Path) -> None:
 
 
 def write_figure(figure: go.Figure, out: Path) -> None:
-    """A figure as an offline page (.html), or as a picture (.png, .svg, .pdf), which takes kaleido and a Chrome.
+    """Write a figure as an offline page (.html), or as an image (.png, .svg, .pdf), which takes kaleido and a Chrome.
 
     Raises:
-        ValueError: the picture cannot be drawn, not in this format, or not written.
+        ValueError: the image cannot be drawn, not in this format, or not written.
     """
     if out.suffix == ".html":
         title = figure.layout.title.text or out.stem
@@ -94,22 +94,22 @@ class Shown:
 
 
 def plotly_script() -> Shown:
-    """plotly's script, to stand in a notebook before the first figure."""
+    """Return plotly's script, to be placed in a notebook before the first figure."""
     return Shown(f"<script>{get_plotlyjs()}</script>")
 
 
 def offline(figure: go.Figure) -> Shown:
-    """A figure in a notebook that has the script: plotly's own output asks the network for MathJax."""
+    """Show a figure in a notebook that has the script: plotly's own output loads MathJax from the internet."""
     return Shown(figure_html(figure))
 
 
 def wide(figure: go.Figure) -> str:
-    """A figure that scrolls sideways where the screen is narrow."""
+    """Return a figure that scrolls sideways where the screen is narrow."""
     return f"<div class=wide><div class=drawn>{figure_html(figure)}</div></div>"
 
 
 def table_html(table: pd.DataFrame) -> str:
-    """A table as it is, likewise."""
+    """Return a table as it is, likewise."""
     head = "".join(f"<th>{html.escape(str(name))}</th>" for name in table.columns)
     body = "".join(
         "<tr>" + "".join(f"<td>{html.escape(str(value))}</td>" for value in row) + "</tr>"
@@ -119,7 +119,7 @@ def table_html(table: pd.DataFrame) -> str:
 
 
 def html_table(table: pd.DataFrame) -> str:
-    """A table by length and head: shares in percent, those below the level of accuracy marked."""
+    """Return a table by length and head: fractions in percent, those below the level of accuracy marked."""
     head = "".join(f"<th>{html.escape(name)}</th>" for name in table.columns)
     body = ""
     for _, row in table.iterrows():
@@ -133,10 +133,10 @@ def html_table(table: pd.DataFrame) -> str:
 
 
 def counted(n: int, what: str) -> str:
-    """A number of things, as `1 run` or `2 runs`."""
+    """Write a number of things, as `1 run` or `2 runs`."""
     return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def capitalised(text: str) -> str:
-    """The text with a capital first letter."""
+    """Return the text with a capital first letter."""
     return text[0].upper() + text[1:]

@@ -1,4 +1,4 @@
-"""One offline HTML page for a run: what came of it in a sentence, tables, curves, attention maps."""
+"""One offline HTML page for a run: its outcome in a sentence, tables, curves, attention maps."""
 
 import html
 import json
@@ -39,7 +39,7 @@ def page(
     sections: Sequence[str] = (),
     problems: Sequence[str] = (),
 ) -> str:
-    """The whole page. plotly's script is embedded once; nothing is fetched.
+    """Return the whole page. plotly's script is embedded once; nothing is loaded.
 
     Args:
         name: of the run.
@@ -90,7 +90,7 @@ _NONE = "<p class=quiet>No checkpoint could be read.</p>"
 
 
 def write_page(run: Run) -> Path:
-    """The run's page, with what analyses have to show, and what is missing or damaged."""
+    """Write the run's page, with sections of analyses, and what is missing or damaged."""
     config = run.config
     sets = eval_sets(config.data, config.n_test_strings)
     shown = run.readable(attention.n_frames(config))

@@ -18,12 +18,12 @@ Second = Literal["key", "query", "residual"]
 
 
 class Route(NamedTuple):
-    """One way to the predicting row.
+    """A route to the predicting row.
 
     Attributes:
-        first: the layer-0 head that carries; None: it stays.
+        first: the layer-0 head that carries the change; None: it stays at its position.
         carrier: position that holds the change after layer 0.
-        second: how layer 1 takes it from there.
+        second: how layer 1 reads it there.
         head: the layer-1 head; None for `residual`.
     """
 
@@ -91,7 +91,7 @@ def _after_first_hop(model: Model, swap: Swap, clean: Trace, corrupt: Trace) -> 
 def patch_together(
     model: Model, swap: Swap, clean: Trace, corrupt: Trace, bundles: Sequence[Sequence[Route]]
 ) -> Float[Tensor, "bundle batch"]:
-    """The margin when all heads take the corrupt run's stream from the carriers of a bundle in its ways."""
+    """The margin when all heads read the corrupt run's stream at the carriers of a bundle by its routes."""
     row, seen, device = swap.row, slice(swap.row + 1), clean.logits.device
     taken = [{(route.carrier, route.second) for route in routes} for routes in bundles]
     by_key = torch.tensor([[(key, "key") in own for key in range(row + 1)] for own in taken], device=device)
@@ -99,7 +99,7 @@ def patch_together(
     asks, stays = (torch.tensor([(row, way) in own for own in taken], device=device) for way in ("query", "residual"))
 
     def chosen(which: Bool[Tensor, "bundle"], kind: Kind, layer: int) -> Tensor:
-        """The corrupt run's value at the row in the bundles that take it."""
+        """The corrupt run's value at the row, in the bundles that patch it."""
         new, old = (run.at(Site(kind, layer))[..., row, None, :] for run in (corrupt, clean))
         return torch.where(which.view(-1, *[1] * old.dim()), new, old)
 

@@ -1,4 +1,4 @@
-"""What routes are called, and what the routes of a network come to."""
+"""Names of routes, and summaries of all routes of a network."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from compo_mech.evaluation.attention import MIN_LENGTH, SAME_KEY_SHARE
 from compo_mech.routes.paths import Route
 from compo_mech.routes.swaps import SwapVariable
 
-FOLLOW_SHARE = 0.5  # a network that guesses between two answers follows in a quarter of the strings
+FOLLOW_SHARE = 0.5  # a network at chance between two answers follows in a quarter of the strings
 ADDITIVE_WITHIN = 0.05
-SHARE_FLOOR = 0.01  # smaller shares are left out of tables, and a smaller lead is none
+SHARE_FLOOR = 0.01  # smaller fractions are left out of tables, and smaller differences are ties
 
 
 class RouteName(StrEnum):
-    """What a route is called, or a whole cell, or a network."""
+    """The name of a route, of a whole cell, or of a network."""
 
     TEXTBOOK = "textbook diagonal"  # x_t stays at t, where a layer-1 head reads it
     OFFSET = "offset"  # it is carried to another input or to [EoI], and read there
@@ -38,13 +38,13 @@ class Cell:
 
     Attributes:
         n_strings: strings that the means below are over.
-        share: of each route, patched alone.
-        ways: what each route is called.
-        together: share of all routes of a name, patched at once.
-        effect: what the whole corruption takes from the right answer against the foil, in logits.
-        follows: share of strings that are right, and answer the foil once the token is changed.
-        agreement: share of strings in which the route that does most on average does most.
-        reliance: share of strings whose answer changes when x_j alone does, for j = 1 .. t (1 .. L
+        share: fraction of the effect by each route, patched alone.
+        ways: the name of each route.
+        together: fraction of the effect by all routes of a name, patched at once.
+        effect: by how much the whole corruption lowers the right answer's logit relative to the foil's.
+        follows: fraction of strings that are right, and give the foil once the token is changed.
+        agreement: fraction of strings whose strongest route is the one that is strongest on average.
+        reliance: fraction of strings whose answer changes when x_j alone does, for j = 1 .. t (1 .. L
             without chain of thought); None for s_{t-1}.
     """
 
@@ -71,7 +71,7 @@ class Cell:
 
     @property
     def residual(self) -> float:
-        """What the shares of single routes leave of 1: the work of routes together."""
+        """1 less the sum over single routes: what only routes together do."""
         return 1 - float(self.share.sum())
 
     @property
@@ -80,7 +80,7 @@ class Cell:
 
     @property
     def shares(self) -> dict[RouteName, float]:
-        """`together`, or 1 for a name that goes to the whole cell."""
+        """`together`, or 1 for a name given to the whole cell."""
         if self.follows < FOLLOW_SHARE:
             return {RouteName.NO_ROUTE: 1.0}
         return {RouteName.ACCUMULATED: 1.0} if self.accumulated else self.together
@@ -96,14 +96,14 @@ class Summary:
 
     Attributes:
         n_cells: 0 where no change of the variable changes an answer; all else is then 0.
-        shares: mean share of each name.
-        name: that of the largest share, if it is half or more.
-        heads: what single routes through each layer-1 head do, in cells that have a route (as below).
-        residual: what the shares of single routes leave of 1.
-        non_additive: share of cells in which that is more than `ADDITIVE_WITHIN`.
+        shares: mean fraction of the effect by routes of each name.
+        name: that of the largest fraction, if it is half or more.
+        heads: fraction by single routes through each layer-1 head, in cells that have a route (as below).
+        residual: 1 less the sum over single routes.
+        non_additive: fraction of cells in which that is more than `ADDITIVE_WITHIN`.
         effect: of the whole corruption, in logits.
-        agreement: share of strings that agree on the strongest route.
-        stable: share of cells in which at least `attention.SAME_KEY_SHARE` of the strings do.
+        agreement: fraction of strings that agree on the strongest route.
+        stable: fraction of cells in which at least `attention.SAME_KEY_SHARE` of the strings do.
     """
 
     variable: SwapVariable
@@ -134,7 +134,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class RouteMap:
-    """All cells of one network on one task. `str(route_map)` says what they come to."""
+    """All cells of one network on one task. `str(route_map)` is a summary in words."""
 
     task: Task
     layout: Layout
@@ -163,7 +163,7 @@ class RouteMap:
         )
 
     def frame(self) -> pd.DataFrame:
-        """One row a route whose share is at least `SHARE_FLOOR` in size; `cell` names the whole cell."""
+        """Return one row per route whose fraction is at least `SHARE_FLOOR` in size; `cell` names the whole cell."""
         place, measured = ["length", "t", "variable"], ["effect", "follows", "agreement", "residual", "additive"]
         hop_columns = ["first_hop", "carrier", "carrier_label", "second_hop", "key", "share", "way", "cell"]
         rows = []
@@ -187,12 +187,12 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def long_cells(cells: Sequence[Cell]) -> Sequence[Cell]:
-    """Those of lengths from `MIN_LENGTH` on, or all where there are none."""
+    """Return the cells of lengths from `MIN_LENGTH` on, or all where there are none."""
     return [cell for cell in cells if cell.length >= MIN_LENGTH] or cells
 
 
 def mean_shares(cells: Sequence[Cell]) -> dict[RouteName, float]:
-    """Mean share of each name that has any."""
+    """Return the mean fraction of each name that occurs."""
     shares = {way: _mean(cell.shares.get(way, 0.0) for cell in cells) for way in RouteName}
     return {way: share for way, share in shares.items() if share}
 

@@ -1,7 +1,7 @@
 """The checkpoints of a run's folder: what is vouched for, what can be read, and what is wrong with the rest.
 
 A checkpoint exists once SHA256SUMS lists it, and every file is renamed into place whole, so that a
-process killed at any moment leaves the last finished checkpoint as it was.
+process killed at any moment leaves the last finished checkpoint intact.
 """
 
 import hashlib
@@ -55,7 +55,7 @@ class Checkpoints:
         return {step: sums[_model_file(step)] for step in self.steps}
 
     def params(self, step: int | None = None) -> Params:
-        """The model's parameters at a step; None: at the last one.
+        """Read the model's parameters at a step; None: at the last one.
 
         Raises:
             RunError: there is no checkpoint at this step, or its file is damaged.
@@ -69,7 +69,7 @@ class Checkpoints:
         return self._model_params(step)
 
     def checkpoints(self, names: Sequence[str] | None = None) -> Iterator[tuple[int, Params]]:
-        """Every checkpoint in order, one at a time.
+        """Yield every checkpoint in order, one at a time.
 
         Args:
             names: tensors to read, and nothing else of the files, which are then not checked against
@@ -90,7 +90,7 @@ class Checkpoints:
                 raise RunError(f"{file}: cannot be read ({error})") from None
 
     def model(self, step: int | None = None) -> "HookedTransformer":
-        """The model at a step as a HookedTransformer; None: at the last one.
+        """Read the model at a step as a HookedTransformer; None: at the last one.
 
         Raises:
             RunError: as `params`.
@@ -98,12 +98,12 @@ class Checkpoints:
         return to_hooked(self.params(step), self.config.model)
 
     def control(self) -> Params:
-        """The parameters of a freshly initialised network of this configuration, to measure as well."""
+        """Draw the parameters of the randomly initialised control of this configuration."""
         generator = torch.Generator().manual_seed(self.config.control_seed)
         return init_params(self.config.model, len(self.config.data.vocabulary), self.config.n_ctx, generator)
 
     def readable(self, at_most: int) -> dict[int, Params]:
-        """Checkpoints that can be read, the first and the last among them, in order and spread evenly.
+        """Checkpoints that can be read, the first and the last among them, in order and evenly spaced.
 
         Args:
             at_most: how many.
@@ -125,7 +125,7 @@ class Checkpoints:
         return dict(sorted(found.items()))
 
     def problems(self) -> list[str]:
-        """What is wrong with the checkpoints, in a line each: missing, damaged or of another network, files that
+        """List what is wrong with the checkpoints, in a line each: missing, damaged or of another network, files that
         nobody vouches for, and steps of the schedule that have none."""
         found = []
         for step in self.steps:
@@ -151,7 +151,7 @@ class Checkpoints:
         return found
 
     def resumable(self, at_most: int | None = None) -> tuple[int, Params, dict[str, Tensor], list[str]]:
-        """The newest checkpoint that training can go on from, and the damaged files passed over.
+        """Find the newest checkpoint that training can resume from, and the damaged files passed over.
 
         Args:
             at_most: the last step to consider; None: any.
@@ -172,7 +172,7 @@ class Checkpoints:
         raise RunError(f"resume = {self.path}: has no checkpoint to resume from{passed}; start again with --overwrite")
 
     def save(self, step: int, params: Params, resume: dict[str, Tensor]) -> None:
-        """A checkpoint. Rows of this step have to be added before it, or a resume would drop them."""
+        """Save a checkpoint. Rows of this step have to be added before it, or a resume would drop them."""
         sums = self._sums()
         for name, tensors in ((_resume_file(step), resume), (_model_file(step), params)):
             content = safetensors.torch.save({key: value.detach().cpu().contiguous() for key, value in tensors.items()})

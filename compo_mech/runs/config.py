@@ -1,4 +1,5 @@
-"""RunConfig: all that decides a run's numbers, nested from the configs of its parts."""
+"""RunConfig: all settings that decide a run's numbers, with the configs of data, model, training and optimiser
+nested."""
 
 import math
 from pathlib import Path
@@ -26,13 +27,13 @@ class RunConfig(Settings):
     n_test_strings: int = Field(default=256, gt=0, description="test strings for each task and length")
     seed: int = Field(default=0, ge=0, le=2**63 - 1, description="seed of the weights, the data and the noise")
     start_from: Path | None = Field(
-        default=None, description="run whose last checkpoint the weights start from; None: from fresh ones"
+        default=None, description="run whose last checkpoint the weights start from; None: random ones"
     )
     n_threads: int = Field(default=1, gt=0, description="CPU threads; one is usually fastest for networks this small")
 
     @property
     def control_seed(self) -> int:
-        """Seed of the freshly initialised network that serves as control."""
+        """Seed of the randomly initialised control."""
         return (self.seed + CONTROL_SEED_OFFSET) % 2**63
 
     @property

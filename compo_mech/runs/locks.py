@@ -1,4 +1,4 @@
-"""One process trains a run at a time; and what went wrong with a run, noted beside its folder."""
+"""Locks, so that one process trains a run at a time; and records of failed runs, beside their folders."""
 
 import sys
 from collections.abc import Iterator
@@ -13,9 +13,9 @@ if sys.platform != "win32":
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Inside, no other process trains the run in this folder. Whatever ends a process, its lock goes with it.
+    """Inside, no other process trains the run in this folder. The lock ends with its process.
 
-    The lock is beside the folder, for it also holds while the folder is made or replaced. Where the system knows no
+    The lock is beside the folder, for it also holds while the folder is made or replaced. On a system without file
     locks there is none.
 
     Raises:
@@ -41,7 +41,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def record_failure(path: Path, error: str) -> None:
-    """Note, in failures/ beside a run's folder, why it failed."""
+    """Record, in failures/ beside a run's folder, why it failed."""
     file = _failure(path)
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f".{file.name}.part")
@@ -50,12 +50,12 @@ def record_failure(path: Path, error: str) -> None:
 
 
 def forget_failure(path: Path) -> None:
-    """Take back what `record_failure` noted."""
+    """Delete what `record_failure` wrote."""
     _failure(path).unlink(missing_ok=True)
 
 
 def recorded_failure(path: Path) -> str | None:
-    """Why a run failed; None: nothing was noted."""
+    """Return why a run failed; None: no failure is recorded."""
     try:
         return _failure(path).read_text().strip()
     except OSError:

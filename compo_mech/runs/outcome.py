@@ -1,4 +1,4 @@
-"""What came of a run, in a sentence and a table by length and head."""
+"""The outcome of a run, as a sentence and a table by length and head."""
 
 import pandas as pd
 
@@ -13,7 +13,7 @@ POINTER_COLUMNS = {"iteration": "iteration", "pointer_sharp_rows": "sharp"}
 
 
 def run_sentence(metrics: pd.DataFrame, task: str) -> str:
-    """What came of one task: the verdict on its heads, and when accuracy was there to stay."""
+    """Return the outcome on one task: the verdict on its heads, and the step from which accuracy stays high."""
     of_task = measured(metrics, task)
     last = of_task["step"].max()
     means = select(of_task, split="mean")
@@ -48,10 +48,10 @@ def _heads(rows: pd.DataFrame) -> list[tuple[int, int, float]]:
 
 
 def length_table(metrics: pd.DataFrame, task: str) -> pd.DataFrame:
-    """Final figures by length; each head's score beside the same score of a fresh model.
+    """Tabulate final figures by length; each head's score beside that of the randomly initialised control.
 
     Columns: split; accuracy generated and teacher-forced, grammar; then for each head its lookup
-    (layer 0), or its iteration score and share of sharp rows (other layers, or a lone one), the
+    (layer 0), or its iteration score and fraction of sharp rows (other layers, or a lone one), the
     control's in brackets.
     """
     of_task = measured(metrics, task)
@@ -79,7 +79,7 @@ def length_table(metrics: pd.DataFrame, task: str) -> pd.DataFrame:
 
 
 def run_summary(run: Run) -> dict[str, object]:
-    """What a run came to, for its first task: accuracy, the best head's scores, and when.
+    """Summary of a run on its first task: accuracy, the best head's scores, and the steps at which they were reached.
 
     Where no head is scored, without a chain of thought or with short strings only: accuracy alone, and when.
     """

@@ -1,4 +1,4 @@
-"""The settings that the scripts start from. How they were found is told in LOG.md."""
+"""The settings that the scripts start from. LOG.md describes how they were found."""
 
 from compo_mech.data.config import DataConfig, Stage
 from compo_mech.data.tasks import Automaton, Copy, Parity, Polynomial, Task
@@ -9,12 +9,12 @@ from compo_mech.training.optim import OptimConfig
 
 
 def parity() -> RunConfig:
-    """Parity, lengths 1 to 12, with a spell of the polynomial task mixed in before parity alone."""
+    """Parity, lengths 1 to 12, with an initial phase mixed with the polynomial task before parity alone."""
     return _with_initial_phase(Parity(), max_length=12)
 
 
 def copy() -> RunConfig:
-    """Binary copy, lengths 1 to 12, with the same spell."""
+    """Binary copy, lengths 1 to 12, with the same initial phase."""
     return _with_initial_phase(Copy(), max_length=12)
 
 
@@ -29,7 +29,7 @@ def automaton() -> RunConfig:
 
 
 def grokking() -> RunConfig:
-    """Parity on 24 strings of length 8 again and again: learnt by heart at once, understood much later."""
+    """Parity on the same 24 strings of length 8 throughout: memorised at once, generalises much later."""
     return RunConfig(
         data=DataConfig(tasks=(Parity(),), min_length=8, max_length=8, n_train_strings=24),
         optim=OptimConfig(weight_decay=0.1, betas=(0.9, 0.98), decay_share=0.3),
@@ -39,7 +39,8 @@ def grokking() -> RunConfig:
 
 
 def parity_alone() -> RunConfig:
-    """Parity without the spell of another task, position ids that start at 0, 1 or 2, lengths 1 to 12."""
+    """Parity without an initial phase mixed with another task, position ids that start at 0, 1 or 2, lengths 1 to
+    12."""
     return RunConfig(data=DataConfig(tasks=(Parity(),)), train=TrainConfig(max_position_shift=2))
 
 
@@ -65,10 +66,10 @@ def reference(max_length: int = 12) -> RunConfig:
 
 
 def _with_initial_phase(task: Task, max_length: int) -> RunConfig:
-    """One task, with the polynomial task mixed in at first, and position ids that start at 0, 1 or 2.
+    """One task, with an initial phase mixed with the polynomial task, and position ids that start at 0, 1 or 2.
 
-    Both take away shortcuts: x_t cannot be carried elsewhere as one of eleven values as well as
-    as a bit, and a position no longer tells the length.
+    Both remove shortcuts: one of eleven values cannot be carried to other positions as easily as a bit, and the
+    length can no longer be read off a position.
     """
     spell = Stage(n_steps=1500, task_weights=(1.0, 1.0))
     tasks = {"tasks": (task, Polynomial()), "task_weights": (1.0, 0.0), "curriculum": (spell,)}

@@ -6,7 +6,7 @@ metrics.csv         long rows: step, split, task, length, layer, head, metric, v
 checkpoints/        000128.safetensors: the model under HookedTransformer's names;
                     000128.resume.safetensors (newest two): optimiser and generator;
                     SHA256SUMS: every file that counts, as `sha256sum -c` reads it
-analysis/           what analyses found: tables, circuits
+analysis/           results of analyses: tables, circuits
 report.html         the page to look at
 
 Beside it: failures/ has what went wrong, .locks/ a file for each run that was trained, held while it is.
@@ -39,7 +39,7 @@ class Run(Checkpoints):
 
     @classmethod
     def open(cls, path: str | Path) -> "Run":
-        """The run in this folder.
+        """Open the run in this folder.
 
         Raises:
             RunError: there is no run here, or its settings cannot be read.
@@ -54,7 +54,7 @@ class Run(Checkpoints):
 
     @classmethod
     def create(cls, path: Path, config: RunConfig, overwrite: bool = False) -> "Run":
-        """A new run in this folder.
+        """Create a new run in this folder.
 
         Raises:
             RunError: the folder is taken (by something other than a run, if `overwrite`), or it
@@ -96,7 +96,7 @@ class Run(Checkpoints):
         return json.loads((self.path / "environment.json").read_text())["command"]
 
     def tasks(self, named: str | None = None) -> tuple[Task, ...]:
-        """Tasks that are measured; of a name, spelled as a setting, that one.
+        """Return the tasks that are measured; given a name, spelled as a setting, that one alone.
 
         Raises:
             RunError: the run does not have it.
@@ -115,7 +115,7 @@ class Run(Checkpoints):
         return [file.read_text() for file in sorted(self.path.glob("analysis/[!.]*/section.html"))]
 
     def found(self, what: str, file: str) -> str:
-        """A file of the latest analysis of a kind.
+        """Read a file of the latest analysis of a kind.
 
         Args:
             what: the kind, such as `dissect` or `watch`.
@@ -131,7 +131,7 @@ class Run(Checkpoints):
         return files[steps.index(max(steps))].read_text()
 
     def remembered(self, name: str) -> pd.DataFrame | None:
-        """A table that an analysis keeps for itself; None: there is none, or it is damaged."""
+        """Read a table that an analysis keeps for itself; None: there is none, or it is damaged."""
         file = self.path / "analysis" / ".cache" / f"{name}.csv"
         try:
             return pd.read_csv(file, keep_default_na=False, na_values="nan", float_precision="round_trip")
@@ -184,12 +184,12 @@ class Run(Checkpoints):
         self._write("metrics.csv", "".join(kept).encode())
 
     def write_report(self, page: str) -> Path:
-        """The page to look at."""
+        """Write the run's page."""
         self._write("report.html", page.encode())
         return self.path / "report.html"
 
     def write_analysis(self, name: str, files: Mapping[str, str]) -> Path:
-        """What an analysis found: texts by file name, in a folder of its own that replaces an earlier one.
+        """Write the results of an analysis: texts by file name, in a folder of its own that replaces an earlier one.
 
         Raises:
             RunError: it cannot be written.
@@ -209,7 +209,7 @@ class Run(Checkpoints):
 
 
 def starting_params(config: RunConfig) -> Params | None:
-    """The weights that a run starts from, of the last checkpoint of `start_from`; None: fresh ones.
+    """Read the weights that a run starts from, of the last checkpoint of `start_from`; None: random ones.
 
     Raises:
         RunError: there is no such run, it was not trained to its end, or its network or vocabulary is another.
@@ -239,7 +239,8 @@ def starting_params(config: RunConfig) -> Params | None:
 
 
 def analysis_name(what: str, step: int, task: Task) -> str:
-    """Folder of an analysis of a task at a step; tasks of many words are told apart by a hash."""
+    """Return the name of the folder of an analysis of a task at a step; tasks with long names are distinguished by a
+    hash."""
     name = str(task)
     if len(name) > 80:
         name = f"{task.name}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"

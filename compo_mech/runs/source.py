@@ -12,7 +12,7 @@ PACKAGE = "compo_mech"
 
 @functools.cache
 def source_checksum(module: str) -> str:
-    """SHA-256 over a module's source and that of all modules of this package that its imports reach.
+    """Return the SHA-256 of a module's source and that of all modules of this package that its imports reach.
 
     Args:
         module: dotted name, of this package or not.

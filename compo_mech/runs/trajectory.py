@@ -1,8 +1,8 @@
-"""A measure over every checkpoint of a run: resumable, and remembered with what produced it.
+"""A measure over every checkpoint of a run: resumable, and cached under what produced it.
 
 Results are kept in the run's folder under a key of the measure's name and settings, of the source code
-that measures, and of each checkpoint's own checksum. A second call computes what is missing; other
-settings, other code or another checkpoint compute anew.
+that measures, and of each checkpoint's own checksum. A second call computes what is missing; other settings, other code
+or another checkpoint are computed again.
 """
 
 import functools
@@ -55,7 +55,7 @@ def follow(
     Args:
         run: whose checkpoints.
         name: of the measure.
-        settings: of it, as JSON takes them: what makes its figures others.
+        settings: of the measure, as JSON takes them; other settings give other figures.
         measure: asks one network. With several workers it has to survive pickling between processes of one machine:
             a function of a module, or a functools.partial of one.
         code: name of the module that the measure is in: the figures depend on it and on what it imports.

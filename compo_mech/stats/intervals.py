@@ -17,7 +17,7 @@ class Interval(NamedTuple):
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Interval":
-        """The interval of these values.
+        """Return the interval of these values.
 
         Raises:
             ValueError: there are none.
@@ -32,7 +32,8 @@ class Interval(NamedTuple):
 
 
 def wilson(n_right: int, n: int) -> Interval:
-    """A share with its 95% interval (Wilson 1927): unlike the normal one it says something at 0 and 1.
+    """Return a fraction with its 95% interval (Wilson 1927), which unlike the normal approximation is informative at 0
+    and 1.
 
     Raises:
         ValueError: there is nothing to count.

@@ -1,4 +1,4 @@
-"""From a curve over training to when something came about."""
+"""Onset, midpoint and saturation of a curve over training, with intervals."""
 
 import math
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ Places = Float[Tensor, "place"]
 
 
 def reached(steps: Sequence[int], values: Sequence[float], level: float) -> int | None:
-    """The first step from which on the curve stays at or above `level`; None if it does not end there."""
+    """Return the first step from which on the curve stays at or above `level`; None if it does not end there."""
     since = None
     for step, value in zip(steps, values, strict=True):
         if value < level:
@@ -51,7 +51,8 @@ NEVER = Moment(math.inf, math.inf, math.inf)
 
 
 class Course(StrEnum):
-    """How far a curve has come: the saturation of an unfinished one may lie after the last step."""
+    """Whether a curve rose, and whether its plateau was reached: the saturation of an unfinished rise may lie after the
+    last step."""
 
     NOTHING = "nothing"
     UNFINISHED = "unfinished"
@@ -63,8 +64,8 @@ class Emergence:
     """What `emergence` found in one curve.
 
     Attributes:
-        course: whether anything emerged, and whether its end was seen.
-        onset, midpoint, saturation: when; never if nothing emerged.
+        course: whether anything emerged, and whether its plateau was reached.
+        onset, midpoint, saturation: steps with intervals; inf if nothing emerged.
         p_flat: p value of the curve being flat.
         fitted: the ramp or logistic that fits best; the mean where nothing emerged.
         rise: of the fitted curve from its first step to its last, in units of the values; negative if it falls.
@@ -80,19 +81,20 @@ class Emergence:
 
 
 def emergence(steps: Numbers, values: Numbers, generator: torch.Generator) -> Emergence:
-    """When a curve left one plateau, was half way, and came to the other.
+    """Estimate when a curve leaves one plateau, reaches its midpoint, and reaches the other plateau.
 
-    Draw a line through the points where 25% and 75% of the rise are done. Onset and saturation are where it meets
-    the plateaus, the midpoint where half is done. On a ramp these are the kinks and the middle; on a logistic the
-    steps where 10%, 50% and 90% are done (ln 9 = 2 ln 3). Least squares choose between a ramp and a logistic, rising
-    or falling. Intervals hold every onset (midpoint, saturation) with which some ramp or logistic fits by the F test:
-    profile likelihood over the other parameters, plateaus and shape (Seber & Wild 1989, Nonlinear Regression, 5.4).
-    Whether there is anything at all is told by the fit of ramps to permuted values: exact for independent noise.
+    Draw a line through the points at 25% and 75% of the rise. Onset and saturation are where it meets the plateaus, the
+    midpoint is at 50% of the rise. On a ramp these are the kinks and the middle; on a logistic the steps at 10%, 50%
+    and 90% of the rise (ln 9 = 2 ln 3). Least squares choose between a ramp and a logistic, rising or falling.
+    Intervals hold every onset (midpoint, saturation) with which some ramp or logistic fits by the F test: profile
+    likelihood over the other parameters, plateaus and shape (Seber & Wild 1989, Nonlinear Regression, 5.4). Whether
+    there is a rise at all is a permutation test of the fit of ramps, exact for independent noise.
 
     Over 500 draws each of ramps, logistics and abrupt steps with independent noise of 2 to 10% of the rise, on 40 to
-    200 points, evenly spaced or not, with plateaus down to 2% of the curve, intervals covered 94 to 98% of the time.
+    200 points, equally spaced or not, with plateaus down to 2% of the curve, intervals covered 94 to 98% of the time.
     Those of abrupt steps covered up to 99%: all steps between two snapshots fit as well. Where noise correlates by
-    0.3 (0.5) between neighbours they cover 87% (75%), and 29% (53%) of 100-point flat curves pass for an emergence.
+    0.3 (0.5) between neighbours they cover 87% (75%), and 29% (53%) of 100-point flat curves are taken for an
+    emergence.
 
     Args:
         steps: increasing, at least `MIN_POINTS`, spaced in any way.
@@ -100,7 +102,7 @@ def emergence(steps: Numbers, values: Numbers, generator: torch.Generator) -> Em
         generator: of permutations.
 
     Raises:
-        ValueError: too few points, other lengths, a value that is no finite number, or steps that do not increase.
+        ValueError: too few points, lengths that differ, a value that is not finite, or steps that do not increase.
     """
     x, y = checked_curve(steps, values)
     centred = y - y.mean()
@@ -127,7 +129,7 @@ def emergence(steps: Numbers, values: Numbers, generator: torch.Generator) -> Em
 
 
 def checked_curve(steps: Numbers, values: Numbers) -> tuple[Steps, Steps]:
-    """Steps and values in double precision.
+    """Return steps and values in double precision.
 
     Raises:
         ValueError: as `emergence`.
@@ -153,7 +155,8 @@ def _limit(n: int, level: float) -> float:
 def _lattice(
     x: Steps, places: Places, box: Float[Tensor, "2 2"], n_lines: int
 ) -> tuple[Float[Tensor, "2 line"], Int[Tensor, "2 pair"]]:
-    """Onsets and saturations, spaced as the places, within shares of these; and which pair up to a rise in sight."""
+    """Candidate onsets and saturations, spaced as the given points, within the given fractions of their range; and
+    which pairs form a visible rise."""
     at = (box[:, :1] + box.diff() * torch.linspace(0, 1, n_lines, dtype=torch.float64)) * (len(places) - 1)
     below = at.long().clamp_max(len(places) - 2)
     lines = torch.lerp(places[below], places[below + 1], at - below)
@@ -171,7 +174,7 @@ def _curves(x: Steps, ends: Float[Tensor, "2 pair"], shape: str) -> Float[Tensor
 
 
 def _p_flat(x: Steps, target: Steps, places: Places, generator: torch.Generator) -> float:
-    """Share of permutations that ramps fit as well, the curve itself counted as one of them."""
+    """Fraction of permutations that ramps fit as well, the curve itself counted as one of them."""
     lines, pairs = _lattice(x, places, WHOLE, N_FIRST_LINES)
     curves = _curves(x, lines.gather(1, pairs), RAMP)
     order = torch.rand(len(x), N_PERMUTATIONS, generator=generator).argsort(0)
@@ -182,7 +185,7 @@ def _p_flat(x: Steps, target: Steps, places: Places, generator: torch.Generator)
 def _fits(x: Steps, target: Steps, places: Places, shape: str) -> tuple[Float[Tensor, "... pair"], ...]:
     """Onsets, midpoints and saturations; the same one line lower, and higher; and the sums of squares they leave.
 
-    A lattice is drawn closer around what the F test keeps until this fills it.
+    A lattice is refined around what the F test keeps until this fills it.
     """
     box, n_lines, n_zooms = WHOLE, N_FIRST_LINES, 0
     while True:

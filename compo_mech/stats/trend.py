@@ -78,7 +78,8 @@ def still_rising(steps: Numbers, values: Numbers, since: int | float) -> Rise:
 
 
 class RiseOverSeeds(NamedTuple):
-    """Of `rising_over_seeds`: the mean total rise in units of the values, what it says, and of how many runs."""
+    """Result of `rising_over_seeds`: the mean total rise in units of the values, the verdict, and the number of
+    runs."""
 
     mean: Interval
     verdict: TrendVerdict

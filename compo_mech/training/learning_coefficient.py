@@ -35,8 +35,8 @@ class SamplerConfig(Settings):
 
     Estimates compare between checkpoints only under the same settings: with a weaker pull, which takes
     n_burnin of several 2 / (lr localization) to settle, a network reaches more of its surroundings and
-    the figure grows. Whether chains have settled, `LearningCoefficient.drift` tells; whether `lr` is
-    small enough, that half of it with twice the steps gives the same.
+    the estimate grows. `LearningCoefficient.drift` shows whether chains have settled; `lr` is small enough if half of
+    it with twice the steps gives the same.
     """
 
     lr: float = Field(default=1e-5, gt=0, description="step size epsilon of the sampler")
@@ -53,7 +53,7 @@ class SamplerConfig(Settings):
 
 @dataclass(frozen=True)
 class LearningCoefficient:
-    """An estimate and what it came from.
+    """An estimate and the draws behind it.
 
     Attributes:
         traces: n_beta times loss above the checkpoint's, at every draw of every chain.
@@ -99,8 +99,7 @@ def learning_coefficient(
     """The local learning coefficient at one checkpoint, for the loss on training strings at scored rows.
 
     A scored row counts as a sample, so that n times the mean loss is the strings' log-likelihood.
-    Strings are of the data's own mixture, without its curriculum. Parameters that training left
-    alone stay as they are.
+    Strings are of the data's own mixture, without its curriculum. Frozen parameters stay fixed.
 
     Args:
         model: the network at the checkpoint; it is not changed.
@@ -135,8 +134,8 @@ def sample(
     """The local learning coefficient of any module that gives the mean loss of a batch.
 
     The loss of a draw is taken above the checkpoint's on the same batch, which has the same mean as
-    the difference of the two means and far less noise. Draws are counted after `n_burnin` steps
-    alone; devinterp's own estimate averages the way there as well.
+    the difference of the two means and far less noise. Draws are counted after `n_burnin` steps alone; devinterp's own
+    estimate averages over burn-in as well.
 
     Args:
         module: at its checkpoint; it is not changed.
@@ -144,7 +143,7 @@ def sample(
         n_samples: in all batches together, for the default of `n_beta`.
         config: of the sampler.
         seed: of the order of batches and of the noise.
-        masks: by the place of a parameter among the module's: 1 where it may move.
+        masks: by the index of a parameter among the module's: 1 where it may be changed.
 
     Raises:
         ValueError: devinterp is missing, there is no batch or nothing to sample, or a chain diverged.

@@ -27,7 +27,7 @@ class OptimConfig(Settings):
     betas: tuple[float, float] = Field(default=(0.9, 0.999), description="decay rates of Adam's two averages")
     weight_decay: float = Field(default=0.0, ge=0, description="decoupled weight decay, on matrices only")
     n_warmup_steps: int = Field(default=50, ge=0, description="steps over which the learning rate rises from 0")
-    decay_share: float = Field(default=0.4, ge=0, le=1, description="last share of training, in which it falls to 0")
+    decay_share: float = Field(default=0.4, ge=0, le=1, description="last fraction of training, in which it falls to 0")
     max_grad_norm: float | None = Field(default=None, gt=0, description="clip gradients to this norm; None: do not")
 
     @model_validator(mode="after")

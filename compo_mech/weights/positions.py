@@ -7,11 +7,11 @@ from torch import Tensor
 from compo_mech.model.params import Params
 
 NOTHING = 1e-12
-"""What varies by less than this share of its mean square does not vary: that is rounding in single precision."""
+"""A variance below this fraction of the mean square counts as 0: that is rounding in single precision."""
 
 
 def position_gram(params: Params, positions: range) -> Float[Tensor, "position position"]:
-    """Inner products of position embeddings, the mean over these positions taken away.
+    """Inner products of position embeddings, centred over these positions.
 
     Raises:
         ValueError: there are fewer than two positions, or the network does not have them (here and below).
@@ -31,9 +31,9 @@ def effective_dimension(params: Params, positions: range) -> float:
 
 
 def fourier_power(params: Params, positions: range) -> Float[Tensor, "frequency"]:
-    """Share of the centred embeddings' power at 0, 1, .. n // 2 periods over these n positions.
+    """Fraction of the centred embeddings' power at 0, 1, .. n // 2 periods over these n positions.
 
-    Nothing is left at 0. All shares are 0 if all embeddings are equal.
+    At 0 it is 0. All fractions are 0 if all embeddings are equal.
     """
     n = len(positions)
     power = torch.fft.rfft(_centred(params, positions), dim=0).abs().square().sum(1)
@@ -42,7 +42,7 @@ def fourier_power(params: Params, positions: range) -> Float[Tensor, "frequency"
 
 
 def toeplitz_share(params: Params, positions: range) -> float:
-    """Share of the variance of the Gram matrix off its diagonal that |i - j| alone explains; 1 if there is none."""
+    """Fraction of the variance of the Gram matrix off its diagonal that |i - j| alone explains; 1 if there is none."""
     gram = position_gram(params, positions)
     i, j = torch.triu_indices(len(gram), len(gram), 1, device=gram.device)
     between, total = sums_of_squares(gram[i, j, None], j - i)
@@ -61,7 +61,7 @@ def _centred(params: Params, positions: range) -> Float[Tensor, "position d_mode
 
 
 def explained_share(values: Float[Tensor, "row dim"], labels: Int[Tensor, "row"]) -> float:
-    """Share of the rows' variance about their mean that the means of classes explain; 0 if nothing varies.
+    """Fraction of the rows' variance about their mean that class means explain; 0 if nothing varies.
 
     It is the R^2 of a regression on one-hot labels, not adjusted: k classes explain (k - 1) / (n - 1)
     of n rows of noise.

@@ -11,12 +11,12 @@ from compo_mech.model import blocks
 from compo_mech.model.params import Model
 
 BIAS = Writer("bias")
-"""What the final LayerNorm's bias and the unembedding's add to the logits: no writer's."""
+"""What the biases of the final LayerNorm and of the unembedding add to the logits, which is no writer's."""
 
 
 @dataclass(frozen=True)
 class QKCircuit:
-    """Attention scores by what they come from: query's source times key's source."""
+    """Attention scores split by source: the query's source times the key's source."""
 
     tok_tok: Float[Tensor, "d_vocab d_vocab"]
     tok_pos: Float[Tensor, "d_vocab n_ctx"]
@@ -26,7 +26,7 @@ class QKCircuit:
 
 @dataclass(frozen=True)
 class OVCircuit:
-    """What looking at a token, or at a position, adds to the logits."""
+    """What attending to a token, or to a position, adds to the logits."""
 
     tok: Float[Tensor, "d_vocab d_vocab"]
     pos: Float[Tensor, "n_ctx d_vocab"]
@@ -37,8 +37,8 @@ def qk_circuit(model: Model, layer: int, head: int) -> QKCircuit:
 
     The score of a key at (token, position) for a query at (token, position) is the sum of the four
     blocks; biases count with the positions. LayerNorm centres and has its gain; its division is left
-    out, so that what each row of the stream gives holds up to a positive factor of its own (but for
-    biases). Behind layer 0 what earlier parts write is left out.
+    out, so that each row's result holds up to a positive factor of its own (except for biases). After layer 0 what
+    earlier components write is left out.
 
     Raises:
         ValueError: there is no such head.
@@ -48,7 +48,7 @@ def qk_circuit(model: Model, layer: int, head: int) -> QKCircuit:
 
 
 def ov_circuit(model: Model, layer: int, head: int) -> OVCircuit:
-    """Logits that a head adds straight to the output by looking, with weight 1, at the embeddings alone.
+    """Logits that a head adds directly to the output when it attends, with weight 1, to the embeddings alone.
 
     Value biases count with the positions; biases of the whole layer and of the output are no head's.
     Both LayerNorms centre and have their gain, and neither divides: see `qk_circuit`.

@@ -1,9 +1,9 @@
-"""What weights say by themselves: no string is run, no attention is measured.
+"""How MLP 0 subtracts positions, read off the weights alone: no string is run, no attention is measured.
 
 Full circuits of a head in tokens and positions (Elhage et al. 2021, *A Mathematical Framework for
 Transformer Circuits*), logits by writer, the geometry of position embeddings, and how MLP 0 subtracts
-positions. The last is asked of an idealised lookup: a row at position i, whose stream holds its own
-embeddings and what layer 0 writes when each of its heads looks at [EoI], at position j, and at nothing else.
+positions. The last assumes an idealised lookup: a row at position i, whose stream holds its own embeddings and what
+layer 0 writes when each of its heads attends to [EoI], at position j, and to nothing else.
 """
 
 from typing import Literal, NamedTuple
@@ -20,18 +20,20 @@ from compo_mech.model.params import Model
 from compo_mech.weights.positions import NOTHING, explained_share, participation_ratio, sums_of_squares
 
 RULE, RULE_MEDIAN = 0.9, 0.95
-"""Neurons are a rule if i - j explains this share of their activation, in the mean and in the median.
+"""Neurons implement a rule if i - j explains this fraction of their activation's variance, in the mean and in the
+median.
 
-The median tells i - j from i - j / 2, which without shifts of position ids reaches 0.92, since i - j < j.
+The median distinguishes i - j from i - j / 2, which without shifts of position ids reaches 0.92, since i - j < j.
 """
 
 TABLE, FEW_PAIRS = 0.5, 0.2
-"""Neurons are a table if i - j explains at most the one in the mean, and the median one is active on at most
-the other share of pairs. In freshly initialised networks (seeds from 1000 on) that median is 0.35 or more."""
+"""Neurons implement a table if i - j explains at most the first fraction in the mean, and the median neuron is active
+on at most the second fraction of pairs. In randomly initialised controls (seeds from 1000 on) that median is 0.35 or
+more."""
 
 
 def subtraction_score(queries: Float[Tensor, "pair dim"], i: Int[Tensor, "pair"], j: Int[Tensor, "pair"]) -> float:
-    """Share of the variance of queries over pairs (row's position i, [EoI]'s j) that i - j alone explains."""
+    """Fraction of the variance of queries over pairs (row's position i, [EoI]'s j) that i - j alone explains."""
     return explained_share(queries, i - j)
 
 
@@ -96,7 +98,7 @@ def subtraction_neurons(model: Model, data: DataConfig, task: Task, layer: int =
         n_pairs: effective number of pairs on which it is active, (sum a)^2 / sum a^2 of its activation
             above its lowest, so that a GELU's negative tail counts for nothing.
         all_pairs: number of pairs.
-        by_difference: share of the variance of its activation that i - j alone explains.
+        by_difference: fraction of the variance of its activation that i - j alone explains.
         pre_by_difference: the same of what it reads, before the nonlinearity.
 
     A neuron whose activation does not vary has weight, n_pairs and by_difference 0.
@@ -122,7 +124,7 @@ def subtraction_neurons(model: Model, data: DataConfig, task: Task, layer: int =
 
 
 class Subtraction(NamedTuple):
-    """How MLP 0 subtracts positions, and what that rests on.
+    """How MLP 0 subtracts positions, and the evidence.
 
     Attributes:
         verdict: a `rule`, whose neurons are functions of i - j; a `table`, whose neurons are each for
@@ -141,8 +143,8 @@ class Subtraction(NamedTuple):
 def rule_or_table(neurons: pd.DataFrame) -> Subtraction:
     """Whether neurons, as `subtraction_neurons` has them, subtract by a rule or by a table.
 
-    The bounds are `RULE` and `RULE_MEDIAN`, `TABLE` and `FEW_PAIRS`. Without weight it is neither, and
-    so is whatever tells fewer than 1 / `FEW_PAIRS` pairs apart.
+    The bounds are `RULE` and `RULE_MEDIAN`, `TABLE` and `FEW_PAIRS`. With zero weight it is neither, and so it is when
+    fewer than 1 / `FEW_PAIRS` pairs are distinguished.
     """
     weight = torch.tensor(neurons["weight"].to_numpy(), dtype=torch.float64)
     if not weight.sum() > 0:

@@ -16,7 +16,7 @@ SCRIPTS = sorted(set(re.findall(r"(?:experiments|figures|probes)/\w+\.py", TEXT)
 
 def test_its_scripts_pictures_and_tables_are_there():
     assert len(SCRIPTS) >= 15
-    named = SCRIPTS + re.findall(r"!\[[^\]]*\]\(([^)]*)\)", TEXT) + re.findall(r"figures/\w+\.csv", TEXT)
+    named = SCRIPTS + re.findall(r"!\[[^\]]*\]\(([^)]*)\)", TEXT) + re.findall(r"figures/[\w/]+\.csv", TEXT)
     assert {name for name in named if not (ROOT / name).exists()} == set()
 
 
