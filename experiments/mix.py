@@ -10,6 +10,7 @@ from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Parity, Polynomial
 from compo_mech.runs.config import RunConfig
 from compo_mech.settings import changed
+from compo_mech.studies import measures
 from compo_mech.studies.mix import shared_work
 from compo_mech.studies.run import main
 from compo_mech.studies.study import SHORT, Arm, Study
@@ -29,7 +30,7 @@ STUDY = Study(
     question="trained on two tasks with a task token, is one iteration head shared and MLP 1 told the task?",
     hypothesis="one head of layer 1 carries x_t for both tasks; what differs lies in the edges into MLP 1; in a "
     "mixture more networks form a textbook head than on parity alone",
-    primary="iteration",
+    primary=measures.ITERATION,
     arms={
         f"{share:.0%} polynomial": Arm(
             changed(_BASE, {"data.task_weights": (1 - share, share)}), factors={"share": share, "loss weight": 1.0}
@@ -42,7 +43,7 @@ STUDY = Study(
             factors={"share": 0.25, "loss weight": 3.0},
         )
     },
-    measure=shared_work,
+    scorer=shared_work,
 )
 
 
