@@ -2,8 +2,8 @@
 
 python experiments/transfer.py --n-workers 2
 
-All networks know the tokens of both tasks. Whatever is not named stays frozen. The control of the frozen arms starts from
-random weights instead: the same parts are trained on top of a random network.
+All networks know the tokens of both tasks. Whatever is not named stays frozen. The control of the frozen arms trains
+the same parts on top of a random network.
 """
 
 from collections.abc import Mapping

@@ -160,7 +160,7 @@ def exponents_text(row: dict) -> str:
         f"{side}<sup>{row[side]:.2f}</sup> ({row[side + '_low']:.2f} .. {row[side + '_high']:.2f})"
         for side in ("length", "d_model")
     ]
-    censored = f", {row['n_censored']} of which are censored" if row["n_censored"] else ""
+    censored = f", {row['n_censored']} of them censored" if row["n_censored"] else ""
     return f"{name} ∝ {' · '.join(powers)}, over {row['n_runs']} runs{censored}".replace("-", "−")
 
 

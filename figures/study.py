@@ -200,7 +200,7 @@ def key(figure: go.Figure, rows: pd.DataFrame, tasks: list) -> None:
     line = {"color": colour, "width": 2}
     marks["over seeds, with 95% interval"] = {"symbol": "diamond", "size": 9, "color": "#ffffff", "line": line}
     if (trained_rows(rows)["value"] == math.inf).any():
-        marks["a censored seed: it never came there"] = {"symbol": "triangle-right-open", "size": 9, "color": colour}
+        marks["a seed, censored"] = {"symbol": "triangle-right-open", "size": 9, "color": colour}
     if (rows["network"] == "control").any():
         marks["randomly initialised control"] = {
             "symbol": "line-ns-open",

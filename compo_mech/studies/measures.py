@@ -19,7 +19,7 @@ class Measure:
         name: in the column `measure` of a study's table.
         meaning: what the number is.
         summary: how it is summarised over seeds.
-        bounds: the lowest and the highest value that it can take.
+        bounds: between which its values lie (a share of an effect may pass 1 by a little).
     """
 
     name: str

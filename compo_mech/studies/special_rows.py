@@ -46,7 +46,12 @@ def row_scores(model: Model, sets: Sequence[EvalSet]) -> list[RunScore]:
     components = [Writer("head", layer, head) for layer in range(config.n_layers) for head in range(config.n_heads)]
     components += [Writer("mlp", layer) for layer in range(config.n_layers)]
     whole = [_outputs(model, test) for test in sets]
-    means = {component: _mean_output(component, whole, sets) for component in components}
+    means = {
+        component: torch.cat([_scored_rows(out[component], test) for out, test in zip(whole, sets, strict=True)]).mean(
+            0
+        )
+        for component in components
+    }
     scores: list[RunScore] = []
     for ablated in (None, *components):
         removed = () if ablated is None else (ablated,)
@@ -72,7 +77,5 @@ def _outputs(model: Model, test: EvalSet) -> Outputs:
     return run_graph(model, embeddings(model, tokens, positions))[0]
 
 
-def _mean_output(component: Writer, whole: Sequence[Outputs], sets: Sequence[EvalSet]) -> Float[Tensor, "d_model"]:
-    scored = [list(test.layout.scored(test.length)) for test in sets]
-    rows = [outputs[component][:, own].flatten(0, 1) for outputs, own in zip(whole, scored, strict=True)]
-    return torch.cat(rows).mean(0)
+def _scored_rows(output: Float[Tensor, "batch pos d_model"], test: EvalSet) -> Float[Tensor, "row d_model"]:
+    return output[:, list(test.layout.scored(test.length))].flatten(0, 1)
