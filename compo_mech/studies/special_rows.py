@@ -46,17 +46,16 @@ def row_scores(model: Model, sets: Sequence[EvalSet]) -> list[RunScore]:
     components = [Writer("head", layer, head) for layer in range(config.n_layers) for head in range(config.n_heads)]
     components += [Writer("mlp", layer) for layer in range(config.n_layers)]
     whole = [_outputs(model, test) for test in sets]
+    pairs = list(zip(whole, sets, strict=True))
     means = {
-        component: torch.cat([_scored_rows(out[component], test) for out, test in zip(whole, sets, strict=True)]).mean(
-            0
-        )
+        component: torch.cat([_scored_rows(outputs[component], test) for outputs, test in pairs]).mean(0)
         for component in components
     }
     scores: list[RunScore] = []
     for ablated in (None, *components):
         removed = () if ablated is None else (ablated,)
         right: dict[str, list[Tensor]] = {}
-        for test, outputs in zip(sets, whole, strict=True):
+        for outputs, test in pairs:
             rows = list(test.layout.scored(test.length))
             values = {component: means[component].expand_as(outputs[component]) for component in removed}
             correct = ablated_logits(model, outputs, removed, values)[:, rows].argmax(-1) == test.targets
