@@ -1,4 +1,4 @@
-"""Trained on two tasks with a task token, is one iteration head shared and MLP 1 told the task?
+"""Trained on two tasks with a task token, is one iteration head shared, and does MLP 1 use the token?
 
 python experiments/mix.py --n-workers 2
 
@@ -27,7 +27,7 @@ _BASE = changed(
 )
 STUDY = Study(
     name="mix",
-    question="trained on two tasks with a task token, is one iteration head shared and MLP 1 told the task?",
+    question="trained on two tasks with a task token, is one iteration head shared, and does MLP 1 use the token?",
     hypothesis="one head of layer 1 carries x_t for both tasks; what differs lies in the edges into MLP 1; in a "
     "mixture more networks form a textbook head than on parity alone",
     primary=measures.ITERATION,
