@@ -29,7 +29,7 @@ def heads_needed(run: Run) -> list[RunScore]:
 
 
 def variables_held(run: Run) -> list[RunScore]:
-    """`run_scores`, and interchange accuracy of t, x and s where the last layer should hold them: what is missing?"""
+    """`run_scores`, and IIA of t, x_t and the answer where the last layer should hold them: what is missing?"""
     return run_scores(run) + beside_control(run, _interchange_scores)
 
 
@@ -66,14 +66,14 @@ def head_role_scores(model: Model, data: DataConfig, task: Task, seed: int) -> l
     return scores
 
 
-_HELD = {"t in the query": "t", "x fetched": "x", "state written": "s"}
+_HELD = {"t in the query": "t", "x fetched": "x", "state written": "answer"}
 """Variables, by what `interchange_scores` calls their interchange."""
 
 
 def _interchange_scores(model: Model, data: DataConfig, task: Task, seed: int) -> Iterator[RunScore]:
     for found in interchange_scores(data, task, model.config.n_layers - 1, seed, model):
         if found.measure in _HELD:
-            yield RunScore(measures.INTERCHANGE, found.value, variable=_HELD[found.measure], site=found.site)
+            yield RunScore(measures.IIA, found.value, variable=_HELD[found.measure], site=found.site)
 
 
 def _route_scores(model: Model, data: DataConfig, task: Task, seed: int) -> Iterator[RunScore]:

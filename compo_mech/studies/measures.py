@@ -75,9 +75,7 @@ ROW_ACCURACY = Measure("row accuracy", "fraction of strings with the row at `pos
 ABLATED_ROW_ACCURACY = Measure("ablated row accuracy", "the same with `component` ablated by its mean")
 
 # What is held where, and by which routes it comes
-INTERCHANGE = Measure(
-    "interchange accuracy", "interchange intervention accuracy: answers that follow another `variable` put in at `site`"
-)
+IIA = Measure("IIA", "interchange intervention accuracy: answers that follow another `variable` put in at `site`")
 PROBE = Measure("probe accuracy", "accuracy of a linear probe of `variable` at `site`")
 ROUTE_SHARE = Measure("route share", "share of the effect of x_t that comes by `route`", bounds=(-math.inf, 1.0))
 
@@ -112,7 +110,7 @@ MEASURES: Mapping[str, Measure] = {
         *(ACCURACY, ACCURACY_AT_LONGEST, SOLVED, STEPS_TO_99, FIRST_STEP_AT_95, FIRST_STEP_AT_99),
         *(TRAINING_ACCURACY, FIRST_TRAINING_STEP_AT_99, ITERATION, LOOKUP, TEXTBOOK, *HEAD_METRICS),
         *(LARGEST_COST, HEADS_TO_REMOVE, X_CARRIED, X_CARRIED_BY_LAYER, HEADS_CARRYING_X, ITERATION_HEAD_FOUND),
-        *(EOI_CARRIED, ROW_ACCURACY, ABLATED_ROW_ACCURACY, INTERCHANGE, PROBE, ROUTE_SHARE),
+        *(EOI_CARRIED, ROW_ACCURACY, ABLATED_ROW_ACCURACY, IIA, PROBE, ROUTE_SHARE),
         *(SUBTRACTION, BY_TABLE, BY_RULE, NEURONS_BY_DIFFERENCE, ACCURACY_IF_ADDITIVE, N_NEURONS, N_FIRING_SETS),
         *(JACCARD, CIRCUITS_FOUND, TASK_TOKEN_PATCHING, X_ACROSS_TASKS, ACCURACY_AT_8, ITERATION_TO_8),
     )

@@ -33,7 +33,7 @@ def subtraction_scores(model: Model, data: DataConfig, task: Task, seed: int) ->
     scores.append(RunScore(measures.SUBTRACTION, found.score.mean))
     for site, kind in (("MLP output", "mlp_out"), ("query", "q")):
         followed = float(found.best_held(kind, "free")["interchange"])
-        scores.append(RunScore(measures.INTERCHANGE, followed, variable="t", site=site))
+        scores.append(RunScore(measures.IIA, followed, variable="t", site=site))
     if found.kind is not None:
         scores += [
             RunScore(measures.BY_TABLE, float(found.kind.verdict == "table")),
@@ -47,7 +47,7 @@ def update_scores(model: Model, data: DataConfig, task: Task, seed: int) -> list
     """Probes of s before and after MLP 1, whether answers follow its output, and what its neurons add."""
     found = state_update.examine_update(model, data, task, seed)
     scores = [
-        RunScore(measures.PROBE, float(found.probe(site)["linear"]), variable="s", site=site)
+        RunScore(measures.PROBE, float(found.probe(site)["linear"]), variable="answer", site=site)
         for site in ("MLP input", "MLP output")
     ]
     answer = found.held[(found.held["variable"] == "answer") & (found.held["others"] == "free")]
@@ -55,7 +55,7 @@ def update_scores(model: Model, data: DataConfig, task: Task, seed: int) -> list
     n_most = int((neurons["share"].cumsum() < MOST).sum()) + 1
     n_sets = float(neurons["fires on (s, x)"].head(n_most).nunique())
     scores += [
-        RunScore(measures.INTERCHANGE, float(answer["interchange"].iloc[0]), variable="s", site="MLP output"),
+        RunScore(measures.IIA, float(answer["interchange"].iloc[0]), variable="answer", site="MLP output"),
         RunScore(measures.ACCURACY_IF_ADDITIVE, found.additive.additive.mean),
         RunScore(measures.N_NEURONS, float(n_most)),
         RunScore(measures.N_FIRING_SETS, n_sets),

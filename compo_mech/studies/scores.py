@@ -21,7 +21,7 @@ class RunScore(NamedTuple):
         task: on whose strings; two, where it compares them.
         network: the trained one, or the randomly initialised control.
         statistic: what stands beside an estimate: its placebo, its bound, its value under permutation.
-        variable: of the algorithm: t, x or s.
+        variable: of the algorithm: t, x or the answer, which is the next state.
         site: where an activation is read or put in.
         component: the head or MLP.
         position: of the row in its string.

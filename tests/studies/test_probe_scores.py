@@ -32,21 +32,21 @@ def by_place(scores) -> dict[tuple[str, str], float]:
 def test_a_hand_built_subtraction_is_found(built, control):
     found = by_place(subtraction_scores(built.model, built.data, Parity(), seed=0))
     for site in ("MLP output", "query"):
-        assert found["probe accuracy", site] == found["interchange accuracy", site] == 1
+        assert found["probe accuracy", site] == found["IIA", site] == 1
     assert found["subtraction score", ""] == pytest.approx(1)
     assert (found["subtraction by table", ""], found["subtraction by rule", ""]) == (1, 0)
     other = by_place(subtraction_scores(control, built.data, Parity(), seed=0))
-    assert other["interchange accuracy", "query"] < 0.7
+    assert other["IIA", "query"] < 0.7
     assert other["subtraction by table", ""] == other["subtraction by rule", ""] == 0
 
 
 def test_a_hand_built_update_is_found(built, control):
     found = by_place(update_scores(built.model, built.data, Parity(), seed=0))
-    assert found["interchange accuracy", "MLP output"] == found["probe accuracy", "MLP output"] == 1
+    assert found["IIA", "MLP output"] == found["probe accuracy", "MLP output"] == 1
     assert found["accuracy if additive", ""] < 0.7
     assert found["sets of pairs fired on", ""] == 4 == found["neurons for 90%", ""]
     other = by_place(update_scores(control, built.data, Parity(), seed=0))
-    assert other["interchange accuracy", "MLP output"] < 0.7
+    assert other["IIA", "MLP output"] < 0.7
 
 
 @pytest.mark.parametrize("scorer", [position_scores, state_scores, special_rows])
