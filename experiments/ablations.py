@@ -5,8 +5,9 @@ python experiments/ablations.py --n-workers 2
 
 from compo_mech.runs import recipes
 from compo_mech.settings import changed
-from compo_mech.studies.measures import run_scores
+from compo_mech.studies import measures
 from compo_mech.studies.run import main
+from compo_mech.studies.run_scores import run_scores
 from compo_mech.studies.study import SHORT, Arm, Study
 
 # without weight decay Adam is AdamW
@@ -18,7 +19,7 @@ OPTIMIZERS = {
 BATCH_SIZES = (16, 64, 256)
 
 N_TRAIN_STRINGS = (None, 1024, 128, 32)
-"""Of each length; None: fresh ones for ever."""
+"""Of each length; None: new ones for ever."""
 _BASE = changed(recipes.parity_alone(), SHORT)
 
 
@@ -34,12 +35,12 @@ STUDY = Study(
     name="ablations",
     question="what do batch size, optimiser, learning rate and fresh data change? Is attention sparser for any?",
     hypothesis="Muon learns soonest, SGD does not learn in these steps; larger rates give sparser attention; a small "
-    "fixed set of strings is learnt by heart",
-    primary="accuracy",
+    "fixed set of strings is memorised",
+    primary=measures.ACCURACY,
     arms={f"{name} {lr:g}": _arm(name, lr) for name, rates in OPTIMIZERS.items() for lr in rates}
     | {f"batch {size}": _arm("muon", 3e-3, size) for size in BATCH_SIZES if size != 64}
     | {f"{n} strings": _arm("muon", 3e-3, 64, n) for n in N_TRAIN_STRINGS if n is not None},
-    measure=run_scores,
+    scorer=run_scores,
     reference="muon 0.003",
 )
 

@@ -5,12 +5,13 @@ python experiments/baselines.py --n-workers 2
 
 from compo_mech.runs import recipes
 from compo_mech.settings import changed
-from compo_mech.studies.measures import run_scores
+from compo_mech.studies import measures
 from compo_mech.studies.run import main
+from compo_mech.studies.run_scores import run_scores
 from compo_mech.studies.study import MEASURING, Arm, Study
 
 LENGTHS = (4, 8, 12)
-NETWORKS = {
+ARCHITECTURES = {
     "2 layers": (True, 2),
     "1 layer": (True, 1),
     "1 layer, no chain of thought": (False, 1),
@@ -22,7 +23,7 @@ STUDY = Study(
     question="what is lost without a chain of thought, and with one layer?",
     hypothesis="with a chain of thought two layers solve every length and one layer does not; without it accuracy "
     "falls with length, at two layers and at four",
-    primary="accuracy at the longest",
+    primary=measures.ACCURACY_AT_LONGEST,
     arms={
         f"{name}, length {length}": Arm(
             changed(
@@ -35,12 +36,12 @@ STUDY = Study(
                     "model.n_layers": n_layers,
                 },
             ),
-            factors={"network": name, "length": length},
+            factors={"architecture": name, "length": length},
         )
         for length in LENGTHS
-        for name, (thought, n_layers) in NETWORKS.items()
+        for name, (thought, n_layers) in ARCHITECTURES.items()
     },
-    measure=run_scores,
+    scorer=run_scores,
 )
 
 

@@ -5,7 +5,8 @@ python experiments/capacity.py --n-workers 2
 
 from compo_mech.runs import recipes
 from compo_mech.settings import changed
-from compo_mech.studies.measures import heads_at_work
+from compo_mech.studies import measures
+from compo_mech.studies.circuit_scores import heads_needed
 from compo_mech.studies.run import main
 from compo_mech.studies.study import SHORT, Arm, Study
 
@@ -17,7 +18,7 @@ STUDY = Study(
     question="with more heads and layers than are needed, how is the work shared, and which heads do it?",
     hypothesis="with more heads no single one is needed: x_t is carried by several, and three layers of two heads "
     "spread the circuit over layers as well",
-    primary="largest share of x",
+    primary=measures.X_CARRIED,
     arms={
         f"{n_layers} layers x {n_heads} heads": Arm(
             changed(_BASE, {"model.n_layers": n_layers, "model.n_heads": n_heads, "model.d_head": 64}),
@@ -25,7 +26,7 @@ STUDY = Study(
         )
         for n_layers, n_heads in SIZES
     },
-    measure=heads_at_work,
+    scorer=heads_needed,
     reference="2 layers x 1 heads",
 )
 

@@ -9,7 +9,8 @@ from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Automaton, Counter, Dihedral, Symmetric
 from compo_mech.runs.config import RunConfig
 from compo_mech.settings import changed
-from compo_mech.studies.measures import heads_at_work
+from compo_mech.studies import measures
+from compo_mech.studies.circuit_scores import heads_needed
 from compo_mech.studies.run import main
 from compo_mech.studies.study import SHORT, Arm, Study
 from compo_mech.training.loop import TrainConfig
@@ -26,7 +27,7 @@ STUDY = Study(
     question="do the same analyses say something on tasks that nobody tuned them for?",
     hypothesis="the iteration head forms for every group, whether it commutes or not, since only the state update is "
     "another",
-    primary="iteration",
+    primary=measures.ITERATION,
     arms={
         name: Arm(
             changed(
@@ -36,7 +37,7 @@ STUDY = Study(
         )
         for name, task in TASKS.items()
     },
-    measure=heads_at_work,
+    scorer=heads_needed,
 )
 
 

@@ -1,4 +1,4 @@
-"""Trained on two tasks with a task token, is one iteration head shared and MLP 1 told the task?
+"""Trained on two tasks with a task token, is one iteration head shared, and does MLP 1 use the token?
 
 python experiments/mix.py --n-workers 2
 
@@ -10,6 +10,7 @@ from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Parity, Polynomial
 from compo_mech.runs.config import RunConfig
 from compo_mech.settings import changed
+from compo_mech.studies import measures
 from compo_mech.studies.mix import shared_work
 from compo_mech.studies.run import main
 from compo_mech.studies.study import SHORT, Arm, Study
@@ -26,10 +27,10 @@ _BASE = changed(
 )
 STUDY = Study(
     name="mix",
-    question="trained on two tasks with a task token, is one iteration head shared and MLP 1 told the task?",
+    question="trained on two tasks with a task token, is one iteration head shared, and does MLP 1 use the token?",
     hypothesis="one head of layer 1 carries x_t for both tasks; what differs lies in the edges into MLP 1; in a "
     "mixture more networks form a textbook head than on parity alone",
-    primary="iteration",
+    primary=measures.ITERATION,
     arms={
         f"{share:.0%} polynomial": Arm(
             changed(_BASE, {"data.task_weights": (1 - share, share)}), factors={"share": share, "loss weight": 1.0}
@@ -42,7 +43,7 @@ STUDY = Study(
             factors={"share": 0.25, "loss weight": 3.0},
         )
     },
-    measure=shared_work,
+    scorer=shared_work,
 )
 
 

@@ -5,8 +5,9 @@ python experiments/odd_spot.py --n-workers 2
 
 from compo_mech.runs import recipes
 from compo_mech.settings import changed
-from compo_mech.studies.measures import special_rows
+from compo_mech.studies import measures
 from compo_mech.studies.run import main
+from compo_mech.studies.special_rows import special_rows
 from compo_mech.studies.study import MEASURING, Arm, Study
 
 STUDY = Study(
@@ -14,13 +15,13 @@ STUDY = Study(
     question="is there another circuit for a special position: the first state, the last, the row that ends?",
     hypothesis="the first state needs no lookup, as its row is [EoI] itself; the row that ends points at [EoI] rather "
     "than at an input",
-    primary="iteration_first",
+    primary=measures.ITERATION_FIRST,
     arms={
         "parity": Arm(changed(recipes.parity(), MEASURING | {"data.max_length": 8})),
         "copy": Arm(changed(recipes.copy(), MEASURING | {"data.max_length": 8})),
         "polynomial": Arm(changed(recipes.polynomial(), MEASURING | {"data.max_length": 8})),
     },
-    measure=special_rows,
+    scorer=special_rows,
 )
 
 

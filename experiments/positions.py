@@ -5,7 +5,8 @@ python experiments/positions.py --n-workers 2
 
 from compo_mech.runs import recipes
 from compo_mech.settings import changed
-from compo_mech.studies import probe_measures
+from compo_mech.studies import measures
+from compo_mech.studies.probe_scores import position_scores
 from compo_mech.studies.run import main
 from compo_mech.studies.study import SHORT, Arm, Study
 
@@ -16,7 +17,7 @@ STUDY = Study(
     question="do frozen or low-dimensional position embeddings change how positions are subtracted?",
     hypothesis="random frozen embeddings do as well as trained ones; a few dimensions do, too few to tell positions "
     "apart do not, and those in between push the subtraction from a table towards a rule",
-    primary="subtraction score",
+    primary=measures.SUBTRACTION,
     arms={"trained": Arm(_BASE, factors={"n_pos_dims": 64, "frozen": False})}
     | {
         f"{n} dimensions": Arm(changed(_BASE, {"model.n_pos_dims": n}), factors={"n_pos_dims": n, "frozen": False})
@@ -29,7 +30,7 @@ STUDY = Study(
             factors={"n_pos_dims": 8, "frozen": True},
         ),
     },
-    measure=probe_measures.positions,
+    scorer=position_scores,
     reference="trained",
 )
 

@@ -9,7 +9,9 @@ that all lengths must reach is stricter for more lengths: with 64 strings of eac
 
 from compo_mech.runs import recipes
 from compo_mech.settings import changed
-from compo_mech.studies.measures import variables_held
+from compo_mech.studies import measures
+from compo_mech.studies.circuit_scores import variables_held
+from compo_mech.studies.exponents import exponents
 from compo_mech.studies.run import main
 from compo_mech.studies.study import MEASURING, Arm, Study
 
@@ -21,7 +23,7 @@ STUDY = Study(
     question="how do accuracy, speed of learning and cleanliness scale with string length and d_model?",
     hypothesis="longer strings take more steps, at least in proportion; narrow networks fail first at long strings, "
     "where positions are many, as t is missing from the query before anything else is; wider ones have cleaner maps",
-    primary="first step at 99%",
+    primary=measures.FIRST_STEP_AT_99,
     arms={
         f"length {length} d_model {d_model}": Arm(
             changed(_BASE, {"data.max_length": length, "model.d_model": d_model}),
@@ -30,9 +32,9 @@ STUDY = Study(
         for length in LENGTHS
         for d_model in DIMENSIONS
     },
-    measure=variables_held,
+    scorer=variables_held,
 )
 
 
 if __name__ == "__main__":
-    main(STUDY)
+    main(STUDY, {"Exponents": exponents})

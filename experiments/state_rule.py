@@ -7,7 +7,8 @@ d_mlp is the width of both MLPs, so that a network with few neurons may fail for
 
 from compo_mech.runs import recipes
 from compo_mech.settings import changed
-from compo_mech.studies import probe_measures
+from compo_mech.studies import measures
+from compo_mech.studies.probe_scores import state_scores
 from compo_mech.studies.run import main
 from compo_mech.studies.study import SHORT, Arm, Study
 
@@ -18,7 +19,7 @@ STUDY = Study(
     question="how does MLP 1 make the exclusive or, and how many neurons does it take?",
     hypothesis="by neurons that each fire for one pair of s and x; four are enough, and with the MLP made a sum of "
     "functions of s and of x the answers are lost",
-    primary="right if additive",
+    primary=measures.ACCURACY_IF_ADDITIVE,
     arms={
         f"{act_fn}, {width} neurons": Arm(
             changed(_BASE, {"model.d_mlp": width, "model.act_fn": act_fn}),
@@ -28,7 +29,7 @@ STUDY = Study(
         for width in WIDTHS
         if act_fn == "gelu" or width == 256
     },
-    measure=probe_measures.update,
+    scorer=state_scores,
     reference="gelu, 256 neurons",
 )
 

@@ -12,7 +12,8 @@ import tyro
 from rich.console import Console
 
 from compo_mech.cli.errors import one_line_errors
-from compo_mech.launch.sweep import How, grid, read_axis, sweep
+from compo_mech.launch.grid import grid, read_axis
+from compo_mech.launch.sweep import How, sweep
 from compo_mech.runs import recipes
 from compo_mech.runs.outcome import run_summary
 from compo_mech.runs.run import Run

@@ -2,8 +2,8 @@
 
 python experiments/transfer.py --n-workers 2
 
-All networks know the tokens of both tasks. Whatever is not named stays frozen. `from fresh` is the control of the
-frozen arms: the same parts trained on top of a random network.
+All networks know the tokens of both tasks. Whatever is not named stays frozen. The control of the frozen arms trains
+the same parts on top of a random network.
 """
 
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ from compo_mech.data.tasks import Parity, Polynomial
 from compo_mech.model.config import parameter_shapes
 from compo_mech.runs.config import RunConfig
 from compo_mech.settings import changed
-from compo_mech.studies import study
+from compo_mech.studies import measures, study
 from compo_mech.studies.run import main
 from compo_mech.studies.study import Arm, Study
-from compo_mech.studies.transfer import MAX_LENGTH, SHORT, scores
+from compo_mech.studies.transfer import MAX_LENGTH, SHORT_LENGTH, transfer_scores
 from compo_mech.training.loop import TrainConfig
 
 TRAINED = {
@@ -32,7 +32,7 @@ _FIRST = RunConfig(
 )
 _POLYNOMIAL = changed(_FIRST, study.SHORT | {"train.snapshot_every": 25})
 _PARITY = changed(_POLYNOMIAL, {"data.task_weights": (0.0, 1.0)})
-_SHORT = changed(_PARITY, {"data.max_length": SHORT, "model.n_ctx": _PARITY.n_ctx})
+_SHORT = changed(_PARITY, {"data.max_length": SHORT_LENGTH, "model.n_ctx": _PARITY.n_ctx})
 
 
 def _only(config: RunConfig, trained: tuple[str, ...]) -> RunConfig:
@@ -44,29 +44,29 @@ def _only(config: RunConfig, trained: tuple[str, ...]) -> RunConfig:
 
 def _arms() -> Mapping[str, Arm]:
     arms = {
-        "polynomial": Arm(_POLYNOMIAL, factors={"trained": "all", "start": "fresh"}),
-        "parity": Arm(_PARITY, factors={"trained": "all", "start": "fresh"}),
+        "polynomial": Arm(_POLYNOMIAL, factors={"trained": "all", "start": "random"}),
+        "parity": Arm(_PARITY, factors={"trained": "all", "start": "random"}),
     }
     for name, trained in TRAINED.items():
         config = _only(_PARITY, trained)
         arms[f"parity from polynomial, {name}"] = Arm(config, "polynomial", {"trained": name, "start": "polynomial"})
         if name != "all":
-            arms[f"parity, {name}"] = Arm(config, None, {"trained": name, "start": "fresh"})
+            arms[f"parity, {name}"] = Arm(config, None, {"trained": name, "start": "random"})
     arms["polynomial from parity, all"] = Arm(_POLYNOMIAL, "parity", {"trained": "all", "start": "parity"})
     arms["short parity from polynomial, all"] = Arm(_SHORT, "polynomial", {"trained": "all", "start": "polynomial"})
-    arms["short parity, all"] = Arm(_SHORT, None, {"trained": "all", "start": "fresh"})
+    arms["short parity, all"] = Arm(_SHORT, None, {"trained": "all", "start": "random"})
     return arms
 
 
 STUDY = Study(
     name="transfer",
     question="does what was learnt on one task serve another, which parts of it, and does it survive short strings?",
-    hypothesis="after the polynomial, parity is learnt in a few percent of the steps that it takes from fresh weights; "
-    "with all but the last layer frozen it still is, with MLP 1 alone as well, and not on top of a random network; the "
-    "iteration head survives training on short strings",
-    primary="first step at 99%",
+    hypothesis="after the polynomial, parity is learnt in a few percent of the steps that it takes from random "
+    "weights; with all but the last layer frozen it still is, with MLP 1 alone as well, and not on top of a random "
+    "network; the iteration head survives training on short strings",
+    primary=measures.FIRST_STEP_AT_99,
     arms=_arms(),
-    measure=scores,
+    scorer=transfer_scores,
     reference="parity",
 )
 

@@ -1,4 +1,4 @@
-"""Learnt by heart, then understood: accuracy on training and test strings, cleanliness and weights, by step.
+"""Memorised first, generalised late: accuracy on training and test strings, cleanliness and weights, by step.
 
 python experiments/train_grokking.py --name grokking-seed0
 python figures/grokking.py figures/results/grokking.png runs/grokking-seed0

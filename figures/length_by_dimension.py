@@ -19,26 +19,26 @@ from compo_mech.plots import theme
 from compo_mech.report import html_parts
 from compo_mech.runs.run import Run
 
-MEASURES = {"accuracy": "accuracy", "iteration": "iteration score", "lookup": "lookup score"}
+METRICS = {"accuracy": "accuracy", "iteration": "iteration score", "lookup": "lookup score"}
 
 
 def final(run: Run) -> pd.DataFrame:
     """Columns d_model, length, metric, value: at the last step, of the best head where there are heads."""
     rows = measured(run.metrics, str(run.config.data.measured_tasks[0]))
-    rows = rows[(rows["step"] == rows["step"].max()) & rows["length"].notna() & rows["metric"].isin(MEASURES)]
+    rows = rows[(rows["step"] == rows["step"].max()) & rows["length"].notna() & rows["metric"].isin(METRICS)]
     best = rows.groupby(["length", "metric"])["value"].max().reset_index()
     return best.assign(d_model=run.config.model.d_model)
 
 
 def drawn(runs: list[Run]) -> go.Figure:
-    """A panel a measure; each cell the mean over runs, which the hover counts."""
+    """A panel a metric; each cell the mean over runs, which the hover counts."""
     cells = pd.concat([final(run) for run in runs]).groupby(["metric", "d_model", "length"])["value"]
     table = cells.agg(["mean", "count"]).reset_index()
     dims, lengths = sorted(table["d_model"].unique()), sorted(table["length"].unique())
     figure = make_subplots(
-        1, len(MEASURES), subplot_titles=list(MEASURES.values()), shared_yaxes=True, horizontal_spacing=0.02
+        1, len(METRICS), subplot_titles=list(METRICS.values()), shared_yaxes=True, horizontal_spacing=0.02
     )
-    for column, metric in enumerate(MEASURES, start=1):
+    for column, metric in enumerate(METRICS, start=1):
         own = table[table["metric"] == metric]
         means, counts = (
             own.pivot(index="d_model", columns="length", values=name).reindex(index=dims, columns=lengths)

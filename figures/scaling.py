@@ -21,11 +21,18 @@ from compo_mech.cli.output import table_of
 from compo_mech.plots import theme
 from compo_mech.report import html_parts
 from compo_mech.stats.over_seeds import over_seeds
+from compo_mech.studies import measures
 from compo_mech.studies.exponents import exponents
+from compo_mech.studies.table import trained_rows
 
-COLUMNS = ("length", "d_model", "seed", "measure", "value")
-SPEED = "first step at 99%"
-MAPS = {"accuracy": "accuracy", "iteration": "iteration score", SPEED: "median first step at 99%"}
+COLUMNS = ("length", "d_model", "seed", "measure", "network", "value", "error")
+SPEED = measures.FIRST_STEP_AT_99.name
+MAPS = {
+    measures.ACCURACY: "accuracy",
+    measures.ITERATION: "iteration score",
+    measures.FIRST_STEP_AT_99: "median first step at 99%",
+}
+CELL_MEASURES = (*MAPS, measures.SOLVED)
 SIZE = 0.2
 """Width of a heatmap, as a share of the figure's."""
 
@@ -36,8 +43,9 @@ def drawn(table: pd.DataFrame) -> go.Figure:
     Raises:
         ValueError: the table lacks a measure.
     """
-    known = list(table["measure"].unique())
-    if missing := [name for name in (*MAPS, "solved") if name not in known]:
+    trained = trained_rows(table)
+    known = list(trained["measure"].unique())
+    if missing := [measure.name for measure in CELL_MEASURES if measure.name not in known]:
         raise ValueError(f"measures = {', '.join(known)}: must have {missing[0]!r} among them")
     figure = make_subplots(
         1, 4, subplot_titles=[*MAPS.values(), "first step at 99% by length"], column_widths=[SIZE] * 3 + [1 - 3 * SIZE],
@@ -46,14 +54,14 @@ def drawn(table: pd.DataFrame) -> go.Figure:
     cells = over_cells(table)
     lengths, dims = sorted(table["length"].unique()), sorted(table["d_model"].unique())
     for column, measure in enumerate(MAPS, start=1):
-        heatmap(figure, cells, measure, lengths, dims, column)
-    curves(figure, table, cells, lengths, dims)
+        heatmap(figure, cells, measure.name, lengths, dims, column)
+    curves(figure, trained, cells, lengths, dims)
     figure.update_yaxes(title="d_model", title_standoff=4, row=1, col=1)
     figure.update_annotations(font_size=13)
     figure.update_xaxes(title_font_size=13)
     figure.update_yaxes(title_font_size=13)
     figure.add_annotation(
-        text="<br>".join(told(row) for row in exponents(table).to_dict("records")), showarrow=False, align="left",
+        text="<br>".join(map(exponents_text, exponents(table).to_dict("records"))), showarrow=False, align="left",
         x=0, xref="paper", xanchor="left", y=0, yref="paper", yanchor="top", yshift=-62, font={"size": 13},
     )  # fmt: skip
     figure.update_layout(
@@ -71,10 +79,11 @@ def over_cells(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (length, d_model), own in table.groupby(["length", "d_model"]):
         cell = {"length": length, "d_model": d_model, "n": own["seed"].nunique()}
-        for measure in (*MAPS, "solved"):
-            values = own[own["measure"] == measure]["value"].tolist()
-            cell[measure] = over_seeds(measure, values)[0] if values else math.nan
-        cell["n_solved"] = int((own[own["measure"] == "solved"]["value"] == 1).sum())
+        trained = trained_rows(own)
+        for measure in CELL_MEASURES:
+            values = trained[trained["measure"] == measure.name]["value"].tolist()
+            cell[measure.name] = over_seeds(measure.summary, values).mean if values else math.nan
+        cell["n_solved"] = int((trained[trained["measure"] == measures.SOLVED.name]["value"] == 1).sum())
         rows.append(cell)
     return pd.DataFrame(rows)
 
@@ -114,7 +123,7 @@ def cell_text(value: float, solved: float, seeds: float, speed: bool) -> str:
 
 
 def curves(figure: go.Figure, table: pd.DataFrame, cells: pd.DataFrame, lengths: list, dims: list) -> None:
-    """A line a d_model through the medians, where half of the seeds came there; a dot a seed."""
+    """A line a d_model through the medians, where the event came in half of the seeds; a dot a seed."""
     steps = table[(table["measure"] == SPEED) & (table["value"] < math.inf) & (table["value"] > 0)]
     colours = sample_colorscale("Viridis", [0.9 * i / max(1, len(dims) - 1) for i in range(len(dims))])
     for n, (d_model, colour) in enumerate(zip(dims, colours, strict=True)):
@@ -142,22 +151,22 @@ def curves(figure: go.Figure, table: pd.DataFrame, cells: pd.DataFrame, lengths:
     )  # fmt: skip
 
 
-def told(row: dict) -> str:
+def exponents_text(row: dict) -> str:
     """A measure's exponents, with intervals."""
-    name = {"unclean": "1 − iteration score"}.get(row["measure"], row["measure"])
+    name = row["measure"]
     if not math.isfinite(row.get("length", math.nan)):
         return f"{name}: too few solved runs for exponents"
     powers = [
         f"{side}<sup>{row[side]:.2f}</sup> ({row[side + '_low']:.2f} .. {row[side + '_high']:.2f})"
         for side in ("length", "d_model")
     ]
-    never = f", {row['n_censored']} of which never came there" if row["n_censored"] else ""
-    return f"{name} ∝ {' · '.join(powers)}, over {row['n_runs']} runs{never}".replace("-", "−")
+    censored = f", {row['n_censored']} of them censored" if row["n_censored"] else ""
+    return f"{name} ∝ {' · '.join(powers)}, over {row['n_runs']} runs{censored}".replace("-", "−")
 
 
 def task_of(table: pd.DataFrame) -> str:
     """The task, as a title begins."""
-    tasks = table[table["measure"] != "failed"]["task"].unique() if "task" in table else []
+    tasks = table["task"].dropna().unique() if "task" in table else []
     return ", ".join(str(task) for task in tasks).capitalize()
 
 

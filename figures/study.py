@@ -1,7 +1,7 @@
 """Measures of a study's arms: a panel a measure, a line an arm, a dot a seed, a diamond over seeds with its interval.
 
 python experiments/mix.py
-python figures/study.py runs/mix/mix.csv mix.png iteration 'first step at 99%'
+python figures/study.py runs/mix/mix.csv mix.png iteration 'first step at 99%' 'task-token patching, component=mlp1'
 
 Writes a picture (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
@@ -9,9 +9,9 @@ Writes a picture (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) o
 import html
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -22,44 +22,74 @@ from compo_mech.cli.errors import one_line_errors
 from compo_mech.cli.output import table_of
 from compo_mech.plots import theme
 from compo_mech.report import html_parts
-from compo_mech.stats.over_seeds import TIMES_TO_EVENT, over_seeds
-
-COLUMNS = ("study", "arm", "seed", "task", "measure", "value")
-UNBOUNDED = ("entropy", *TIMES_TO_EVENT)
-"""Measures that may lie between 0 and 1 and still are no scores."""
+from compo_mech.stats.over_seeds import over_seeds
+from compo_mech.studies.measures import MEASURES, Measure
+from compo_mech.studies.scores import LABELS
+from compo_mech.studies.table import COLUMNS, failed_runs, score_rows, trained_rows
 
 GREY, LIGHT = "#5f6368", "#b0b5ba"
 NEVER = 1.1
-"""Where waits that did not end stand, as a multiple of the longest that did."""
+"""Where censored times stand, as a multiple of the longest that is not."""
 
 ARM_WIDTH, TITLE_WIDTH = 42, 26
 """Characters after which names are wrapped."""
 
 
-def drawn(table: pd.DataFrame, measures: Sequence[str]) -> go.Figure:
-    """A panel a measure.
+class Panel(NamedTuple):
+    """What a panel shows: a measure of the networks, or what the labels single out of it."""
+
+    measure: Measure
+    labels: Mapping[str, str]
+
+    @classmethod
+    def read(cls, text: str) -> "Panel":
+        """A panel as the command line spells it: `MEASURE`, or `MEASURE, LABEL=VALUE, ...`."""
+        name, *labels = text.split(", ")
+        pairs = [label.partition("=") for label in labels]
+        known = MEASURES.get(name, Measure(name, "", bounds=(-math.inf, math.inf)))
+        return cls(known, {column: value for column, _, value in pairs})
+
+    def title(self) -> str:
+        """The measure and its labels' values."""
+        name = self.measure.name
+        return wrapped(f"{name} ({', '.join(self.labels.values())})" if self.labels else name, TITLE_WIDTH)
+
+
+def spellings(table: pd.DataFrame) -> list[str]:
+    """Every panel that a table has, as the command line spells it."""
+    columns = ["measure", *(label for label in LABELS if label in table and label != "network")]
+    found = table.loc[table["measure"].notna(), columns].drop_duplicates().to_dict("records")
+    return [
+        ", ".join([str(row.pop("measure")), *(f"{label}={value}" for label, value in row.items() if value == value)])
+        for row in found
+    ]
+
+
+def drawn(table: pd.DataFrame, shown: Sequence[str]) -> go.Figure:
+    """A panel for each thing that is shown.
 
     Raises:
-        ValueError: the table has no such measure.
+        ValueError: the table has no such measure, or not with such labels.
     """
-    rows = table[table["measure"] != "failed"]
-    known = [name for name in rows["measure"].unique() if not name.endswith(", fresh")]
-    if unknown := [name for name in measures if name not in known]:
-        raise ValueError(f"measures = {unknown[0]}: must be of {', '.join(known)}")
-    arms, tasks = list(dict.fromkeys(table["arm"])), list(dict.fromkeys(rows["task"]))
+    panels = [Panel.read(text) for text in shown]
+    selected = [score_rows(table, panel.measure.name, panel.labels) for panel in panels]
+    for text, rows in zip(shown, selected, strict=True):
+        if not len(rows):
+            raise ValueError(f"measures = {text}: must be of {'; '.join(spellings(table))}")
+    arms, tasks = list(dict.fromkeys(table["arm"])), list(dict.fromkeys(table["task"].dropna()))
     names = [arm_name(table[table["arm"] == arm], arm) for arm in arms]
-    titles = [wrapped(measure, TITLE_WIDTH) for measure in measures]
+    titles = [panel.title() for panel in panels]
     figure = make_subplots(
         1,
-        len(measures),
+        len(panels),
         subplot_titles=titles,
         shared_yaxes=True,
-        horizontal_spacing=0.04 if len(measures) < 5 else 0.02,
+        horizontal_spacing=0.04 if len(panels) < 5 else 0.02,
     )
-    for column, measure in enumerate(measures, start=1):
-        panel(figure, rows[rows["measure"].isin([measure, f"{measure}, fresh"])], measure, arms, tasks, column)
-    key(figure, rows, measures, tasks)
-    lanes = rows.groupby("arm")["task"].nunique().max()
+    for column, (panel, rows) in enumerate(zip(panels, selected, strict=True), start=1):
+        draw_panel(figure, rows, panel.measure, arms, tasks, column)
+    key(figure, pd.concat(selected), tasks)
+    lanes = table.dropna(subset="task").groupby("arm")["task"].nunique().max()
     n_lines, n_title_lines = (1 + max(name.count("<br>") for name in given) for given in (names, titles))
     left = 30 + round(6.6 * max(len(line) for name in names for line in plain(name).split("<br>")))
     tall = len(arms) * max(15 * n_lines + 9, 12 + 17 * int(lanes))
@@ -79,54 +109,55 @@ def drawn(table: pd.DataFrame, measures: Sequence[str]) -> go.Figure:
     figure.update_layout(
         **{**theme.LAYOUT, "margin": {"l": left, "r": 20, "t": top, "b": 80}},
         title={"text": title, "y": 1 - 22 / (top + tall + 80), "x": 0.01},
-        width=max(760, left + 20 + max(230, 800 // len(measures)) * len(measures)), height=top + tall + 80,
+        width=max(760, left + 20 + max(230, 800 // len(panels)) * len(panels)), height=top + tall + 80,
         legend={"orientation": "h", "yref": "container", "y": 0.0, "yanchor": "bottom", "x": 0},
     )  # fmt: skip
     return figure
 
 
-def panel(figure: go.Figure, rows: pd.DataFrame, measure: str, arms: list, tasks: list, column: int) -> None:
-    """One measure of all arms: estimates over seeds, ticks of fresh networks, and dots of seeds on top."""
+def draw_panel(figure: go.Figure, rows: pd.DataFrame, measure: Measure, arms: list, tasks: list, column: int) -> None:
+    """One measure of all arms: estimates over seeds, ticks of controls, and dots of seeds on top."""
     finite = [value for value in rows["value"] if math.isfinite(value)]
     top = max(finite, default=0.0)
-    scores = measure not in UNBOUNDED and all(-0.5 <= value <= 1 for value in finite)
-    never, waits = NEVER * (top or 1.0), bool((rows["value"] == math.inf).any())
+    never, censored = NEVER * (top or 1.0), bool((rows["value"] == math.inf).any())
     for place, arm in enumerate(arms):
         of_arm = rows[rows["arm"] == arm]
         own_tasks = [task for task in tasks if task in set(of_arm["task"])]
         for lane, task in enumerate(own_tasks):
             of_task = of_arm[of_arm["task"] == task].sort_values("seed")
-            colour = colour_of(task, tasks)
+            colour, name = colour_of(task, tasks), f"{arm}, {task_name(task)}"
             height = 0.8 / len(own_tasks)
             middle = place + height * (lane - (len(own_tasks) - 1) / 2)
-            values = of_task[of_task["measure"] == measure]["value"].tolist()
+            values = trained_rows(of_task)["value"].tolist()
             if values:
-                estimate = over_seeds(measure, values)
-                waits = waits or math.inf in estimate
-                estimate = [never if value == math.inf else value for value in estimate]
-                figure.add_scatter(
-                    **estimated(estimate, middle, colour, f"{arm}, {task_name(task)}"), row=1, col=column
-                )
-            for name in (f"{measure}, fresh", measure):
-                own = of_task[of_task["measure"] == name]
-                if not len(own):
-                    continue
-                spread = [middle + 0.8 * height * ((n + 0.5) / len(own) - 0.5) for n in range(len(own))]
-                fresh, came = name != measure, own["value"] < math.inf
-                figure.add_scatter(
-                    x=own["value"].where(came, never).tolist(), y=spread, mode="markers", showlegend=False,
-                    text=[f"{arm}, {task_name(task)}, seed {seed}{', fresh' * fresh}" for seed in own["seed"]],
-                    marker={"color": LIGHT, "symbol": "line-ns-open", "size": 6, "line": {"width": 1.5}} if fresh else
-                    {"color": colour, "opacity": 0.55, "size": [5 if c else 9 for c in came],
-                     "line": {"width": [0.0 if c else 1.5 for c in came]},
-                     "symbol": ["circle" if c else "triangle-right-open" for c in came]},
-                    customdata=own["value"].tolist(), hovertemplate="%{text}: %{customdata:.4g}<extra></extra>",
-                    row=1, col=column,
-                )  # fmt: skip
-    axis(figure, scores, min([0.0, *finite]), top, never, waits, column)
+                estimate = over_seeds(measure.summary, values)
+                censored = censored or math.inf in estimate
+                marks = estimated([never if value == math.inf else value for value in estimate], middle, colour, name)
+                figure.add_scatter(**marks, row=1, col=column)
+            for network in ("control", "trained"):
+                own = of_task[of_task["network"] == network]
+                if len(own):
+                    dots = seeds(own, network, middle, height, never, colour, name)
+                    figure.add_scatter(**dots, row=1, col=column)
+    axis(figure, measure.bounds[1] == 1, min([0.0, *finite]), top, never, censored, column)
 
 
-def estimated(estimate: Sequence[float], y: float, colour: str, told: str) -> dict:
+def seeds(own: pd.DataFrame, network: str, middle: float, height: float, never: float, colour: str, name: str) -> dict:
+    """A dot a seed of trained networks, an open triangle where it is censored; a tick a seed of controls."""
+    spread = [middle + 0.8 * height * ((n + 0.5) / len(own) - 0.5) for n in range(len(own))]
+    control, came = network == "control", own["value"] < math.inf
+    return {
+        "x": own["value"].where(came, never).tolist(), "y": spread, "mode": "markers", "showlegend": False,
+        "text": [f"{name}, seed {seed}{', control' * control}" for seed in own["seed"]],
+        "marker": {"color": LIGHT, "symbol": "line-ns-open", "size": 6, "line": {"width": 1.5}} if control else
+        {"color": colour, "opacity": 0.55, "size": [5 if c else 9 for c in came],
+         "line": {"width": [0.0 if c else 1.5 for c in came]},
+         "symbol": ["circle" if c else "triangle-right-open" for c in came]},
+        "customdata": own["value"].tolist(), "hovertemplate": "%{text}: %{customdata:.4g}<extra></extra>",
+    }  # fmt: skip
+
+
+def estimated(estimate: Sequence[float], y: float, colour: str, name: str) -> dict:
     """The heavy mark of an estimate with its interval; without one where it is nan."""
     mean, low, high = (value if value == value else estimate[0] for value in estimate)
     return {
@@ -136,17 +167,17 @@ def estimated(estimate: Sequence[float], y: float, colour: str, told: str) -> di
             "type": "data", "symmetric": False, "array": [high - mean], "arrayminus": [mean - low], "thickness": 2.5,
             "width": 0, "color": colour,
         },
-        "hovertemplate": f"{told}: {mean:.4g} ({low:.4g} .. {high:.4g})<extra></extra>",
+        "hovertemplate": f"{name}: {mean:.4g} ({low:.4g} .. {high:.4g})<extra></extra>",
     }  # fmt: skip
 
 
-def axis(figure: go.Figure, scores: bool, low: float, top: float, never: float, waits: bool, column: int) -> None:
-    """From 0 to 1 for scores; else from 0 to the largest value, and to `never` where some waits did not end."""
+def axis(figure: go.Figure, scores: bool, low: float, top: float, never: float, censored: bool, column: int) -> None:
+    """From 0 to 1 for scores; else from 0 to the largest value, and to `never` where some times are censored."""
     if scores:
         figure.update_xaxes(range=[min(-0.03, low - 0.03), 1.03], dtick=0.25, row=1, col=column)
         return
-    figure.update_xaxes(range=[min(0, low) - 0.03 * never, 1.06 * never if waits else 1.05 * top], row=1, col=column)
-    if waits:
+    figure.update_xaxes(range=[min(0, low) - 0.03 * never, 1.06 * never if censored else 1.05 * top], row=1, col=column)
+    if censored:
         step = (
             1.0
             if top == 0
@@ -160,7 +191,7 @@ def axis(figure: go.Figure, scores: bool, low: float, top: float, never: float, 
         )  # fmt: skip
 
 
-def key(figure: go.Figure, rows: pd.DataFrame, measures: Sequence[str], tasks: list) -> None:
+def key(figure: go.Figure, rows: pd.DataFrame, tasks: list) -> None:
     """What the marks stand for, those alone that are there."""
     marks = {task_name(task): {"symbol": "circle", "size": 8, "color": colour_of(task, tasks)} for task in tasks}
     marks = marks if len(tasks) > 1 else {}
@@ -168,20 +199,24 @@ def key(figure: go.Figure, rows: pd.DataFrame, measures: Sequence[str], tasks: l
     marks["a seed"] = {"symbol": "circle", "size": 5, "color": colour, "opacity": 0.55}
     line = {"color": colour, "width": 2}
     marks["over seeds, with 95% interval"] = {"symbol": "diamond", "size": 9, "color": "#ffffff", "line": line}
-    shown = rows[rows["measure"].isin(measures)]
-    if (shown["value"] == math.inf).any():
-        marks["a seed that never came there"] = {"symbol": "triangle-right-open", "size": 9, "color": colour}
-    if rows["measure"].isin([f"{measure}, fresh" for measure in measures]).any():
-        marks["freshly initialised"] = {"symbol": "line-ns-open", "size": 8, "color": LIGHT, "line": {"width": 1.5}}
+    if (trained_rows(rows)["value"] == math.inf).any():
+        marks["a seed, censored"] = {"symbol": "triangle-right-open", "size": 9, "color": colour}
+    if (rows["network"] == "control").any():
+        marks["randomly initialised control"] = {
+            "symbol": "line-ns-open",
+            "size": 8,
+            "color": LIGHT,
+            "line": {"width": 1.5},
+        }
     for name, marker in marks.items():
         figure.add_scatter(x=[None], y=[None], mode="markers", name=name, marker=marker, row=1, col=1)
 
 
 def arm_name(rows: pd.DataFrame, arm: str) -> str:
     """An arm as its line is called, with how many of its runs failed."""
-    failed = int((rows["measure"] == "failed").sum())
-    told = f"<br><span style='color:#b23a3a;font-size:11px'>{failed} failed</span>" if failed else ""
-    return wrapped(arm, ARM_WIDTH) + told
+    n_failed = len(failed_runs(rows))
+    note = f"<br><span style='color:#b23a3a;font-size:11px'>{n_failed} failed</span>" if n_failed else ""
+    return wrapped(arm, ARM_WIDTH) + note
 
 
 def plain(name: str) -> str:
@@ -209,7 +244,13 @@ def main(
     out: Annotated[Path, tyro.conf.Positional],
     measures: Annotated[tuple[str, ...], tyro.conf.Positional],
 ) -> None:
-    """Draw MEASURES of TABLE, as a study writes it, into OUT."""
+    """Draw MEASURES of TABLE, as a study writes it, into OUT.
+
+    Args:
+        table: of a study.
+        out: the picture or page.
+        measures: a panel each: MEASURE, or `MEASURE, LABEL=VALUE, ...` where labels tell its rows apart.
+    """
     with one_line_errors():
         if not measures:
             raise ValueError("measures = (): must be at least one")

@@ -4,33 +4,26 @@ What there is of a sweep lies in its runs' folders, and in failures/ beside them
 killed at any moment goes on when the same is asked again. A run that failed is tried again then.
 """
 
-import ast
-import itertools
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 from pydantic import Field
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from compo_mech.launch import run, slurm
+from compo_mech.launch import run, slurm, slurm_commands
 from compo_mech.launch.ensemble import best_group, launch_together
 from compo_mech.launch.run import differences
 from compo_mech.launch.settings import Launch, check_device
 from compo_mech.launch.slurm_settings import SlurmConfig
+from compo_mech.launch.sweep_progress import state_of, steps_bar
 from compo_mech.parallel import each
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
-from compo_mech.runs.locks import forget_failure, record_failure, recorded_failure
+from compo_mech.runs.locks import forget_failure, record_failure
 from compo_mech.runs.run import Run, starting_params
-from compo_mech.settings import Settings, changed
-
-POLL_SECONDS = 1.0
-"""Seconds between looks at the run folders, for the bar."""
+from compo_mech.settings import Settings
 
 
 class How(Settings):
@@ -45,60 +38,6 @@ class How(Settings):
     n_workers: int = Field(default=2, gt=0, description="processes at a time")
     device: str = Field(default="cpu", description="cpu, cuda, cuda:1, mps")
     slurm: SlurmConfig = Field(default=SlurmConfig(), description="what each run asks of the cluster")
-
-
-def grid(base: RunConfig, axes: Mapping[str, Sequence[Any]]) -> dict[str, RunConfig]:
-    """Every combination of settings, by a name that says which.
-
-    Args:
-        base: all other settings.
-        axes: values by dotted name of a setting, such as `model.d_model`.
-
-    Raises:
-        ValueError: there is no such setting, it cannot have one of its values, or an axis is empty.
-    """
-    for name, values in axes.items():
-        if not values:
-            raise ValueError(f"{name} = (): must have at least one value")
-    found: dict[str, RunConfig] = {}
-    for values in itertools.product(*axes.values()):
-        changes = dict(zip(axes, values, strict=True))
-        name = ",".join(f"{short}={value}" for short, value in zip(_short(list(axes)), values, strict=True))
-        if name in found:
-            raise ValueError(f"{name}: must be named once")
-        found[name or "base"] = changed(base, changes)
-    return found
-
-
-def read_axis(text: str) -> tuple[str, list[Any]]:
-    """A setting and its values, as the command line spells them: `model.d_model=32,64`.
-
-    Values are Python's literals, or plain words; commas in brackets or quotes do not part them.
-
-    Raises:
-        ValueError: it is not spelled so.
-    """
-    name, equals, values = text.partition("=")
-    if not (name and equals and values):
-        raise ValueError(f"axis = {text!r}: must be written as setting=value,value")
-    try:
-        found = ast.literal_eval(f"[{values}]")
-    except (SyntaxError, ValueError):
-        found = [_literal(word) for word in values.split(",")]
-    return name, found
-
-
-def _literal(word: str) -> Any:
-    try:
-        return ast.literal_eval(word)
-    except (SyntaxError, ValueError):
-        return word
-
-
-def _short(names: Sequence[str]) -> list[str]:
-    """Last words of dotted names, or the whole names where two would be the same."""
-    last = [name.rsplit(".", 1)[-1] for name in names]
-    return last if len(set(last)) == len(last) else list(names)
 
 
 def sweep(runs: Mapping[str, RunConfig], how: How, console: Console) -> pd.DataFrame:
@@ -121,7 +60,7 @@ def sweep(runs: Mapping[str, RunConfig], how: How, console: Console) -> pd.DataF
         check_device(how.device)
     launches = {name: _launch(name, config, how) for name, config in runs.items()}
     if how.on == "slurm":
-        slurm.check(how.slurm)
+        slurm_commands.check(how.slurm)
     for settings in launches.values():
         _check(settings)
     missing = [settings for settings in launches.values() if state_of(settings)[0] != "done"]
@@ -130,7 +69,7 @@ def sweep(runs: Mapping[str, RunConfig], how: How, console: Console) -> pd.DataF
             how.runs_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ValueError(f"runs_dir = {how.runs_dir}: cannot be made a folder ({error.strerror})") from None
-        with _watched(list(launches.values()), console):
+        with steps_bar(list(launches.values()), console):
             match how.on:
                 case "here":
                     _here(missing)
@@ -157,18 +96,6 @@ def _check(settings: Launch) -> None:
         return  # damaged: a failure of that run alone
     for name, stored, given in differences(run.config, settings.config):
         raise RunError(f"{name} = {given!r}: the run in {settings.path} has {stored!r}")
-
-
-def state_of(settings: Launch) -> tuple[str, str]:
-    """done, failed or unfinished; and the error of a run that failed."""
-    error = recorded_failure(settings.path)
-    if error is not None:
-        return "failed", error
-    try:
-        run = Run.open(settings.path)
-        return ("done" if run.is_done else "unfinished"), ""
-    except RunError:
-        return "unfinished", ""
 
 
 def train_one(settings: Launch) -> None:
@@ -256,43 +183,3 @@ def _by_processes(missing: Sequence[Launch], n_workers: int) -> None:
     for place, came in each(train_one, missing, n_workers):
         if isinstance(came, Exception):
             record_failure(missing[place].path, str(came))
-
-
-@contextmanager
-def _watched(launches: Sequence[Launch], console: Console) -> Iterator[None]:
-    """A bar over the steps of all runs, read from their folders while they are trained elsewhere."""
-    columns = (
-        TextColumn("{task.fields[done]} of {task.fields[n]} runs done, {task.fields[failed]} failed"),
-        BarColumn(),
-        TextColumn("{task.completed} of {task.total} steps"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    ended = threading.Event()
-    with Progress(*columns, console=console, transient=True) as bar:
-        total = sum(settings.train.n_steps for settings in launches)
-        shown = bar.add_task("", total=total, done=0, failed=0, n=len(launches))
-
-        def look() -> None:
-            while not ended.wait(max(POLL_SECONDS, len(launches) / 50)):
-                places = [_place(settings) for settings in launches]
-                states = [state for state, _ in places]
-                n_steps = sum(steps for _, steps in places)
-                bar.update(shown, completed=n_steps, done=states.count("done"), failed=states.count("failed"))
-
-        watcher = threading.Thread(target=look, daemon=True)
-        watcher.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            watcher.join()
-
-
-def _place(settings: Launch) -> tuple[str, int]:
-    """State of a run, and its steps so far."""
-    state, _ = state_of(settings)
-    try:
-        return state, max(Run.open(settings.path).steps, default=0)
-    except RunError:
-        return state, 0

@@ -5,6 +5,7 @@ import statistics
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 import torch
 from jaxtyping import Float
@@ -129,34 +130,40 @@ def lag(first: Moments, second: Moments, generator: torch.Generator) -> Lag:
     return Lag(mean, median, before, len(a), int((~both).sum()), len(a) - n_ordered)
 
 
-FRACTIONS = ("solved", "textbook", "an iteration head", "table", "rule")
-"""Measures that are 0 or 1 for a run; over seeds they are shares."""
+class SeedSummary(StrEnum):
+    """How a measure is summarised over seeds."""
 
-TIMES_TO_EVENT = ("steps to 99%", "first step at 99%", "first step at 95%", "first step at 99%, training")
-"""Measures that are infinite where what they wait for did not come; over seeds they are medians of such waits."""
+    MEAN = "mean"
+    FRACTION = "fraction"
+    """Of the runs in which it is 1, the others being 0."""
+    TIME_TO_EVENT = "time to event"
+    """The median, censored runs, in which the event did not come, being infinite."""
 
 
-def over_seeds(measure: str, values: Sequence[float]) -> tuple[float, float, float]:
-    """A measure over seeds with its 95% interval.
+def over_seeds(summary: SeedSummary, values: Sequence[float]) -> Interval:
+    """Values over seeds, as one number with its 95% interval.
 
-    A share with Wilson's interval; the median of waits, those that did not end counted as longer than all, with the
-    order statistics that hold it (of fewer than six the lowest and the highest: for five, 94%); the mean with Student's
-    interval otherwise, which takes two seeds at least (nan: no interval), or, where one is infinite, the median.
+    A fraction has Wilson's interval. A time to event is the median, censored runs counted as longer than all others,
+    with the order statistics that hold it (of fewer than six runs the lowest and the highest: for five, 94%). A mean
+    has Student's interval, which takes two seeds at least (nan: no interval); where a value is infinite, the median
+    stands for it.
 
     Args:
-        measure: its name.
+        summary: which of them.
         values: one a seed.
     """
     n, ordered = len(values), sorted(values)
-    if measure in FRACTIONS:
-        return wilson(int(sum(values)), n)
-    if measure in TIMES_TO_EVENT:
-        aside = max(0, int(binom.ppf(0.025, n, 0.5)) - 1)
-        return statistics.median_low(ordered), ordered[aside], ordered[n - 1 - aside]
-    if ordered[-1] == math.inf:
-        return statistics.median_low(ordered), math.nan, math.nan
-    mean = statistics.fmean(values)
-    if n < 2:
-        return mean, math.nan, math.nan
-    half = float(stdtrit(n - 1, 0.975)) * statistics.stdev(values) / math.sqrt(n)
-    return mean, mean - half, mean + half
+    match summary:
+        case SeedSummary.FRACTION:
+            return wilson(int(sum(values)), n)
+        case SeedSummary.TIME_TO_EVENT:
+            aside = max(0, int(binom.ppf(0.025, n, 0.5)) - 1)
+            return Interval(statistics.median_low(ordered), ordered[aside], ordered[n - 1 - aside])
+        case SeedSummary.MEAN if ordered[-1] == math.inf:
+            return Interval(statistics.median_low(ordered), math.nan, math.nan)
+        case SeedSummary.MEAN:
+            mean = statistics.fmean(values)
+            if n < 2:
+                return Interval(mean, math.nan, math.nan)
+            half = float(stdtrit(n - 1, 0.975)) * statistics.stdev(values) / math.sqrt(n)
+            return Interval(mean, mean - half, mean + half)

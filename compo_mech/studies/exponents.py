@@ -1,7 +1,6 @@
 """How steps and scores scale with string length and d_model."""
 
 import math
-from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -12,16 +11,20 @@ from torch import Tensor
 
 from compo_mech.runs import recipes
 from compo_mech.stats.intervals import Interval
+from compo_mech.studies import measures
+from compo_mech.studies.table import trained_rows
 
 LAST_STEP = recipes.parity_alone().train.n_steps
 """Of the runs of the study."""
-LEVELS = ("first step at 95%", "first step at 99%")
+TIMES = (measures.FIRST_STEP_AT_95, measures.FIRST_STEP_AT_99)
+UNCLEAN = "1 - iteration score"
+"""What is left to a clean map."""
 
 
 def exponents(table: pd.DataFrame) -> pd.DataFrame:
     """Exponents a, b of value = c length^a d_model^b, the value's logarithm being normal about it.
 
-    Waits are of all runs, those that had not ended by the last step counted as longer (Tobin 1958); what is left to a
+    Times to an event are of all runs, those censored at the last step counted as longer (Tobin 1958); what is left to a
     clean map is of the solved ones.
 
     Args:
@@ -31,21 +34,20 @@ def exponents(table: pd.DataFrame) -> pd.DataFrame:
         A row a measure: measure, n_runs, n_censored; where there is enough to fit: length, length_low, length_high,
         d_model, d_model_low, d_model_high, by maximum likelihood with intervals from its curvature and Student's t.
     """
-    wide = table[table["measure"] != "failed"].pivot_table(
-        index=["length", "d_model", "seed"], columns="measure", values="value"
-    )
+    wide = trained_rows(table).pivot_table(index=["length", "d_model", "seed"], columns="measure", values="value")
+    iteration, solved = measures.ITERATION.name, measures.SOLVED.name
     rows = []
-    for measure in (*LEVELS, "unclean"):
-        if measure == "unclean" and {"iteration", "solved"} <= set(wide):
-            own = (1 - wide["iteration"])[wide["solved"] == 1]
+    for measure in (*(time.name for time in TIMES), UNCLEAN):
+        if measure == UNCLEAN and {iteration, solved} <= set(wide):
+            own = (1 - wide[iteration])[wide[solved] == 1]
             own = own[own > 0]
         elif measure in wide:
             own = wide[measure]
         else:
             own = pd.Series(dtype=float)
-        waited = own == math.inf
-        row: dict[str, object] = {"measure": measure, "n_runs": len(own), "n_censored": int(waited.sum())}
-        index = own[~waited].index.to_frame() if len(own) else pd.DataFrame(columns=["length", "d_model"])
+        censored = own == math.inf
+        row: dict[str, object] = {"measure": measure, "n_runs": len(own), "n_censored": int(censored.sum())}
+        index = own[~censored].index.to_frame() if len(own) else pd.DataFrame(columns=["length", "d_model"])
         if index["length"].nunique() > 1 and index["d_model"].nunique() > 1:
             for name, found in zip(("length", "d_model"), _fit(own), strict=True):
                 row |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
@@ -89,8 +91,3 @@ def _fit(values: pd.Series) -> list[Interval]:
 def _intervals(found: Float[Tensor, "n"], half: Float[Tensor, "n"]) -> list[Interval]:
     """Of the first two."""
     return [Interval(mean, mean - h, mean + h) for mean, h in zip(found[:2].tolist(), half[:2].tolist(), strict=True)]
-
-
-def exponent_tables(table: pd.DataFrame) -> Mapping[str, pd.DataFrame]:
-    """Tables to be printed after the summary."""
-    return {"Exponents": exponents(table)}

@@ -1,209 +1,118 @@
-"""What studies ask of a run: what came of it, which heads do the work, what is held where, what special rows need."""
+"""What a study can measure of a run: each measure declared once, with how it is summarised over seeds and its bounds.
+
+Scores, tables and figures all refer to these declarations, so that no name has to be read for what it means.
+"""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-import pandas as pd
-import torch
-from torch import Tensor
-
-from compo_mech.analyses.trajectories import interchange_scores, route_scores
-from compo_mech.data.config import DataConfig
-from compo_mech.data.tasks import Task
-from compo_mech.evaluation import attention
-from compo_mech.evaluation.sets import EvalSet, eval_sets
-from compo_mech.evaluation.table import CONTROL, TRAIN, measured, select
-from compo_mech.interventions.ablation import ablated_logits
-from compo_mech.interventions.edges import Writer
-from compo_mech.interventions.graph import embeddings, run_graph
-from compo_mech.interventions.head_roles import CARRIES_IN_PART, name_heads
-from compo_mech.model.params import Model
-from compo_mech.runs.outcome import ACCURACY_LEVEL
-from compo_mech.runs.run import Run
-from compo_mech.stats import onset
-
-Score = tuple[str, str, float]
-"""Task, measure and value."""
-
-N_STRINGS = 64
-"""Test strings of each length."""
+from compo_mech.evaluation.attention import MIN_LENGTH, TEXTBOOK_SCORE
+from compo_mech.stats.over_seeds import SeedSummary
 
 
-def run_scores(run: Run) -> list[Score]:
-    """What each of a run's tasks came to, read off its rows.
+@dataclass(frozen=True)
+class Measure:
+    """Something that a run comes to, as one number.
 
-    Accuracy is generated freely, of whole strings, at the worst length (and at the longest). `steps to 99%` is the
-    first snapshot from which accuracy stays there, `first step at 99%` the first at which it is there; infinite if
-    there is none. Head scores are of the last step, means
-    over lengths from 4 on: the highest score of any head, the same of a freshly initialised network, and the entropy
-    (nats), sparsity and odd spots of the head with the highest iteration score.
+    Attributes:
+        name: in the column `measure` of a study's table.
+        meaning: what the number is.
+        summary: how it is summarised over seeds.
+        bounds: between which its values lie (a share of an effect may pass 1 by a little).
     """
-    rows: list[Score] = []
-    for task in map(str, run.config.data.measured_tasks):
-        of_task = measured(run.metrics, task)
-        accuracy = select(of_task, metric="generated_accuracy")
-        worst = accuracy.groupby("step")["value"].min()
-        longest = select(accuracy, length=accuracy["length"].max(), step=accuracy["step"].max())["value"]
-        since = onset.reached(worst.index.tolist(), worst.tolist(), ACCURACY_LEVEL)
-        rows += [
-            (task, "accuracy", float(worst.iloc[-1])),
-            (task, "accuracy at the longest", float(longest.iloc[0])),
-            (task, "solved", float(worst.iloc[-1] >= ACCURACY_LEVEL)),
-            (task, "steps to 99%", math.inf if since is None else float(since)),
-            *((task, f"first step at {level:.0%}", _first(worst, level)) for level in (0.95, ACCURACY_LEVEL)),
-        ]
-        known = select(run.metrics, split=TRAIN, task=task, metric="accuracy").groupby("step")["value"].min()
-        if len(known):
-            rows.append((task, "training accuracy", float(known.iloc[-1])))
-            rows.append((task, "first step at 99%, training", _first(known, ACCURACY_LEVEL)))
-        rows += [(task, *found) for found in _heads(run, task, of_task)]
-    return rows
+
+    name: str
+    meaning: str
+    summary: SeedSummary = SeedSummary.MEAN
+    bounds: tuple[float, float] = (0.0, 1.0)
 
 
-def _first(curve: pd.Series, level: float) -> float:
-    """The first step at which a curve is at a level; infinite if there is none."""
-    return float(min(curve.index[curve >= level], default=math.inf))
+_FRACTION, _TIME = SeedSummary.FRACTION, SeedSummary.TIME_TO_EVENT
+_POSITIVE, _DIFFERENCE = (0.0, math.inf), (-1.0, 1.0)
 
+# Read off a run's rows. Accuracy is of whole strings, generated freely
+ACCURACY = Measure("accuracy", "fraction of strings generated right, at the worst length, at the end")
+ACCURACY_AT_LONGEST = Measure("accuracy at the longest", "the same at the longest length")
+SOLVED = Measure("solved", "whether accuracy is at 99% at the end", _FRACTION)
+STEPS_TO_99 = Measure("steps to 99%", "first snapshot from which on accuracy stays at 99%", _TIME, _POSITIVE)
+FIRST_STEP_AT_95 = Measure("first step at 95%", "first snapshot with accuracy at 95%", _TIME, _POSITIVE)
+FIRST_STEP_AT_99 = Measure("first step at 99%", "first snapshot with accuracy at 99%", _TIME, _POSITIVE)
+TRAINING_ACCURACY = Measure("training accuracy", "teacher-forced accuracy on the fixed training strings, at the end")
+FIRST_TRAINING_STEP_AT_99 = Measure(
+    "first step at 99% of training strings", "first snapshot with training accuracy at 99%", _TIME, _POSITIVE
+)
 
-def _heads(run: Run, task: str, of_task: pd.DataFrame) -> Iterator[tuple[str, float]]:
-    means = select(of_task, split="mean").dropna(subset="head")
-    final = select(means, step=means["step"].max())
-    fresh = select(run.metrics, task=task, split=CONTROL).dropna(subset="head")
-    fresh = pd.DataFrame(fresh[fresh["length"].isna()])
-    for suffix, rows in (("", final), (", fresh", fresh)):
-        table = rows.pivot(index=["layer", "head"], columns="metric", values="value")
-        if "iteration" not in table:
-            return
-        best = table.iloc[int(table["iteration"].argmax())]
-        yield f"iteration{suffix}", float(best["iteration"])
-        if "lookup" in table:
-            yield f"lookup{suffix}", float(table["lookup"].max())
-        yield f"textbook{suffix}", float(best["iteration"] >= attention.TEXTBOOK_SCORE)
-        for name in ("entropy", "sparsity", "iteration_sparsity", "pointer_weight", "iteration_first",
-                     "iteration_middle", "iteration_last", "end_on_end_of_input", "end_pointer_weight"):  # fmt: skip
-            if name in table:
-                yield f"{name}{suffix}", float(best[name])
+# Of attention at the end, means over lengths from MIN_LENGTH on
+ITERATION = Measure("iteration", f"highest iteration score of any head, over lengths from {MIN_LENGTH} on")
+LOOKUP = Measure("lookup", f"highest lookup score of any head, over lengths from {MIN_LENGTH} on")
+TEXTBOOK = Measure("textbook", f"whether the highest iteration score is at least {TEXTBOOK_SCORE}", _FRACTION)
+ENTROPY = Measure("entropy", "entropy of the attention of the head with the highest iteration score, in nats",
+                  bounds=_POSITIVE)  # fmt: skip
+HEAD_METRICS = (
+    ENTROPY,
+    *(
+        Measure(name, f"{name} of the head with the highest iteration score (see `evaluation.head_scores`)")
+        for name in ("sparsity", "iteration_sparsity", "pointer_weight", "iteration_first", "iteration_middle",
+                     "iteration_last", "end_on_end_of_input", "end_pointer_weight")
+    ),
+)  # fmt: skip
+ITERATION_FIRST = HEAD_METRICS[4]
 
+# Which heads are needed
+LARGEST_COST = Measure(
+    "largest ablation cost", "per-state accuracy lost by the mean ablation of the costliest head", bounds=_DIFFERENCE
+)
+HEADS_TO_REMOVE = Measure(
+    "heads to remove", "fewest heads of one layer whose ablation brings accuracy near the best guess", bounds=_POSITIVE
+)
+X_CARRIED = Measure("fraction of x_t carried", "of the head that carries the largest fraction of x_t")
+X_CARRIED_BY_LAYER = Measure("fraction of x_t carried by layer", "of all heads of the layer that carries most of x_t")
+HEADS_CARRYING_X = Measure("heads that carry x_t", "heads that carry at least a tenth of x_t", bounds=_POSITIVE)
+ITERATION_HEAD_FOUND = Measure("iteration head found", "whether a head carries x_t alone", _FRACTION)
+EOI_CARRIED = Measure("fraction of EoI carried", "of the head that carries most of the position of [EoI]")
+ROW_ACCURACY = Measure("row accuracy", "fraction of strings with the row at `position` right")
+ABLATED_ROW_ACCURACY = Measure("ablated row accuracy", "the same with `component` ablated by its mean")
 
-def heads_at_work(run: Run) -> list[Score]:
-    """`run_scores`, and `at_work` for each task, beside a freshly initialised network's."""
-    rows = run_scores(run)
-    config = run.config
-    for name, params in (("", run.params()), (", fresh", run.control())):
-        for task in config.data.measured_tasks:
-            found = at_work(Model(params, config.model), config.data, task, config.seed)
-            rows += [(str(task), f"{measure}{name}", value) for measure, value in found.items()]
-    return rows
+# What is held where, and by which routes it comes
+IIA = Measure("IIA", "interchange intervention accuracy: answers that follow another `variable` put in at `site`")
+PROBE = Measure("probe accuracy", "accuracy of a linear probe of `variable` at `site`")
+ROUTE_SHARE = Measure("route share", "share of the effect of x_t that comes by `route`", bounds=(-math.inf, 1.0))
 
+# How positions are subtracted, and how the state is updated
+SUBTRACTION = Measure("subtraction score", "how far the query is a function of i - j", bounds=(-math.inf, 1.0))
+BY_TABLE = Measure("subtraction by table", "whether neurons of MLP 0 are each for few pairs (i, j)", _FRACTION)
+BY_RULE = Measure("subtraction by rule", "whether neurons of MLP 0 are functions of i - j", _FRACTION)
+NEURONS_BY_DIFFERENCE = Measure("neurons by i - j", "variance of the neurons of MLP 0 that i - j alone explains")
+ACCURACY_IF_ADDITIVE = Measure("accuracy if additive", "states right with MLP 1 made a sum of functions of s and x")
+N_NEURONS = Measure("neurons for 90%", "fewest neurons that add 90% of what all add to the right answers",
+                    bounds=_POSITIVE)  # fmt: skip
+N_FIRING_SETS = Measure("sets of pairs fired on", "different sets of pairs (s, x) that these neurons fire on",
+                        bounds=_POSITIVE)  # fmt: skip
 
-def at_work(model: Model, data: DataConfig, task: Task, seed: int) -> Mapping[str, float]:
-    """Which heads carry x_t, told by intervention.
+# What two tasks share
+JACCARD = Measure("jaccard", "overlap of the edges of two circuits")
+CIRCUITS_FOUND = Measure("circuits found", "whether circuits of both tasks were found", _FRACTION)
+TASK_TOKEN_PATCHING = Measure(
+    "task-token patching", "answers that become the other task's when `component` alone reads the other task token"
+)
+X_ACROSS_TASKS = Measure(
+    "x_t carried across tasks", "answers that follow the x_t of a run of the other task, taken from `component`"
+)
 
-    `largest share of x` is that of a head alone, `x together` of all heads of the layer that carries most;
-    `heads that carry x` counts those with at least a tenth; `heads to remove` is the fewest heads of one layer without
-    which per-state accuracy is near the best guess (infinite: no set of one layer's); `share of the end` is of the head
-    that carries the place of [EoI] most; `cost of the costliest` is that of one head's ablation by the mean.
-    """
-    sets = [test for test in eval_sets(data, N_STRINGS) if test.task == task]
-    found = name_heads(model, data, sets, torch.Generator().manual_seed(seed), task=task)
-    shares = [role.x for role in found.roles if role.x is not None]
-    ends = [role.end for role in found.roles if role.end is not None]
-    told = {"cost of the costliest": max(role.cost for role in found.roles)}
-    told["heads to remove"] = math.inf if found.removal is None else float(len(found.removal.parts))
-    if shares:
-        told["largest share of x"] = max(shares)
-        told["heads that carry x"] = float(sum(share >= CARRIES_IN_PART for share in shares))
-        told["an iteration head"] = float(found.iteration is not None)
-    if found.x_together is not None:
-        told["x together"] = max(found.x_together)
-    if ends:
-        told["share of the end"] = max(ends)
-    return told
+# What is left of one task after training on another
+ACCURACY_AT_8 = Measure("accuracy at length 8", "fraction of strings of length 8 generated right, at `checkpoint`")
+ITERATION_TO_8 = Measure("iteration to length 8", "highest iteration score up to length 8, at `checkpoint`")
 
-
-HELD = {"t": "t in the query", "x": "x fetched", "answer": "state written"}
-"""Name of a variable's IIA where the circuit should hold it."""
-
-
-def variables_held(run: Run) -> list[Score]:
-    """`run_scores`, and `interchange_scores` of the last layer, beside a randomly initialised control's.
-
-    `t in the query`, `x fetched` and `state written` are shares of the answers that follow another value of the
-    variable where the circuit should hold it: which part of the circuit is missing?
-    """
-    rows = run_scores(run)
-    config = run.config
-    last = config.model.n_layers - 1
-    for name, params in (("", run.params()), (", fresh", run.control())):
-        for task in config.data.measured_tasks:
-            found = interchange_scores(config.data, task, last, config.seed, Model(params, config.model))
-            values = {str(m.quantity.variable): m.value for m in found if m.quantity.statistic == "value"}
-            rows += [(str(task), f"{HELD[variable]}{name}", value) for variable, value in values.items()]
-    return rows
-
-
-def routes_taken(run: Run) -> list[Score]:
-    """`heads_at_work`, and by which routes x_t comes (see `route_scores`), beside a freshly initialised network's."""
-    rows = heads_at_work(run)
-    config = run.config
-    for name, params in (("", run.params()), (", fresh", run.control())):
-        for task in config.data.measured_tasks:
-            found = route_scores(config.data, task, config.seed, Model(params, config.model))
-            rows += [(str(task), f"by {m.quantity.statistic}{name}", m.value) for m in found]
-    return rows
-
-
-SPECIAL = ("first", "middle", "last", "end")
-"""Rows of a string: those that predict s_1, s_2 .. s_(L-1), s_L, and [EoS]."""
-
-
-def special_rows(run: Run) -> list[Score]:
-    """`run_scores`, and `right_by_row` for each task, beside a freshly initialised network's."""
-    rows = run_scores(run)
-    data = run.config.data
-    for name, params in (("", run.params()), (", fresh", run.control())):
-        for task in data.measured_tasks:
-            sets = [test for test in eval_sets(data, N_STRINGS) if test.task == task]
-            found = right_by_row(Model(params, run.config.model), sets)
-            rows += [(str(task), f"{measure}{name}", value) for measure, value in found.items()]
-    return rows
-
-
-@torch.no_grad()
-def right_by_row(model: Model, sets: Sequence[EvalSet]) -> Mapping[str, float]:
-    """What each of the rows `SPECIAL` loses when a head or an MLP puts out its mean instead.
-
-    `right at first` is the share of strings whose row that predicts s_1 is right; `right at first without L0H0` the
-    same with that head's output replaced, everywhere, by its mean over scored rows of strings of all lengths, which
-    tells neither what a row holds nor where it or [EoI] is.
-
-    Args:
-        model: the network.
-        sets: test strings, each set of one length.
-    """
-    config = model.config
-    parts = [Writer("head", layer, head) for layer in range(config.n_layers) for head in range(config.n_heads)]
-    parts += [Writer("mlp", layer) for layer in range(config.n_layers)]
-    whole = [run_graph(model, embeddings(model, test.read, test.position_ids))[0] for test in sets]
-    scored = [list(test.layout.scored(test.length)) for test in sets]
-    means = {
-        part: torch.cat([outputs[part][:, rows].flatten(0, 1) for outputs, rows in zip(whole, scored, strict=True)])
-        .mean(0)
-        for part in parts
-    }  # fmt: skip
-    found: dict[str, float] = {}
-    for removed in ((), *((part,) for part in parts)):
-        right: dict[str, list[Tensor]] = {name: [] for name in SPECIAL}
-        for test, outputs, rows in zip(sets, whole, scored, strict=True):
-            stand_ins = {part: means[part].expand_as(outputs[part]) for part in removed}
-            correct = ablated_logits(model, outputs, removed, stand_ins)[:, rows].argmax(-1) == test.targets
-            places = {"first": [0], "middle": list(range(1, len(rows) - 2)), "last": [-2], "end": [-1]}
-            for name, place in places.items():
-                right[name].append(correct[:, place].flatten())
-        name = "".join(f" without {part}" for part in removed)
-        found |= {
-            f"right at {row}{name}": float(torch.cat(parts_right).float().mean())
-            for row, parts_right in right.items()
-            if sum(len(part) for part in parts_right)
-        }
-    return found
+MEASURES: Mapping[str, Measure] = {
+    measure.name: measure
+    for measure in (
+        *(ACCURACY, ACCURACY_AT_LONGEST, SOLVED, STEPS_TO_99, FIRST_STEP_AT_95, FIRST_STEP_AT_99),
+        *(TRAINING_ACCURACY, FIRST_TRAINING_STEP_AT_99, ITERATION, LOOKUP, TEXTBOOK, *HEAD_METRICS),
+        *(LARGEST_COST, HEADS_TO_REMOVE, X_CARRIED, X_CARRIED_BY_LAYER, HEADS_CARRYING_X, ITERATION_HEAD_FOUND),
+        *(EOI_CARRIED, ROW_ACCURACY, ABLATED_ROW_ACCURACY, IIA, PROBE, ROUTE_SHARE),
+        *(SUBTRACTION, BY_TABLE, BY_RULE, NEURONS_BY_DIFFERENCE, ACCURACY_IF_ADDITIVE, N_NEURONS, N_FIRING_SETS),
+        *(JACCARD, CIRCUITS_FOUND, TASK_TOKEN_PATCHING, X_ACROSS_TASKS, ACCURACY_AT_8, ITERATION_TO_8),
+    )
+}
+"""By name, all that the studies here measure."""

@@ -1,43 +1,54 @@
 """How one head and one MLP are shared by two tasks, as scores of a run."""
 
-from compo_mech.analyses.sharing import compare, evidence
+from collections.abc import Iterator
+
+from compo_mech.analyses.sharing import Sharing, compare, evidence
 from compo_mech.model.params import Model
 from compo_mech.runs.run import Run
-from compo_mech.studies.measures import Score, heads_at_work
+from compo_mech.studies import measures
+from compo_mech.studies.circuit_scores import heads_needed
+from compo_mech.studies.scores import RunScore
 
-TURNED = ("mlp0", "L0H0.v", "L1H0.q", "L1H0.k", "L1H0.v", "mlp1")
-"""Readers that are asked, each by itself, whether they are told the task."""
+PATCHED = ("mlp0", "L0H0.v", "L1H0.q", "L1H0.k", "L1H0.v", "L1H0.z", "mlp1")
+"""Components, by what they read or put out, that are asked one by one whether they use the task token."""
 
 
-def shared_work(run: Run) -> list[Score]:
-    """`heads_at_work`; where two tasks were mixed, what they share (see `sharing`) and where the task is told.
-
-    `jaccard` is of the two circuits (`circuits found`: 1 where both were, 0 where their highest edges were taken),
-    `jaccard of halves` of two sets of prompts of one task (the mean of both tasks'), `jaccard dealt` the upper end of
-    the 95% range with the second circuit's edges dealt at random among those of the same reader kind.
-
-    `turned by mlp1`: share of the answers that become the other task's where MLP 1 alone reads the other task's
-    stream, by the task of the row (`placebo`: after a random change of the same size). `L1H0 from the other task`:
-    share that follow an x_t whose head output comes from a run of the other task.
-    """
-    rows = heads_at_work(run)
+def shared_work(run: Run) -> list[RunScore]:
+    """`heads_needed`; where two tasks were mixed, how far circuits overlap and where the task token is used."""
+    scores = heads_needed(run)
     data, model = run.config.data, Model(run.params(), run.config.model)
     if len(data.measured_tasks) < 2:
-        return rows
+        return scores
     one, other = (evidence(model, data, task, run.config.seed) for task in data.measured_tasks)
     found = compare(model, data, one, other, run.config.seed)
-    both, kind = " and ".join(found.names), found.same_kind[0]
-    rows += [
-        (both, "jaccard", kind.value),
-        (both, "jaccard of halves", sum(half[0] for half in found.halves) / 2),
-        (both, "jaccard dealt", kind.dealt.high),
-        (both, "circuits found", float(all(task.found[0].kept for task in found.tasks))),
-    ]
-    if found.told is not None:
-        for row in found.told[found.told["part"].isin((*TURNED, "L1H0.z"))].to_dict("records"):
-            for name, column in (("", "follows"), (", fresh", "fresh"), (", placebo", "placebo")):
-                rows.append((str(row["base"]), f"turned by {row['part']}{name}", float(row[column])))
+    scores += [*_overlap(found), *_task_token(found)]
     if found.across is not None:
-        for task, share in zip(data.measured_tasks, found.across, strict=True):
-            rows.append((str(task), "L1H0 from the other task", float(share[1, 0])))
-    return rows
+        for task, followed in zip(data.measured_tasks, found.across, strict=True):
+            scores.append(RunScore(measures.X_ACROSS_TASKS, float(followed[1, 0]), str(task), component="L1H0"))
+    return scores
+
+
+def _overlap(found: Sharing) -> Iterator[RunScore]:
+    """The Jaccard index of both tasks' circuits (the highest edges where there is no circuit), between two bounds.
+
+    `halves` is that of circuits of two sets of prompts of one task, the mean of both tasks'; `permuted` the upper end
+    of its 95% range with the second circuit's edges permuted among those whose reader is of the same kind.
+    """
+    both, kind = " and ".join(found.names), found.same_kind[0]
+    yield RunScore(measures.JACCARD, kind.value, both)
+    yield RunScore(measures.JACCARD, sum(half[0] for half in found.halves) / 2, both, statistic="halves")
+    yield RunScore(measures.JACCARD, kind.dealt.high, both, statistic="permuted")
+    yield RunScore(measures.CIRCUITS_FOUND, float(all(task.found[0].kept for task in found.tasks)), both)
+
+
+def _task_token(found: Sharing) -> Iterator[RunScore]:
+    """Answers that become the other task's when one component is patched, by the task of the row.
+
+    The placebo is a random change of the same size.
+    """
+    table = found.told
+    for row in () if table is None else table[table["part"].isin(PATCHED)].to_dict("records"):
+        score = RunScore(measures.TASK_TOKEN_PATCHING, 0.0, str(row["base"]), component=str(row["part"]))
+        yield score._replace(value=float(row["follows"]))
+        yield score._replace(value=float(row["fresh"]), network="control")
+        yield score._replace(value=float(row["placebo"]), statistic="placebo")

@@ -1,10 +1,9 @@
-"""A study run: what is missing is trained, every run measured, the table written."""
+"""A study run: what is missing is trained, every run is asked for its scores, the table is written."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -18,23 +17,23 @@ from compo_mech.parallel import each
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.run import Run
 from compo_mech.settings import changed
-from compo_mech.studies.measures import Score
-from compo_mech.studies.study import Arm, Options, RunMeasure, Study
+from compo_mech.studies.scores import RunScore, RunScorer
+from compo_mech.studies.study import Arm, Options, Study
 from compo_mech.studies.summary import summary
+from compo_mech.studies.table import RunKey, failed_runs, study_table
+
+FurtherTable = Callable[[pd.DataFrame], pd.DataFrame]
+"""Makes of a study's table another one that is printed after the summary."""
 
 
-def main(
-    study: Study,
-    more: Callable[[pd.DataFrame], Mapping[str, pd.DataFrame]] | None = None,
-    argv: Sequence[str] | None = None,
-) -> None:
-    """What a study's script runs: trains what is missing, measures, writes the table, tells what it came to.
+def main(study: Study, further: Mapping[str, FurtherTable] | None = None, argv: Sequence[str] | None = None) -> None:
+    """What a study's script runs: trains what is missing, writes the table, prints what the arms came to.
 
     Exits with code 2 and one line on bad input, and with code 1 where all runs failed.
 
     Args:
         study: to run.
-        more: further tables that its own table comes to, by what they are called, to be told.
+        further: tables to be printed besides, by their titles.
         argv: None: the process' arguments.
     """
     settings = read(Options(runs_dir=Path("runs") / study.name), argv, study.question)
@@ -49,12 +48,7 @@ def main(
             raise ValueError(f"out = {out}: must end in .csv")
         if settings.out is not None and not out.parent.is_dir():
             raise ValueError(f"out = {out}: must be in a folder that exists")
-        for what, told in (
-            ("Question", study.question),
-            ("Hypothesis", study.hypothesis),
-            ("Primary measure", f"{study.primary}, over {n_seeds} seeds of {len(study.arms)} arms"),
-        ):
-            console.print(f"{what}: {told}", highlight=False, soft_wrap=True)
+        _declare(study, n_seeds, console)
         try:
             table = run_study(study, range(n_seeds), settings, console)
         except KeyboardInterrupt:
@@ -63,59 +57,65 @@ def main(
         part = out.with_name(f".{out.name}.part")
         table.to_csv(part, index=False, float_format="%.6g")
         part.replace(out)
-    for title, shown in {study.primary: summary(table, study), **(more(table) if more else {})}.items():
-        console.print(f"\n{title}", highlight=False)
-        console.print(shown.to_string(index=False, float_format=lambda v: f"{v:.3g}"), highlight=False, soft_wrap=True)
-    failed = table[table["measure"] == "failed"]
-    n_runs = n_seeds * len(study.arms)
-    console.print(f"{len(failed)} of {n_runs} runs failed. Table: {out}", highlight=False, soft_wrap=True)
-    if len(failed) == n_runs:
+    _print_tables({study.primary.name: summary(table, study)}, console)
+    _print_tables({title: make(table) for title, make in (further or {}).items()}, console)
+    n_failed, n_runs = len(failed_runs(table)), n_seeds * len(study.arms)
+    console.print(f"{n_failed} of {n_runs} runs failed. Table: {out}", highlight=False, soft_wrap=True)
+    if n_failed == n_runs:
         sys.exit(1)
 
 
+def _declare(study: Study, n_seeds: int, console: Console) -> None:
+    for what, text in (
+        ("Question", study.question),
+        ("Hypothesis", study.hypothesis),
+        ("Primary measure", f"{study.primary.name}, over {n_seeds} seeds of {len(study.arms)} arms"),
+    ):
+        console.print(f"{what}: {text}", highlight=False, soft_wrap=True)
+
+
+def _print_tables(tables: Mapping[str, pd.DataFrame], console: Console) -> None:
+    for title, table in tables.items():
+        console.print(f"\n{title}", highlight=False)
+        console.print(table.to_string(index=False, float_format=lambda v: f"{v:.3g}"), highlight=False, soft_wrap=True)
+
+
 def run_study(study: Study, seeds: Sequence[int], how: How, console: Console) -> pd.DataFrame:
-    """Train what is missing and measure every run.
+    """Train what is missing and ask every run for its scores.
 
     Returns:
-        A row a run, task and measure: study, arm, the arms' factors, seed, task, measure, value. A run that failed has
-        the one measure `failed`, whose task holds the error.
+        The study's table (see `table.study_table`).
+
+    Raises:
+        ValueError: arms would share a folder, or start from one that there is not.
     """
-    paths: dict[tuple[str, int], Path] = {}
-    errors: dict[tuple[str, int], str] = {}
+    paths: dict[RunKey, Path] = {}
+    errors: dict[RunKey, str] = {}
     for arms in _generations(study.arms):
         runs: dict[str, RunConfig] = {}
-        places = {}
+        keys: dict[str, RunKey] = {}
         for name in arms:
             for seed in seeds:
-                arm = study.arms[name]
-                changes: dict[str, Any] = {"seed": seed}
-                if arm.start is not None:
-                    if (arm.start, seed) not in paths:
-                        errors[name, seed] = f"its start failed: {arm.start}, seed {seed}"
+                config = changed(study.arms[name].config, {"seed": seed})
+                start = study.arms[name].start
+                if start is not None:
+                    if (start, seed) not in paths:
+                        errors[name, seed] = f"its start failed: {start}, seed {seed}"
                         continue
-                    changes["start_from"] = paths[arm.start, seed]
+                    config = changed(config, {"start_from": paths[start, seed]})
                 folder = f"{name.replace(' ', '-').replace('/', '-')}-seed{seed}"
                 if folder in runs:
                     raise ValueError(f"arms = {name}: goes into the folder of another arm, {folder}")
-                runs[folder], places[folder] = changed(arm.config, changes), (name, seed)
+                runs[folder], keys[folder] = config, (name, seed)
         for _, row in sweep(runs, how, console).iterrows():
-            place = places[str(row["run"])]
+            key = keys[str(row["run"])]
             if row["state"] == "done":
-                paths[place] = Path(str(row["path"]))
+                paths[key] = Path(str(row["path"]))
             else:
                 error = str(row["error"]) or str(row["state"])
-                errors[place] = error.replace(f"{how.runs_dir}/", "")  # a table goes to where that folder is not
-    found, failed = _measured(study.measure, paths, how, console)
-    rows = []
-    for name, arm in study.arms.items():
-        for seed in seeds:
-            place = {"study": study.name, "arm": name, **arm.factors, "seed": seed}
-            error = errors.get((name, seed)) or failed.get((name, seed))
-            if error is not None:
-                rows.append({**place, "task": error, "measure": "failed", "value": 1.0})
-            for task, measure, value in found.get((name, seed), ()):
-                rows.append({**place, "task": task, "measure": measure, "value": value})
-    return pd.DataFrame(rows)
+                errors[key] = error.replace(f"{how.runs_dir}/", "")  # a table goes to where that folder is not
+    scores, unscored = _scored(study.scorer, paths, how, console)
+    return study_table(study, seeds, scores, errors | unscored)
 
 
 def _generations(arms: Mapping[str, Arm]) -> Iterator[list[str]]:
@@ -130,34 +130,29 @@ def _generations(arms: Mapping[str, Arm]) -> Iterator[list[str]]:
         left = {name: arm for name, arm in left.items() if name not in known}
 
 
-Place = tuple[str, int]
-
-
-def _measured(
-    measure: RunMeasure, paths: Mapping[Place, Path], how: How, console: Console
-) -> tuple[dict[Place, Sequence[Score]], dict[Place, str]]:
-    """What each run scores, and errors of those that could not be measured; by processes, unless all is done here."""
-    found: dict[Place, Sequence[Score]] = {}
-    failed: dict[Place, str] = {}
-    places = list(paths)
-    ask = partial(_ask, measure)
-    results = _one_by_one(ask, list(paths.values())) if how.on == "here" else each(
-        ask, list(paths.values()), how.n_workers
-    )  # fmt: skip
+def _scored(
+    scorer: RunScorer, paths: Mapping[RunKey, Path], how: How, console: Console
+) -> tuple[dict[RunKey, Sequence[RunScore]], dict[RunKey, str]]:
+    """Scores of each run, and errors of those that gave none; by processes, unless all is done here."""
+    scores: dict[RunKey, Sequence[RunScore]] = {}
+    errors: dict[RunKey, str] = {}
+    keys, folders = list(paths), list(paths.values())
+    ask = partial(_ask, scorer)
+    results = _one_by_one(ask, folders) if how.on == "here" else each(ask, folders, how.n_workers)
     with counting(console) as bar:
-        shown = bar.add_task("runs measured", total=len(paths))
+        shown = bar.add_task("runs scored", total=len(paths))
         for i, result in results:
-            if isinstance(result, Exception):  # one run must not stop the others; it is told and counted
-                failed[places[i]] = f"{type(result).__name__}: {result}"
+            if isinstance(result, Exception):  # one run must not stop the others; it is listed and counted
+                errors[keys[i]] = f"{type(result).__name__}: {result}"
             else:
-                found[places[i]] = result
+                scores[keys[i]] = result
             bar.advance(shown)
-    return found, failed
+    return scores, errors
 
 
 def _one_by_one(
-    ask: Callable[[Path], Sequence[Score]], paths: Sequence[Path]
-) -> Iterator[tuple[int, Sequence[Score] | Exception]]:
+    ask: Callable[[Path], Sequence[RunScore]], paths: Sequence[Path]
+) -> Iterator[tuple[int, Sequence[RunScore] | Exception]]:
     for i, path in enumerate(paths):
         try:
             yield i, ask(path)
@@ -165,5 +160,5 @@ def _one_by_one(
             yield i, error
 
 
-def _ask(measure: RunMeasure, path: Path) -> Sequence[Score]:
-    return measure(Run.open(path))
+def _ask(scorer: RunScorer, path: Path) -> Sequence[RunScore]:
+    return scorer(Run.open(path))

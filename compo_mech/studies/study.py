@@ -1,20 +1,16 @@
-"""What every study shares: arms that differ in a setting, seeds, a tidy table, what each arm came to beside another.
+"""What every study declares before it runs: its arms, what it expects, its primary measure and how many seeds."""
 
-A study says what it expects, by which measure it judges and over how many seeds, before it runs.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
 from compo_mech.launch.sweep import How
 from compo_mech.runs.config import RunConfig
-from compo_mech.runs.run import Run
 from compo_mech.settings import changed
-from compo_mech.studies.measures import Score
+from compo_mech.studies.measures import Measure
+from compo_mech.studies.scores import RunScorer
 
 MEASURING = {"n_test_strings": 64, "train.snapshot_every": 100}
 """How the runs of most studies are measured: a quarter of the test strings of a run by hand, twice as often."""
@@ -30,18 +26,14 @@ class Arm:
     """One way to train.
 
     Attributes:
-        config: its settings; the seed is the study's to set.
-        start: the arm whose run of the same seed its weights start from; None: fresh ones.
+        config: its settings; the study sets the seed.
+        start: the arm whose run of the same seed its weights start from; None: random ones.
         factors: columns of the table that tell arms apart, where arms are a grid.
     """
 
     config: RunConfig
     start: str | None = None
-    factors: Mapping[str, Any] = field(default_factory=dict)
-
-
-RunMeasure = Callable[[Run], Sequence[Score]]
-"""Scores of a run; a function of a module, since processes ask it."""
+    factors: Mapping[str, str | int | float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,9 +44,9 @@ class Study:
         name: of its folder of runs and of its table.
         question: that it answers.
         hypothesis: what is expected.
-        primary: the measure that decides.
-        arms: by name; an arm that another starts from stands before it.
-        measure: what is asked of each run when it is trained.
+        primary: the measure that decides, which is among those that the scorer gives.
+        arms: by name.
+        scorer: asks each run for its scores when it is trained.
         n_seeds: 0 .. n - 1 of each arm.
         reference: the arm that the others are compared with, seed by seed; None: none.
     """
@@ -62,9 +54,9 @@ class Study:
     name: str
     question: str
     hypothesis: str
-    primary: str
+    primary: Measure
     arms: Mapping[str, Arm]
-    measure: RunMeasure
+    scorer: RunScorer
     n_seeds: int = 5
     reference: str | None = None
 

@@ -2,22 +2,29 @@
 
 import math
 import statistics
+from collections.abc import Sequence
 
 import pandas as pd
 
-from compo_mech.stats.over_seeds import FRACTIONS, TIMES_TO_EVENT, over_seeds
+from compo_mech.stats.intervals import Interval
+from compo_mech.stats.over_seeds import SeedSummary, over_seeds
 from compo_mech.studies.study import Study
+from compo_mech.studies.table import failed_runs, score_rows, trained_rows
+
+CENSORED = {SeedSummary.TIME_TO_EVENT: math.inf, SeedSummary.FRACTION: 0.0, SeedSummary.MEAN: math.nan}
+"""What a run that failed counts as."""
 
 
 def summary(table: pd.DataFrame, study: Study) -> pd.DataFrame:
     """The primary measure of every arm and task, and beside it by how much it differs from the reference arm.
 
-    A run that failed counts as one that never came there, and as not solved; from a mean it is left out.
+    A run that failed counts as one in which the event did not come, or as a 0 of a fraction; from a mean it is left
+    out.
 
     Returns:
         Columns arm, task, n (runs that count), n_failed, the primary measure, low, high; with a reference: difference,
-        d_low, d_high, over seeds of two runs of one seed each: the mean with Student's interval, or of waits the median
-        with its lowest and highest (which for five seeds is an interval of 94%; two that never came do not differ).
+        d_low, d_high, over seeds of two runs of one seed each: the mean with Student's interval, or of times the median
+        with its lowest and highest (which for five seeds is an interval of 94%; two censored runs do not differ).
     """
     measure, rows = study.primary, []
     of_arms = {
@@ -27,29 +34,34 @@ def summary(table: pd.DataFrame, study: Study) -> pd.DataFrame:
         values = own["value"].dropna()
         row: dict[str, object] = {"arm": arm, "task": task, "n": len(values), "n_failed": int(own["failed"].sum())}
         if len(values):
-            row |= dict(zip((measure, "low", "high"), over_seeds(measure, values.tolist()), strict=True))
+            found = over_seeds(measure.summary, values.tolist())
+            row |= dict(zip((measure.name, "low", "high"), found, strict=True))
         if study.reference is not None and arm != study.reference and (study.reference, task) in of_arms:
-            other = of_arms[study.reference, task].set_index("seed")["value"]
-            both = pd.concat([own.set_index("seed")["value"], other], axis=1).dropna().to_numpy().tolist()
-            pairs = [0.0 if one == two else one - two for one, two in both]
-            if measure in TIMES_TO_EVENT and pairs:
-                row |= {"difference": statistics.median(pairs), "d_low": min(pairs), "d_high": max(pairs)}
-            elif len(pairs) >= 2:
-                difference = over_seeds("difference", pairs)
+            difference = _difference(own, of_arms[study.reference, task], measure.summary)
+            if difference is not None:
                 row |= dict(zip(("difference", "d_low", "d_high"), difference, strict=True))
         rows.append(row)
     return pd.DataFrame(rows)
 
 
+def _difference(own: pd.DataFrame, reference: pd.DataFrame, kind: SeedSummary) -> Interval | None:
+    """Of one arm's runs less the reference's, seed by seed; None where there are too few."""
+    both = pd.concat([arm.set_index("seed")["value"] for arm in (own, reference)], axis=1).dropna()
+    pairs: Sequence[float] = [0.0 if one == two else one - two for one, two in both.to_numpy().tolist()]
+    if kind is SeedSummary.TIME_TO_EVENT and pairs:
+        return Interval(statistics.median(pairs), min(pairs), max(pairs))
+    return over_seeds(SeedSummary.MEAN, pairs) if len(pairs) >= 2 else None
+
+
 def _with_failed(table: pd.DataFrame, study: Study) -> pd.DataFrame:
     """The rows of the primary measure, with one for each run that failed: infinite, 0 or nan, as befits it."""
-    own = table[table["measure"] == study.primary].assign(failed=False)
-    stand_in = math.inf if study.primary in TIMES_TO_EVENT else 0.0 if study.primary in FRACTIONS else math.nan
+    own = trained_rows(score_rows(table, study.primary.name)).assign(failed=False)
     lost = [
-        {"arm": row["arm"], "seed": row["seed"], "task": str(task), "value": stand_in, "failed": True}
-        for row in table[table["measure"] == "failed"].to_dict("records")
+        {"arm": row["arm"], "seed": row["seed"], "task": str(task), "value": CENSORED[study.primary.summary],
+         "failed": True}
+        for row in failed_runs(table).to_dict("records")
         for task in study.arms[str(row["arm"])].config.data.measured_tasks
-    ]
+    ]  # fmt: skip
     whole = pd.concat([own, pd.DataFrame(lost)], ignore_index=True) if lost else own
     order = {arm: i for i, arm in enumerate(study.arms)}
     return whole.sort_values("arm", key=lambda arms: arms.map(order), kind="stable")

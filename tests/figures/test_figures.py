@@ -23,10 +23,16 @@ from compo_mech.launch.run import launch
 from compo_mech.plots.trajectories import COMPONENT_COLOURS
 from compo_mech.runs import recipes
 from compo_mech.runs.run import Run, analysis_name
+<<<<<<< HEAD
 from compo_mech.runs.trajectory import Measured, Quantity, as_table
+=======
+from compo_mech.studies import measures
+from compo_mech.studies.scores import RunScore
+>>>>>>> studies
 
 FIGURES = Path(__file__).parents[2] / "figures"
 
+PANELS = ("iteration", "first step at 99%", "route share, route=direct")
 RUN, RUNS, TABLE, NOTHING = "the run and OUT", "OUT and any runs", "a table and OUT", "OUT"
 SCRIPTS = {
     "circuit_graph": RUN,
@@ -56,8 +62,8 @@ SHOWN = {
     "position_geometry": ("two: trained", "effective dimensions"),
     "probes_by_step": ("Decodable and used: one", "answers follow its output"),
     "route_map": ('"t"', '"length"'),
-    "scaling": ("median first step at 99%", "over 8 runs, 2 of which never came there"),
-    "study": ("1 failed", "never", "far apart, copy, seed 1, fresh"),
+    "scaling": ("median first step at 99%", "over 8 runs, 2 of them censored"),
+    "study": ("1 failed", "never", "far apart, copy, seed 1, control", "route share (direct)"),
     "task_and_circuit": ("Iteration head", "t = i \u2212 j + 1 = 7 \u2212 5 + 1 = 3", "[EoS]"),
 }
 """What each page has to say: its title, and something that is read off the runs or tables."""
@@ -120,14 +126,16 @@ def tables(tmp_path_factory):
 
 
 def study():
-    """As a study writes it: two arms and tasks, waits that did not end, fresh networks, a run that failed."""
-    rows = [("made up", "near", 2, "RuntimeError: no", "failed", 1.0)]
+    """As a study writes it: two arms and tasks, censored times, controls, labels, a run that failed."""
+    rows = [{"study": "made up", "arm": "near", "seed": 2, "error": "RuntimeError: no"}]
     for arm, seed, task in itertools.product(("near", "far apart"), range(6), ("parity", "copy")):
-        wait = math.inf if seed == 1 else 100.0 + seed
-        figures = {"iteration": 0.9, "iteration, fresh": 0.1, "solved": 1.0, "first step at 99%": wait}
+        time = math.inf if seed == 1 else 100.0 + seed
+        scores = [RunScore(measures.ITERATION, 0.9, task), RunScore(measures.ITERATION, 0.1, task, "control")]
+        scores += [RunScore(measures.SOLVED, 1.0, task), RunScore(measures.FIRST_STEP_AT_99, time, task)]
+        scores += [RunScore(measures.ROUTE_SHARE, 0.3, task, route=route) for route in ("direct", "offset")]
         if (arm, seed) != ("near", 2):
-            rows += [("made up", arm, seed, task, measure, value) for measure, value in figures.items()]
-    return pd.DataFrame(rows, columns=["study", "arm", "seed", "task", "measure", "value"])
+            rows += [{"study": "made up", "arm": arm, "seed": seed} | score.columns() for score in scores]
+    return pd.DataFrame(rows)
 
 
 def scaling():
@@ -136,9 +144,11 @@ def scaling():
     for length, d_model, seed in itertools.product((4, 8), (8, 16), (0, 1)):
         solved = (length, d_model) != (8, 8)
         step = 100.0 * length if solved else math.inf
-        figures = {"accuracy": 0.5 + solved / 2, "iteration": 0.8, "solved": float(solved), "first step at 99%": step}
-        rows += [("scaling", length, d_model, seed, "parity", *figure) for figure in figures.items()]
-    return pd.DataFrame(rows, columns=["study", "length", "d_model", "seed", "task", "measure", "value"])
+        values = {measures.ACCURACY: 0.5 + solved / 2, measures.ITERATION: 0.8, measures.SOLVED: float(solved)}
+        values |= {measures.FIRST_STEP_AT_99: step}
+        run = {"study": "scaling", "length": length, "d_model": d_model, "seed": seed, "error": None}
+        rows += [run | RunScore(measure, value, "parity").columns() for measure, value in values.items()]
+    return pd.DataFrame(rows)
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +169,7 @@ def browser():
 
 def arguments(name, out, runs, tables):
     if SCRIPTS[name] == TABLE:
-        return [tables[name], out, *(("iteration", "first step at 99%") if name == "study" else ())]
+        return [tables[name], out, *(PANELS if name == "study" else ())]
     if SCRIPTS[name] == NOTHING:
         return [out]
     if SCRIPTS[name] == RUNS:
@@ -232,15 +242,17 @@ def test_no_such_table(name, tmp_path, capsys):
         assert refused(capsys, name, *words).startswith(f"error: table = {table}: must be ")
 
 
-def test_a_measure_that_a_study_does_not_have(tables, tmp_path, capsys):
-    told = "error: measures = speed: must be of iteration, solved, first step at 99%"
-    assert refused(capsys, "study", tables["study"], tmp_path / "figure.html", "solved", "speed") == told
+@pytest.mark.parametrize("panel", ["speed", "route share", "route share, route=none", "solved, route=direct"])
+def test_a_measure_that_a_study_does_not_have(tables, tmp_path, capsys, panel):
+    known = "iteration; solved; first step at 99%; route share, route=direct; route share, route=offset"
+    told = f"error: measures = {panel}: must be of {known}"
+    assert refused(capsys, "study", tables["study"], tmp_path / "figure.html", "solved", panel) == told
 
 
-def test_a_study_whose_runs_failed_or_never_came_there(tables, tmp_path):
+def test_a_study_whose_runs_failed_or_are_censored(tables, tmp_path):
     table = pd.read_csv(tables["study"])
     table["value"] = table["value"].where(table["measure"] != "first step at 99%", math.inf)
-    table = table[(table["arm"] != "near") | (table["measure"] == "failed")]
+    table = table[(table["arm"] != "near") | table["error"].notna()]
     table.to_csv(tmp_path / "study.csv", index=False)
     call("study", tmp_path / "study.csv", tmp_path / "figure.html", "first step at 99%")
     page = (tmp_path / "figure.html").read_text()

@@ -19,11 +19,12 @@ import pytest
 import torch
 from rich.console import Console
 
-from compo_mech.launch import code_snapshot, slurm_jobs
-from compo_mech.launch import slurm as slurm_module
+from compo_mech.launch import code_snapshot, slurm_commands, slurm_jobs
+from compo_mech.launch import slurm as submission
 from compo_mech.launch.run import launch
 from compo_mech.launch.settings import Launch
-from compo_mech.launch.slurm import _keep_jobs, _minutes, _within, check, log, submit, waiting
+from compo_mech.launch.slurm import _keep_jobs, log, submit, waiting
+from compo_mech.launch.slurm_commands import answer_within, check, minutes
 from compo_mech.launch.slurm_settings import SlurmConfig, SlurmError
 from compo_mech.launch.sweep import How, sweep
 from compo_mech.runs.checkpoints import RunError
@@ -334,14 +335,14 @@ def test_without_slurm_there_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ValueError, match=r"^slurm = missing: there is no sbatch .*$"):
         check(SlurmConfig())
-    monkeypatch.setattr(slurm_module.shutil, "which", lambda name: name)
+    monkeypatch.setattr(slurm_commands.shutil, "which", lambda name: name)
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(ValueError, match=r"^submitit = missing: .*$"):
         check(SlurmConfig())
 
 
 def test_a_command_without_an_answer_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(slurm_module, "COMMAND_S", 0.1)
+    monkeypatch.setattr(slurm_commands, "COMMAND_S", 0.1)
     (tmp_path / "sinfo").write_text("#!/bin/sh\nexec sleep 5\n")
     (tmp_path / "sinfo").chmod(0o755)
     for name in ("sbatch", "srun"):
@@ -350,7 +351,7 @@ def test_a_command_without_an_answer_is_one_line(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"^sinfo: no answer within 0.1 s$"):
         check(SlurmConfig())
     with pytest.raises(SlurmError, match=r"^sbatch: no answer within 0.1 s$"):
-        _within(0.1, "sbatch", lambda: time.sleep(1) or [])
+        answer_within(0.1, "sbatch", lambda: time.sleep(1) or [])
 
 
 def test_a_silent_controller_is_waited_for_and_then_given_up(tmp_path, monkeypatch):
@@ -365,21 +366,21 @@ def test_a_silent_controller_is_waited_for_and_then_given_up(tmp_path, monkeypat
             raise answer
         return answer
 
-    monkeypatch.setattr(slurm_module, "_ask", ask)
-    monkeypatch.setattr(slurm_module, "POLL_S", (0.0, 0.0))
+    monkeypatch.setattr(submission, "ask", ask)
+    monkeypatch.setattr(submission, "POLL_S", (0.0, 0.0))
     assert list(waiting([one], tmp_path)) == [{one.path}, {one.path}, set()]
     list(waiting([one], tmp_path))
-    monkeypatch.setattr(slurm_module, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(submission, "PATIENCE_S", 0.05)
     with pytest.raises(SlurmError, match="down"):
         list(waiting([one], tmp_path))
 
 
 @pytest.mark.parametrize(
-    ("limit", "minutes"),
+    ("limit", "n_minutes"),
     [("infinite", math.inf), ("30:00", 30), ("1:00:00", 60), ("2-00:00:30", 2880.5), ("n/a", math.inf)],
 )
-def test_time_limits_are_read_as_slurm_writes_them(limit, minutes):
-    assert _minutes(limit) == minutes
+def test_time_limits_are_read_as_slurm_writes_them(limit, n_minutes):
+    assert minutes(limit) == n_minutes
 
 
 @pytest.mark.parametrize(

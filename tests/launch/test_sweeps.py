@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from compo_mech.launch import slurm
+from compo_mech.launch import slurm, slurm_commands
 from compo_mech.launch import sweep as sweeps
-from compo_mech.launch.sweep import How, grid, sweep
+from compo_mech.launch.grid import grid, read_axis
+from compo_mech.launch.sweep import How, sweep
 from compo_mech.runs import recipes
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
@@ -72,13 +73,13 @@ def test_a_grid_that_cannot_be_is_refused(axes, words):
     ],
 )
 def test_axes_as_the_command_line_spells_them(text, name, values):
-    assert sweeps.read_axis(text) == (name, values)
+    assert read_axis(text) == (name, values)
 
 
 @pytest.mark.parametrize("text", ["seed", "seed=", "=1", ""])
 def test_what_is_no_axis_is_refused(text):
     with pytest.raises(ValueError, match="must be written as setting=value,value"):
-        sweeps.read_axis(text)
+        read_axis(text)
 
 
 @pytest.mark.slow
@@ -142,7 +143,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from rich.console import Console
-from compo_mech import sweeps
+from compo_mech.launch import sweep as sweeps
 from tests_of_sweeps import RUNS
 if __name__ == "__main__":
     sweeps.sweep(RUNS, sweeps.How(runs_dir=Path(sys.argv[1])), Console(quiet=True))
@@ -218,7 +219,7 @@ def test_what_slurm_refuses_leaves_failures_as_they_were(tmp_path, monkeypatch):
     how = How(on="slurm", runs_dir=tmp_path)
     for name in seeds(2):
         record_failure(tmp_path / name, "Diverged: earlier")
-    monkeypatch.setattr(slurm, "check", lambda config: None)
+    monkeypatch.setattr(slurm_commands, "check", lambda config: None)
     monkeypatch.setattr(slurm, "waiting", lambda launches, folder: iter([set()]))
 
     def refuse(*args):

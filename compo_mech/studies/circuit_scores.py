@@ -1,0 +1,81 @@
+"""How much of the circuit a run has: which heads are needed, which variables are held where, by which routes x_t comes.
+
+Each score of the trained network stands beside that of its randomly initialised control.
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+
+from compo_mech.analyses.trajectories import interchange_scores, route_scores
+from compo_mech.data.config import DataConfig
+from compo_mech.data.tasks import Task
+from compo_mech.evaluation.sets import eval_sets
+from compo_mech.interventions.head_roles import CARRIES_IN_PART, name_heads
+from compo_mech.model.params import Model
+from compo_mech.runs.run import Run
+from compo_mech.studies import measures
+from compo_mech.studies.run_scores import run_scores
+from compo_mech.studies.scores import RunScore, beside_control
+
+N_STRINGS = 64
+"""Test strings of each length."""
+
+
+def heads_needed(run: Run) -> list[RunScore]:
+    """`run_scores`, and which heads carry x_t by intervention."""
+    return run_scores(run) + beside_control(run, head_role_scores)
+
+
+def variables_held(run: Run) -> list[RunScore]:
+    """`run_scores`, and IIA of t, x_t and the answer where the last layer should hold them: what is missing?"""
+    return run_scores(run) + beside_control(run, _interchange_scores)
+
+
+def routes_taken(run: Run) -> list[RunScore]:
+    """`heads_needed`, and by which routes x_t comes."""
+    return heads_needed(run) + beside_control(run, _route_scores)
+
+
+def head_role_scores(model: Model, data: DataConfig, task: Task, seed: int) -> list[RunScore]:
+    """Which heads carry x_t, and what their ablation costs (see `name_heads`).
+
+    `heads to remove` is infinite where no set of one layer's heads is enough.
+    """
+    sets = [test for test in eval_sets(data, N_STRINGS) if test.task == task]
+    found = name_heads(model, data, sets, torch.Generator().manual_seed(seed), task=task)
+    carried = [role.x for role in found.roles if role.x is not None]
+    ends = [role.end for role in found.roles if role.end is not None]
+    n_removed = math.inf if found.removal is None else float(len(found.removal.parts))
+    scores = [
+        RunScore(measures.LARGEST_COST, max(role.cost for role in found.roles)),
+        RunScore(measures.HEADS_TO_REMOVE, n_removed),
+    ]
+    if carried:
+        n_carrying = float(sum(fraction >= CARRIES_IN_PART for fraction in carried))
+        scores += [
+            RunScore(measures.X_CARRIED, max(carried)),
+            RunScore(measures.HEADS_CARRYING_X, n_carrying),
+            RunScore(measures.ITERATION_HEAD_FOUND, float(found.iteration is not None)),
+        ]
+    if found.x_together is not None:
+        scores.append(RunScore(measures.X_CARRIED_BY_LAYER, max(found.x_together)))
+    if ends:
+        scores.append(RunScore(measures.EOI_CARRIED, max(ends)))
+    return scores
+
+
+_HELD = {"t in the query": "t", "x fetched": "x", "state written": "answer"}
+"""Variables, by what `interchange_scores` calls their interchange."""
+
+
+def _interchange_scores(model: Model, data: DataConfig, task: Task, seed: int) -> Iterator[RunScore]:
+    for found in interchange_scores(data, task, model.config.n_layers - 1, seed, model):
+        if found.measure in _HELD:
+            yield RunScore(measures.IIA, found.value, variable=_HELD[found.measure], site=found.site)
+
+
+def _route_scores(model: Model, data: DataConfig, task: Task, seed: int) -> Iterator[RunScore]:
+    for found in route_scores(data, task, seed, model):
+        yield RunScore(measures.ROUTE_SHARE, found.value, route=found.measure.removeprefix("by "))

@@ -1,0 +1,70 @@
+"""What came of a run, read off its rows: accuracy, when it came, and how clean the heads are at the end."""
+
+import math
+from collections.abc import Iterator
+
+import pandas as pd
+
+from compo_mech.evaluation import attention
+from compo_mech.evaluation.table import CONTROL, TRAIN, measured, select
+from compo_mech.runs.outcome import ACCURACY_LEVEL
+from compo_mech.runs.run import Run
+from compo_mech.stats import onset
+from compo_mech.studies import measures
+from compo_mech.studies.scores import Network, RunScore
+
+
+def run_scores(run: Run) -> list[RunScore]:
+    """Accuracy of each of a run's tasks, when it came, and the scores of its heads beside those of the control.
+
+    A time is infinite where what it waits for did not come.
+    """
+    scores: list[RunScore] = []
+    for task in map(str, run.config.data.measured_tasks):
+        of_task = measured(run.metrics, task)
+        scores += [score._replace(task=task) for score in _accuracy(of_task)]
+        known = select(run.metrics, split=TRAIN, task=task, metric="accuracy").groupby("step")["value"].min()
+        if len(known):
+            first = _first_step(known, ACCURACY_LEVEL)
+            scores.append(RunScore(measures.TRAINING_ACCURACY, float(known.iloc[-1]), task))
+            scores.append(RunScore(measures.FIRST_TRAINING_STEP_AT_99, first, task))
+        means = select(of_task, split="mean").dropna(subset="head")
+        control = select(run.metrics, task=task, split=CONTROL).dropna(subset="head")
+        final, control = select(means, step=means["step"].max()), pd.DataFrame(control[control["length"].isna()])
+        networks: tuple[tuple[Network, pd.DataFrame], ...] = (("trained", final), ("control", control))
+        for network, rows in networks:
+            scores += [score._replace(task=task, network=network) for score in _heads(rows)]
+    return scores
+
+
+def _accuracy(of_task: pd.DataFrame) -> Iterator[RunScore]:
+    accuracy = select(of_task, metric="generated_accuracy")
+    worst = accuracy.groupby("step")["value"].min()
+    longest = select(accuracy, length=accuracy["length"].max(), step=accuracy["step"].max())["value"]
+    since = onset.reached(worst.index.tolist(), worst.tolist(), ACCURACY_LEVEL)
+    yield RunScore(measures.ACCURACY, float(worst.iloc[-1]))
+    yield RunScore(measures.ACCURACY_AT_LONGEST, float(longest.iloc[0]))
+    yield RunScore(measures.SOLVED, float(worst.iloc[-1] >= ACCURACY_LEVEL))
+    yield RunScore(measures.STEPS_TO_99, math.inf if since is None else float(since))
+    yield RunScore(measures.FIRST_STEP_AT_95, _first_step(worst, 0.95))
+    yield RunScore(measures.FIRST_STEP_AT_99, _first_step(worst, ACCURACY_LEVEL))
+
+
+def _first_step(curve: pd.Series, level: float) -> float:
+    """The first step at which a curve is at a level; infinite if there is none."""
+    return float(min(curve.index[curve >= level], default=math.inf))
+
+
+def _heads(rows: pd.DataFrame) -> Iterator[RunScore]:
+    """Scores of the head with the highest iteration score, and the highest lookup score of any."""
+    table = rows.pivot(index=["layer", "head"], columns="metric", values="value")
+    if "iteration" not in table:
+        return
+    best = table.iloc[int(table["iteration"].argmax())]
+    yield RunScore(measures.ITERATION, float(best["iteration"]))
+    if "lookup" in table:
+        yield RunScore(measures.LOOKUP, float(table["lookup"].max()))
+    yield RunScore(measures.TEXTBOOK, float(best["iteration"] >= attention.TEXTBOOK_SCORE))
+    for measure in measures.HEAD_METRICS:
+        if measure.name in table:
+            yield RunScore(measure, float(best[measure.name]))
