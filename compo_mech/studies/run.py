@@ -37,7 +37,9 @@ def main(
         more: further tables that its own table comes to, by what they are called, to be told.
         argv: None: the process' arguments.
     """
-    settings = read(Options(runs_dir=Path("runs") / study.name), argv, study.question)
+    settings = read(
+        Options(runs_dir=Path("runs") / study.name), argv, sys.modules["__main__"].__doc__ or study.question
+    )
     torch.set_num_threads(1)
     console = Console()
     if settings.quick:
