@@ -40,7 +40,10 @@ def _one_line(box: str, outermost: str) -> str:
         return f"{_setting(match[1])} = {match[2]}: must be an integer"
     if match := re.fullmatch(r"Error parsing --(\S+): could not convert string to float: (.*)", message):
         return f"{_setting(match[1])} = {match[2]}: must be a number"
-    if match := re.fullmatch(r"invalid choice (.*) for argument '--(\S+)'\. Expected one of \((.*)\)\.", message):
+    if match := re.fullmatch(r"Missing from [^:]*: (.*)", message):
+        missing = re.findall(r"(\S+) \(required\)", match[1])
+        return f"{' '.join(missing)} = missing: must be given"
+    if match := re.fullmatch(r"invalid choice (.*) for argument '(?:--)?(\S+)'\. Expected one of \((.*)\)\.", message):
         return f"{_setting(match[2])} = {match[1]}: must be one of {match[3]}"
     if match := re.fullmatch(r"Error parsing (?:--)?(\S+): (.*)", message):
         where, what = _setting(match[1]), match[2]
