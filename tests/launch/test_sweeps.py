@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -12,8 +11,8 @@ from rich.console import Console
 
 from compo_mech.launch import slurm
 from compo_mech.launch import sweep as sweeps
-from compo_mech.launch.sweep_command import sweep_command
 from compo_mech.launch.sweep import How, grid, sweep
+from compo_mech.launch.sweep_command import sweep_command
 from compo_mech.runs import recipes
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
