@@ -5,13 +5,13 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import pandas as pd
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from compo_mech.analyses.alignment import Aligned, aligned
 from compo_mech.cli.analyse import analyse
 from compo_mech.cli.command import Flag, Positional
+from compo_mech.cli.output import csv_files
 from compo_mech.cli.progress import counting
 from compo_mech.data.tasks import Task
 from compo_mech.report.alignment import alignment_section
@@ -43,12 +43,9 @@ class AlignmentOfRun:
                 run, task, self.step, self.all_steps, self.seed, partial(_pieces_left, bar, shown, str(task))
             )
 
-    def tables(self, found: Aligned) -> dict[str, pd.DataFrame]:
+    def files(self, found: Aligned) -> dict[str, str]:
         tables = {"interchange": found.own, "fresh-interchange": found.fresh, "searched": found.searched}
-        return tables if found.by_step is None else tables | {"by-step": found.by_step}
-
-    def texts(self, found: Aligned) -> dict[str, str]:
-        return {}
+        return csv_files(tables if found.by_step is None else tables | {"by-step": found.by_step})
 
     def sentences(self, found: Aligned) -> list[str]:
         return found.sentences

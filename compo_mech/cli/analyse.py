@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import pandas as pd
 import torch
 from rich.console import Console
 
 from compo_mech.cli.errors import one_line_errors
-from compo_mech.cli.output import Output, csv_files, keep
+from compo_mech.cli.output import Output, keep
 from compo_mech.data.tasks import Task
 from compo_mech.report.run_page import write_page
 from compo_mech.runs.run import Run, analysis_name
@@ -17,6 +17,7 @@ from compo_mech.runs.run import Run, analysis_name
 FindingsT = TypeVar("FindingsT")
 
 
+@runtime_checkable
 class Analysis(Protocol[FindingsT]):
     """One way to analyse a run, task by task; its settings are its attributes."""
 
@@ -46,12 +47,8 @@ class Analysis(Protocol[FindingsT]):
         """
         ...
 
-    def tables(self, found: FindingsT) -> dict[str, pd.DataFrame]:
-        """What is kept as csv files, by name."""
-        ...
-
-    def texts(self, found: FindingsT) -> dict[str, str]:
-        """What is kept besides tables, by file name."""
+    def files(self, found: FindingsT) -> dict[str, str]:
+        """What is kept, tables and all else, as texts by file name."""
         ...
 
     def sentences(self, found: FindingsT) -> Sequence[str]:
@@ -96,11 +93,10 @@ def analyse(
 
 def output_of(analysis: Analysis[FindingsT], task: Task, step: int, found: FindingsT) -> Output:
     """What is left of one task's findings."""
-    tables = csv_files(analysis.tables(found))
     return Output(
         folder=analysis_name(analysis.name, step, task),
         title=f"{task}, step {step}",
-        files={**tables, **analysis.texts(found), "section.html": analysis.section(found)},
+        files={**analysis.files(found), "section.html": analysis.section(found)},
         sentences={"": analysis.sentences(found)},
         table=analysis.shown(found),
     )

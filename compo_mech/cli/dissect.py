@@ -52,12 +52,9 @@ class DissectionOfRun:
                 model, run.config.data, task, step, self.seed, tell=lambda what: bar.update(shown, description=what)
             )
 
-    def tables(self, found: Dissection) -> dict[str, pd.DataFrame]:
-        return found.tables()
-
-    def texts(self, found: Dissection) -> dict[str, str]:
-        """The circuit, if there is one."""
-        return {} if found.circuit is None else {"circuit.json": to_json(found.circuit)}
+    def files(self, found: Dissection) -> dict[str, str]:
+        circuit = {} if found.circuit is None else {"circuit.json": to_json(found.circuit)}
+        return csv_files(found.tables()) | circuit
 
     def sentences(self, found: Dissection) -> list[str]:
         return [*found.sentences, card_sentence(self.card, found)]

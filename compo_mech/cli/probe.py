@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Generic, NamedTuple, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 import pandas as pd
 import torch
@@ -17,6 +17,7 @@ from compo_mech.analyses.update_probe import UPDATE
 from compo_mech.cli.align import check_steps
 from compo_mech.cli.analyse import analyse
 from compo_mech.cli.command import Flag, Positional
+from compo_mech.cli.output import csv_files
 from compo_mech.cli.progress import counting
 from compo_mech.data.tasks import Task
 from compo_mech.model.params import Model
@@ -30,7 +31,8 @@ from compo_mech.runs.trajectory import follow
 FoundT = TypeVar("FoundT")
 
 
-class Followed(NamedTuple, Generic[FoundT]):
+@dataclass(frozen=True)
+class Followed(Generic[FoundT]):
     """What a probe found at one checkpoint, and its figures at all of them, where they were asked for."""
 
     seen: Seen[FoundT]
@@ -66,13 +68,10 @@ class Probing(Generic[FoundT]):
         seen = examined(self.probe, run, task, self.step, self.seed)
         return Followed(seen, followed(self.probe, run, task, self.seed, console) if self.all_steps else None)
 
-    def tables(self, found: Followed[FoundT]) -> dict[str, pd.DataFrame]:
+    def files(self, found: Followed[FoundT]) -> dict[str, str]:
         own, fresh = (self.probe.tables(network) for network in (found.seen.own, found.seen.fresh))
         tables = own | {f"fresh-{name}": table for name, table in fresh.items()}
-        return tables if found.curves is None else tables | {"by-step": found.curves}
-
-    def texts(self, found: Followed[FoundT]) -> dict[str, str]:
-        return {}
+        return csv_files(tables if found.curves is None else tables | {"by-step": found.curves})
 
     def sentences(self, found: Followed[FoundT]) -> list[str]:
         return self.probe.sentences(found.seen)

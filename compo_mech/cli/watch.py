@@ -15,6 +15,7 @@ from compo_mech.analyses.emergence import changes_after_accuracy, component_emer
 from compo_mech.analyses.trajectories import Advance, Watched
 from compo_mech.cli.analyse import analyse
 from compo_mech.cli.command import Positional
+from compo_mech.cli.output import csv_files
 from compo_mech.cli.progress import counting
 from compo_mech.data.tasks import Task
 from compo_mech.report.emergence import emergence_section, shown_emergence
@@ -58,11 +59,8 @@ class Watching:
         parts = component_emergence(found, torch.Generator().manual_seed(self.seed))
         return Course(found, parts, changes_after_accuracy(found))
 
-    def tables(self, found: Course) -> dict[str, pd.DataFrame]:
-        return {"by-step": found.watched.rows, "emergence": found.parts, "rises": found.rises}
-
-    def texts(self, found: Course) -> dict[str, str]:
-        return {}
+    def files(self, found: Course) -> dict[str, str]:
+        return csv_files({"by-step": found.watched.rows, "emergence": found.parts, "rises": found.rises})
 
     def sentences(self, found: Course) -> list[str]:
         return sentences(*found)

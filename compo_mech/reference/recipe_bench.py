@@ -5,6 +5,7 @@ import statistics
 import time
 from dataclasses import dataclass
 
+import torch
 from rich.console import Console
 from rich.table import Table
 

@@ -80,7 +80,7 @@ def _with_initial_phase(task: Task, max_length: int) -> RunConfig:
 
 
 RecipeName = Literal["parity", "copy", "polynomial", "automaton", "grokking", "parity_alone"]
-RECIPES: Mapping[RecipeName, Callable[[], RunConfig]] = {
+RECIPES: Mapping[str, Callable[[], RunConfig]] = {
     "parity": parity,
     "copy": copy,
     "polynomial": polynomial,

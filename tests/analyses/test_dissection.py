@@ -68,7 +68,7 @@ def test_every_table_holds_the_control(found):
         if name != "routes":
             assert set(table["network"]) == {"trained", "control"}, name
     assert len(tables["subsets"]) == 2 * 15
-    content = DissectionOfRun(None, 0, pd.DataFrame()).texts(dissection)
+    content = DissectionOfRun(None, 0, pd.DataFrame()).files(dissection)
     circuit = from_json(content["circuit.json"], built.model.config)
     assert circuit.edges == dissection.own.discovery.circuit
 
