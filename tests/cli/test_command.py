@@ -1,3 +1,4 @@
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -33,10 +34,8 @@ def test_help_names_every_verb_and_waits_for_nothing():
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help(verb, capsys):
-    try:
+    with contextlib.suppress(SystemExit):
         main([verb, "--help"])
-    except SystemExit as stop:
-        assert stop.code in (0, None)
     assert f"usage: compo-mech {verb}" in " ".join(capsys.readouterr().out.split())
 
 
