@@ -46,6 +46,16 @@ def installed(tmp_path_factory):
     return home / "bin"
 
 
+def test_the_repository_of_someone_else_is_not_ours(tmp_path):
+    for command in ("init -q", "-c user.name=a -c user.email=a commit -q --allow-empty -m theirs"):
+        subprocess.run(["git", *command.split()], cwd=tmp_path, check=True)
+    copy = tmp_path / "venv" / "compo_mech" / "runs" / "environment.py"
+    copy.parent.mkdir(parents=True)
+    shutil.copy(ROOT / "compo_mech" / "runs" / "environment.py", copy)
+    code = "import environment; print(environment.git_state())"
+    assert stranger(copy.parent, sys.executable, "-c", code).strip() == "{'git_commit': None, 'git_diff': None}"
+
+
 @pytest.mark.slow
 def test_a_run_is_trained_dissected_and_watched_without_the_repository(installed, tmp_path):
     place = stranger(tmp_path, installed / "python", "-c", "import compo_mech; print(compo_mech.__file__)")
