@@ -13,7 +13,7 @@ from compo_mech.data.stream import Batch, TrainingStream
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.forward import forward
 from compo_mech.model.hooked import to_hooked
-from compo_mech.model.params import init_params
+from compo_mech.model.params import Model, init_params
 from compo_mech.runs import recipes
 from compo_mech.training import loop
 
@@ -70,11 +70,11 @@ def bench_steps(device: str, n_rounds: int, console: Console) -> None:
     stream = TrainingStream(config.data, 0, device)
     d_vocab, n_ctx = len(config.data.vocabulary), config.n_ctx
     params = init_params(config.model, d_vocab, n_ctx, generator)
-    hooked = to_hooked(params, config.model)
+    model, hooked = Model(params, config.model), to_hooked(params, config.model)
     plain = PlainTransformer(config.model, d_vocab, n_ctx).to(device)
     leaves = [param.requires_grad_() for param in params.values()]
     contenders = {
-        "compo_mech": (leaves, lambda b: loop.row_loss(forward(params, config.model, b.tokens, b.packing), b)),
+        "compo_mech": (leaves, lambda b: loop.row_loss(forward(model, b.tokens, b.packing), b)),
         "plain PyTorch": (
             list(plain.parameters()),
             lambda b: padded_loss(plain(b.tokens[:, : b.packing.n_pos]), b),
