@@ -4,7 +4,7 @@ What is needed most, each name loaded when it is first asked for, so that import
 
     settings      RunConfig, DataConfig, ModelConfig, TrainConfig, OptimConfig, recipes
     tasks         Task, Parity, Copy, Polynomial, Automaton
-    training      init_params, TrainingStream
+    training      train, init_params, TrainingStream
     runs          Run, RunError
     evaluation    eval_sets, measure
     a network     Model, Site, Writer, Reader, Edge, all_edges
@@ -37,6 +37,7 @@ _HOME = {
     "Polynomial": "data.tasks",
     "Automaton": "data.tasks",
     # training
+    "train": "launch.run",
     "init_params": "model.params",
     "TrainingStream": "data.stream",
     # runs
@@ -128,6 +129,7 @@ if TYPE_CHECKING:
     from compo_mech.interventions.pairs import Pairs as Pairs
     from compo_mech.interventions.pairs import Switch as Switch
     from compo_mech.interventions.pairs import make_pairs as make_pairs
+    from compo_mech.launch.run import train as train
     from compo_mech.model.config import ModelConfig as ModelConfig
     from compo_mech.model.params import Model as Model
     from compo_mech.model.params import init_params as init_params

@@ -6,23 +6,8 @@ python experiments/align.py runs/parity-seed0 --all-steps
 Writes tables into RUN/analysis/ and adds a section to RUN/report.html.
 """
 
-from pathlib import Path
-from typing import Annotated
-
-import tyro
-
-from compo_mech.cli.analyse import align_main
+from compo_mech.cli.align import align_command
+from compo_mech.cli.command import call
 
 if __name__ == "__main__":
-
-    def command(
-        run: Annotated[Path, tyro.conf.Positional],
-        step: int | None = None,
-        all_steps: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
-        task: str | None = None,
-        seed: int = 0,
-    ) -> None:
-        """Align RUN at a step (None: its last), with maps at every step if asked; one task or all of them."""
-        align_main(run, step, all_steps, task, seed)
-
-    tyro.cli(command, description=__doc__)
+    call(align_command, description=__doc__)

@@ -7,20 +7,8 @@ cache, run with hooks for each thing that is replaced, the strings of a length i
 ours draws them again at each checkpoint. A careful loop caches only what it needs.
 """
 
-from pathlib import Path
-from typing import Annotated
-
-import tyro
-
-from compo_mech.cli.errors import one_line_errors
-from compo_mech.reference import watching_bench
-
-
-def main(path: Annotated[Path, tyro.conf.Positional], n_checkpoints: int = 12) -> None:
-    """Compare on checkpoints spread over RUN; then time everything over all of them."""
-    with one_line_errors():
-        watching_bench.main(path, n_checkpoints)
-
+from compo_mech.cli.command import call
+from compo_mech.reference.watching_bench import watching_bench
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    call(watching_bench, description=__doc__)

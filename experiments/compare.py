@@ -3,17 +3,8 @@
 python experiments/compare.py runs/parity-seed0 runs/parity-seed1 --out compare.html
 """
 
-from pathlib import Path
-from typing import Annotated
-
-import tyro
-
-from compo_mech.cli.compare import main
+from compo_mech.cli.command import call
+from compo_mech.cli.compare import compare_command
 
 if __name__ == "__main__":
-
-    def command(runs: Annotated[tuple[Path, ...], tyro.conf.Positional], out: Path = Path("compare.html")) -> None:
-        """Compare RUNS on the page `out`."""
-        main(runs, out)
-
-    tyro.cli(command, description=__doc__)
+    call(compare_command, description=__doc__)

@@ -6,18 +6,8 @@ python experiments/dissect.py runs/parity-seed0 --step 600
 Writes tables and the circuit into RUN/analysis/ and adds a section to RUN/report.html.
 """
 
-from pathlib import Path
-from typing import Annotated
-
-import tyro
-
-from compo_mech.cli.analyse import dissect_main
+from compo_mech.cli.command import call
+from compo_mech.cli.dissect import dissect_command
 
 if __name__ == "__main__":
-    CARD = Path(__file__).parents[1] / "figures" / "results" / "method_card.csv"
-
-    def command(run: Annotated[Path, tyro.conf.Positional], step: int | None = None, seed: int = 0) -> None:
-        """Take RUN apart at a step; None: at its last."""
-        dissect_main(run, step, seed, CARD)
-
-    tyro.cli(command, description=__doc__)
+    call(dissect_command, description=__doc__)

@@ -4,53 +4,8 @@ python experiments/sweep.py parity model.d_model=32,64 optim.lr=1e-3,3e-3 --n-se
 python experiments/sweep.py parity model.d_model=32,64 --n-seeds 5 --on slurm --slurm.timeout-min 30
 """
 
-from pathlib import Path
-from typing import Annotated, Literal
-
-import pandas as pd
-import tyro
-from rich.console import Console
-
-from compo_mech.cli.errors import one_line_errors
-from compo_mech.launch.grid import grid, read_axis
-from compo_mech.launch.sweep import How, sweep
-from compo_mech.runs import recipes
-from compo_mech.runs.outcome import run_summary
-from compo_mech.runs.run import Run
-
-HERE = How()
-
-
-def main(
-    recipe: Annotated[Literal["parity", "parity_alone", "copy", "polynomial", "automaton"], tyro.conf.Positional],
-    axes: Annotated[tuple[str, ...], tyro.conf.Positional] = (),
-    n_seeds: int = 1,
-    out: Path | None = None,
-    how: Annotated[How, tyro.conf.arg(name="")] = HERE,
-) -> None:
-    """Every combination of AXES, each `setting=value,value`, and of seeds 0 .. n_seeds - 1.
-
-    Args:
-        recipe: all other settings.
-        axes: what is varied.
-        n_seeds: of each combination.
-        out: the table, a .csv; None: sweep.csv in runs_dir. One that is there is replaced.
-        how: where the runs are trained.
-    """
-    console = Console()
-    with one_line_errors():
-        if out is not None and (out.suffix != ".csv" or not out.parent.is_dir()):
-            raise ValueError(f"out = {out}: must end in .csv, in a folder that exists")
-        settings = [read_axis(axis) for axis in axes] + [("seed", list(range(n_seeds)))]
-        if len({name for name, _ in settings}) < len(settings):
-            raise ValueError(f"axes = {' '.join(axes)}: must name each setting once, and not the seed")
-        runs = {f"{recipe},{name}": run for name, run in grid(getattr(recipes, recipe)(), dict(settings)).items()}
-        table = sweep(runs, how, console)
-        came = [run_summary(Run.open(Path(str(row.path)))) if row.state == "done" else {} for row in table.itertuples()]
-        whole = table.join(pd.DataFrame(came, index=table.index))
-        whole.to_csv(out or how.runs_dir / "sweep.csv", index=False)
-    console.print(whole.drop(columns="path").to_string(index=False), highlight=False, soft_wrap=True)
-
+from compo_mech.cli.command import call
+from compo_mech.launch.sweep_command import sweep_command
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    call(sweep_command, description=__doc__)

@@ -4,8 +4,8 @@ python experiments/train_grokking.py --name grokking-seed0
 python figures/grokking.py grokking.html runs/grokking-seed0
 """
 
-from compo_mech.launch import main
+from compo_mech.launch.main import main
 from compo_mech.runs import recipes
 
 if __name__ == "__main__":
-    main.main(recipes.grokking())
+    main(recipes.grokking(), description=__doc__)

@@ -3,8 +3,8 @@
 python experiments/train_parity.py --seed 1
 """
 
-from compo_mech.launch import main
+from compo_mech.launch.main import main
 from compo_mech.runs import recipes
 
 if __name__ == "__main__":
-    main.main(recipes.parity())
+    main(recipes.parity(), description=__doc__)

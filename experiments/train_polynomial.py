@@ -3,8 +3,8 @@
 python experiments/train_polynomial.py --data.tasks "polynomial(modulus=7)"
 """
 
-from compo_mech.launch import main
+from compo_mech.launch.main import main
 from compo_mech.runs import recipes
 
 if __name__ == "__main__":
-    main.main(recipes.polynomial())
+    main(recipes.polynomial(), description=__doc__)

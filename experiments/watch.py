@@ -5,23 +5,8 @@ python experiments/watch.py runs/parity-seed0
 Writes tables into RUN/analysis/ and adds a section to RUN/report.html. What was measured before is not measured again.
 """
 
-from pathlib import Path
-from typing import Annotated
-
-import tyro
-
-from compo_mech.cli.analyse import watch_main
+from compo_mech.cli.command import call
+from compo_mech.cli.watch import watch_command
 
 if __name__ == "__main__":
-
-    def command(
-        run: Annotated[Path, tyro.conf.Positional],
-        task: str | None = None,
-        seed: int = 0,
-        n_workers: int = 2,
-        every: int = 2,
-    ) -> None:
-        """Watch RUN with `n_workers` processes; routes are asked of each `every`-th checkpoint only."""
-        watch_main(run, task, seed, n_workers, every)
-
-    tyro.cli(command, description=__doc__)
+    call(watch_command, description=__doc__)

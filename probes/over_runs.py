@@ -5,9 +5,8 @@ python probes/over_runs.py figures/results/mechanism.csv runs/parity-seed0 runs/
 Runs that cannot be analysed get a row that says why.
 """
 
-import tyro
-
-from compo_mech.cli.analyse import over_runs_main
+from compo_mech.cli.command import call
+from compo_mech.cli.probe import over_runs_command
 
 if __name__ == "__main__":
-    tyro.cli(over_runs_main, description=__doc__)
+    call(over_runs_command, description=__doc__)

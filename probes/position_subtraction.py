@@ -9,9 +9,8 @@ number it can be read from its two summands before any MLP. Rows of t = 1 are le
 [EoI], says so already.
 """
 
-from compo_mech.analyses.subtraction_probe import SUBTRACTION
-from compo_mech.cli.analyse import command
-from compo_mech.report.position_subtraction import subtraction_section
+from compo_mech.cli.command import call
+from compo_mech.cli.probe import subtraction_command
 
 if __name__ == "__main__":
-    command(SUBTRACTION, subtraction_section, __doc__)
+    call(subtraction_command, description=__doc__)

@@ -8,9 +8,8 @@ Writes tables into RUN/analysis/ and adds a section with a verdict to RUN/report
 pairs (s, x), as for parity, one pair is left out in turn and each is reported.
 """
 
-from compo_mech.analyses.update_probe import UPDATE
-from compo_mech.cli.analyse import command
-from compo_mech.report.state_update import update_section
+from compo_mech.cli.command import call
+from compo_mech.cli.probe import update_command
 
 if __name__ == "__main__":
-    command(UPDATE, update_section, __doc__)
+    call(update_command, description=__doc__)

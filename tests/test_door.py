@@ -52,3 +52,14 @@ def test_no_name_hides_a_module():
 def test_an_unknown_name_gets_the_usual_error():
     with pytest.raises(AttributeError, match="module 'compo_mech' has no attribute 'nothing'"):
         _ = compo_mech.nothing
+
+
+def test_a_run_is_trained_from_a_notebook(tiny, tmp_path):
+    run = compo_mech.train(tiny, "one", tmp_path)
+    assert run.path == tmp_path / "one"
+    assert run.steps[-1] == 40
+    with pytest.raises(compo_mech.RunError):
+        compo_mech.train(tiny, "one", tmp_path)
+    assert compo_mech.train(tiny, "one", tmp_path, overwrite=True).is_done
+    with pytest.raises(ValueError, match="device = 'abacus': must be one of"):
+        compo_mech.train(tiny, "other", tmp_path, device="abacus")

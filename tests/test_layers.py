@@ -9,8 +9,8 @@ import compo_mech
 ROOT = Path(compo_mech.__file__).parent
 PACKAGES = (
     *("settings", "parallel", "data", "model", "training", "evaluation", "stats", "runs", "interventions", "circuits"),
-    *("routes", "causal", "weights", "ground_truth", "probing", "analyses", "plots", "report", "reference", "cli"),
-    *("launch", "studies"),
+    *("routes", "causal", "weights", "ground_truth", "probing", "analyses", "plots", "report", "cli", "launch"),
+    *("studies", "reference"),
 )
 
 

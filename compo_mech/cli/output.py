@@ -1,46 +1,56 @@
-"""What analyses and figures tell whoever ran them."""
+"""What analyses leave in a run's folder and tell whoever ran them, and tables that scripts read."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
 
-from compo_mech.data.tasks import Task
-from compo_mech.runs.run import Run, analysis_name
+from compo_mech.runs.run import Run
 
 
-def keep(
-    run: Run,
-    what: str,
-    step: int,
-    task: Task,
-    files: Mapping[str, str],
-    said: Sequence[str],
-    console: Console,
-    table: pd.DataFrame | None = None,
-) -> None:
-    """Keep an analysis in the run's folder, and tell what it found.
+@dataclass(frozen=True)
+class Output:
+    """What is left of an analysis.
 
-    Args:
-        run: that was analysed.
-        what: name of the analysis.
-        step, task: of it.
-        files: texts by file name, to which what was said is added.
-        said: sentences.
-        console: where to tell.
-        table: to be shown there.
+    Attributes:
+        folder: among the run's analyses.
+        title: of what is told.
+        files: texts by file name, to which the sentences are added.
+        sentences: by heading; "" is no heading.
+        table: to be shown on the terminal.
+    """
+
+    folder: str
+    title: str
+    files: Mapping[str, str]
+    sentences: Mapping[str, Sequence[str]]
+    table: pd.DataFrame | None = None
+
+
+def keep(run: Run, output: Output, console: Console) -> None:
+    """Keep the output of an analysis in the run's folder, and tell what was found.
 
     Raises:
         RunError: it cannot be written.
     """
-    folder = run.write_analysis(analysis_name(what, step, task), {**files, "findings.txt": "\n".join(said) + "\n"})
-    console.print(f"{task}, step {step}", highlight=False)
-    if table is not None:
-        console.print(table.to_string(index=False), highlight=False, soft_wrap=True)
-    for sentence in said:
-        console.print(f"• {sentence}", highlight=False)
+    said = [sentence for sentences in output.sentences.values() for sentence in sentences]
+    folder = run.write_analysis(output.folder, {**output.files, "findings.txt": "\n".join(said) + "\n"})
+    console.print(output.title, highlight=False)
+    if output.table is not None:
+        console.print(output.table.to_string(index=False), highlight=False, soft_wrap=True)
+    for heading, sentences in output.sentences.items():
+        if heading:
+            console.print(heading, highlight=False)
+        for sentence in sentences:
+            console.print(f"• {sentence}", highlight=False)
     console.print(f"Tables: {folder}", highlight=False)
+
+
+def csv_files(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
+    """Tables as texts by file name."""
+    return {f"{name}.csv": table.to_csv(index=False) for name, table in tables.items()}
 
 
 def table_of(path: Path, script: str, columns: Sequence[str]) -> pd.DataFrame:

@@ -15,7 +15,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from compo_mech.analyses.watch import Advance
 from compo_mech.evaluation import table
 from compo_mech.evaluation.table import Row
 from compo_mech.runs.config import RunConfig
@@ -31,24 +30,6 @@ def counting(console: Console) -> Progress:
         TimeRemainingColumn(),
     )
     return Progress(*columns, console=console, transient=True)
-
-
-@contextmanager
-def checkpoint_bars(console: Console, title: str) -> Iterator[Advance]:
-    """A bar for each thing that is asked of the checkpoints; a line for each checkpoint that cannot be read."""
-    told: set[int | None] = set()
-    with counting(console) as bar:
-        bars = {}
-
-        def advance(name: str, step: int | None, n_steps: int, problem: str | None) -> None:
-            if name not in bars:
-                bars[name] = bar.add_task(f"{title}: {name}", total=n_steps)
-            bar.advance(bars[name])
-            if problem is not None and step not in told:
-                told.add(step)
-                console.print(f"[yellow]step {step} is left out: {problem}[/]", highlight=False)
-
-        yield advance
 
 
 def spinner(console: Console) -> Progress:

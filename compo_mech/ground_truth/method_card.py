@@ -7,7 +7,9 @@ field's habit), beside the area over identifiable edges and their coverage.
 
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
+import pandas as pd
 import torch
 
 from compo_mech.circuits import scorers
@@ -71,6 +73,15 @@ SCORERS: dict[str, Scorer] = {
     "IG 5": partial(scorers.eap_ig, n_steps=5),
     "IG 20": partial(scorers.eap_ig, n_steps=20),
 }
+
+
+CARD = Path(__file__).with_suffix(".csv")
+"""The card as it was graded last, which comes with the package."""
+
+
+def method_card_table() -> pd.DataFrame:
+    """The card that comes with the package: a row a task, rung, counterfactual and scorer."""
+    return pd.read_csv(CARD)
 
 
 def builds() -> Iterator[tuple[str, Constructed]]:

@@ -11,14 +11,28 @@ from rich.table import Table
 from compo_mech.cli.errors import fail
 from compo_mech.launch.run import Diverged, launch
 from compo_mech.launch.settings import parse
-from compo_mech.report.run_page import write_page
-from compo_mech.runs import outcome
+from compo_mech.runs import outcome, recipes
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.run import Run
 
 
-def main(default: RunConfig, argv: Sequence[str] | None = None) -> None:
+def train_command(argv: Sequence[str], prog: str) -> None:
+    """Train with a recipe, the first word, whose settings the others change. Exits as `main`."""
+    names = ", ".join(recipes.RECIPES)
+    if argv[:1] in (["--help"], ["-h"]):
+        print(f"usage: {prog} RECIPE [settings]\n\nTrain with a recipe: {names}.")
+        print(f"{prog} RECIPE --help tells every setting.")
+        return
+    if not argv or argv[0] not in recipes.RECIPES:
+        fail(f"recipe = {argv[0] if argv else 'missing'}: must be one of {names}")
+    recipe = recipes.RECIPES[argv[0]]
+    main(recipe(), argv[1:], recipe.__doc__, f"{prog} {argv[0]}")
+
+
+def main(
+    default: RunConfig, argv: Sequence[str] | None = None, description: str | None = None, prog: str | None = None
+) -> None:
     """What a training script runs: settings from the command line, a run, and what came of it.
 
     Exits with code 2 and one line on bad input, and with code 1 where training diverges.
@@ -26,8 +40,10 @@ def main(default: RunConfig, argv: Sequence[str] | None = None) -> None:
     Args:
         default: the script's settings, each of which the command line can change.
         argv: None: the process' arguments.
+        description: what the script does, for --help.
+        prog: what the command is called; None: the script's name.
     """
-    settings = parse(default, argv)
+    settings = parse(default, argv, description, prog)
     console = Console()
     try:
         run = launch(settings, console)
@@ -46,6 +62,8 @@ def main(default: RunConfig, argv: Sequence[str] | None = None) -> None:
 
 def finish(run: Run, console: Console) -> None:
     """The final table and sentence on the terminal, and the report."""
+    from compo_mech.report.run_page import write_page  # with plotly, which --help need not wait for
+
     config, measured = run.config, run.metrics
     for task in map(str, config.data.measured_tasks):
         for table in _tables(outcome.length_table(measured, task), task, console.width):

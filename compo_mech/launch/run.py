@@ -3,6 +3,7 @@
 import contextlib
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -13,7 +14,7 @@ from compo_mech.evaluation import measure
 from compo_mech.evaluation.sets import EvalSet, eval_sets, train_sets
 from compo_mech.evaluation.table import Row
 from compo_mech.launch.observers import observers, tell
-from compo_mech.launch.settings import Launch
+from compo_mech.launch.settings import Launch, check_device
 from compo_mech.model.params import Model, Params, init_params
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
@@ -32,6 +33,33 @@ DIVERGED = 100
 
 class Diverged(RunError):
     """The loss or a parameter is no longer a sensible number."""
+
+
+def train(
+    config: RunConfig,
+    name: str | None = None,
+    runs_dir: Path = Path("runs"),
+    device: str = "cpu",
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Run:
+    """Trains a run to its end and returns it; its page is `report.run_page.write_page`'s to write.
+
+    Args:
+        config: its settings, such as those of a recipe.
+        name: of its folder; None: task-seedN.
+        runs_dir: folder of all runs.
+        device: cpu, cuda, cuda:1, mps.
+        resume: go on from the last checkpoint.
+        overwrite: replace the run of this name.
+
+    Raises:
+        RunError, ValueError: as `launch`, or there is no such device.
+    """
+    check_device(device)
+    settings = {field: getattr(config, field) for field in RunConfig.model_fields}
+    where = {"name": name, "runs_dir": runs_dir, "device": device, "resume": resume, "overwrite": overwrite}
+    return launch(Launch(**settings, **where), Console())
 
 
 def launch(settings: Launch, console: Console) -> Run:

@@ -40,10 +40,19 @@ class Launch(RunConfig):
         return self.runs_dir / (self.name or f"{tasks}-seed{self.seed}")
 
 
-def parse(default: RunConfig, argv: Sequence[str] | None = None) -> Launch:
-    """The settings that the command line asks for. Exits with code 2 and one line on bad input."""
+def parse(
+    default: RunConfig, argv: Sequence[str] | None = None, description: str | None = None, prog: str | None = None
+) -> Launch:
+    """The settings that the command line asks for. Exits with code 2 and one line on bad input.
+
+    Args:
+        default: settings that the command line does not name.
+        argv: None: the process' arguments.
+        description: what the command does, for --help; None: that it trains.
+        prog: what the command is called; None: the script's name.
+    """
     start = Launch(**{name: getattr(default, name) for name in RunConfig.model_fields})
-    settings = read(start, argv, "Train a transformer on an iterative task.")
+    settings = read(start, argv, description or "Train a transformer on an iterative task.", prog)
     try:
         check_device(settings.device)
     except ValueError as error:

@@ -14,13 +14,15 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import torch
 from rich.console import Console
 
 from compo_mech.analyses import trajectories
 from compo_mech.analyses.watch import fetching_layer, thinned, watch
+from compo_mech.cli.command import Positional
+from compo_mech.cli.errors import one_line_errors
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
 from compo_mech.model.params import Model
@@ -190,12 +192,18 @@ def two_cores(bench: Bench, path: Path, steps: Sequence[int], console: Console) 
         )  # fmt: skip
 
 
-def main(path: Path, n_checkpoints: int) -> None:
-    """Compare on checkpoints spread over a run; then time everything over all of them.
+def watching_bench(path: Annotated[Path, Positional], n_checkpoints: int = 12) -> None:
+    """Compare on checkpoints spread over RUN, then time everything over all of them."""
+    with one_line_errors():
+        compare_speed(path, n_checkpoints, Console())
 
-    Exits with code 2 and one line on bad input.
+
+def compare_speed(path: Path, n_checkpoints: int, console: Console) -> None:
+    """Compare on checkpoints spread over a run, then time everything over all of them.
+
+    Raises:
+        RunError, ValueError: the run cannot be timed, or not on so many checkpoints.
     """
-    console = Console()
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
     if n_checkpoints < 1:

@@ -33,7 +33,7 @@ GIT_FILE = "git.json"
 
 
 def git_state() -> dict[str, str | None]:
-    """The commit that the package is at, and what has been changed since; None each where there is no repository."""
+    """The commit that the package is at, and what has been changed since; None each where no repository holds it."""
     root = Path(__file__).parents[2]
     if (root / GIT_FILE).exists():
         return json.loads((root / GIT_FILE).read_text())
@@ -45,4 +45,8 @@ def git_state() -> dict[str, str | None]:
             return None
         return done.stdout.strip()
 
+    if (
+        git("ls-files", "--error-unmatch", "compo_mech/__init__.py") is None
+    ):  # installed, maybe below another repository
+        return {"git_commit": None, "git_diff": None}
     return {"git_commit": git("rev-parse", "HEAD"), "git_diff": git("diff", "HEAD")}

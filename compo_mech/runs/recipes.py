@@ -1,5 +1,8 @@
 """The settings that the scripts start from. LOG.md describes how they were found."""
 
+from collections.abc import Callable, Mapping
+from typing import Literal
+
 from compo_mech.data.config import DataConfig, Stage
 from compo_mech.data.tasks import Automaton, Copy, Parity, Polynomial, Task
 from compo_mech.model.config import ModelConfig
@@ -74,3 +77,15 @@ def _with_initial_phase(task: Task, max_length: int) -> RunConfig:
     spell = Stage(n_steps=1500, task_weights=(1.0, 1.0))
     tasks = {"tasks": (task, Polynomial()), "task_weights": (1.0, 0.0), "curriculum": (spell,)}
     return RunConfig(data=DataConfig(max_length=max_length, **tasks), train=TrainConfig(max_position_shift=2))
+
+
+RecipeName = Literal["parity", "copy", "polynomial", "automaton", "grokking", "parity_alone"]
+RECIPES: Mapping[str, Callable[[], RunConfig]] = {
+    "parity": parity,
+    "copy": copy,
+    "polynomial": polynomial,
+    "automaton": automaton,
+    "grokking": grokking,
+    "parity_alone": parity_alone,
+}
+"""By the name that the command line gives them."""

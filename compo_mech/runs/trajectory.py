@@ -46,7 +46,7 @@ class Quantity(NamedTuple):
     @classmethod
     def of(cls, row: Mapping) -> "Quantity":
         """Return what a table's row is about."""
-        return cls(*(None if pd.isna(row[name]) else row[name] for name in cls._fields))
+        return cls(**{name: row[name] for name in cls._fields if not pd.isna(row[name])})
 
     def rows(self, table: pd.DataFrame) -> pd.DataFrame:
         """Return the rows of a table that hold this quantity."""
@@ -172,9 +172,7 @@ def _wanted(run: Run, steps: Sequence[int] | None) -> dict[Step, str]:
     for step in steps or ():
         if step not in known:
             raise ValueError(f"step = {step}: must be one of {' '.join(map(str, run.steps))}")
-    wanted: dict[Step, str] = {None: ""}
-    wanted.update(known if steps is None else {step: known[step] for step in steps})
-    return wanted
+    return {None: ""} | {step: known[step] for step in (known if steps is None else steps)}
 
 
 Answer = tuple[Step, str | None, Sequence[Measured]]

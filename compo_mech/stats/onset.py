@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+import scipy  # its parts load when they are first asked for
 import torch
 from jaxtyping import Float, Int
-from scipy.special import stdtrit
 from torch import Tensor
 
 MIN_POINTS, MIN_SEEDS = 8, 5
@@ -149,7 +149,7 @@ def checked_curve(steps: Numbers, values: Numbers) -> tuple[Steps, Steps]:
 
 def _limit(n: int, level: float) -> float:
     """The sum of squares, in units of the least, at which the F test rejects one parameter of four."""
-    return 1 + float(stdtrit(n - 4, (1 + level) / 2)) ** 2 / (n - 4)
+    return 1 + float(scipy.special.stdtrit(n - 4, (1 + level) / 2)) ** 2 / (n - 4)
 
 
 def _lattice(

@@ -66,16 +66,13 @@ def head_role_scores(model: Model, data: DataConfig, task: Task, seed: int) -> l
     return scores
 
 
-_HELD = {"t in the query": "t", "x fetched": "x", "state written": "answer"}
-"""Variables, by what `interchange_scores` calls their interchange."""
-
-
 def _interchange_scores(model: Model, data: DataConfig, task: Task, seed: int) -> Iterator[RunScore]:
-    for found in interchange_scores(data, task, model.config.n_layers - 1, seed, model):
-        if found.measure in _HELD:
-            yield RunScore(measures.IIA, found.value, variable=_HELD[found.measure], site=found.site)
+    for quantity, value, *_ in interchange_scores(data, task, model.config.n_layers - 1, seed, model):
+        if quantity.statistic == "value":
+            site = f"{quantity.site}{quantity.layer}"
+            yield RunScore(measures.IIA, value, variable=str(quantity.variable), site=site)
 
 
 def _route_scores(model: Model, data: DataConfig, task: Task, seed: int) -> Iterator[RunScore]:
-    for found in route_scores(data, task, seed, model):
-        yield RunScore(measures.ROUTE_SHARE, found.value, route=found.measure.removeprefix("by "))
+    for quantity, value, *_ in route_scores(data, task, seed, model):
+        yield RunScore(measures.ROUTE_SHARE, value, route=quantity.statistic)

@@ -32,7 +32,7 @@ def subtraction_scores(model: Model, data: DataConfig, task: Task, seed: int) ->
     ]
     scores.append(RunScore(measures.SUBTRACTION, found.score.mean))
     for site, kind in (("MLP output", "mlp_out"), ("query", "q")):
-        followed = float(found.best_held(kind, "free")["interchange"])
+        followed = float(found.best_site(kind, "independent")["iia"])
         scores.append(RunScore(measures.IIA, followed, variable="t", site=site))
     if found.kind is not None:
         scores += [
@@ -50,12 +50,11 @@ def update_scores(model: Model, data: DataConfig, task: Task, seed: int) -> list
         RunScore(measures.PROBE, float(found.probe(site)["linear"]), variable="answer", site=site)
         for site in ("MLP input", "MLP output")
     ]
-    answer = found.held[(found.held["variable"] == "answer") & (found.held["others"] == "free")]
     neurons = found.neurons
     n_most = int((neurons["share"].cumsum() < MOST).sum()) + 1
     n_sets = float(neurons["fires on (s, x)"].head(n_most).nunique())
     scores += [
-        RunScore(measures.IIA, float(answer["interchange"].iloc[0]), variable="answer", site="MLP output"),
+        RunScore(measures.IIA, float(found.answer["iia"]), variable="answer", site="MLP output"),
         RunScore(measures.ACCURACY_IF_ADDITIVE, found.additive.additive.mean),
         RunScore(measures.N_NEURONS, float(n_most)),
         RunScore(measures.N_FIRING_SETS, n_sets),

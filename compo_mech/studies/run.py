@@ -36,7 +36,9 @@ def main(study: Study, further: Mapping[str, FurtherTable] | None = None, argv: 
         further: tables to be printed besides, by their titles.
         argv: None: the process' arguments.
     """
-    settings = read(Options(runs_dir=Path("runs") / study.name), argv, study.question)
+    settings = read(
+        Options(runs_dir=Path("runs") / study.name), argv, sys.modules["__main__"].__doc__ or study.question
+    )
     torch.set_num_threads(1)
     console = Console()
     if settings.quick:

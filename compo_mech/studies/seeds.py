@@ -2,14 +2,21 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
+import pandas as pd
 from rich.console import Console
 
+from compo_mech.cli.command import Positional, Ungrouped
+from compo_mech.cli.errors import one_line_errors
 from compo_mech.launch.sweep import How, sweep
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.outcome import run_summary
+from compo_mech.runs.recipes import RECIPES, RecipeName
 from compo_mech.runs.run import Run
 from compo_mech.settings import changed
+
+HERE = How()
 
 
 def seed_runs(recipe: RunConfig, seeds: Sequence[int], how: How, console: Console) -> list[dict[str, object]]:
@@ -23,3 +30,15 @@ def seed_runs(recipe: RunConfig, seeds: Sequence[int], how: How, console: Consol
         else:
             rows.append({"seed": seed, "run": found["path"], "failed": found["error"] or found["state"]})
     return rows
+
+
+def seeds_command(
+    recipe: Annotated[RecipeName, Positional], n_seeds: int = 10, how: Annotated[How, Ungrouped] = HERE
+) -> None:
+    """Train a recipe with seeds 0 .. n_seeds - 1 and print a table, failures included; what is trained is read."""
+    console = Console()
+    with one_line_errors():
+        table = pd.DataFrame(seed_runs(RECIPES[recipe](), range(n_seeds), how, console))
+    console.print(
+        table.to_string(index=False, float_format=lambda value: f"{value:.3f}"), highlight=False, soft_wrap=True
+    )

@@ -8,7 +8,7 @@ from rich.console import Console
 from compo_mech.analyses import alignment
 from compo_mech.causal.das import align
 from compo_mech.causal.variables import make_interchanges
-from compo_mech.cli import analyse
+from compo_mech.cli.align import align_command
 from compo_mech.data.config import DataConfig
 from compo_mech.data.splits import is_split, is_test_string
 from compo_mech.data.tasks import Copy, Parity, Polynomial
@@ -70,7 +70,7 @@ def test_each_variable_is_searched_where_the_algorithm_has_it():
 
 
 def test_tables_and_a_section_are_kept(run, quick):
-    analyse.align_main(run, None, True, None, 0)
+    align_command(run, None, True, None, 0)
     (folder,) = (run / "analysis").glob("alignment-000008-parity")
     tables = {file.stem: pd.read_csv(file) for file in folder.glob("*.csv")}
     assert set(tables) == {"interchange", "searched", "by-step"}
@@ -86,7 +86,7 @@ def test_tables_and_a_section_are_kept(run, quick):
 def test_the_same_seed_says_the_same(run, quick):
     said = []
     for _ in range(2):
-        analyse.align_main(run, 4, False, "parity", 3)
+        align_command(run, 4, False, "parity", 3)
         (folder,) = (run / "analysis").glob("alignment-000004-parity")
         said.append({file.name: file.read_text() for file in folder.glob("*.csv")})
     assert said[0] == said[1]
@@ -95,18 +95,18 @@ def test_the_same_seed_says_the_same(run, quick):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"path": "nowhere"}, "must be a folder that holds a config.json"),
+        ({"run": "nowhere"}, "must be a folder that holds a config.json"),
         ({"step": 3}, "step = 3: must be one of 0 1 2 4 8"),
         ({"step": 4, "all_steps": True}, "step = 4: goes without all-steps"),
         ({"task": "copy"}, "task = copy: must be one of parity, which the run has"),
     ],
 )
 def test_bad_input_gets_one_line(run, change, message, capsys, tmp_path):
-    given = {"path": run, "step": None, "all_steps": False, "task": None, "seed": 0} | change
-    if change.get("path"):
-        given["path"] = tmp_path / str(change["path"])
+    given = {"run": run, "step": None, "all_steps": False, "task": None, "seed": 0} | change
+    if change.get("run"):
+        given["run"] = tmp_path / str(change["run"])
     with pytest.raises(SystemExit) as stop:
-        analyse.align_main(**given)
+        align_command(**given)
     assert stop.value.code == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1

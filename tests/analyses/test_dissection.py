@@ -12,7 +12,7 @@ import torch
 from compo_mech.analyses.dissection import dissect
 from compo_mech.circuits.circuit import from_json
 from compo_mech.circuits.prompts import circuit_pairs, circuit_switch
-from compo_mech.cli.analyse import dissect_main, files
+from compo_mech.cli.dissect import DissectionOfRun, dissect_command
 from compo_mech.data.tasks import Automaton, Parity, Polynomial
 from compo_mech.ground_truth.build import build
 from compo_mech.ground_truth.options import BuildOptions
@@ -68,7 +68,7 @@ def test_every_table_holds_the_control(found):
         if name != "routes":
             assert set(table["network"]) == {"trained", "control"}, name
     assert len(tables["subsets"]) == 2 * 15
-    content = files(dissection)
+    content = DissectionOfRun(None, 0, pd.DataFrame()).files(dissection)
     circuit = from_json(content["circuit.json"], built.model.config)
     assert circuit.edges == dissection.own.discovery.circuit
 
@@ -180,7 +180,7 @@ def test_any_run_can_be_taken_apart(settings, tmp_path):
             "--train.n-steps", "2", "--n-test-strings", "8", *settings]  # fmt: skip
     main.main(recipes.parity(), argv)
     run = Run.open(tmp_path / "one")
-    dissect_main(run.path, None, 0, tmp_path / "no card")
+    dissect_command(run.path)
     for task in run.config.data.measured_tasks:
         assert (run.path / "analysis" / f"dissect-000002-{task}" / "section.html").exists()
     several = len(run.config.data.measured_tasks) > 1

@@ -9,19 +9,15 @@ import pytest
 
 from compo_mech.analyses.subtraction_probe import SUBTRACTION
 from compo_mech.analyses.update_probe import UPDATE
-from compo_mech.cli import analyse
-from compo_mech.cli.analyse import probe_main
+from compo_mech.cli.probe import PROBES, over_runs_command
 from compo_mech.launch import main
 from compo_mech.probing import sites
 from compo_mech.probing.probes import linear_probe
-from compo_mech.report.position_subtraction import subtraction_section
-from compo_mech.report.state_update import update_section
 from compo_mech.runs import recipes
 from compo_mech.runs.run import Run
 from compo_mech.runs.trajectory import Quantity
 
 ROOT = Path(__file__).parents[2]
-SECTIONS = {SUBTRACTION.name: subtraction_section, UPDATE.name: update_section}
 BOTH = pytest.mark.parametrize("probe", [SUBTRACTION, UPDATE], ids=lambda probe: probe.name)
 TABLES = {
     "position-subtraction": {"probes", "interchange", "additive", "scores", "neurons", "without-neurons"},
@@ -65,7 +61,7 @@ def quick(monkeypatch):
 
 
 def ask(probe, path, step=None, all_steps=False, task=None, seed=0):
-    probe_main(probe, SECTIONS[probe.name], path, step, all_steps, task, seed)
+    PROBES[probe.name](path, step, all_steps, task, seed)
 
 
 def contents(path):
@@ -264,5 +260,5 @@ def test_the_script_takes_its_settings_from_the_command_line(run):
 
 
 def test_the_table_of_many_runs_counts_those_that_fail(tmp_path):
-    analyse.over_runs_main(tmp_path / "table.csv", (tmp_path / "none",))
+    over_runs_command(tmp_path / "table.csv", (tmp_path / "none",))
     assert "must be a folder that holds a config.json" in (tmp_path / "table.csv").read_text()

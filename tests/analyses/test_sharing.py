@@ -9,7 +9,7 @@ import torch
 from compo_mech.analyses.sharing import circuits_of, compare, evidence, standing
 from compo_mech.circuits.overlap import RowScores, permutation_test, permuted_overlap, standard_ranks
 from compo_mech.circuits.selection import score_order
-from compo_mech.cli.analyse import dissect_main
+from compo_mech.cli.dissect import dissect_command
 from compo_mech.data.config import DataConfig
 from compo_mech.data.layout import Span
 from compo_mech.data.tasks import Copy, Counter, Parity, Polynomial
@@ -414,7 +414,7 @@ def test_a_mixed_run_gets_the_section(settings, tmp_path):
             "--data.task-weights", "1", "1", "--data.curriculum", *settings]  # fmt: skip
     main.main(recipes.parity(), argv)
     run = Run.open(tmp_path / "one")
-    dissect_main(run.path, None, 0, tmp_path / "no card")
+    dissect_command(run.path)
     titles = [section.splitlines()[0] for section in run.sections]
     assert [title[:19] for title in titles] == ["<h2>Taken apart: co", "<h2>Taken apart: pa", "<h2>What the tasks "]
     folder = run.path / "analysis" / "sharing-000002"

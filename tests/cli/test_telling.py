@@ -5,8 +5,7 @@ import pytest
 from rich.console import Console
 
 from compo_mech.cli.errors import one_line_errors
-from compo_mech.cli.output import keep, table_of
-from compo_mech.data.tasks import Parity
+from compo_mech.cli.output import Output, keep, table_of
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.run import Run
 
@@ -24,14 +23,16 @@ def test_what_is_wrong_is_one_line_and_code_2(capsys):
 def test_an_analysis_is_kept_and_told(tmp_path, tiny):
     run = Run.create(tmp_path / "one", tiny)
     console = Console(record=True, width=200, file=io.StringIO())
-    keep(run, "look", 8, Parity(), {"a.csv": "x\n1\n"}, ["First.", "Second."], console, pd.DataFrame({"n": [3]}))
+    said = {"": ["First."], "parity and copy": ["Second."]}
+    output = Output("look-000008-parity", "parity, step 8", {"a.csv": "x\n1\n"}, said, pd.DataFrame({"n": [3]}))
+    keep(run, output, console)
     folder = run.path / "analysis" / "look-000008-parity"
     assert {file.name for file in folder.iterdir()} == {"a.csv", "findings.txt"}
     assert (folder / "findings.txt").read_text() == "First.\nSecond.\n"
     assert run.found("look", "a.csv") == "x\n1\n"
     lines = console.export_text().splitlines()
     assert lines[0] == "parity, step 8"
-    assert [line for line in lines if line.startswith("•")] == ["• First.", "• Second."]
+    assert lines[-4:-1] == ["• First.", "parity and copy", "• Second."]
     assert str(folder) in lines[-1]
 
 

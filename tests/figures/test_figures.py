@@ -23,12 +23,9 @@ from compo_mech.launch.run import launch
 from compo_mech.plots.trajectories import COMPONENT_COLOURS
 from compo_mech.runs import recipes
 from compo_mech.runs.run import Run, analysis_name
-<<<<<<< HEAD
 from compo_mech.runs.trajectory import Measured, Quantity, as_table
-=======
 from compo_mech.studies import measures
 from compo_mech.studies.scores import RunScore
->>>>>>> studies
 
 FIGURES = Path(__file__).parents[2] / "figures"
 

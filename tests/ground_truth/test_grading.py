@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pandas as pd
 import pytest
 
@@ -15,7 +13,7 @@ from compo_mech.interventions.graph import run_both
 from compo_mech.interventions.metrics import cross_entropy
 from compo_mech.report.method_card import method_card_page
 
-CARD = pd.read_csv(Path(__file__).parents[2] / "figures" / "results" / "method_card.csv")
+CARD = method_card.method_card_table()
 SOME = {"pristine", "saturated, rotated, noise"}
 
 

@@ -261,12 +261,13 @@ def test_help_and_bad_input_do_not_wait_for_transformer_lens(argv, code):
 
 ZYGOTE = """
 import os, sys
-from compo_mech import launch, recipes
+from compo_mech.launch import main
+from compo_mech.runs import recipes
 for line in sys.stdin:  # one child an order, forked before any tensor is made here
     child = os.fork()
     if child == 0:
         sys.stdout = sys.stderr = open(os.devnull, "w")
-        launch.main(recipes.polynomial(), eval(line))
+        main.main(recipes.polynomial(), eval(line))
         os._exit(0)
     print(child, flush=True)
     _, status = os.waitpid(child, 0)

@@ -1,11 +1,9 @@
 import json
 import os
-import runpy
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -15,6 +13,7 @@ from compo_mech.launch import slurm, slurm_commands
 from compo_mech.launch import sweep as sweeps
 from compo_mech.launch.grid import grid, read_axis
 from compo_mech.launch.sweep import How, sweep
+from compo_mech.launch.sweep_command import sweep_command
 from compo_mech.runs import recipes
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
@@ -236,25 +235,24 @@ def test_what_slurm_refuses_leaves_failures_as_they_were(tmp_path, monkeypatch):
 
 def test_the_script_tells_recipes_and_grids_apart(tmp_path, monkeypatch, capsys):
     small = {"data.max_length": 5, "train.n_steps": 2}
-    monkeypatch.setattr(recipes, "parity", lambda: changed(SMALL, small | {"data.tasks": ("parity",)}))
-    monkeypatch.setattr(recipes, "copy", lambda: changed(SMALL, small | {"data.tasks": ("copy",)}))
-    main = runpy.run_path(str(Path(__file__).parents[2] / "experiments" / "sweep.py"))["main"]
+    monkeypatch.setitem(recipes.RECIPES, "parity", lambda: changed(SMALL, small | {"data.tasks": ("parity",)}))
+    monkeypatch.setitem(recipes.RECIPES, "copy", lambda: changed(SMALL, small | {"data.tasks": ("copy",)}))
     how = How(on="here", runs_dir=tmp_path / "runs")
-    main("parity", ("data.chain_of_thought=False,True",), how=how)
+    sweep_command("parity", ("data.chain_of_thought=False,True",), how=how)
     first = pd.read_csv(tmp_path / "runs" / "sweep.csv").set_index("run")
     assert list(first.index) == [f"parity,chain_of_thought={value},seed=0" for value in (False, True)]
     assert first["accuracy"].notna().all()
     assert first["iteration"].isna().tolist() == [True, False]  # without a chain of thought no head is scored
-    main("copy", out=tmp_path / "other.csv", how=how)
+    sweep_command("copy", out=tmp_path / "other.csv", how=how)
     assert pd.read_csv(tmp_path / "other.csv")["run"].tolist() == ["copy,seed=0"]
     assert pd.read_csv(tmp_path / "runs" / "sweep.csv").set_index("run").equals(first)
     for out in ("other.txt", "no/other.csv"):
         with pytest.raises(SystemExit):
-            main("copy", out=tmp_path / out, how=how)
+            sweep_command("copy", out=tmp_path / out, how=how)
         assert "must end in .csv, in a folder that exists" in capsys.readouterr().err
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(SystemExit) as stop:
-        main("copy", out=tmp_path / "folder.csv", how=how)
+        sweep_command("copy", out=tmp_path / "folder.csv", how=how)
     assert stop.value.code == 2
     assert capsys.readouterr().err == f"error: {tmp_path / 'folder.csv'}: cannot be read or written (Is a directory)\n"
 

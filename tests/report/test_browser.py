@@ -14,8 +14,8 @@ from compo_mech.analyses.dissection import dissect
 from compo_mech.analyses.subtraction_probe import SUBTRACTION
 from compo_mech.analyses.update_probe import UPDATE
 from compo_mech.causal.das import align
-from compo_mech.cli import analyse
-from compo_mech.cli.analyse import probe_main as probe
+from compo_mech.cli.align import align_command
+from compo_mech.cli.probe import PROBES
 from compo_mech.data.tasks import Parity
 from compo_mech.ground_truth.build import build
 from compo_mech.ground_truth.options import BuildOptions
@@ -26,8 +26,6 @@ from compo_mech.probing.probes import linear_probe
 from compo_mech.report import run_page
 from compo_mech.report.dissection import dissection_section
 from compo_mech.report.html_parts import figure_html, plotly_script
-from compo_mech.report.position_subtraction import subtraction_section
-from compo_mech.report.state_update import update_section
 from compo_mech.runs import recipes
 from compo_mech.runs.run import Run
 
@@ -81,8 +79,8 @@ def test_the_section_of_a_dissection(browser, run):
 @pytest.mark.slow
 def test_the_sections_of_the_probes(browser, run, monkeypatch):
     monkeypatch.setattr(sites, "mlp_probe", lambda values, split, generator: linear_probe(values, split))
-    for asked, section in ((SUBTRACTION, subtraction_section), (UPDATE, update_section)):
-        probe(asked, section, run.path, None, True, None, 0)
+    for name in (SUBTRACTION.name, UPDATE.name):
+        PROBES[name](run.path, all_steps=True)
     looked_at(browser, run.path / "report.html", n_pictures=2 + 6, n_sliders=1)
 
 
@@ -91,7 +89,7 @@ def test_the_section_of_an_alignment(browser, run, monkeypatch):
     monkeypatch.setattr(alignment, "align", partial(align, n_steps=3))
     monkeypatch.setattr(alignment, "N_MAP", 60)
     monkeypatch.setattr(alignment, "N_TRAIN", 60)
-    analyse.align_main(run.path, None, True, None, 0)
+    align_command(run.path, None, True, None, 0)
     looked_at(browser, run.path / "report.html", n_pictures=2 + 1, n_sliders=1)
 
 

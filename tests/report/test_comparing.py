@@ -11,7 +11,7 @@ from browser import PHONE_WIDTH, open_page, started
 from plotly.offline import get_plotlyjs
 from rich.console import Console
 
-from compo_mech.cli import compare
+from compo_mech.cli.compare import compare_command
 from compo_mech.launch.run import launch
 from compo_mech.launch.settings import parse
 from compo_mech.report import attention, comparison
@@ -48,7 +48,7 @@ def short(tmp_path):
 
 
 def made(runs, out):
-    compare.main([run.path for run in runs], out)
+    compare_command(tuple(run.path for run in runs), out)
     return out.read_text()
 
 
@@ -126,7 +126,7 @@ def test_the_page_needs_no_network_and_says_how_it_was_made(runs, tmp_path, caps
     assert page.count("<details") == page.count("<summary>") == 2
     assert "Not all of these runs" not in page
     lines = page[page.index("<pre>") : page.index("</pre>")].splitlines()
-    assert lines[-1].startswith(f"python experiments/compare.py {runs[0].path} {runs[1].path} --out ")
+    assert lines[-1].startswith(f"python -m compo_mech compare {runs[0].path} {runs[1].path} --out ")
     assert lines[0].endswith("# one, two")  # the tests' own command, once
     said = capsys.readouterr().out
     assert "one" in said
@@ -183,14 +183,14 @@ def test_bad_input_gets_one_line(runs, tmp_path, capsys):
         ([runs[0].path], tmp_path / "no" / "page.html", "must be in a folder that exists"),
     ):
         with pytest.raises(SystemExit) as stop:
-            compare.main(paths, out)
+            compare_command(paths, out)
         assert stop.value.code == 2
         (line,) = capsys.readouterr().err.strip().splitlines()
         assert told in line
         assert not out.exists()
     (tmp_path / "taken.html").mkdir()
     with pytest.raises(SystemExit):
-        compare.main([runs[0].path], tmp_path / "taken.html")
+        compare_command((runs[0].path,), tmp_path / "taken.html")
     assert "taken.html: cannot be written" in capsys.readouterr().err
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from compo_mech.analyses import emergence as of_a_run
 from compo_mech.analyses.watch import ACCURACY, Watched
-from compo_mech.cli import analyse
+from compo_mech.cli.watch import watch_command
 from compo_mech.data.tasks import Parity
 from compo_mech.launch.run import launch
 from compo_mech.launch.settings import parse
@@ -139,7 +139,7 @@ def run(tmp_path_factory):
 
 def test_a_run_is_watched_and_its_page_shows_it(run, tmp_path, capsys):
     shutil.copytree(run.path, tmp_path / "one")
-    analyse.watch_main(tmp_path / "one", None, 0, 1, 2)
+    watch_command(tmp_path / "one", None, 0, 1, 2)
     copy = Run.open(tmp_path / "one")
     table = pd.read_csv(copy.path / "analysis" / "watch-000040-parity" / "by-step.csv")
     assert set(copy.steps) == set(table["step"].dropna())
@@ -184,7 +184,7 @@ def test_bad_input_gets_one_line(run, tmp_path, capsys):
         ((run.path, None, 0, 0, 2), "n_workers = 0, every = 2: must be at least 1"),
     ):
         with pytest.raises(SystemExit) as stop:
-            analyse.watch_main(*arguments)
+            watch_command(*arguments)
         assert stop.value.code == 2
         (line,) = capsys.readouterr().err.strip().splitlines()
         assert told in line

@@ -1,0 +1,43 @@
+"""The command that grades every edge scorer and counterfactual on hand-built circuits: one table and one page."""
+
+from pathlib import Path
+
+import pandas as pd
+import torch
+from rich.console import Console
+from rich.progress import track
+
+from compo_mech.cli.errors import one_line_errors
+from compo_mech.ground_truth.build import solves
+from compo_mech.ground_truth.method_card import CARD, COUNTERFACTUALS, RUNGS, SCORERS, TASKS, method_card
+from compo_mech.report.html_parts import write_page
+from compo_mech.report.method_card import method_card_page
+
+PAGE = Path("figures/results/method_card.html")
+"""Where the page lies in a checkout."""
+
+
+def grade_methods_command(out: Path | None = None, n_pairs: int = 48, seed: int = 0) -> None:
+    """Write the method card and its page, which takes about ten minutes on one core.
+
+    Args:
+        out: folder of method_card.csv and method_card.html; None: the card goes into the package, which tells it in
+            every dissection, and the page into figures/results.
+        n_pairs: of each counterfactual.
+        seed: of all that is drawn.
+    """
+    card, page = (CARD, PAGE) if out is None else (out / CARD.name, out / PAGE.name)
+    torch.set_num_threads(1)
+    console = Console()
+    with one_line_errors():
+        for folder in (card.parent, page.parent):
+            if not folder.is_dir():
+                raise ValueError(f"out = {folder}: must be a folder that exists")
+        n_builds = sum(solves(task, rungs) for task in TASKS for rungs in RUNGS.values())
+        n_cells = n_builds * len(COUNTERFACTUALS) * len(SCORERS)
+        table = pd.DataFrame(track(method_card(n_pairs, seed), "grading", total=n_cells, console=console))
+        table.to_csv(card, index=False)
+        write_page(method_card_page(table), page)
+    summary = table.pivot_table(index="counterfactual", columns="method", values="auc_all", sort=False)
+    console.print(summary.round(3).to_string(), highlight=False, soft_wrap=True)
+    console.print(f"The card is {card}; look at {page}", highlight=False, soft_wrap=True)

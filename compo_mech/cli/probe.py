@@ -1,0 +1,161 @@
+"""The commands that ask what the MLPs do: do they subtract positions, and do they update the state?"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Generic, TypeVar
+
+import pandas as pd
+import torch
+from rich.console import Console
+from rich.progress import track
+
+from compo_mech.analyses.examine import Probe, Seen, examined, layer_asked
+from compo_mech.analyses.over_runs import Row, rows_of
+from compo_mech.analyses.subtraction_probe import SUBTRACTION
+from compo_mech.analyses.update_probe import UPDATE
+from compo_mech.cli.align import check_steps
+from compo_mech.cli.analyse import analyse
+from compo_mech.cli.command import Flag, Positional
+from compo_mech.cli.output import csv_files
+from compo_mech.cli.progress import counting
+from compo_mech.data.tasks import Task
+from compo_mech.model.params import Model
+from compo_mech.report.position_subtraction import subtraction_section
+from compo_mech.report.probe_parts import trajectories_html
+from compo_mech.report.state_update import update_section
+from compo_mech.runs.checkpoints import RunError
+from compo_mech.runs.run import Run
+from compo_mech.runs.trajectory import follow
+
+FoundT = TypeVar("FoundT")
+
+
+@dataclass(frozen=True)
+class Followed(Generic[FoundT]):
+    """What a probe found at one checkpoint, and its figures at all of them, where they were asked for."""
+
+    seen: Seen[FoundT]
+    curves: pd.DataFrame | None
+
+
+@dataclass(frozen=True)
+class Probing(Generic[FoundT]):
+    """What a probe asks of a run.
+
+    Attributes:
+        probe: which.
+        page_section: of the run's page.
+        step: of the checkpoint; None: the last.
+        all_steps: every checkpoint, and the last one in full.
+        seed: of all that is drawn.
+    """
+
+    probe: Probe[FoundT]
+    page_section: Callable[[Seen[FoundT]], str]
+    step: int | None
+    all_steps: bool
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return self.probe.name
+
+    def check(self, run: Run) -> None:
+        check_steps(self.step, self.all_steps)
+
+    def ask(self, run: Run, task: Task, console: Console) -> Followed[FoundT]:
+        seen = examined(self.probe, run, task, self.step, self.seed)
+        return Followed(seen, followed(self.probe, run, task, self.seed, console) if self.all_steps else None)
+
+    def files(self, found: Followed[FoundT]) -> dict[str, str]:
+        tables = found.seen.tables(self.probe)
+        return csv_files(tables if found.curves is None else tables | {"by-step": found.curves})
+
+    def sentences(self, found: Followed[FoundT]) -> list[str]:
+        return self.probe.sentences(found.seen)
+
+    def section(self, found: Followed[FoundT]) -> str:
+        section = self.page_section(found.seen)
+        if found.curves is None:
+            return section
+        return section + trajectories_html(found.curves, f"{found.seen.task}, {len(found.seen.run.steps)} checkpoints")
+
+    def shown(self, found: Followed[FoundT]) -> None:
+        return None
+
+
+def followed(probe: Probe, run: Run, task: Task, seed: int, console: Console) -> pd.DataFrame:
+    """Measure the control and every checkpoint that can be read: the columns of `as_table`.
+
+    What was measured before is not measured again.
+    """
+    layer = layer_asked(probe, Model(run.params(), run.config.model), run.config.data, task, seed)
+    with counting(console) as bar:
+        shown = bar.add_task(f"{task}, checkpoints", total=1 + len(run.steps))
+
+        def advance(step: int | None, problem: str | None) -> None:
+            bar.advance(shown)
+            if problem is not None:
+                console.print(f"[yellow]step {step} is left out: {problem}[/]", highlight=False)
+
+        return follow(
+            run,
+            probe.name,
+            {"task": str(task), "seed": seed, "layer": layer},
+            lambda model: probe.measures(probe.examine(model, run.config, task, seed, layer, False)),
+            probe.code,
+            advance,
+        )
+
+
+def subtraction_command(
+    run: Annotated[Path, Positional],
+    step: int | None = None,
+    all_steps: Annotated[bool, Flag] = False,
+    task: str | None = None,
+    seed: int = 0,
+) -> None:
+    """Does MLP 0 subtract positions? Asks RUN at a step (None: its last), or follows its figures over all steps; one
+    task or all of them."""
+    analyse(run, Probing(SUBTRACTION, subtraction_section, step, all_steps, seed), task)
+
+
+def update_command(
+    run: Annotated[Path, Positional],
+    step: int | None = None,
+    all_steps: Annotated[bool, Flag] = False,
+    task: str | None = None,
+    seed: int = 0,
+) -> None:
+    """Does MLP 1 update the state? Asks RUN at a step (None: its last), or follows its figures over all steps; one
+    task or all of them."""
+    analyse(run, Probing(UPDATE, update_section, step, all_steps, seed), task)
+
+
+def over_runs_command(
+    out: Annotated[Path, Positional], runs: Annotated[tuple[Path, ...], Positional], seed: int = 0
+) -> None:
+    """Write the table of RUNS, each asked by both probes about all its tasks, to OUT."""
+    torch.set_num_threads(1)
+    console = Console()
+    rows: list[Row] = []
+    for path in track(runs, "runs", console=console, transient=True):
+        try:
+            run = Run.open(path)
+            for task in run.tasks():
+                rows += rows_of(run, task, seed)
+        except (RunError, ValueError) as error:
+            rows.append({"run": path.name, "failed": str(error)})
+    table = pd.DataFrame(rows)
+    table = table.astype({name: "Int64" for name in ("layer", "head") if name in table})
+    table.round(4).to_csv(out, index=False)
+    console.print(f"{len(runs)} runs in {out}", highlight=False)
+
+
+PROBES = {
+    "position-subtraction": subtraction_command,
+    "state-update": update_command,
+    "over-runs": over_runs_command,
+}
+"""Commands by name."""

@@ -1,0 +1,113 @@
+"""Speed of one training step: ours, the same network in plain PyTorch, and HookedTransformer's."""
+
+import statistics
+import time
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from compo_mech.data.stream import Batch, TrainingStream
+from compo_mech.model.config import ModelConfig
+from compo_mech.model.forward import forward
+from compo_mech.model.hooked import to_hooked
+from compo_mech.model.params import Model, init_params
+from compo_mech.runs import recipes
+from compo_mech.training import loop
+
+
+class PlainTransformer(nn.Module):
+    """The same network as anyone would write it: padded rows, fused attention, every position."""
+
+    def __init__(self, config: ModelConfig, d_vocab: int, n_ctx: int) -> None:
+        super().__init__()
+        d = config.d_model
+        self.n_heads = config.n_heads
+        self.tokens, self.positions = nn.Embedding(d_vocab, d), nn.Embedding(n_ctx, d)
+        self.blocks = nn.ModuleList(
+            nn.ModuleDict(
+                {
+                    "ln1": nn.LayerNorm(d, bias=False),
+                    "qkv": nn.Linear(d, 3 * d, bias=False),
+                    "out": nn.Linear(d, d, bias=False),
+                    "ln2": nn.LayerNorm(d, bias=False),
+                    "mlp": nn.Sequential(
+                        nn.Linear(d, config.mlp_width, bias=False),
+                        nn.GELU(),
+                        nn.Linear(config.mlp_width, d, bias=False),
+                    ),
+                }
+            )
+            for _ in range(config.n_layers)
+        )
+        self.norm, self.unembed = nn.LayerNorm(d, bias=False), nn.Linear(d, d_vocab, bias=False)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        x = self.tokens(tokens) + self.positions.weight[: tokens.shape[1]]
+        for block in self.blocks:
+            assert isinstance(block, nn.ModuleDict)
+            q, k, v = (
+                part.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+                for part in block["qkv"](block["ln1"](x)).chunk(3, -1)
+            )
+            z = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+            x = x + block["out"](z.transpose(1, 2).flatten(2))
+            x = x + block["mlp"](block["ln2"](x))
+        return self.unembed(self.norm(x))
+
+
+def padded_loss(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """The training loss from logits at every position of the padded batch."""
+    return loop.row_loss(logits[batch.packing.scored_row, batch.packing.scored_position], batch)
+
+
+def bench_steps(device: str, n_rounds: int, console: Console) -> None:
+    """Forward, loss, backward and the same AdamW update, on the batches of the default recipe."""
+    config = recipes.parity()
+    generator = torch.Generator(device).manual_seed(0)
+    stream = TrainingStream(config.data, 0, device)
+    d_vocab, n_ctx = len(config.data.vocabulary), config.n_ctx
+    params = init_params(config.model, d_vocab, n_ctx, generator)
+    model, hooked = Model(params, config.model), to_hooked(params, config.model)
+    plain = PlainTransformer(config.model, d_vocab, n_ctx).to(device)
+    leaves = [param.requires_grad_() for param in params.values()]
+    contenders = {
+        "compo_mech": (leaves, lambda b: loop.row_loss(forward(model, b.tokens, b.packing), b)),
+        "plain PyTorch": (
+            list(plain.parameters()),
+            lambda b: padded_loss(plain(b.tokens[:, : b.packing.n_pos]), b),
+        ),
+        "HookedTransformer": (
+            list(hooked.parameters()),
+            lambda b: padded_loss(hooked(b.tokens[:, : b.packing.n_pos]), b),
+        ),
+    }
+    optimizers = {name: torch.optim.AdamW(weights, lr=1e-3) for name, (weights, _) in contenders.items()}
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for i in range(n_rounds + 10):
+        batch = stream.batch(i + 1, generator)
+        for name, (_, loss_of) in contenders.items():
+            wait(device)
+            start = time.perf_counter()
+            optimizers[name].zero_grad()
+            loss_of(batch).backward()
+            optimizers[name].step()
+            wait(device)
+            if i >= 10:  # the first rounds warm up
+                times[name].append(time.perf_counter() - start)
+    medians = {name: statistics.median(found) for name, found in times.items()}
+    table = Table(title="(a) One training step, median", title_justify="left")
+    for column in ("", "ms", "sequences/s", "compo_mech is"):
+        table.add_column(column, justify="right")
+    for name, seconds in medians.items():
+        factor = f"{seconds / medians['compo_mech']:.2f}× as fast"
+        table.add_row(name, f"{seconds * 1e3:.2f}", f"{config.data.batch_size / seconds:.0f}", factor)
+    console.print(table)
+
+
+def wait(device: str) -> None:
+    """Until the device has done what it was given."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
