@@ -107,7 +107,7 @@ class TrainingStream:
         n_lengths = max_length - config.min_length + 1
         weights = weights[:n_lengths] if weights and sum(weights[:n_lengths]) > 0 else [1.0] * n_lengths
         bounds = list(itertools.accumulate(weights))
-        # row r lies at (r + offset) / batch_size of the way along the weights
+        # row r takes the quantile (r + offset) / batch_size of the weights
         offset = step * (math.sqrt(5) - 1) / 2 % 1
         ends = [max(0, math.ceil(bound / bounds[-1] * config.batch_size - offset)) for bound in bounds]
         ends = [config.batch_size if bound == bounds[-1] else end for bound, end in zip(bounds, ends, strict=True)]
@@ -202,7 +202,7 @@ class TrainingStream:
         return torch.cat([torch.rand(shape, generator=g, device=self.device) for g in generators])
 
     def _place_in_epoch(self, step: int) -> tuple[int, int]:
-        """Which length's turn it is in the shortest-first order, and at which of its strings."""
+        """The length trained on at this step in shortest-first order, and the index of its next string."""
         n_batches = math.ceil((self.config.n_train_strings or 0) / self.config.batch_size)
         index = (step - 1) % (n_batches * len(self.config.lengths))
         return index // n_batches, index % n_batches * self.config.batch_size

@@ -29,10 +29,10 @@ def run_set(
 
 
 def generated(model: Model, test: EvalSet, predicted: Int[Tensor, "batch query"]) -> Int[Tensor, "batch query"]:
-    """What the network writes freely after [EoI].
+    """What the network generates after [EoI].
 
-    Strings that are right under teacher forcing are written just so when generated, since every
-    token is then the likeliest one after the same tokens; only the others need generating.
+    Strings that are right under teacher forcing come out identical when generated, since every token is then the
+    likeliest one after the same tokens; only the others need generating.
     """
     wrong = ~accuracy.strings_right(predicted, test.targets)
     written = predicted.clone()
@@ -78,7 +78,7 @@ def measure_train(model: Model, sets: list[EvalSet]) -> list[Row]:
 
 
 def measure_control(config: ModelConfig, n_ctx: int, data: DataConfig, sets: list[EvalSet], seed: int) -> list[Row]:
-    """Every measure on a freshly initialised model: what the scores are worth before any training."""
+    """Every measure on the randomly initialised control, as a baseline for the scores."""
     generator = torch.Generator(sets[0].tokens.device).manual_seed(seed)
     fresh = Model(init_params(config, len(data.vocabulary), n_ctx, generator), config)
     return [row._replace(split=CONTROL) for row in measure(fresh, data, sets)]

@@ -52,7 +52,8 @@ def eval_sets(config: DataConfig, n_strings: int, device: torch.device | str = "
 
 
 def train_sets(stream: TrainingStream) -> list[EvalSet]:
-    """The (first seed's) training strings of every measured task and length; none where they are drawn afresh."""
+    """The (first seed's) training strings of every measured task and length; none where new strings are drawn at every
+    step."""
     config = stream.config
     if stream.strings is None:
         return []

@@ -47,7 +47,7 @@ class IterationHead(Sketch):
         self.update()
 
     def lookup(self) -> None:
-        """Every row asks for [EoI] and gets its position. Broken: it asks for the first token."""
+        """Every row attends to [EoI] and copies its position. Broken: it attends to the first token."""
         found = self.words.end_of_input_id
         if self.rungs.broken == "lookup":
             found = self.words.task_token(self.task)
@@ -68,7 +68,7 @@ class IterationHead(Sketch):
     def subtract_by_difference(self) -> None:
         """u = i - e + 1 as a number; the pointer t is a hat of u: 1 at t, and 0 outside t - 1 .. t + 1.
 
-        The hat is relu(u - (t-1)) - 2 relu(u - t) + relu(u - (t+1)); hats share their neurons.
+        The hat is relu(u - (t-1)) - 2 relu(u - t) + relu(u - (t+1)); neighbouring hats use the same neurons.
         Broken: a wrong slope, u = i - e / 2 + 1.
         """
         slope = 0.5 if self.rungs.broken == "subtraction" else 1.0
@@ -98,10 +98,10 @@ class IterationHead(Sketch):
         self.true(content, Reader("v", layer, head))
 
     def carry_to_the_state(self) -> None:
-        """A state row does not know yet which x_t is its own: each head reads one that it might be into
-        a slot of its own, and the MLP keeps the slot that [EoI]'s position asks for.
+        """A state row cannot know yet which x_t it needs: each head reads one candidate into a slot of its own, and the
+        MLP keeps the slot that [EoI]'s position selects.
 
-        Broken subtraction: [EoI] is taken to sit one place earlier than it does.
+        Broken subtraction: [EoI] is taken to sit one position later than it does.
         """
         n_max, words = self.data.max_length, self.words
         off = int(self.rungs.broken == "subtraction")
@@ -129,7 +129,7 @@ class IterationHead(Sketch):
         self._reads_end_and_position()
 
     def look_at_oneself(self) -> None:
-        """Every row looks at itself and takes what was carried there. Broken: at the row before."""
+        """Every row attends to itself and copies what was carried there. Broken: it attends to the row before."""
         off = 1 if self.rungs.broken == "iteration" else 0
         query, key = self.head(self.late, 0, "iteration", "carried", "value")
         for position in range(off, self.n_ctx):
@@ -139,7 +139,8 @@ class IterationHead(Sketch):
         self.true(Writer("head", self.late, 0), Reader("mlp", self.late))
 
     def iterate(self) -> None:
-        """The pointer asks, positions answer, tokens are fetched. Broken: the key is the one after."""
+        """The query is the pointer, the key the position, the value the token. Broken: it attends to the position
+        after."""
         off = int(self.rungs.broken == "iteration") + int(self.rungs.route == "neighbour")
         source = "carried" if self.rungs.route == "neighbour" else "token"
         content = Writer("head", 0, 1) if self.rungs.route == "neighbour" else TOK
@@ -155,7 +156,7 @@ class IterationHead(Sketch):
                     continue
                 query[self.at("pointer", t), t] = self.scale
                 key[self.at("position", t + off), t] = 1.0
-            if self.rungs.split:  # where a head has no pointer it rests on the first token
+            if self.rungs.split:  # where a head has no pointer it attends to the first token
                 for t in range(1, self.n_ctx):
                     query[self.at("pointer", t), 0] = self.scale if t % 2 == head else 0.0
                 key[self.at("position", 0), 0] = 1.0

@@ -15,7 +15,7 @@ MAX_FRAMES, MAX_WEIGHTS = 24, 400_000
 """Steps that the attention slider goes through, and attention weights that all of them together may hold."""
 
 SHOWN_LENGTH, N_SHOWN = 12, 64
-"""Strings whose attention is shown: as long as they come up to here, and how many are averaged."""
+"""Strings whose attention is shown: the longest up to this length, and how many are averaged."""
 
 
 def shown_set(sets: Sequence[EvalSet], task: str) -> EvalSet:
@@ -26,7 +26,7 @@ def shown_set(sets: Sequence[EvalSet], task: str) -> EvalSet:
 
 
 def n_frames(config: RunConfig, n_runs: int = 1) -> int:
-    """Steps that a page's slider can hold, where as many runs share the page."""
+    """Steps that a page's slider can hold, with that many runs on the page."""
     length = max(config.data.min_length, min(config.data.max_length, SHOWN_LENGTH))
     n_weights = config.model.n_layers * config.model.n_heads * config.data.layout.n_read(length) ** 2
     return max(2, min(MAX_FRAMES, MAX_WEIGHTS // (n_weights * len(config.data.measured_tasks) * n_runs)))

@@ -1,4 +1,4 @@
-"""The route map: by which ways one token reaches the prediction of s_t, causally.
+"""The route map: by which routes one token reaches the prediction of s_t, causally.
 
 One token is changed, x_t or s_{t-1}, and every other one held. In two layers its change can reach
 the row that predicts s_t only by routes of two hops:
@@ -6,13 +6,12 @@ the row that predicts s_t only by routes of two hops:
     first hop    it stays at its own position (with all that layer 0 makes of it there), or a
                  layer-0 head carries it to a later position, the *carrier*, where MLP 0 sees it
     second hop   a layer-1 head reads the carrier as a key (by k and v); or, where the carrier is
-                 the predicting row itself, a head asks by it (q), or it goes straight on (residual)
+                 the predicting row itself, as a query (q), or the residual stream passes it on
 
-A route is patched by giving it alone the corrupt run's value and computing anew all that lies
-behind it: path patching (Wang et al. 2022, arXiv 2211.00593; Goldowsky-Dill et al. 2023, arXiv
-2304.05969), one position at a time. Its share is what it does alone to the logit difference, as
-part of what the whole corruption does. Two heads that add the same have half each; where routes
-stand in for each other, the shares do not sum to 1. Attention weights are not looked at.
+A route is patched by giving it alone the corrupt run's value and recomputing all that lies downstream: path patching
+(Wang et al. 2022, arXiv 2211.00593; Goldowsky-Dill et al. 2023, arXiv 2304.05969), one position at a time. Its fraction
+(`share`) is its own effect on the logit difference, divided by the effect of the whole corruption. Two heads that add
+the same have half each; where routes are redundant, the fractions do not sum to 1. Attention weights are not read.
 """
 
 import math
@@ -35,8 +34,8 @@ from compo_mech.routes.summary import SHARE_FLOOR, Cell, RouteMap, RouteName, lo
 from compo_mech.routes.swaps import Swap, SwapVariable, make_swaps
 
 MAX_TOKENS = 2**14
-"""Of corrupt strings that are run at once."""
-NO_EFFECT = 1e-4  # total effects below this many logits are rounding: all shares are then 0
+"""How many corrupt strings are run at once."""
+NO_EFFECT = 1e-4  # total effects below this many logits are rounding: all fractions are then 0
 
 
 def route_map(
@@ -47,10 +46,9 @@ def route_map(
     lengths: Iterable[int] | None = None,
     task: Task | None = None,
 ) -> RouteMap:
-    """Every route of every cell, from random strings; cells in which none can show anything are left out.
+    """Patch every route of every cell, on random strings; cells in which no string is valid are left out.
 
-    Without chain of thought the one row that predicts a state is [EoI]; the cell of x_t is then
-    its way to s_L there.
+    Without chain of thought the one row that predicts a state is [EoI]; the cell of x_t is then its route to s_L there.
 
     Args:
         model: two layers, any number of heads.
@@ -88,7 +86,7 @@ def route_shares(
     lengths: Iterable[int] | None = None,
     task: Task | None = None,
 ) -> dict[RouteName, float]:
-    """`route_map(...).summary("x").shares` in a fraction of the time, as no route is patched alone.
+    """Equal to `route_map(...).summary("x").shares`, in much less time, as no route is patched alone.
 
     Args, errors: those of `route_map`.
     """
@@ -108,7 +106,7 @@ def _cells(
     variables: Sequence[SwapVariable],
     cell_of: Callable[[Swap, Trace, Trace], Cell],
 ) -> list[Cell]:
-    """What `cell_of` makes of every swap of these variables, x_t first, and of the clean and the corrupt run."""
+    """Apply `cell_of` to every swap of these variables, x_t first, with its clean and corrupt run."""
     layout = data.layout
     lengths, n_ctx = list(data.lengths if lengths is None else lengths), model.n_ctx
     if model.config.n_layers != 2:
@@ -153,7 +151,7 @@ def _share(swap: Swap, done: Float[Tensor, "*rest batch"], effect: float) -> Flo
 
 
 def _lean_cell(model: Model, layout: Layout, swap: Swap, clean: Trace, corrupt: Trace) -> Cell:
-    """What routes of each name do together, and none alone."""
+    """The joint effect of the routes of each name, none of them patched alone."""
     before, after = clean.logits[:, swap.row], corrupt.logits[:, swap.row]
     whole = swap.margin(before)
     effect = float(swap.mean(whole - swap.margin(after)))

@@ -45,7 +45,7 @@ class Ensemble:
         return self.generators
 
     def member(self, i: int) -> TrainState:
-        """One member as a state of its own, which shares nothing with the ensemble."""
+        """One member as a state of its own; its tensors are copies."""
         params = {name: param.detach()[i].clone() for name, param in self.params.items()}
         state = loop.start(params, self.config, self.optim, _copied(self.generators[i]))
         remembered = loop.optimizer_tensors(self.params, self.optimizers)
@@ -61,7 +61,7 @@ class Ensemble:
 
 
 def gather(states: Sequence[TrainState], config: ModelConfig, optim: OptimConfig) -> Ensemble:
-    """The states as members of an ensemble, which shares nothing with them; `Ensemble.member` takes them out again.
+    """Stack the states, copied, as members of an ensemble; `Ensemble.member` is the inverse.
 
     Args:
         states: at the same step, of networks of the same shapes.
