@@ -1,4 +1,4 @@
-"""In which order do the parts of the circuit come, and do the maps get cleaner once accuracy is flat? Over many seeds.
+"""In which order do the components of the circuit come over many seeds, and do the maps get cleaner after accuracy?
 
 python experiments/emergence.py train --recipe parity --n-seeds 20       trains with dense checkpoints, then watches
 python experiments/emergence.py watch runs/a runs/b --out figures/mine   watches runs that there are
@@ -13,14 +13,14 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from compo_mech.analyses.probe_trajectory import probe_accuracies
-from compo_mech.analyses.trajectories import ExtraMeasure
+from compo_mech.analyses.probe_trajectory import PROBE_OF_STATE, PROBE_OF_T, probe_accuracies
+from compo_mech.analyses.watch import ExtraMeasure
 from compo_mech.runs import recipes
 from compo_mech.studies import emergence
 
 PROBES = {
-    "told": ExtraMeasure(
-        probe_accuracies, probe_accuracies.__module__, {name: name for name in ("probe of t", "probe of the state")}
+    "probe_accuracies": ExtraMeasure(
+        probe_accuracies, probe_accuracies.__module__, {"probe of t": PROBE_OF_T, "probe of the state": PROBE_OF_STATE}
     )
 }
 

@@ -1,4 +1,4 @@
-"""Watch the circuit being born: every measure over a run's checkpoints, and when each part came about.
+"""Watch the circuit being born: every measure over a run's checkpoints, and when each component came about.
 
 python experiments/watch.py runs/parity-seed0
 

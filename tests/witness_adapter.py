@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import pandas as pd
 import torch
@@ -23,7 +23,7 @@ from compo_mech.analyses.sharing import compare, evidence
 from compo_mech.analyses.trajectories import attention_metrics, interchange_scores, route_scores
 from compo_mech.causal.das import align
 from compo_mech.causal.interchange import interchange_map
-from compo_mech.causal.variables import make_interchanges, uses
+from compo_mech.causal.variables import Context, make_interchanges, uses
 from compo_mech.circuits.completeness import judge
 from compo_mech.circuits.discovery import discover
 from compo_mech.circuits.faithfulness import Behaviour, curve, random_curves
@@ -53,6 +53,7 @@ from compo_mech.model.sites import Site
 from compo_mech.routes.route_map import route_map
 from compo_mech.routes.swaps import make_swaps
 from compo_mech.runs.config import RunConfig
+from compo_mech.runs.trajectory import Quantity
 from compo_mech.stats.onset import emergence
 from compo_mech.training import ensemble, loop
 from compo_mech.weights.positions import effective_dimension, fourier_power, position_spectrum, toeplitz_share
@@ -135,6 +136,10 @@ def of_tensor(prefix: str, values: torch.Tensor) -> Figures:
         " ".join([prefix, *map(str, place)]): float(value)
         for place, value in zip(places, values.flatten().tolist(), strict=True)
     }
+
+
+OLD_CONTEXT = {"matched": "same", "independent": "free"}
+"""What the figures call a context."""
 
 
 def of_table(prefix: str, table: pd.DataFrame, keys: Sequence[str], values: Mapping[str, str]) -> Figures:
@@ -250,11 +255,11 @@ def draw_checksums(settings: Settings) -> Figures:
     for swap in make_swaps(task, data.layout, inputs, tokens, seeded()):
         found[f"swap {swap.variable} {swap.t}"] = checksum(swap.tokens) + checksum(swap.foil)
     if data.chain_of_thought:
-        for variable, others in itertools.product(("t", "x", "s", "answer"), ("same", "free")):
-            if uses(task, variable) and (several or (variable, others) != ("t", "same")):
-                pairs = make_interchanges(data, variable, others, 16, seeded(), task)
-                parts = pairs.base.tokens, pairs.source.tokens, pairs.answers, pairs.arbitrary
-                found[f"interchanges {variable} {others}"] = sum(map(checksum, parts))
+        for variable, context in itertools.product(("t", "x", "s", "answer"), get_args(Context)):
+            if uses(task, variable) and (several or (variable, context) != ("t", "matched")):
+                pairs = make_interchanges(data, variable, context, 16, seeded(), task)
+                parts = pairs.base.tokens, pairs.source.tokens, pairs.answers, pairs.permuted
+                found[f"interchanges {variable} {OLD_CONTEXT[context]}"] = sum(map(checksum, parts))
     return found
 
 
@@ -429,21 +434,21 @@ def route_figures(network: Network, n_strings: int, lengths: Sequence[int]) -> F
     return found
 
 
-INTERCHANGE = same_names("interchange", "low", "high", "follows", "keeps", "placebo", "arbitrary")
+INTERCHANGE = same_names("low", "high", "follows", "keeps", "placebo") | {"iia": "interchange", "permuted": "arbitrary"}
 
 
 def interchange_figures(network: Network, n: int, values: Mapping[str, str] = INTERCHANGE) -> Figures:
     """Accuracy of every variable at every site, with its controls."""
     table = interchange_map(network.model, network.data, seeded(6), n, network.task)
-    return of_table("map", table, ["variable", "others", "site"], values)
+    return of_table("map", table.replace({"context": OLD_CONTEXT}), ["variable", "context", "site"], values)
 
 
 def alignment_figures(network: Network, n: int, n_steps: int) -> Figures:
     """A search for the subspaces of two variables."""
     model, data, task = network
     generator = seeded(7)
-    train_pairs = {v: make_interchanges(data, v, "free", n, generator, task) for v in ("x", "s")}
-    test_pairs = {v: make_interchanges(data, v, "free", n, generator, task) for v in ("x", "s")}
+    train_pairs = {v: make_interchanges(data, v, "independent", n, generator, task) for v in ("x", "s")}
+    test_pairs = {v: make_interchanges(data, v, "independent", n, generator, task) for v in ("x", "s")}
     site = Site("resid_mid", model.config.n_layers - 1)
     found = align(model, site, {"x": 2, "s": 1}, train_pairs, test_pairs, generator, n_steps)
     figures = of_tensor("loss", found.losses)
@@ -468,10 +473,12 @@ def across_figures(network: Network, other: Task, n_rows: int) -> Figures:
 
 # ------------------------------------------------------------------------------------- probes and weights
 
-PROBED = same_names("linear", "low", "high", "shuffled", "chance_low", "chance_high", "by_chance", "numeric", "mlp",
+PROBED = same_names("linear", "low", "high", "chance_low", "chance_high", "by_chance", "numeric", "mlp",
                     "additive", "label", "within", "beyond", "beyond_low", "beyond_high", "of_rest", "of_rest_low",
-                    "of_rest_high", "separable")  # fmt: skip
-HELD = same_names("interchange", "low", "high", "placebo", "arbitrary", "random", "share", "dims")
+                    "of_rest_high", "separable") | {"permuted": "shuffled"}  # fmt: skip
+HELD = same_names("low", "high", "placebo", "random", "share") | {
+    "iia": "interchange", "permuted": "arbitrary", "n_dims": "dims",
+}  # fmt: skip
 
 
 def without_figures(prefix: str, found: Any) -> Figures:
@@ -486,7 +493,7 @@ def position_figures(network: Network, thorough: bool = False) -> Figures:
     found = position_subtraction.examine_subtraction(model, data, task, seed=0, thorough=thorough)
     figures = of_table("probe", found.probes, ["site"], PROBED) | {"guess": found.guess_from_i}
     figures |= named("score", found.score._asdict()) | of_tensor("by weights", torch.tensor(found.score_by_weights))
-    figures |= of_table("held", found.held, ["site", "others"], HELD)
+    figures |= of_table("held", found.interchanges.replace({"context": OLD_CONTEXT}), ["site", "context"], HELD)
     for site, without in found.additive.items():
         figures |= without_figures(f"without {site}", without)
     if found.kind is not None:
@@ -506,7 +513,9 @@ def state_figures(network: Network, thorough: bool = False) -> Figures:
     found = state_update.examine_update(model, data, task, seed=0, layer=model.config.n_layers - 1, thorough=thorough)
     figures = of_table("probe", found.probes, ["site"], PROBED)
     figures |= {"guess from s": found.guess_from_s, "guess from x": found.guess_from_x, "overlap": plain(found.overlap)}
-    figures |= of_table("held", found.held, ["variable", "site", "others"], HELD)
+    figures |= of_table(
+        "held", found.interchanges.replace({"context": OLD_CONTEXT}), ["variable", "site", "context"], HELD
+    )
     figures |= of_table("subspace", found.subspaces, ["variable"], HELD)
     figures |= without_figures("without", found.additive)
     if found.left_out is not None:
@@ -515,7 +524,7 @@ def state_figures(network: Network, thorough: bool = False) -> Figures:
     if found.curve is not None:
         figures |= of_table("curve", found.curve, ["n_neurons"], same_names("chosen", "random"))
     neurons = [str(i) for i in range(model.config.mlp_width if thorough else 4)]
-    figures |= of_table("activation", found.table, ["s", "x"], same_names(*neurons))
+    figures |= of_table("activation", found.activations, ["s", "x"], same_names(*neurons))
     added = found.neurons.sort_values("neuron")
     added = added if thorough else added[:8]
     return figures | of_table("neuron", added, ["neuron"], {"added": "added", "share beyond s and x": "beyond"})
@@ -553,7 +562,25 @@ def trajectory_figures(network: Network, n_strings: int) -> Figures:
         rows += interchange_scores(data, task, model.config.n_layers - 1, 11, model)
         if model.config.n_layers == 2:
             rows += route_scores(data, task, 12, model)
-    return joined({ascii_of(f"{row.measure} {row.site}".strip()): row.value} for row in rows)
+    return joined({ascii_of(old_name(row.quantity, model.config.n_heads)): row.value} for row in rows)
+
+
+def old_name(quantity: Quantity, n_heads: int) -> str:
+    """What the figures call a quantity."""
+    measure, statistic, variable, _, site, layer, head = quantity
+    if measure == "IIA":
+        name = {"t": "t in the query", "x": "x fetched", "answer": "state written"}[str(variable)]
+        suffix = {"value": "", "placebo": ", placebo", "above placebo": ", above"}[statistic]
+        return f"{name}{suffix} {site}{layer}"
+    if measure == "route share":
+        return f"by {statistic}"
+    if measure.endswith(" pattern ablation"):
+        work = measure.removesuffix(" pattern ablation")
+        names = {"uniform": "right with even {}", "idealised": "right with ideal {}", "cost": "worth of {}",
+                 "gain": "{} lacks"}  # fmt: skip
+        heads = range(n_heads) if head is None else [head]
+        return f"{names[statistic].format(work)} {'+'.join(f'L{layer}H{h}' for h in heads)}"
+    return measure if layer is None else f"{measure} L{layer}" if head is None else f"{measure} L{layer}H{head}"
 
 
 def emergence_figures() -> Figures:
@@ -608,7 +635,7 @@ def sharing_figures(network: Network, other: Task, n_pairs: int) -> Figures:
 
 # -------------------------------------------------------------------------------------------- the witness
 
-SWAPPED = same_names("interchange", "placebo", "arbitrary")
+SWAPPED = same_names("placebo") | {"iia": "interchange", "permuted": "arbitrary"}
 RUNGS = {"distractors": True, "rotated": True, "noise": 0.02}
 
 

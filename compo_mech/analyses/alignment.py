@@ -1,8 +1,8 @@
 """Where a network holds the algorithm's variables: interchange maps over sites and steps, and searched subspaces.
 
 Hypothesis: t is in the stream after layer 0, x_t comes with the attention of layer 1, s_{t-1} stays in the
-row, and s_t is what MLP 1 adds. Primary measure: interchange accuracy on strings that were not searched on,
-beside a placebo, arbitrary labels, random subspaces and a freshly initialised network.
+row, and s_t is what MLP 1 adds. Primary measure: interchange intervention accuracy (IIA) on strings that were not
+searched on, beside a placebo, permuted labels, random subspaces and a randomly initialised control.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,42 +33,48 @@ class Aligned:
     """What was found in one checkpoint.
 
     Attributes:
-        own, fresh: interchange maps of the network and of a freshly initialised one.
-        by_step: the network's maps at every checkpoint, with a column step; None if not asked for.
-        searched: columns variable, site, dims, of (the site's width), interchange, low, high, placebo,
-            random, arbitrary, fresh.
+        trained, control: interchange maps of the trained network and of a randomly initialised control.
+        by_step: the trained network's maps at every checkpoint, with a column step; None if not asked for.
+        searched: columns variable, site, n_dims, width (of the site), iia, low, high, placebo, random (subspaces),
+            permuted (labels), control.
     """
 
     task: Task
     step: int
-    own: pd.DataFrame
-    fresh: pd.DataFrame
+    trained: pd.DataFrame
+    control: pd.DataFrame
     by_step: pd.DataFrame | None
     searched: pd.DataFrame
 
     @property
     def sentences(self) -> list[str]:
-        """What it comes to."""
-        said = []
-        for variable in self.own["variable"].unique():
-            rows = self.own[(self.own["variable"] == variable) & (self.own["others"] == "free")]
-            best = rows.sort_values("interchange").iloc[-1]
-            fresh = self.fresh[self.fresh["variable"] == variable]["interchange"].max()
-            held = "by itself held best" if best["interchange"] >= HOLDS else "held by no site by itself; best"
-            text = (
-                f"{variable}: {held} at {best['site']}, where {best['interchange']:.0%} "
-                f"({best['low']:.0%} .. {best['high']:.0%}) of the answers follow it (placebo {best['placebo']:.0%}, "
-                f"arbitrary labels {best['arbitrary']:.0%}, fresh network at best {fresh:.0%})."
+        """Say where each variable is held best, and what the search came to."""
+        return [self._sentence(variable) for variable in self.trained["variable"].unique()]
+
+    def _sentence(self, variable: Variable) -> str:
+        rows = self.trained[(self.trained["variable"] == variable) & (self.trained["context"] == "independent")]
+        best = rows.sort_values("iia").iloc[-1]
+        control = self.control[self.control["variable"] == variable]["iia"].max()
+        held = "by itself held best" if best["iia"] >= HOLDS else "held by no site by itself; best"
+        text = (
+            f"{variable}: {held} at {best['site']}, where {best['iia']:.0%} "
+            f"({best['low']:.0%} .. {best['high']:.0%}) of the answers follow it (placebo {best['placebo']:.0%}, "
+            f"permuted labels {best['permuted']:.0%}, control at best {control:.0%})."
+        )
+        for row in self.searched[self.searched["variable"] == variable].to_dict("records"):
+            text += (
+                f" In {row['n_dims']} of {row['width']} dimensions of {row['site']}, found by search: "
+                f"{row['iia']:.0%} ({row['low']:.0%} .. {row['high']:.0%}) on other strings (random "
+                f"{row['random']:.0%}, searched with permuted labels {row['permuted']:.0%}, control "
+                f"{row['control']:.0%})."
             )
-            for row in self.searched[self.searched["variable"] == variable].to_dict("records"):
-                text += (
-                    f" In {row['dims']} of {row['of']} dimensions of {row['site']}, found by search: "
-                    f"{row['interchange']:.0%} ({row['low']:.0%} .. {row['high']:.0%}) on other strings (random "
-                    f"{row['random']:.0%}, searched with arbitrary labels {row['arbitrary']:.0%}, fresh network "
-                    f"{row['fresh']:.0%})."
-                )
-            said.append(text)
-        return said
+        return text
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Return what is kept, by name; maps of the trained network and of its control in one table."""
+        maps = [self.trained.assign(network="trained"), self.control.assign(network="control")]
+        tables = {"interchange": pd.concat(maps, ignore_index=True), "searched": self.searched}
+        return tables if self.by_step is None else tables | {"by-step": self.by_step}
 
 
 def aligned(
@@ -77,9 +83,9 @@ def aligned(
     step: int | None,
     all_steps: bool,
     seed: int,
-    tell: Callable[[str, int], None] = lambda what, n_left: None,
+    advance: Callable[[str, int], None] = lambda what, n_left: None,
 ) -> Aligned:
-    """Maps and searches of one task.
+    """Map and search one task's variables in one checkpoint.
 
     Args:
         run: whose checkpoint.
@@ -87,7 +93,7 @@ def aligned(
         step: of the checkpoint; None: the last.
         all_steps: also the interchange map of every checkpoint.
         seed: of all that is drawn.
-        tell: is told what comes next, and how many pieces of work are left.
+        advance: called with what comes next, and how many pieces of work are left.
 
     Raises:
         RunError, ValueError: there is no such checkpoint, or the network or the task cannot be asked.
@@ -104,30 +110,29 @@ def aligned(
 
     def mapped(asked: Model) -> pd.DataFrame:
         nonlocal n_left
-        tell("interchange maps", n_left)
+        advance("interchange maps", n_left)
         table = interchange_map(asked, data, torch.Generator().manual_seed(seed), N_MAP, task)
         n_left -= 1
         return table
 
-    own, fresh = mapped(model), mapped(control)
+    maps = mapped(model), mapped(control)
     by_step = [mapped(Model(run.params(s), config)).assign(step=s) for s in steps]
     rows = []
     for site, dims in plans:
-        names: list[Variable] = list(dims)
-        pairs = {v: _split(make_interchanges(data, v, "free", 3 * N_TRAIN, generator, task), task) for v in dims}
-        train: dict[Variable, Interchanges] = {v: pairs[v][0] for v in names}
-        test: dict[Variable, Interchanges] = {v: pairs[v][1] for v in names}
+        pairs = {v: _split(make_interchanges(data, v, "independent", 3 * N_TRAIN, generator, task), task) for v in dims}
+        train: dict[Variable, Interchanges] = {v: pairs[v][0] for v in dims}
+        test: dict[Variable, Interchanges] = {v: pairs[v][1] for v in dims}
         results: list[Alignment] = []
-        for asked, arbitrary in ((model, False), (model, True), (control, False)):
-            tell(f"search at {site}", n_left)
-            results.append(align(asked, site, dims, train, test, generator, arbitrary=arbitrary))
+        for asked, permuted in ((model, False), (model, True), (control, False)):
+            advance(f"search at {site}", n_left)
+            results.append(align(asked, site, dims, train, test, generator, permuted=permuted))
             n_left -= 1
         rows += _rows(site, dims, config.d_model, *results)
     return Aligned(
         task=task,
         step=run.steps[-1] if step is None else step,
-        own=own,
-        fresh=fresh,
+        trained=maps[0],
+        control=maps[1],
         by_step=pd.concat(by_step, ignore_index=True) if by_step else None,
         searched=pd.DataFrame(rows),
     )
@@ -136,7 +141,7 @@ def aligned(
 def search_plans(
     model: Model, data: DataConfig, task: Task, generator: torch.Generator
 ) -> list[tuple[Site, dict[Variable, int]]]:
-    """Where each variable should be, by the algorithm, and in how many dimensions: one less than it has values."""
+    """Plan where each variable should be, by the algorithm, and in how many dimensions: one less than it has values."""
     layer = 1
     if model.config.n_layers > 2:
         layer += int(carried_share(model, data, "x", generator, task=task)[1][1:].argmax())
@@ -155,7 +160,7 @@ def search_plans(
 
 
 def _split(pairs: Interchanges, task: Task) -> tuple[Interchanges, Interchanges]:
-    """Pairs of training strings, and pairs whose base is a test string; short strings serve for both."""
+    """Split into pairs of training strings and pairs whose base is a test string; short strings serve for both."""
 
     def held_out(rows: Rows) -> Tensor:
         split = torch.tensor([is_split(task, int(length)) for length in rows.length])
@@ -169,15 +174,15 @@ def _split(pairs: Interchanges, task: Task) -> tuple[Interchanges, Interchanges]
 
 
 def _rows(
-    site: Site, dims: Mapping[Variable, int], width: int, own: Alignment, arbitrary: Alignment, fresh: Alignment
+    site: Site, dims: Mapping[Variable, int], width: int, trained: Alignment, permuted: Alignment, control: Alignment
 ) -> list[dict[str, object]]:
     rows = []
     for variable, n in dims.items():
-        score = own.scores[variable]
-        row: dict[str, object] = {"variable": variable, "site": str(site), "dims": n, "of": width}
-        row |= dict(zip(("interchange", "low", "high"), score.accuracy, strict=True))
-        row |= {"placebo": score.placebo, "random": own.random[variable].accuracy.mean}
-        row["arbitrary"] = arbitrary.scores[variable].accuracy.mean
-        row["fresh"] = fresh.scores[variable].accuracy.mean
+        score = trained.scores[variable]
+        row: dict[str, object] = {"variable": variable, "site": str(site), "n_dims": n, "width": width}
+        row |= dict(zip(("iia", "low", "high"), score.accuracy, strict=True))
+        row |= {"placebo": score.placebo, "random": trained.random[variable].accuracy.mean}
+        row["permuted"] = permuted.scores[variable].accuracy.mean
+        row["control"] = control.scores[variable].accuracy.mean
         rows.append(row)
     return rows

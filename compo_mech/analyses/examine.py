@@ -1,7 +1,8 @@
-"""One network asked, beside its control, at one checkpoint or at all."""
+"""One network asked by a probe, beside its control: at one checkpoint, with a verdict, or at all."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Generic, TypeVar
 
 import pandas as pd
@@ -13,19 +14,57 @@ from compo_mech.model.params import Model
 from compo_mech.probing.sites import iteration_layer
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.run import Run
-from compo_mech.runs.trajectory import Measured
+from compo_mech.runs.trajectory import Measured, Quantity
 
 FoundT = TypeVar("FoundT")
 
 
-def share(row: Mapping | pd.Series) -> str:
-    """An interchange accuracy with its interval."""
-    return f"{row['interchange']:.0%} ({row['low']:.0%} .. {row['high']:.0%})"
+class Answer(StrEnum):
+    """What a probe answers to its question."""
+
+    YES = "yes"
+    IN_PART = "in part"
+    NO = "no"
+    NOTHING = "nothing to compute"
 
 
-def probed(row: pd.Series) -> str:
-    """A probe's accuracy with its interval."""
-    return f"{row['linear']:.0%} ({row['low']:.0%} .. {row['high']:.0%})"
+@dataclass(frozen=True)
+class ProbeVerdict:
+    """The answer of a probe, and why; as text `no; this, that`."""
+
+    answer: Answer
+    reasons: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.answer}; {', '.join(self.reasons)}"
+
+    @classmethod
+    def no(cls, lacks: Mapping[str, bool]) -> "ProbeVerdict":
+        """Answer no, because of each condition, said in words, that is lacking."""
+        return cls(Answer.NO, tuple(reason for reason, lacking in lacks.items() if lacking))
+
+
+def with_interval(row: Mapping | pd.Series, column: str) -> str:
+    """Return a fraction of a row, such as its `iia` or `linear`, with the row's interval."""
+    return f"{row[column]:.0%} ({row['low']:.0%} .. {row['high']:.0%})"
+
+
+def at_named_site(measure: str, variable: str, site: str, mlp: int, statistic: str = "value") -> Quantity:
+    """Return a quantity of a site that is named after the MLP of a layer, such as `MLP input` or `query`."""
+    layer = {"raw embeddings": None, "query": mlp + 1}.get(site, mlp)
+    return Quantity(measure, statistic, variable, site=site, layer=layer)
+
+
+def interchange_quantity(row: Mapping) -> Quantity:
+    """Return what a row of an interchange table is about."""
+    head = None if pd.isna(row["head"]) else int(row["head"])
+    return Quantity("IIA", "value", row["variable"], row["context"], row["kind"], int(row["layer"]), head)
+
+
+def interchange_rows(table: pd.DataFrame) -> Iterator[Measured]:
+    """Yield the IIA of each row of an interchange table."""
+    for row in table.to_dict("records"):
+        yield Measured(interchange_quantity(row), row["iia"], row["low"], row["high"])
 
 
 @dataclass(frozen=True)
@@ -40,7 +79,7 @@ class Probe(Generic[FoundT]):
             MLP, and whether to ask in full.
         measures: figures to follow over training.
         sentences: the verdict and what it rests on, of a network and its control.
-        tables: what is kept, by name.
+        tables: what is kept of one network, by name.
     """
 
     name: str
@@ -54,30 +93,39 @@ class Probe(Generic[FoundT]):
 
 @dataclass(frozen=True)
 class Seen(Generic[FoundT]):
-    """What was found in one checkpoint, beside a freshly initialised network."""
+    """What was found in one checkpoint, beside a randomly initialised control."""
 
     run: Run
-    model: Model
     task: Task
     step: int
-    own: FoundT
-    fresh: FoundT
-    control: Model
+    model: Model
+    control_model: Model
+    trained: FoundT
+    control: FoundT
+
+    def tables(self, probe: Probe[FoundT]) -> dict[str, pd.DataFrame]:
+        """Return what is kept, by name, with a column network: trained or control."""
+        trained, control = probe.tables(self.trained), probe.tables(self.control)
+        both = {"trained": trained, "control": control}
+        return {
+            name: pd.concat([found[name].assign(network=network) for network, found in both.items()], ignore_index=True)
+            for name in trained
+        }
 
 
 def layer_asked(probe: Probe, model: Model, data: DataConfig, task: Task, seed: int) -> int:
-    """The layer of the MLP that a probe is about."""
+    """Return the layer of the MLP that a probe is about."""
     return iteration_layer(model, data, task, torch.Generator().manual_seed(seed)) - probe.layers_before
 
 
 def examined(probe: Probe[FoundT], run: Run, task: Task, step: int | None, seed: int) -> Seen[FoundT]:
-    """One checkpoint and its control.
+    """Examine one checkpoint and its control.
 
     Raises:
         RunError, ValueError: there is no such checkpoint, or the network or the task cannot be asked.
     """
     model, data = Model(run.params(step), run.config.model), run.config.data
     layer = layer_asked(probe, model, data, task, seed)
-    control = Model(run.control(), run.config.model)
-    own, fresh = (probe.examine(m, run.config, task, seed, layer, True) for m in (model, control))
-    return Seen(run, model, task, run.steps[-1] if step is None else step, own, fresh, control)
+    control_model = Model(run.control(), run.config.model)
+    trained, control = (probe.examine(m, run.config, task, seed, layer, True) for m in (model, control_model))
+    return Seen(run, task, run.steps[-1] if step is None else step, model, control_model, trained, control)

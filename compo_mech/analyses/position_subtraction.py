@@ -9,18 +9,27 @@ number it can be read from its two summands before any MLP. Rows of t = 1 are le
 [EoI], says so already.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from compo_mech.causal.interchange import FOLLOWED, HOLDS, interchange, interchange_traces
+from compo_mech.analyses.examine import at_named_site, interchange_rows
+from compo_mech.causal.interchange import (
+    FOLLOWED,
+    HOLDS,
+    interchange,
+    interchange_row,
+    interchange_table,
+    interchange_traces,
+)
 from compo_mech.causal.row_patching import trace_rows
 from compo_mech.causal.rows import Rows
-from compo_mech.causal.variables import Others, make_interchanges
+from compo_mech.causal.variables import Context, make_interchanges
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
 from compo_mech.interventions.traces import RowTrace
@@ -47,7 +56,7 @@ from compo_mech.weights.subtraction import (
 N_SWAPS = 400
 
 SCORE = 0.6
-"""Subtraction score of a query that points by i - j; fresh networks stay below 0.4 (see LOG.md)."""
+"""Subtraction score of a query that points by i - j; randomly initialised networks stay below 0.4 (see LOG.md)."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +65,15 @@ class SubtractionFindings:
 
     Attributes:
         layer: of the MLP that is asked about; the query is the next layer's.
-        probes: a row a site (see `readings.read_sites`).
+        probes: a row a site (see `read_sites`).
         guess_from_i: accuracy of the best guess of t from i alone.
         score: subtraction score of the query, averaged over strings.
         score_by_weights: the same by the weights alone, of each head; empty where that is ill-defined.
-        held: columns site, others, interchange, low, high, placebo, arbitrary: of t.
+        interchanges: of t, at sites of the MLP and of the query (see `interchange_row`).
         additive: accuracy with the MLP's output, or the query, made additive in i and j.
         kind: rule or table by weights; None where that is ill-defined.
-        neurons: columns neuron, by_t, rest, n_pairs, in order of what they add; None unless thorough.
+        neurons: columns neuron, added, share beyond i and j, share by t (of its variance), n_pairs, in order of what
+            they add; None unless thorough.
         curve: accuracy without the first neurons' rest; None unless thorough.
         behaviour: at pairs never trained on; None where there are none, or it was not asked.
     """
@@ -73,7 +83,7 @@ class SubtractionFindings:
     guess_from_i: float
     score: Interval
     score_by_weights: list[float]
-    held: pd.DataFrame
+    interchanges: pd.DataFrame
     additive: dict[str, Without]
     kind: Subtraction | None
     neurons: pd.DataFrame | None
@@ -81,36 +91,37 @@ class SubtractionFindings:
     behaviour: UnseenPairs | None
 
     def probe(self, site: str) -> pd.Series:
-        """The row of a site."""
+        """Return the row of a site."""
         return self.probes.set_index("site").loc[[site]].iloc[0]
 
-    def best_held(self, kind: str, others: Others) -> pd.Series:
-        """The row of the site of this kind that holds t best."""
-        rows = self.held[(self.held["kind"] == kind) & (self.held["others"] == others)]
-        return rows.sort_values("interchange").iloc[-1]
+    def best_site(self, kind: str, context: Context) -> pd.Series:
+        """Return the row of the site of this kind that holds t best."""
+        table = self.interchanges
+        rows = table[(table["kind"] == kind) & (table["context"] == context)]
+        return rows.sort_values("iia").iloc[-1]
 
     @property
     def decodable(self) -> bool:
-        """Whether t is told from the MLP's output better than from its input, from i alone and by chance."""
+        """Whether t is decoded from the MLP's output better than from its input, from i alone and by chance."""
         out = self.probe("MLP output")
         others = self.guess_from_i, self.probe("MLP input")["linear"], self.probe("raw embeddings")["linear"]
         return bool(out["low"] > max(*others, out["chance_high"]))
 
     @property
-    def points(self) -> bool:
+    def query_by_difference(self) -> bool:
         """Whether the query is a function of i - j, by and large."""
         return self.score.low >= SCORE
 
     @property
     def followed(self) -> bool:
         """Whether more than half of the answers beyond chance follow the query's t, and no control passes."""
-        row = self.best_held("q", "free")
-        return bool(row["low"] > FOLLOWED > max(row["placebo"], row["arbitrary"]))
+        row = self.best_site("q", "independent")
+        return bool(row["low"] > FOLLOWED > max(row["placebo"], row["permuted"]))
 
     def holds(self, kind: str) -> bool:
         """Whether a site of this kind holds t and nothing else that matters, and no control passes."""
-        row = self.best_held(kind, "free")
-        return bool(row["interchange"] >= HOLDS > max(row["placebo"], row["arbitrary"]))
+        row = self.best_site(kind, "independent")
+        return bool(row["iia"] >= HOLDS > max(row["placebo"], row["permuted"]))
 
     def needed(self, site: str) -> bool:
         """Whether more than half of the answers beyond what the placebo costs go with what is not additive."""
@@ -118,21 +129,20 @@ class SubtractionFindings:
         return found.additive.high < found.placebo.low and found.additive.mean < found.whole.mean - 0.1
 
     def measures(self) -> Iterator[Measured]:
-        """The figures to follow over training."""
+        """Yield the figures to follow over training."""
         for row in self.probes.to_dict("records"):
-            yield Measured("probe of t", str(row["site"]), row["linear"], row["low"], row["high"])
+            quantity = at_named_site("probe accuracy", "t", row["site"], self.layer)
+            yield Measured(quantity, row["linear"], row["low"], row["high"])
         for row in self.probes.to_dict("records"):
             if row["site"] in ("MLP input", "MLP output", "query"):
-                yield Measured(
-                    "t beyond i and j", str(row["site"]), row["beyond"], row["beyond_low"], row["beyond_high"]
-                )
-        yield Measured("subtraction score", "query", *self.score)
-        for row in self.held.to_dict("records"):
-            name = f"interchange of t, {row['others']} others"
-            yield Measured(name, str(row["site"]), row["interchange"], row["low"], row["high"])
+                quantity = at_named_site("variance beyond i and j", "t", row["site"], self.layer)
+                yield Measured(quantity, row["beyond"], row["beyond_low"], row["beyond_high"])
+        yield Measured(at_named_site("subtraction score", "t", "query", self.layer), *self.score)
+        yield from interchange_rows(self.interchanges)
         for site, found in self.additive.items():
-            yield Measured("right if additive", site, *found.additive)
-            yield Measured("right if additive", f"{site}, placebo", *found.placebo)
+            quantity = at_named_site("states right if additive", "t", site, self.layer)
+            yield Measured(quantity, *found.additive)
+            yield Measured(quantity._replace(statistic="placebo"), *found.placebo)
 
 
 @torch.no_grad()
@@ -145,7 +155,7 @@ def examine_subtraction(
     thorough: bool = True,
     exposure: Exposure | None = None,
 ) -> SubtractionFindings:
-    """Ask one network.
+    """Examine one network.
 
     Args:
         model: the network.
@@ -167,51 +177,48 @@ def examine_subtraction(
     grid = position_grid(data, task, generator)
     rows = grid.rows.to(model.device)
     found = trace_rows(model, rows)
-    features = {
-        "raw embeddings": _raw(model, rows),
-        "MLP input": found.at(Site("resid_mid", layer)),
-        "MLP output": found.at(Site("mlp_out", layer)),
-        "stream after": found.at(Site("resid_post", layer)),
-        "query": found.at(Site("q", layer + 1)),
-    }
-    keys = grid.i, grid.j
+    features = _features(model, rows, found, layer)
+    keys, groups = (grid.i, grid.j), grid.split.groups
     probes = read_sites(features, grid.split, keys, generator, thorough)
-    mean_query = group_means(features["query"], grid.split.groups).means
     additive = {
-        "MLP output": made_additive(model, rows, found, Site("mlp_out", layer), grid.split.groups, keys, generator)
+        name: made_additive(model, rows, found, site, groups, keys, generator)
+        for name, site in (("MLP output", Site("mlp_out", layer)), ("query", Site("q", layer + 1)))
     }
-    site = Site("q", layer + 1)
-    additive["query"] = made_additive(model, rows, found, site, grid.split.groups, keys, generator)
-    by_weights, kind, neurons, curve = [], None, None, None
-    if layer == 0:
-        heads = range(model.config.n_heads)
-        by_weights = [subtraction_score(*pair_queries(model, data, task, 1, head)) for head in heads]
-        kind = rule_or_table(subtraction_neurons(model, data, task))
+    neurons, curve = None, None
     if thorough:
         neurons, rest = _neurons(model, found, layer, rows, grid)
         order = neurons["neuron"].tolist()
-        curve = without_neurons(model, rows, found, layer, rest, grid.split.groups, order, generator)
+        curve = without_neurons(model, rows, found, layer, rest, groups, order, generator)
+    first, heads = layer == 0, range(model.config.n_heads)  # the weights alone tell positions in the first layer
     return SubtractionFindings(
         layer=layer,
         probes=probes,
         guess_from_i=best_from(grid.rows.position, grid.split),
-        score=_score(mean_query, grid),
-        score_by_weights=by_weights,
-        held=_held(model, data, task, layer, generator, N_SWAPS if thorough else N_SWAPS // 2),
+        score=_score(group_means(features["query"], groups).means, grid),
+        score_by_weights=[subtraction_score(*pair_queries(model, data, task, 1, h)) for h in heads] if first else [],
+        interchanges=_interchanges(model, data, task, layer, generator, N_SWAPS if thorough else N_SWAPS // 2),
         additive=additive,
-        kind=kind,
+        kind=rule_or_table(subtraction_neurons(model, data, task)) if first else None,
         neurons=neurons,
         curve=curve,
         behaviour=None if exposure is None else ask_unseen_pairs(model, data, task, exposure, seed),
     )
 
 
-def _raw(model: Model, rows: Rows) -> Float[Tensor, "row dim"]:
-    return torch.cat([blocks.position_embedding(model, at) for at in (rows.position, rows.end)], 1)
+def _features(model: Model, rows: Rows, found: RowTrace, layer: int) -> Mapping[str, Float[Tensor, "row _"]]:
+    """Read the activations that a probe is asked about, by the name of their site."""
+    embeddings = [blocks.position_embedding(model, at) for at in (rows.position, rows.end)]
+    return {
+        "raw embeddings": torch.cat(embeddings, 1),
+        "MLP input": found.at(Site("resid_mid", layer)),
+        "MLP output": found.at(Site("mlp_out", layer)),
+        "stream after": found.at(Site("resid_post", layer)),
+        "query": found.at(Site("q", layer + 1)),
+    }
 
 
 def _score(queries: Float[Tensor, "pair dim"], grid: PositionGrid) -> Interval:
-    """The subtraction score and 1.96 of its standard errors to either side, by the jackknife over pairs.
+    """Return the subtraction score and 1.96 of its standard errors to either side, by the jackknife over pairs.
 
     A bootstrap would draw pairs twice, whose variance t then explains for nothing.
     """
@@ -222,27 +229,27 @@ def _score(queries: Float[Tensor, "pair dim"], grid: PositionGrid) -> Interval:
     return Interval(own, max(0.0, own - 1.96 * error), min(1.0, own + 1.96 * error))
 
 
-def _held(model: Model, data: DataConfig, task: Task, layer: int, generator: torch.Generator, n: int) -> pd.DataFrame:
+def _interchanges(
+    model: Model, data: DataConfig, task: Task, layer: int, generator: torch.Generator, n: int
+) -> pd.DataFrame:
+    """Score interchanges of t at the MLP's output, in the stream after it and in the queries of the next layer."""
     sites = [Site("mlp_out", layer), Site("resid_post", layer)]
     heads = range(model.config.n_heads) if model.config.n_heads > 1 else ()
     sites += [Site("q", layer + 1), *(Site("q", layer + 1, head) for head in heads)]
     device, rows = model.device, []
-    kinds: tuple[Others, ...] = ("same", "free")
-    for others in kinds:
-        pairs = make_interchanges(data, "t", others, n, generator, task).to(device)
+    for context in get_args(Context):
+        pairs = make_interchanges(data, "t", context, n, generator, task).to(device)
         traces = interchange_traces(model, pairs)
         for site in sites:
             score = interchange(model, pairs, site, generator, traces=traces)
-            named = {"site": str(site), "kind": site.kind, "others": others, "interchange": score.accuracy.mean}
-            named |= {"low": score.accuracy.low, "high": score.accuracy.high}
-            rows.append(named | {"placebo": score.placebo, "arbitrary": score.arbitrary})
-    return pd.DataFrame(rows)
+            rows.append(interchange_row(pairs, site, score))
+    return interchange_table(rows)
 
 
 def _neurons(
     model: Model, found: RowTrace, layer: int, rows: Rows, grid: PositionGrid
 ) -> tuple[pd.DataFrame, Float[Tensor, "pair neuron"]]:
-    """Neurons in order of how much of their output is beyond sums over i and j, and that rest."""
+    """Rank neurons by how much of their output is beyond sums over i and j, and that rest."""
     means = group_means(hidden(model, found, layer), grid.split.groups).means
     rest = additive_rest(means, grid.i, grid.j)
     weight = blocks.neuron_outputs(model, layer).norm(dim=1).double()

@@ -3,109 +3,120 @@
 import pandas as pd
 
 from compo_mech.analyses import state_update
-from compo_mech.analyses.examine import (
-    Probe,
-    Seen,
-    probed,
-    share,
-)
+from compo_mech.analyses.examine import Answer, Probe, ProbeVerdict, Seen, with_interval
+from compo_mech.analyses.state_update import UpdateFindings
 
 
-def update_sentences(seen: "Seen[state_update.UpdateFindings]") -> list[str]:
-    """The verdict on the update and what it rests on."""
-    own, fresh = seen.own, seen.fresh
-    mlp = f"MLP {own.layer}"
-    found = [f"{mlp} updates the state: {update_verdict(own)}."]
-    held = own.held.set_index(["variable", "others"])
-    out, other = (f.held[(f.held["variable"] == "answer") & (f.held["others"] == "free")].iloc[0] for f in (own, fresh))
-    found.append(
-        f"Used: with {mlp}'s output of another string put in, {share(out)} of the answers are that string's "
-        f"(same-size change {out['placebo']:.0%}, values of other strings {out['arbitrary']:.0%}, fresh network "
-        f"{other['interchange']:.0%})."
-    )
-    if ("x", "free") in held.index:
-        x = own.held[(own.held["variable"] == "x") & (own.held["others"] == "free")].iloc[0]
-        found.append(f"x_t comes through layer {own.layer}'s attention: {share(x)} of the answers follow it.")
-    for row in own.subspaces.to_dict("records"):
-        name = {"s": "s_{t-1}", "x": "x_t"}[str(row["variable"])]
-        found.append(
-            f"In {mlp}'s input {row['dims']} direction{'s' * (row['dims'] > 1)} spanned by class means hold {name}: "
-            f"{row['interchange']:.0%} of the answers follow what is swapped there (random directions "
-            f"{row['random']:.0%}); they have {row['share']:.0%} of the variance."
+def update_sentences(seen: Seen[UpdateFindings]) -> list[str]:
+    """Say the verdict on the update and what it rests on."""
+    trained, control = seen.trained, seen.control
+    said = [f"MLP {trained.layer} updates the state: {update_verdict(trained)}.", _used(trained, control)]
+    if (x := trained.interchanges_of("x", "independent")) is not None:
+        said.append(
+            f"x_t comes through layer {trained.layer}'s attention: {with_interval(x, 'iia')} of the answers follow it."
         )
-    if own.overlap is not None:
-        found.append(f"The two subspaces overlap by {own.overlap:.2f} (mean squared cosine; 1: one within the other).")
-    probe, before = own.probe("MLP output"), own.probe("MLP input")
-    found.append(
-        f"Decodable: on pairs (s, x) left out, a probe tells s_t from {mlp}'s output in {probed(probe)} of cases, from "
-        f"the stream after it in {probed(own.probe('stream after'))}, from its input in {before['linear']:.0%}, with "
-        f"shuffled labels in {probe['shuffled']:.0%}, in the fresh network in "
-        f"{fresh.probe('MLP output')['linear']:.0%}; from s alone {own.guess_from_s:.0%} and from x alone "
-        f"{own.guess_from_x:.0%} can be told at best."
-    )
-    if own.left_out is not None:
-        told = ", ".join(
-            f"({row['s']}, {row['x']}): {row['MLP output']:.0%}" for row in own.left_out.to_dict("records")
+    said += _subspaces(trained)
+    said.append(_decodable(trained, control))
+    if trained.left_out is not None:
+        pairs = ", ".join(f"({r['s']}, {r['x']}): {r['MLP output']:.0%}" for r in trained.left_out.to_dict("records"))
+        said.append(f"Each pair left out in turn, from MLP {trained.layer}'s output: {pairs}.")
+    if "separable" in trained.probes:
+        before, after = (trained.probe(site)["separable"] for site in ("MLP input", "MLP output"))
+        said.append(
+            f"A line separates the states of {before:.0%} of rows before MLP {trained.layer} and of {after:.0%} of "
+            "them after it."
         )
-        found.append(f"Each pair left out in turn, from {mlp}'s output: {told}.")
-    if "separable" in own.probes:
-        found.append(
-            f"A line parts the states right in {before['separable']:.0%} of rows before {mlp} and in "
-            f"{probe['separable']:.0%} of them after it."
-        )
-    if own.computed:
-        cut = own.additive
-        found.append(
+    if trained.computed:
+        cut = trained.additive
+        said.append(
             f"Needed: with its output made a sum of a function of s and one of x {cut.additive.mean:.0%} of states are "
             f"right, with as much taken out at random {cut.placebo.mean:.0%}, as it is {cut.whole.mean:.0%}."
         )
-        found.append(_neuron_sentence(own))
-    return found
+        said.append(_neuron_sentence(trained))
+    return said
 
 
-def update_verdict(own: "state_update.UpdateFindings") -> str:
-    """Yes or no, and why."""
-    if not own.computed:
-        return "nothing to compute; the new state is a sum of a function of s and one of x, which takes no MLP"
-    if own.holds and own.decodable and own.needed:
-        return (
-            "yes; its output holds s_t, also of pairs left out, and answers need what it has beyond sums over s and x"
-        )
-    if own.followed and own.decodable and own.needed:
-        return (
-            "in part; its output holds s_t for most answers, also of pairs left out, and they need what it has beyond "
-            "sums over s and x"
-        )
-    missing = [
-        said
-        for said, fails in (
-            ("answers do not follow its output", not own.followed),
-            ("s_t is not decodable from it better than before it", not own.decodable),
-            ("answers do not need what it has beyond sums over s and x", not own.needed),
-        )
-        if fails
-    ]
-    return "no; " + ", ".join(missing)
-
-
-def _neuron_sentence(own: "state_update.UpdateFindings") -> str:
-    """How many neurons make what is beyond sums."""
-    shares = own.neurons["share"].cumsum()
-    half, most = (int((shares < level).sum()) + 1 for level in (0.5, 0.9))
-    name = "the exclusive or" if len(own.neurons) and own.left_out is not None and own.guess_from_s <= 0.5 else "it"
+def _used(trained: UpdateFindings, control: UpdateFindings) -> str:
+    out, other = trained.answer, control.answer
     return (
-        f"Neurons: of the right answer's lead by what is beyond sums, {half} of {len(own.neurons)} neurons make half "
-        f"and {most} make 90%" + (f"; that is {name}." if name != "it" else ".")
+        f"Used: with MLP {trained.layer}'s output of another string put in, {with_interval(out, 'iia')} of the answers "
+        f"are that string's (same-size change {out['placebo']:.0%}, permuted labels {out['permuted']:.0%}, control "
+        f"{other['iia']:.0%})."
     )
 
 
-def _update_tables(found: "state_update.UpdateFindings") -> dict[str, pd.DataFrame]:
+def _subspaces(trained: UpdateFindings) -> list[str]:
+    said = []
+    for row in trained.subspaces.to_dict("records"):
+        name = {"s": "s_{t-1}", "x": "x_t"}[str(row["variable"])]
+        said.append(
+            f"In MLP {trained.layer}'s input {row['n_dims']} direction{'s' * (row['n_dims'] > 1)} spanned by class "
+            f"means hold {name}: {row['iia']:.0%} of the answers follow what is swapped there (random directions "
+            f"{row['random']:.0%}); they have {row['share']:.0%} of the variance."
+        )
+    if trained.overlap is not None:
+        said.append(
+            f"The two subspaces overlap by {trained.overlap:.2f} (mean squared cosine; 1: one within the other)."
+        )
+    return said
+
+
+def _decodable(trained: UpdateFindings, control: UpdateFindings) -> str:
+    probe, after = trained.probe("MLP output"), trained.probe("stream after")
+    return (
+        f"Decodable: on pairs (s, x) left out, a probe decodes s_t from MLP {trained.layer}'s output in "
+        f"{with_interval(probe, 'linear')} of cases, from the stream after it in {with_interval(after, 'linear')}, "
+        f"from its input in {trained.probe('MLP input')['linear']:.0%}, with permuted labels in "
+        f"{probe['permuted']:.0%}, in the control in {control.probe('MLP output')['linear']:.0%}; the best guess "
+        f"from s alone is right in {trained.guess_from_s:.0%}, from x alone in {trained.guess_from_x:.0%}."
+    )
+
+
+def update_verdict(found: UpdateFindings) -> ProbeVerdict:
+    """Answer whether the MLP updates the state, and why."""
+    if not found.computed:
+        reason = "the new state is a sum of a function of s and one of x, which takes no MLP"
+        return ProbeVerdict(Answer.NOTHING, (reason,))
+    if found.holds and found.decodable and found.needed:
+        reason = "its output holds s_t, also of pairs left out, and answers need what it has beyond sums over s and x"
+        return ProbeVerdict(Answer.YES, (reason,))
+    if found.followed and found.decodable and found.needed:
+        reason = (
+            "its output holds s_t for most answers, also of pairs left out, and they need what it has beyond sums over "
+            "s and x"
+        )
+        return ProbeVerdict(Answer.IN_PART, (reason,))
+    return ProbeVerdict.no(
+        {
+            "answers do not follow its output": not found.followed,
+            "s_t is not decodable from it better than before it": not found.decodable,
+            "answers do not need what it has beyond sums over s and x": not found.needed,
+        }
+    )
+
+
+def _neuron_sentence(trained: UpdateFindings) -> str:
+    """Say how many neurons make what is beyond sums."""
+    shares = trained.neurons["share"].cumsum()
+    half, most = (int((shares < level).sum()) + 1 for level in (0.5, 0.9))
+    exclusive = len(trained.neurons) > 0 and trained.left_out is not None and trained.guess_from_s <= 0.5
+    return (
+        f"Neurons: of the right answer's lead by what is beyond sums, {half} of {len(trained.neurons)} neurons make "
+        f"half and {most} make 90%{'; that is the exclusive or' if exclusive else ''}."
+    )
+
+
+def _update_tables(found: UpdateFindings) -> dict[str, pd.DataFrame]:
     cut = found.additive
-    tables = {"probes": found.probes, "interchange": found.held, "subspaces": found.subspaces, "neurons": found.neurons}
-    tables["activations"] = found.table
-    tables["additive"] = pd.DataFrame(
-        [{"as it is": cut.whole.mean, "additive": cut.additive.mean, "placebo": cut.placebo.mean}]
-    )
+    cuts = {"as it is": cut.whole.mean, "additive": cut.additive.mean, "placebo": cut.placebo.mean}
+    tables = {
+        "probes": found.probes,
+        "interchange": found.interchanges,
+        "subspaces": found.subspaces,
+        "neurons": found.neurons,
+        "activations": found.activations,
+        "additive": pd.DataFrame([cuts]),
+    }
     if found.left_out is not None:
         tables["left-out"] = found.left_out
     return tables if found.curve is None else tables | {"without-neurons": found.curve}

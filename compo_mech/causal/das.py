@@ -60,7 +60,7 @@ def align(
     test: Mapping[Variable, Interchanges],
     generator: torch.Generator,
     n_steps: int = N_STEPS,
-    arbitrary: bool = False,
+    permuted: bool = False,
 ) -> Alignment:
     """Search one rotation for one or several variables, from random starts: the first that is right about
     `ENOUGH` of the training pairs, or the best of `N_STARTS`.
@@ -75,8 +75,7 @@ def align(
         train, test: interchanges of each variable, of different strings.
         generator: draws the starts and the placebos.
         n_steps: of gradient descent.
-        arbitrary: the control: answers are asked for, in training and in the test, that go with the
-            value of another source.
+        permuted: the control: the labels that the search and the test ask for are permuted.
 
     Raises:
         ValueError: the site has no room for the subspaces, or there is no such site.
@@ -89,7 +88,7 @@ def align(
     if not dims or min(dims.values()) < 1 or n_dims > width:
         raise ValueError(f"dims = {dict(dims)}: must be at least 1 each and at most {width} together")
     known: list[tuple[Variable, _Asked]] = [
-        (v, _Asked.of(model, site, pairs.with_arbitrary() if arbitrary else pairs)) for v, pairs in train.items()
+        (v, _Asked.of(model, site, pairs.with_permuted() if permuted else pairs)) for v, pairs in train.items()
     ]
     best, losses = 0.0, torch.zeros(0)
     subspaces: dict[Variable, Tensor] = {}
@@ -104,7 +103,7 @@ def align(
 
     def scored(bases: Mapping[Variable, Tensor]) -> dict[Variable, InterchangeScore]:
         return {
-            v: interchange(model, test[v].with_arbitrary() if arbitrary else test[v], site, generator, bases[v])
+            v: interchange(model, test[v].with_permuted() if permuted else test[v], site, generator, bases[v])
             for v in dims
         }
 

@@ -4,11 +4,11 @@ An interchange puts the value of one site, at the row that predicts s_t, of a *s
 *base* string, and asks whether the answer becomes what the algorithm says when that one variable alone
 is the source's (Geiger et al. 2021, arXiv 2106.02997).
 
-Interchange accuracy is the mean of two shares: of the pairs in which the answer has to change, those
-that give the new answer, and of the others, those that keep theirs. A site that does nothing and a
-site whose swap destroys a binary answer both score about one half. Every score has two controls of
-its own: a *placebo*, a change of the same size in a random direction, and *arbitrary* labels, the
-variable's value taken from another source. The third is the same on a freshly initialised network.
+Interchange intervention accuracy (IIA) is the mean of two fractions: of the pairs in which the answer has to change,
+those that give the new answer, and of the others, those that keep theirs. A site that does nothing and a site whose
+swap destroys a binary answer both score about one half. Every score has two controls of its own: a *placebo*, a change
+of the same size in a random direction, and *permuted* labels, the variable's values permuted among the sources. The
+third is the same on a randomly initialised control network.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from compo_mech.causal.row_patching import Traces, check_row_site, continued, swapped, trace_rows
 from compo_mech.causal.rows import Variable, check_data
-from compo_mech.causal.variables import Interchanges, Others, cell_pairs, make_interchanges, uses
+from compo_mech.causal.variables import Context, Interchanges, cell_pairs, make_interchanges, uses
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
 from compo_mech.model.params import Model
@@ -30,7 +30,7 @@ from compo_mech.model.sites import Site
 from compo_mech.stats.intervals import Interval, wilson
 
 HOLDS = 0.9
-"""A site holds a variable from this interchange accuracy on."""
+"""A site holds a variable from this IIA on."""
 
 FOLLOWED = 0.75
 """Halfway from chance to always: more than half of the answers follow."""
@@ -38,14 +38,14 @@ FOLLOWED = 0.75
 
 @dataclass(frozen=True)
 class InterchangeScore:
-    """Interchange accuracy at one site and its controls.
+    """Interchange intervention accuracy (IIA) at one site, with its controls.
 
     Attributes:
         accuracy: mean of `follows` and `keeps`, with the mean of their 95% Wilson bounds.
-        follows: share of the answers that had to change and did so as the algorithm says; None: none had to.
-        keeps: share of those that had to stay and did; None: none had to.
+        follows: fraction of the answers that had to change and did so as the algorithm says; None: none had to.
+        keeps: fraction of those that had to stay and did; None: none had to.
         placebo: accuracy after a change of the same size in a random direction.
-        arbitrary: accuracy with the values of other sources.
+        permuted: accuracy with permuted labels.
         n: pairs.
     """
 
@@ -53,32 +53,33 @@ class InterchangeScore:
     follows: float | None
     keeps: float | None
     placebo: float
-    arbitrary: float
+    permuted: float
     n: int
 
     @property
     def holds(self) -> bool:
         """Whether the site holds the variable, and neither control passes."""
-        return self.accuracy.mean >= HOLDS > max(self.placebo, self.arbitrary)
+        return self.accuracy.mean >= HOLDS > max(self.placebo, self.permuted)
 
 
 def balanced_accuracy(
     predicted: Int[Tensor, "row"], answers: Int[Tensor, "row"], changes: Bool[Tensor, "row"]
 ) -> tuple[Interval, float | None, float | None]:
-    """Mean over pairs that have to change and pairs that have to stay, of the share that is right; and the two."""
+    """Average the fractions that are right of the pairs that have to change and of those that have to stay; return the
+    mean and both."""
     right = predicted == answers
-    shares: list[Interval | None] = []
+    fractions: list[Interval | None] = []
     for stratum in (changes, ~changes):
         n = int(stratum.sum())
-        shares.append(wilson(int((right & stratum).sum()), n) if n else None)
-    known = [share for share in shares if share is not None]
+        fractions.append(wilson(int((right & stratum).sum()), n) if n else None)
+    known = [f for f in fractions if f is not None]
     mean, low, high = (sum(parts) / len(known) for parts in zip(*known, strict=True))
-    follows, keeps = (None if share is None else share.mean for share in shares)
+    follows, keeps = (None if f is None else f.mean for f in fractions)
     return Interval(mean, low, high), follows, keeps
 
 
 def interchange_traces(model: Model, pairs: Interchanges) -> Traces:
-    """Traces of the bases and of the sources."""
+    """Trace the bases and the sources."""
     return trace_rows(model, pairs.base), trace_rows(model, pairs.source)
 
 
@@ -91,7 +92,7 @@ def interchange(
     subspace: Float[Tensor, "dim k"] | None = None,
     traces: Traces | None = None,
 ) -> InterchangeScore:
-    """Interchange accuracy of one variable at one site.
+    """Score the interchange of one variable at one site.
 
     Args:
         model: the network.
@@ -113,12 +114,33 @@ def interchange(
     answered, sham = (continued(model, found, site, v).argmax(-1) for v in (value, base + direction))
     accuracy, follows, keeps = balanced_accuracy(answered, pairs.answers, pairs.changes)
     placebo, _, _ = balanced_accuracy(sham, pairs.answers, pairs.changes)
-    arbitrary, _, _ = balanced_accuracy(answered, pairs.arbitrary, pairs.arbitrary != pairs.base.answer)
-    return InterchangeScore(accuracy, follows, keeps, placebo.mean, arbitrary.mean, len(pairs.base))
+    permuted, _, _ = balanced_accuracy(answered, pairs.permuted, pairs.permuted != pairs.base.answer)
+    return InterchangeScore(accuracy, follows, keeps, placebo.mean, permuted.mean, len(pairs.base))
+
+
+def interchange_row(pairs: Interchanges, site: Site, score: InterchangeScore) -> dict[str, object]:
+    """Lay out a score as a row of a table: variable, context, site, kind, layer, head, iia, low, high, placebo,
+    permuted."""
+    return {
+        "variable": pairs.variable,
+        "context": pairs.context,
+        "site": str(site),
+        **site._asdict(),
+        "iia": score.accuracy.mean,
+        "low": score.accuracy.low,
+        "high": score.accuracy.high,
+        "placebo": score.placebo,
+        "permuted": score.permuted,
+    }
+
+
+def interchange_table(rows: Sequence[dict[str, object]]) -> pd.DataFrame:
+    """Make a table of `interchange_row`s; a head is missing where a site is of a whole layer."""
+    return pd.DataFrame(rows).astype({"head": "Int64"})
 
 
 def row_sites(n_layers: int, n_heads: int) -> Iterator[Site]:
-    """Every site of a row, in order of computation."""
+    """Yield every site of a row, in order of computation."""
     yield Site("resid_pre", 0)
     for layer in range(n_layers):
         yield from (Site("q", layer, head) for head in range(n_heads))
@@ -136,10 +158,10 @@ def interchange_map(
     task: Task | None = None,
     sites: Sequence[Site] | None = None,
 ) -> pd.DataFrame:
-    """Interchange accuracy of every variable that the task uses at every site of a row, both kinds of sources.
+    """Score the interchange of every variable that the task uses at every site of a row, in both contexts.
 
     Returns:
-        Columns variable, others, site, interchange, low, high, follows, keeps, placebo, arbitrary, n.
+        The columns of `interchange_row`, follows, keeps and n.
 
     Raises:
         ValueError: as `make_interchanges`.
@@ -150,17 +172,13 @@ def interchange_map(
     for variable in get_args(Variable):
         if not uses(task, variable):
             continue
-        for others in get_args(Others):
-            if not len(cell_pairs(data, variable, others)[0]):
+        for context in get_args(Context):
+            if not len(cell_pairs(data, variable, context)[0]):
                 continue  # of one length, no two rows differ in t and nothing else
-            pairs = make_interchanges(data, variable, others, n, generator, task).to(device)
+            pairs = make_interchanges(data, variable, context, n, generator, task).to(device)
             traces = interchange_traces(model, pairs)
             for site in sites:
                 score = interchange(model, pairs, site, generator, traces=traces)
-                named = {"variable": variable, "others": others, "site": str(site), "interchange": score.accuracy.mean}
-                rows.append(
-                    named
-                    | {"low": score.accuracy.low, "high": score.accuracy.high}
-                    | {name: getattr(score, name) for name in ("follows", "keeps", "placebo", "arbitrary", "n")}
-                )
-    return pd.DataFrame(rows)
+                more = {"follows": score.follows, "keeps": score.keeps, "n": score.n}
+                rows.append(interchange_row(pairs, site, score) | more)
+    return interchange_table(rows)

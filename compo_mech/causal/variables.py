@@ -5,12 +5,11 @@
     s        s_{t-1}                        the token at the row; [EoI] stands for s_0
     answer   s_t = F(s_{t-1}, x_t)
 
-Sources come in two kinds:
+The context of a source, its other variables, is of two kinds:
 
-    same     all other variables are the base's: a site that carries the variable, with whatever
-             else, passes
-    free     drawn anew, of any length and t: only a site that carries the variable and nothing
-             else that matters passes
+    matched       the base's own: a site that carries the variable, with whatever else, passes
+    independent   drawn anew, of any length and t: only a site that carries the variable and nothing else that
+                  matters passes
 """
 
 from dataclasses import dataclass, replace
@@ -24,7 +23,7 @@ from compo_mech.causal.rows import Rows, Variable, cells, check_data, draw_input
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
 
-Others = Literal["same", "free"]
+Context = Literal["matched", "independent"]
 
 
 def uses(task: Task, variable: Variable) -> bool:
@@ -55,15 +54,15 @@ class Interchanges:
 
     Attributes:
         answers: what the algorithm says with the source's value of the variable.
-        arbitrary: the same with the value of another source.
+        permuted: the same with the variable's values permuted among the sources.
     """
 
     variable: Variable
-    others: Others
+    context: Context
     base: Rows
     source: Rows
     answers: Int[Tensor, "row"]
-    arbitrary: Int[Tensor, "row"]
+    permuted: Int[Tensor, "row"]
 
     @property
     def changes(self) -> Bool[Tensor, "row"]:
@@ -71,23 +70,23 @@ class Interchanges:
         return self.answers != self.base.answer
 
     def __getitem__(self, index: Tensor) -> "Interchanges":
-        parts = {name: getattr(self, name)[index] for name in ("base", "source", "answers", "arbitrary")}
+        parts = {name: getattr(self, name)[index] for name in ("base", "source", "answers", "permuted")}
         return replace(self, **parts)
 
-    def with_arbitrary(self) -> "Interchanges":
-        """The same pairs with the control's answers in the place of the right ones."""
-        return replace(self, answers=self.arbitrary)
+    def with_permuted(self) -> "Interchanges":
+        """Return the same pairs with the control's answers instead of the right ones."""
+        return replace(self, answers=self.permuted)
 
     def to(self, device: torch.device | str) -> "Interchanges":
         """The same on a device."""
-        moved = {name: getattr(self, name).to(device) for name in ("base", "source", "answers", "arbitrary")}
+        moved = {name: getattr(self, name).to(device) for name in ("base", "source", "answers", "permuted")}
         return replace(self, **moved)
 
 
 def make_interchanges(
     data: DataConfig,
     variable: Variable,
-    others: Others,
+    context: Context,
     n: int,
     generator: torch.Generator,
     task: Task | None = None,
@@ -97,7 +96,7 @@ def make_interchanges(
     Args:
         data: tasks, lengths and layout.
         variable: of the causal model.
-        others: whether the source's other variables are the base's.
+        context: whether the source's other variables match the base's or are independent of them.
         n: pairs.
         generator: source of the strings.
         task: one of the data's; None: the first that is measured.
@@ -112,7 +111,7 @@ def make_interchanges(
         raise ValueError(f"variable = {variable}: must be one that {task} uses")
     if n < 1:
         raise ValueError(f"n = {n}: must be at least 1")
-    base_cells, source_cells = cell_pairs(data, variable, others)
+    base_cells, source_cells = cell_pairs(data, variable, context)
     if not len(base_cells):
         lengths = f"{data.min_length} .. {data.max_length}"
         raise ValueError(f"lengths = {lengths}: must have two rows that differ in {variable} and nothing else")
@@ -121,26 +120,26 @@ def make_interchanges(
     _, group, n_sources = base_id.unique(return_inverse=True, return_counts=True)
     chosen = torch.multinomial(1 / n_sources[group].double(), n, replacement=True, generator=generator)
     base = rows_of(data, task, base_cells[chosen], draw_inputs(data, task, n, generator))
-    inputs = base.inputs if (variable, others) == ("s", "same") else draw_inputs(data, task, n, generator)
+    inputs = base.inputs if (variable, context) == ("s", "matched") else draw_inputs(data, task, n, generator)
     source = rows_of(data, task, source_cells[chosen], inputs)
-    if others == "same" and variable in ("t", "x"):
+    if context == "matched" and variable in ("t", "x"):
         source = _with_state(source, base.s)
-    if others == "same" and variable == "s":
+    if context == "matched" and variable == "s":
         step = torch.randint(task.n_states, (n,), generator=generator)  # 0: what has to stay
         source = _with_state(source, (base.s + step) % task.n_states)
-    shifted = _shuffled_values(source, base, variable, generator)
+    permuted = _permuted_values(source, base, variable, generator)
     answers = expected(task, variable, base, source)
-    return Interchanges(variable, others, base, source, answers, expected(task, variable, base, shifted))
+    return Interchanges(variable, context, base, source, answers, expected(task, variable, base, permuted))
 
 
 def cell_pairs(
-    data: DataConfig, variable: Variable, others: Others
+    data: DataConfig, variable: Variable, context: Context
 ) -> tuple[Int[Tensor, "pair 2"], Int[Tensor, "pair 2"]]:
     """Every pair of cells (length, t) that the base and the source may have."""
     every = cells(data)
     base, source = every.repeat_interleave(len(every), 0), every.repeat(len(every), 1)
     (length, t), (length2, t2) = base.unbind(1), source.unbind(1)
-    if others == "free":
+    if context == "independent":
         allowed = (t2 <= length) if variable == "t" else torch.ones_like(t, dtype=torch.bool)
     elif variable == "t":  # the same row and token there, another place of [EoI]; [EoI] itself is another token
         allowed = (length + t == length2 + t2) & (t2 != t) & (t > 1) & (t2 > 1) & (t2 <= length)
@@ -158,8 +157,8 @@ def _with_state(rows: Rows, s: Int[Tensor, "row"]) -> Rows:
     )
 
 
-def _shuffled_values(source: Rows, base: Rows, variable: Variable, generator: torch.Generator) -> Rows:
-    """The sources with the variable's values dealt to others at random; t stays one that the base has."""
+def _permuted_values(source: Rows, base: Rows, variable: Variable, generator: torch.Generator) -> Rows:
+    """Permute the variable's values among the sources; t is drawn anew, as one that the base has."""
     order = torch.randperm(len(source), generator=generator)
     if variable == "t":
         drawn = (torch.rand(len(source), generator=generator) * base.length).long() + 1

@@ -21,7 +21,7 @@ from compo_mech.analyses.emergence import changes_after_accuracy, component_emer
 from compo_mech.analyses.examine import Probe, Seen, examined, layer_asked
 from compo_mech.analyses.over_runs import Row, rows_of
 from compo_mech.analyses.sharing import Sharing, compare, evidence
-from compo_mech.analyses.trajectories import watch
+from compo_mech.analyses.watch import watch
 from compo_mech.circuits.circuit import to_json
 from compo_mech.cli.errors import one_line_errors
 from compo_mech.cli.output import keep
@@ -32,7 +32,7 @@ from compo_mech.report.alignment import alignment_section
 from compo_mech.report.dissection import dissection_section, head_rows
 from compo_mech.report.emergence import emergence_section, shown_emergence
 from compo_mech.report.method_card import card_sentence
-from compo_mech.report.probe_parts import trajectories
+from compo_mech.report.probe_parts import trajectories_html
 from compo_mech.report.run_page import write_page
 from compo_mech.report.sharing import sharing_section, sharing_sentences
 from compo_mech.runs.checkpoints import RunError
@@ -144,19 +144,17 @@ def watch_main(path: Path, task: str | None, seed: int, n_workers: int, every: i
             raise ValueError(f"run = {path}: has {len(run.steps)} checkpoints, must have at least {MIN_POINTS}")
         for asked in run.tasks(task):
             with checkpoint_bars(console, str(asked)) as advance:
-                found = watch(run, asked, advance, seed, n_workers, {"ways": every})
-            parts, rises = (
-                component_emergence(found, torch.Generator().manual_seed(seed)),
-                changes_after_accuracy(found),
-            )
-            said = sentences(found, parts, rises)
+                found = watch(run, asked, advance, seed, n_workers, {"route_scores": every})
+            components = component_emergence(found, torch.Generator().manual_seed(seed))
+            rises = changes_after_accuracy(found)
+            said = sentences(components, rises)
             content = {
                 "by-step.csv": found.rows.to_csv(index=False),
-                "emergence.csv": parts.to_csv(index=False),
+                "emergence.csv": components.to_csv(index=False),
                 "rises.csv": rises.to_csv(index=False),
-                "section.html": emergence_section(found, parts, rises, said),
+                "section.html": emergence_section(found, components, said),
             }
-            keep(run, "watch", run.steps[-1], asked, content, said, console, shown_emergence(parts))
+            keep(run, "watch", run.steps[-1], asked, content, said, console, shown_emergence(components))
         console.print(f"Look at {write_page(run)}", highlight=False)
 
 
@@ -181,16 +179,10 @@ def align_main(path: Path, step: int | None, all_steps: bool, task: str | None, 
                 shown = bar.add_task(str(asked), total=None)
 
                 found = aligned(run, asked, step, all_steps, seed, partial(pieces_left, bar, shown, str(asked)))
-            content = {
-                "interchange.csv": found.own.to_csv(index=False),
-                "fresh-interchange.csv": found.fresh.to_csv(index=False),
-                "searched.csv": found.searched.to_csv(index=False),
-                "section.html": alignment_section(
-                    str(asked), found.step, found.sentences, found.own, found.fresh, found.by_step, found.searched
-                ),
-            }
-            if found.by_step is not None:
-                content["by-step.csv"] = found.by_step.to_csv(index=False)
+            content = {f"{name}.csv": table.to_csv(index=False) for name, table in found.tables().items()}
+            content["section.html"] = alignment_section(
+                str(asked), found.step, found.sentences, found.trained, found.control, found.by_step, found.searched
+            )
             keep(run, "alignment", found.step, asked, content, found.sentences, console)
         console.print(f"Look at {write_page(run)}", highlight=False)
 
@@ -246,14 +238,13 @@ def probe_main(
         kept: list[tuple[Seen, dict[str, str], list[str]]] = []  # written once all tasks have been asked
         for asked in run.tasks(task):
             seen = examined(probe, run, asked, step, seed)
-            content = {f"{name}.csv": table.to_csv(index=False) for name, table in probe.tables(seen.own).items()}
-            content |= {f"fresh-{name}.csv": t.to_csv(index=False) for name, t in probe.tables(seen.fresh).items()}
+            content = {f"{name}.csv": table.to_csv(index=False) for name, table in seen.tables(probe).items()}
             said = probe.sentences(seen)
             content["section.html"] = section(seen)
             curves = followed(probe, run, asked, seed, console) if all_steps else None
             if curves is not None:
                 content["by-step.csv"] = curves.to_csv(index=False)
-                content["section.html"] += trajectories(curves, f"{asked}, {len(run.steps)} checkpoints")
+                content["section.html"] += trajectories_html(curves, f"{asked}, {len(run.steps)} checkpoints")
             kept.append((seen, content, said))
         for seen, content, said in kept:
             keep(run, probe.name, seen.step, seen.task, content, said, console)
@@ -261,13 +252,15 @@ def probe_main(
 
 
 def followed(probe: Probe, run: Run, task: Task, seed: int, console: Console) -> pd.DataFrame:
-    """The figures of every checkpoint that can be read: columns step, measure, site, value, low, high; the
-    control's step is -1. What was measured before is not measured again."""
+    """Measure the control and every checkpoint that can be read: the columns of `as_table`.
+
+    What was measured before is not measured again.
+    """
     layer = layer_asked(probe, Model(run.params(), run.config.model), run.config.data, task, seed)
     with counting(console) as bar:
         shown = bar.add_task(f"{task}, checkpoints", total=1 + len(run.steps))
 
-        def advance(step: int, problem: str | None) -> None:
+        def advance(step: int | None, problem: str | None) -> None:
             bar.advance(shown)
             if problem is not None:
                 console.print(f"[yellow]step {step} is left out: {problem}[/]", highlight=False)
@@ -297,5 +290,6 @@ def over_runs_main(
         except (RunError, ValueError) as error:
             rows.append({"run": path.name, "failed": str(error)})
     table = pd.DataFrame(rows)
+    table = table.astype({name: "Int64" for name in ("layer", "head") if name in table})
     table.round(4).to_csv(out, index=False)
     console.print(f"{len(runs)} runs in {out}", highlight=False)

@@ -15,7 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from compo_mech.analyses.trajectories import Advance
+from compo_mech.analyses.watch import Advance
 from compo_mech.evaluation import table
 from compo_mech.evaluation.table import Row
 from compo_mech.runs.config import RunConfig
@@ -36,11 +36,11 @@ def counting(console: Console) -> Progress:
 @contextmanager
 def checkpoint_bars(console: Console, title: str) -> Iterator[Advance]:
     """A bar for each thing that is asked of the checkpoints; a line for each checkpoint that cannot be read."""
-    told: set[int] = set()
+    told: set[int | None] = set()
     with counting(console) as bar:
         bars = {}
 
-        def advance(name: str, step: int, n_steps: int, problem: str | None) -> None:
+        def advance(name: str, step: int | None, n_steps: int, problem: str | None) -> None:
             if name not in bars:
                 bars[name] = bar.add_task(f"{title}: {name}", total=n_steps)
             bar.advance(bars[name])

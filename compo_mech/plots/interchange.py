@@ -10,21 +10,21 @@ from compo_mech.plots.theme import LAYOUT
 
 
 def interchange_maps(tables: Mapping[str, pd.DataFrame]) -> go.Figure:
-    """Interchange accuracy of each variable at each site, a panel a network and kind of source.
+    """Draw the IIA of each variable at each site, a panel a network and context.
 
     Args:
-        tables: by title, columns variable, others, site, interchange.
+        tables: by title, columns variable, context, site, iia.
     """
     panels = {
-        f"{name}, {others} others": table[table["others"] == others]
+        f"{name}, {context} context": table[table["context"] == context]
         for name, table in tables.items()
-        for others in ("same", "free")
+        for context in ("matched", "independent")
     }
     figure = make_subplots(
         len(panels), 1, subplot_titles=list(panels), vertical_spacing=0.2 / len(panels), shared_xaxes=True
     )
     for row, rows in enumerate(panels.values(), start=1):
-        grid = rows.pivot(index="variable", columns="site", values="interchange")
+        grid = rows.pivot(index="variable", columns="site", values="iia")
         grid = grid.loc[rows["variable"].unique(), rows["site"].unique()]
         figure.add_heatmap(
             z=grid.to_numpy().tolist(), x=list(grid.columns), y=list(grid.index), coloraxis="coloraxis", xgap=1, ygap=1,
@@ -38,25 +38,25 @@ def interchange_maps(tables: Mapping[str, pd.DataFrame]) -> go.Figure:
         title="Where each variable is held",
         width=200 + 58 * n_sites,
         height=160 + 150 * len(panels),
-        coloraxis={"colorscale": "Blues", "cmin": 0.5, "cmax": 1, "colorbar": {"title": "interchange"}},
+        coloraxis={"colorscale": "Blues", "cmin": 0.5, "cmax": 1, "colorbar": {"title": "IIA"}},
     )
     return figure
 
 
 def interchange_by_step(table: pd.DataFrame) -> go.Figure:
-    """Interchange accuracy over training, a panel a variable and kind of source, a row a site.
+    """Draw the IIA over training, a panel a variable and context, a row a site.
 
     Args:
-        table: columns step, variable, others, site, interchange.
+        table: columns step, variable, context, site, iia.
     """
-    panels = list(table.groupby(["variable", "others"], sort=False))
-    names = [f"{variable}, {others} others" for (variable, others), _ in panels]
+    panels = list(table.groupby(["variable", "context"], sort=False))
+    names = [f"{variable}, {context} context" for (variable, context), _ in panels]
     sites = list(table["site"].unique())
     figure = make_subplots(
         (len(panels) + 1) // 2, 2, subplot_titles=names, vertical_spacing=0.06, horizontal_spacing=0.12
     )
     for n, (_, rows) in enumerate(panels):
-        grid = rows.pivot(index="site", columns="step", values="interchange").loc[sites]
+        grid = rows.pivot(index="site", columns="step", values="iia").loc[sites]
         row, col = n // 2 + 1, n % 2 + 1
         figure.add_heatmap(
             z=grid.to_numpy().tolist(), x=[str(step) for step in grid.columns], y=sites, coloraxis="coloraxis",
@@ -70,6 +70,6 @@ def interchange_by_step(table: pd.DataFrame) -> go.Figure:
         title="Where each variable is held, by step",
         width=1000,
         height=140 + (70 + 22 * len(sites)) * n_rows,
-        coloraxis={"colorscale": "Blues", "cmin": 0.5, "cmax": 1, "colorbar": {"title": "interchange"}},
+        coloraxis={"colorscale": "Blues", "cmin": 0.5, "cmax": 1, "colorbar": {"title": "IIA"}},
     )
     return figure

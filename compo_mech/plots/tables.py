@@ -35,7 +35,7 @@ def dots(
         )  # fmt: skip
     mean, low, high = zip(*values, strict=True)
     figure.add_scatter(
-        x=list(mean), y=list(names), mode="markers", name="network", marker={"size": 10, "color": "#4c5fd5"},
+        x=list(mean), y=list(names), mode="markers", name="trained", marker={"size": 10, "color": "#4c5fd5"},
         error_x={
             "type": "data", "symmetric": False, "color": "#4c5fd5", "thickness": 1.5,
             "array": [h - m for m, h in zip(mean, high, strict=True)],

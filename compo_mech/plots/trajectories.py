@@ -17,7 +17,7 @@ def by_step(
     control: Mapping[str, Mapping[str, float]],
     title: str,
 ) -> go.Figure:
-    """Figures over training with their intervals, a panel each group; dotted: of a freshly initialised network.
+    """Draw figures over training with their intervals, a panel each group; dotted: of the randomly initialised control.
 
     Args:
         panels: by title, curves by name: steps, and (value, low, high) at each.
@@ -31,7 +31,7 @@ def by_step(
     for row, (panel, curves) in enumerate(panels.items(), start=1):
         legend = "legend" if row == 1 else f"legend{row}"
         for (name, (steps, values)), colour in zip(curves.items(), colours, strict=False):
-            mean, low, high = (list(part) for part in zip(*values, strict=True))
+            mean, low, high = (list(column) for column in zip(*values, strict=True))
             band = f"rgba({int(colour[1:3], 16)},{int(colour[3:5], 16)},{int(colour[5:], 16)},.15)"
             figure.add_scatter(
                 x=[*steps, *reversed(steps)], y=[*high, *reversed(low)], fill="toself", fillcolor=band,
@@ -61,14 +61,14 @@ def by_step(
     return figure
 
 
-PART_COLOURS = {
+COMPONENT_COLOURS = {
     "t in the query": "#8a6d3b",
     "lookup": "#4c5fd5",
-    "x fetched": "#1f9ac2",
+    "x in the attention output": "#1f9ac2",
     "textbook route": "#2a9d6f",
     "iteration": "#e07a1f",
-    "worth of iteration": "#b23a3a",
-    "state written": "#c2418f",
+    "ablation cost of iteration": "#b23a3a",
+    "state in the MLP output": "#c2418f",
     "probe of t": "#d0a85a",
     "probe of the state": "#e58cc2",
     "accuracy": "#202124",
@@ -76,42 +76,42 @@ PART_COLOURS = {
 
 
 def timeline(rows: pd.DataFrame, title: str) -> go.Figure:
-    """When each part came about: a line from onset to saturation with a dot half way, for each run.
+    """Draw when each component came about: a line from onset to saturation with a dot half way, for each run.
 
     Args:
-        rows: columns part, run, onset, midpoint, saturation, last_step; inf: later or never. With several runs a
+        rows: columns component, run, onset, midpoint, saturation, last_step; inf: later or never. With several runs a
             diamond is the median of their midpoints, and the number of runs without any stands at the right.
         title: of the figure.
     """
-    names = [part for part in PART_COLOURS if part in set(rows["part"])]
-    names += [part for part in dict.fromkeys(rows["part"]) if part not in names]
-    medians = rows.groupby("part")["midpoint"].median()
-    names.sort(key=lambda part: float(medians[part]))
+    names = [component for component in COMPONENT_COLOURS if component in set(rows["component"])]
+    names += [component for component in dict.fromkeys(rows["component"]) if component not in names]
+    medians = rows.groupby("component")["midpoint"].median()
+    names.sort(key=lambda component: float(medians[component]))
     figure, end = go.Figure(), float(rows["last_step"].max())
-    for place, part in enumerate(names):
-        own = rows[rows["part"] == part].sort_values("midpoint")
+    for position, component in enumerate(names):
+        own = rows[rows["component"] == component].sort_values("midpoint")
         came = own[own["midpoint"] < math.inf]
-        colour = PART_COLOURS.get(part, "#6b6b6b")
+        colour = COMPONENT_COLOURS.get(component, "#6b6b6b")
         for n, row in enumerate(came.to_dict("records")):
-            y = place + 0.7 * ((n + 0.5) / len(own) - 0.5)
+            y = position + 0.7 * ((n + 0.5) / len(own) - 0.5)
             ends = [max(0.0, row["onset"]), min(end, row["saturation"])]
             figure.add_scatter(
                 x=ends, y=[y, y], mode="lines", line={"color": colour, "width": 3 if len(own) == 1 else 1.4},
                 opacity=0.55, showlegend=False, hoverinfo="skip",
             )  # fmt: skip
-            told = f"{row['run']}, {part}: onset {row['onset']:.0f}, half way {row['midpoint']:.0f}, end "
+            text = f"{row['run']}, {component}: onset {row['onset']:.0f}, half way {row['midpoint']:.0f}, end "
             figure.add_scatter(
                 x=[row["midpoint"]], y=[y], mode="markers", marker={"color": colour, "size": 9 if len(own) == 1 else 5},
-                showlegend=False, hovertemplate=f"{told}{row['saturation']:.0f}<extra></extra>",
+                showlegend=False, hovertemplate=f"{text}{row['saturation']:.0f}<extra></extra>",
             )  # fmt: skip
         if len(own) > 1 and 2 * len(came) > len(own):
             figure.add_scatter(
-                x=[float(medians[part])], y=[place], mode="markers", showlegend=False, hoverinfo="skip",
+                x=[float(medians[component])], y=[position], mode="markers", showlegend=False, hoverinfo="skip",
                 marker={"color": "#ffffff", "symbol": "diamond", "size": 11, "line": {"color": colour, "width": 2}},
             )  # fmt: skip
         if len(own) > len(came):
             text = "did not rise" if len(own) == 1 else f"{len(own) - len(came)} of {len(own)} did not rise"
-            figure.add_annotation(x=1.01, xref="paper", y=place, text=text, showarrow=False, xanchor="left")
+            figure.add_annotation(x=1.01, xref="paper", y=position, text=text, showarrow=False, xanchor="left")
     figure.update_layout(
         **{**LAYOUT, "margin": {"l": 150, "r": 150, "t": 60, "b": 50}}, title=title, width=1000,
         height=130 + (34 if rows["run"].nunique() == 1 else 62) * len(names),
@@ -127,7 +127,7 @@ def timeline(rows: pd.DataFrame, title: str) -> go.Figure:
 def curves_of_runs(
     panels: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[float]]]], names: Sequence[str], title: str
 ) -> go.Figure:
-    """Curves of several runs over each other, a panel a measure, a colour a run.
+    """Draw curves of several runs over each other, a panel a measure, a colour a run.
 
     Args:
         panels: by title, a run's steps and values, by its name; a run without this measure is left out.

@@ -46,14 +46,14 @@ def read_sites(
         features: of each site.
         split: labels, pairs and folds.
         keys: both parts of each pair.
-        generator: of bootstraps, shuffles and small MLPs.
+        generator: of bootstraps, permutations and small MLPs.
         thorough: also probes by a small MLP and by the label as a number.
 
     Returns:
-        Columns site; linear, low, high: accuracy on held-out pairs; shuffled, chance_low, chance_high,
+        Columns site; linear, low, high: accuracy on held-out pairs; permuted, chance_low, chance_high,
         by_chance: of labels permuted among pairs; numeric, mlp: other probes, if thorough; additive,
         label: shares of the pairs' variance; beyond and of_rest with _low and _high (see
-        `fit.Beyond`); within: share of the variance within pairs.
+        `variance.Beyond`); within: share of the variance within pairs.
     """
     first, second = keys
     labels, rows = split.group_labels, []
@@ -65,7 +65,7 @@ def read_sites(
         )
         chance = control.chance.at()
         row = {"site": site, "linear": told.mean, "low": told.low, "high": told.high}
-        row |= {"shuffled": float(control.accuracy), "chance_low": chance.low, "chance_high": chance.high}
+        row |= {"permuted": float(control.accuracy), "chance_low": chance.low, "chance_high": chance.high}
         row["by_chance"] = bool(control.by_chance)
         if thorough:
             row["numeric"] = accuracy(numeric_probe(values, split), split, generator).at().mean

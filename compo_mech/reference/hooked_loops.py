@@ -1,6 +1,6 @@
-"""What `watching` asks, the obvious way: a HookedTransformer, its cache, a run with hooks for each thing replaced.
+"""What `trajectories` measures, the obvious way: a HookedTransformer, its cache, a run with hooks for each ablation.
 
-The slow twin that the fast measures are tested and timed against. Its prompts are what `watching` draws. A careful
+The slow twin that the fast measures are tested and timed against. Its prompts are what `trajectories` draws. A careful
 loop caches no more than it asks for.
 """
 
@@ -28,6 +28,7 @@ from compo_mech.routes.paths import Route
 from compo_mech.routes.route_map import NO_EFFECT
 from compo_mech.routes.summary import FOLLOW_SHARE, RouteName
 from compo_mech.routes.swaps import Swap, make_swaps
+from compo_mech.runs.trajectory import Quantity
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
@@ -35,34 +36,32 @@ if TYPE_CHECKING:
 SEED = 0
 """Of what is drawn."""
 
-Figures = dict[tuple[str, str], float]
-"""By measure and site."""
+Figures = dict[Quantity, float]
 
 
 class Exchange(NamedTuple):
     """Pairs for one variable at one site, and directions of the placebo."""
 
-    name: str
     site: Site
     pairs: Interchanges
     direction: Tensor
 
 
 def exchanges(data: DataConfig, task: Task, layer: int, config: ModelConfig) -> list[Exchange]:
-    """What `watching.holdings` draws."""
+    """Draw what `interchange_scores` draws."""
     generator = torch.Generator().manual_seed(SEED)
     widths = {"q": config.n_heads * config.head_width, "attn_out": config.d_model, "mlp_out": config.d_model}
-    plans: list[tuple[str, Variable, Site]] = [
-        ("t in the query", "t", Site("q", layer)),
-        ("x fetched", "x", Site("attn_out", layer)),
-        ("state written", "answer", Site("mlp_out", layer)),
+    plans: list[tuple[Variable, Site]] = [
+        ("t", Site("q", layer)),
+        ("x", Site("attn_out", layer)),
+        ("answer", Site("mlp_out", layer)),
     ]
     found = []
-    for name, variable, site in plans:
+    for variable, site in plans:
         if uses(task, variable) and (layer > 0 or variable != "t"):
-            pairs = make_interchanges(data, variable, "free", trajectories.N_SWAPS, generator, task)
+            pairs = make_interchanges(data, variable, "independent", trajectories.N_SWAPS, generator, task)
             drawn = torch.randn(trajectories.N_SWAPS, widths[site.kind], generator=generator, dtype=torch.float64)
-            found.append(Exchange(name, site, pairs, drawn.float()))
+            found.append(Exchange(site, pairs, drawn.float()))
     return found
 
 
@@ -74,12 +73,12 @@ class Strings(NamedTuple):
 
 
 def route_lengths(data: DataConfig) -> list[int]:
-    """Those of `watching.ways`."""
+    """Return those of `route_scores`."""
     return sorted({data.max_length, max(data.min_length, (data.max_length + 1) // 2)})
 
 
 def route_strings(data: DataConfig, task: Task) -> list[Strings]:
-    """What `watching.ways` draws."""
+    """Draw what `route_scores` draws."""
     generator, n, found = torch.Generator().manual_seed(SEED), trajectories.N_ROUTE_STRINGS, []
     for length in route_lengths(data):
         inputs = torch.randint(task.first_input, task.n_inputs, (n, length), generator=generator)
@@ -94,8 +93,8 @@ def cached(model: "HookedTransformer", tokens: Tensor, names: Sequence[str], car
     return torch.as_tensor(logits), cache
 
 
-def loop_looks(sets: Sequence[EvalSet], careful: bool, model: "HookedTransformer") -> Figures:
-    """Accuracy, attention, and `loop_worths`."""
+def loop_attention_metrics(sets: Sequence[EvalSet], careful: bool, model: "HookedTransformer") -> Figures:
+    """Accuracy, attention, and `loop_pattern_ablations`."""
     sums, right = {}, []
     patterns = [f"blocks.{layer}.attn.hook_pattern" for layer in range(model.cfg.n_layers)]
     for test in sets:
@@ -105,26 +104,25 @@ def loop_looks(sets: Sequence[EvalSet], careful: bool, model: "HookedTransformer
         for layer in range(model.cfg.n_layers):
             pattern = cache["pattern", layer][:, :, scored]
             for head, name, value in head_scores.layer_measures(pattern, test.layout, test.length, lean=True):
-                site = f"L{layer}" if head is None else f"L{layer}H{head}"
-                sums.setdefault((name, site), []).append(value)
+                sums.setdefault(Quantity(name, layer=layer, head=head), []).append(value)
     means = {place: sum(values) / len(values) for place, values in sums.items()}
-    means["strings right", ""] = float(torch.cat(right).float().mean())
-    return means | loop_worths(sets, model)
+    means[Quantity("strings right")] = float(torch.cat(right).float().mean())
+    return means | loop_pattern_ablations(sets, model)
 
 
-def loop_worths(sets: Sequence[EvalSet], model: "HookedTransformer") -> Figures:
-    """States that are right with even and with ideal patterns of each head, and of each layer."""
+def loop_pattern_ablations(sets: Sequence[EvalSet], model: "HookedTransformer") -> Figures:
+    """Count states that are right with uniform and with idealised patterns of each head, and of each layer."""
     config, found = model.cfg, {}
     groups = [((layer, head),) for layer in range(config.n_layers) for head in range(config.n_heads)]
     if config.n_heads > 1:
         groups += [tuple((layer, head) for head in range(config.n_heads)) for layer in range(config.n_layers)]
     for heads in groups:
         for work in ("lookup", "iteration"):
-            right = {"even": [], "ideal": []}
+            right = {"uniform": [], "idealised": []}
             for test in sets:
                 n_read = test.read.shape[1]
                 rows, keys = work_rows(test.layout, test.length, work)
-                for name, weights in (("even", uniform(rows, n_read)), ("ideal", idealised(keys, n_read))):
+                for name, weights in (("uniform", uniform(rows, n_read)), ("idealised", idealised(keys, n_read))):
 
                     def put(pattern, hook, rows=rows, weights=weights, heads=heads):
                         for _, head in heads:
@@ -135,9 +133,10 @@ def loop_worths(sets: Sequence[EvalSet], model: "HookedTransformer") -> Figures:
                     logits = model.run_with_hooks(test.read, fwd_hooks=[hook])
                     predicting = list(test.layout.scored(test.length))[:-1]
                     right[name].append((logits[:, predicting].argmax(-1) == test.targets[:, :-1]).flatten())
-            site = "+".join(f"L{layer}H{head}" for layer, head in heads)
-            for name, parts in right.items():
-                found[f"right with {name} {work}", site] = float(torch.cat(parts).float().mean())
+            layer, head = heads[0][0], heads[0][1] if len(heads) == 1 else None
+            for name, counted in right.items():
+                quantity = Quantity(f"{work} pattern ablation", name, layer=layer, head=head)
+                found[quantity] = float(torch.cat(counted).float().mean())
     return found
 
 
@@ -172,10 +171,10 @@ def only_at(where, clean):
     return restore
 
 
-def loop_holdings(asked: Sequence[Exchange], careful: bool, model: "HookedTransformer") -> Figures:
+def loop_interchange_scores(asked: Sequence[Exchange], careful: bool, model: "HookedTransformer") -> Figures:
     """Interchanges, each beside its placebo."""
     found = {}
-    for name, site, pairs, direction in asked:
+    for site, pairs, direction in asked:
         index, at = torch.arange(len(pairs.base)), site.hook_name
         here, there = (index, pairs.base.position), (index, pairs.source.position)
         base = cached(model, pairs.base.tokens, [at], careful)[1][at][here].flatten(1)
@@ -186,8 +185,9 @@ def loop_holdings(asked: Sequence[Exchange], careful: bool, model: "HookedTransf
             value = value.view(-1, model.cfg.n_heads, model.cfg.d_head) if site.kind == "q" else value
             logits = model.run_with_hooks(pairs.base.tokens, fwd_hooks=[(at, put_at(here, value))])
             follows.append(balanced_accuracy(logits[here].argmax(-1), pairs.answers, pairs.changes)[0].mean)
-        found |= {(name, str(site)): follows[0], (f"{name}, placebo", str(site)): follows[1]}
-        found[f"{name}, above", str(site)] = follows[0] - follows[1]
+        values = {"value": follows[0], "placebo": follows[1], "above placebo": follows[0] - follows[1]}
+        for name, value in values.items():
+            found[Quantity("IIA", name, pairs.variable, pairs.context, site.kind, site.layer)] = value
     return found
 
 
@@ -197,8 +197,8 @@ OUT, MID = "blocks.1.hook_attn_out", "blocks.1.hook_resid_mid"
 KEPT = [POST, Z, Q, K, V]
 
 
-def loop_ways(data: DataConfig, asked: Sequence[Strings], careful: bool, model: "HookedTransformer") -> Figures:
-    """Shares of the ways of x_t, from runs with all routes of a name patched at once."""
+def loop_route_scores(data: DataConfig, asked: Sequence[Strings], careful: bool, model: "HookedTransformer") -> Figures:
+    """Measure the shares of the routes of x_t, from runs with all routes of a name patched at once."""
     cells: list[tuple[int, dict[RouteName, float]]] = []
     for tokens, swaps in asked:
         (logits, clean), moved = cached(model, tokens, KEPT, careful), []
@@ -235,7 +235,15 @@ def loop_ways(data: DataConfig, asked: Sequence[Strings], careful: bool, model: 
                 shares[way] = float(done / effect) if abs(effect) >= NO_EFFECT else 0.0
             cells.append((swap.length, shares))
     kept = [shares for length, shares in cells if length >= MIN_LENGTH] or [shares for _, shares in cells]
-    return {(f"by {way}", ""): statistics.mean(s.get(way, 0.0) for s in kept) for way in trajectories.CARRIED}
+    return {
+        Quantity("route share", str(route)): statistics.mean(s.get(route, 0.0) for s in kept)
+        for route in trajectories.CARRIED
+    }
+
+
+def swap_quantity(variable: str, t: int, length: int, route: Route) -> Quantity:
+    """Return the quantity of one route's effect for one swap."""
+    return Quantity(f"{variable}{t} of {length}", str(tuple(route)), variable)
 
 
 def loop_routes(asked: Sequence[Strings], careful: bool, model: "HookedTransformer") -> Figures:
@@ -259,7 +267,7 @@ def loop_routes(asked: Sequence[Strings], careful: bool, model: "HookedTransform
                 patched = model.run_with_hooks(tokens, fwd_hooks=route_hooks(route, swap.row, clean, corrupt))
                 done = swap.mean(before - swap.margin(patched[:, swap.row]))
                 logits_lost = float(done) if abs(effect) >= NO_EFFECT else 0.0
-                found[f"{swap.variable}{swap.t} of {swap.length}", str(tuple(route))] = logits_lost
+                found[swap_quantity(swap.variable, swap.t, swap.length, route)] = logits_lost
     return found
 
 

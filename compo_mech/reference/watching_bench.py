@@ -1,8 +1,8 @@
-"""How much faster `watching` is than loops over HookedTransformers: they take turns, and their figures must agree.
+"""How much faster `watch` is than loops over HookedTransformers: they take turns, and their figures must agree.
 
-`watching` asks for accuracy, attention and the causal twins of all heads (`looks`), interchanges (`holdings`) and
-routes (`ways`). What it keeps of the ways needs a run for each name of routes; `routes` is the whole map, each route
-patched alone as well, which is told beside the rest and not part of `all`.
+`watch` asks for accuracy, attention and pattern ablations of all heads (`attention_metrics`), for `interchange_scores`
+and for `route_scores`. What it keeps of the routes needs a run for each name of routes; `routes` is the whole map, each
+route patched alone as well, which is timed beside the rest and not part of `all`.
 """
 
 import concurrent.futures
@@ -16,11 +16,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import pandas as pd
 import torch
 from rich.console import Console
 
 from compo_mech.analyses import trajectories
+from compo_mech.analyses.watch import fetching_layer, thinned, watch
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
 from compo_mech.model.params import Model
@@ -28,12 +28,13 @@ from compo_mech.reference.hooked_loops import (
     SEED,
     Figures,
     exchanges,
-    loop_holdings,
-    loop_looks,
+    loop_attention_metrics,
+    loop_interchange_scores,
+    loop_route_scores,
     loop_routes,
-    loop_ways,
     route_lengths,
     route_strings,
+    swap_quantity,
 )
 from compo_mech.routes.route_map import route_map
 from compo_mech.runs import trajectory
@@ -45,8 +46,8 @@ if TYPE_CHECKING:
 
 N_ROUNDS = 3
 
-PARTS = ("looks", "holdings", "ways")
-"""What `watch` asks; `routes` is told beside them."""
+MEASURES = ("attention_metrics", "interchange_scores", "route_scores")
+"""What `watch` asks; `routes` is timed beside them."""
 
 
 def map_figures(data: DataConfig, task: Task, model: Model) -> Figures:
@@ -54,7 +55,7 @@ def map_figures(data: DataConfig, task: Task, model: Model) -> Figures:
     generator = torch.Generator().manual_seed(SEED)
     found = route_map(model, data, generator, trajectories.N_ROUTE_STRINGS, route_lengths(data), task)
     return {
-        (f"{cell.variable}{cell.t} of {cell.length}", str(tuple(route))): share * cell.effect
+        swap_quantity(cell.variable, cell.t, cell.length, route): share * cell.effect
         for cell in found.cells
         for route, share in zip(cell.routes, cell.share.tolist(), strict=True)
     }
@@ -62,7 +63,7 @@ def map_figures(data: DataConfig, task: Task, model: Model) -> Figures:
 
 def figures(measure: trajectory.NetworkMeasure, model: Model) -> Figures:
     """What a measure finds."""
-    return {(found.measure, found.site): found.value for found in measure(model)}
+    return {found.quantity: found.value for found in measure(model)}
 
 
 class Bench(NamedTuple):
@@ -80,10 +81,10 @@ class Bench(NamedTuple):
         """
         run = Run.open(path)
         task = run.tasks()[0]
-        looked = trajectories.attention_metrics(
+        measured = trajectories.attention_metrics(
             run.config.data, task, trajectories.N_STRINGS, Model(run.params(), run.config.model)
         )
-        layer = trajectories.fetching_layer(pd.DataFrame(looked).assign(step=0))
+        layer = fetching_layer(trajectory.as_table(0, measured))
         if layer is None or run.config.model.n_layers != 2:
             raise RunError(f"run = {path}: must have two layers, one of which fetches x_t")
         return cls(run, task, layer)
@@ -91,9 +92,9 @@ class Bench(NamedTuple):
     def ours(self) -> dict[str, Callable[[Model], Figures]]:
         data, n = self.run.config.data, trajectories.N_STRINGS
         asked = {
-            "looks": functools.partial(trajectories.attention_metrics, data, self.task, n),
-            "holdings": functools.partial(trajectories.interchange_scores, data, self.task, self.layer, SEED),
-            "ways": functools.partial(trajectories.route_scores, data, self.task, SEED),
+            "attention_metrics": functools.partial(trajectories.attention_metrics, data, self.task, n),
+            "interchange_scores": functools.partial(trajectories.interchange_scores, data, self.task, self.layer, SEED),
+            "route_scores": functools.partial(trajectories.route_scores, data, self.task, SEED),
         }
         found = {name: functools.partial(figures, measure) for name, measure in asked.items()}
         return found | {"routes": functools.partial(map_figures, data, self.task)}
@@ -103,9 +104,9 @@ class Bench(NamedTuple):
         sets, strings = trajectories.test_sets(data, task, n), route_strings(data, task)
         pairs = exchanges(data, task, self.layer, self.run.config.model)
         return {
-            "looks": functools.partial(loop_looks, sets, careful),
-            "holdings": functools.partial(loop_holdings, pairs, careful),
-            "ways": functools.partial(loop_ways, data, strings, careful),
+            "attention_metrics": functools.partial(loop_attention_metrics, sets, careful),
+            "interchange_scores": functools.partial(loop_interchange_scores, pairs, careful),
+            "route_scores": functools.partial(loop_route_scores, data, strings, careful),
             "routes": functools.partial(loop_routes, strings, careful),
         }
 
@@ -128,14 +129,14 @@ def one_thread(bench: Bench, steps: Sequence[int], careful: bool, console: Conso
             shared = own.keys() & theirs.keys()
             assert shared == theirs.keys()
             largest[name] = max(largest[name], *(abs(own[place] - theirs[place]) for place in shared))
-        every = [times[name][-1] for name in PARTS]
+        every = [times[name][-1] for name in MEASURES]
         times["all"].append((sum(own for own, _ in every), loads[-1] + sum(loop for _, loop in every)))
     console.print(
         f"{len(steps)} checkpoints, one thread each, a {'careful' if careful else 'plain'} loop; "
         f"to load a HookedTransformer: {1000 * statistics.median(loads):.0f} ms", highlight=False, soft_wrap=True,
     )  # fmt: skip
     for name, found in times.items():
-        own, loop = (statistics.median(part) for part in zip(*found, strict=True))
+        own, loop = (statistics.median(column) for column in zip(*found, strict=True))
         ratio = statistics.median(b / a for a, b in found)
         differs = f"; largest difference {largest[name]:.1e}" if name in largest else ""
         console.print(
@@ -150,7 +151,7 @@ def ask_all(path: Path, step: int) -> None:
     bench, measures = _bench(path)
     params = bench.run.params(step)
     with torch.no_grad():
-        for name in PARTS:
+        for name in MEASURES:
             measures[name](Model(params, bench.run.config.model))
 
 
@@ -178,8 +179,8 @@ def two_cores(bench: Bench, path: Path, steps: Sequence[int], console: Console) 
                 started = time.perf_counter()
                 for step in steps:
                     hooked = bench.run.model(step)
-                    for part in PARTS:
-                        loop[part](hooked)
+                    for measure in MEASURES:
+                        loop[measure](hooked)
                 ratios[name].append((time.perf_counter() - started) / own)
             torch.set_num_threads(1)
     for name, found in ratios.items():
@@ -201,7 +202,7 @@ def main(path: Path, n_checkpoints: int) -> None:
         raise ValueError(f"n_checkpoints = {n_checkpoints}: must be at least 1")
     bench = Bench.of(path)
     run = bench.run
-    steps = trajectories.thinned(run.steps, max(1, len(run.steps) // n_checkpoints))
+    steps = thinned(run.steps, max(1, len(run.steps) // n_checkpoints))
     run.model(steps[-1])  # imports
     for careful in (False, True):
         one_thread(bench, steps, careful, console)
@@ -210,7 +211,7 @@ def main(path: Path, n_checkpoints: int) -> None:
         copy = Path(folder) / "run"
         shutil.copytree(path, copy, ignore=shutil.ignore_patterns("analysis"))
         started = time.perf_counter()
-        trajectories.watch(Run.open(copy), bench.task, n_workers=2)
+        watch(Run.open(copy), bench.task, n_workers=2)
     seconds = time.perf_counter() - started
     console.print(
         f"everything, {len(run.steps)} checkpoints, two processes: {seconds:.0f} s, "

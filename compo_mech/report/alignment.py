@@ -13,29 +13,29 @@ def alignment_section(
     task: str,
     step: int,
     sentences: Sequence[str],
-    own: pd.DataFrame,
-    fresh: pd.DataFrame,
+    trained: pd.DataFrame,
+    control: pd.DataFrame,
     by_step: pd.DataFrame | None,
     searched: pd.DataFrame,
 ) -> str:
-    """Where the algorithm's variables are held: maps over sites, over steps, and searched subspaces.
+    """Write where the algorithm's variables are held: maps over sites, over steps, and searched subspaces.
 
     Args:
         task, step: what was asked.
         sentences: what it comes to.
-        own, fresh: interchange maps of the network and of its control.
+        trained, control: interchange maps of the network and of its control.
         by_step: maps with a column step; None: of no other step.
         searched: a row a variable and site.
     """
     parts = [f"<h2>Aligned with the algorithm: {html.escape(task)}, step {step}</h2>", "<ul>"]
     parts += [f"<li>{html.escape(text)}</li>" for text in sentences]
     parts.append("</ul>")
-    parts.append(wide(interchange.interchange_maps({"network": own, "fresh network": fresh})))
+    parts.append(wide(interchange.interchange_maps({"trained": trained, "control": control})))
     parts.append(
-        "<p class=quiet>Interchange accuracy: share of answers that become what the algorithm says when one site, at "
-        "the row that predicts, carries another string's value; mean over answers that have to change and those that "
-        "have to stay, so one half by chance. Same: the other string shares all other variables. Free: it shares "
-        "none.</p>"
+        "<p class=quiet>Interchange intervention accuracy (IIA): fraction of answers that become what the algorithm "
+        "says when one site, at the row that predicts, carries another string's value; mean over answers that have to "
+        "change and those that have to stay, so one half by chance. Matched context: the other string shares all other "
+        "variables. Independent context: it shares none.</p>"
     )
     shown = searched.map(lambda v: f"{v:.2f}" if isinstance(v, float) else v)
     parts.append("<h3>Subspaces found by search</h3>" + table_html(shown))

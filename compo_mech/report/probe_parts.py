@@ -1,69 +1,94 @@
 """Tables, dots and curves that the pages of both probes are made of."""
 
 from collections.abc import Sequence
+from typing import cast, get_args
 
 import pandas as pd
 import plotly.graph_objects as go
 
+from compo_mech.model.sites import Kind, Site
 from compo_mech.plots import tables
 from compo_mech.plots.trajectories import by_step
 from compo_mech.report.html_parts import wide
+from compo_mech.runs.trajectory import Quantity
 from compo_mech.stats.intervals import Interval
 
 N_NEURONS = 12
 CAVEAT = (
-    "Interchange accuracy is about one half by chance: it is the mean over answers that have to change and answers "
-    "that have to stay. “Same” sources share the other variables with the base, “free” ones do not. Placebo: a change "
-    "of the same size in a random direction. Arbitrary: the value of another source. Probes are linear discriminants, "
-    "tested on pairs that they were not trained on."
+    "Interchange intervention accuracy (IIA) is about one half by chance: it is the mean over answers that have to "
+    "change and answers that have to stay. Sources in a matched context share the other variables with the base, in an "
+    "independent context they do not. Placebo: a change of the same size in a random direction. Permuted labels: the "
+    "variable's values permuted among the sources. Probes are linear discriminants, tested on pairs that they "
+    "were not trained on."
 )
 
 
-def trajectories(frame: pd.DataFrame, title: str) -> str:
-    """Figures over training, a panel a measure, with the control dotted."""
+def trajectories_html(frame: pd.DataFrame, title: str) -> str:
+    """Draw figures over training, a panel a measure, with the control dotted.
+
+    Args:
+        frame: the columns of `as_table`.
+        title: of the figure.
+    """
     panels: dict[str, dict] = {}
     control: dict[str, dict[str, float]] = {}
-    for (measure, site), rows in frame.groupby(["measure", "site"], sort=False):
-        own = rows[rows["step"] >= 0]
-        if site == "raw embeddings":
-            continue
-        points = list(zip(own["value"], own["low"], own["high"], strict=True))
-        panels.setdefault(str(measure), {})[str(site)] = (own["step"].tolist(), points)
-        control.setdefault(str(measure), {})[str(site)] = float(rows[rows["step"] < 0]["value"].iloc[0])
+    shown = frame[frame["site"] != "raw embeddings"]
+    for _, rows in shown.groupby(list(Quantity._fields), sort=False, dropna=False):
+        quantity = Quantity.of(rows.iloc[0].to_dict())
+        panel, curve = _panel_name(quantity), _curve_name(quantity)
+        trained, untrained = (rows[rows["network"] == network] for network in ("trained", "control"))
+        points = list(zip(trained["value"], trained["low"], trained["high"], strict=True))
+        panels.setdefault(panel, {})[curve] = (trained["step"].tolist(), points)
+        control.setdefault(panel, {})[curve] = float(untrained["value"].iloc[0])
     return "<h3>Over training</h3>" + wide(by_step(panels, control, title))
 
 
-def probe_dots(own: pd.DataFrame, fresh: pd.DataFrame, title: str) -> go.Figure:
-    """What is told at each site, with every control."""
+def _panel_name(quantity: Quantity) -> str:
+    """Name what is measured, without where."""
+    context = f", {quantity.context} context" if quantity.context else ""
+    return f"{quantity.measure}, {quantity.variable}{context}"
+
+
+def _curve_name(quantity: Quantity) -> str:
+    """Name where it is measured."""
+    site = quantity.site or ""
+    if site in get_args(Kind):
+        head = None if quantity.head is None else int(quantity.head)
+        site = str(Site(cast(Kind, site), int(quantity.layer or 0), head))
+    return site if quantity.statistic == "value" else f"{site}, {quantity.statistic}"
+
+
+def probe_dots(trained: pd.DataFrame, control: pd.DataFrame, title: str) -> go.Figure:
+    """Draw what is decoded at each site, with every control."""
     controls: dict[str, Sequence[float | None]] = {
-        "fresh network": fresh["linear"].tolist(),
-        "shuffled labels": own["shuffled"].tolist(),
-        "small MLP as probe": own["mlp"].tolist(),
-        "as a number": own["numeric"].tolist(),
+        "control": control["linear"].tolist(),
+        "permuted labels": trained["permuted"].tolist(),
+        "small MLP as probe": trained["mlp"].tolist(),
+        "as a number": trained["numeric"].tolist(),
     }
-    values = list(zip(own["linear"], own["low"], own["high"], strict=True))
-    return tables.dots(own["site"].tolist(), values, controls, title, "share told right")
+    values = list(zip(trained["linear"], trained["low"], trained["high"], strict=True))
+    return tables.dots(trained["site"].tolist(), values, controls, title, "fraction decoded right")
 
 
-def held_dots(own: pd.DataFrame, fresh: pd.DataFrame, title: str) -> go.Figure:
-    """What is held at each site, with every control."""
-    names = [f"{row.get('variable', 't')} at {row['site']}, {row['others']}" for row in own.to_dict("records")]
+def interchange_dots(trained: pd.DataFrame, control: pd.DataFrame, title: str) -> go.Figure:
+    """Draw what is held at each site, with every control."""
+    names = [f"{row['variable']} at {row['site']}, {row['context']}" for row in trained.to_dict("records")]
     controls = {
-        "fresh network": fresh["interchange"].tolist(),
-        "placebo": own["placebo"].tolist(),
-        "arbitrary": own["arbitrary"].tolist(),
+        "control": control["iia"].tolist(),
+        "placebo": trained["placebo"].tolist(),
+        "permuted labels": trained["permuted"].tolist(),
     }
-    values = list(zip(own["interchange"], own["low"], own["high"], strict=True))
-    return tables.dots(names, values, controls, title, "interchange accuracy")
+    values = list(zip(trained["iia"], trained["low"], trained["high"], strict=True))
+    return tables.dots(names, values, controls, title, "interchange intervention accuracy")
 
 
-def probe_rows(own: pd.DataFrame, fresh: pd.DataFrame) -> pd.DataFrame:
-    """The figures of each site, in brackets the fresh network's."""
+def probe_rows(trained: pd.DataFrame, control: pd.DataFrame) -> pd.DataFrame:
+    """Lay out the figures of each site, in brackets the control's."""
     rows = []
-    for mine, other in zip(own.to_dict("records"), fresh.to_dict("records"), strict=True):
+    for mine, other in zip(trained.to_dict("records"), control.to_dict("records"), strict=True):
         row = {"site": mine["site"], "probe": f"{Interval(mine['linear'], mine['low'], mine['high'])}"}
-        row["fresh"] = f"{other['linear']:.2f}"
-        row["shuffled (chance)"] = f"{mine['shuffled']:.2f} ({mine['chance_low']:.2f} .. {mine['chance_high']:.2f})"
+        row["control"] = f"{other['linear']:.2f}"
+        row["permuted (chance)"] = f"{mine['permuted']:.2f} ({mine['chance_low']:.2f} .. {mine['chance_high']:.2f})"
         row |= {"small MLP": f"{mine['mlp']:.2f}", "as a number": f"{mine['numeric']:.2f}"}
         if "separable" in mine:
             row["line"] = f"{mine['separable']:.2f} [{other['separable']:.2f}]"
@@ -74,7 +99,7 @@ def probe_rows(own: pd.DataFrame, fresh: pd.DataFrame) -> pd.DataFrame:
 
 
 def curve_rows(curve: pd.DataFrame) -> pd.DataFrame:
-    """Share right without so many neurons, in order and at random."""
+    """Lay out the fraction right without so many neurons, in order and at random."""
     counts = [str(n) for n in curve["n_neurons"]]
     return pd.DataFrame(
         [
@@ -85,7 +110,7 @@ def curve_rows(curve: pd.DataFrame) -> pd.DataFrame:
 
 
 def rounded(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with three decimals."""
+    """Return the table with three decimals."""
 
     def shown(value: object) -> object:
         return f"{value:.3f}" if isinstance(value, float) else value

@@ -4,8 +4,8 @@ import html
 
 import plotly.graph_objects as go
 
-from compo_mech.analyses import state_update
 from compo_mech.analyses.examine import Seen
+from compo_mech.analyses.state_update import UpdateFindings
 from compo_mech.analyses.update_probe import update_sentences
 from compo_mech.plots import tables
 from compo_mech.report.html_parts import table_html, wide
@@ -13,7 +13,7 @@ from compo_mech.report.probe_parts import (
     CAVEAT,
     N_NEURONS,
     curve_rows,
-    held_dots,
+    interchange_dots,
     probe_dots,
     probe_rows,
     rounded,
@@ -23,38 +23,40 @@ N_TABLE_NEURONS = 40
 N_TABLE_PAIRS = 30
 
 
-def update_section(seen: "Seen[state_update.UpdateFindings]") -> str:
-    """The section of one task."""
-    own, fresh = seen.own, seen.fresh
+def update_section(seen: Seen[UpdateFindings]) -> str:
+    """Write the section of one task."""
+    trained, control = seen.trained, seen.control
     said = update_sentences(seen)
     parts = [f"<h2>State updated? {html.escape(str(seen.task))}, step {seen.step}</h2>"]
     parts += [f"<p class=verdict>{html.escape(said[0])}</p>"]
     parts += ["<ul>", *(f"<li>{html.escape(text)}</li>" for text in said[1:]), "</ul>"]
-    parts.append(wide(probe_dots(own.probes, fresh.probes, "Telling s<sub>t</sub> on pairs (s, x) left out")))
-    parts.append(wide(held_dots(own.held, fresh.held, "Answers that follow each variable")))
-    parts.append(table_html(probe_rows(own.probes, fresh.probes)))
-    if own.left_out is not None:
-        parts.append("<h3>Each pair left out in turn</h3>" + table_html(rounded(own.left_out)))
+    parts.append(wide(probe_dots(trained.probes, control.probes, "Decoding s<sub>t</sub> on pairs (s, x) left out")))
+    parts.append(
+        wide(interchange_dots(trained.interchanges, control.interchanges, "Answers that follow each variable"))
+    )
+    parts.append(table_html(probe_rows(trained.probes, control.probes)))
+    if trained.left_out is not None:
+        parts.append("<h3>Each pair left out in turn</h3>" + table_html(rounded(trained.left_out)))
     parts.append(f"<p class=quiet>{html.escape(CAVEAT)}</p>")
-    parts.append(f"<h3>Which neurons of MLP {own.layer}</h3>")
-    parts.append(table_html(rounded(own.neurons.head(N_NEURONS))))
-    if own.curve is not None:
-        parts.append(table_html(curve_rows(own.curve)))
+    parts.append(f"<h3>Which neurons of MLP {trained.layer}</h3>")
+    parts.append(table_html(rounded(trained.neurons.head(N_NEURONS))))
+    if trained.curve is not None:
+        parts.append(table_html(curve_rows(trained.curve)))
     parts.append(
         "<p class=quiet>Added: what the neuron's part beyond sums over s and x adds to the right answer's logit above "
-        "the mean of the other states' by the direct way. Below: share of states that are right when that part is "
+        "the mean of the other states' by the direct path. Below: fraction of states that are right when that part is "
         "taken out of so many neurons, in this order or at random.</p>"
     )
-    parts.append(wide(_neuron_map(own)))
+    parts.append(wide(_neuron_map(trained)))
     return "\n".join(parts)
 
 
-def _neuron_map(own: "state_update.UpdateFindings") -> go.Figure:
-    """Activations of the first neurons over pairs."""
-    first = own.neurons["neuron"].head(N_TABLE_NEURONS).tolist()
-    table = own.table.head(N_TABLE_PAIRS)
-    n_states = own.table["s"].max()
-    start = len(own.table[own.table["s"] == n_states]) and own.starts
+def _neuron_map(found: UpdateFindings) -> go.Figure:
+    """Draw the activations of the first neurons over pairs."""
+    first = found.neurons["neuron"].head(N_TABLE_NEURONS).tolist()
+    table = found.activations.head(N_TABLE_PAIRS)
+    n_states = found.activations["s"].max()
+    start = len(found.activations[found.activations["s"] == n_states]) and found.starts
     names = [f"{'EoI' if start and s == n_states else s}, {x}" for s, x in zip(table["s"], table["x"], strict=True)]
     values = [[float(v) for v in table[str(neuron)]] for neuron in first]
     rows = [list(column) for column in zip(*values, strict=True)]

@@ -8,6 +8,7 @@ or another checkpoint are computed again.
 import functools
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -21,23 +22,99 @@ from compo_mech.runs.run import Run
 from compo_mech.runs.source import source_checksum
 
 
-class Measured(NamedTuple):
-    """One figure of one checkpoint, with its interval."""
+class Quantity(NamedTuple):
+    """What is measured, and of what: one curve over training, one cell of a table.
+
+    Attributes:
+        measure: its name.
+        statistic: which of the measure's figures: its value, its placebo's, an ablation's cost, the share of a route.
+        variable: of the algorithm, for what is about one.
+        context: of the sources of an interchange.
+        site: kind of the site, or its name on pages.
+        layer: of the site.
+        head: None for what is about all heads of a layer together, or about none.
+    """
 
     measure: str
-    site: str
+    statistic: str = "value"
+    variable: str | None = None
+    context: str | None = None
+    site: str | None = None
+    layer: int | None = None
+    head: int | None = None
+
+    @classmethod
+    def of(cls, row: Mapping) -> "Quantity":
+        """Return what a table's row is about."""
+        return cls(*(None if pd.isna(row[name]) else row[name] for name in cls._fields))
+
+    def rows(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Return the rows of a table that hold this quantity."""
+        wanted = pd.Series(True, index=table.index)
+        for name, value in self._asdict().items():
+            wanted &= table[name].isna() if value is None else table[name].eq(value).fillna(False).astype(bool)
+        return table[wanted]
+
+
+class Measured(NamedTuple):
+    """One figure of one network, with its interval; nan where it has none."""
+
+    quantity: Quantity
     value: float
-    low: float
-    high: float
+    low: float = math.nan
+    high: float = math.nan
 
-
-CONTROL_STEP = -1
-"""Step of the rows of the freshly initialised network."""
 
 REMEMBER_EVERY = 1.0
 """Seconds between writings of what is known so far: a process killed in between loses that much."""
 NetworkMeasure = Callable[[Model], Sequence[Measured]]
-COLUMNS = ("step", "checksum", *Measured._fields)
+
+Step = int | None
+"""Step of a checkpoint; None for the randomly initialised control, which has none."""
+
+KINDS = dict.fromkeys(("network", "measure", "statistic", "variable", "context", "site"), "string") | dict.fromkeys(
+    ("step", "layer", "head"), "Int64"
+)
+
+
+def as_table(step: Step, rows: Sequence[Measured]) -> pd.DataFrame:
+    """Lay out one network's figures, with columns network (`trained` or `control`), step, those of `Quantity`, value,
+    low and high."""
+    columns = ["network", "step", *Quantity._fields, *Measured._fields[1:]]
+    network = "control" if step is None else "trained"
+    return pd.DataFrame([(network, step, *row.quantity, *row[1:]) for row in rows], columns=columns).astype(KINDS)
+
+
+class _Memory:
+    """The figures known of a run's checkpoints, written into its folder now and then."""
+
+    def __init__(self, run: Run, name: str) -> None:
+        self.run, self.name, self._written = run, name, time.monotonic()
+        known = run.remembered(name)
+        self._tables = [] if known is None or not len(known) else [known.astype(KINDS)]
+
+    def add(self, step: Step, checksum: str, rows: Sequence[Measured]) -> None:
+        self._tables.append(as_table(step, rows).assign(checksum=checksum))
+        if time.monotonic() - self._written > REMEMBER_EVERY:
+            self.write()
+            self._written = time.monotonic()
+
+    def write(self) -> None:
+        if self._tables:
+            self.run.remember(self.name, self.table)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        if not self._tables:
+            return as_table(None, []).assign(checksum="")
+        self._tables = [pd.concat(self._tables, ignore_index=True)]
+        return self._tables[0]
+
+    def stamps(self) -> list[tuple[Step, str]]:
+        """Return step and checksum of each row."""
+        table = self.table
+        steps = [None if pd.isna(step) else int(step) for step in table["step"]]
+        return list(zip(steps, table["checksum"].fillna(""), strict=True))
 
 
 def follow(
@@ -46,11 +123,11 @@ def follow(
     settings: Mapping[str, object],
     measure: NetworkMeasure,
     code: str,
-    advance: Callable[[int, str | None], None] = lambda step, problem: None,
+    advance: Callable[[Step, str | None], None] = lambda step, problem: None,
     steps: Sequence[int] | None = None,
     n_workers: int = 1,
 ) -> pd.DataFrame:
-    """Every checkpoint's figures and, first, those of a freshly initialised network.
+    """Measure the randomly initialised control and every checkpoint, in this order.
 
     Args:
         run: whose checkpoints.
@@ -59,55 +136,52 @@ def follow(
         measure: asks one network. With several workers it has to survive pickling between processes of one machine:
             a function of a module, or a functools.partial of one.
         code: name of the module that the measure is in: the figures depend on it and on what it imports.
-        advance: told each step as it is done, and what is wrong with it if it cannot be read.
+        advance: called with each step as it is done, and with what is wrong with it if it cannot be read.
         steps: which checkpoints; None: all of them.
         n_workers: processes, one thread each; 1: this one.
 
     Returns:
-        Columns step (`CONTROL_STEP` for the control), measure, site, value, low, high. Checkpoints that are missing or
-        damaged have no rows.
+        The columns of `as_table`, the control first. Checkpoints that are missing or damaged have no rows.
 
     Raises:
         ValueError: a step has no checkpoint.
         ProcessDied: a worker died of a checkpoint, twice; what the others found is remembered.
     """
-    key = _key(name, settings, code)
-    known = run.remembered(f"{name}-{key}")
-    table = pd.DataFrame(columns=list(COLUMNS)) if known is None else known
-    wanted = {CONTROL_STEP: "", **run.checksums}
-    if steps is not None:
-        for step in steps:
-            if step not in wanted:
-                raise ValueError(f"step = {step}: must be one of {' '.join(map(str, run.steps))}")
-        wanted = {step: wanted[step] for step in (CONTROL_STEP, *steps)}
-    done = set(zip(table["step"], table["checksum"], strict=True))
+    wanted = _wanted(run, steps)
+    memory = _Memory(run, f"{name}-{_key(name, settings, code)}")
+    done = set(memory.stamps())
     for step in (step for step, checksum in wanted.items() if (step, checksum) in done):
         advance(step, None)
     missing = [step for step, checksum in wanted.items() if (step, checksum) not in done]
-    found, written = [table] if len(table) else [], time.monotonic()
     try:
         for step, problem, rows in _asked(run, missing, measure, n_workers):
             if problem is None:
-                found.append(pd.DataFrame([(step, wanted[step], *m) for m in rows], columns=list(COLUMNS)))
-                if time.monotonic() - written > REMEMBER_EVERY:
-                    found = [pd.concat(found, ignore_index=True)]
-                    run.remember(f"{name}-{key}", found[0])
-                    written = time.monotonic()
+                memory.add(step, wanted[step], rows)
             advance(step, problem)
     finally:
-        table = pd.concat(found, ignore_index=True) if found else table
-        if missing and found:
-            run.remember(f"{name}-{key}", table)
-    kept = [wanted.get(step) == checksum for step, checksum in zip(table["step"], table["checksum"], strict=True)]
-    table = table[kept].drop(columns="checksum")
-    return table.sort_values("step", kind="stable").reset_index(drop=True)
+        if missing:
+            memory.write()
+    kept = [wanted.get(step) == checksum for step, checksum in memory.stamps()]
+    table = memory.table[kept].drop(columns="checksum")
+    return table.sort_values("step", kind="stable", na_position="first").reset_index(drop=True)
 
 
-Answer = tuple[int, str | None, Sequence[Measured]]
+def _wanted(run: Run, steps: Sequence[int] | None) -> dict[Step, str]:
+    """Return the checksum of each checkpoint that is asked for, the control's, which is empty, among them."""
+    known = run.checksums
+    for step in steps or ():
+        if step not in known:
+            raise ValueError(f"step = {step}: must be one of {' '.join(map(str, run.steps))}")
+    wanted: dict[Step, str] = {None: ""}
+    wanted.update(known if steps is None else {step: known[step] for step in steps})
+    return wanted
+
+
+Answer = tuple[Step, str | None, Sequence[Measured]]
 """Step, what is wrong with it, and its figures."""
 
 
-def _asked(run: Run, steps: Sequence[int], measure: NetworkMeasure, n_workers: int) -> Iterator[Answer]:
+def _asked(run: Run, steps: Sequence[Step], measure: NetworkMeasure, n_workers: int) -> Iterator[Answer]:
     if n_workers == 1 or len(steps) < 2:
         yield from (_ask(run, measure, step) for step in steps)
         return
@@ -117,9 +191,9 @@ def _asked(run: Run, steps: Sequence[int], measure: NetworkMeasure, n_workers: i
         yield answer
 
 
-def _ask(run: Run, measure: NetworkMeasure, step: int) -> Answer:
+def _ask(run: Run, measure: NetworkMeasure, step: Step) -> Answer:
     try:
-        params = run.control() if step == CONTROL_STEP else run.params(step)
+        params = run.control() if step is None else run.params(step)
     except RunError as error:
         return step, str(error), ()
     return step, None, list(measure(Model(params, run.config.model)))

@@ -1,8 +1,8 @@
-"""In which order the parts of the circuit come, over many seeds; do the maps get cleaner once accuracy is flat?
+"""In which order the components of the circuit come, over many seeds; do the maps get cleaner once accuracy is flat?
 
-Hypothesis: the iteration head's attention and its causal worth come before accuracy, the lookup after it; with accuracy
-flat, longer training goes on cleaning the maps. Primary measures: the lag from each part's midpoint to accuracy's, and
-the mean change of the iteration score from the step on from which accuracy stays at 99%.
+Hypothesis: the iteration head's attention and the cost of ablating it come before accuracy, the lookup after it; with
+accuracy flat, longer training goes on cleaning the maps. Primary measures: the lag from each component's midpoint to
+accuracy's, and the mean change of the iteration score from the step on from which accuracy stays at 99%.
 """
 
 import math
@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 
 from compo_mech.analyses.emergence import changes_after_accuracy, component_emergence
-from compo_mech.analyses.trajectories import ExtraMeasure, watch
+from compo_mech.analyses.watch import ExtraMeasure, watch
 from compo_mech.cli.errors import one_line_errors
 from compo_mech.cli.progress import counting
 from compo_mech.launch.sweep import How
@@ -28,7 +28,7 @@ from compo_mech.stats.trend import rising_over_seeds
 from compo_mech.studies.seeds import seed_runs
 
 REFERENCE = "accuracy"
-"""The part that all others are compared with."""
+"""The component that all others are compared with."""
 
 SLOW_EVERY = 4
 """Routes, and what is asked besides, are asked of each n-th checkpoint only."""
@@ -37,7 +37,7 @@ SLOW_EVERY = 4
 def main(
     paths: Sequence[Path], out: Path, n_workers: int, seed: int, more: Mapping[str, ExtraMeasure] | None = None
 ) -> None:
-    """Watch runs and write the tables OUT.csv (parts of each run), OUT-rises.csv, OUT-order.csv, OUT-verdict.csv.
+    """Watch runs and write the tables OUT.csv (components of each run), OUT-rises.csv, OUT-order.csv, OUT-verdict.csv.
 
     Exits with code 2 and one line on bad input.
 
@@ -55,13 +55,13 @@ def main(
             raise ValueError(f"n_workers = {n_workers}: must be at least 1")
         if not out.parent.is_dir():
             raise ValueError(f"out = {out}: must be in a folder that exists")
-        parts, rises, failed = watched(runs, n_workers, seed, console, more)
+        components, rises, failed = watched(runs, n_workers, seed, console, more)
         for message in failed:
             console.print(f"[yellow]{message}[/]", highlight=False)
-        if not len(parts):
+        if not len(components):
             raise ValueError("runs = none: must hold at least one that can be watched")
-        tables = {"": parts, "-rises": rises}
-        tables |= {"-order": order(parts, seed), "-verdict": verdicts(rises)}
+        tables = {"": components, "-rises": rises}
+        tables |= {"-order": order(components, seed), "-verdict": verdicts(rises)}
         for name, table in tables.items():
             table.to_csv(out.with_name(f"{out.name}{name}.csv"), index=False, float_format="%.6g")
             if name in ("-order", "-verdict"):
@@ -81,7 +81,8 @@ def train_seeds(recipe: RunConfig, n_seeds: int, runs_dir: Path, n_workers: int,
 def watched(
     runs: Sequence[Run], n_workers: int, seed: int, console: Console, more: Mapping[str, ExtraMeasure] | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
-    """When each part came in every run, how the maps changed with accuracy flat, and runs that failed, a line each."""
+    """Find when each component came in every run and how the maps changed with accuracy flat; a line for each run that
+    failed."""
     found: dict[int, tuple[pd.DataFrame, pd.DataFrame]] = {}
     failed = []
     with counting(console) as bar:
@@ -107,29 +108,29 @@ def watched(
 
 
 def _watch(run: Run, seed: int, more: Mapping[str, ExtraMeasure]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    every = dict.fromkeys(("ways", *more), SLOW_EVERY)
+    every = dict.fromkeys(("route_scores", *more), SLOW_EVERY)
     found = watch(run, run.config.data.measured_tasks[0], seed=seed, every=every, more=more)
     return component_emergence(found, torch.Generator().manual_seed(seed)), changes_after_accuracy(found)
 
 
-def order(parts: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """When each part is half way over runs, and by how many steps before accuracy: a row a task and part.
+def order(components: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Find when each component is half way over runs, and how many steps before accuracy: a row a task and component.
 
     Returns:
-        Columns task, part, n_runs, n_never, median_step, low, high, lag, lag_low, lag_high (median of accuracy's
-        midpoint less this one's: above 0 is before accuracy), before, before_low, before_high (share of runs in which
-        it came first), n_unordered.
+        Columns task, component, n_runs, n_never, median_step, low, high, lag, lag_low, lag_high (median of accuracy's
+        midpoint less this one's: above 0 is before accuracy), before, before_low, before_high (fraction of runs in
+        which it came first), n_unordered.
     """
     rows = []
-    for task, of_task in parts.groupby("task", sort=False):
-        reference = of_task[of_task["part"] == REFERENCE].set_index("run")["midpoint"]
-        for part, own in of_task.groupby("part", sort=False):
+    for task, of_task in components.groupby("task", sort=False):
+        reference = of_task[of_task["component"] == REFERENCE].set_index("run")["midpoint"]
+        for component, own in of_task.groupby("component", sort=False):
             own = own.set_index("run")
-            row: dict[str, object] = {"task": task, "part": part, "n_runs": len(own)}
+            row: dict[str, object] = {"task": task, "component": component, "n_runs": len(own)}
             row["n_never"] = int((own["midpoint"] == math.inf).sum())
             if len(own) >= MIN_SEEDS:
                 row |= _moment(survival(own["midpoint"].tolist(), own["last_step"].tolist()).median)
-                if part != REFERENCE:
+                if component != REFERENCE:
                     both = own.index.intersection(reference.index)
                     generator = torch.Generator().manual_seed(seed)
                     row |= _lag(lag(own.loc[both, "midpoint"].tolist(), reference[both].tolist(), generator))

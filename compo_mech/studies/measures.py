@@ -121,6 +121,10 @@ def at_work(model: Model, data: DataConfig, task: Task, seed: int) -> Mapping[st
     return told
 
 
+HELD = {"t": "t in the query", "x": "x fetched", "answer": "state written"}
+"""Name of a variable's IIA where the circuit should hold it."""
+
+
 def variables_held(run: Run) -> list[Score]:
     """`run_scores`, and `interchange_scores` of the last layer, beside a randomly initialised control's.
 
@@ -133,18 +137,19 @@ def variables_held(run: Run) -> list[Score]:
     for name, params in (("", run.params()), (", fresh", run.control())):
         for task in config.data.measured_tasks:
             found = interchange_scores(config.data, task, last, config.seed, Model(params, config.model))
-            rows += [(str(task), f"{m.measure}{name}", m.value) for m in found if "," not in m.measure]
+            values = {str(m.quantity.variable): m.value for m in found if m.quantity.statistic == "value"}
+            rows += [(str(task), f"{HELD[variable]}{name}", value) for variable, value in values.items()]
     return rows
 
 
 def routes_taken(run: Run) -> list[Score]:
-    """`heads_at_work`, and by which routes x_t comes (see `watching.ways`), beside a freshly initialised network's."""
+    """`heads_at_work`, and by which routes x_t comes (see `route_scores`), beside a freshly initialised network's."""
     rows = heads_at_work(run)
     config = run.config
     for name, params in (("", run.params()), (", fresh", run.control())):
         for task in config.data.measured_tasks:
             found = route_scores(config.data, task, config.seed, Model(params, config.model))
-            rows += [(str(task), f"{m.measure}{name}", m.value) for m in found]
+            rows += [(str(task), f"by {m.quantity.statistic}{name}", m.value) for m in found]
     return rows
 
 

@@ -47,7 +47,7 @@ def _subtraction(model: Model, data: DataConfig, task: Task, seed: int) -> Mappi
     told = {f"t told from {site}": float(found.probe(site)["linear"]) for site in ("MLP input", "MLP output", "query")}
     told["subtraction score"] = found.score.mean
     for name, kind in (("MLP output", "mlp_out"), ("query", "q")):
-        told[f"answers follow the t of {name}"] = float(found.best_held(kind, "free")["interchange"])
+        told[f"answers follow the t of {name}"] = float(found.best_site(kind, "independent")["iia"])
     if found.kind is not None:
         told |= {verdict: float(found.kind.verdict == verdict) for verdict in ("table", "rule")}
         told["neurons by i - j"] = found.kind.by_difference
@@ -57,8 +57,7 @@ def _subtraction(model: Model, data: DataConfig, task: Task, seed: int) -> Mappi
 def _update(model: Model, data: DataConfig, task: Task, seed: int) -> Mapping[str, float]:
     found = state_update.examine_update(model, data, task, seed)
     told = {f"s told from {site}": float(found.probe(site)["linear"]) for site in ("MLP input", "MLP output")}
-    answer = found.held[(found.held["variable"] == "answer") & (found.held["others"] == "free")]
-    told["answers follow MLP output"] = float(answer["interchange"].iloc[0])
+    told["answers follow MLP output"] = float(found.answer["iia"])
     told["right if additive"] = found.additive.additive.mean
     neurons = found.neurons
     n_most = int((neurons["share"].cumsum() < SHARE).sum()) + 1

@@ -42,7 +42,7 @@ def quick(monkeypatch):
 
 def test_strings_that_are_scored_were_not_searched_on():
     data = DataConfig(max_length=9)
-    pairs = make_interchanges(data, "x", "free", 800, torch.Generator().manual_seed(0))
+    pairs = make_interchanges(data, "x", "independent", 800, torch.Generator().manual_seed(0))
     train, test = alignment._split(pairs, Parity())
     assert len(train.base) > 300
     assert len(test.base) > 100
@@ -73,11 +73,13 @@ def test_tables_and_a_section_are_kept(run, quick):
     analyse.align_main(run, None, True, None, 0)
     (folder,) = (run / "analysis").glob("alignment-000008-parity")
     tables = {file.stem: pd.read_csv(file) for file in folder.glob("*.csv")}
-    assert set(tables) == {"interchange", "fresh-interchange", "searched", "by-step"}
+    assert set(tables) == {"interchange", "searched", "by-step"}
     assert list(tables["by-step"]["step"].unique()) == Run.open(run).steps
     assert list(tables["searched"]["variable"]) == ["t", "x", "s", "answer"]
+    assert set(tables["interchange"]["network"]) == {"trained", "control"}
+    trained = tables["interchange"][tables["interchange"]["network"] == "trained"].drop(columns="network")
     last = tables["by-step"][tables["by-step"]["step"] == 8].drop(columns="step").reset_index(drop=True)
-    pd.testing.assert_frame_equal(last, tables["interchange"])
+    pd.testing.assert_frame_equal(last, trained)
     assert "Aligned with the algorithm" in (run / "report.html").read_text()
 
 

@@ -4,6 +4,7 @@ from functools import lru_cache
 import pytest
 import torch
 
+from compo_mech.analyses.examine import Answer
 from compo_mech.analyses.position_subtraction import examine_subtraction
 from compo_mech.analyses.subtraction_probe import subtraction_verdict
 from compo_mech.data.config import DataConfig
@@ -18,7 +19,7 @@ from compo_mech.probing.probes import linear_probe
 from compo_mech.probing.unseen_pairs import Exposure, data_pairs
 from compo_mech.stats.intervals import Interval
 
-FLAGS = ("decodable", "points", "mlp_out", "q", "followed", "needed")
+FLAGS = ("decodable", "query_by_difference", "mlp_out", "q", "followed", "needed")
 
 
 def generator(seed=0):
@@ -29,7 +30,7 @@ def flags(found):
     """Every property that a verdict can rest on."""
     return {
         "decodable": found.decodable,
-        "points": found.points,
+        "query_by_difference": found.query_by_difference,
         "mlp_out": found.holds("mlp_out"),
         "q": found.holds("q"),
         "followed": found.followed,
@@ -43,7 +44,7 @@ def examined(task, rungs, seed=0, thorough=False):
     return examine_subtraction(built.model, built.data, task, seed, int(rungs.three_layers), thorough)
 
 
-def fresh(data, seed):
+def untrained(data, seed):
     settings = ModelConfig()
     n_ctx = data.layout.n_tokens(data.max_length)
     return Model(init_params(settings, len(data.vocabulary), n_ctx, generator(seed)), settings)
@@ -105,16 +106,16 @@ def test_builds_subtract(rungs):
     least = 1 if exact else 0.99
     for site in ("MLP output", "query"):
         assert found.probe(site)["linear"] >= least
-        assert found.probe(site)["shuffled"] < 0.3
+        assert found.probe(site)["permuted"] < 0.3
     for site in ("raw embeddings", "MLP input"):  # all other pairs with the same i have another t
         assert found.probe(site)["linear"] < 0.05
     assert found.guess_from_i < 0.5
     assert found.score.mean >= (0.999 if exact else 0.95)
     for kind in ("mlp_out", "q"):
-        for others in ("same", "free"):
-            assert found.best_held(kind, others)["interchange"] >= least
+        for context in ("matched", "independent"):
+            assert found.best_site(kind, context)["iia"] >= least
     assert flags(found) == dict.fromkeys(FLAGS, True)
-    assert subtraction_verdict(found).startswith("yes")
+    assert subtraction_verdict(found).answer == Answer.YES
 
 
 @pytest.mark.parametrize("rungs", [BuildOptions(rotated=True), BuildOptions(subtraction="difference")], ids=named)
@@ -123,8 +124,8 @@ def test_the_task_does_not_matter(task, rungs):
     found = examined(task, rungs)
     assert found.probe("MLP output")["linear"] == 1
     assert found.score.mean >= 0.999
-    assert found.best_held("q", "free")["interchange"] == 1
-    assert subtraction_verdict(found).startswith("yes")
+    assert found.best_site("q", "independent")["iia"] == 1
+    assert subtraction_verdict(found).answer == Answer.YES
 
 
 def test_rule_and_table_are_told_apart_by_weights_and_by_neurons():
@@ -154,8 +155,8 @@ def test_the_same_seed_gives_the_same_findings_and_another_others():
     built = build(Parity(), rungs=BuildOptions(noise=0.01, rotated=True))
     again, other = (examine_subtraction(built.model, built.data, Parity(), seed, thorough=False) for seed in (0, 1))
     assert first.probes.equals(again.probes)
-    assert first.held.equals(again.held)
-    assert not first.held.equals(other.held)
+    assert first.interchanges.equals(again.interchanges)
+    assert not first.interchanges.equals(other.interchanges)
     assert not first.probes.equals(other.probes)
 
 
@@ -169,7 +170,7 @@ def test_builds_with_a_broken_subtraction_get_a_no(subtraction, task):
         rungs = BuildOptions(broken="subtraction", subtraction=subtraction, rotated=True, seed=seed)
         found = examined(task, rungs, seed)
         assert flags(found) == dict.fromkeys(FLAGS, False)
-        assert subtraction_verdict(found).startswith("no")
+        assert str(subtraction_verdict(found)).startswith("no")
 
 
 def test_a_pointer_that_no_answer_follows_is_no_subtraction_that_is_used():
@@ -177,12 +178,12 @@ def test_a_pointer_that_no_answer_follows_is_no_subtraction_that_is_used():
         for seed in range(2):
             found = examined(Parity(), BuildOptions(broken=broken, seed=seed), seed)
             assert found.decodable  # it is there
-            assert found.points
+            assert found.query_by_difference
             assert not found.holds("mlp_out")
             assert not found.holds("q")
             assert not found.followed
             assert not found.needed("MLP output")
-            assert subtraction_verdict(found).startswith("no; answers do not follow")
+            assert str(subtraction_verdict(found)).startswith("no; answers do not follow")
 
 
 def test_without_the_place_of_the_end_there_is_nothing_to_subtract():
@@ -194,52 +195,52 @@ def test_without_the_place_of_the_end_there_is_nothing_to_subtract():
 
 def test_what_is_missing_is_said():
     found = examined(Parity(), BuildOptions())
-    held = found.held.copy()
-    held.loc[(held["kind"] == "mlp_out"), "interchange"] = 0.85
-    in_part = replace(found, held=held)
-    assert subtraction_verdict(in_part).startswith("in part; ")
+    held = found.interchanges.copy()
+    held.loc[(held["kind"] == "mlp_out"), "iia"] = 0.85
+    in_part = replace(found, interchanges=held)
+    assert subtraction_verdict(in_part).answer == Answer.IN_PART
     cut = found.additive["MLP output"]._replace(additive=Interval(0.95, 0.94, 0.96))
     hardly = replace(in_part, additive=found.additive | {"MLP output": cut})
-    assert subtraction_verdict(hardly) == (
+    assert str(subtraction_verdict(hardly)) == (
         "no; answers do not follow the t of its output, answers do not need what it has beyond sums over i and j"
     )
-    neither = in_part.held.copy()
-    neither.loc[(neither["kind"] == "q"), ["interchange", "low"]] = 0.7
-    assert subtraction_verdict(replace(found, held=neither)) == (
+    neither = in_part.interchanges.copy()
+    neither.loc[(neither["kind"] == "q"), ["iia", "low"]] = 0.7
+    assert str(subtraction_verdict(replace(found, interchanges=neither))) == (
         "no; answers do not follow the t of its output, answers do not follow the t of the next layer's query"
     )
-    for control in ("placebo", "arbitrary"):
-        held = found.held.copy()
+    for control in ("placebo", "permuted"):
+        held = found.interchanges.copy()
         held[control] = 0.95
-        assert not replace(found, held=held).holds("q")
-        assert not replace(found, held=held).followed
+        assert not replace(found, interchanges=held).holds("q")
+        assert not replace(found, interchanges=held).followed
 
 
-# ----------------------------------------------------------------------------- fresh networks
+# ----------------------------------------------------------------------------- controls
 
 
 def counted(seeds, lengths, monkeypatch, thorough):
-    """How many fresh networks have each property, and the share of shuffled labels that are told by chance."""
+    """How many controls have each property, and the share of permuted labels that are decoded by chance."""
     monkeypatch.setattr(sites, "mlp_probe", lambda values, split, generator: linear_probe(values, split))
     results = {}
     for longest in lengths:
         data = DataConfig(max_length=longest)
-        found = [examine_subtraction(fresh(data, seed), data, Parity(), seed, 0, thorough) for seed in seeds]
+        found = [examine_subtraction(untrained(data, seed), data, Parity(), seed, 0, thorough) for seed in seeds]
         named = {name: sum(flags(one)[name] for one in found) for name in FLAGS}
         by_chance = sum(one.probes.set_index("site")["by_chance"].astype(float) for one in found) / len(found)
         results[longest] = named, by_chance, max(one.score.low for one in found)
-        assert all(subtraction_verdict(one).startswith("no") for one in found)
+        assert all(str(subtraction_verdict(one)).startswith("no") for one in found)
     return results
 
 
-def test_a_few_fresh_networks_have_none_of_it(monkeypatch):
+def test_a_few_controls_have_none_of_it(monkeypatch):
     for named, _, score in counted(range(5), (8, 12), monkeypatch, thorough=False).values():
         assert named == dict.fromkeys(FLAGS, 0)
         assert score < 0.4
 
 
 @pytest.mark.slow
-def test_a_hundred_fresh_networks_hardly_ever_have_any_of_it(monkeypatch):
+def test_a_hundred_controls_hardly_ever_have_any_of_it(monkeypatch):
     for named, by_chance, score in counted(range(100), (8, 12), monkeypatch, thorough=True).values():
         assert max(named.values()) <= 9, named
         assert (by_chance >= 0.9).all(), by_chance

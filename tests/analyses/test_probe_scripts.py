@@ -18,6 +18,7 @@ from compo_mech.report.position_subtraction import subtraction_section
 from compo_mech.report.state_update import update_section
 from compo_mech.runs import recipes
 from compo_mech.runs.run import Run
+from compo_mech.runs.trajectory import Quantity
 
 ROOT = Path(__file__).parents[2]
 SECTIONS = {SUBTRACTION.name: subtraction_section, UPDATE.name: update_section}
@@ -96,10 +97,10 @@ class Page(HTMLParser):
 def test_tables_findings_and_a_section_are_kept(probe, run, capsys):
     ask(probe, run.path)
     folder = run.path / "analysis" / f"{probe.name}-000006-parity"
-    names = {f"{name}.csv" for name in TABLES[probe.name]} | {f"fresh-{name}.csv" for name in TABLES[probe.name]}
+    names = {f"{name}.csv" for name in TABLES[probe.name]}
     assert {file.name for file in folder.iterdir()} == names | {"findings.txt", "section.html"}
     for name in names:
-        assert len(pd.read_csv(folder / name)), name
+        assert set(pd.read_csv(folder / name)["network"]) == {"trained", "control"}, name
     findings = (folder / "findings.txt").read_text().splitlines()
     assert findings[0].startswith(MLP[probe.name])
     shown = " ".join(capsys.readouterr().out.split())
@@ -137,8 +138,9 @@ def test_figures_are_followed_over_all_steps_and_other_steps_stay(probe, run, qu
     folder = run.path / "analysis" / f"{probe.name}-000006-parity"
     curves = pd.read_csv(folder / "by-step.csv")
     assert run.steps == [0, 1, 2, 4, 6]
-    for _, rows in curves.groupby(["measure", "site"]):
-        assert rows["step"].tolist() == [-1, *run.steps]  # the control first
+    for _, rows in curves.groupby(list(Quantity._fields), dropna=False):
+        assert rows["network"].tolist() == ["control", *["trained"] * len(run.steps)]
+        assert rows["step"].dropna().tolist() == run.steps
     assert not curves[["value", "low", "high"]].isna().any(axis=None)
     assert ((curves["low"] <= curves["value"] + 1e-9) & (curves["value"] <= curves["high"] + 1e-9)).all()
     assert "Over training" in (folder / "section.html").read_text()
@@ -158,7 +160,10 @@ def test_tasks_of_one_name_are_kept_apart(runs, quick):
     ask(UPDATE, run.path)
     folders = sorted((run.path / "analysis").iterdir())
     assert len(folders) == 2
-    assert [len(pd.read_csv(folder / "activations.csv")) for folder in folders] in ([12, 6], [6, 12])  # (k + 1) k pairs
+    assert [len(pd.read_csv(folder / "activations.csv")) for folder in folders] in (
+        [24, 12],
+        [12, 24],
+    )  # (k + 1) k pairs of both networks
 
 
 def test_three_layers_are_asked_where_x_is_fetched(runs, quick, capsys):

@@ -4,6 +4,7 @@ from functools import lru_cache
 import pytest
 import torch
 
+from compo_mech.analyses.examine import Answer
 from compo_mech.analyses.state_update import examine_update
 from compo_mech.analyses.update_probe import update_verdict
 from compo_mech.data.config import DataConfig
@@ -42,11 +43,11 @@ def examined(task, rungs, seed=0, thorough=True):
     return examine_update(built.model, built.data, task, seed, 1 + int(rungs.three_layers), thorough)
 
 
-def held(found, variable, others="same"):
-    return found.held.set_index(["variable", "others"]).loc[(variable, others)]
+def held(found, variable, context="matched"):
+    return found.interchanges.set_index(["variable", "context"]).loc[(variable, context)]
 
 
-def fresh(data, seed):
+def untrained(data, seed):
     settings = ModelConfig()
     n_ctx = data.layout.n_tokens(data.max_length)
     return Model(init_params(settings, len(data.vocabulary), n_ctx, generator(seed)), settings)
@@ -71,7 +72,7 @@ def test_the_grid_has_every_pair_that_strings_have(task, pairs):
     assert list(zip(grid.s.tolist(), grid.x.tolist(), strict=True)) == pairs
     assert torch.equal(grid.s[groups], rows.s)
     assert torch.equal(grid.x[groups], rows.x)
-    assert torch.equal(task.table[rows.s, rows.x], grid.split.labels)
+    assert torch.equal(task.activations[rows.s, rows.x], grid.split.labels)
     assert groups.bincount().min() >= 8
     assert (rows.t > 1).all()
     assert (grid.start.t == 1).all()
@@ -91,15 +92,15 @@ def test_builds_update(task, rungs):
     for before in ("raw embeddings", "MLP input"):
         assert found.probe(before)["linear"] <= (0 if task != Polynomial(modulus=5) else 0.2)  # (0, x): 1, whatever x
         assert found.probe(before)["separable"] < 0.9
-    for others in ("same", "free"):
-        assert held(found, "answer", others)["interchange"] == 1
-        assert held(found, "x", others)["interchange"] == 1
-    assert held(found, "s")["interchange"] == 1
-    assert found.held["site"].tolist() == ["attn_out1", "attn_out1", "resid_pre0", "mlp_out1", "mlp_out1"]
+    for context in ("matched", "independent"):
+        assert held(found, "answer", context)["iia"] == 1
+        assert held(found, "x", context)["iia"] == 1
+    assert held(found, "s")["iia"] == 1
+    assert found.interchanges["site"].tolist() == ["attn_out1", "attn_out1", "resid_pre0", "mlp_out1", "mlp_out1"]
     assert found.additive.whole.mean == found.additive.placebo.mean == 1
     assert found.additive.additive.mean < 0.65
     assert flags(found) == dict.fromkeys(FLAGS, True)
-    assert update_verdict(found).startswith("yes")
+    assert update_verdict(found).answer == Answer.YES
 
 
 @pytest.mark.parametrize("task", TASKS, ids=str)
@@ -107,9 +108,9 @@ def test_s_and_x_lie_in_subspaces_of_their_own(task):
     found = examined(task, BuildOptions(rotated=True))
     rows = found.subspaces.set_index("variable")
     n_inputs = task.n_inputs - task.first_input
-    assert rows["dims"].to_dict() == {"s": task.n_states - 1, "x": n_inputs - 1}
-    assert (rows["interchange"] == 1).all()
-    for control in ("random", "placebo", "arbitrary"):
+    assert rows["n_dims"].to_dict() == {"s": task.n_states - 1, "x": n_inputs - 1}
+    assert (rows["iia"] == 1).all()
+    for control in ("random", "placebo", "permuted"):
         assert (rows[control] < 0.7).all()
     assert (rows["share"].between(0.1, 0.4)).all()  # position, [EoI] and pointer take the rest
     assert found.overlap == pytest.approx(0, abs=1e-3)
@@ -130,14 +131,14 @@ def test_harder_builds_update_too(rungs):
     for task in TASKS[:2]:
         found = examined(task, rungs, thorough=task == Parity())  # of 4 pairs 3 shuffles leave too wide a chance
         assert found.probe("MLP output")["linear"] >= 0.99
-        for variable, others in (("answer", "free"), ("x", "free"), ("s", "same")):
-            assert held(found, variable, others)["interchange"] >= 0.99
-        assert update_verdict(found).startswith("yes")
+        for variable, context in (("answer", "independent"), ("x", "independent"), ("s", "matched")):
+            assert held(found, variable, context)["iia"] >= 0.99
+        assert update_verdict(found).answer == Answer.YES
 
 
 def test_four_neurons_make_parity():
     found = examined(Parity(), BuildOptions())
-    neurons, table = found.neurons, found.table
+    neurons, table = found.neurons, found.activations
     assert set(neurons["fires on (s, x)"].head(4)) == {"0,0", "0,1", "1,0", "1,1"}
     assert neurons["share"].head(4).to_numpy() == pytest.approx(1 / 4)
     assert neurons["added"].head(4).to_numpy() == pytest.approx(10 / 4)  # half of it on each of two logits, ten times
@@ -174,17 +175,17 @@ def test_copy_has_nothing_to_compute():
         assert found.overlap is None
         assert found.guess_from_x == 1
         assert found.subspaces["variable"].tolist() == ["x"]
-        assert "nothing to compute" in update_verdict(found)
-        assert not update_verdict(found).startswith("yes")
+        assert update_verdict(found).answer == Answer.NOTHING
+        assert update_verdict(found).answer != Answer.YES
 
 
 def test_the_same_seed_gives_the_same_findings_and_another_others():
     first, other = (examined(Parity(), BuildOptions(rotated=True), seed, thorough=False) for seed in (0, 1))
     built = build(Parity(), rungs=BuildOptions(rotated=True))
     again = examine_update(built.model, built.data, Parity(), 0, thorough=False)
-    for name in ("probes", "held", "subspaces", "neurons", "table"):
+    for name in ("probes", "interchanges", "subspaces", "neurons", "activations"):
         assert getattr(first, name).equals(getattr(again, name))
-    assert not first.held.equals(other.held)
+    assert not first.interchanges.equals(other.interchanges)
 
 
 # ---------------------------------------------------------------------------- and that do not
@@ -199,7 +200,7 @@ def test_builds_with_a_broken_update_get_a_no(task):
         assert not found.followed
         assert not found.needed
         if task != Copy():
-            assert update_verdict(found).startswith("no; answers do not follow its output")
+            assert str(update_verdict(found)).startswith("no; answers do not follow its output")
 
 
 def test_without_x_there_is_no_update():
@@ -207,55 +208,55 @@ def test_without_x_there_is_no_update():
         found = examined(task, BuildOptions(broken=broken, rotated=True), thorough=False)
         assert not found.decodable
         assert not found.holds
-        assert update_verdict(found).startswith("no; ")
+        assert update_verdict(found).answer == Answer.NO
 
 
 def test_what_is_missing_is_said():
     found = examined(Parity(), BuildOptions())
-    most = found.held.copy()
-    most.loc[most["variable"] == "answer", ["interchange", "low"]] = 0.85, 0.8
-    assert update_verdict(replace(found, held=most)).startswith("in part; ")
+    most = found.interchanges.copy()
+    most.loc[most["variable"] == "answer", ["iia", "low"]] = 0.85, 0.8
+    assert update_verdict(replace(found, interchanges=most)).answer == Answer.IN_PART
     most.loc[most["variable"] == "answer", "low"] = 0.74
-    assert update_verdict(replace(found, held=most)) == "no; answers do not follow its output"
-    for control in ("placebo", "arbitrary"):
-        passing = found.held.copy()
+    assert str(update_verdict(replace(found, interchanges=most))) == "no; answers do not follow its output"
+    for control in ("placebo", "permuted"):
+        passing = found.interchanges.copy()
         passing[control] = 0.95
-        assert not replace(found, held=passing).holds
-        assert not replace(found, held=passing).followed
+        assert not replace(found, interchanges=passing).holds
+        assert not replace(found, interchanges=passing).followed
     cut = found.additive._replace(additive=Interval(0.95, 0.94, 0.96))
-    assert update_verdict(replace(found, additive=cut)).startswith("no; answers do not need")
+    assert str(update_verdict(replace(found, additive=cut))).startswith("no; answers do not need")
     unread = found.probes.copy()
     unread[["linear", "low"]] = 0.0
-    assert update_verdict(replace(found, probes=unread)).startswith("no; s_t is not decodable")
+    assert str(update_verdict(replace(found, probes=unread))).startswith("no; s_t is not decodable")
 
 
-# ----------------------------------------------------------------------------- fresh networks
+# ----------------------------------------------------------------------------- controls
 
 
 def counted(task, seeds, thorough):
-    """How many fresh networks have each property, and means over networks of what is said of shuffled labels."""
+    """How many controls have each property, and means over networks of what is decoded of permuted labels."""
     data = DataConfig(tasks=(task,))
-    found = [examine_update(fresh(data, seed), data, task, seed, 1, thorough) for seed in seeds]
-    assert all(update_verdict(one).startswith("no") for one in found)
-    shuffled = sum(one.probes.set_index("site")[["by_chance", "shuffled"]].astype(float) for one in found) / len(found)
-    return {name: sum(flags(one)[name] for one in found) for name in flags(found[0])}, shuffled
+    found = [examine_update(untrained(data, seed), data, task, seed, 1, thorough) for seed in seeds]
+    assert all(str(update_verdict(one)).startswith("no") for one in found)
+    permuted = sum(one.probes.set_index("site")[["by_chance", "permuted"]].astype(float) for one in found) / len(found)
+    return {name: sum(flags(one)[name] for one in found) for name in flags(found[0])}, permuted
 
 
 @pytest.mark.parametrize("task", [Parity(), Polynomial()], ids=str)
-def test_a_few_fresh_networks_have_none_of_it(task):
+def test_a_few_controls_have_none_of_it(task):
     named, _ = counted(task, range(3), thorough=False)
     assert not any(named.values())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("task", "n"), [(Parity(), 100), (Polynomial(), 50)], ids=str)
-def test_many_fresh_networks_hardly_ever_have_any_of_it(task, n):
-    named, shuffled = counted(task, range(n), thorough=True)
+def test_many_controls_hardly_ever_have_any_of_it(task, n):
+    named, permuted = counted(task, range(n), thorough=True)
     assert set(named) == set(FLAGS)
     assert max(named.values()) <= 9 * n / 100, named
     if task == Parity():  # 4 of the 6 ways to deal two 0 and two 1 to 4 pairs are s, x or their opposites
-        assert shuffled["shuffled"]["raw embeddings"] == pytest.approx(4 / 6, abs=0.05)
-    assert (shuffled["by_chance"] >= 0.9).all(), shuffled
+        assert permuted["permuted"]["raw embeddings"] == pytest.approx(4 / 6, abs=0.05)
+    assert (permuted["by_chance"] >= 0.9).all(), permuted
 
 
 # ------------------------------------------------------------------------------------- errors

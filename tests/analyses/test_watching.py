@@ -1,5 +1,6 @@
 import functools
 import math
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -7,14 +8,8 @@ import torch
 from rich.console import Console
 
 from compo_mech.analyses import trajectories
-from compo_mech.analyses.trajectories import (
-    attention_metrics,
-    fetching_layer,
-    interchange_scores,
-    route_scores,
-    thinned,
-    watch,
-)
+from compo_mech.analyses.trajectories import attention_metrics, interchange_scores, route_scores
+from compo_mech.analyses.watch import ACCURACY, fetching_layer, thinned, watch
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Copy, Parity, Polynomial
 from compo_mech.ground_truth.build import build
@@ -25,15 +20,17 @@ from compo_mech.model.config import ModelConfig
 from compo_mech.model.hooked import to_hooked
 from compo_mech.model.params import Model, init_params
 from compo_mech.reference import hooked_loops, watching_bench
-from compo_mech.routes import summary
-from compo_mech.runs.trajectory import CONTROL_STEP
+from compo_mech.routes.summary import RouteName
+from compo_mech.runs.trajectory import Measured, Quantity, as_table
+
+TEXTBOOK = Quantity("route share", str(RouteName.TEXTBOOK))
 
 
 def asked(built, task):
     data, model = built.data, built.model
     rows = attention_metrics(data, task, 32, model)
     rows += [*interchange_scores(data, task, 1, 0, model), *route_scores(data, task, 0, model)]
-    return {(row.measure, row.site): row.value for row in rows}
+    return {row.quantity: row.value for row in rows}
 
 
 @pytest.mark.parametrize(
@@ -44,49 +41,49 @@ def asked(built, task):
 @pytest.mark.parametrize("task", [Copy(), Parity(), Polynomial(modulus=5)], ids=str)
 def test_the_circuit_built_by_hand_is_clean_and_used(task, rungs):
     found = asked(build(task, rungs=rungs), task)
-    assert found["strings right", ""] == found["states right", ""] == 1
-    for work, site in (("lookup", "L0"), ("iteration", "L1")):
-        assert found[f"{work}_together", site] >= 0.99
-        assert found[work, f"{site}H0"] >= 0.99
-        assert found[f"{work}_sparsity", f"{site}H0"] >= 0.99
-        assert 1 - found[f"{work}_distance", f"{site}H0"] >= 0.99
-        assert found[f"worth of {work}", f"{site}H0"] > 0.2
-        assert found[f"{work} lacks", f"{site}H0"] == 0
+    assert found[ACCURACY] == found[Quantity("states right")] == 1
+    for layer, work in enumerate(("lookup", "iteration")):
+        head = partial(Quantity, layer=layer, head=0)
+        assert found[Quantity(f"{work}_together", layer=layer)] >= 0.99
+        assert found[head(work)] >= 0.99
+        assert found[head(f"{work}_sparsity")] >= 0.99
+        assert 1 - found[head(f"{work}_distance")] >= 0.99
+        assert found[head(f"{work} pattern ablation", "cost")] > 0.2
+        assert found[head(f"{work} pattern ablation", "gain")] == 0
     for spot in ("first", "middle", "last"):
-        assert found[f"iteration_{spot}", "L1H0"] >= 0.99
-    assert found["t in the query", "q1"] >= 0.99
-    assert found["x fetched", "attn_out1"] >= 0.99
-    assert found["state written", "mlp_out1"] >= 0.99
-    for place in (("t in the query", "q1"), ("x fetched", "attn_out1"), ("state written", "mlp_out1")):
-        above, placebo = (found[f"{place[0]}, {which}", place[1]] for which in ("above", "placebo"))
-        assert above == found[place] - placebo
+        assert found[Quantity(f"iteration_{spot}", layer=1, head=0)] >= 0.99
+    for variable, site in (("t", "q"), ("x", "attn_out"), ("answer", "mlp_out")):
+        quantity = Quantity("IIA", "value", variable, "independent", site, 1)
+        above, placebo = (found[quantity._replace(statistic=which)] for which in ("above placebo", "placebo"))
+        assert found[quantity] >= 0.99
+        assert above == found[quantity] - placebo
         assert above > 0.2
-    assert found["by textbook diagonal", ""] >= 0.99
+    assert found[TEXTBOOK] >= 0.99
 
 
 @pytest.mark.parametrize("careful", [False, True])
-@pytest.mark.parametrize("name", ["fresh, two heads", "by hand"])
+@pytest.mark.parametrize("name", ["random, two heads", "by hand"])
 def test_what_is_watched_against_loops_over_hooked_transformers(name, careful):
     task, built = Parity(), build(Parity(), rungs=BuildOptions(layer_norm=True))
-    data, model = (DataConfig(max_length=5), None) if name == "fresh, two heads" else (built.data, built.model)
+    data, model = (DataConfig(max_length=5), None) if name == "random, two heads" else (built.data, built.model)
     if model is None:
         config, generator = ModelConfig(d_model=16, n_heads=2), torch.Generator().manual_seed(0)
         params = init_params(config, len(data.vocabulary), data.layout.n_tokens(5), generator)
         model = Model({n: p + 0.3 * torch.randn(p.shape, generator=generator) for n, p in params.items()}, config)
     hooked, strings = to_hooked(model.params, model.config), hooked_loops.route_strings(data, task)
     with torch.no_grad():
-        slow = hooked_loops.loop_looks(trajectories.test_sets(data, task, 16), careful, hooked)
+        slow = hooked_loops.loop_attention_metrics(trajectories.test_sets(data, task, 16), careful, hooked)
         pairs = hooked_loops.exchanges(data, task, 1, model.config)
-        slow |= hooked_loops.loop_holdings(pairs, careful, hooked)
-        slow |= hooked_loops.loop_ways(data, strings, careful, hooked)
+        slow |= hooked_loops.loop_interchange_scores(pairs, careful, hooked)
+        slow |= hooked_loops.loop_route_scores(data, strings, careful, hooked)
     rows = [
         *attention_metrics(data, task, 16, model),
         *interchange_scores(data, task, 1, 0, model),
         *route_scores(data, task, 0, model),
     ]
-    fast = {(row.measure, row.site): row.value for row in rows}
+    fast = {row.quantity: row.value for row in rows}
     assert len(slow) > 40
-    assert {place: fast[place] for place in slow} == pytest.approx(slow, abs=1e-4)
+    assert {quantity: fast[quantity] for quantity in slow} == pytest.approx(slow, abs=1e-4)
     with torch.no_grad():
         alone = hooked_loops.loop_routes(strings, careful, hooked)
     assert watching_bench.map_figures(data, task, model) == pytest.approx(alone, abs=1e-3)
@@ -94,29 +91,30 @@ def test_what_is_watched_against_loops_over_hooked_transformers(name, careful):
 
 def test_work_split_between_heads_is_whole_in_the_layer():
     found = asked(build(Parity(), rungs=BuildOptions(split=True)), Parity())
-    assert found["iteration_together", "L1"] >= 0.99
-    assert max(found["iteration", "L1H0"], found["iteration", "L1H1"]) < 0.6
+    assert found[Quantity("iteration_together", layer=1)] >= 0.99
+    assert max(found[Quantity("iteration", layer=1, head=head)] for head in (0, 1)) < 0.6
 
 
 def calls_a_head(data, seed, n_heads):
-    """Whether a fresh network has a head that looks textbook, or whose look is worth anything."""
+    """Whether a randomly initialised network has a textbook head, or one whose pattern costs anything to ablate."""
     config = ModelConfig(n_heads=n_heads)
     generator = torch.Generator().manual_seed(seed)
     model = Model(init_params(config, len(data.vocabulary), data.layout.n_tokens(data.max_length), generator), config)
     rows = attention_metrics(data, Parity(), 32, model)
-    clean = [r.value for r in rows if r.measure in ("lookup", "iteration", "lookup_together", "iteration_together")]
-    worth = [r.value for r in rows if r.measure.startswith("worth")]
-    assert len(worth) == 2 * (2 * n_heads + (2 if n_heads > 1 else 0))
-    return max(clean) >= 0.9 or max(worth) > 0.2
+    scores = ("lookup", "iteration", "lookup_together", "iteration_together")
+    clean = [row.value for row in rows if row.quantity.measure in scores]
+    costs = [row.value for row in rows if row.quantity.statistic == "cost"]
+    assert len(costs) == 2 * (2 * n_heads + (2 if n_heads > 1 else 0))
+    return max(clean) >= 0.9 or max(costs) > 0.2
 
 
-def test_no_fresh_network_has_a_head():
+def test_no_control_has_a_head():
     data = DataConfig(max_length=8)
     assert not any(calls_a_head(data, seed, n_heads) for n_heads in (1, 4) for seed in range(8))
 
 
 @pytest.mark.slow
-def test_no_fresh_network_of_a_hundred_has_a_head():
+def test_no_control_of_a_hundred_has_a_head():
     data = DataConfig()
     assert not any(calls_a_head(data, seed, 1 + 3 * (seed % 2)) for seed in range(100))
 
@@ -132,22 +130,24 @@ def test_a_run_is_watched_over_its_checkpoints(tmp_path, tiny):
     run = started(tmp_path, tiny)
     told = []
     found = watch(
-        run, Parity(), lambda name, step, n_steps, problem: told.append((name, step, problem)), every={"ways": 4}
+        run,
+        Parity(),
+        lambda name, step, n_steps, problem: told.append((name, step, problem)),
+        every={"route_scores": 4},
     )
-    steps = {"looks": run.steps, "holdings": run.steps, "ways": thinned(run.steps, 4)}
+    steps = {"attention_metrics": run.steps, "interchange_scores": run.steps, "route_scores": thinned(run.steps, 4)}
     assert {(name, step) for name, step, _ in told} == {
-        (name, step) for name, asked in steps.items() for step in (CONTROL_STEP, *asked)
+        (name, step) for name, asked in steps.items() for step in (None, *asked)
     }
-    assert found.curve("strings right")["step"].tolist() == run.steps
-    assert found.curve(f"by {summary.Way.TEXTBOOK}")["step"].tolist() == steps["ways"]
-    last = {
-        (row.measure, row.site): row.value for row in attention_metrics(run.config.data, Parity(), 64, run_model(run))
-    }
-    assert found.curve("lookup", "L0H0")["value"].iloc[-1] == last["lookup", "L0H0"]
-    assert found.curve("nothing").empty
-    assert not math.isnan(found.control("lookup", "L0H0"))
-    assert list(found.parts())[:3] == ["accuracy", "lookup", "iteration"]
-    again = watch(run, Parity(), n_workers=2, every={"ways": 4})
+    assert found.curve(ACCURACY)["step"].tolist() == run.steps
+    assert found.curve(TEXTBOOK)["step"].tolist() == steps["route_scores"]
+    lookup = Quantity("lookup", layer=0, head=0)
+    last = {row.quantity: row.value for row in attention_metrics(run.config.data, Parity(), 64, run_model(run))}
+    assert found.curve(lookup)["value"].iloc[-1] == last[lookup]
+    assert found.curve(Quantity("nothing")).empty
+    assert not math.isnan(found.control(lookup))
+    assert list(found.components())[:3] == ["accuracy", "lookup", "iteration"]
+    again = watch(run, Parity(), n_workers=2, every={"route_scores": 4})
     pd.testing.assert_frame_equal(again.rows, found.rows)
 
 
@@ -159,12 +159,12 @@ def test_without_chain_of_thought_or_a_second_layer_what_there_is_is_watched(tmp
     run = started(tmp_path, tiny, data={"chain_of_thought": False}, train={"n_steps": 4})
     found = watch(run, Parity())
     assert found.layer is None
-    assert list(found.parts()) == ["accuracy"]
+    assert list(found.components()) == ["accuracy"]
     run = started(tmp_path / "other", tiny, model={"n_layers": 1}, train={"n_steps": 4})
     found = watch(run, Parity())
     assert found.layer == 0
-    assert "t in the query" not in found.parts()
-    assert "x fetched" in found.parts()
+    assert "t in the query" not in found.components()
+    assert "x in the attention output" in found.components()
 
 
 def test_steps_are_thinned_from_the_last_on():
@@ -175,9 +175,10 @@ def test_steps_are_thinned_from_the_last_on():
 
 
 def test_the_layer_that_fetches_is_the_one_that_looks_at_the_last_step():
-    rows = [(0, "L1", 0.9), (0, "L2", 0.1), (8, "L1", 0.2), (8, "L2", 0.7)]
-    table = pd.DataFrame(
-        [(s, "iteration_together", site, v) for s, site, v in rows], columns=["step", "measure", "site", "value"]
+    scores = {0: (0.9, 0.1), 8: (0.2, 0.7)}
+    table = pd.concat(
+        as_table(step, [Measured(Quantity("iteration_together", layer=n), v) for n, v in enumerate(values, start=1)])
+        for step, values in scores.items()
     )
     assert fetching_layer(table) == 2
     assert fetching_layer(table[table["step"] == 0]) == 1

@@ -15,7 +15,7 @@ def generator(seed=0):
 
 
 def pairs_of(built, variables, seed, n=1024):
-    return {v: make_interchanges(built.data, v, "free", n, generator(seed + i)) for i, v in enumerate(variables)}
+    return {v: make_interchanges(built.data, v, "independent", n, generator(seed + i)) for i, v in enumerate(variables)}
 
 
 def searched(built, site, dims, seed=0, **settings):
@@ -55,7 +55,7 @@ def test_two_variables_share_one_rotation():
 
 def test_what_goes_with_another_source_cannot_be_learnt():
     built = build(Parity())
-    found = searched(built, Site("resid_post", 0), {"t": 7}, n_steps=60, arbitrary=True)
+    found = searched(built, Site("resid_post", 0), {"t": 7}, n_steps=60, permuted=True)
     assert found.scores["t"].accuracy.mean < 0.7
 
 

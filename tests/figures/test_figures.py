@@ -15,13 +15,15 @@ from plotly.offline import get_plotlyjs
 from rich.console import Console
 
 from compo_mech.analyses.dissection import stage_names
+from compo_mech.analyses.examine import at_named_site
 from compo_mech.circuits.circuit import Circuit, to_json
 from compo_mech.interventions.edges import all_edges
 from compo_mech.launch import settings
 from compo_mech.launch.run import launch
-from compo_mech.plots.trajectories import PART_COLOURS
+from compo_mech.plots.trajectories import COMPONENT_COLOURS
 from compo_mech.runs import recipes
 from compo_mech.runs.run import Run, analysis_name
+from compo_mech.runs.trajectory import Measured, Quantity, as_table
 
 FIGURES = Path(__file__).parents[2] / "figures"
 
@@ -74,8 +76,8 @@ def runs(tmp_path_factory):
     circuit = Circuit(one.config.model, frozenset(edges[::2]), {edge: i / 10 for i, edge in enumerate(edges)})
     dissected = {"circuit.json": to_json(circuit), "patching.csv": patching(one).to_csv(index=False)}
     one.write_analysis(analysis_name("dissect", 6, task), dissected)
-    for what in ("position-subtraction", "state-update"):
-        one.write_analysis(analysis_name(what, 6, task), {"by-step.csv": by_step(one).to_csv(index=False)})
+    for probe in HELD_AT:
+        one.write_analysis(analysis_name(probe, 6, task), {"by-step.csv": by_step(one, probe).to_csv(index=False)})
     return [run.path for run in found]
 
 
@@ -89,15 +91,18 @@ def patching(run):
     return pd.DataFrame(rows, columns=["part", "place", "length", "effect", "network"])
 
 
-def by_step(run):
-    """Every figure that either probe script follows."""
-    measures = [
-        ("probe of t", "MLP output"), ("probe of t", "query"), ("interchange of t, free others", "q1"),
-        ("subtraction score", "query"), ("probe of the state", "MLP input"), ("probe of the state", "MLP output"),
-        ("interchange of answer, free others", "mlp_out1"), ("interchange of x, free others", "attn_out1"),
-    ]  # fmt: skip
-    rows = [(s, m, site, max(0.0, s / 8), 0.0, 1.0) for m, site in measures for s in (-1, *run.steps)]
-    return pd.DataFrame(rows, columns=["step", "measure", "site", "value", "low", "high"])
+def by_step(run, probe):
+    """Every figure that a probe script follows and a picture shows, made up."""
+    name, layer = {"position-subtraction": ("t", 0), "state-update": ("answer", 1)}[probe]
+    quantities = [at_named_site("probe accuracy", name, site, layer) for site in ("MLP input", "MLP output", "query")]
+    quantities += [Quantity("IIA", "value", v, "independent", kind, 1) for v, kind in HELD_AT[probe]]
+    quantities.append(at_named_site("subtraction score", name, "query", layer))
+    rows = [as_table(step, [Measured(q, (step or 0) / 8, 0.0, 1.0) for q in quantities]) for step in (None, *run.steps)]
+    return pd.concat(rows, ignore_index=True)
+
+
+HELD_AT = {"position-subtraction": [("t", "q")], "state-update": [("x", "attn_out"), ("answer", "mlp_out")]}
+"""By probe, variables and the sites that hold them."""
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +110,8 @@ def tables(tmp_path_factory):
     """By script, a table as another script writes it."""
     folder = tmp_path_factory.mktemp("tables")
     file = folder / "emergence.csv"
-    rows = [("parity", f"parity-seed{seed}", part, 4.0, 5.0, 6.0, 9) for seed in (0, 1) for part in PART_COLOURS]
-    columns = ["task", "run", "part", "onset", "midpoint", "saturation", "last_step"]
+    rows = [("parity", f"parity-seed{seed}", name, 4.0, 5.0, 6.0, 9) for seed in (0, 1) for name in COMPONENT_COLOURS]
+    columns = ["task", "run", "component", "onset", "midpoint", "saturation", "last_step"]
     pd.DataFrame(rows, columns=columns).to_csv(file, index=False)
     studies = {"scaling": folder / "scaling.csv", "study": folder / "study.csv"}
     for name, made in (("scaling", scaling()), ("study", study())):

@@ -5,12 +5,12 @@ from compo_mech.plots import interchange, tables, trajectories
 
 
 def test_dots_hold_every_figure_and_its_controls():
-    figure = tables.dots(["a", "b"], [(0.5, 0.4, 0.7), (1.0, 0.9, 1.0)], {"fresh": [0.1, None]}, "title", "share")
+    figure = tables.dots(["a", "b"], [(0.5, 0.4, 0.7), (1.0, 0.9, 1.0)], {"control": [0.1, None]}, "title", "fraction")
     by_name = {trace.name: trace for trace in figure.data}
-    assert list(by_name["network"].x) == [0.5, 1.0]
-    assert list(by_name["network"].error_x.array) == pytest.approx([0.2, 0.0])
-    assert list(by_name["network"].error_x.arrayminus) == pytest.approx([0.1, 0.1])
-    assert list(by_name["fresh"].x) == [0.1, None]
+    assert list(by_name["trained"].x) == [0.5, 1.0]
+    assert list(by_name["trained"].error_x.array) == pytest.approx([0.2, 0.0])
+    assert list(by_name["trained"].error_x.arrayminus) == pytest.approx([0.1, 0.1])
+    assert list(by_name["control"].x) == [0.1, None]
 
 
 def test_curves_by_step_have_their_bands_and_the_control():
@@ -26,9 +26,13 @@ def test_maps_put_every_value_at_its_place():
     figure = tables.table_map([[1.0, -2.0]], ["x", "y"], ["row"], "title", "unit")
     assert (figure.data[0].zmin, figure.data[0].zmax) == (-2, 2)
     rows = [
-        {"variable": v, "others": o, "site": s, "interchange": n / 10, "step": step}
-        for n, (v, o, s, step) in enumerate(
-            (v, o, s, step) for v in ("t", "x") for o in ("same", "free") for s in ("q", "z") for step in (0, 4)
+        {"variable": v, "context": c, "site": s, "iia": n / 10, "step": step}
+        for n, (v, c, s, step) in enumerate(
+            (v, c, s, step)
+            for v in ("t", "x")
+            for c in ("matched", "independent")
+            for s in ("q", "z")
+            for step in (0, 4)
         )
     ]
     table = pd.DataFrame(rows)

@@ -10,9 +10,10 @@ from rich.console import Console
 from compo_mech.launch.run import launch
 from compo_mech.launch.settings import Launch
 from compo_mech.runs.checkpoints import RunError
-from compo_mech.runs.trajectory import CONTROL_STEP, Measured, follow
+from compo_mech.runs.trajectory import Measured, Quantity, follow
 
 CODE = __name__
+MEAN = Quantity("mean", "value", "x", "matched", "mlp_out", 1, 0)
 
 
 @pytest.fixture
@@ -32,11 +33,11 @@ class Counting:
             raise KeyboardInterrupt
         self.n += 1
         value = float(model.params["embed.W_E"].double().mean())
-        return [Measured("mean", "embed", value, value - 0.1, float("nan")), Measured("third", "", value / 3, 0.0, 1.0)]
+        return [Measured(MEAN, value, value - 0.1), Measured(Quantity("third"), value / 3, 0.0, 1.0)]
 
 
 def mean_of(name, model):
-    return [Measured("mean", name, float(model.params[name].double().mean()), 0.0, 1.0)]
+    return [Measured(Quantity("mean", site=name), float(model.params[name].double().mean()), 0.0, 1.0)]
 
 
 def test_several_workers_find_the_same(run):
@@ -45,20 +46,29 @@ def test_several_workers_find_the_same(run):
     (run.path / "checkpoints" / f"{run.steps[3]:06d}.safetensors").unlink()
     told = {}
     table = followed(run, measure, "several", advance=lambda s, p: told.update({s: p}), n_workers=2)
-    pd.testing.assert_frame_equal(table, alone[alone["step"] != run.steps[3]].reset_index(drop=True))
+    pd.testing.assert_frame_equal(
+        table, alone[alone["step"].ne(run.steps[3]).fillna(True).astype(bool)].reset_index(drop=True)
+    )
     assert "is missing" in told[run.steps[3]]
-    assert set(told) == {CONTROL_STEP, *run.steps}
+    assert set(told) == {None, *run.steps}
 
 
 def test_some_checkpoints_alone(run):
     measure = Counting()
     table = followed(run, measure, steps=run.steps[::2])
-    assert list(table["step"].unique()) == [CONTROL_STEP, *run.steps[::2]]
+    assert steps_of(table) == [None, *run.steps[::2]]
     rest = Counting()
-    assert list(followed(run, rest)["step"].unique()) == [CONTROL_STEP, *run.steps]
+    assert steps_of(followed(run, rest)) == [None, *run.steps]
     assert rest.n == len(run.steps[1::2])
     with pytest.raises(ValueError, match="step = 3: must be one of 0 1 2 4"):
         followed(run, Counting(), steps=[3])
+
+
+def steps_of(table):
+    """Return the steps of a table, once each; None stands for the control."""
+    trained = table["network"].eq("trained").tolist()
+    assert [not missing for missing in table["step"].isna()] == trained
+    return [None if pd.isna(step) else step for step in table["step"].unique()]
 
 
 def followed(run, measure, name="mean", settings=None, **more):
@@ -68,12 +78,12 @@ def followed(run, measure, name="mean", settings=None, **more):
 def test_every_checkpoint_and_the_control_are_measured(run):
     measure = Counting()
     table = followed(run, measure)
-    assert list(table["step"].unique()) == [CONTROL_STEP, *run.steps]
+    assert steps_of(table) == [None, *run.steps]
     assert measure.n == len(run.steps) + 1
     for step in run.steps:
-        rows = table[(table["step"] == step) & (table["measure"] == "mean")]
+        rows = MEAN.rows(table[table["step"].eq(step).fillna(False)])
         assert rows["value"].iloc[0] == float(run.params(step)["embed.W_E"].double().mean())
-    control = table[(table["step"] == CONTROL_STEP) & (table["measure"] == "mean")]
+    control = MEAN.rows(table[table["network"] == "control"])
     assert control["value"].iloc[0] == float(run.control()["embed.W_E"].double().mean())
 
 
@@ -105,7 +115,7 @@ def test_another_checkpoint_at_the_same_step_is_measured_anew(run):
     again = Counting()
     table = followed(run, again)
     assert again.n == 1
-    rows = table[(table["step"] == step) & (table["measure"] == "mean")]
+    rows = MEAN.rows(table[table["step"].eq(step).fillna(False)])
     assert len(rows) == 1
     assert rows["value"].iloc[0] == float(params["embed.W_E"].double().mean())
 
@@ -116,10 +126,10 @@ def test_checkpoints_that_cannot_be_read_are_told_and_left_out(run):
     files[4].write_bytes(files[4].read_bytes()[:-1] + b"x")
     told = {}
     table = followed(run, Counting(), advance=lambda step, problem: told.update({step: problem}))
-    assert list(table["step"].unique()) == [CONTROL_STEP, *(step for step in run.steps if step not in (2, 4))]
+    assert steps_of(table) == [None, *(step for step in run.steps if step not in (2, 4))]
     assert "is missing" in told.pop(2)
     assert "is damaged" in told.pop(4)
-    assert set(told) == {CONTROL_STEP, *run.steps} - {2, 4}
+    assert set(told) == {None, *run.steps} - {2, 4}
     assert set(told.values()) == {None}
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from compo_mech.analyses import emergence as parts_study
-from compo_mech.analyses.trajectories import Watched
+from compo_mech.analyses import emergence as of_a_run
+from compo_mech.analyses.watch import ACCURACY, Watched
 from compo_mech.cli import analyse
 from compo_mech.data.tasks import Parity
 from compo_mech.launch.run import launch
@@ -19,7 +19,7 @@ from compo_mech.launch.settings import parse
 from compo_mech.plots import trajectories
 from compo_mech.runs import recipes
 from compo_mech.runs.run import Run
-from compo_mech.runs.trajectory import CONTROL_STEP
+from compo_mech.runs.trajectory import Measured, Quantity, as_table
 from compo_mech.studies import emergence as over_seeds_study
 
 STEPS = list(range(0, 2000, 25))
@@ -30,49 +30,48 @@ def ramp(start, end, low=0.0, high=1.0):
 
 
 def planted(seed=0, noise=0.02, late=0.0, accuracy_end=700):
-    """A run whose parts come at known steps; `late`: how much the iteration score still rises after accuracy."""
+    """A run whose components come at known steps; `late`: how much the iteration score still rises after accuracy."""
     generator = torch.Generator().manual_seed(seed)
     iteration = ramp(200, 400, 0.1, 0.8)
     iteration = [
         value + late * max(0.0, (step - accuracy_end) / 1000) for value, step in zip(iteration, STEPS, strict=True)
     ]
     curves = {
-        ("strings right", ""): ramp(400, accuracy_end),
-        ("iteration_together", "L1"): iteration,
-        ("lookup_together", "L0"): [0.3] * len(STEPS),
-        ("worth of iteration", "L1H0"): ramp(300, 500, 0, 0.4),
-        ("x fetched, above", "attn_out1"): ramp(500, 100),  # falls
+        ACCURACY: ramp(400, accuracy_end),
+        Quantity("iteration_together", layer=1): iteration,
+        Quantity("lookup_together", layer=0): [0.3] * len(STEPS),
+        Quantity("iteration pattern ablation", "cost", layer=1, head=0): ramp(300, 500, 0, 0.4),
+        Quantity("IIA", "above placebo", "x", "independent", "attn_out", 1): ramp(500, 100),  # falls
     }
-    rows = []
-    for (measure, site), values in curves.items():
-        still = measure == "strings right"
-        drawn = torch.randn(len(STEPS), generator=generator).mul(0 if still else noise).tolist()
-        rows += [(s, measure, site, v + e, math.nan, math.nan) for s, v, e in zip(STEPS, values, drawn, strict=True)]
-        rows.append((CONTROL_STEP, measure, site, 0.05, math.nan, math.nan))
-    return Watched(Parity(), 1, pd.DataFrame(rows, columns=["step", "measure", "site", "value", "low", "high"]))
+    tables = []
+    for quantity, values in curves.items():
+        drawn = torch.randn(len(STEPS), generator=generator).mul(0 if quantity == ACCURACY else noise).tolist()
+        tables.append(as_table(None, [Measured(quantity, 0.05)]))
+        tables += [as_table(s, [Measured(quantity, v + e)]) for s, v, e in zip(STEPS, values, drawn, strict=True)]
+    return Watched(Parity(), 1, pd.concat(tables, ignore_index=True))
 
 
 def test_planted_moments_are_found_and_falls_do_not_count():
-    table = parts_study.component_emergence(planted(), torch.Generator().manual_seed(0)).set_index("part")
+    table = of_a_run.component_emergence(planted(), torch.Generator().manual_seed(0)).set_index("component")
     assert table["course"].to_dict() == {
-        "accuracy": "complete", "iteration": "complete", "lookup": "nothing", "worth of iteration": "complete",
-        "x fetched": "nothing",
+        "accuracy": "complete", "iteration": "complete", "lookup": "nothing", "ablation cost of iteration": "complete",
+        "x in the attention output": "nothing",
     }  # fmt: skip
-    for part, (onset, saturation) in {
+    for component, (onset, saturation) in {
         "accuracy": (400, 700),
         "iteration": (200, 400),
-        "worth of iteration": (300, 500),
+        "ablation cost of iteration": (300, 500),
     }.items():
-        row = table.loc[part]
+        row = table.loc[component]
         for name, truth in (("onset", onset), ("midpoint", (onset + saturation) / 2), ("saturation", saturation)):
             assert row[f"{name}_low"] - 1 <= truth <= row[f"{name}_high"] + 1
             assert row[name] == pytest.approx(truth, abs=40)
-        assert row["fresh"] == 0.05
-    assert table.loc["x fetched", "midpoint"] == math.inf
+        assert row["control"] == 0.05
+    assert table.loc["x in the attention output", "midpoint"] == math.inf
 
 
 def test_what_goes_on_after_accuracy_is_told_from_what_does_not():
-    rows = parts_study.changes_after_accuracy(planted(late=0.1))
+    rows = of_a_run.changes_after_accuracy(planted(late=0.1))
     table = rows.set_index("measure")
     assert set(table["since"]) == {700}
     assert table.loc["iteration score", "low"] > 0
@@ -81,27 +80,26 @@ def test_what_goes_on_after_accuracy_is_told_from_what_does_not():
     never = planted()
     low = never.rows["measure"] == "strings right"
     never.rows.loc[low, "value"] *= 0.9
-    assert parts_study.changes_after_accuracy(never).empty
-    said = parts_study.sentences(
-        never, parts_study.component_emergence(never, torch.Generator()), parts_study.changes_after_accuracy(never)
-    )
+    assert of_a_run.changes_after_accuracy(never).empty
+    components = of_a_run.component_emergence(never, torch.Generator())
+    said = of_a_run.sentences(components, of_a_run.changes_after_accuracy(never))
     assert said[-1] == "Accuracy did not stay at 99% for 8 checkpoints."
 
 
 def over_seeds(late, n=8):
     generator = torch.Generator().manual_seed(0)
-    parts, rises = [], []
+    components, rises = [], []
     for seed in range(n):
         found = planted(seed, late=late)
         place = {"task": "parity", "seed": seed, "run": f"parity-seed{seed}"}
-        parts.append(parts_study.component_emergence(found, generator).assign(**place))
-        rises.append(parts_study.changes_after_accuracy(found).assign(**place))
-    return pd.concat(parts, ignore_index=True), pd.concat(rises, ignore_index=True)
+        components.append(of_a_run.component_emergence(found, generator).assign(**place))
+        rises.append(of_a_run.changes_after_accuracy(found).assign(**place))
+    return pd.concat(components, ignore_index=True), pd.concat(rises, ignore_index=True)
 
 
 def test_order_and_verdict_over_seeds():
-    parts, rises = over_seeds(late=0.1)
-    table = over_seeds_study.order(parts, 0).set_index("part")
+    components, rises = over_seeds(late=0.1)
+    table = over_seeds_study.order(components, 0).set_index("component")
     assert table.loc["iteration", "low"] - 10 <= 300 <= table.loc["iteration", "high"] + 10
     assert table.loc["iteration", "lag_low"] - 10 <= 550 - 300 <= table.loc["iteration", "lag_high"] + 10
     assert table.loc["iteration", "before"] == 1
@@ -120,13 +118,13 @@ def test_order_and_verdict_over_seeds():
 
 
 def test_the_timeline_shows_every_run_and_counts_those_without():
-    parts, _ = over_seeds(late=0.0)
-    figure = trajectories.timeline(parts, "")
+    components, _ = over_seeds(late=0.0)
+    figure = trajectories.timeline(components, "")
     dots = [trace for trace in figure.data if trace.mode == "markers" and trace.marker.symbol != "diamond"]
-    assert len(dots) == (parts["midpoint"] < math.inf).sum()
+    assert len(dots) == (components["midpoint"] < math.inf).sum()
     assert {note.text for note in figure.layout.annotations} == {"8 of 8 did not rise"}
     first = next(trace for trace in figure.data if trace.mode == "lines")
-    row = parts[parts["part"] == "iteration"].sort_values("midpoint").iloc[0]
+    row = components[components["component"] == "iteration"].sort_values("midpoint").iloc[0]
     assert list(first.x) == [row["onset"], row["saturation"]]
 
 
@@ -135,8 +133,6 @@ def run(tmp_path_factory):
     argv = ["--runs-dir", str(tmp_path_factory.mktemp("runs")), "--name", "one", "--data.max-length", "5",
             "--model.d-model", "16", "--train.n-steps", "40", "--train.snapshot-every", "4", "--n-test-strings", "8",
             "--data.curriculum", "--data.task-weights", "1", "--data.tasks", "parity"]  # fmt: skip
-    pass
-
     settings = parse(recipes.polynomial(), argv)
     return launch(settings, Console(quiet=True))
 
@@ -146,22 +142,22 @@ def test_a_run_is_watched_and_its_page_shows_it(run, tmp_path, capsys):
     analyse.watch_main(tmp_path / "one", None, 0, 1, 2)
     copy = Run.open(tmp_path / "one")
     table = pd.read_csv(copy.path / "analysis" / "watch-000040-parity" / "by-step.csv")
-    assert set(copy.steps) <= set(table["step"])
-    assert "When each part came: parity" in (copy.path / "report.html").read_text()
+    assert set(copy.steps) == set(table["step"].dropna())
+    assert "When each component came: parity" in (copy.path / "report.html").read_text()
     assert "Tables:" in capsys.readouterr().out
-    parts, _, failed = over_seeds_study.watched([copy, Run.open(tmp_path / "one")], 1, 0, Console(quiet=True))
+    components, _, failed = over_seeds_study.watched([copy, Run.open(tmp_path / "one")], 1, 0, Console(quiet=True))
     assert failed == []
-    assert len(parts) == 2 * len(pd.read_csv(copy.path / "analysis" / "watch-000040-parity" / "XXX.csv"))
+    assert len(components) == 2 * len(pd.read_csv(copy.path / "analysis" / "watch-000040-parity" / "emergence.csv"))
 
 
 def test_a_run_that_fails_does_not_stop_the_others(run, tmp_path):
     shutil.copytree(run.path, tmp_path / "empty")
     shutil.rmtree(tmp_path / "empty" / "checkpoints")
     runs = [Run.open(tmp_path / "empty"), Run.open(run.path)]
-    parts, _, failed = over_seeds_study.watched(runs, 1, 0, Console(quiet=True))
+    components, _, failed = over_seeds_study.watched(runs, 1, 0, Console(quiet=True))
     assert len(failed) == 1
     assert str(tmp_path / "empty") in failed[0]
-    assert set(parts["run"]) == {"one"}
+    assert set(components["run"]) == {"one"}
 
 
 def die(run, seed, more):
@@ -176,9 +172,9 @@ def test_a_process_that_dies_costs_its_own_run_only(run, tmp_path, monkeypatch):
     shutil.copytree(run.path, tmp_path / "deadly")
     monkeypatch.setattr(over_seeds_study, "_watch", die)
     runs = [Run.open(tmp_path / "deadly"), run, run]
-    parts, _, failed = over_seeds_study.watched(runs, 2, 0, Console(quiet=True))
+    components, _, failed = over_seeds_study.watched(runs, 2, 0, Console(quiet=True))
     assert failed == [f"{tmp_path / 'deadly'}: ProcessDied: its process died"]
-    assert parts["run"].tolist() == ["one", "one"]
+    assert components["run"].tolist() == ["one", "one"]
 
 
 def test_bad_input_gets_one_line(run, tmp_path, capsys):
