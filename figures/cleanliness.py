@@ -23,7 +23,7 @@ N_NAMED = len(theme.HEAD_COLOURS)
 
 
 def drawn(runs: list[Run], measure: str) -> go.Figure:
-    """A path a run, of its first task; a ring where it ends."""
+    """Draw a path a run, of its first task, with a ring where it ends."""
     figure, tasks = go.Figure(), [str(run.config.data.measured_tasks[0]) for run in runs]
     named = [run.path.name for run in runs] if len(runs) <= N_NAMED else tasks
     colours = dict(zip(dict.fromkeys(named), itertools.cycle(theme.HEAD_COLOURS), strict=False))

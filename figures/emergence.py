@@ -1,4 +1,4 @@
-"""When each part of the circuit came about in many runs: onset, midpoint and saturation, a panel a task.
+"""When each component of the circuit came about in many runs: onset, midpoint and saturation, a panel a task.
 
 python experiments/emergence.py watch runs/* --out figures/emergence
 python figures/emergence.py figures/results/emergence.csv figures/results/emergence.png
@@ -18,7 +18,7 @@ from compo_mech.cli.output import table_of
 from compo_mech.plots import theme, trajectories
 from compo_mech.report import html_parts
 
-COLUMNS = ("task", "run", "part", "onset", "midpoint", "saturation", "last_step")
+COLUMNS = ("task", "run", "component", "onset", "midpoint", "saturation", "last_step")
 
 
 def drawn(table: pd.DataFrame):

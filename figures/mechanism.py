@@ -1,4 +1,4 @@
-"""What MLP 0 and MLP 1 do over seeds: every figure of every run, beside freshly initialised networks.
+"""What MLP 0 and MLP 1 do over seeds: every figure of every run, beside randomly initialised controls.
 
 python probes/over_runs.py figures/results/mechanism.csv runs/*
 python figures/mechanism.py figures/results/mechanism.csv figures/results/mechanism.png
@@ -17,54 +17,69 @@ from plotly.subplots import make_subplots
 from compo_mech.cli.errors import one_line_errors
 from compo_mech.cli.output import table_of
 from compo_mech.report import html_parts
+from compo_mech.runs.trajectory import Quantity
 
 COLOURS = {"parity": "#4c5fd5", "copy": "#2a9d6f", "polynomial": "#e07a1f"}
 FIGURES = {
-    "MLP 0: positions subtracted?": {
-        "probe of t, MLP input": "t told from its input",
-        "probe of t, MLP output": "t told from its output",
-        "probe of t, query": "t told from the query",
-        "subtraction score of the query": "query's variance by i − j",
-        "interchange of t, MLP output, free": "answers follow its output's t",
-        "interchange of t, query, free": "answers follow the query's t",
-        "right with MLP output additive": "right with its output made f(i) + g(j)",
+    "MLP 0": {
+        Quantity("probe accuracy", variable="t", site="MLP input", layer=0): "t decoded from its input",
+        Quantity("probe accuracy", variable="t", site="MLP output", layer=0): "t decoded from its output",
+        Quantity("probe accuracy", variable="t", site="query", layer=1): "t decoded from the query",
+        Quantity("subtraction score", variable="t", site="query", layer=1): "query's variance by i − j",
+        Quantity("IIA", "best", "t", "independent", "mlp_out", 0): "answers follow its output's t",
+        Quantity("IIA", "best", "t", "independent", "q", 1): "answers follow the query's t",
+        Quantity("states right if additive", variable="t", site="MLP output", layer=0): (
+            "right with its output made f(i) + g(j)"
+        ),
     },
-    "MLP 1: state updated?": {
-        "probe of s_t, MLP input": "s<sub>t</sub> told from its input",
-        "probe of s_t, MLP output": "s<sub>t</sub> told from its output",
-        "probe of s_t, stream after": "s<sub>t</sub> told from the stream after",
-        "interchange of x, attn_out1, free": "answers follow attention's x<sub>t</sub>",
-        "interchange of s, its class means in MLP input": "answers follow s<sub>t-1</sub>'s directions",
-        "interchange of answer, mlp_out1, free": "answers follow its output's s<sub>t</sub>",
-        "right with MLP output additive": "right with its output made f(s) + g(x)",
+    "MLP 1": {
+        Quantity(
+            "probe accuracy", variable="answer", site="MLP input", layer=1
+        ): "s<sub>t</sub> decoded from its input",
+        Quantity("probe accuracy", variable="answer", site="MLP output", layer=1): (
+            "s<sub>t</sub> decoded from its output"
+        ),
+        Quantity("probe accuracy", variable="answer", site="stream after", layer=1): (
+            "s<sub>t</sub> decoded from the stream after"
+        ),
+        Quantity("IIA", "value", "x", "independent", "attn_out", 1): "answers follow attention's x<sub>t</sub>",
+        Quantity("IIA of class means", variable="s", site="MLP input", layer=1): (
+            "answers follow s<sub>t-1</sub>'s directions"
+        ),
+        Quantity("IIA", "value", "answer", "independent", "mlp_out", 1): "answers follow its output's s<sub>t</sub>",
+        Quantity("states right if additive", variable="answer", site="MLP output", layer=1): (
+            "right with its output made f(s) + g(x)"
+        ),
     },
 }
+"""By component, what is drawn of it."""
 
-COLUMNS = ("run", "task", "mlp", "figure", "value", "low", "high", "fresh")
+TITLES = {"MLP 0": "MLP 0: positions subtracted?", "MLP 1": "MLP 1: state updated?"}
+COLUMNS = ("run", "task", "component", *Quantity._fields, "value", "low", "high", "control")
 
 
 def drawn(table: pd.DataFrame) -> go.Figure:
-    """A panel an MLP; a dot with its interval a run, a grey tick the same run's fresh network."""
-    figure = make_subplots(1, 2, subplot_titles=list(FIGURES), horizontal_spacing=0.28)
+    """A panel an MLP; a dot with its interval a run, a grey tick the same run's control."""
+    figure = make_subplots(1, 2, subplot_titles=[TITLES[component] for component in FIGURES], horizontal_spacing=0.28)
     tasks = [task for task in COLOURS if task in set(table["task"])]
-    for column, (title, named) in enumerate(FIGURES.items(), start=1):
-        of_mlp = table[table["mlp"] == title.split(":")[0]]
+    for column, (component, named) in enumerate(FIGURES.items(), start=1):
+        of_mlp = table[table["component"] == component]
         names = list(named.values())
         for n_task, task in enumerate(tasks):
             of_task = of_mlp[of_mlp["task"] == task]
             runs = sorted(of_task["run"].unique())
-            for n_figure, figure_name in enumerate(named):
-                rows = of_task[of_task["figure"] == figure_name].set_index("run").reindex(runs).dropna(subset=["value"])
+            for n_figure, quantity in enumerate(named):
+                rows = quantity.rows(of_task).set_index("run").reindex(runs).dropna(subset=["value"])
                 if not len(rows):
                     continue
-                place = [n_figure + 0.26 * (n_task - 1) + 0.016 * (n - len(rows) / 2) for n in range(len(rows))]
+                heights = [n_figure + 0.26 * (n_task - 1) + 0.016 * (n - len(rows) / 2) for n in range(len(rows))]
                 figure.add_scatter(
-                    x=rows["fresh"], y=place, mode="markers", name="fresh networks", legendgroup="fresh",
+                    x=rows["control"], y=heights, mode="markers", name="controls", legendgroup="control",
                     showlegend=(column, n_task, n_figure) == (1, 0, 0), hoverinfo="skip",
                     marker={"symbol": "line-ns-open", "size": 5, "color": "#b0b5ba"}, row=1, col=column,
                 )  # fmt: skip
                 figure.add_scatter(
-                    x=rows["value"], y=place, mode="markers", name=task, legendgroup=task, text=rows.index,
+                    x=rows["value"], y=heights, mode="markers", name=task, legendgroup=task, text=rows.index,
                     showlegend=(column, n_figure) == (1, 0), marker={"size": 5, "color": COLOURS[task]},
                     error_x={
                         "type": "data", "symmetric": False, "array": rows["high"] - rows["value"],

@@ -20,14 +20,14 @@ from compo_mech.weights.positions import effective_dimension, fourier_power, pos
 
 
 def drawn(runs: list[Run]) -> go.Figure:
-    """A row a run: the Gram matrix when fresh and when trained, and both spectra."""
-    titles = [f"{run.path.name}: {what}" for run in runs for what in ("fresh", "trained", "power by frequency")]
+    """Draw a row a run: the Gram matrices of the control and of the trained network, and both spectra."""
+    titles = [f"{run.path.name}: {what}" for run in runs for what in ("control", "trained", "power by frequency")]
     figure = make_subplots(
         len(runs), 3, subplot_titles=titles, horizontal_spacing=0.08, vertical_spacing=0.25 / len(runs)
     )
     for row, run in enumerate(runs, start=1):
         positions = range(run.config.data.layout.n_read(run.config.data.max_length))
-        for column, (name, params) in enumerate((("fresh", run.control()), ("trained", run.params())), start=1):
+        for column, (name, params) in enumerate((("control", run.control()), ("trained", run.params())), start=1):
             gram = position_gram(params, positions)
             scaled = (gram / gram.diagonal().mean().clamp(min=1e-12)).tolist()
             dims = effective_dimension(params, positions)
@@ -39,7 +39,7 @@ def drawn(runs: list[Run]) -> go.Figure:
             figure.update_xaxes(title=f"position ({dims:.1f} effective dimensions)", row=row, col=column)
             figure.add_scatter(
                 y=fourier_power(params, positions).tolist(), name=name, legendgroup=name, showlegend=row == 1,
-                line={"color": "#9aa0a6" if name == "fresh" else "#4c5fd5"}, row=row, col=3,
+                line={"color": "#9aa0a6" if name == "control" else "#4c5fd5"}, row=row, col=3,
             )  # fmt: skip
         figure.update_xaxes(title="periods over all positions", row=row, col=3)
         figure.update_yaxes(title="share of power", rangemode="tozero", row=row, col=3)
