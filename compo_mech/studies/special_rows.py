@@ -11,7 +11,7 @@ from compo_mech.data.tasks import Task
 from compo_mech.evaluation.sets import EvalSet, eval_sets
 from compo_mech.interventions.ablation import ablated_logits
 from compo_mech.interventions.edges import Writer
-from compo_mech.interventions.graph import Outputs, embeddings, run_graph
+from compo_mech.interventions.graph import embeddings, run_graph
 from compo_mech.model.params import Model
 from compo_mech.runs.run import Run
 from compo_mech.studies import measures
@@ -45,7 +45,7 @@ def row_scores(model: Model, sets: Sequence[EvalSet]) -> list[RunScore]:
     config = model.config
     components = [Writer("head", layer, head) for layer in range(config.n_layers) for head in range(config.n_heads)]
     components += [Writer("mlp", layer) for layer in range(config.n_layers)]
-    whole = [_outputs(model, test) for test in sets]
+    whole = [run_graph(model, embeddings(model, test.read, test.position_ids))[0] for test in sets]
     pairs = list(zip(whole, sets, strict=True))
     means = {
         component: torch.cat([_scored_rows(outputs[component], test) for outputs, test in pairs]).mean(0)
@@ -68,12 +68,6 @@ def row_scores(model: Model, sets: Sequence[EvalSet]) -> list[RunScore]:
                 value = float(torch.cat(found).float().mean())
                 scores.append(RunScore(measure, value, position=position, component=str(ablated or "")))
     return scores
-
-
-def _outputs(model: Model, test: EvalSet) -> Outputs:
-    tokens = test.tokens[:, : test.layout.n_read(test.length)]
-    positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-    return run_graph(model, embeddings(model, tokens, positions))[0]
 
 
 def _scored_rows(output: Float[Tensor, "batch pos d_model"], test: EvalSet) -> Float[Tensor, "row d_model"]:
