@@ -50,10 +50,11 @@ class Pairs:
         ValueError: the inputs differ in shape, or nothing is scored.
     """
 
-    clean_tokens: Int[Tensor, "batch pos"]
-    corrupt_tokens: Int[Tensor, "batch pos"]
-    clean_position_ids: Int[Tensor, "batch pos"]
-    corrupt_position_ids: Int[Tensor, "batch pos"]
+    # underscores: that the four are of one shape is checked below, with an error of one line
+    clean_tokens: Int[Tensor, "_batch _pos"]
+    corrupt_tokens: Int[Tensor, "_batch _pos"]
+    clean_position_ids: Int[Tensor, "_batch _pos"]
+    corrupt_position_ids: Int[Tensor, "_batch _pos"]
     row: Int[Tensor, "scored"]
     position: Int[Tensor, "scored"]
     target: Int[Tensor, "scored"]
