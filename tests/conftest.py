@@ -1,7 +1,13 @@
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; scripts that tests start inherit it
+
+import jaxtyping
 import pytest
 import torch
+from checking import cheaper
 
-from compo_mech.runs.config import RunConfig
+jaxtyping.jaxtyped = cheaper(jaxtyping.jaxtyped)  # before the package is imported: nothing here may import it
 
 
 @pytest.fixture(autouse=True)
@@ -12,6 +18,8 @@ def one_thread():
 @pytest.fixture
 def tiny():
     """A run of a second or two."""
+    from compo_mech.runs.config import RunConfig
+
     return RunConfig.model_validate(
         {
             "data": {"max_length": 4, "batch_size": 16},
