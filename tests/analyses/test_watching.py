@@ -128,8 +128,8 @@ def started(tmp_path, config, **more):
     return launch(Launch(**settings, runs_dir=tmp_path, name="one"), Console(quiet=True))
 
 
-def test_a_run_is_watched_over_its_checkpoints(tmp_path, tiny):
-    run = started(tmp_path, tiny)
+def test_a_run_is_watched_over_its_checkpoints(tiny_run):
+    run = tiny_run
     told = []
     found = watch(
         run, Parity(), lambda name, step, n_steps, problem: told.append((name, step, problem)), every={"ways": 4}
