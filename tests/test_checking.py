@@ -11,7 +11,8 @@ from torch import Tensor
 
 from compo_mech.circuits.completeness import CircuitVerdict
 from compo_mech.circuits.selection import node_name
-from compo_mech.interventions.graph import Reader, embeddings, norm_of
+from compo_mech.interventions.graph import Reader, embeddings
+from compo_mech.model.blocks import token_embedding
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.params import Model
 
@@ -31,7 +32,7 @@ def test_types_and_shapes_are_checked():
         CircuitVerdict(1, None, None, None)
     model = Model({}, ModelConfig())
     with pytest.raises(TypeCheckError):
-        norm_of(model, "ln_final", torch.zeros(2, 3, dtype=torch.int64))
+        token_embedding(model, torch.zeros(2, 3))
     with pytest.raises(TypeCheckError):
         embeddings(model, torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2, 4, dtype=torch.int64))
     assert node_name(Reader("mlp", 0)) == "m0"
