@@ -1,7 +1,14 @@
+import os
+import shutil
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; scripts that tests start inherit it
+
+import jaxtyping
 import pytest
 import torch
+from checking import cheaper
 
-from compo_mech.runs.config import RunConfig
+jaxtyping.jaxtyped = cheaper(jaxtyping.jaxtyped)  # before the package is imported: nothing here may import it
 
 
 @pytest.fixture(autouse=True)
@@ -9,9 +16,11 @@ def one_thread():
     torch.set_num_threads(1)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny():
-    """A run of a second or two."""
+    """The settings of a run of a second or two."""
+    from compo_mech.runs.config import RunConfig
+
     return RunConfig.model_validate(
         {
             "data": {"max_length": 4, "batch_size": 16},
@@ -20,3 +29,24 @@ def tiny():
             "n_test_strings": 16,
         }
     )
+
+
+@pytest.fixture(scope="session")
+def trained_tiny(tmp_path_factory, tiny):
+    """The folder of that run; tests change a copy of it (`tiny_run`)."""
+    from rich.console import Console
+
+    from compo_mech.launch.run import launch
+    from compo_mech.launch.settings import Launch
+
+    torch.set_num_threads(1)
+    settings = {name: getattr(tiny, name) for name in type(tiny).model_fields}
+    return launch(Launch(**settings, runs_dir=tmp_path_factory.mktemp("runs"), name="one"), Console(quiet=True)).path
+
+
+@pytest.fixture
+def tiny_run(trained_tiny, tmp_path):
+    """A trained run of a test's own."""
+    from compo_mech.runs.run import Run
+
+    return Run.open(shutil.copytree(trained_tiny, tmp_path / "one"))

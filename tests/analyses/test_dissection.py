@@ -1,7 +1,8 @@
 import re
-import subprocess
+import runpy
 import sys
 from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -103,9 +104,21 @@ def test_the_section_says_what_was_found(found):
         assert sentence.split("<")[0][:40] in section
 
 
-def dissect_script(*arguments):
-    command = [sys.executable, str(ROOT / "experiments" / "dissect.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(analyse, "dissect", partial(dissect, n_pairs=12, n_strings=16))
+
+
+@pytest.fixture
+def dissect_script(monkeypatch, quick):
+    """The script as from the command line."""
+
+    def call(*arguments):
+        script = ROOT / "experiments" / "dissect.py"
+        monkeypatch.setattr(sys, "argv", [str(script), *map(str, arguments)])
+        runpy.run_path(str(script), run_name="__main__")
+
+    return call
 
 
 @pytest.fixture(scope="module")
@@ -117,15 +130,14 @@ def run(tmp_path_factory):
     return Run.open(runs / "one")
 
 
-def test_the_script_adds_to_the_page_and_keeps_tables(run):
-    done = dissect_script(run.path)
-    assert done.returncode == 0, done.stderr
-    assert "no work of heads to name" in " ".join(done.stdout.split())
+def test_the_script_adds_to_the_page_and_keeps_tables(run, dissect_script, capsys):
+    dissect_script(run.path)
+    assert "no work of heads to name" in " ".join(capsys.readouterr().out.split())
     folder = run.path / "analysis" / "dissect-000006-parity"
     assert {"heads.csv", "edges.csv", "routes.csv", "findings.txt", "section.html"} <= {
         f.name for f in folder.iterdir()
     }
-    assert dissect_script(run.path, "--step", 2).returncode == 0
+    dissect_script(run.path, "--step", 2)
     page, text = Page(), (run.path / "report.html").read_text()
     page.feed(text)
     assert page.links == []
@@ -138,15 +150,16 @@ def test_the_script_adds_to_the_page_and_keeps_tables(run):
     assert strip.sub("", again) == strip.sub("", text)  # the page can be made anew from the run
 
 
-def test_bad_input_gets_one_line(run, tmp_path):
+def test_bad_input_gets_one_line(run, tmp_path, dissect_script, capsys):
     for arguments, complaint in (
         ((tmp_path / "nothing",), "must be a folder that holds a config.json"),
         ((run.path, "--step", 3), "step = 3: must be one of 0 1 2 4 6"),
     ):
-        done = dissect_script(*arguments)
-        assert done.returncode == 2
-        assert len(done.stderr.strip().splitlines()) == 1
-        assert complaint in done.stderr
+        with pytest.raises(SystemExit) as stop:
+            dissect_script(*arguments)
+        assert stop.value.code == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert complaint in line
     built = build(Parity(), max_length=3)
     with pytest.raises(ValueError, match="task = polynomial: must be one of parity"):
         dissect(built.model, built.data, Polynomial(), 0)
@@ -175,7 +188,7 @@ def test_pairs_of_a_run_move_as_much_as_there_is_room_for():
         ),
     ],
 )
-def test_any_run_can_be_taken_apart(settings, tmp_path):
+def test_any_run_can_be_taken_apart(settings, tmp_path, quick):
     argv = ["--runs-dir", str(tmp_path), "--name", "one", "--data.max-length", "4", "--model.d-model", "16",
             "--train.n-steps", "2", "--n-test-strings", "8", *settings]  # fmt: skip
     main.main(recipes.parity(), argv)

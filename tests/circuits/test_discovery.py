@@ -30,11 +30,11 @@ from compo_mech.training.loop import TrainConfig
 ALL = Switch.TOKEN | Switch.LENGTH | Switch.SHIFT
 BUILT = build(Parity())
 EVERY = all_edges(BUILT.model.config)
-FEW, MANY = range(5), range(100)
+FEW, MANY = range(4), range(100)
 BREAKS = ("lookup", "subtraction", "iteration", "update")
 
 
-def pairs_of(data, seed=0, n_rows=48, max_shift=4):
+def pairs_of(data, seed=0, n_rows=24, max_shift=4):
     return make_pairs(data, ALL, n_rows, torch.Generator().manual_seed(seed), max_shift)
 
 

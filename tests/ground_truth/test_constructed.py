@@ -51,14 +51,14 @@ SOME_TASKS = [Copy(), Parity(), Polynomial(modulus=5), Symmetric(n=3)]
 
 
 def right_rows(built, length):
-    """Whether each scored row of strings is right [string, scored]: all strings, or 400 of them."""
+    """Whether each scored row of strings is right [string, scored]: all strings, or 128 of them."""
     task, layout = built.data.tasks[0], built.data.layout
     n_kinds = task.n_inputs - task.first_input
-    if n_kinds**length <= 400:
+    if n_kinds**length <= 128:
         inputs = all_strings(task, length)
     else:
         generator = torch.Generator().manual_seed(length)
-        inputs = torch.randint(task.first_input, task.n_inputs, (400, length), generator=generator)
+        inputs = torch.randint(task.first_input, task.n_inputs, (128, length), generator=generator)
     n = len(inputs)
     tokens = encode(built.data, task, inputs).tokens
     packing = Packing.of_lengths(layout, [length] * n)
@@ -136,7 +136,7 @@ def test_decoys_are_wrong(task, part):
         kinds.append(BuildOptions(broken=part, chain_of_thought=False))
     for rungs in kinds:
         built = build(task, rungs=rungs)
-        assert sum(share_right(built, length) for length in range(4, 9)) / 5 < 0.6, rungs
+        assert sum(share_right(built, length) for length in (4, 6, 8)) / 3 < 0.6, rungs
 
 
 @pytest.mark.parametrize("length", [4, 11])
@@ -166,15 +166,24 @@ NOISELESS = {name: rungs for name, rungs in (RUNGS | DIFFERENCES | GAPS).items()
 SLOW_TASKS = [Polynomial(modulus=3), Symmetric(n=3), Automaton(transitions=((0, 1), (0, 1)))]
 
 
-@pytest.mark.parametrize("rungs", NOISELESS.values(), ids=NOISELESS)
+def soon(task, name):
+    """Every rung on parity, and on copy each by itself; the rest takes minutes."""
+    return task == Parity() or (task == Copy() and "," not in name)
+
+
 @pytest.mark.parametrize(
-    "task", [Copy(), Parity(), *(pytest.param(t, marks=pytest.mark.slow) for t in SLOW_TASKS)], ids=str
+    ("task", "rungs"),
+    [
+        pytest.param(task, rungs, id=f"{task}-{name}", marks=[] if soon(task, name) else [pytest.mark.slow])
+        for task in (Copy(), Parity(), *SLOW_TASKS)
+        for name, rungs in NOISELESS.items()
+    ],
 )
 def test_the_truth_is_what_moves_the_output(task, rungs):
     """An edge is true if, carrying another value of its range, it alone changes what comes out."""
     if not solves(task, rungs):
         return
-    built = build(task, rungs=rungs)
+    built = build(task, max_length=6, rungs=rungs)
     edges, moved = all_edges(built.model.config), set()
 
     def largest_change(logits, clean, pairs):
@@ -183,7 +192,7 @@ def test_the_truth_is_what_moves_the_output(task, rungs):
 
     every = Switch.TOKEN | Switch.LENGTH | Switch.SHIFT
     for seed, switch in enumerate((every, Switch.END | Switch.SHIFT | Switch.STATE)):
-        pairs = without_gaps(built, make_pairs(built.data, switch, 32, torch.Generator().manual_seed(seed)))
+        pairs = without_gaps(built, make_pairs(built.data, switch, 24, torch.Generator().manual_seed(seed)))
         inputs = embeddings(built.model, pairs.clean_tokens, pairs.clean_position_ids)
         generator = torch.Generator().manual_seed(seed)
         elsewhere = baseline_outputs(built.model, inputs, "resample_over_positions", generator, pairs.read)

@@ -42,10 +42,10 @@ def test_exact_patching_with_identifying_pairs_is_right_on_every_build():
 
 
 def test_every_edge_is_flagged_or_scored_under_every_counterfactual():
-    built = build(Parity(), rungs=BuildOptions(distractors=True))
+    built = build(Parity(), max_length=5, rungs=BuildOptions(distractors=True))
     edges = all_edges(built.model.config)
     for name in method_card.COUNTERFACTUALS:
-        pairs, corrupt = method_card.counterfactual(built, name, 24, seed=1)
+        pairs, corrupt = method_card.counterfactual(built, name, 12, seed=1)
         runs = run_both(built.model, pairs, corrupt)
         for scorer in method_card.SCORERS.values():
             found = scorer(built.model, pairs, edges, cross_entropy, corrupt)

@@ -27,7 +27,7 @@ def fresh(data, **settings):
     return Model(init_params(config, len(data.vocabulary), data.layout.n_tokens(data.max_length), generator()), config)
 
 
-def forced_logits(model, tokens, heads, rows, weights):
+def forced_logits(hooked, tokens, heads, rows, weights):
     """The slow twin: the whole HookedTransformer with these heads' patterns replaced at these rows."""
 
     def put(pattern, hook):
@@ -37,7 +37,7 @@ def forced_logits(model, tokens, heads, rows, weights):
 
     hooks = [(f"blocks.{heads[0][0]}.attn.hook_pattern", put)] if heads else []
     with torch.no_grad():
-        return to_hooked(model.params, model.config).run_with_hooks(tokens, fwd_hooks=hooks)
+        return hooked.run_with_hooks(tokens, fwd_hooks=hooks)
 
 
 def test_patterns_by_hand():
@@ -102,7 +102,7 @@ def test_bad_input_gets_one_line():
 def test_twins_equal_whole_runs_with_the_pattern_replaced(n_layers):
     data = DataConfig(max_length=5)
     model = fresh(data, n_layers=n_layers)
-    sets = eval_sets(data, 16)[1:]
+    sets, hooked = eval_sets(data, 16)[1:], to_hooked(model.params, model.config)
     for twin in ablate_patterns(model, sets):
         counted = {"whole": 0, "uniform": 0, "idealised": 0}
         n = 0
@@ -114,7 +114,7 @@ def test_twins_equal_whole_runs_with_the_pattern_replaced(n_layers):
             n += test.targets[:, :-1].numel()
             for name in counted:
                 heads = () if name == "whole" else twin.heads
-                logits = forced_logits(model, test.tokens[:, :n_pos], heads, rows, ways.get(name))[:, predicting]
+                logits = forced_logits(hooked, test.tokens[:, :n_pos], heads, rows, ways.get(name))[:, predicting]
                 counted[name] += int((logits.argmax(-1) == test.targets[:, :-1]).sum())
         for name, n_right in counted.items():
             assert getattr(twin, name).mean == n_right / n

@@ -5,10 +5,7 @@ import pandas as pd
 import pytest
 import safetensors.torch
 import torch
-from rich.console import Console
 
-from compo_mech.launch.run import launch
-from compo_mech.launch.settings import Launch
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.trajectory import Measured, Quantity, follow
 
@@ -17,9 +14,8 @@ MEAN = Quantity("mean", "value", "x", "matched", "mlp_out", 1, 0)
 
 
 @pytest.fixture
-def run(tmp_path, tiny):
-    settings = {name: getattr(tiny, name) for name in type(tiny).model_fields}
-    return launch(Launch(**settings, runs_dir=tmp_path, name="one"), Console(quiet=True))
+def run(tiny_run):
+    return tiny_run
 
 
 class Counting:
