@@ -377,10 +377,10 @@ def head_figures(network: Network, n_strings: int, n_pairs: int) -> Figures:
     model, data, task = network
     generator, config = seeded(2), model.config
     sets = [test for test in eval_sets(data, n_strings) if test.task == task]
-    heads = name_heads(model, data, sets, generator, n_pairs, task)
+    heads = name_heads(Ablations(model, sets, "mean", generator), data, generator, n_pairs, task)
     found = {"accuracy": heads.accuracy, "guess": heads.guess}
     found |= of_tensor("x together", torch.tensor(heads.x_together or ()))
-    found |= named("removal", {"parts": len(heads.removal.parts) if heads.removal else 0})
+    found |= named("removal", {"parts": len(heads.removal.components) if heads.removal else 0})
     for role in heads.roles:
         found |= named(f"role {role.writer}", {"x": role.x, "end": role.end, "cost": role.cost})
     parts = [Writer("head", layer, head) for layer in range(config.n_layers) for head in range(config.n_heads)]

@@ -212,15 +212,16 @@ def _findings(
     config, device = model.config, model.device
     sets = [test for test in eval_sets(data, n_strings, device) if test.task == task]
     tell("heads")
-    heads = name_heads(model, data, sets, generator, task=task)
+    ablations = Ablations(model, sets, "mean", generator)
+    heads = name_heads(ablations, data, generator, task=task)
     writers = [Writer("head", layer, head) for layer in range(config.n_layers) for head in range(config.n_heads)]
     mlps = [Writer("mlp", layer) for layer in range(config.n_layers)]
     tell("ablations")
     rows = []
     for baseline in ("zero", "mean", "resample"):
-        ablations = Ablations(model, sets, baseline, generator)
-        rows += [ablations.cost(part) for part in (*writers, *mlps)]
-    means = Ablations(model, sets, "mean", generator)
+        ablations = ablations.with_baseline(baseline, generator)
+        rows += [ablations.cost(component) for component in (*writers, *mlps)]
+    means = ablations.with_baseline("mean", generator)
     subsets = list(means.subsets(writers)) if 2 ** len(writers) <= MAX_SUBSETS else []
     greedy = list(means.greedy(writers))
     tell("patching")
@@ -262,7 +263,7 @@ def _findings(
 
 def _cost_row(cost: Cost) -> dict[str, object]:
     return {
-        "parts": " ".join(map(str, cost.parts)),
+        "parts": " ".join(map(str, cost.components)),
         "baseline": cost.baseline,
         "accuracy": cost.accuracy,
         "cost": cost.cost,

@@ -16,6 +16,7 @@ from compo_mech.evaluation.table import CONTROL, TRAIN, measured, select
 from compo_mech.interventions.ablation import ablated_logits
 from compo_mech.interventions.edges import Writer
 from compo_mech.interventions.graph import embeddings, run_graph
+from compo_mech.interventions.head_ablation import Ablations
 from compo_mech.interventions.head_roles import CARRIES_IN_PART, name_heads
 from compo_mech.model.params import Model
 from compo_mech.runs.outcome import ACCURACY_LEVEL
@@ -105,11 +106,12 @@ def at_work(model: Model, data: DataConfig, task: Task, seed: int) -> Mapping[st
     that carries the place of [EoI] most; `cost of the costliest` is that of one head's ablation by the mean.
     """
     sets = [test for test in eval_sets(data, N_STRINGS) if test.task == task]
-    found = name_heads(model, data, sets, torch.Generator().manual_seed(seed), task=task)
+    generator = torch.Generator().manual_seed(seed)
+    found = name_heads(Ablations(model, sets, "mean", generator), data, generator, task=task)
     shares = [role.x for role in found.roles if role.x is not None]
     ends = [role.end for role in found.roles if role.end is not None]
     told = {"cost of the costliest": max(role.cost for role in found.roles)}
-    told["heads to remove"] = math.inf if found.removal is None else float(len(found.removal.parts))
+    told["heads to remove"] = math.inf if found.removal is None else float(len(found.removal.components))
     if shares:
         told["largest share of x"] = max(shares)
         told["heads that carry x"] = float(sum(share >= CARRIES_IN_PART for share in shares))
