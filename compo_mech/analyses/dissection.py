@@ -16,6 +16,7 @@ from torch import Tensor
 from compo_mech.circuits.circuit import Circuit
 from compo_mech.circuits.completeness import CircuitVerdict, judge
 from compo_mech.circuits.discovery import Discovery, discover
+from compo_mech.circuits.edge_patches import EdgePatches
 from compo_mech.circuits.faithfulness import Behaviour, Curve, RandomCurves, curve, random_curves
 from compo_mech.circuits.prompts import PAIRS, circuit_pairs, circuit_switch
 from compo_mech.circuits.scorers import EdgeScores, eap_ig
@@ -228,7 +229,8 @@ def _findings(
     patching, patterns = _patching(model, data, task, n_pairs, generator)
     tell("edges and circuit")
     pairs = circuit_pairs(model, data, n_pairs, generator, task)
-    discovery = discover(model, pairs, generator)
+    patches = EdgePatches.run(model, pairs)
+    discovery = discover(model, pairs, generator, patches=patches)
     attribution = eap_ig(model, pairs, discovery.scores.edges, n_steps=20)
     tell("faithfulness")
     behaviour = Behaviour(model, pairs)
@@ -240,7 +242,7 @@ def _findings(
     if discovery.kept:
         verdict = judge(behaviour, discovery.kept, generator, n_halves=2, n_random=2)
         n_kept = len(discovery.kept)
-        stable = stability(model, pairs, lambda s: frozenset(score_order(s)[:n_kept]), generator, n_resamples=50)
+        stable = stability(model, pairs, lambda s: frozenset(score_order(s)[:n_kept]), generator, 50, patches=patches)
     tell("routes")
     routes = route_map(model, data, generator, task=task) if config.n_layers == 2 else None
     return NetworkFindings(

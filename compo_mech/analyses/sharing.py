@@ -18,15 +18,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from compo_mech.circuits.discovery import Discovery, discover
+from compo_mech.circuits.edge_patches import EdgePatches, RowScores
 from compo_mech.circuits.overlap import (
     LEVEL,
     PermutationResult,
-    RowScores,
     jaccard,
     joined,
     permutation_test,
     permuted_overlap,
-    row_scores,
     standard_ranks,
 )
 from compo_mech.circuits.prompts import circuit_pairs, take_rows
@@ -72,13 +71,14 @@ def evidence(model: Model, data: DataConfig, task: Task, seed: int = 0, n_pairs:
     generator = torch.Generator().manual_seed(seed)
     pairs = circuit_pairs(model, data, 2 * n_pairs, generator, task)
     sets = [take_rows(pairs, rows) for rows in torch.arange(2 * n_pairs, device=pairs.row.device).chunk(2)]
-    one, two = (discover(model, part, generator) for part in sets)
+    passes = [EdgePatches.run(model, part) for part in sets]
+    one, two = (discover(model, part, generator, patches=kept) for part, kept in zip(sets, passes, strict=True))
     x = end = None
     if data.chain_of_thought:
         x = carried_share(model, data, "x", generator, task=task)[0].cpu()
         if len(data.lengths) > 1:
             end = carried_share(model, data, "end", generator, task=task)[0].cpu()
-    return Evidence(task, (one, two), (row_scores(model, sets[0]), row_scores(model, sets[1])), x, end)
+    return Evidence(task, (one, two), (passes[0].by_row(), passes[1].by_row()), x, end)
 
 
 def circuits_of(tasks: Sequence[Evidence]) -> tuple[list[list[frozenset[Edge]]], str]:

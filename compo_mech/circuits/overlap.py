@@ -11,15 +11,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
+from compo_mech.circuits.edge_patches import RowScores
 from compo_mech.circuits.scorers import TOLERANCE
-from compo_mech.interventions.edges import LOGITS, Edge, all_edges, writers_before
-from compo_mech.interventions.graph import run_both, run_patched
-from compo_mech.interventions.pairs import Pairs
-from compo_mech.model.params import Model
+from compo_mech.interventions.edges import Edge
 from compo_mech.stats.intervals import Interval
 
 
@@ -32,58 +29,6 @@ N_PERMUTATIONS = 999
 
 LEVEL = 0.05
 """An edge differs between tasks if its corrected p-value is at most this."""
-
-SMALLEST_GAP = 0.05
-"""Nats that a task is taken to have to explain at least, so that little is not divided by nothing."""
-
-
-@dataclass(frozen=True)
-class RowScores:
-    """What each edge is worth on each row of pairs.
-
-    Attributes:
-        edges: all of the network's.
-        rise: of the cross-entropy when an edge is patched, summed over a row's scored places, in nats.
-        gap: the same when the whole input is the corrupt one, with the clean answers.
-        n_scored: places of each row.
-    """
-
-    edges: tuple[Edge, ...]
-    rise: Float[Tensor, "edge row"]
-    gap: Float[Tensor, "row"]
-    n_scored: Int[Tensor, "row"]
-
-    def shares(self, groups: Float[Tensor, "group row"]) -> Float[Tensor, "group edge"]:
-        """Each edge's rise as a share of the gap, over the rows that each group counts."""
-        n = groups @ self.n_scored.double()
-        gap = (groups @ self.gap / n).clamp(min=SMALLEST_GAP)
-        return groups @ self.rise.T / n[:, None] / gap[:, None]
-
-    @property
-    def share(self) -> Float[Tensor, "edge"]:
-        """The same over all rows."""
-        return self.shares(torch.ones(1, len(self.gap), dtype=torch.float64))[0]
-
-
-@torch.no_grad()
-def row_scores(model: Model, pairs: Pairs) -> RowScores:
-    """Patch each edge in turn, as `edges.exact` does, and keep the rows apart.
-
-    Raises:
-        ValueError: the model cannot read the pairs.
-    """
-    runs, edges, n = run_both(model, pairs), all_edges(model.config), len(pairs.clean_tokens)
-    row = pairs.row.cpu()
-
-    def by_row(logits: Tensor) -> Tensor:
-        rise = F.cross_entropy(logits, pairs.target, reduction="none") - base
-        return torch.zeros(n, dtype=torch.float64).index_add(0, row, rise.double().cpu())
-
-    base = F.cross_entropy(runs.logits, pairs.target, reduction="none")
-    rise = torch.stack([by_row(run_patched(model, pairs, runs, [edge])) for edge in edges])
-    into_logits = [Edge(writer, LOGITS) for writer in writers_before(LOGITS, model.config)]
-    gap = by_row(run_patched(model, pairs, runs, into_logits))
-    return RowScores(tuple(edges), rise, gap, torch.bincount(row, minlength=n))
 
 
 def joined(one: RowScores, other: RowScores) -> RowScores:

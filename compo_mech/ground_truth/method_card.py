@@ -6,13 +6,11 @@ field's habit), beside the area over identifiable edges and their coverage.
 """
 
 from collections.abc import Iterator
-from functools import partial
 
 import torch
 
-from compo_mech.circuits import scorers
 from compo_mech.circuits.grade import grade
-from compo_mech.circuits.scorers import Scorer
+from compo_mech.circuits.scorers import SCORERS
 from compo_mech.data.tasks import Copy, Parity, Polynomial, Task
 from compo_mech.ground_truth.build import Constructed, build, solves
 from compo_mech.ground_truth.options import BuildOptions
@@ -65,12 +63,6 @@ COUNTERFACTUALS: dict[str, tuple[Switch, Baseline | None]] = {
 
 IDENTIFYING = "varied length, shifted"
 """The pairs that move every true edge."""
-SCORERS: dict[str, Scorer] = {
-    "exact": scorers.exact,
-    "EAP": scorers.eap,
-    "IG 5": partial(scorers.eap_ig, n_steps=5),
-    "IG 20": partial(scorers.eap_ig, n_steps=20),
-}
 
 
 def builds() -> Iterator[tuple[str, Constructed]]:

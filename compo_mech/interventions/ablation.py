@@ -54,12 +54,16 @@ def ablation_values(
         raise ValueError(f"baseline = {baseline!r}: must be one of {', '.join(known)}")
     if baseline.startswith("resample") and generator is None:
         raise ValueError("generator = None: resampling draws strings and needs one")
+    everywhere = read is None
     if read is None:
         read = torch.ones(outputs[TOK].shape[:2], dtype=torch.bool, device=outputs[TOK].device)
     stand_in = _ablation_value(baseline, read, generator)
     counted = read[..., None]
-    stand_ins = {writer: torch.where(counted, stand_in(out), out) for writer, out in outputs.items()}
-    if baseline == "zero" and model.config.biases:  # the layer's bias, which the first head carries along, is no head's
+    stand_ins = {
+        writer: stand_in(out).expand_as(out) if everywhere else torch.where(counted, stand_in(out), out)
+        for writer, out in outputs.items()
+    }
+    if baseline == "zero" and model.config.biases:  # b_O, which the first head carries along, is no head's
         for layer in range(model.config.n_layers):
             writer, bias = Writer("head", layer, 0), blocks.attn_bias(model, layer)
             stand_ins[writer] = torch.where(counted, bias.expand_as(outputs[writer]), outputs[writer])
