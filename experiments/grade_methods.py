@@ -10,8 +10,9 @@ import torch
 import tyro
 from rich.progress import track
 
+from compo_mech.circuits.scorers import SCORERS
 from compo_mech.ground_truth.build import solves
-from compo_mech.ground_truth.method_card import COUNTERFACTUALS, RUNGS, SCORERS, TASKS, method_card
+from compo_mech.ground_truth.method_card import COUNTERFACTUALS, RUNGS, TASKS, method_card
 from compo_mech.report.method_card import method_card_page
 
 

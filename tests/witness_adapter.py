@@ -575,11 +575,14 @@ def dissection_figures(network: Network, n_pairs: int, n_strings: int) -> Figure
     """Every table of a dissection, that of the control as well."""
     model, data, task = network
     tables = dissect(model, data, task, 0, n_pairs=n_pairs, n_strings=n_strings).tables()
+    tables["heads"]["head"] = [f"L{r.layer}H{r.head}" for r in tables["heads"].itertuples()]
+    tables["edges"]["edge"] = tables["edges"]["writer"] + " → " + tables["edges"]["reader"]
+    tables["patching"] = tables["patching"].assign(part=patched_part, place=lambda t: t["token"].fillna(t["span"]))
     columns: dict[str, tuple[list[str], dict[str, str]]] = {
         "heads": (["head"], same_names("x_share", "end_share", "cost")),
-        "ablations": (["parts", "baseline"], same_names("accuracy", "cost")),
-        "subsets": (["parts", "baseline"], same_names("accuracy", "cost")),
-        "greedy": (["parts", "baseline"], same_names("accuracy", "cost")),
+        "ablations": (["components", "baseline"], same_names("accuracy", "cost")),
+        "subsets": (["components", "baseline"], same_names("accuracy", "cost")),
+        "greedy": (["components", "baseline"], same_names("accuracy", "cost")),
         "patching": (["part", "place", "length"], same_names("effect")),
         "edges": (["edge"], same_names("exact", "eap_ig_20", "in_circuit", "unidentifiable", "no_effect")),
         "faithfulness": (["n_edges"], same_names("faithfulness", "random_mean", "random_low", "random_high")),
@@ -591,6 +594,14 @@ def dissection_figures(network: Network, n_pairs: int, n_strings: int) -> Figure
     return joined(
         of_table(name, table, ["network", *columns[name][0]], columns[name][1]) for name, table in tables.items()
     )
+
+
+def patched_part(table: pd.DataFrame) -> list[str]:
+    """`L0H1`, `mlp 0` or `embed` in each row of a patching table."""
+    return [
+        component if pd.isna(layer) else f"{component} {layer}" if pd.isna(head) else f"L{layer}H{head}"
+        for component, layer, head in zip(table["component"], table["layer"], table["head"], strict=True)
+    ]
 
 
 def sharing_figures(network: Network, other: Task, n_pairs: int) -> Figures:

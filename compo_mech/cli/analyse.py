@@ -58,7 +58,7 @@ def dissect_main(run: Path, step: int | None, seed: int, card: Path) -> None:
         for found in dissections(opened, step, seed, console):
             content = files(found) | {"section.html": dissection_section(found, graded)}
             said = [*found.sentences, card_sentence(graded, found)]
-            table = head_rows(found.own, found.control)
+            table = head_rows(found.trained, found.control)
             keep(opened, "dissect", found.step, found.task, content, said, console, table)
         if pairs := list(shared(opened, step, seed, console)):
             keep_shared(opened, opened.steps[-1] if step is None else step, pairs, console)
