@@ -457,6 +457,11 @@ def task_token_figures(network: Network, other: Task, n_rows: int) -> Figures:
     """What tells a row its task."""
     pairs = task_pairs(network.data, network.task, other, n_rows, seeded(8))
     table = patch_task_token(network.model, pairs, seeded(9))
+    table["part"] = [
+        f"{row.writer} → {row.reader}" if row.kind == "edge" else row.reader if row.kind == "reader" else row.site
+        for row in table.itertuples()
+    ]
+    table["part"] += [f" @ {span}" if isinstance(span, str) else "" for span in table["span"]]
     return of_table("told", table, ["kind", "part"], same_names("follows", "placebo", "n"))
 
 
@@ -609,12 +614,24 @@ def sharing_figures(network: Network, other: Task, n_pairs: int) -> Figures:
     model, data, task = network
     one, two = (evidence(model, data, t, 0, n_pairs) for t in (task, other))
     tables = compare(model, data, one, two).tables()
-    figures = of_table("edges", tables["edges"], ["edge"], same_names("one", "other", "difference", "p"))
-    suffixes = ("", "_dealt_low", "_dealt_high", "_p")
-    overlap = [f"{figure}{suffix}" for figure in ("jaccard", "rank_correlation") for suffix in suffixes]
-    figures |= of_table("overlap", tables["overlap"], ["circuits"], same_names(*overlap))
-    kept = [name for name in tables["heads"].columns if name != "head"]
-    return figures | of_table("heads", tables["heads"], ["head"], same_names(*kept))
+    edges = tables["edges"].assign(edge=lambda t: t["writer"] + " → " + t["reader"])
+    shares = {"first_share": "one", "second_share": "other"}
+    figures = of_table("edges", edges, ["edge"], shares | same_names("difference", "p"))
+    among = {"any": "any edges", "same_kind": "edges of the same reader kind"}
+    for row in tables["overlap"].to_dict("records"):
+        both = f"{task} and {other}; dealt among {among.get(row['permuted_among'], '')}"
+        circuits = f"{row['task']}, two sets of prompts" if row["compared"] == "prompts" else both
+        for column, name in (
+            ("value", ""),
+            ("permuted_low", "_dealt_low"),
+            ("permuted_high", "_dealt_high"),
+            ("p", "_p"),
+        ):
+            figures[f"overlap {circuits} {row['statistic']}{name}"] = plain(row[column])
+    for layer, head, name, variable, source, share in tables["heads"].itertuples(index=False):
+        carried = "end" if variable == "end" else "x_t" if source == "same_task" else "x_t from the other task"
+        figures[f"heads L{layer}H{head} {name}: {carried}"] = plain(share)
+    return figures
 
 
 # -------------------------------------------------------------------------------------------- the witness

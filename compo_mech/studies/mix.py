@@ -30,13 +30,15 @@ def shared_work(run: Run) -> list[Score]:
     rows += [
         (both, "jaccard", kind.value),
         (both, "jaccard of halves", sum(half[0] for half in found.halves) / 2),
-        (both, "jaccard dealt", kind.dealt.high),
+        (both, "jaccard dealt", kind.permuted.high),
         (both, "circuits found", float(all(task.found[0].kept for task in found.tasks))),
     ]
-    if found.told is not None:
-        for row in found.told[found.told["part"].isin((*TURNED, "L1H0.z"))].to_dict("records"):
-            for name, column in (("", "follows"), (", fresh", "fresh"), (", placebo", "placebo")):
-                rows.append((str(row["base"]), f"turned by {row['part']}{name}", float(row[column])))
+    if found.task_token is not None:
+        patched = found.task_token.assign(name=lambda t: t["site"].fillna(t["reader"]))
+        asked = (patched["kind"] == "reader") & patched["reader"].isin(TURNED) | (patched["site"] == "L1H0.z")
+        for row in patched[asked].to_dict("records"):
+            for name, column in (("", "follows"), (", fresh", "control"), (", placebo", "placebo")):
+                rows.append((str(row["base"]), f"turned by {row['name']}{name}", float(row[column])))
     if found.across is not None:
         for task, share in zip(data.measured_tasks, found.across, strict=True):
             rows.append((str(task), "L1H0 from the other task", float(share[1, 0])))
