@@ -42,7 +42,7 @@ class CircuitRuns:
             self.runs = run_both(model, pairs, corrupt)
         self._ids: dict[Hashable, int] = {}
         self._kept: dict[int, Stream] = {}
-        self._n_kept = max(1, MAX_KEPT // (self.runs.clean[TOK].numel() * 4))
+        self._n_kept = max(1, MAX_KEPT // self.runs.clean[TOK].nbytes)
         for writer, name in self._names({}).items():
             self._kept[name] = self.runs.clean[writer]
 
