@@ -1,4 +1,4 @@
-"""The effect of patching each part of a run's network at each place, beside a fresh network's, from its dissection.
+"""The effect of patching each component of a run's network at each position, beside its control's, from its dissection.
 
 python experiments/dissect.py runs/parity-seed0
 python figures/patching_map.py runs/parity-seed0 patching.png
@@ -18,22 +18,32 @@ from compo_mech.plots import patching
 from compo_mech.report import html_parts
 from compo_mech.runs.run import Run
 
-NETWORKS = {"trained": "trained", "control": "freshly initialised"}
+NETWORKS = {"trained": "trained", "control": "randomly initialised"}
+
+
+def _names(table: pd.DataFrame) -> list[str]:
+    """`mlp 0` of a whole component, `L0H1` of a head, in each row of the table."""
+    columns = (table[name].tolist() for name in ("component", "layer", "head"))
+    return [
+        f"L{layer:.0f}H{head:.0f}" if head == head else component if layer != layer else f"{component} {layer:.0f}"
+        for component, layer, head in zip(*columns, strict=True)
+    ]
 
 
 def main(run: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro.conf.Positional]) -> None:
-    """Draw RUN's latest dissection into OUT: whole parts from the embedding up, then each head on its own."""
+    """Draw RUN's latest dissection into OUT: whole components from the embedding up, then each head on its own."""
     with one_line_errors():
         opened = Run.open(run)
         table = pd.read_csv(io.StringIO(opened.found("dissect", "patching.csv")))
-        by_place = table[table["length"].notna()]  # the others are of whole spans
-        parts, places = list(dict.fromkeys(by_place["part"])), list(dict.fromkeys(by_place["place"]))
+        table = table[table["span"].isna()]  # the others are of whole spans
+        components, tokens = list(dict.fromkeys(_names(table))), list(dict.fromkeys(table["token"]))
         maps = {}
         for network, title in NETWORKS.items():
-            own = by_place[by_place["network"] == network]
-            maps[title] = own.pivot(index="part", columns="place", values="effect").loc[parts, places].values.tolist()
-        title = f"Rise of {opened.path.name}'s loss when one place carries another string's activation"
-        html_parts.write_figure(patching.effect_maps(maps, places, parts, title), out)
+            own = table[table["network"] == network].assign(name=_names)
+            effects = own.pivot(index="name", columns="token", values="effect")
+            maps[title] = effects.loc[components, tokens].values.tolist()
+        title = f"Rise of {opened.path.name}'s loss when one position carries another string's activation"
+        html_parts.write_figure(patching.effect_maps(maps, tokens, components, title), out)
 
 
 if __name__ == "__main__":

@@ -382,10 +382,10 @@ def head_figures(network: Network, n_strings: int, n_pairs: int) -> Figures:
     model, data, task = network
     generator, config = seeded(2), model.config
     sets = [test for test in eval_sets(data, n_strings) if test.task == task]
-    heads = name_heads(model, data, sets, generator, n_pairs, task)
+    heads = name_heads(Ablations(model, sets, "mean", generator), data, generator, n_pairs, task)
     found = {"accuracy": heads.accuracy, "guess": heads.guess}
     found |= of_tensor("x together", torch.tensor(heads.x_together or ()))
-    found |= named("removal", {"parts": len(heads.removal.parts) if heads.removal else 0})
+    found |= named("removal", {"parts": len(heads.removal.components) if heads.removal else 0})
     for role in heads.roles:
         found |= named(f"role {role.writer}", {"x": role.x, "end": role.end, "cost": role.cost})
     parts = [Writer("head", layer, head) for layer in range(config.n_layers) for head in range(config.n_heads)]
@@ -462,6 +462,11 @@ def task_token_figures(network: Network, other: Task, n_rows: int) -> Figures:
     """What tells a row its task."""
     pairs = task_pairs(network.data, network.task, other, n_rows, seeded(8))
     table = patch_task_token(network.model, pairs, seeded(9))
+    table["part"] = [
+        f"{row.writer} → {row.reader}" if row.kind == "edge" else row.reader if row.kind == "reader" else row.site
+        for row in table.itertuples()
+    ]
+    table["part"] += [f" @ {span}" if isinstance(span, str) else "" for span in table["span"]]
     return of_table("told", table, ["kind", "part"], same_names("follows", "placebo", "n"))
 
 
@@ -602,11 +607,14 @@ def dissection_figures(network: Network, n_pairs: int, n_strings: int) -> Figure
     """Every table of a dissection, that of the control as well."""
     model, data, task = network
     tables = dissect(model, data, task, 0, n_pairs=n_pairs, n_strings=n_strings).tables()
+    tables["heads"]["head"] = [f"L{r.layer}H{r.head}" for r in tables["heads"].itertuples()]
+    tables["edges"]["edge"] = tables["edges"]["writer"] + " → " + tables["edges"]["reader"]
+    tables["patching"] = tables["patching"].assign(part=patched_part, place=lambda t: t["token"].fillna(t["span"]))
     columns: dict[str, tuple[list[str], dict[str, str]]] = {
         "heads": (["head"], same_names("x_share", "end_share", "cost")),
-        "ablations": (["parts", "baseline"], same_names("accuracy", "cost")),
-        "subsets": (["parts", "baseline"], same_names("accuracy", "cost")),
-        "greedy": (["parts", "baseline"], same_names("accuracy", "cost")),
+        "ablations": (["components", "baseline"], same_names("accuracy", "cost")),
+        "subsets": (["components", "baseline"], same_names("accuracy", "cost")),
+        "greedy": (["components", "baseline"], same_names("accuracy", "cost")),
         "patching": (["part", "place", "length"], same_names("effect")),
         "edges": (["edge"], same_names("exact", "eap_ig_20", "in_circuit", "unidentifiable", "no_effect")),
         "faithfulness": (["n_edges"], same_names("faithfulness", "random_mean", "random_low", "random_high")),
@@ -620,17 +628,37 @@ def dissection_figures(network: Network, n_pairs: int, n_strings: int) -> Figure
     )
 
 
+def patched_part(table: pd.DataFrame) -> list[str]:
+    """`L0H1`, `mlp 0` or `embed` in each row of a patching table."""
+    return [
+        component if pd.isna(layer) else f"{component} {layer}" if pd.isna(head) else f"L{layer}H{head}"
+        for component, layer, head in zip(table["component"], table["layer"], table["head"], strict=True)
+    ]
+
+
 def sharing_figures(network: Network, other: Task, n_pairs: int) -> Figures:
     """What two tasks of one network share."""
     model, data, task = network
     one, two = (evidence(model, data, t, 0, n_pairs) for t in (task, other))
     tables = compare(model, data, one, two).tables()
-    figures = of_table("edges", tables["edges"], ["edge"], same_names("one", "other", "difference", "p"))
-    suffixes = ("", "_dealt_low", "_dealt_high", "_p")
-    overlap = [f"{figure}{suffix}" for figure in ("jaccard", "rank_correlation") for suffix in suffixes]
-    figures |= of_table("overlap", tables["overlap"], ["circuits"], same_names(*overlap))
-    kept = [name for name in tables["heads"].columns if name != "head"]
-    return figures | of_table("heads", tables["heads"], ["head"], same_names(*kept))
+    edges = tables["edges"].assign(edge=lambda t: t["writer"] + " → " + t["reader"])
+    shares = {"first_share": "one", "second_share": "other"}
+    figures = of_table("edges", edges, ["edge"], shares | same_names("difference", "p"))
+    among = {"any": "any edges", "same_kind": "edges of the same reader kind"}
+    for row in tables["overlap"].to_dict("records"):
+        both = f"{task} and {other}; dealt among {among.get(row['permuted_among'], '')}"
+        circuits = f"{row['task']}, two sets of prompts" if row["compared"] == "prompts" else both
+        for column, name in (
+            ("value", ""),
+            ("permuted_low", "_dealt_low"),
+            ("permuted_high", "_dealt_high"),
+            ("p", "_p"),
+        ):
+            figures[f"overlap {circuits} {row['statistic']}{name}"] = plain(row[column])
+    for layer, head, name, variable, source, share in tables["heads"].itertuples(index=False):
+        carried = "end" if variable == "end" else "x_t" if source == "same_task" else "x_t from the other task"
+        figures[f"heads L{layer}H{head} {name}: {carried}"] = plain(share)
+    return figures
 
 
 # -------------------------------------------------------------------------------------------- the witness

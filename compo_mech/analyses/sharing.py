@@ -1,10 +1,10 @@
-"""What two tasks of one network share: heads, edges, circuits, and which parts are told the task.
+"""What two tasks of one network share: heads, edges, circuits, and where the task token matters.
 
 All evidence is of one task at a time, never pooled over tasks. How far two circuits overlap is said
 beside two bounds: how far circuits of two sets of prompts of one task do, and how far a circuit of the
-same size does that is dealt at random. Whether an edge differs between the tasks is tested by dealing
-all prompts to two groups at random, with the largest difference over all edges as the statistic, so
-that the p-value holds however many edges there are. Where the task is told: `task_token.py`.
+same size does whose edges are permuted. Whether an edge differs between the tasks is tested by permuting
+the prompts' task labels, with the largest difference over all edges as the statistic, so
+that the p-value holds however many edges there are. Where the task token matters: `task_token.py`.
 """
 
 from collections.abc import Sequence
@@ -18,15 +18,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from compo_mech.circuits.discovery import Discovery, discover
+from compo_mech.circuits.edge_patches import EdgePatches, RowScores
 from compo_mech.circuits.overlap import (
     LEVEL,
     PermutationResult,
-    RowScores,
     jaccard,
     joined,
     permutation_test,
     permuted_overlap,
-    row_scores,
     standard_ranks,
 )
 from compo_mech.circuits.prompts import circuit_pairs, take_rows
@@ -38,7 +37,8 @@ from compo_mech.interventions.head_roles import carried_share
 from compo_mech.interventions.task_token import carried_across, patch_task_token_both_ways
 from compo_mech.model.params import Model, init_params
 
-Standing = Literal["shared", "shared, of other strength", "only first", "only second", "undecided", "neither"]
+Standing = Literal["shared", "first", "second", "undecided", "neither"]
+"""An edge is both tasks', the first's or the second's alone, in one circuit with no difference shown, or in neither."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ class Evidence:
         task: whose prompts they are.
         found: circuit or no circuit, on either set.
         sets: scores of the rows of either set.
-        x, end: share of the answers that follow the x_t, or the place of [EoI], that a head carries; None: not asked.
+        x, end: fraction of the answers that follow the x_t, or the position of [EoI], that a head carries; None: not
+            asked.
     """
 
     task: Task
@@ -72,13 +73,14 @@ def evidence(model: Model, data: DataConfig, task: Task, seed: int = 0, n_pairs:
     generator = torch.Generator().manual_seed(seed)
     pairs = circuit_pairs(model, data, 2 * n_pairs, generator, task)
     sets = [take_rows(pairs, rows) for rows in torch.arange(2 * n_pairs, device=pairs.row.device).chunk(2)]
-    one, two = (discover(model, part, generator) for part in sets)
+    passes = [EdgePatches.run(model, part) for part in sets]
+    one, two = (discover(model, part, generator, patches=kept) for part, kept in zip(sets, passes, strict=True))
     x = end = None
     if data.chain_of_thought:
         x = carried_share(model, data, "x", generator, task=task)[0].cpu()
         if len(data.lengths) > 1:
             end = carried_share(model, data, "end", generator, task=task)[0].cpu()
-    return Evidence(task, (one, two), (row_scores(model, sets[0]), row_scores(model, sets[1])), x, end)
+    return Evidence(task, (one, two), (passes[0].by_row(), passes[1].by_row()), x, end)
 
 
 def circuits_of(tasks: Sequence[Evidence]) -> tuple[list[list[frozenset[Edge]]], str]:
@@ -104,11 +106,11 @@ class Sharing:
         tasks: evidence of either.
         circuits: of either task on its first set of prompts.
         chosen: how they were.
-        anywhere, same_kind: overlap of the circuits and rank correlation of the scores, beside deals of
-            the second's edges over all edges, and among edges whose reader is of the same kind.
+        anywhere, same_kind: overlap of the circuits and rank correlation of the scores, with
+            the second's edges permuted among all edges, and among edges whose reader is of the same kind.
         halves: the same two figures between both sets of prompts of either task: the most that could be seen.
-        edges: columns edge, one, other (share of the gap), difference, p, standing; a row an edge.
-        told: of `patch_task_token_both_ways`; None: it cannot be asked.
+        edges: columns edge, first_share, second_share (of the gap), difference, p, standing, differs; a row an edge.
+        task_token: of `patch_task_token_both_ways`; None: it cannot be asked.
         across: shares of `carried_across`, by base task; None: it cannot be asked.
         unasked: why not.
     """
@@ -120,7 +122,7 @@ class Sharing:
     same_kind: tuple[PermutationResult, PermutationResult]
     halves: tuple[tuple[float, float], tuple[float, float]]
     edges: pd.DataFrame
-    told: pd.DataFrame | None
+    task_token: pd.DataFrame | None
     across: tuple[Float[Tensor, "layer head"], Float[Tensor, "layer head"]] | None
     unasked: str
 
@@ -133,37 +135,46 @@ class Sharing:
     def tables(self) -> dict[str, pd.DataFrame]:
         """Every result as a tidy table, by name."""
         first, second = self.names
-        edges = self.edges.assign(edge=self.edges["edge"].map(str), first=first, second=second)
+        ends = {end: [str(getattr(edge, end)) for edge in self.edges["edge"]] for end in ("writer", "reader")}
+        edges = self.edges.drop(columns="edge").assign(**ends, first=first, second=second)
+        edges = edges[[*ends, *(name for name in edges.columns if name not in ends)]]
         tables = {"edges": edges, "overlap": self.overlap(), "heads": self.heads()}
-        return tables if self.told is None else tables | {"told": self.told}
+        return tables if self.task_token is None else tables | {"task_token": self.task_token}
 
     def overlap(self) -> pd.DataFrame:
-        """Columns circuits, jaccard, rank_correlation, and for deals the 95% range and p of both."""
-        names = [f"{name}, two sets of prompts" for name in self.names]
-        rows: list[dict[str, object]] = [
-            {"circuits": name, "jaccard": half[0], "rank_correlation": half[1]}
-            for name, half in zip(names, self.halves, strict=True)
-        ]
-        for name, chances in (("any edges", self.anywhere), ("edges of the same reader kind", self.same_kind)):
-            row: dict[str, object] = {"circuits": f"{' and '.join(self.names)}; dealt among {name}"}
-            for figure, chance in zip(("jaccard", "rank_correlation"), chances, strict=True):
-                row |= {figure: chance.value, f"{figure}_dealt_low": chance.dealt.low,
-                        f"{figure}_dealt_high": chance.dealt.high, f"{figure}_p": chance.p}  # fmt: skip
-            rows.append(row)
-        return pd.DataFrame(rows)
+        """Jaccard overlap and rank correlation, a row a statistic.
+
+        Columns compared (tasks; or prompts: two sets of one task's), task (whose prompts), permuted_among (any edges;
+        or edges of the same_kind of reader), statistic, value, permuted_low, permuted_high, p. Sets of prompts are not
+        compared with permutations.
+        """
+        statistics, rows = ("jaccard", "rank_correlation"), list[dict[str, object]]()
+        for name, half in zip(self.names, self.halves, strict=True):
+            for statistic, value in zip(statistics, half, strict=True):
+                rows.append({"compared": "prompts", "task": name, "statistic": statistic, "value": value})
+        for among, found in (("any", self.anywhere), ("same_kind", self.same_kind)):
+            for statistic, result in zip(statistics, found, strict=True):
+                row = {"compared": "tasks", "permuted_among": among, "statistic": statistic, "value": result.value}
+                low, high = result.permuted.low, result.permuted.high
+                rows.append(row | {"permuted_low": low, "permuted_high": high, "p": result.p})
+        columns = ["compared", "task", "permuted_among", "statistic", "value", "permuted_low", "permuted_high", "p"]
+        return pd.DataFrame(rows, columns=pd.Index(columns))
 
     def heads(self) -> pd.DataFrame:
-        """Columns head, then for either task its shares of x_t, of x_t from the other task's run, and of the end."""
-        first = self.tasks[0].x
+        """What share of a variable each head carries.
+
+        Columns layer, head, task (whose answers follow), variable (x or end), source (same_task or other_task: whose
+        run the head's output is taken from), share; a row for each that was asked.
+        """
         rows = []
-        for layer, head in [] if first is None else [(i, j) for i in range(len(first)) for j in range(first.shape[1])]:
-            row: dict[str, object] = {"head": f"L{layer}H{head}"}
-            for i, (task, name) in enumerate(zip(self.tasks, self.names, strict=True)):
-                across = None if self.across is None else self.across[i]
-                for what, share in (("x_t", task.x), ("x_t from the other task", across), ("end", task.end)):
-                    row[f"{name}: {what}"] = None if share is None else float(share[layer, head])
-            rows.append(row)
-        return pd.DataFrame(rows)
+        for i, (task, name) in enumerate(zip(self.tasks, self.names, strict=True)):
+            across = None if self.across is None else self.across[i]
+            asked = (("x", "same_task", task.x), ("x", "other_task", across), ("end", "same_task", task.end))
+            for variable, source, shares in asked:
+                for layer, heads in enumerate([] if shares is None else shares.tolist()):
+                    for head, share in enumerate(heads):
+                        rows.append((layer, head, name, variable, source, share))
+        return pd.DataFrame(rows, columns=pd.Index(["layer", "head", "task", "variable", "source", "share"]))
 
 
 def compare(model: Model, data: DataConfig, one: Evidence, other: Evidence, seed: int = 0) -> Sharing:
@@ -191,13 +202,13 @@ def compare(model: Model, data: DataConfig, one: Evidence, other: Evidence, seed
     tested = permutation_test(joined(*one.sets), joined(*other.sets), generator)
     standings = [standing(edge, pairs, p, change) for edge, p, change in
                  zip(tested["edge"], tested["p"], tested["difference"], strict=True)]  # fmt: skip
-    told, across, unasked = None, None, ""
+    task_token, across, unasked = None, None, ""
     shape = len(data.vocabulary), model.n_ctx
     weights = init_params(model.config, *shape, torch.Generator().manual_seed(seed))
     device = model.device
-    fresh = Model({name: weight.to(device) for name, weight in weights.items()}, model.config)
+    control = Model({name: weight.to(device) for name, weight in weights.items()}, model.config)
     try:
-        told = patch_task_token_both_ways(model, fresh, data, one.task, other.task, seed)
+        task_token = patch_task_token_both_ways(model, control, data, one.task, other.task, seed)
     except ValueError as error:  # the tasks or the data do not allow it, which is no fault of the run
         unasked = str(error)
     with suppress(ValueError):  # fewer tasks still leave room for an answer that x' alone explains
@@ -212,8 +223,8 @@ def compare(model: Model, data: DataConfig, one: Evidence, other: Evidence, seed
         anywhere=permuted_overlap(pairs, some, edges, generator),
         same_kind=permuted_overlap(pairs, some, edges, generator, same_kind=True),
         halves=(halves[0], halves[1]),
-        edges=tested.assign(standing=standings),
-        told=told,
+        edges=tested.assign(standing=standings, differs=tested["p"] <= LEVEL),
+        task_token=task_token,
         across=across,
         unasked=unasked,
     )
@@ -225,7 +236,7 @@ def standing(edge: Edge, circuits: tuple[frozenset[Edge], frozenset[Edge]], p: f
     if not any(inside):
         return "neither"
     if all(inside):
-        return "shared, of other strength" if p <= LEVEL else "shared"
+        return "shared"
     if p <= LEVEL and (difference > 0) == inside[0]:
-        return "only first" if inside[0] else "only second"
+        return "first" if inside[0] else "second"
     return "undecided"

@@ -3,12 +3,13 @@
 The network's accuracy is not used: only the effects of its edges under intervention count.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
+from compo_mech.circuits.edge_patches import EdgePatches, scores_of_rows
 from compo_mech.circuits.faithfulness import Behaviour
 from compo_mech.circuits.overlap import jaccard
 from compo_mech.circuits.prompts import take_rows
@@ -111,6 +112,7 @@ def discover(
     generator: torch.Generator,
     scorer: Scorer = exact,
     metric: Metric = cross_entropy,
+    patches: EdgePatches | None = None,
 ) -> Discovery:
     """Search for a circuit that does the pairs' task.
 
@@ -126,6 +128,7 @@ def discover(
         generator: draws the halves and the random circuits.
         scorer: of edges.
         metric: what it scores by.
+        patches: the pass of `exact` over these pairs, if it is at hand.
 
     Raises:
         ValueError: the model cannot read the pairs, there are fewer than two rows, or no answer differs.
@@ -135,7 +138,8 @@ def discover(
         raise ValueError(f"pairs = {n_rows} rows: must be at least 2, to hold one half against the other")
     if not (pairs.foil != pairs.target).any():
         raise ValueError("pairs = none with answers that differ: there must be something to move")
-    scores = scorer(model, pairs, edges, metric, None)
+    score = scores_of_rows(model, pairs, scorer, metric, patches)
+    scores = score(None)
     swap, order = _Swap(model, pairs), score_order(scores)
     size, share = swap.smallest(order)
     if size is None:
@@ -147,7 +151,8 @@ def discover(
     circuit = frozenset(order[:size])
     random = Interval.of([swap(swap.behaviour.random_circuit(size, generator)) for _ in range(N_RANDOM)])
     halves = torch.randperm(n_rows, generator=generator).chunk(2)
-    held_out, overlap = _held_out(model, [take_rows(pairs, half) for half in halves], scorer, metric)
+    halves = [half.to(pairs.row.device) for half in halves]
+    held_out, overlap = _held_out([_Swap(model, take_rows(pairs, half)) for half in halves], map(score, halves))
     found = []
     if size > LARGEST_SHARE * len(edges):
         found.append("that is nearly the whole network")
@@ -167,14 +172,11 @@ def discover(
     return Discovery("circuit", reason, circuit, scores, len(edges), share, random, held_out, overlap)
 
 
-def _held_out(
-    model: Model, halves: Sequence[Pairs], scorer: Scorer, metric: Metric
-) -> tuple[float | None, float | None]:
+def _held_out(swaps: Sequence[_Swap], scores: Iterable[EdgeScores]) -> tuple[float | None, float | None]:
     """The lower swap of a half's circuit on the other half, and the overlap of the two circuits."""
-    swaps = [_Swap(model, half) for half in halves]
     circuits = []
-    for half, swap in zip(halves, swaps, strict=True):
-        order = score_order(scorer(model, half, all_edges(model.config), metric, None))
+    for swap, found in zip(swaps, scores, strict=True):
+        order = score_order(found)
         size, _ = swap.smallest(order)
         if size is None:
             return None, None

@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from compo_mech.circuits.circuit_runs import CircuitRuns
 from compo_mech.circuits.selection import connected, graph_order
 from compo_mech.interventions.edges import Edge, all_edges, check_edges
-from compo_mech.interventions.graph import Outputs, run_both, run_patched
+from compo_mech.interventions.graph import Outputs
 from compo_mech.interventions.metrics import Metric, cross_entropy
 from compo_mech.interventions.pairs import Pairs
 from compo_mech.model.params import Model
@@ -54,8 +55,7 @@ class Behaviour:
         self.edges = tuple(all_edges(model.config) if edges is None else edges)
         check_edges(model, self.edges)
         self._known, self._rerun = frozenset(self.edges), corrupt is None
-        with torch.no_grad():
-            self._runs = run_both(model, pairs, corrupt)
+        self._runs = CircuitRuns(model, pairs, self.edges, corrupt)
         self._values: dict[frozenset[Edge], float] = {}
         self.none, self.all = self.value(()), self.value(self.edges)
 
@@ -73,8 +73,8 @@ class Behaviour:
         if self._rerun:  # a component that no clean input reaches has its corrupt output anyway
             kept = connected(kept)
         if kept not in self._values:
-            logits = run_patched(self.model, self.pairs, self._runs, [e for e in self.edges if e not in kept])
-            self._values[kept] = float(self.metric(logits, self._runs.logits, self.pairs))
+            clean = self._runs.runs.logits
+            self._values[kept] = float(self.metric(self._runs.logits(kept), clean, self.pairs))
         return self._values[kept]
 
     @property

@@ -11,15 +11,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
+from compo_mech.circuits.edge_patches import RowScores
 from compo_mech.circuits.scorers import TOLERANCE
-from compo_mech.interventions.edges import LOGITS, Edge, all_edges, writers_before
-from compo_mech.interventions.graph import run_both, run_patched
-from compo_mech.interventions.pairs import Pairs
-from compo_mech.model.params import Model
+from compo_mech.interventions.edges import Edge
 from compo_mech.stats.intervals import Interval
 
 
@@ -33,58 +30,6 @@ N_PERMUTATIONS = 999
 LEVEL = 0.05
 """An edge differs between tasks if its corrected p-value is at most this."""
 
-SMALLEST_GAP = 0.05
-"""Nats that a task is taken to have to explain at least, so that little is not divided by nothing."""
-
-
-@dataclass(frozen=True)
-class RowScores:
-    """What each edge is worth on each row of pairs.
-
-    Attributes:
-        edges: all of the network's.
-        rise: of the cross-entropy when an edge is patched, summed over a row's scored places, in nats.
-        gap: the same when the whole input is the corrupt one, with the clean answers.
-        n_scored: places of each row.
-    """
-
-    edges: tuple[Edge, ...]
-    rise: Float[Tensor, "edge row"]
-    gap: Float[Tensor, "row"]
-    n_scored: Int[Tensor, "row"]
-
-    def shares(self, groups: Float[Tensor, "group row"]) -> Float[Tensor, "group edge"]:
-        """Each edge's rise as a share of the gap, over the rows that each group counts."""
-        n = groups @ self.n_scored.double()
-        gap = (groups @ self.gap / n).clamp(min=SMALLEST_GAP)
-        return groups @ self.rise.T / n[:, None] / gap[:, None]
-
-    @property
-    def share(self) -> Float[Tensor, "edge"]:
-        """The same over all rows."""
-        return self.shares(torch.ones(1, len(self.gap), dtype=torch.float64))[0]
-
-
-@torch.no_grad()
-def row_scores(model: Model, pairs: Pairs) -> RowScores:
-    """Patch each edge in turn, as `edges.exact` does, and keep the rows apart.
-
-    Raises:
-        ValueError: the model cannot read the pairs.
-    """
-    runs, edges, n = run_both(model, pairs), all_edges(model.config), len(pairs.clean_tokens)
-    row = pairs.row.cpu()
-
-    def by_row(logits: Tensor) -> Tensor:
-        rise = F.cross_entropy(logits, pairs.target, reduction="none") - base
-        return torch.zeros(n, dtype=torch.float64).index_add(0, row, rise.double().cpu())
-
-    base = F.cross_entropy(runs.logits, pairs.target, reduction="none")
-    rise = torch.stack([by_row(run_patched(model, pairs, runs, [edge])) for edge in edges])
-    into_logits = [Edge(writer, LOGITS) for writer in writers_before(LOGITS, model.config)]
-    gap = by_row(run_patched(model, pairs, runs, into_logits))
-    return RowScores(tuple(edges), rise, gap, torch.bincount(row, minlength=n))
-
 
 def joined(one: RowScores, other: RowScores) -> RowScores:
     """The rows of both, one after the other."""
@@ -93,26 +38,26 @@ def joined(one: RowScores, other: RowScores) -> RowScores:
 
 
 def permutation_test(
-    one: RowScores, other: RowScores, generator: torch.Generator, n_deals: int = N_PERMUTATIONS
+    one: RowScores, other: RowScores, generator: torch.Generator, n_permutations: int = N_PERMUTATIONS
 ) -> pd.DataFrame:
-    """Does an edge's share of the gap differ between two sets of rows, more than between rows dealt at random?
+    """Does an edge's share of the gap differ between two sets of rows, more than between rows with permuted labels?
 
-    Under no difference rows are exchangeable: they are dealt to two groups of the same sizes. Each
-    difference is taken in units of its standard deviation over deals, and an edge's p-value is that of
+    Under no difference rows are exchangeable: their labels are permuted. Each difference is taken in
+    units of its standard deviation over permutations, and an edge's p-value is that of
     the largest over all edges (Westfall and Young 1993).
 
     Args:
         one, other: rows of either task.
-        generator: deals.
-        n_deals: how often.
+        generator: draws the permutations.
+        n_permutations: how often.
 
     Returns:
-        Columns edge, one, other, difference, p; a row an edge.
+        Columns edge, first_share, second_share, difference, p; a row an edge.
     """
     every, n_one = joined(one, other), one.rise.shape[1]
     n_rows = every.rise.shape[1]
-    first = torch.zeros(n_deals + 1, n_rows, dtype=torch.float64)
-    order = torch.rand(n_deals + 1, n_rows, generator=generator).argsort(1)
+    first = torch.zeros(n_permutations + 1, n_rows, dtype=torch.float64)
+    order = torch.rand(n_permutations + 1, n_rows, generator=generator).argsort(1)
     order[0] = torch.arange(n_rows)  # as it is
     first.scatter_(1, order[:, :n_one], 1.0)
     difference = every.shares(first) - every.shares(1 - first)
@@ -120,26 +65,27 @@ def permutation_test(
     size = torch.where(spread > TOLERANCE, difference.abs() / spread.clamp(min=TOLERANCE), 0.0)
     largest = size[1:].amax(1)
     n_beyond = (largest[:, None] >= size[0] - TOLERANCE).sum(0)
-    columns = {"one": one.share, "other": other.share, "difference": difference[0], "p": (n_beyond + 1) / (n_deals + 1)}
+    columns = {"first_share": one.share, "second_share": other.share, "difference": difference[0]}
+    columns["p"] = (n_beyond + 1) / (n_permutations + 1)
     return pd.DataFrame({"edge": list(every.edges)} | {name: column.tolist() for name, column in columns.items()})
 
 
 @dataclass(frozen=True)
 class PermutationResult:
-    """A figure beside what it is when edges are dealt at random.
+    """A figure beside what it is when edges are permuted.
 
     Attributes:
         value: the figure.
-        dealt: its mean and 95% range over deals.
-        p: share of deals, the actual one among them, that come up to it.
+        permuted: its mean and 95% range over permutations.
+        p: fraction of permutations, the actual order among them, that come up to it.
     """
 
     value: float
-    dealt: Interval
+    permuted: Interval
     p: float
 
     def __str__(self) -> str:
-        return f"{self.value:.2f} (dealt at random {self.dealt.low:.2f} .. {self.dealt.high:.2f}, p = {self.p:.3f})"
+        return f"{self.value:.2f} (permuted {self.permuted.low:.2f} .. {self.permuted.high:.2f}, p = {self.p:.3f})"
 
 
 def standard_ranks(values: Float[Tensor, "edge"]) -> Float[Tensor, "edge"]:
@@ -157,39 +103,39 @@ def permuted_overlap(
     shares: tuple[Float[Tensor, "edge"], Float[Tensor, "edge"]],
     edges: Sequence[Edge],
     generator: torch.Generator,
-    n_deals: int = N_PERMUTATIONS,
+    n_permutations: int = N_PERMUTATIONS,
     same_kind: bool = False,
 ) -> tuple[PermutationResult, PermutationResult]:
-    """Jaccard overlap of two circuits and rank correlation of their scores, beside deals of the second's edges.
+    """Jaccard overlap of two circuits and rank correlation of their scores, with the second's edges permuted.
 
     Args:
         circuits: the two.
         shares: scores of the edges for either task.
-        edges: among which they are dealt: those that can be in a circuit at all.
-        generator: deals.
-        n_deals: how often.
+        edges: that are permuted: those that can be in a circuit at all.
+        generator: draws the permutations.
+        n_permutations: how often.
         same_kind: an edge can only become one whose reader is of its kind (q, k, v, mlp, logits).
 
     Raises:
         ValueError: a circuit has an edge that is not among these.
     """
     if not circuits[0] | circuits[1] <= set(edges):
-        raise ValueError("circuits = with other edges: must lie among the edges that are dealt")
+        raise ValueError("circuits = with other edges: must lie among the edges that are permuted")
     kinds = [edge.reader.kind if same_kind else "" for edge in edges]
     group = torch.tensor([sorted(set(kinds)).index(kind) for kind in kinds]).double()
     home = group.argsort(stable=True)
-    drawn = (group + torch.rand(n_deals, len(edges), generator=generator, dtype=torch.float64)).argsort(1)
-    deal = torch.empty_like(drawn)
-    deal[:, home] = drawn
-    deal = torch.cat([torch.arange(len(edges))[None], deal])
+    drawn = (group + torch.rand(n_permutations, len(edges), generator=generator, dtype=torch.float64)).argsort(1)
+    order = torch.empty_like(drawn)
+    order[:, home] = drawn
+    order = torch.cat([torch.arange(len(edges))[None], order])
     inside = [torch.tensor([edge in circuit for edge in edges]) for circuit in circuits]
-    both, either = ((op(inside[0], inside[1][deal])).sum(1) for op in (torch.logical_and, torch.logical_or))
+    both, either = ((op(inside[0], inside[1][order])).sum(1) for op in (torch.logical_and, torch.logical_or))
     overlap = torch.where(either > 0, both / either.clamp(min=1), 1.0).double()
     one, other = map(standard_ranks, shares)
-    return _permutation_result(overlap), _permutation_result((one * other[deal]).sum(-1))
+    return _permutation_result(overlap), _permutation_result((one * other[order]).sum(-1))
 
 
-def _permutation_result(values: Float[Tensor, "deal"]) -> PermutationResult:
+def _permutation_result(values: Float[Tensor, "permutation"]) -> PermutationResult:
     """The first is the actual one."""
     n_beyond = int((values[1:] >= values[0] - TOLERANCE).sum())
     return PermutationResult(float(values[0]), Interval.of(values[1:].tolist()), (n_beyond + 1) / len(values))

@@ -7,6 +7,7 @@ in a loop: `exact`, `eap` (edge attribution patching, Syed et al. 2023, arXiv 23
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -66,7 +67,7 @@ def exact(
     runs = run_both(model, pairs, corrupt)
     base = metric(runs.logits, runs.logits, pairs)
     moved = [metric(run_patched(model, pairs, runs, [edge]), runs.logits, pairs) - base for edge in edges]
-    return _flagged(edges, torch.stack(moved), pairs, runs)
+    return flagged(edges, torch.stack(moved), pairs, runs)
 
 
 def eap(
@@ -111,7 +112,16 @@ def eap_ig(
     for edge in edges:
         by_place = (total[edge.reader] * change[edge.writer]).sum(-1)
         scores.append(by_place.sum() if edge.span is None else by_place[pairs.where(edge.span)].sum())
-    return _flagged(edges, torch.stack(scores), pairs, runs)
+    return flagged(edges, torch.stack(scores), pairs, runs)
+
+
+SCORERS: dict[str, Scorer] = {
+    "exact": exact,
+    "EAP": eap,
+    "IG 5": partial(eap_ig, n_steps=5),
+    "IG 20": partial(eap_ig, n_steps=20),
+}
+"""The scorers by their names on the method card."""
 
 
 def _gradients(
@@ -134,7 +144,7 @@ def _gradients(
     return dict(zip(seen, found, strict=True))
 
 
-def _flagged(edges: Sequence[Edge], scores: Tensor, pairs: Pairs, runs: Runs) -> EdgeScores:
+def flagged(edges: Sequence[Edge], scores: Tensor, pairs: Pairs, runs: Runs) -> EdgeScores:
     """Scores with their flags; an edge in a span is judged by what its writer does there."""
 
     def still(writer: Writer, span: Span | None) -> bool:

@@ -63,7 +63,7 @@ class DissectionOfRun:
         return dissection_section(found, self.card)
 
     def shown(self, found: Dissection) -> pd.DataFrame:
-        return head_rows(found.own, found.control)
+        return head_rows(found.trained, found.control)
 
     def shared(self, run: Run, console: Console) -> list[Output]:
         """What every two measured tasks share, in one folder; nothing where there is only one."""

@@ -6,15 +6,13 @@ field's habit), beside the area over identifiable edges and their coverage.
 """
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import torch
 
-from compo_mech.circuits import scorers
 from compo_mech.circuits.grade import grade
-from compo_mech.circuits.scorers import Scorer
+from compo_mech.circuits.scorers import SCORERS
 from compo_mech.data.tasks import Copy, Parity, Polynomial, Task
 from compo_mech.ground_truth.build import Constructed, build, solves
 from compo_mech.ground_truth.options import BuildOptions
@@ -67,12 +65,6 @@ COUNTERFACTUALS: dict[str, tuple[Switch, Baseline | None]] = {
 
 IDENTIFYING = "varied length, shifted"
 """The pairs that move every true edge."""
-SCORERS: dict[str, Scorer] = {
-    "exact": scorers.exact,
-    "EAP": scorers.eap,
-    "IG 5": partial(scorers.eap_ig, n_steps=5),
-    "IG 20": partial(scorers.eap_ig, n_steps=20),
-}
 
 
 CARD = Path(__file__).with_suffix(".csv")

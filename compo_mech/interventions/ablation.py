@@ -37,18 +37,33 @@ def baseline_outputs(
     Raises:
         ValueError: there is no such baseline, or it draws and there is no generator.
     """
+    return ablation_values(model, run_graph(model, inputs)[0], baseline, generator, read)
+
+
+@torch.no_grad()
+def ablation_values(
+    model: Model,
+    outputs: Outputs,
+    baseline: Baseline,
+    generator: torch.Generator | None = None,
+    read: Bool[Tensor, "batch pos"] | None = None,
+) -> Outputs:
+    """`baseline_outputs` given what every writer puts out."""
     known = get_args(Baseline)
     if not any(baseline == name for name in known):
         raise ValueError(f"baseline = {baseline!r}: must be one of {', '.join(known)}")
     if baseline.startswith("resample") and generator is None:
         raise ValueError("generator = None: resampling draws strings and needs one")
-    outputs, _ = run_graph(model, inputs)
+    everywhere = read is None
     if read is None:
-        read = torch.ones(inputs[TOK].shape[:2], dtype=torch.bool, device=inputs[TOK].device)
+        read = torch.ones(outputs[TOK].shape[:2], dtype=torch.bool, device=outputs[TOK].device)
     stand_in = _ablation_value(baseline, read, generator)
     counted = read[..., None]
-    stand_ins = {writer: torch.where(counted, stand_in(out), out) for writer, out in outputs.items()}
-    if baseline == "zero" and model.config.biases:  # the layer's bias, which the first head carries along, is no head's
+    stand_ins = {
+        writer: stand_in(out).expand_as(out) if everywhere else torch.where(counted, stand_in(out), out)
+        for writer, out in outputs.items()
+    }
+    if baseline == "zero" and model.config.biases:  # b_O, which the first head carries along, is no head's
         for layer in range(model.config.n_layers):
             writer, bias = Writer("head", layer, 0), blocks.attn_bias(model, layer)
             stand_ins[writer] = torch.where(counted, bias.expand_as(outputs[writer]), outputs[writer])

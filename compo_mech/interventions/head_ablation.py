@@ -1,17 +1,20 @@
 """What is lost without a head, an MLP, or a set of them."""
 
+import copy
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from compo_mech.data.encode import Encoded, encode
 from compo_mech.data.tasks import Task
 from compo_mech.evaluation.sets import EvalSet
-from compo_mech.interventions.ablation import Baseline, ablated_logits, baseline_outputs
+from compo_mech.interventions.ablation import Baseline, ablated_logits, ablation_values
 from compo_mech.interventions.edges import Writer
-from compo_mech.interventions.graph import embeddings, run_graph
+from compo_mech.interventions.graph import Outputs, embeddings, run_graph
 from compo_mech.model.params import Model
 
 COSTS = 0.02
@@ -23,33 +26,38 @@ MAX_SUBSET_HEADS = 8
 
 @dataclass(frozen=True)
 class Cost:
-    """What the ablation of some parts does.
+    """What the ablation of some components does.
 
     Attributes:
-        parts: heads and MLPs that put out their stand-ins.
-        baseline: what stands in.
-        accuracy: share of states that are right, given the true tokens before them.
+        components: heads and MLPs that put out their ablation values.
+        baseline: what these values are.
+        accuracy: fraction of states that are right, given the true tokens before them.
         cost: by how much less that is than without ablation.
     """
 
-    parts: tuple[Writer, ...]
+    components: tuple[Writer, ...]
     baseline: Baseline
     accuracy: float
     cost: float
 
 
 class Ablations:
-    """Per-state accuracy of a network whose parts put out what stands in for them.
+    """Per-state accuracy of a network some of whose components put out their ablation values.
 
-    Stand-ins are taken from other strings of the same length: `mean` is their mean at each position,
+    These are taken from other strings of the same length: `mean` is their mean at each position,
     so that what depends on position and length alone stays as it is.
 
     Args:
         model: the network.
         sets: test strings, each set of one length.
-        baseline: what stands in.
+        baseline: what the ablation values are.
         generator: draws the other strings.
         n_reference: other strings of each length, at least as many as there are test strings.
+
+    Attributes:
+        outputs: what every writer puts out on the strings of each set.
+        values: what it puts out there when it is ablated.
+        whole: accuracy without ablation.
 
     Raises:
         ValueError: there are no test strings.
@@ -65,45 +73,68 @@ class Ablations:
     ) -> None:
         if not sets:
             raise ValueError("sets = none: accuracy needs test strings")
-        self.model, self._sets = model, []
+        self.model, self.sets, self._n_reference = model, sets, n_reference
+        with torch.no_grad():
+            runs = [run_graph(model, embeddings(model, test.read, test.position_ids)) for test in sets]
+        self.outputs = [outputs for outputs, _ in runs]
+        self.whole = self._accuracy_of(logits for _, logits in runs)
+        self._draw(baseline, generator)
+
+    def with_baseline(self, baseline: Baseline, generator: torch.Generator) -> "Ablations":
+        """The same test strings with ablation values of another kind or draw: the network is not rerun."""
+        other = copy.copy(self)
+        other._draw(baseline, generator)
+        return other
+
+    def _draw(self, baseline: Baseline, generator: torch.Generator) -> None:
         self.baseline: Baseline = baseline
-        for test in sets:
-            rows = list(test.layout.scored(test.length))[:-1]
-            known, _ = run_graph(model, embeddings(model, test.read, test.position_ids))
+        self.values: list[Outputs] = []
+        self._kept: dict[frozenset[Writer], float] = {frozenset(): self.whole}
+        for test in self.sets:
             n = len(test.tokens)
-            other = _other_strings(test, max(n, n_reference), generator)
-            outputs = embeddings(model, other.read, other.position_ids)
-            stand_ins = {w: out[:n] for w, out in baseline_outputs(model, outputs, baseline, generator).items()}
-            self._sets.append((known, stand_ins, rows, test.targets[:, :-1]))
-        self.whole = self.accuracy(())
+            other = _other_strings(test, max(n, self._n_reference), generator)
+            tokens = other.tokens[:n] if baseline == "zero" else other.tokens  # zero is zero, whatever the strings are
+            distinct, which = tokens.unique(dim=0, return_inverse=True)  # short strings come up many times
+            strings = Encoded(distinct)
+            with torch.no_grad():
+                outputs, _ = run_graph(self.model, embeddings(self.model, strings.read, strings.position_ids))
+            outputs = {writer: out[which] for writer, out in outputs.items()}
+            values = ablation_values(self.model, outputs, baseline, generator)
+            self.values.append({writer: value[:n] for writer, value in values.items()})
 
-    def accuracy(self, parts: Sequence[Writer]) -> float:
-        """Share of states that are right, over all sets."""
-        right = torch.cat(
-            [
-                (ablated_logits(self.model, known, parts, stand_ins)[:, rows].argmax(-1) == targets).flatten()
-                for known, stand_ins, rows, targets in self._sets
-            ]
-        )
-        return float(right.float().mean())
+    def _accuracy_of(self, logits: Iterable[Float[Tensor, "batch pos d_vocab"]]) -> float:
+        """The fraction of states that are right, over all sets."""
+        right = []
+        for test, found in zip(self.sets, logits, strict=True):
+            rows = list(test.layout.scored(test.length))[:-1]
+            right.append((found[:, rows].argmax(-1) == test.targets[:, :-1]).flatten())
+        return float(torch.cat(right).float().mean())
 
-    def cost(self, *parts: Writer) -> Cost:
-        accuracy = self.accuracy(parts)
-        return Cost(parts, self.baseline, accuracy, self.whole - accuracy)
+    def accuracy(self, components: Sequence[Writer]) -> float:
+        """The fraction of states that are right without these components, over all sets; it is kept."""
+        gone = frozenset(components)
+        if gone not in self._kept:
+            known = zip(self.outputs, self.values, strict=True)
+            self._kept[gone] = self._accuracy_of(ablated_logits(self.model, own, gone, values) for own, values in known)
+        return self._kept[gone]
 
-    def subsets(self, parts: Sequence[Writer]) -> Iterator[Cost]:
-        """Every set of these parts but the empty one, small ones first."""
-        for n in range(1, len(parts) + 1):
-            for chosen in itertools.combinations(parts, n):
+    def cost(self, *components: Writer) -> Cost:
+        accuracy = self.accuracy(components)
+        return Cost(components, self.baseline, accuracy, self.whole - accuracy)
+
+    def subsets(self, components: Sequence[Writer]) -> Iterator[Cost]:
+        """Every set of these components but the empty one, small ones first."""
+        for n in range(1, len(components) + 1):
+            for chosen in itertools.combinations(components, n):
                 yield self.cost(*chosen)
 
-    def greedy(self, parts: Sequence[Writer]) -> Iterator[Cost]:
-        """Ablate one part after the other, always the one that costs least then."""
+    def greedy(self, components: Sequence[Writer]) -> Iterator[Cost]:
+        """Ablate one component after the other, always the one that costs least then."""
         gone: tuple[Writer, ...] = ()
-        left = list(parts)
+        left = list(components)
         while left:
-            best = max((self.cost(*gone, part) for part in left), key=lambda cost: cost.accuracy)
-            gone = best.parts
+            best = max((self.cost(*gone, component) for component in left), key=lambda cost: cost.accuracy)
+            gone = best.components
             left.remove(gone[-1])
             yield best
 

@@ -13,7 +13,6 @@ share of answers that do so, where that is another answer, is the head's share o
 a head that alone carries it. A head that does neither is told by what its ablation costs.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -23,7 +22,6 @@ from torch import Tensor
 
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
-from compo_mech.evaluation.sets import EvalSet
 from compo_mech.interventions.edges import Writer
 from compo_mech.interventions.head_ablation import COSTS, Ablations, Cost, best_guess, smallest_removal
 from compo_mech.interventions.pairs import Pairs, Switch, make_pairs
@@ -130,7 +128,7 @@ class HeadRole:
     Attributes:
         writer: the head.
         x, end: its share of each variable; None where that cannot be asked.
-        cost: of its ablation by the mean.
+        cost: of its ablation.
     """
 
     writer: Writer
@@ -214,14 +212,13 @@ class Heads:
         text += f"; the heads of layer {layer} together carry {together[layer]:.0%}"
         if self.removal is None:
             return f"{text}; no set of heads in one layer brings accuracy down to the best guess ({self.guess:.0%})."
-        names = " and ".join(str(writer) for writer in self.removal.parts)
+        names = " and ".join(str(writer) for writer in self.removal.components)
         return f"{text}; accuracy falls to {self.removal.accuracy:.0%} (best guess {self.guess:.0%}) without {names}."
 
 
 def name_heads(
-    model: Model,
+    ablations: Ablations,
     data: DataConfig,
-    sets: Sequence[EvalSet],
     generator: torch.Generator,
     n_pairs: int = 64,
     task: Task | None = None,
@@ -229,15 +226,15 @@ def name_heads(
     """Every head's role, by causal effect alone: no attention weight is looked at.
 
     Args:
-        model: the network.
+        ablations: of the network, on test strings of the task.
         data: tasks, lengths and layout.
-        sets: test strings of the task, each set of one length.
         generator: source of the pairs.
         n_pairs: pairs for each interchange.
         task: one of the data's; None: its first.
     """
+    model = ablations.model
     task, config = task or data.tasks[0], model.config
-    ablations, guess = Ablations(model, sets, "mean", generator), best_guess(task, sets)
+    guess = best_guess(task, ablations.sets)
     shares: dict[CarriedVariable, Tensor] = {}
     together = None
     if data.chain_of_thought:
@@ -252,5 +249,5 @@ def name_heads(
             found = {name: float(share[layer, writer.head]) for name, share in shares.items()}
             roles.append(HeadRole(writer, found.get("x"), found.get("end"), ablations.cost(writer).cost))
         removals.append(smallest_removal(ablations, heads, guess + NEAR))
-    fewest = min((r for r in removals if r is not None), key=lambda r: (len(r.parts), r.accuracy), default=None)
+    fewest = min((r for r in removals if r is not None), key=lambda r: (len(r.components), r.accuracy), default=None)
     return Heads(tuple(roles), together, fewest, ablations.whole, guess)

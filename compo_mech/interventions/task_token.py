@@ -189,38 +189,41 @@ def patch_task_token(model: Model, pairs: Pairs, generator: torch.Generator) -> 
         generator: draws the placebo.
 
     Returns:
-        Columns kind (site, reader, edge), part, own, other (fractions of positions where either run gives its own
-        task's answer), follows, its 95% interval low .. high, placebo, n.
+        Columns kind (site, reader, edge), site, writer, reader, span (what was patched, where the kind has it), own,
+        other (fractions of positions where either run gives its own task's answer), follows, its 95% interval
+        low .. high, placebo, n.
     """
-    turned, config = TaskTokenPatching(model, pairs, generator), model.config
+    patching, config = TaskTokenPatching(model, pairs, generator), model.config
     rows: list[dict[str, object]] = []
     for site, span in task_sites(model):
-        part = str(site) + (f" @ {span}" if span else "")
-        rows.append({"kind": "site", "part": part} | turned.site(site, span))
+        named = {"site": str(site), "writer": None, "reader": None, "span": None if span is None else str(span)}
+        rows.append({"kind": "site"} | named | patching.site(site, span))
     for reader in all_readers(config)[:-1]:
         edges = [Edge(writer, reader) for writer in writers_before(reader, config)]
-        rows.append({"kind": "reader", "part": str(reader)} | turned.edges(edges))
+        rows.append({"kind": "reader", "reader": str(reader)} | patching.edges(edges))
     for edge in all_edges(config):
         if edge.reader != LOGITS and edge.writer != POS:
-            rows.append({"kind": "edge", "part": str(edge)} | turned.edges([edge]))
-    return pd.DataFrame(rows).assign(**turned.answers())
+            named = {"writer": str(edge.writer), "reader": str(edge.reader)}
+            rows.append({"kind": "edge"} | named | patching.edges([edge]))
+    return pd.DataFrame(rows).assign(**patching.answers())
 
 
 def patch_task_token_both_ways(
-    model: Model, fresh: Model, data: DataConfig, one: Task, other: Task, seed: int = 0, n_rows: int = N_ROWS
+    model: Model, control: Model, data: DataConfig, one: Task, other: Task, seed: int = 0, n_rows: int = N_ROWS
 ) -> pd.DataFrame:
     """`patch_task_token` from either task to the other.
 
     Args:
         model: the network.
-        fresh: the randomly initialised control.
+        control: a randomly initialised network.
         data: tasks, lengths and layout.
         one, other: two of its tasks.
         seed: of rows and placebos.
         n_rows: rows in each direction.
 
     Returns:
-        The columns of `patch_task_token`, with base and source (names of tasks) and fresh (`follows` of the control).
+        The columns of `patch_task_token`, with base and source (names of tasks) and control (`follows` of the
+        control).
 
     Raises:
         ValueError: as `task_pairs`.
@@ -229,8 +232,8 @@ def patch_task_token_both_ways(
     for base, source in ((one, other), (other, one)):
         generator = torch.Generator().manual_seed(seed)
         pairs = task_pairs(data, base, source, n_rows, generator).to(device)
-        own, control = (patch_task_token(network, pairs, generator) for network in (model, fresh))
-        tables.append(own.assign(base=str(base), source=str(source), fresh=control["follows"]))
+        trained, untrained = (patch_task_token(network, pairs, generator) for network in (model, control))
+        tables.append(trained.assign(base=str(base), source=str(source), control=untrained["follows"]))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -244,6 +247,6 @@ def carried_across(
         ValueError: as `task_pairs`.
     """
     pairs = task_pairs(data, one, other, n_rows, generator, inputs=True).to(model.device)
-    turned, config = TaskTokenPatching(model, pairs, generator), model.config
+    patching, config = TaskTokenPatching(model, pairs, generator), model.config
     sites = [[Site("z", layer, head) for head in range(config.n_heads)] for layer in range(config.n_layers)]
-    return torch.tensor([[turned.site(site)["follows"] for site in layer] for layer in sites])
+    return torch.tensor([[patching.site(site)["follows"] for site in layer] for layer in sites])

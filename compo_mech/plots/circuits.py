@@ -30,7 +30,7 @@ def circuit_graph(circuit: Circuit, title: str = "") -> go.Figure:
     """A circuit as a graph: embeddings below, then heads and MLP of each layer, logits on top.
 
     The width of an edge is its |score|, its colour the input that it goes into. Heads take in
-    queries, keys and values from left to right; parts that no edge touches are pale.
+    queries, keys and values from left to right; components that no edge touches are pale.
 
     Args:
         circuit: its edges, one span or none each, and their scores (an edge without one is thin).
@@ -84,7 +84,7 @@ def circuit_on_positions(
     effects: Float[Tensor, "stage pos"],
     title: str = "",
 ) -> go.Figure:
-    """A circuit laid out on one example row: a column a token, a row of places a stage.
+    """A circuit laid out on one example row: a column a token, a row of positions a stage.
 
     Only what leads to a scored row is drawn. Queries, MLPs and logits stay in their column; keys
     and values go to the columns that attend to them, as wide as |score| times attention.
@@ -94,7 +94,7 @@ def circuit_on_positions(
         layout: of the row.
         length: of the row's string.
         patterns: attention on the row, one tensor a layer; queries down, keys across.
-        effects: how dark each place is: embeddings, then heads and MLP of each layer, then logits.
+        effects: how dark each position is: embeddings, then heads and MLP of each layer, then logits.
         title: of the figure.
 
     Raises:
@@ -119,8 +119,8 @@ def circuit_on_positions(
             leading.add((_name(edge.writer), start))
             stages = _stage_of(edge.writer, n_layers), _stage_of(edge.reader, n_layers)
             bundle = (_colour_name(edge.reader), stages[0], start, stages[1], end)
-            told = f"{edge}: {score:.3g}" + (f" × attention {weight:.2f}" if weight < 1 else "")
-            bundles[bundle].append((abs(score) * weight / largest, told))
+            label = f"{edge}: {score:.3g}" + (f" × attention {weight:.2f}" if weight < 1 else "")
+            bundles[bundle].append((abs(score) * weight / largest, label))
     for (kind, y0, x0, y1, x1), members in sorted(bundles.items(), key=lambda item: max(item[1])[0]):
         bend = 0.3 * (y1 - y0 - 1) / n_stages if x0 == x1 else 0.0
         shift = PORTS.get(kind, 0.0) / 2  # so that keys and values of one place lie side by side
@@ -128,11 +128,11 @@ def circuit_on_positions(
         _line(figure, x, y, max(members)[0], "<br>".join(text for _, text in members), kind)
     names = ["embed", *(f"{part} {layer}" for layer in range(n_layers) for part in ("heads", "mlp")), "logits"]
     shade = (effects.abs() / effects.abs().max().clamp(min=1e-12)).tolist()
-    told = [f"{name}, {label}: {effects[i, j]:.3g}" for i, name in enumerate(names) for j, label in enumerate(labels)]
+    texts = [f"{name}, {label}: {effects[i, j]:.3g}" for i, name in enumerate(names) for j, label in enumerate(labels)]
     figure.add_scatter(
         x=[j for _ in names for j in range(len(labels))],
         y=[i for i in range(n_stages) for _ in labels],
-        mode="markers", showlegend=False, text=told, hovertemplate="%{text}<extra></extra>",
+        mode="markers", showlegend=False, text=texts, hovertemplate="%{text}<extra></extra>",
         marker={
             "size": 15, "color": [value for row in shade for value in row], "colorscale": "Greys", "cmin": 0, "cmax": 1,
             "line": {"color": "#3c4043", "width": 1},
@@ -158,7 +158,7 @@ def _columns(
 
 
 def _name(end: Writer | Reader) -> str:
-    """`tok`, `L0H1`, `mlp0`, `logits`: the part that an end of an edge belongs to."""
+    """`tok`, `L0H1`, `mlp0`, `logits`: the component that an end of an edge belongs to."""
     return str(Writer("head", end.layer, end.head)) if end.head is not None else str(end)
 
 
@@ -183,12 +183,12 @@ def _curve(x0: float, y0: float, x1: float, y1: float, bend: float) -> tuple[lis
     return [x0 + (x1 - x0) * t + 4 * bend * t * (1 - t) for t in ways], [y0 + (y1 - y0) * t for t in ways]
 
 
-def _line(figure: go.Figure, x: list[float], y: list[float], size: float, told: str, kind: str) -> None:
+def _line(figure: go.Figure, x: list[float], y: list[float], size: float, label: str, kind: str) -> None:
     """An edge of a relative size from 0 to 1, with its text at every point."""
     thin, thick = EDGE_WIDTHS
     figure.add_scatter(
         x=x, y=y, mode="lines", legendgroup=kind, showlegend=False, opacity=0.35 + 0.6 * size**0.5,
-        line={"color": EDGE_COLOURS[kind], "width": thin + (thick - thin) * size}, text=[told] * len(x),
+        line={"color": EDGE_COLOURS[kind], "width": thin + (thick - thin) * size}, text=[label] * len(x),
         hovertemplate="%{text}<extra></extra>",
     )  # fmt: skip
 
@@ -202,7 +202,7 @@ def _legend(figure: go.Figure) -> None:
 
 
 def faithfulness_curves(own: Curve, random: RandomCurves | None, control: Curve) -> go.Figure:
-    """Faithfulness against the share of edges: in score order, in random order, and of a fresh network."""
+    """Faithfulness against the share of edges: in score order, in random order, and of a control."""
     figure = go.Figure()
     shares = [n / own.n_edges[-1] for n in own.n_edges]
     if random is not None:
@@ -214,7 +214,7 @@ def faithfulness_curves(own: Curve, random: RandomCurves | None, control: Curve)
         figure.add_scatter(x=shares, y=random.mean.tolist(), name="random order", line={"color": "#9aa0a6"})
     if control.cpr is not None:
         figure.add_scatter(
-            x=shares, y=control.faithfulness.tolist(), name="fresh network", line={"color": "#e07a1f", "dash": "dot"}
+            x=shares, y=control.faithfulness.tolist(), name="control", line={"color": "#e07a1f", "dash": "dot"}
         )
     figure.add_scatter(
         x=shares, y=own.faithfulness.tolist(), name="in score order", mode="lines+markers",

@@ -21,9 +21,9 @@ def effect_maps(
     figure = make_subplots(len(maps), 1, subplot_titles=list(maps), vertical_spacing=0.34 / len(maps))
     largest = max(abs(value) for effects in maps.values() for row in effects for value in row) or 1.0
     for i, effects in enumerate(maps.values(), start=1):
-        told = [[f"{row}, {column}" for column in columns] for row in rows]
+        labels = [[f"{row}, {column}" for column in columns] for row in rows]
         figure.add_heatmap(
-            z=effects, coloraxis="coloraxis", row=i, col=1, customdata=told,
+            z=effects, coloraxis="coloraxis", row=i, col=1, customdata=labels,
             hovertemplate="%{customdata}: %{z:.3g}<extra></extra>", xgap=1, ygap=1,
         )  # fmt: skip
         figure.update_xaxes(tickmode="array", tickvals=list(range(len(columns))), ticktext=list(columns), row=i, col=1)

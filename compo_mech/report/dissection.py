@@ -6,8 +6,11 @@ from collections.abc import Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
-from compo_mech.analyses.dissection import Dissection, NetworkFindings, stage_names
+from compo_mech.analyses.dissection import Dissection
+from compo_mech.analyses.dissection_tables import stage_name, stages
+from compo_mech.analyses.network_findings import NetworkFindings
 from compo_mech.circuits.scorers import EdgeScores
+from compo_mech.interventions.ablation import Baseline
 from compo_mech.interventions.edges import Edge
 from compo_mech.plots import circuits, patching, routes
 from compo_mech.report.html_parts import table_html, wide
@@ -15,6 +18,7 @@ from compo_mech.report.method_card import card_sentence
 from compo_mech.routes.summary import SHARE_FLOOR, RouteMap
 
 N_SHOWN_EDGES = 24
+BASELINES: tuple[Baseline, ...] = ("mean", "zero", "resample")
 
 
 def dissection_section(found: Dissection, card: pd.DataFrame | None) -> str:
@@ -24,7 +28,7 @@ def dissection_section(found: Dissection, card: pd.DataFrame | None) -> str:
         found: on the network and on its control.
         card: the method card, if it is at hand.
     """
-    own, control = found.own, found.control
+    own, control = found.trained, found.control
     layout, config = found.data.layout, found.model.config
     labels, length = layout.labels(own.patching.length), own.patching.length
     parts = [f"<h2>Taken apart: {html.escape(str(found.task))}, step {found.step}</h2>"]
@@ -34,11 +38,11 @@ def dissection_section(found: Dissection, card: pd.DataFrame | None) -> str:
     parts.append("<h3>What each head does</h3>")
     parts.append(table_html(head_rows(own, control)))
     parts.append(
-        "<p class=quiet>x_t, place of [EoI]: share of the answers that follow another value of it which this head "
+        "<p class=quiet>x_t, position of [EoI]: share of the answers that follow another value of it which this head "
         "alone carries, as the algorithm would have it. Cost: states that are no longer right when heads put out "
         "their mean over other strings of the same length, zero, or what they put out on another string. "
         f"Of all states {own.heads.accuracy:.1%} are right; knowing only s<sub>t-1</sub> one would be right about "
-        f"{own.heads.guess:.1%}. In brackets a freshly initialised network.</p>"
+        f"{own.heads.guess:.1%}. In brackets a randomly initialised control.</p>"
     )
     parts.append("<h3>Heads away one by one</h3>")
     parts.append(table_html(_greedy_rows(own, control)))
@@ -46,7 +50,7 @@ def dissection_section(found: Dissection, card: pd.DataFrame | None) -> str:
     parts.append("<h3>Patching</h3>")
     parts.append(wide(patching_figure(own, control, labels, config.n_layers)))
     parts.append(
-        f"<p class=quiet>Rise of the cross-entropy (nats) when one place carries the value of another string, on "
+        f"<p class=quiet>Rise of the cross-entropy (nats) when one position carries the value of another string, on "
         f"strings of length {length}. Both panels have one scale.</p>"
     )
     parts.append(wide(heads_figure(own, control, labels, layout.scored(length))))
@@ -58,7 +62,7 @@ def dissection_section(found: Dissection, card: pd.DataFrame | None) -> str:
         parts.append(
             wide(
                 circuits.circuit_on_positions(
-                    circuit, layout, length, own.patterns, own.patching.parts, "The same on a row of tokens"
+                    circuit, layout, length, own.patterns, own.patching.stages, "The same on a row of tokens"
                 )
             )
         )
@@ -76,41 +80,38 @@ def dissection_section(found: Dissection, card: pd.DataFrame | None) -> str:
 
 def head_rows(own: NetworkFindings, control: NetworkFindings) -> pd.DataFrame:
     """What each head and MLP does, the control in brackets."""
-    costs, fresh = (
-        {(row["parts"], row["baseline"]): row["cost"] for _, row in f.ablations.iterrows()} for f in (own, control)
+    costs, untrained = (
+        {(component, cost.baseline): cost.cost for cost in f.ablations for component in cost.components}
+        for f in (own, control)
     )
     rows = []
     for role, other in zip(own.heads.roles, control.heads.roles, strict=True):
-        name = str(role.writer)
-        row = {"part": name, "role": role.name}
+        row: dict[str, str] = {"component": str(role.writer), "role": role.name}
         row["x_t"] = _beside(role.x, other.x)
-        row["place of [EoI]"] = _beside(role.end, other.end)
+        row["position of [EoI]"] = _beside(role.end, other.end)
         rows.append(row)
-    for name in dict.fromkeys(part for part, _ in costs if part.startswith("mlp")):
-        rows.append({"part": name, "role": "", "x_t": "–", "place of [EoI]": "–"})
-    for row in rows:
-        for baseline in ("mean", "zero", "resample"):
-            place = (row["part"], baseline)
-            row[f"cost ({baseline})"] = _beside(costs[place], fresh[place])
+    mlps = [component for component in dict.fromkeys(component for component, _ in costs) if component.kind == "mlp"]
+    rows += [{"component": str(mlp), "role": "", "x_t": "–", "position of [EoI]": "–"} for mlp in mlps]
+    for row, component in zip(rows, (*(role.writer for role in own.heads.roles), *mlps), strict=True):
+        for baseline in BASELINES:
+            row[f"cost ({baseline})"] = _beside(costs[component, baseline], untrained[component, baseline])
     return pd.DataFrame(rows)
 
 
 def _greedy_rows(own: NetworkFindings, control: NetworkFindings) -> pd.DataFrame:
-    rows = []
-    for n in range(len(own.greedy)):
-        mine, other = own.greedy.iloc[n], control.greedy.iloc[n]
-        rows.append(
-            {
-                "ablated by the mean": mine["parts"],
-                "states right": f"{mine['accuracy']:.1%}",
-                "fresh network": f"{other['accuracy']:.1%}",
-            }
-        )
+    rows = [
+        {
+            "ablated by the mean": " ".join(map(str, mine.components)),
+            "states right": f"{mine.accuracy:.1%}",
+            "control": f"{other.accuracy:.1%}",
+        }
+        for mine, other in zip(own.greedy, control.greedy, strict=True)
+    ]
     return pd.DataFrame(rows)
 
 
 def _edge_rows(own: NetworkFindings, control: NetworkFindings) -> pd.DataFrame:
-    exact, attributed, fresh = (
+    exact, attributed, untrained = (
         _by_edge(scores) for scores in (own.discovery.scores, own.attribution, control.discovery.scores)
     )
     kept = own.discovery.kept
@@ -123,10 +124,11 @@ def _edge_rows(own: NetworkFindings, control: NetworkFindings) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
-                "edge": str(edge),
+                "writer": str(edge.writer),
+                "reader": str(edge.reader),
                 "exact": f"{exact[edge]:.3f}",
                 "EAP-IG, 20 steps": f"{attributed[edge]:.3f}",
-                "fresh network": f"{fresh[edge]:.3f}",
+                "control": f"{untrained[edge]:.3f}",
                 "in circuit": "●" if edge in kept else "",
                 "flag": flags[edge],
             }
@@ -160,7 +162,7 @@ def _circuit_sentence(own: NetworkFindings, control: NetworkFindings) -> str:
     text = (
         "Faithfulness: how much of the way from the corrupt run's cross-entropy to the clean run's a circuit goes when "
         f"all other edges carry corrupt values: from {own.gap[0]:.2f} to {own.gap[1]:.2f} nats here, from "
-        f"{control.gap[0]:.2f} to {control.gap[1]:.2f} in the fresh network (a share of little says little)."
+        f"{control.gap[0]:.2f} to {control.gap[1]:.2f} in the control (a share of little says little)."
     )
     if own.curve.cpr is not None and own.random is not None:
         text += (
@@ -176,14 +178,14 @@ def _circuit_sentence(own: NetworkFindings, control: NetworkFindings) -> str:
 
 def _route_sentence(routes: RouteMap, control: RouteMap | None) -> str:
     text = f"{routes.summary()}. Shares are of the logit difference, by path patching one position at a time."
-    return text + (f" Fresh network: {control.summary()}." if control is not None else "")
+    return text + (f" Control: {control.summary()}." if control is not None else "")
 
 
 def patching_figure(own: NetworkFindings, control: NetworkFindings, labels: Sequence[str], n_layers: int) -> go.Figure:
     """Effect by stage and position, the network above, its control below."""
-    names = stage_names(n_layers)
-    maps = {"trained": own.patching.parts.tolist(), "freshly initialised": control.patching.parts.tolist()}
-    return patching.effect_maps(maps, list(labels), names, "Patching each part of the network")
+    names = [stage_name(*stage) for stage in stages(n_layers)]
+    maps = {"trained": own.patching.stages.tolist(), "control": control.patching.stages.tolist()}
+    return patching.effect_maps(maps, list(labels), names, "Patching each component of the network")
 
 
 def heads_figure(own: NetworkFindings, control: NetworkFindings, labels: Sequence[str], scored: range) -> go.Figure:
@@ -194,6 +196,6 @@ def heads_figure(own: NetworkFindings, control: NetworkFindings, labels: Sequenc
     columns = [labels[i] for i in scored]
     maps = {
         "trained, by row": own.patching.heads.flatten(0, 1)[:, list(scored)].tolist(),
-        "freshly initialised, by row": control.patching.heads.flatten(0, 1)[:, list(scored)].tolist(),
+        "control, by row": control.patching.heads.flatten(0, 1)[:, list(scored)].tolist(),
     }
     return patching.effect_maps(maps, columns, names, "Patching each head's output (z)")

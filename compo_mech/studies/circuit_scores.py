@@ -12,6 +12,7 @@ from compo_mech.analyses.trajectories import interchange_scores, route_scores
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
 from compo_mech.evaluation.sets import eval_sets
+from compo_mech.interventions.head_ablation import Ablations
 from compo_mech.interventions.head_roles import CARRIES_IN_PART, name_heads
 from compo_mech.model.params import Model
 from compo_mech.runs.run import Run
@@ -44,10 +45,11 @@ def head_role_scores(model: Model, data: DataConfig, task: Task, seed: int) -> l
     `heads to remove` is infinite where no set of one layer's heads is enough.
     """
     sets = [test for test in eval_sets(data, N_STRINGS) if test.task == task]
-    found = name_heads(model, data, sets, torch.Generator().manual_seed(seed), task=task)
+    generator = torch.Generator().manual_seed(seed)
+    found = name_heads(Ablations(model, sets, "mean", generator), data, generator, task=task)
     carried = [role.x for role in found.roles if role.x is not None]
     ends = [role.end for role in found.roles if role.end is not None]
-    n_removed = math.inf if found.removal is None else float(len(found.removal.parts))
+    n_removed = math.inf if found.removal is None else float(len(found.removal.components))
     scores = [
         RunScore(measures.LARGEST_COST, max(role.cost for role in found.roles)),
         RunScore(measures.HEADS_TO_REMOVE, n_removed),

@@ -37,7 +37,7 @@ def _overlap(found: Sharing) -> Iterator[RunScore]:
     both, kind = " and ".join(found.names), found.same_kind[0]
     yield RunScore(measures.JACCARD, kind.value, both)
     yield RunScore(measures.JACCARD, sum(half[0] for half in found.halves) / 2, both, statistic="halves")
-    yield RunScore(measures.JACCARD, kind.dealt.high, both, statistic="permuted")
+    yield RunScore(measures.JACCARD, kind.permuted.high, both, statistic="permuted")
     yield RunScore(measures.CIRCUITS_FOUND, float(all(task.found[0].kept for task in found.tasks)), both)
 
 
@@ -46,9 +46,12 @@ def _task_token(found: Sharing) -> Iterator[RunScore]:
 
     The placebo is a random change of the same size.
     """
-    table = found.told
-    for row in () if table is None else table[table["part"].isin(PATCHED)].to_dict("records"):
-        score = RunScore(measures.TASK_TOKEN_PATCHING, 0.0, str(row["base"]), component=str(row["part"]))
+    if found.task_token is None:
+        return
+    table = found.task_token.assign(component=lambda rows: rows["site"].fillna(rows["reader"]))
+    asked = (table["kind"] == "reader") | (table["site"] == "L1H0.z")
+    for row in table[asked & table["component"].isin(PATCHED)].to_dict("records"):
+        score = RunScore(measures.TASK_TOKEN_PATCHING, 0.0, str(row["base"]), component=str(row["component"]))
         yield score._replace(value=float(row["follows"]))
-        yield score._replace(value=float(row["fresh"]), network="control")
+        yield score._replace(value=float(row["control"]), network="control")
         yield score._replace(value=float(row["placebo"]), statistic="placebo")

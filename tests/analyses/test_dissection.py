@@ -38,7 +38,7 @@ def found():
 
 def test_a_hand_built_model_is_found_out(found):
     built, dissection = found
-    own, control = dissection.own, dissection.control
+    own, control = dissection.trained, dissection.control
     assert own.heads.iteration is not None
     assert str(own.heads.iteration.writer) == "L1H0"
     assert own.discovery.verdict == "circuit"
@@ -56,7 +56,7 @@ def test_a_hand_built_model_is_found_out(found):
     assert control.routes is not None
     assert control.routes.summary().name == RouteName.NO_ROUTE
     assert "L1H0 is the iteration head" in dissection.sentences[0]
-    assert dissection.sentences[-1].startswith("A freshly initialised network: no circuit")
+    assert dissection.sentences[-1].startswith("A randomly initialised network: no circuit")
 
 
 def test_every_table_holds_the_control(found):
@@ -71,7 +71,7 @@ def test_every_table_holds_the_control(found):
     assert len(tables["subsets"]) == 2 * 15
     content = DissectionOfRun(None, 0, pd.DataFrame()).files(dissection)
     circuit = from_json(content["circuit.json"], built.model.config)
-    assert circuit.edges == dissection.own.discovery.circuit
+    assert circuit.edges == dissection.trained.discovery.circuit
 
 
 class Page(HTMLParser):
@@ -204,8 +204,8 @@ def test_any_run_can_be_taken_apart(settings, tmp_path, quick):
 
 def test_a_circuit_that_is_none_is_not_shown(found):
     _, dissection = found
-    refused = replace(dissection.own.discovery, verdict="no circuit")
-    hidden = replace(dissection, own=replace(dissection.own, discovery=refused))
+    refused = replace(dissection.trained.discovery, verdict="no circuit")
+    hidden = replace(dissection, trained=replace(dissection.trained, discovery=refused))
     assert hidden.circuit is None
     assert not hidden.tables()["edges"]["in_circuit"].any()
     assert "The smallest circuit" not in dissection_section(hidden, None)

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from compo_mech.analyses.sharing import circuits_of, compare, evidence, standing
-from compo_mech.circuits.overlap import RowScores, permutation_test, permuted_overlap, standard_ranks
+from compo_mech.circuits.edge_patches import RowScores
+from compo_mech.circuits.overlap import permutation_test, permuted_overlap, standard_ranks
 from compo_mech.circuits.selection import score_order
 from compo_mech.cli.dissect import dissect_command
 from compo_mech.data.config import DataConfig
@@ -28,7 +29,8 @@ from compo_mech.launch import main
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.params import Model, init_params
 from compo_mech.model.sites import Site
-from compo_mech.report.sharing import edges_figure, sharing_section, sharing_sentences, told_rows
+from compo_mech.plots.shared_edges import edges_figure
+from compo_mech.report.sharing import patched_names, sharing_section, sharing_sentences, task_token_rows
 from compo_mech.runs import recipes
 from compo_mech.runs.run import Run
 
@@ -89,9 +91,10 @@ def shared_by(apart):
     return compare(model, DATA, *(evidence(model, DATA, task, n_pairs=16) for task in TASKS))
 
 
-def share(found, part, kind="reader"):
-    rows = found.told[(found.told["part"] == part) & (found.told["kind"] == kind)]
-    assert len(rows) == 2, part
+def share(found, name, kind="reader"):
+    table = found.task_token.assign(name=patched_names)
+    rows = table[(table["name"] == name) & (table["kind"] == kind)]
+    assert len(rows) == 2, name
     return rows["follows"].tolist()
 
 
@@ -105,13 +108,13 @@ def fresh(data=DATA, seed=0):
 
 
 @pytest.mark.slow
-def test_one_head_for_both_tasks_and_only_the_last_mlp_told():
+def test_one_head_for_both_tasks_and_only_the_last_mlp_reads_the_task():
     found = shared_by(apart=False)
     assert found.chosen == "as discovery keeps them"
     assert found.circuits[0] == found.circuits[1]
     assert found.anywhere[0].value == 1
     assert found.anywhere[0].p < 0.01
-    assert found.same_kind[0].dealt.mean >= found.anywhere[0].dealt.mean
+    assert found.same_kind[0].permuted.mean >= found.anywhere[0].permuted.mean
     for task in found.tasks:
         assert task.x[1, 0] == 1
         assert task.x.sum() == 1
@@ -123,19 +126,19 @@ def test_one_head_for_both_tasks_and_only_the_last_mlp_told():
     assert share(found, "L0H1 → mlp1", "edge") == [1, 1]
     assert share(found, "L0H1.z", "site") == share(found, "mlp_out1", "site") == [1, 1]
     assert share(found, "L1H0.z", "site") == share(found, "L1H0.v @ inputs", "site") == [0, 0]
-    assert found.told["placebo"].max() < 0.5
-    assert (found.told["own"] == 1).all()
-    assert (found.told["other"] == 1).all()
-    assert found.told["fresh"].max() < 0.2
-    heads, circuits, _ = sharing_sentences(found)
+    assert found.task_token["placebo"].max() < 0.5
+    assert (found.task_token["own"] == 1).all()
+    assert (found.task_token["other"] == 1).all()
+    assert found.task_token["control"].max() < 0.2
+    heads, circuits, token = sharing_sentences(found)
     assert heads.startswith("L1H0 carries x_t for both tasks (100% and 100%)")
-    assert "L0H0 carries the place of [EoI] for both" in heads
+    assert "L0H0 carries the position of [EoI] for both" in heads
     assert "share 10 of 10 edges: Jaccard 1.00" in circuits
-    assert patch_task_token.startswith(
-        "mlp1 is told the task: where it alone reads the other task's stream, 100% and 100%"
+    assert token.startswith(
+        "mlp1 depends on the task token: where it alone reads the other task's stream, 100% and 100%"
     )
-    assert "it hears of it from L0H1 (100% and 100%)" in patch_task_token
-    assert "L1H0, which carries x_t, has no part in that: its output turns at most 0%" in patch_task_token
+    assert "it reads it from L0H1 (100% and 100%)" in token
+    assert "L1H0, which carries x_t, has no part in that: patching its output moves 0%" in token
 
 
 @pytest.mark.slow
@@ -146,9 +149,9 @@ def test_a_head_for_each_task():
     assert {Edge(Writer("head", 1, 1), Reader("mlp", 1)), Edge(TOK, Reader("v", 1, 1))} <= other - one
     assert {Edge(LOOKUP, Reader("mlp", 0)), Edge(POS, Reader("v", 0, 0))} <= one & other
     standings = {str(edge): how for edge, how in zip(found.edges["edge"], found.edges["standing"], strict=True)}
-    assert standings["L1H0 → mlp1"] == standings["tok → L1H0.v"] == "only first"
-    assert standings["L1H1 → mlp1"] == standings["tok → L1H1.v"] == "only second"
-    assert standings["L0H0 → mlp0"].startswith("shared")
+    assert standings["L1H0 → mlp1"] == standings["tok → L1H0.v"] == "first"
+    assert standings["L1H1 → mlp1"] == standings["tok → L1H1.v"] == "second"
+    assert standings["L0H0 → mlp0"] == "shared"
     assert found.anywhere[0].value < min(half[0] for half in found.halves)
     assert share(found, "mlp1") == [1, 1]
     assert [task.x[1].round().tolist() for task in found.tasks] == [[1, 0], [0, 1]]
@@ -161,7 +164,7 @@ def test_a_fresh_network_tells_nothing():
     table = patch_task_token_both_ways(fresh(), fresh(seed=1), DATA, *TASKS, n_rows=64)
     sites = table[table["kind"] != "answers"]
     assert sites["follows"].max() < 0.3
-    assert sites["fresh"].max() < 0.3
+    assert sites["control"].max() < 0.3
     assert carried_across(fresh(), DATA, *TASKS, torch.Generator().manual_seed(0), 64).max() < 0.3
 
 
@@ -229,16 +232,16 @@ def test_halves_of_one_task_do_not_differ():
     model = built(False)
     one = shared_by(apart=False).tasks[0]
     found = compare(model, DATA, one, evidence(model, DATA, TASKS[0], seed=1, n_pairs=16))
-    assert found.told is None
+    assert found.task_token is None
     assert "must differ in the answer" in found.unasked
     assert (found.edges["p"] > 0.05).all()
     assert set(found.edges["standing"]) == {"shared", "neither"}
     assert "cannot be asked" in sharing_sentences(found)[-1]
     assert "No edge differs" in sharing_sentences(found)[1]
-    assert "told" not in found.tables()
+    assert "task_token" not in found.tables()
 
 
-def test_overlap_of_circuits_dealt_at_random():
+def test_overlap_of_permuted_circuits():
     edges = all_edges(ModelConfig(d_model=16))
     shares = torch.arange(len(edges)).double()
     generator = torch.Generator().manual_seed(0)
@@ -248,16 +251,16 @@ def test_overlap_of_circuits_dealt_at_random():
     assert ranks.value == pytest.approx(1)
     assert anywhere.p == ranks.p == pytest.approx(1 / 1000)
     expected = 12 * 12 / len(edges)
-    assert anywhere.dealt.mean == pytest.approx(expected / (24 - expected), rel=0.1)
+    assert anywhere.permuted.mean == pytest.approx(expected / (24 - expected), rel=0.1)
     kind, _ = permuted_overlap((first, first), (shares, shares), edges, generator, same_kind=True)
-    assert kind.dealt.mean > anywhere.dealt.mean
+    assert kind.permuted.mean > anywhere.permuted.mean
     apart, against = permuted_overlap((first, frozenset(edges[12:24])), (shares, -shares), edges, generator)
     assert apart.value == 0
     assert apart.p == 1
     assert against.value == pytest.approx(-1)
     whole, _ = permuted_overlap((frozenset(edges), frozenset(edges)), (shares, shares), edges, generator, 99)
     assert whole.p == 1  # nothing can be told of circuits that hold every edge
-    with pytest.raises(ValueError, match="must lie among the edges that are dealt"):
+    with pytest.raises(ValueError, match="must lie among the edges that are permuted"):
         permuted_overlap((first, first), (shares[:5], shares[:5]), edges[:5], generator)
 
 
@@ -272,15 +275,15 @@ def test_circuits_at_random_overlap_by_chance():
     assert small <= 3
 
 
-def test_deals_keep_to_their_kind():
-    """Queries against queries alone: a circuit of all queries cannot be dealt anywhere else."""
+def test_permutations_keep_to_their_kind():
+    """Queries against queries alone: a circuit of all queries cannot be permuted to anywhere else."""
     edges = all_edges(ModelConfig(d_model=16))
     queries = frozenset(edge for edge in edges if edge.reader.kind == "q")
     shares = torch.zeros(len(edges)).double()
     found, ranks = permuted_overlap(
         (queries, queries), (shares, shares), edges, torch.Generator().manual_seed(0), 99, same_kind=True
     )
-    assert found.dealt == (1, 1, 1)
+    assert found.permuted == (1, 1, 1)
     assert ranks.value == 0
 
 
@@ -296,9 +299,9 @@ def test_what_is_said_of_an_edge():
     mine = frozenset({edge})
     cases = {
         ((mine, mine), 0.5, 0.1): "shared",
-        ((mine, mine), 0.01, 0.1): "shared, of other strength",
-        ((mine, none), 0.01, 0.1): "only first",
-        ((none, mine), 0.01, -0.1): "only second",
+        ((mine, mine), 0.01, 0.1): "shared",
+        ((mine, none), 0.01, 0.1): "first",
+        ((none, mine), 0.01, -0.1): "second",
         ((none, mine), 0.01, 0.1): "undecided",
         ((mine, none), 0.5, 0.1): "undecided",
         ((none, none), 0.01, 0.1): "neither",
@@ -396,8 +399,8 @@ def test_the_section_says_it_all():
     assert "<h3>parity and polynomial</h3>" in section
     for sentence in sharing_sentences(found):
         assert html.escape(sentence) in section
-    assert "parity becomes polynomial" in told_rows(found).columns
-    assert set(found.tables()) == {"edges", "overlap", "heads", "told"}
+    assert "parity becomes polynomial" in task_token_rows(found).columns
+    assert set(found.tables()) == {"edges", "overlap", "heads", "task_token"}
     names = {trace.name for trace in edges_figure(found).data}
     assert {"parity", "polynomial"} <= names
 
@@ -420,5 +423,5 @@ def test_a_mixed_run_gets_the_section(settings, tmp_path):
     folder = run.path / "analysis" / "sharing-000002"
     assert (folder / "edges.csv").exists()
     asked = settings not in (["--data.no-task-token"], ["--data.no-chain-of-thought"])
-    assert (folder / "told.csv").exists() == asked
-    assert ("where the task is told cannot be asked" in (folder / "findings.txt").read_text().lower()) != asked
+    assert (folder / "task_token.csv").exists() == asked
+    assert ("where the task token matters cannot be asked" in (folder / "findings.txt").read_text().lower()) != asked

@@ -6,12 +6,13 @@ import torch
 
 from compo_mech.circuits import discovery
 from compo_mech.circuits.discovery import SWAPPED, discover
+from compo_mech.circuits.edge_patches import EdgePatches
 from compo_mech.circuits.faithfulness import Behaviour
 from compo_mech.circuits.overlap import jaccard
 from compo_mech.circuits.prompts import take_rows
 from compo_mech.circuits.scorers import EdgeScores, eap, exact
 from compo_mech.circuits.selection import top
-from compo_mech.circuits.stability import exact_of_rows, stability
+from compo_mech.circuits.stability import stability
 from compo_mech.data.config import DataConfig
 from compo_mech.data.stream import TrainingStream
 from compo_mech.data.tasks import Copy, Parity, Polynomial
@@ -257,10 +258,29 @@ def test_one_patch_serves_every_resample(metric):
     pairs, generator = pairs_of(data, n_rows=8, max_shift=2), torch.Generator().manual_seed(0)
     draws = [torch.randint(8, (8,), generator=generator) for _ in range(3)]
     edges = all_edges(model.config)[::4]
-    fast = exact_of_rows(model, pairs, edges, METRICS[metric], draws)
+    kept = EdgePatches.run(model, pairs, edges)
+    assert kept.scores(METRICS[metric]).scores.tolist() == exact(model, pairs, edges, METRICS[metric]).scores.tolist()
+    fast = torch.stack([kept.values(METRICS[metric], rows) for rows in draws])
     slow = torch.stack([exact(model, take_rows(pairs, rows), edges, METRICS[metric]).scores for rows in draws])
     torch.testing.assert_close(fast, slow, atol=1e-6, rtol=1e-4)
     assert (fast[0] - fast[1]).abs().max() > 1e-4
+    for rows, found in zip(draws, fast, strict=True):
+        taken = kept.take(rows).scores(METRICS[metric])
+        alone = exact(model, take_rows(pairs, rows), edges, METRICS[metric])
+        assert taken.scores.tolist() == found.tolist()
+        assert (taken.unidentifiable, taken.edges) == (alone.unidentifiable, alone.edges)
+
+
+def test_scores_by_row_add_up_to_those_of_all_rows():
+    model, data = fresh(2, 0)
+    pairs = pairs_of(data, n_rows=8, max_shift=2)
+    kept = EdgePatches.run(model, pairs)
+    by_row = kept.by_row()
+    mean = by_row.rise.sum(1) / by_row.n_scored.sum()
+    torch.testing.assert_close(mean.float(), kept.scores().scores, atol=1e-6, rtol=1e-4)
+    rows = torch.tensor([5, 0])
+    torch.testing.assert_close(kept.take(rows).by_row().rise, by_row.rise[:, rows])
+    torch.testing.assert_close(kept.take(rows).by_row().gap, by_row.gap[rows])
 
 
 def test_overlaps_by_hand():

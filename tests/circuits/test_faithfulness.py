@@ -3,6 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from compo_mech.circuits import circuit_runs
 from compo_mech.circuits.faithfulness import Behaviour, areas, curve, random_curves
 from compo_mech.circuits.scorers import exact
 from compo_mech.circuits.selection import score_order
@@ -66,6 +67,20 @@ def test_a_circuit_is_the_network_with_all_other_edges_patched(corrupt, kept):
     logits = run_patched(MODEL, PAIRS, runs, [edge for edge in EVERY if edge not in kept])
     slow = float(cross_entropy(logits, runs.logits, PAIRS))
     assert Behaviour(MODEL, PAIRS, cross_entropy, corrupt).value(kept) == pytest.approx(slow, abs=1e-9)
+
+
+@pytest.mark.parametrize("n_kept", [0, 3, 1000])
+def test_circuits_that_share_outputs_are_those_that_share_none(n_kept, monkeypatch):
+    """A long row of circuits, however few outputs are kept, and narrowed to spans or not."""
+    monkeypatch.setattr(circuit_runs, "MAX_KEPT", n_kept * RUNS.clean[TOK].nbytes)
+    generator = torch.Generator().manual_seed(0)
+    for edges in (EVERY, all_edges(MODEL.config, by_span=True)):
+        shared = circuit_runs.CircuitRuns(MODEL, PAIRS, edges)
+        for _ in range(12):
+            n = int(torch.randint(len(edges) + 1, (), generator=generator))
+            kept = {edges[i] for i in torch.randperm(len(edges), generator=generator)[:n].tolist()}
+            slow = run_patched(MODEL, PAIRS, RUNS, [edge for edge in edges if edge not in kept])
+            torch.testing.assert_close(shared.logits(frozenset(kept)), slow, atol=1e-9, rtol=0)
 
 
 def test_circuits_of_strangers_are_refused():

@@ -14,7 +14,7 @@ from browser import PHONE_WIDTH, open_page, started
 from plotly.offline import get_plotlyjs
 from rich.console import Console
 
-from compo_mech.analyses.dissection import stage_names
+from compo_mech.analyses.dissection_tables import stages
 from compo_mech.analyses.examine import at_named_site
 from compo_mech.circuits.circuit import Circuit, to_json
 from compo_mech.interventions.edges import all_edges
@@ -85,13 +85,16 @@ def runs(tmp_path_factory):
 
 
 def patching(run):
-    """As a dissection writes it: each part at each place, and heads over whole spans, which have no length."""
-    places, rows = run.config.data.layout.labels(5), []
+    """As a dissection writes it: stages and heads by position of a string, and heads by span, which has no length."""
+    tokens, rows = run.config.data.layout.labels(5), []
     for network in ("trained", "control"):
-        for n, part in enumerate([*stage_names(run.config.model.n_layers), "L0H0", "L1H0"]):
-            rows += [(part, place, 5, n * i / 10, network) for i, place in enumerate(places)]
-        rows += [(head, place, None, 1.0, network) for head in ("L0H0", "L1H0") for place in ("EoI", "states")]
-    return pd.DataFrame(rows, columns=["part", "place", "length", "effect", "network"])
+        heads = [("head", layer, 0) for layer in range(2)]
+        components = [(*stage, None) for stage in stages(run.config.model.n_layers)] + heads
+        for n, component in enumerate(components):
+            rows += [(*component, i, token, None, 5, n * i / 10, network) for i, token in enumerate(tokens)]
+        rows += [(*head, None, None, span, None, 1.0, network) for head in heads for span in ("EoI", "states")]
+    columns = ["component", "layer", "head", "position", "token", "span", "length", "effect", "network"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def by_step(run, probe):

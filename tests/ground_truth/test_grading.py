@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from compo_mech.circuits.grade import grade
-from compo_mech.circuits.scorers import exact
+from compo_mech.circuits.scorers import SCORERS, exact
 from compo_mech.circuits.selection import ranked
 from compo_mech.data.tasks import Automaton, Counter, Dihedral, Parity, Polynomial, Symmetric
 from compo_mech.ground_truth import method_card
@@ -47,7 +47,7 @@ def test_every_edge_is_flagged_or_scored_under_every_counterfactual():
     for name in method_card.COUNTERFACTUALS:
         pairs, corrupt = method_card.counterfactual(built, name, 12, seed=1)
         runs = run_both(built.model, pairs, corrupt)
-        for scorer in method_card.SCORERS.values():
+        for scorer in SCORERS.values():
             found = scorer(built.model, pairs, edges, cross_entropy, corrupt)
             sizes = ranked(found)
             for edge, score, size, hidden, idle in zip(

@@ -24,7 +24,13 @@ def generator(seed=0):
 
 
 def heads_of(built, n_strings=32):
-    return name_heads(built.model, built.data, eval_sets(built.data, n_strings), generator())
+    return heads_in(built.model, built.data, n_strings)
+
+
+def heads_in(model, data, n_strings, seed=0):
+    """Roles by mean ablation, every draw from one seed."""
+    draws = generator(seed)
+    return name_heads(Ablations(model, eval_sets(data, n_strings), "mean", draws), data, draws)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +60,7 @@ def test_hand_built_heads_are_named_by_what_they_do(task, rungs):
             assert role.name == ("lookup" if name == "L0H0" else "idle")
             assert role.cost < COSTS
     assert found.removal is not None
-    assert [str(writer) for writer in found.removal.parts] == [iteration]
+    assert [str(writer) for writer in found.removal.components] == [iteration]
 
 
 def test_shared_work_is_told_from_a_head_that_does_it_alone():
@@ -65,7 +71,7 @@ def test_shared_work_is_told_from_a_head_that_does_it_alone():
         assert found.iteration is None
         assert found.x_together == (0, 1)
         assert found.removal is not None
-        assert found.removal.parts == (HEADS[2], HEADS[3])
+        assert found.removal.components == (HEADS[2], HEADS[3])
         assert "No head is the iteration head by itself" in str(found)
         assert "without L1H0 and L1H1" in str(found)
     assert all(role.cost < COSTS for role in backup.roles)
@@ -75,9 +81,7 @@ def test_fresh_networks_and_decoys_have_no_work_to_name():
     data = DataConfig(max_length=6)
     for seed in range(6):
         params = init_params(ModelConfig(d_model=32, n_heads=2), len(data.vocabulary), 20, generator(seed))
-        found = name_heads(
-            Model(params, ModelConfig(d_model=32, n_heads=2)), data, eval_sets(data, 32), generator(seed)
-        )
+        found = heads_in(Model(params, ModelConfig(d_model=32, n_heads=2)), data, 32, seed)
         assert found.iteration is None
         assert "no work of heads to name" in str(found)
         assert max(role.x for role in found.roles) < 0.2
@@ -110,14 +114,15 @@ def test_ablation_against_every_reader_by_hand():
     ablations = Ablations(model, sets, "mean", generator(1), n_reference=20)
     for parts in ((), (HEADS[1],), (Writer("mlp", 0),), (Writer("head", 1, 0), Writer("mlp", 1), Writer("head", 2, 1))):
         right = []
-        for known, stand_ins, rows, targets in ablations._sets:
+        for test, known, values in zip(sets, ablations.outputs, ablations.values, strict=True):
+            rows = list(test.layout.scored(test.length))[:-1]
 
-            def read(reader, outputs, stand_ins=stand_ins, parts=parts):
-                return torch.stack([stand_ins[w] if w in parts else out for w, out in outputs.items()]).sum(0)
+            def read(reader, outputs, values=values, parts=parts):
+                return torch.stack([values[w] if w in parts else out for w, out in outputs.items()]).sum(0)
 
             inputs = {w: out for w, out in known.items() if w.layer is None}
             logits = run_graph(model, inputs, read)[1]
-            right.append((logits[:, rows].argmax(-1) == targets).flatten())
+            right.append((logits[:, rows].argmax(-1) == test.targets[:, :-1]).flatten())
         assert ablations.accuracy(parts) == pytest.approx(float(torch.cat(right).float().mean()))
 
 
@@ -125,28 +130,42 @@ def test_every_baseline_finds_the_heads_that_matter_singly_in_sets_and_in_order(
     built = build(Parity(), max_length=6, rungs=BuildOptions(distractors=True))
     for baseline in ("zero", "mean", "resample"):
         ablations = Ablations(built.model, eval_sets(built.data, 32), baseline, generator())
-        costs = {cost.parts: cost.cost for cost in ablations.subsets(HEADS)}
+        costs = {cost.components: cost.cost for cost in ablations.subsets(HEADS)}
         assert len(costs) == 15
         for parts, cost in costs.items():
             # another string of the same length has its [EoI] in the same place
             needed = {HEADS[2]} if baseline != "zero" else {HEADS[0], HEADS[2]}
             assert (cost > 0.1) == bool(needed & set(parts)), (baseline, parts)
         order = list(ablations.greedy(HEADS))
-        assert HEADS[1] in order[2].parts
-        assert HEADS[3] in order[2].parts
+        assert HEADS[1] in order[2].components
+        assert HEADS[3] in order[2].components
         assert [cost.accuracy for cost in order[:2]] == [1, 1]
-        assert set(order[-1].parts) == set(HEADS)
+        assert set(order[-1].components) == set(HEADS)
         assert order[-1].cost == pytest.approx(costs[tuple(HEADS)])
 
 
-def test_stand_ins_are_of_other_strings_of_the_same_length():
+def test_another_baseline_on_the_same_runs_is_that_baseline():
+    built = build(Parity(), max_length=4, rungs=BuildOptions(distractors=True))
+    sets = eval_sets(built.data, 16)
+    zero = Ablations(built.model, sets, "zero", generator())
+    for baseline in ("mean", "resample"):
+        anew, reused = Ablations(built.model, sets, baseline, generator(1)), zero.with_baseline(baseline, generator(1))
+        assert anew.whole == reused.whole
+        assert list(anew.subsets(HEADS)) == list(reused.subsets(HEADS))
+    assert zero.baseline == "zero"
+    assert zero.cost(*HEADS) == Ablations(built.model, sets, "zero", generator()).cost(*HEADS)
+
+
+def test_ablation_values_are_of_other_strings_of_the_same_length():
     built = build(Parity())
     ablations = Ablations(built.model, eval_sets(built.data, 64), "mean", generator())
-    for known, stand_ins, rows, _ in ablations._sets:
+    for test, known, values in zip(ablations.sets, ablations.outputs, ablations.values, strict=True):
+        rows = list(test.layout.scored(test.length))[:-1]
         lookup = HEADS[0]  # the same for all strings of a length: the mean is what it was
-        torch.testing.assert_close(stand_ins[lookup][:, rows], known[lookup][:, rows], atol=1e-3, rtol=0)
-    fetched = ablations._sets[-1][1][HEADS[2]] @ built.subspaces["value"]
-    assert (fetched[0, ablations._sets[-1][2]][:, :2] - 0.5).abs().max() < 0.15  # half 0, half 1
+        torch.testing.assert_close(values[lookup][:, rows], known[lookup][:, rows], atol=1e-3, rtol=0)
+    fetched = ablations.values[-1][HEADS[2]] @ built.subspaces["value"]
+    rows = list(ablations.sets[-1].layout.scored(ablations.sets[-1].length))[:-1]
+    assert (fetched[0, rows][:, :2] - 0.5).abs().max() < 0.15  # half 0, half 1
 
 
 @pytest.mark.parametrize("task", [Parity(), Polynomial(modulus=5)], ids=str)
@@ -173,7 +192,7 @@ def test_a_head_that_carries_the_state_is_not_taken_for_one_that_carries_the_inp
     read = token.T @ params["blocks.1.mlp.W_in"]  # MLP 1 takes the state from there
     params["blocks.1.mlp.W_in"] += (spare - token) @ read
     model = Model(params, built.model.config)
-    found = name_heads(model, built.data, eval_sets(built.data, 64), generator())
+    found = heads_in(model, built.data, 64)
     assert found.accuracy == 1
     assert [role.x for role in found.roles] == [0, 0, 1, 0]
     assert found.roles[3].cost > COSTS  # it is needed all the same
@@ -193,7 +212,7 @@ def test_no_set_of_heads_is_named_where_none_is_enough():
     assert smallest_removal(ablations, HEADS, level=0.1) is None
     found = smallest_removal(ablations, HEADS, level=0.6)
     assert found is not None
-    assert found.parts == (HEADS[2],)
+    assert found.components == (HEADS[2],)
     assert replace(found, cost=0.0).accuracy == found.accuracy
 
 

@@ -1,0 +1,110 @@
+"""The findings of a dissection as tidy tables, whose columns say what each row is of."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from compo_mech.analyses.network_findings import NetworkFindings, Patching
+from compo_mech.data.layout import WHOLE_SPANS, Layout
+from compo_mech.interventions.head_ablation import Cost
+
+
+def network_tables(found: NetworkFindings, layout: Layout) -> dict[str, pd.DataFrame]:
+    """Every result on one network, by the table's name; what there is not is empty."""
+    return {
+        "heads": _heads_table(found),
+        "ablations": _costs_table(found.ablations),
+        "subsets": _costs_table(found.subsets),
+        "greedy": _costs_table(found.greedy),
+        "patching": _patching_table(found.patching, layout),
+        "edges": _edges_table(found),
+        "faithfulness": _curve_table(found),
+        "routes": pd.DataFrame() if found.routes is None else found.routes.frame(),
+    }
+
+
+def _heads_table(found: NetworkFindings) -> pd.DataFrame:
+    rows = [
+        {
+            "layer": role.writer.layer,
+            "head": role.writer.head,
+            "role": role.name,
+            "x_share": role.x,
+            "end_share": role.end,
+            "cost": role.cost,
+        }
+        for role in found.heads.roles
+    ]
+    return pd.DataFrame(rows)
+
+
+def _costs_table(costs: Sequence[Cost]) -> pd.DataFrame:
+    rows = [
+        {
+            "components": " ".join(map(str, cost.components)),
+            "n_components": len(cost.components),
+            "baseline": cost.baseline,
+            "accuracy": cost.accuracy,
+            "cost": cost.cost,
+        }
+        for cost in costs
+    ]
+    return pd.DataFrame(rows)
+
+
+def stages(n_layers: int) -> list[tuple[str, int | None]]:
+    """The stages of a patching map: component and layer."""
+    return [("embed", None), *((c, layer) for layer in range(n_layers) for c in ("heads", "mlp")), ("logits", None)]
+
+
+def stage_name(component: str, layer: int | None) -> str:
+    """How a stage is called in a figure, such as `mlp 0`."""
+    return component if layer is None else f"{component} {layer}"
+
+
+def _patching_table(found: Patching, layout: Layout) -> pd.DataFrame:
+    """A row an effect: of a stage or of one head, at a position of strings of one length or in a span of any."""
+    labels, rows = layout.labels(found.length), list[dict[str, object]]()
+
+    def by_position(effects: Sequence[float], component: str, layer: int | None, head: int | None) -> None:
+        for position, (token, effect) in enumerate(zip(labels, effects, strict=True)):
+            place = {"position": position, "token": token, "span": None, "length": found.length}
+            rows.append({"component": component, "layer": layer, "head": head} | place | {"effect": effect})
+
+    for (component, layer), effects in zip(stages(len(found.heads)), found.stages.tolist(), strict=True):
+        by_position(effects, component, layer, None)
+    for layer, heads in enumerate(found.heads.tolist()):
+        for head, effects in enumerate(heads):
+            by_position(effects, "head", layer, head)
+            for span, effect in zip(WHOLE_SPANS, found.spans[layer, head].tolist(), strict=True):
+                place = {"position": None, "token": None, "span": str(span), "length": None}
+                rows.append({"component": "head", "layer": layer, "head": head} | place | {"effect": effect})
+    return pd.DataFrame(rows).astype(dict.fromkeys(("layer", "head", "position", "length"), "Int64"))
+
+
+def _edges_table(found: NetworkFindings) -> pd.DataFrame:
+    scores, kept = found.discovery.scores, found.discovery.kept
+    attributed = dict(zip(found.attribution.edges, found.attribution.scores.tolist(), strict=True))
+    rows = [
+        {
+            "writer": str(edge.writer),
+            "reader": str(edge.reader),
+            "exact": score,
+            "eap_ig_20": attributed[edge],
+            "in_circuit": edge in kept,
+            "unidentifiable": hidden,
+            "no_effect": idle,
+        }
+        for edge, score, hidden, idle in zip(
+            scores.edges, scores.scores.tolist(), scores.unidentifiable, scores.no_effect, strict=True
+        )
+    ]
+    return pd.DataFrame(rows)
+
+
+def _curve_table(found: NetworkFindings) -> pd.DataFrame:
+    table = pd.DataFrame({"n_edges": found.curve.n_edges, "faithfulness": found.curve.faithfulness.tolist()})
+    if found.random is not None:
+        for name in ("mean", "low", "high"):
+            table[f"random_{name}"] = getattr(found.random, name).tolist()
+    return table
