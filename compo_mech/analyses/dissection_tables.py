@@ -68,8 +68,10 @@ def _patching_table(found: Patching, layout: Layout) -> pd.DataFrame:
 
     def by_position(effects: Sequence[float], component: str, layer: int | None, head: int | None) -> None:
         for position, (token, effect) in enumerate(zip(labels, effects, strict=True)):
-            place = {"position": position, "token": token, "span": None, "length": found.length}
-            rows.append({"component": component, "layer": layer, "head": head} | place | {"effect": effect})
+            of: dict[str, object] = {"component": component, "layer": layer, "head": head}
+            rows.append(
+                of | {"position": position, "token": token, "span": None, "length": found.length, "effect": effect}
+            )
 
     for (component, layer), effects in zip(stages(len(found.heads)), found.stages.tolist(), strict=True):
         by_position(effects, component, layer, None)

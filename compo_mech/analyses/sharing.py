@@ -154,7 +154,8 @@ class Sharing:
                 rows.append({"compared": "prompts", "task": name, "statistic": statistic, "value": value})
         for among, found in (("any", self.anywhere), ("same_kind", self.same_kind)):
             for statistic, result in zip(statistics, found, strict=True):
-                row = {"compared": "tasks", "permuted_among": among, "statistic": statistic, "value": result.value}
+                row: dict[str, object] = {"compared": "tasks", "permuted_among": among, "statistic": statistic}
+                row["value"] = result.value
                 low, high = result.permuted.low, result.permuted.high
                 rows.append(row | {"permuted_low": low, "permuted_high": high, "p": result.p})
         columns = ["compared", "task", "permuted_among", "statistic", "value", "permuted_low", "permuted_high", "p"]

@@ -116,11 +116,10 @@ def discover(
 ) -> Discovery:
     """Search for a circuit that does the pairs' task.
 
-    There is one if, with all other edges carrying the corrupt input, the edges of highest score
-    give the algorithm's answers to the clean input (not the network's: one that does something else by a small circuit
-    has no circuit for the task); if they leave out a good
-    part of the network; if random circuits of their size do not do as well; and if each half of
-    the prompts finds about the same circuit, which works on the other half.
+    There is one if, with all other edges carrying the corrupt input, the edges of highest score give the
+    algorithm's answers to the clean input (not the network's: one that does something else by a small circuit has no
+    circuit for the task); if they leave out a good part of the network; if random circuits of their size do not do as
+    well; and if each half of the prompts finds about the same circuit, which works on the other half.
 
     Args:
         model: the network.
@@ -153,8 +152,21 @@ def discover(
     halves = torch.randperm(n_rows, generator=generator).chunk(2)
     halves = [half.to(pairs.row.device) for half in halves]
     held_out, overlap = _held_out([_Swap(model, take_rows(pairs, half)) for half in halves], map(score, halves))
+    found = _objections(size, len(edges), share, random, held_out, overlap)
+    moved = f"{size} of {len(edges)} edges move {share:.2f} of the answers that the task asks for"
+    if found:
+        reason = f"no circuit: {moved}, but {', and '.join(found)}"
+        return Discovery("no circuit", reason, circuit, scores, len(edges), share, random, held_out, overlap)
+    reason = f"circuit: {moved}, random ones {random}; halves of the prompts agree by {overlap:.2f}"
+    return Discovery("circuit", reason, circuit, scores, len(edges), share, random, held_out, overlap)
+
+
+def _objections(
+    size: int, n_edges: int, share: float, random: Interval, held_out: float | None, overlap: float | None
+) -> list[str]:
+    """What speaks against a circuit that moves enough of the answers, in words; none: it is one."""
     found = []
-    if size > LARGEST_SHARE * len(edges):
+    if size > LARGEST_SHARE * n_edges:
         found.append("that is nearly the whole network")
     if random.high >= share:
         found.append(f"random circuits of that size move {random}")
@@ -164,12 +176,7 @@ def discover(
         found.append(f"found on half of the prompts, one moves {held_out:.2f} on the others")
     elif overlap < OVERLAP:
         found.append(f"the circuits of two halves of the prompts overlap by {overlap:.2f}")
-    moved = f"{size} of {len(edges)} edges move {share:.2f} of the answers that the task asks for"
-    if found:
-        reason = f"no circuit: {moved}, but {', and '.join(found)}"
-        return Discovery("no circuit", reason, circuit, scores, len(edges), share, random, held_out, overlap)
-    reason = f"circuit: {moved}, random ones {random}; halves of the prompts agree by {overlap:.2f}"
-    return Discovery("circuit", reason, circuit, scores, len(edges), share, random, held_out, overlap)
+    return found
 
 
 def _held_out(swaps: Sequence[_Swap], scores: Iterable[EdgeScores]) -> tuple[float | None, float | None]:

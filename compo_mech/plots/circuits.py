@@ -100,16 +100,49 @@ def circuit_on_positions(
     Raises:
         ValueError: the effects or the patterns are not of the circuit's stages and the row's tokens.
     """
-    labels, n_layers = layout.labels(length), circuit.config.n_layers
+    labels, n_stages, figure = layout.labels(length), 2 * circuit.config.n_layers + 2, go.Figure()
+    _check_stages(circuit, len(labels), patterns, effects)
+    bundles = _bundles(circuit, layout, length, patterns)
+    for (kind, y0, x0, y1, x1), members in sorted(bundles.items(), key=lambda item: max(item[1])[0]):
+        bend = 0.3 * (y1 - y0 - 1) / n_stages if x0 == x1 else 0.0
+        shift = PORTS.get(kind, 0.0) / 2  # so that keys and values of one place lie side by side
+        x, y = _curve(x0 + shift, y0 + 0.12, x1 + shift, y1 - 0.12, bend)
+        _line(figure, x, y, max(members)[0], "<br>".join(text for _, text in members), kind)
+    names = [
+        "embed",
+        *(f"{part} {layer}" for layer in range(circuit.config.n_layers) for part in ("heads", "mlp")),
+        "logits",
+    ]
+    _add_stages(figure, names, labels, effects)
+    figure.update_layout(**LAYOUT, title=title, width=190 + 54 * len(labels), height=170 + 95 * n_stages)
+    _legend(figure)
+    figure.update_xaxes(tickvals=list(range(len(labels))), ticktext=labels, showgrid=False, zeroline=False)
+    figure.update_yaxes(tickvals=list(range(n_stages)), ticktext=names, showgrid=False, zeroline=False)
+    return figure
+
+
+def _check_stages(circuit: Circuit, n_tokens: int, patterns: Sequence[Tensor], effects: Tensor) -> None:
+    """Refuse effects and patterns that are not of the circuit's stages and the row's tokens."""
+    n_layers, n_heads = circuit.config.n_layers, circuit.config.n_heads
     n_stages = 2 * n_layers + 2
-    if tuple(effects.shape) != (n_stages, len(labels)):
-        raise ValueError(f"effects = {tuple(effects.shape)}: must be {n_stages} stages × {len(labels)} tokens")
+    if tuple(effects.shape) != (n_stages, n_tokens):
+        raise ValueError(f"effects = {tuple(effects.shape)}: must be {n_stages} stages × {n_tokens} tokens")
     for pattern in patterns:
-        if len(patterns) != n_layers or tuple(pattern.shape) != (circuit.config.n_heads, len(labels), len(labels)):
-            heads = f"{n_layers} layers × {circuit.config.n_heads} heads"
+        if len(patterns) != n_layers or tuple(pattern.shape) != (n_heads, n_tokens, n_tokens):
+            heads = f"{n_layers} layers × {n_heads} heads"
             raise ValueError(f"patterns = {len(patterns)} × {tuple(pattern.shape)}: must be {heads} × tokens × tokens")
-    figure, largest = go.Figure(), _largest(circuit)
-    bundles: dict[tuple[str, int, int, int, int], list[tuple[float, str]]] = defaultdict(list)
+
+
+Bundle = tuple[str, int, int, int, int]
+"""Lines that lie on each other: kind, then stage and column of their start and of their end."""
+
+
+def _bundles(
+    circuit: Circuit, layout: Layout, length: int, patterns: Sequence[Float[Tensor, "head pos pos"]]
+) -> dict[Bundle, list[tuple[float, str]]]:
+    """Width and text of every line that leads to a scored row."""
+    n_layers, largest = circuit.config.n_layers, _largest(circuit)
+    bundles: dict[Bundle, list[tuple[float, str]]] = defaultdict(list)
     leading = {("logits", column) for column in layout.scored(length)}
     for edge in sorted(circuit.edges, key=graph_order, reverse=True):  # from the logits down
         score = circuit.scores.get(edge, 0.0)
@@ -121,28 +154,22 @@ def circuit_on_positions(
             bundle = (_colour_name(edge.reader), stages[0], start, stages[1], end)
             label = f"{edge}: {score:.3g}" + (f" × attention {weight:.2f}" if weight < 1 else "")
             bundles[bundle].append((abs(score) * weight / largest, label))
-    for (kind, y0, x0, y1, x1), members in sorted(bundles.items(), key=lambda item: max(item[1])[0]):
-        bend = 0.3 * (y1 - y0 - 1) / n_stages if x0 == x1 else 0.0
-        shift = PORTS.get(kind, 0.0) / 2  # so that keys and values of one place lie side by side
-        x, y = _curve(x0 + shift, y0 + 0.12, x1 + shift, y1 - 0.12, bend)
-        _line(figure, x, y, max(members)[0], "<br>".join(text for _, text in members), kind)
-    names = ["embed", *(f"{part} {layer}" for layer in range(n_layers) for part in ("heads", "mlp")), "logits"]
+    return bundles
+
+
+def _add_stages(figure: go.Figure, names: Sequence[str], labels: Sequence[str], effects: Tensor) -> None:
+    """Add a dot for each stage at each token, the darker the larger its effect."""
     shade = (effects.abs() / effects.abs().max().clamp(min=1e-12)).tolist()
     texts = [f"{name}, {label}: {effects[i, j]:.3g}" for i, name in enumerate(names) for j, label in enumerate(labels)]
     figure.add_scatter(
         x=[j for _ in names for j in range(len(labels))],
-        y=[i for i in range(n_stages) for _ in labels],
+        y=[i for i in range(len(names)) for _ in labels],
         mode="markers", showlegend=False, text=texts, hovertemplate="%{text}<extra></extra>",
         marker={
             "size": 15, "color": [value for row in shade for value in row], "colorscale": "Greys", "cmin": 0, "cmax": 1,
             "line": {"color": "#3c4043", "width": 1},
         },
     )  # fmt: skip
-    figure.update_layout(**LAYOUT, title=title, width=190 + 54 * len(labels), height=170 + 95 * n_stages)
-    _legend(figure)
-    figure.update_xaxes(tickvals=list(range(len(labels))), ticktext=labels, showgrid=False, zeroline=False)
-    figure.update_yaxes(tickvals=list(range(n_stages)), ticktext=names, showgrid=False, zeroline=False)
-    return figure
 
 
 def _columns(
