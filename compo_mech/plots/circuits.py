@@ -141,12 +141,12 @@ def _bundles(
     circuit: Circuit, layout: Layout, length: int, patterns: Sequence[Float[Tensor, "head pos pos"]]
 ) -> dict[Bundle, list[tuple[float, str]]]:
     """Width and text of every line that leads to a scored row."""
-    n_layers, largest = circuit.config.n_layers, _largest(circuit)
+    n_layers, n_tokens, largest = circuit.config.n_layers, len(layout.labels(length)), _largest(circuit)
     bundles: dict[Bundle, list[tuple[float, str]]] = defaultdict(list)
     leading = {("logits", column) for column in layout.scored(length)}
     for edge in sorted(circuit.edges, key=graph_order, reverse=True):  # from the logits down
         score = circuit.scores.get(edge, 0.0)
-        for start, end, weight in _columns(edge, layout, length, patterns, len(labels)):
+        for start, end, weight in _columns(edge, layout, length, patterns, n_tokens):
             if (_name(edge.reader), end) not in leading:
                 continue
             leading.add((_name(edge.writer), start))
