@@ -22,6 +22,11 @@ class Span(NamedTuple):
     """A stretch of a row that moves with its length: `Span("inputs")`, `Span("state", 3)`.
 
     `input` and `state` take a number n, counted from 1; the other kinds take none.
+
+    Example:
+        >>> from compo_mech.data import Layout, Span
+        >>> list(Layout().span(Span("state", 2), length=3))
+        [6]
     """
 
     kind: Literal["first", "inputs", "end", "states", "input", "state"]
@@ -38,7 +43,15 @@ WHOLE_SPANS = (Span("first"), Span("inputs"), Span("end"), Span("states"))
 
 @dataclass(frozen=True)
 class Layout:
-    """Positions as functions of the length L, an integer or a tensor of lengths."""
+    """Positions as functions of the length L, an integer or a tensor of lengths.
+
+    Example:
+        >>> from compo_mech.data import Layout
+        >>> Layout().labels(2)
+        ['task', 'x1', 'x2', 'EoI', 's1', 's2']
+        >>> list(Layout().scored(2))
+        [3, 4, 5]
+    """
 
     chain_of_thought: bool = True
 

@@ -26,6 +26,14 @@ class Packing:
         scored_token: token of each scored row.
         scored_slot, slot_scored: the same two maps for the grid [batch, query].
         query_position: position of each scored slot (padded slots: position 0).
+
+    Example:
+        >>> from compo_mech.data import Layout, Packing
+        >>> packing = Packing.of_lengths(Layout(), [1, 2])
+        >>> packing.row.tolist()
+        [0, 0, 0, 0, 1, 1, 1, 1, 1, 1]
+        >>> packing.scored_position.tolist()
+        [2, 3, 3, 4, 5]
     """
 
     batch_size: int

@@ -31,6 +31,13 @@ class Batch:
         task: index of each row's task.
         weight: loss weight of each row.
         packing: which positions are read and which are scored.
+
+    Example:
+        >>> from compo_mech.data import DataConfig, TrainingStream
+        >>> stream = TrainingStream(DataConfig(max_length=2, batch_size=4), seeds=0)
+        >>> batch = stream.batch(1, torch.Generator().manual_seed(0))
+        >>> batch.tokens.shape, batch.targets.shape  # two strings of length 1, two of 2
+        (torch.Size([4, 7]), torch.Size([10]))
     """
 
     tokens: Int[Tensor, "*member batch n_tokens"]
@@ -56,6 +63,12 @@ class TrainingStream:
         config: what is trained on.
         seeds: of the fixed training sets, if there are any: one, or one a member of an ensemble.
         device: where batches, and the generators, live.
+
+    Example:
+        >>> from compo_mech.data import DataConfig, TrainingStream
+        >>> stream = TrainingStream(DataConfig(max_length=2, batch_size=5), seeds=0)
+        >>> [stream.lengths(step) for step in (1, 2)]
+        [[1, 1, 2, 2, 2], [1, 1, 1, 2, 2]]
     """
 
     def __init__(self, config: DataConfig, seeds: int | Sequence[int], device: torch.device | str = "cpu") -> None:

@@ -45,6 +45,13 @@ class Constructed:
             `carried` (x_t after layer 0); without chain of thought `count` or `value`, and `answer`.
             `end` has one dimension, a number, if the subtraction is by difference.
         gaps: pairs (own position, position of [EoI]) that the subtraction lacks.
+
+    Example:
+        >>> from compo_mech.data import Parity
+        >>> from compo_mech.ground_truth import build
+        >>> built = build(Parity(), max_length=3)
+        >>> built.roles["L1H0"], built.subspaces["answer"].shape[1] == built.model.d_vocab
+        ('iteration', True)
     """
 
     model: Model
@@ -56,7 +63,14 @@ class Constructed:
 
 
 def solves(task: Task, rungs: BuildOptions) -> bool:
-    """Whether there is a build of this task with these rungs."""
+    """Whether there is a build of this task with these rungs.
+
+    Example:
+        >>> from compo_mech.data import Parity, Polynomial
+        >>> from compo_mech.ground_truth import BuildOptions, solves
+        >>> [solves(task, BuildOptions(chain_of_thought=False)) for task in (Parity(), Polynomial())]
+        [True, False]
+    """
     return rungs.chain_of_thought or task.name in SHORTCUT_TASKS
 
 
@@ -65,6 +79,12 @@ def build(task: TaskField, max_length: int = 8, rungs: BuildOptions | None = Non
 
     Raises:
         ValueError: the task has no build with these rungs, or strings are too short for gaps.
+
+    Example:
+        >>> from compo_mech.data import Copy
+        >>> from compo_mech.ground_truth import build
+        >>> sorted(str(edge) for edge in build(Copy(), max_length=3).edges if edge.reader.layer == 1)
+        ['L1H0 → mlp1', 'mlp0 → L1H0.q', 'pos → L1H0.k', 'tok → L1H0.v']
     """
     rungs = rungs or BuildOptions()
     if not solves(task, rungs):

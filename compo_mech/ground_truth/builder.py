@@ -34,7 +34,14 @@ integrated gradients have to cross; and when the fetched value is ablated to its
 
 @dataclass
 class Neuron:
-    """What one neuron reads, its threshold, and where it writes 1."""
+    """What one neuron reads, its threshold, and where it writes 1.
+
+    Example:
+        >>> from compo_mech.ground_truth import Neuron
+        >>> both = Neuron(reads={0: 1.0, 1: 1.0}, bias=-1.0, writes={2: 1.0})
+        >>> [max(0.0, both.bias + x * both.reads[0] + y * both.reads[1]) for x, y in ((1, 0), (1, 1))]
+        [0.0, 1.0]
+    """
 
     reads: dict[int, float]
     bias: float
@@ -49,6 +56,16 @@ class Sketch:
         rungs: of difficulty.
         spaces: name and size of each subspace, beside those that every build has.
         n_layers, n_heads: of the network; spare heads do nothing unless they distract.
+
+    Example:
+        >>> from compo_mech.data import DataConfig
+        >>> from compo_mech.ground_truth import BuildOptions, Sketch
+        >>> from compo_mech.interventions import TOK, Reader
+        >>> sketch = Sketch(DataConfig(max_length=2), BuildOptions(), {"value": 6}, n_layers=1, n_heads=1)
+        >>> query, key = sketch.head(0, 0, "copies a token", source="token", into="value")
+        >>> sketch.true(TOK, Reader("v", 0, 0))
+        >>> sketch.roles, [str(edge) for edge in sketch.edges]
+        ({'L0H0': 'copies a token'}, ['tok → L0H0.v'])
     """
 
     def __init__(

@@ -15,6 +15,12 @@ class IterationHead(Sketch):
 
     Raises:
         ValueError: there are to be gaps, and no pair that strings use can be missed.
+
+    Example:
+        >>> from compo_mech.data import DataConfig
+        >>> from compo_mech.ground_truth import BuildOptions, IterationHead
+        >>> IterationHead(DataConfig(max_length=2), BuildOptions()).roles
+        {'L0H0': 'lookup', 'mlp0': 'subtraction', 'L1H0': 'iteration', 'mlp1': 'update'}
     """
 
     def __init__(self, data: DataConfig, rungs: BuildOptions) -> None:
@@ -196,6 +202,12 @@ def missable_pairs(data: DataConfig, seed: int) -> frozenset[tuple[int, int]]:
 
     Raises:
         ValueError: no pair can be missed.
+
+    Example:
+        >>> from compo_mech.data import DataConfig
+        >>> from compo_mech.ground_truth import missable_pairs
+        >>> len(missable_pairs(DataConfig(max_length=4), seed=0))  # of the ten that lengths 1 to 4 use
+        2
     """
     layout = data.layout
     ends = {length: layout.end_of_input(length) for length in data.lengths}

@@ -10,7 +10,14 @@ Coordinate = Literal["lookup", "subtraction", "iteration", "update"]
 
 
 class BuildOptions(Settings):
-    """Options that make a build harder to analyse. The defaults are the pristine build; options combine."""
+    """Options that make a build harder to analyse. The defaults are the pristine build; options combine.
+
+    Example:
+        >>> from compo_mech.ground_truth import BuildOptions
+        >>> BuildOptions(backup=True, split=True)
+        Traceback (most recent call last):
+        ValueError: split = True: goes without backup, since both need the second head
+    """
 
     sharpness: float = Field(default=30.0, gt=0, description="attention score of the right key")
     rotated: bool = Field(default=False, description="residual stream in a random orthogonal basis")

@@ -16,6 +16,13 @@ class Shortcut(Sketch):
 
     Copy: a head copies the token before [EoI]. Counters: a head with uniform attention takes the mean input; neurons,
     each for one position of [EoI], compute the count and then its remainder.
+
+    Example:
+        >>> from compo_mech.data import DataConfig
+        >>> from compo_mech.ground_truth import BuildOptions, Shortcut
+        >>> data = DataConfig(max_length=2, chain_of_thought=False)
+        >>> Shortcut(data, BuildOptions(chain_of_thought=False)).roles
+        {'L0H0': 'counts', 'mlp0': 'update'}
     """
 
     def __init__(self, data: DataConfig, rungs: BuildOptions) -> None:

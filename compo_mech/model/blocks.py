@@ -3,6 +3,12 @@
 Everything that runs a network is put together from these: the packed forward pass, generation, the graph of
 writers and readers, traces and the patches that go on from them. They work under torch.func's grad and vmap.
 Steps are named after TransformerLens' hook points.
+
+Example:
+    >>> from compo_mech.model import blocks
+    >>> seen = blocks.causal(torch.arange(2), n_keys=2)
+    >>> blocks.pattern(torch.zeros(2, 2), seen).tolist()
+    [[1.0, 0.0], [0.5, 0.5]]
 """
 
 import math

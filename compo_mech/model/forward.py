@@ -33,6 +33,16 @@ def forward(
         embed_mask: factors on the embedding of each token read (dropout).
         patterns: if a list is given, each layer's attention at the scored rows is appended to it
             (rows beyond a string's own scored ones mean nothing).
+
+    Example:
+        >>> import torch
+        >>> from compo_mech.data import Parity, encode
+        >>> from compo_mech.ground_truth import build
+        >>> from compo_mech.model import forward
+        >>> built = build(Parity(), max_length=3)
+        >>> read = encode(built.data, Parity(), torch.tensor([[1, 0, 1]])).read
+        >>> forward(built.model, read)[-4:].argmax(-1).tolist()  # s1, s2, s3, [EoS]
+        [1, 1, 0, 3]
     """
     packing = packing or Packing.dense(*tokens.shape, device=tokens.device)
     position_ids = packing.position
