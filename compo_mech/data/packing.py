@@ -14,10 +14,10 @@ from compo_mech.data.layout import Layout
 class Packing:
     """Index tensors that say which positions of a padded batch need any work.
 
-    The network reads `n_read` tokens of each row and scores the last `n_scored` of them. A
-    *token* below counts the read ones of the whole batch, row after row; a *slot* is a cell of the padded grid [batch,
-    pos] (or [batch, query] for the scored rows). Padded slots refer to some token of the same batch and are never
-    attended to or taken back out.
+    The network reads `n_read` tokens of each row and scores the last `n_scored` of them. A *token* below counts the
+    read ones of the whole batch, row after row; a *slot* is a cell of the padded grid [batch, pos] (or [batch, query]
+    for the scored rows). Padded slots refer to some token of the same batch and are never attended to or taken back
+    out.
 
     Attributes:
         token_slot: slot of each token. None if nothing is padded.

@@ -9,12 +9,12 @@ The circuit is the iteration head's (Cabannes et al. 2024), in subspaces that do
                      [EoS] where the value is [EoI]
     unembedding      reads `answer`
 
-With `subtraction="difference"` MLP 0 is a rule instead of this table: layer 0 copies [EoI]'s position
-as a number, and neurons have kinks where i - e is an integer. With `"gaps"` some pairs have no neuron. Head 1 of either
-layer is spare. Without further options the build is *pristine*; `BuildOptions` describes what makes it harder. The
-truth is recorded where the weights are set: the true edges, the role of every component, the subspaces of the
-variables. An edge is true if the noise-free build changes its output on some string when that edge alone carries
-another value of its range; rows whose pair is missing, and whose output is therefore undefined, do not count.
+With `subtraction="difference"` MLP 0 is a rule instead of this table: layer 0 copies [EoI]'s position as a number, and
+neurons have kinks where i - e is an integer. With `"gaps"` some pairs have no neuron. Head 1 of either layer is spare.
+Without further options the build is *pristine*; `BuildOptions` describes what makes it harder. The truth is recorded
+where the weights are set: the true edges, the role of every component, the subspaces of the variables. An edge is true
+if the noise-free build changes its output on some string when that edge alone carries another value of its range; rows
+whose pair is missing, and whose output is therefore undefined, do not count.
 """
 
 from dataclasses import dataclass, field

@@ -1,8 +1,8 @@
 """Weights of hand-built models, set by formula, in a basis where every variable has coordinates of its own.
 
 A sketch is a list of components: heads that copy one subspace into another, and neurons that write when what they read
-is present. Each component also declares the edges that it makes true, so that the truth of a build
-is written down with its weights.
+is present. Each component also declares the edges that it makes true, so that the truth of a build is written down with
+its weights.
 """
 
 import math

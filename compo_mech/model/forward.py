@@ -1,9 +1,8 @@
 """The network as one pure function of its parameters and tokens, equal to HookedTransformer.
 
-It computes nothing for positions that are not needed: only tokens that are read pass through the
-linear maps, and in the last layer queries, MLP and unembedding see the scored rows alone. It
-works under torch.func's grad and vmap, with parameters stacked along a leading axis, as long as all members have one
-`Packing`.
+It computes nothing for positions that are not needed: only tokens that are read pass through the linear maps, and in
+the last layer queries, MLP and unembedding see the scored rows alone. It works under torch.func's grad and vmap, with
+parameters stacked along a leading axis, as long as all members have one `Packing`.
 """
 
 from jaxtyping import Float, Int
