@@ -1,18 +1,7 @@
 """Tasks, and the strings, tokens and batches that are made of them."""
 
-from compo_mech.data.tasks import (
-    Task,
-    Copy,
-    Parity,
-    Polynomial,
-    Automaton,
-    Counter,
-    Dihedral,
-    Symmetric,
-    TaskField,
-    stack_tables,
-    run_tables,
-)
+from compo_mech.data.tasks import Task, Copy, Parity, Polynomial, Automaton, Counter, Dihedral, Symmetric, TaskField
+from compo_mech.data.tables import stack_tables, run_tables
 from compo_mech.data.layout import Span, WHOLE_SPANS, Layout
 from compo_mech.data.packing import Packing
 from compo_mech.data.vocabulary import Vocabulary

@@ -117,8 +117,8 @@ class Layout:
         """
         where = torch.zeros(len(lengths), n_pos, dtype=torch.bool)
         for row, length in enumerate(lengths.tolist()):
-            places = self.span(span, length)
-            where[row, places.start : places.stop] = True
+            positions = self.span(span, length)
+            where[row, positions.start : positions.stop] = True
         if not where.any():
             raise ValueError(f"span = {span}: must be one that some of the rows have")
         return where.to(lengths.device)

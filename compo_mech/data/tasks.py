@@ -15,6 +15,7 @@ from jaxtyping import Int
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 from torch import Tensor
 
+from compo_mech.data.tables import run_tables
 from compo_mech.settings import Spelled
 
 
@@ -285,46 +286,6 @@ def _table(task: Task) -> Int[Tensor, "state_or_start input"]:
     grid = task.step(*torch.broadcast_tensors(state, x))
     first = x if task.start_state is None else grid[task.start_state]
     return torch.cat([grid, first[None]])
-
-
-def stack_tables(tasks: tuple[Task, ...]) -> Int[Tensor, "task state_or_start input"]:
-    """Stack the tables of several tasks in one tensor, the step out of the start last in each.
-
-    Example:
-        >>> from compo_mech.data import Copy, Parity, stack_tables
-        >>> stack_tables((Copy(), Parity())).tolist()
-        [[[0, 1], [0, 1], [0, 1]], [[0, 1], [1, 0], [0, 1]]]
-    """
-    n_states, n_inputs = max(t.n_states for t in tasks), max(t.n_inputs for t in tasks)
-    stacked = torch.zeros(len(tasks), n_states + 1, n_inputs, dtype=torch.long)
-    for i, task in enumerate(tasks):
-        stacked[i, : task.n_states, : task.n_inputs] = task.table[:-1]
-        stacked[i, -1, : task.n_inputs] = task.table[-1]
-    return stacked
-
-
-def run_tables(
-    tables: Int[Tensor, "task state_or_start input"],
-    task: Int[Tensor, "*batch"],
-    inputs: Int[Tensor, "*batch length"],
-) -> Int[Tensor, "*batch length"]:
-    """Return all states of each row under its own task: one table lookup per position for the whole batch.
-
-    Example:
-        >>> from compo_mech.data import Copy, Parity, run_tables, stack_tables
-        >>> tables = stack_tables((Copy(), Parity()))
-        >>> run_tables(tables, torch.tensor([0, 1]), torch.tensor([[1, 1], [1, 1]])).tolist()
-        [[1, 1], [1, 0]]
-    """
-    n_rows, n_inputs = tables.shape[1:]
-    flat = tables.flatten()
-    base = task * (n_rows * n_inputs)
-    state = torch.full_like(task, n_rows - 1)
-    states = torch.empty_like(inputs)
-    for t in range(inputs.shape[-1]):
-        state = flat[base + state * n_inputs + inputs[..., t]]
-        states[..., t] = state
-    return states
 
 
 TaskField = Annotated[

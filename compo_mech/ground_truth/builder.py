@@ -154,8 +154,8 @@ class Sketch:
         n_words = len(self.words)
         params["embed.W_E"][:, self.space["token"]] = torch.eye(n_words, dtype=torch.float64)
         params["pos_embed.W_pos"][:, self.space["position"]] = torch.eye(self.n_ctx, dtype=torch.float64)
-        if "place" in self.space:  # the position once more, as a number below 1
-            params["pos_embed.W_pos"][:, self.at("place")] = torch.arange(self.n_ctx, dtype=torch.float64) / self.n_ctx
+        if "number" in self.space:  # the position once more, as a number below 1
+            params["pos_embed.W_pos"][:, self.at("number")] = torch.arange(self.n_ctx, dtype=torch.float64) / self.n_ctx
         gain = ANSWER_GAIN * (2 if self.rungs.layer_norm else 1)  # neurons then answer by half
         params["unembed.W_U"][self.space["answer"]] = gain * torch.eye(n_words, dtype=torch.float64)
         for layer in range(self.n_layers):
@@ -167,10 +167,10 @@ class Sketch:
                 if (layer, head) in self.ask_always:
                     params[f"{block}.attn.b_Q"][head, 0] = self.scale
             for index, neuron in enumerate(self.neurons[layer]):
-                for place, weight in neuron.reads.items():
-                    params[f"{block}.mlp.W_in"][place, index] = weight
-                for place, weight in neuron.writes.items():
-                    params[f"{block}.mlp.W_out"][index, place] = weight
+                for coordinate, weight in neuron.reads.items():
+                    params[f"{block}.mlp.W_in"][coordinate, index] = weight
+                for coordinate, weight in neuron.writes.items():
+                    params[f"{block}.mlp.W_out"][index, coordinate] = weight
                 params[f"{block}.mlp.b_in"][index] = neuron.bias
         return params
 

@@ -29,7 +29,7 @@ class IterationHead(Sketch):
         self.by_difference = rungs.subtraction == "difference"
         spaces = {"end": 1 if self.by_difference else n_ctx, "pointer": n_ctx, "value": n_words}
         if self.by_difference:
-            spaces |= {"place": 1}
+            spaces |= {"number": 1}
         if rungs.route != "diagonal":
             spaces |= {"carried": n_words}
         if rungs.route == "state":
@@ -41,7 +41,7 @@ class IterationHead(Sketch):
         self.lookup()
         if rungs.route == "state":
             self.carry_to_the_state()
-            self.look_at_oneself()
+            self.attend_to_oneself()
         else:
             if self.by_difference:
                 self.subtract_by_difference()
@@ -57,7 +57,7 @@ class IterationHead(Sketch):
         found = self.words.end_of_input_id
         if self.rungs.broken == "lookup":
             found = self.words.task_token(self.task)
-        _, key = self.head(0, 0, "lookup", "place" if self.by_difference else "position", "end")
+        _, key = self.head(0, 0, "lookup", "number" if self.by_difference else "position", "end")
         key[self.at("token", found), 0] = 1.0
         self.ask_always.add((0, 0))
         self.true(TOK, Reader("k", 0, 0))
@@ -81,7 +81,7 @@ class IterationHead(Sketch):
         for bend in range(self.n_ctx):  # u is never larger than n_ctx
             hats = ((bend + 1, 1.0), (bend, -2.0), (bend - 1, 1.0))
             writes = {self.at("pointer", t): height for t, height in hats if 1 <= t < self.n_ctx}
-            reads = {self.at("place"): float(self.n_ctx), self.at("end"): -slope * self.n_ctx}
+            reads = {self.at("number"): float(self.n_ctx), self.at("end"): -slope * self.n_ctx}
             self.neurons[self.early].append(Neuron(reads, 1.0 - bend, writes))
         self.roles[f"mlp{self.early}"] = "subtraction"
         self._reads_end_and_position()
@@ -134,7 +134,7 @@ class IterationHead(Sketch):
         self.roles[f"mlp{self.early}"] = "subtraction and choice of the slot"
         self._reads_end_and_position()
 
-    def look_at_oneself(self) -> None:
+    def attend_to_oneself(self) -> None:
         """Every row attends to itself and copies what was carried there. Broken: it attends to the row before."""
         off = 1 if self.rungs.broken == "iteration" else 0
         query, key = self.head(self.late, 0, "iteration", "carried", "value")

@@ -48,7 +48,7 @@ class BuildOptions(Settings):
         if self.backup and self.split:
             raise ValueError("split = True: goes without backup, since both need the second head")
         if self.route == "state" and (self.backup or self.split):
-            raise ValueError("route = state: goes without backup and split, since its head looks at its own row")
+            raise ValueError("route = state: goes without backup and split, since its head attends to its own row")
         if self.route == "state" and self.layer_norm:
             raise ValueError("layer_norm = True: goes without route = state, whose slots make the stream's size vary")
         if self.subtraction != "table" and self.route == "state":

@@ -146,7 +146,7 @@ def _bundles(
     leading = {("logits", column) for column in layout.scored(length)}
     for edge in sorted(circuit.edges, key=graph_order, reverse=True):  # from the logits down
         score = circuit.scores.get(edge, 0.0)
-        for start, end, weight in _columns(edge, layout, length, patterns, len(labels)):
+        for start, end, weight in _columns(edge, layout, length, patterns, layout.n_read(length)):
             if (_name(edge.reader), end) not in leading:
                 continue
             leading.add((_name(edge.writer), start))
