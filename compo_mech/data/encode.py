@@ -70,7 +70,7 @@ class Encoder:
         states: Int[Tensor, "batch max_length"],
         lengths: Int[Tensor, "batch"],
     ) -> Int[Tensor, "batch n_tokens"]:
-        """Whole rows of tokens.
+        """Return whole rows of tokens.
 
         Args:
             task: index of each row's task among the data's.
@@ -89,7 +89,7 @@ def encode(
     lengths: Int[Tensor, "batch"] | None = None,
     states: Int[Tensor, "batch max_length"] | None = None,
 ) -> Encoded:
-    """Rows of one task.
+    """Write out rows of one task as tokens.
 
     Args:
         data: tasks, layout, and how rows begin.

@@ -72,7 +72,7 @@ class Packing:
 
     @classmethod
     def build(cls, n_read: list[int], n_scored: list[int], device: torch.device | str = "cpu") -> "Packing":
-        """The packing of rows of which `n_read` tokens are read and the last `n_scored` scored."""
+        """Pack rows of which `n_read` tokens are read and the last `n_scored` scored."""
         read, scored = torch.tensor(n_read), torch.tensor(n_scored)
         n_pos, n_queries = int(read.max()), int(scored.max())
         row, position, token_slot, slot_token = _ragged(read, n_pos)
@@ -104,13 +104,13 @@ class Packing:
 
     @classmethod
     def of_lengths(cls, layout: Layout, lengths: list[int], device: torch.device | str = "cpu") -> "Packing":
-        """The packing of rows of these lengths."""
+        """Pack rows of these lengths."""
         n_read = [layout.n_read(length) for length in lengths]
         return cls.build(n_read, [layout.n_scored(length) for length in lengths], device)
 
     @classmethod
     def dense(cls, batch_size: int, n_pos: int, device: torch.device | str = "cpu") -> "Packing":
-        """Every position of every row is read and scored, as in a plain forward pass."""
+        """Pack rows of which every position is read and scored, as in a plain forward pass."""
         return cls.build([n_pos] * batch_size, [n_pos] * batch_size, device)
 
 

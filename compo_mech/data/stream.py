@@ -100,7 +100,7 @@ class TrainingStream:
         return strings.to(self.device)
 
     def stage(self, step: int) -> Stage | None:
-        """The stage of the curriculum that holds at this step (from 1), if any."""
+        """Return the stage of the curriculum that holds at this step (from 1), if any."""
         end = 0
         for stage in self.config.curriculum:
             end += stage.n_steps
@@ -109,7 +109,7 @@ class TrainingStream:
         return None
 
     def counts(self, step: int) -> tuple[int, ...]:
-        """How many rows of each length, from the shortest on, there are at this step (from 1)."""
+        """Return how many rows of each length, from the shortest on, there are at this step (from 1)."""
         config, stage = self.config, self.stage(step)
         if config.order == "shortest_first":
             index, start = self._index_in_epoch(step)
@@ -127,12 +127,12 @@ class TrainingStream:
         return tuple(end - begin for begin, end in itertools.pairwise([0, *ends]))
 
     def lengths(self, step: int) -> list[int]:
-        """Length of every row at this step (from 1), in ascending order."""
+        """Return the length of every row at this step (from 1), in ascending order."""
         counted = zip(self.config.lengths, self.counts(step), strict=False)
         return [length for length, n in counted for _ in range(n)]
 
     def batch(self, step: int, generators: torch.Generator | Sequence[torch.Generator]) -> Batch:
-        """The batch of this step (from 1); of several generators, their batches stacked along a leading axis.
+        """Draw the batch of this step (from 1); of several generators, their batches stacked along a leading axis.
 
         Every generator draws what it would draw alone; all else is done once for the rows of all.
 

@@ -75,7 +75,7 @@ def solves(task: Task, rungs: BuildOptions) -> bool:
 
 
 def build(task: TaskField, max_length: int = 8, rungs: BuildOptions | None = None) -> Constructed:
-    """Build the model of a task.
+    """Build a network that solves a task by a known circuit.
 
     Raises:
         ValueError: the task has no build with these rungs, or strings are too short for gaps.

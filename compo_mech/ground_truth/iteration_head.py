@@ -53,7 +53,7 @@ class IterationHead(Sketch):
         self.update()
 
     def lookup(self) -> None:
-        """Every row attends to [EoI] and copies its position. Broken: it attends to the first token."""
+        """Let every row attend to [EoI] and copy its position. Broken: it attends to the first token."""
         found = self.words.end_of_input_id
         if self.rungs.broken == "lookup":
             found = self.words.task_token(self.task)
@@ -64,7 +64,7 @@ class IterationHead(Sketch):
         self.true(POS, Reader("v", 0, 0))
 
     def subtract(self) -> None:
-        """t = i - e + 1, pair by pair. Broken: a random pointer for every pair."""
+        """Compute t = i - e + 1, pair by pair. Broken: a random pointer for every pair."""
         for i, e in self.pairs:
             pointer = self.random_int(1, self.n_ctx) if self.rungs.broken == "subtraction" else i - e + 1
             self.both(self.early, self.at("end", e), (self.at("position", i),), self.at("pointer", pointer))
@@ -72,7 +72,7 @@ class IterationHead(Sketch):
         self._reads_end_and_position()
 
     def subtract_by_difference(self) -> None:
-        """u = i - e + 1 as a number; the pointer t is a hat of u: 1 at t, and 0 outside t - 1 .. t + 1.
+        """Compute u = i - e + 1 as a number; the pointer t is a hat of u: 1 at t, and 0 outside t - 1 .. t + 1.
 
         The hat is relu(u - (t-1)) - 2 relu(u - t) + relu(u - (t+1)); neighbouring hats use the same neurons.
         Broken: a wrong slope, u = i - e / 2 + 1.
@@ -91,7 +91,7 @@ class IterationHead(Sketch):
         self.true(Writer("head", 0, 0), Reader("mlp", self.early))
 
     def carry_to_the_neighbour(self) -> None:
-        """Every position takes the token before it."""
+        """Let every position take the token before it."""
         query, key = self.head(0, 1, "carries the token to its neighbour", "token", "carried")
         for position in range(1, self.n_ctx):
             query[self.at("position", position), position] = self.scale
@@ -104,8 +104,10 @@ class IterationHead(Sketch):
         self.true(content, Reader("v", layer, head))
 
     def carry_to_the_state(self) -> None:
-        """A state row cannot know yet which x_t it needs: each head reads one candidate into a slot of its own, and the
-        MLP keeps the slot that [EoI]'s position selects.
+        """Carry x_t to the row that needs it.
+
+        The row cannot know yet which x_t that is: each head reads one candidate into a slot of its own, and the MLP
+        keeps the slot that [EoI]'s position selects.
 
         Broken subtraction: [EoI] is taken to sit one position later than it does.
         """
@@ -135,7 +137,7 @@ class IterationHead(Sketch):
         self._reads_end_and_position()
 
     def attend_to_oneself(self) -> None:
-        """Every row attends to itself and copies what was carried there. Broken: it attends to the row before."""
+        """Let every row attend to itself and copy what was carried there. Broken: it attends to the row before."""
         off = 1 if self.rungs.broken == "iteration" else 0
         query, key = self.head(self.late, 0, "iteration", "carried", "value")
         for position in range(off, self.n_ctx):
@@ -145,8 +147,10 @@ class IterationHead(Sketch):
         self.true(Writer("head", self.late, 0), Reader("mlp", self.late))
 
     def iterate(self) -> None:
-        """The query is the pointer, the key the position, the value the token. Broken: it attends to the position
-        after."""
+        """Let the row of s_t attend to x_t: its query is the pointer, the key the position, the value the token.
+
+        Broken: it attends to the position after.
+        """
         off = int(self.rungs.broken == "iteration") + int(self.rungs.route == "neighbour")
         source = "carried" if self.rungs.route == "neighbour" else "token"
         content = Writer("head", 0, 1) if self.rungs.route == "neighbour" else TOK
@@ -172,7 +176,7 @@ class IterationHead(Sketch):
             self.true(Writer("head", self.late, head), Reader("mlp", self.late))
 
     def update(self) -> None:
-        """F(s, x), rule by rule. Broken: every state is taken for another."""
+        """Compute F(s, x), rule by rule. Broken: every state is taken for another."""
         words, table = self.words, self.task.table
         inputs = range(self.task.first_input, self.task.n_inputs)
         rules: list[tuple[int | None, int, int]] = [(None, words.end_of_input_id, words.end_of_states_id)]
@@ -196,7 +200,7 @@ class IterationHead(Sketch):
 
 
 def missable_pairs(data: DataConfig, seed: int) -> frozenset[tuple[int, int]]:
-    """About one in six of the pairs (row's position i, [EoI]'s position j) that predict a state.
+    """Draw about one in six of the pairs (row's position i, [EoI]'s position j) that predict a state.
 
     What is missed can be made up for: i, j and t of each are those of pairs that stay.
 

@@ -72,7 +72,7 @@ CARD = Path(__file__).with_suffix(".csv")
 
 
 def method_card_table() -> pd.DataFrame:
-    """The card that comes with the package: a row a task, rung, counterfactual and scorer.
+    """Read the card that comes with the package: a row a task, rung, counterfactual and scorer.
 
     Example:
         >>> from compo_mech.ground_truth import method_card_table
@@ -83,7 +83,7 @@ def method_card_table() -> pd.DataFrame:
 
 
 def builds() -> Iterator[tuple[str, Constructed]]:
-    """Every rung on every task that it is for.
+    """Yield every rung on every task that it is for.
 
     Example:
         >>> from compo_mech.ground_truth import builds
@@ -98,7 +98,7 @@ def builds() -> Iterator[tuple[str, Constructed]]:
 
 
 def counterfactual(built: Constructed, name: str, n_pairs: int, seed: int) -> tuple[Pairs, Outputs | None]:
-    """Pairs of a build, and what patched edges carry where that is a baseline.
+    """Draw pairs of a build, and what patched edges carry where that is a baseline.
 
     Example:
         >>> from compo_mech.data import Copy
@@ -119,7 +119,7 @@ def counterfactual(built: Constructed, name: str, n_pairs: int, seed: int) -> tu
 
 
 def method_card(n_pairs: int, seed: int) -> Iterator[dict[str, object]]:
-    """One row a task, rung, counterfactual and scorer, on cross-entropy."""
+    """Yield one row a task, rung, counterfactual and scorer, on cross-entropy."""
     for rung, built in builds():
         every = all_edges(built.model.config)
         for name in COUNTERFACTUALS:

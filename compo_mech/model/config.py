@@ -76,7 +76,7 @@ def _parts(names: dict[str, tuple[int, ...]]) -> list[str]:
 
 
 def parameter_shapes(config: ModelConfig, d_vocab: int, n_ctx: int) -> dict[str, tuple[int, ...]]:
-    """Shape of every parameter, in the order of HookedTransformer's state dict.
+    """Return the shape of every parameter, in the order of HookedTransformer's state dict.
 
     Example:
         >>> from compo_mech.model import ModelConfig, parameter_shapes

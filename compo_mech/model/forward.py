@@ -22,7 +22,7 @@ def forward(
     embed_mask: Float[Tensor, "token d_model"] | None = None,
     patterns: list[Float[Tensor, "batch head query key"]] | None = None,
 ) -> Float[Tensor, "scored d_vocab"]:
-    """Logits of the scored rows, one batch row after the other.
+    """Run the network; return the logits of the scored rows, one batch row after the other.
 
     Args:
         model: the network.

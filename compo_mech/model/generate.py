@@ -13,7 +13,7 @@ Past = list[tuple[Float[Tensor, "batch head _ d_head"], Float[Tensor, "batch hea
 
 
 def read_on(model: Model, tokens: Int[Tensor, "batch new"], past: Past) -> Float[Tensor, "batch d_vocab"]:
-    """Logits of the last position, given the keys and values of those before; `past` is extended.
+    """Return the logits of the last position, given keys and values of those before; `past` is extended.
 
     Args:
         model: the network.
@@ -55,7 +55,7 @@ def read_on(model: Model, tokens: Int[Tensor, "batch new"], past: Past) -> Float
 
 @torch.no_grad()
 def generate(model: Model, prompts: Int[Tensor, "batch pos"], n_new: int) -> Int[Tensor, "batch n_new"]:
-    """The likeliest continuation, token by token, of prompts of one length.
+    """Continue prompts of one length by the likeliest token, again and again.
 
     Example:
         >>> from compo_mech.data import Parity, encode

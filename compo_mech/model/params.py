@@ -21,7 +21,7 @@ ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
 
 
 def init_params(config: ModelConfig, d_vocab: int, n_ctx: int, generator: torch.Generator) -> Params:
-    """Random parameters. Biases start at 0 and gains at 1.
+    """Draw random parameters. Biases start at 0 and gains at 1.
 
     Source of the reference's initialisation: torch's defaults for nn.Embedding and nn.Linear,
     which the public code of Cabannes et al. 2024 uses unchanged.
@@ -54,7 +54,7 @@ def init_params(config: ModelConfig, d_vocab: int, n_ctx: int, generator: torch.
 
 
 def gradient_masks(config: ModelConfig, params: Params) -> dict[str, Float[Tensor, "..."]]:
-    """Masks of parameters of which only some entries are trained: 1 where an entry is.
+    """Return masks of the parameters of which only some entries are trained: 1 where an entry is.
 
     Example:
         >>> from compo_mech.model import ModelConfig, gradient_masks, init_params

@@ -33,7 +33,7 @@ class Site(NamedTuple):
 
 
 def check_site(site: Site, config: ModelConfig) -> None:
-    """Raise for an address that the network does not have.
+    """Refuse an address that the network does not have.
 
     Raises:
         ValueError: one line that says what is wrong with the address, and what is allowed.
