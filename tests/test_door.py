@@ -21,6 +21,11 @@ def test_the_package_alone_imports_nothing_heavy():
     assert told.split() == ["False", "False"]
 
 
+def test_training_waits_for_no_library_of_the_analyses():
+    heavy = {"sklearn", "scipy.stats", "scipy.optimize", "transformer_lens", "plotly"}
+    assert python(f"import sys, compo_mech.launch.main; print({heavy} & set(sys.modules))").strip() == "set()"
+
+
 def test_every_name_is_there_and_in_the_table_of_contents():
     contents = {
         word for line in DOOR.read_text().split('"""')[1].splitlines() for word in line.replace(",", "").split()

@@ -1,0 +1,73 @@
+"""Scores of edges, the circuits that are chosen by them, and how well circuits do."""
+
+from compo_mech.circuits.prompts import PAIRS, circuit_switch, circuit_pairs, take_rows
+from compo_mech.circuits.scorers import EdgeScores, Scorer, SCORERS, exact, eap, eap_ig
+from compo_mech.circuits.selection import score_order, graph_order, top, at_least, greedy, connected, node_name
+from compo_mech.circuits.circuit import Circuit, to_json, from_json
+from compo_mech.circuits.circuit_runs import CircuitRuns
+from compo_mech.circuits.edge_patches import EdgePatches, RowScores, scores_of_rows
+from compo_mech.circuits.grade import Grade, grade
+from compo_mech.circuits.faithfulness import Behaviour, Curve, curve, areas, RandomCurves, random_curves
+from compo_mech.circuits.completeness import (
+    completeness,
+    Gap,
+    minimality,
+    Removal,
+    removals,
+    judge,
+    CircuitMeasures,
+    CircuitVerdict,
+)
+from compo_mech.circuits.stability import stability
+from compo_mech.circuits.discovery import discover, Discovery
+from compo_mech.circuits.overlap import jaccard, permutation_test, PermutationResult, permuted_overlap
+
+__all__ = [
+    "PAIRS",
+    "circuit_switch",
+    "circuit_pairs",
+    "take_rows",
+    "EdgeScores",
+    "Scorer",
+    "SCORERS",
+    "exact",
+    "eap",
+    "eap_ig",
+    "score_order",
+    "graph_order",
+    "top",
+    "at_least",
+    "greedy",
+    "connected",
+    "node_name",
+    "Circuit",
+    "to_json",
+    "from_json",
+    "CircuitRuns",
+    "EdgePatches",
+    "RowScores",
+    "scores_of_rows",
+    "Grade",
+    "grade",
+    "Behaviour",
+    "Curve",
+    "curve",
+    "areas",
+    "RandomCurves",
+    "random_curves",
+    "completeness",
+    "Gap",
+    "minimality",
+    "Removal",
+    "removals",
+    "judge",
+    "CircuitMeasures",
+    "CircuitVerdict",
+    "stability",
+    "discover",
+    "Discovery",
+    "jaccard",
+    "permutation_test",
+    "PermutationResult",
+    "permuted_overlap",
+]

@@ -3,8 +3,6 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sklearn.metrics import average_precision_score, roc_auc_score
-
 from compo_mech.circuits.scorers import EdgeScores
 from compo_mech.circuits.selection import graph_order, ranked
 from compo_mech.interventions.edges import Edge
@@ -38,6 +36,8 @@ def grade(scores: EdgeScores, truth: Iterable[Edge]) -> Grade:
     Raises:
         ValueError: the truth has an edge that was not scored, or holds all edges or none.
     """
+    from sklearn.metrics import average_precision_score, roc_auc_score  # a second, and grades alone need it
+
     true = set(truth)
     unscored = true - set(scores.edges)
     if unscored:

@@ -14,7 +14,14 @@ Weights = tuple[Annotated[float, Field(ge=0)], ...]
 
 
 class Stage(Spelled):
-    """One stage of a curriculum: for `n_steps` steps these settings replace those of the data."""
+    """One stage of a curriculum: for `n_steps` steps these settings replace those of the data.
+
+    Example:
+        >>> from compo_mech.data import DataConfig, Stage
+        >>> data = DataConfig(max_length=8, curriculum=(Stage(n_steps=500, max_length=4),))
+        >>> str(data.curriculum[0])
+        'stage(n_steps=500, max_length=4)'
+    """
 
     name: ClassVar[str] = "stage"
     n_steps: int = Field(gt=0, description="steps that the stage lasts")
@@ -31,7 +38,14 @@ StageField = Annotated[
 
 
 class DataConfig(Settings):
-    """What is trained on: tasks, lengths, their mixture over time, and the size of a batch."""
+    """What is trained on: tasks, lengths, their mixture over time, and the size of a batch.
+
+    Example:
+        >>> from compo_mech.data import DataConfig, Parity, Polynomial
+        >>> data = DataConfig(tasks=(Parity(), Polynomial(modulus=7)), max_length=3)
+        >>> data.lengths, len(data.vocabulary)
+        (range(1, 4), 12)
+    """
 
     tasks: tuple[TaskField, ...] = Field(default=(Parity(),), description="tasks, e.g. parity 'polynomial(modulus=7)'")
     task_weights: Weights | None = Field(default=None, description="weight of each task; None: equal")

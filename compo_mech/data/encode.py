@@ -21,6 +21,12 @@ class Encoded:
 
     Attributes:
         tokens: whole rows, the first [EoS] of the longest included; shorter ones go on with [EoS].
+
+    Example:
+        >>> from compo_mech.data import DataConfig, Parity, encode
+        >>> rows = encode(DataConfig(), Parity(), torch.tensor([[1, 1]]))
+        >>> rows.tokens.tolist(), rows.read.tolist()
+        ([[5, 1, 1, 2, 1, 0, 3]], [[5, 1, 1, 2, 1, 0]])
     """
 
     tokens: Int[Tensor, "batch n_tokens"]
@@ -42,6 +48,12 @@ class Encoder:
     Args:
         data: tasks, layout, and whether rows begin with the task's own token or with [BoS].
         device: where the inputs are.
+
+    Example:
+        >>> from compo_mech.data import DataConfig, Encoder
+        >>> ones = torch.ones(1, 2, dtype=torch.long)
+        >>> Encoder(DataConfig()).tokens(torch.tensor([0]), ones, states=ones, lengths=torch.tensor([1])).tolist()
+        [[5, 1, 2, 1, 3, 3, 3]]
     """
 
     def __init__(self, data: DataConfig, device: torch.device | str = "cpu") -> None:
@@ -58,7 +70,7 @@ class Encoder:
         states: Int[Tensor, "batch max_length"],
         lengths: Int[Tensor, "batch"],
     ) -> Int[Tensor, "batch n_tokens"]:
-        """Whole rows of tokens.
+        """Return whole rows of tokens.
 
         Args:
             task: index of each row's task among the data's.
@@ -77,7 +89,7 @@ def encode(
     lengths: Int[Tensor, "batch"] | None = None,
     states: Int[Tensor, "batch max_length"] | None = None,
 ) -> Encoded:
-    """Rows of one task.
+    """Write out rows of one task as tokens.
 
     Args:
         data: tasks, layout, and how rows begin.
@@ -88,6 +100,13 @@ def encode(
 
     Raises:
         ValueError: the task is not one of the data's.
+
+    Example:
+        >>> from compo_mech.data import DataConfig, Parity, encode
+        >>> data = DataConfig()
+        >>> rows = encode(data, Parity(), torch.tensor([[1, 1]]))
+        >>> " ".join(data.vocabulary.decode(rows.tokens[0].tolist()))
+        '[parity] 1 1 [EoI] 1 0 [EoS]'
     """
     if task not in data.tasks:
         raise ValueError(f"task = {task}: must be one of {' '.join(map(str, data.tasks))}")

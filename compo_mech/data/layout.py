@@ -22,6 +22,11 @@ class Span(NamedTuple):
     """A stretch of a row that moves with its length: `Span("inputs")`, `Span("state", 3)`.
 
     `input` and `state` take a number n, counted from 1; the other kinds take none.
+
+    Example:
+        >>> from compo_mech.data import Layout, Span
+        >>> list(Layout().span(Span("state", 2), length=3))
+        [6]
     """
 
     kind: Literal["first", "inputs", "end", "states", "input", "state"]
@@ -38,44 +43,52 @@ WHOLE_SPANS = (Span("first"), Span("inputs"), Span("end"), Span("states"))
 
 @dataclass(frozen=True)
 class Layout:
-    """Positions as functions of the length L, an integer or a tensor of lengths."""
+    """Positions as functions of the length L, an integer or a tensor of lengths.
+
+    Example:
+        >>> from compo_mech.data import Layout
+        >>> Layout().labels(2)
+        ['task', 'x1', 'x2', 'EoI', 's1', 's2']
+        >>> list(Layout().scored(2))
+        [3, 4, 5]
+    """
 
     chain_of_thought: bool = True
 
     def n_states(self, length):
-        """States written after [EoI]."""
+        """Return how many states are written after [EoI]."""
         return length if self.chain_of_thought else length * 0 + 1
 
     def end_of_input(self, length):
-        """Position of [EoI]."""
+        """Return the position of [EoI]."""
         return length + 1
 
     def n_scored(self, length):
-        """Rows that predict a state or the first [EoS]."""
+        """Return how many rows predict a state or the first [EoS]."""
         return self.n_states(length) + 1
 
     def n_read(self, length):
-        """Tokens the network has to read to predict all that is scored."""
+        """Return how many tokens the network has to read to predict all that is scored."""
         return self.end_of_input(length) + self.n_scored(length)
 
     def n_tokens(self, length):
-        """Tokens of a whole row, the first [EoS] included."""
+        """Return how many tokens a whole row has, the first [EoS] included."""
         return self.n_read(length) + 1
 
     def inputs(self, length: int) -> range:
-        """Positions of x_1 .. x_L."""
+        """Return the positions of x_1 .. x_L."""
         return range(1, length + 1)
 
     def states(self, length: int) -> range:
-        """Positions of the states."""
+        """Return the positions of the states."""
         return range(length + 2, length + 2 + self.n_states(length))
 
     def scored(self, length: int) -> range:
-        """Positions of the scored rows."""
+        """Return the positions of the scored rows."""
         return range(length + 1, length + 1 + self.n_scored(length))
 
     def span(self, span: Span, length: int) -> range:
-        """Positions of a span; empty where a row is too short to have it.
+        """Return the positions of a span; empty where a row is too short to have it.
 
         Raises:
             ValueError: there is no such span, or its number does not fit its kind.
@@ -97,40 +110,40 @@ class Layout:
         return numbered[span.kind][span.n - 1 : span.n]
 
     def where(self, span: Span, lengths: Int[Tensor, "batch"], n_pos: int) -> Bool[Tensor, "batch pos"]:
-        """True where a span lies, in rows of these lengths.
+        """Return a mask that is True where a span lies, in rows of these lengths.
 
         Raises:
             ValueError: no row is long enough to have it, or there is no such span.
         """
         where = torch.zeros(len(lengths), n_pos, dtype=torch.bool)
         for row, length in enumerate(lengths.tolist()):
-            places = self.span(span, length)
-            where[row, places.start : places.stop] = True
+            positions = self.span(span, length)
+            where[row, positions.start : positions.stop] = True
         if not where.any():
             raise ValueError(f"span = {span}: must be one that some of the rows have")
         return where.to(lengths.device)
 
     def predicted(self, position, length):
-        """The t whose state the row at this position predicts; L + 1 for the row that predicts [EoS]."""
+        """Return the t whose state the row at this position predicts; L + 1 for the row that predicts [EoS]."""
         step = position - self.end_of_input(length) + 1
         return step if self.chain_of_thought else step + length - 1
 
     def length_of(self, end_of_input):
-        """The length of a string whose [EoI] is at this position."""
+        """Return the length of a string whose [EoI] is at this position."""
         return end_of_input - 1
 
     def input_position(self, t):
-        """Position of x_t."""
+        """Return the position of x_t."""
         return t
 
     def labels(self, length: int) -> list[str]:
-        """A name for every token that the network reads, such as `x3` or `s2`."""
+        """Return a name for every token that the network reads, such as `x3` or `s2`."""
         inputs = [f"x{t}" for t in self.inputs(length)]
         states = [f"s{t}" for t in range(1, length + 1)] if self.chain_of_thought else [f"s{length}"]
         return ["task", *inputs, "EoI", *states]
 
     def lookup_edges(self, length: int) -> tuple[list[int], list[int]]:
-        """(query, key) positions of the lookup: every row of a state but the last attends to [EoI].
+        """Return the (query, key) positions of the lookup: every row of a state but the last attends to [EoI].
 
         The last row predicts [EoS] and needs no lookup, so it is left out.
         """
@@ -138,7 +151,7 @@ class Layout:
         return queries, [self.end_of_input(length)] * len(queries)
 
     def iteration_edges(self, length: int) -> tuple[list[int], list[int]]:
-        """(query, key) positions of the diagonal: the row that predicts s_t attends to x_t.
+        """Return the (query, key) positions of the diagonal: the row that predicts s_t attends to x_t.
 
         Without chain of thought the one row that predicts a state has no x_t of its own.
         """
@@ -155,7 +168,7 @@ class Layout:
         end_of_input: int,
         end_of_states: int,
     ) -> Int[Tensor, "batch pos"]:
-        """Whole rows, each padded with [EoS] to the longest one."""
+        """Assemble whole rows, each padded with [EoS] to the longest one."""
         max_length = inputs.shape[1]
         length = lengths[:, None]
         position = torch.arange(self.n_tokens(max_length), device=inputs.device)

@@ -14,10 +14,10 @@ from compo_mech.data.layout import Layout
 class Packing:
     """Index tensors that say which positions of a padded batch need any work.
 
-    The network reads `n_read` tokens of each row and scores the last `n_scored` of them. A
-    *token* below counts the read ones of the whole batch, row after row; a *slot* is a cell of the padded grid [batch,
-    pos] (or [batch, query] for the scored rows). Padded slots refer to some token of the same batch and are never
-    attended to or taken back out.
+    The network reads `n_read` tokens of each row and scores the last `n_scored` of them. A *token* below counts the
+    read ones of the whole batch, row after row; a *slot* is a cell of the padded grid [batch, pos] (or [batch, query]
+    for the scored rows). Padded slots refer to some token of the same batch and are never attended to or taken back
+    out.
 
     Attributes:
         token_slot: slot of each token. None if nothing is padded.
@@ -26,6 +26,14 @@ class Packing:
         scored_token: token of each scored row.
         scored_slot, slot_scored: the same two maps for the grid [batch, query].
         query_position: position of each scored slot (padded slots: position 0).
+
+    Example:
+        >>> from compo_mech.data import Layout, Packing
+        >>> packing = Packing.of_lengths(Layout(), [1, 2])
+        >>> packing.row.tolist()
+        [0, 0, 0, 0, 1, 1, 1, 1, 1, 1]
+        >>> packing.scored_position.tolist()
+        [2, 3, 3, 4, 5]
     """
 
     batch_size: int
@@ -64,7 +72,7 @@ class Packing:
 
     @classmethod
     def build(cls, n_read: list[int], n_scored: list[int], device: torch.device | str = "cpu") -> "Packing":
-        """The packing of rows of which `n_read` tokens are read and the last `n_scored` scored."""
+        """Pack rows of which `n_read` tokens are read and the last `n_scored` scored."""
         read, scored = torch.tensor(n_read), torch.tensor(n_scored)
         n_pos, n_queries = int(read.max()), int(scored.max())
         row, position, token_slot, slot_token = _ragged(read, n_pos)
@@ -96,13 +104,13 @@ class Packing:
 
     @classmethod
     def of_lengths(cls, layout: Layout, lengths: list[int], device: torch.device | str = "cpu") -> "Packing":
-        """The packing of rows of these lengths."""
+        """Pack rows of these lengths."""
         n_read = [layout.n_read(length) for length in lengths]
         return cls.build(n_read, [layout.n_scored(length) for length in lengths], device)
 
     @classmethod
     def dense(cls, batch_size: int, n_pos: int, device: torch.device | str = "cpu") -> "Packing":
-        """Every position of every row is read and scored, as in a plain forward pass."""
+        """Pack rows of which every position is read and scored, as in a plain forward pass."""
         return cls.build([n_pos] * batch_size, [n_pos] * batch_size, device)
 
 

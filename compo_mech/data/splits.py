@@ -18,17 +18,36 @@ MIN_SPLIT = 64
 
 
 def n_strings(task: Task, length: int) -> int:
-    """Return how many strings of inputs of this length there are."""
+    """Return how many strings of inputs of this length there are.
+
+    Example:
+        >>> from compo_mech.data import Parity, n_strings
+        >>> n_strings(Parity(), 5)
+        32
+    """
     return (task.n_inputs - task.first_input) ** length
 
 
 def is_split(task: Task, length: int) -> bool:
-    """Whether the strings of this length are divided into training and test strings."""
+    """Whether the strings of this length are divided into training and test strings.
+
+    Example:
+        >>> from compo_mech.data import Parity, is_split
+        >>> is_split(Parity(), 5), is_split(Parity(), 6)
+        (False, True)
+    """
     return n_strings(task, length) >= MIN_SPLIT
 
 
 def string_hash(inputs: Int[Tensor, "*batch max_length"], lengths: Int[Tensor, "*batch"]) -> Int[Tensor, "*batch"]:
-    """Return a stable 31-bit hash of the first `lengths` inputs, the same in every run and on every device."""
+    """Return a stable 31-bit hash of the first `lengths` inputs, the same in every run and on every device.
+
+    Example:
+        >>> from compo_mech.data import string_hash
+        >>> one, other = string_hash(torch.tensor([[1, 0, 0], [1, 0, 1]]), torch.tensor([2, 2]))
+        >>> bool(one == other)
+        True
+    """
     position = torch.arange(inputs.shape[-1], device=inputs.device)
     factors = _mixed(position + 1) | 1
     inside = position < lengths[..., None]
@@ -37,7 +56,13 @@ def string_hash(inputs: Int[Tensor, "*batch max_length"], lengths: Int[Tensor, "
 
 
 def is_test_string(inputs: Int[Tensor, "*batch max_length"], lengths: Int[Tensor, "*batch"]) -> Bool[Tensor, "*batch"]:
-    """Whether each string falls into the test split, as a quarter of all strings do."""
+    """Whether each string falls into the test split, as a quarter of all strings do.
+
+    Example:
+        >>> from compo_mech.data import Parity, is_test_string, test_strings
+        >>> bool(is_test_string(test_strings(Parity(), 8, 10), torch.tensor([8] * 10)).all())
+        True
+    """
     return string_hash(inputs, lengths) % 4 == 0
 
 
@@ -49,7 +74,13 @@ def _mixed(value: Int[Tensor, "*batch"]) -> Int[Tensor, "*batch"]:
 
 
 def all_strings(task: Task, length: int) -> Int[Tensor, "string length"]:
-    """Return every string of inputs of this length, in lexicographic order."""
+    """Return every string of inputs of this length, in lexicographic order.
+
+    Example:
+        >>> from compo_mech.data import Parity, all_strings
+        >>> all_strings(Parity(), 2).tolist()
+        [[0, 0], [0, 1], [1, 0], [1, 1]]
+    """
     values = range(task.first_input, task.n_inputs)
     return torch.tensor(list(itertools.product(values, repeat=length)), dtype=torch.long)
 
@@ -60,6 +91,11 @@ def test_strings(task: Task, length: int, n: int) -> Int[Tensor, "string length"
     Raises:
         ValueError: no string of this length is a test string (never at `MIN_SPLIT` strings or more
             of the tasks that come with the package).
+
+    Example:
+        >>> from compo_mech.data import Parity, test_strings
+        >>> test_strings(Parity(), 8, 10).shape
+        torch.Size([10, 8])
     """
     if not is_split(task, length):
         return all_strings(task, length)
@@ -67,7 +103,14 @@ def test_strings(task: Task, length: int, n: int) -> Int[Tensor, "string length"
 
 
 def train_strings(task: Task, length: int, n: int, generator: torch.Generator) -> Int[Tensor, "string length"]:
-    """Draw a fixed training set: n distinct strings, or, where there are fewer, all of them over and over."""
+    """Draw a fixed training set: n distinct strings, or, where there are fewer, all of them over and over.
+
+    Example:
+        >>> from compo_mech.data import Parity, train_strings
+        >>> strings = train_strings(Parity(), 1, 4, torch.Generator().manual_seed(0))
+        >>> sorted(strings.tolist())
+        [[0], [0], [1], [1]]
+    """
     if is_split(task, length):
         found = _distinct_strings(task, length, n, test=False, generator=generator)
     else:

@@ -14,7 +14,7 @@ from compo_mech.data.config import DataConfig, Stage, Weights
 from compo_mech.data.encode import Encoder
 from compo_mech.data.packing import Packing
 from compo_mech.data.splits import is_split, is_test_string, train_strings
-from compo_mech.data.tasks import run_tables, stack_tables
+from compo_mech.data.tables import run_tables, stack_tables
 
 N_CANDIDATES = 16
 """Strings drawn for each training row, of which the first that is no test string is taken."""
@@ -31,6 +31,13 @@ class Batch:
         task: index of each row's task.
         weight: loss weight of each row.
         packing: which positions are read and which are scored.
+
+    Example:
+        >>> from compo_mech.data import DataConfig, TrainingStream
+        >>> stream = TrainingStream(DataConfig(max_length=2, batch_size=4), seeds=0)
+        >>> batch = stream.batch(1, torch.Generator().manual_seed(0))
+        >>> batch.tokens.shape, batch.targets.shape  # two strings of length 1, two of 2
+        (torch.Size([4, 7]), torch.Size([10]))
     """
 
     tokens: Int[Tensor, "*member batch n_tokens"]
@@ -56,12 +63,18 @@ class TrainingStream:
         config: what is trained on.
         seeds: of the fixed training sets, if there are any: one, or one a member of an ensemble.
         device: where batches, and the generators, live.
+
+    Example:
+        >>> from compo_mech.data import DataConfig, TrainingStream
+        >>> stream = TrainingStream(DataConfig(max_length=2, batch_size=5), seeds=0)
+        >>> [stream.lengths(step) for step in (1, 2)]
+        [[1, 1, 2, 2, 2], [1, 1, 1, 2, 2]]
     """
 
     def __init__(self, config: DataConfig, seeds: int | Sequence[int], device: torch.device | str = "cpu") -> None:
         self.config, self.device = config, torch.device(device)
         self._encoder = Encoder(config, device)
-        self._tables = stack_tables(config.tasks).to(device)
+        self._tables = stack_tables([task.table for task in config.tasks]).to(device)
         self._first_input = torch.tensor([t.first_input for t in config.tasks], device=device)
         self._n_inputs = torch.tensor([t.n_inputs for t in config.tasks], device=device)
         split = [[is_split(t, length) for length in range(config.max_length + 1)] for t in config.tasks]
@@ -87,7 +100,7 @@ class TrainingStream:
         return strings.to(self.device)
 
     def stage(self, step: int) -> Stage | None:
-        """The stage of the curriculum that holds at this step (from 1), if any."""
+        """Return the stage of the curriculum that holds at this step (from 1), if any."""
         end = 0
         for stage in self.config.curriculum:
             end += stage.n_steps
@@ -96,10 +109,10 @@ class TrainingStream:
         return None
 
     def counts(self, step: int) -> tuple[int, ...]:
-        """How many rows of each length, from the shortest on, there are at this step (from 1)."""
+        """Return how many rows of each length, from the shortest on, there are at this step (from 1)."""
         config, stage = self.config, self.stage(step)
         if config.order == "shortest_first":
-            index, start = self._place_in_epoch(step)
+            index, start = self._index_in_epoch(step)
             n_left = min(config.batch_size, (config.n_train_strings or 0) - start)
             return tuple(n_left if i == index else 0 for i in range(len(config.lengths)))
         max_length = stage.max_length if stage and stage.max_length else config.max_length
@@ -114,12 +127,12 @@ class TrainingStream:
         return tuple(end - begin for begin, end in itertools.pairwise([0, *ends]))
 
     def lengths(self, step: int) -> list[int]:
-        """Length of every row at this step (from 1), in ascending order."""
+        """Return the length of every row at this step (from 1), in ascending order."""
         counted = zip(self.config.lengths, self.counts(step), strict=False)
         return [length for length, n in counted for _ in range(n)]
 
     def batch(self, step: int, generators: torch.Generator | Sequence[torch.Generator]) -> Batch:
-        """The batch of this step (from 1); of several generators, their batches stacked along a leading axis.
+        """Draw the batch of this step (from 1); of several generators, their batches stacked along a leading axis.
 
         Every generator draws what it would draw alone; all else is done once for the rows of all.
 
@@ -193,7 +206,7 @@ class TrainingStream:
 
     def _in_order(self, step: int) -> Int[Tensor, "row length"]:
         assert self.strings is not None
-        index, start = self._place_in_epoch(step)
+        index, start = self._index_in_epoch(step)
         shown = slice(start, start + self.config.batch_size)
         return self.strings[:, 0, index, shown, : self.config.lengths[index]].flatten(0, 1)
 
@@ -201,7 +214,7 @@ class TrainingStream:
         """Numbers in [0, 1), each generator's rows after those of the one before."""
         return torch.cat([torch.rand(shape, generator=g, device=self.device) for g in generators])
 
-    def _place_in_epoch(self, step: int) -> tuple[int, int]:
+    def _index_in_epoch(self, step: int) -> tuple[int, int]:
         """The length trained on at this step in shortest-first order, and the index of its next string."""
         n_batches = math.ceil((self.config.n_train_strings or 0) / self.config.batch_size)
         index = (step - 1) % (n_batches * len(self.config.lengths))

@@ -15,6 +15,7 @@ from jaxtyping import Int
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 from torch import Tensor
 
+from compo_mech.data.tables import run_tables
 from compo_mech.settings import Spelled
 
 
@@ -23,6 +24,11 @@ class Task(Spelled, ABC):
 
     A subclass gives `name`, `n_states`, `n_inputs` and `step`; the start and the range of the
     inputs only where they differ from the defaults here.
+
+    Example:
+        >>> from compo_mech.data import Task
+        >>> Task.read("polynomial(modulus=7)").step(1, 3)
+        4
     """
 
     name: ClassVar[str]
@@ -65,7 +71,13 @@ class Task(Spelled, ABC):
 
 
 class Copy(Task):
-    """Binary copy: s_t = x_t."""
+    """Binary copy: s_t = x_t.
+
+    Example:
+        >>> from compo_mech.data import Copy
+        >>> Copy().states(torch.tensor([[1, 0, 1]])).tolist()
+        [[1, 0, 1]]
+    """
 
     name: ClassVar[str] = "copy"
 
@@ -82,7 +94,13 @@ class Copy(Task):
 
 
 class Parity(Task):
-    """Parity of the bits so far: s_t = s_{t-1} + x_t mod 2."""
+    """Parity of the bits so far: s_t = s_{t-1} + x_t mod 2.
+
+    Example:
+        >>> from compo_mech.data import Parity
+        >>> Parity().states(torch.tensor([[1, 0, 1]])).tolist()
+        [[1, 1, 0]]
+    """
 
     name: ClassVar[str] = "parity"
 
@@ -99,7 +117,13 @@ class Parity(Task):
 
 
 class Polynomial(Task):
-    """s_t = a s x + b s + c x + d mod p, by default s x + 1, which does not commute."""
+    """s_t = a s x + b s + c x + d mod p, by default s x + 1, which does not commute.
+
+    Example:
+        >>> from compo_mech.data import Polynomial
+        >>> Polynomial(modulus=7).states(torch.tensor([[2, 3, 4]])).tolist()  # 2, then 2 * 3 + 1, then 0 * 4 + 1
+        [[2, 0, 1]]
+    """
 
     name: ClassVar[str] = "polynomial"
     modulus: int = Field(default=11, ge=2, description="p; states are 0 .. p-1")
@@ -129,7 +153,13 @@ class Polynomial(Task):
 
 
 class Automaton(Task):
-    """Any finite automaton: `table[state][input]` is the next state."""
+    """Any finite automaton: `table[state][input]` is the next state.
+
+    Example:
+        >>> from compo_mech.data import Automaton
+        >>> Automaton(transitions=((0, 1), (1, 0))).states(torch.tensor([[1, 0, 1]])).tolist()  # parity once more
+        [[1, 1, 0]]
+    """
 
     name: ClassVar[str] = "automaton"
     transitions: tuple[tuple[int, ...], ...] = Field(description="transitions[state][input]: next state")
@@ -163,7 +193,13 @@ class Automaton(Task):
 
 
 class Counter(Task):
-    """A counter: s_t = s_{t-1} + x_t mod k."""
+    """A counter: s_t = s_{t-1} + x_t mod k.
+
+    Example:
+        >>> from compo_mech.data import Counter
+        >>> Counter(modulus=3).states(torch.tensor([[1, 1, 2]])).tolist()
+        [[1, 2, 1]]
+    """
 
     name: ClassVar[str] = "counter"
     modulus: int = Field(default=3, ge=2, description="k")
@@ -184,6 +220,12 @@ class Dihedral(Task):
     """Word problem s_t = s_{t-1} x_t of the regular n-gon's symmetries.
 
     Element r + n f rotates by r after f reflections; 0 is the identity.
+
+    Example:
+        >>> from compo_mech.data import Dihedral
+        >>> square = Dihedral(n=4)
+        >>> square.step(1, 4), square.step(4, 1)  # a turn and a flip do not commute
+        (5, 7)
     """
 
     name: ClassVar[str] = "dihedral"
@@ -206,6 +248,11 @@ class Symmetric(Task):
     """Word problem s_t = s_{t-1} x_t of the permutations of n things, (s x)(i) = s(x(i)).
 
     Permutations are numbered in lexicographic order; 0 is the identity.
+
+    Example:
+        >>> from compo_mech.data import Symmetric
+        >>> int(Symmetric(n=3).step(1, 2))  # 021 after 102 is 201
+        4
     """
 
     name: ClassVar[str] = "symmetric"
@@ -239,33 +286,6 @@ def _table(task: Task) -> Int[Tensor, "state_or_start input"]:
     grid = task.step(*torch.broadcast_tensors(state, x))
     first = x if task.start_state is None else grid[task.start_state]
     return torch.cat([grid, first[None]])
-
-
-def stack_tables(tasks: tuple[Task, ...]) -> Int[Tensor, "task state_or_start input"]:
-    """Stack the tables of several tasks in one tensor, the step out of the start last in each."""
-    n_states, n_inputs = max(t.n_states for t in tasks), max(t.n_inputs for t in tasks)
-    stacked = torch.zeros(len(tasks), n_states + 1, n_inputs, dtype=torch.long)
-    for i, task in enumerate(tasks):
-        stacked[i, : task.n_states, : task.n_inputs] = task.table[:-1]
-        stacked[i, -1, : task.n_inputs] = task.table[-1]
-    return stacked
-
-
-def run_tables(
-    tables: Int[Tensor, "task state_or_start input"],
-    task: Int[Tensor, "*batch"],
-    inputs: Int[Tensor, "*batch length"],
-) -> Int[Tensor, "*batch length"]:
-    """Return all states of each row under its own task: one table lookup per position for the whole batch."""
-    n_rows, n_inputs = tables.shape[1:]
-    flat = tables.flatten()
-    base = task * (n_rows * n_inputs)
-    state = torch.full_like(task, n_rows - 1)
-    states = torch.empty_like(inputs)
-    for t in range(inputs.shape[-1]):
-        state = flat[base + state * n_inputs + inputs[..., t]]
-        states[..., t] = state
-    return states
 
 
 TaskField = Annotated[

@@ -12,7 +12,13 @@ from compo_mech.data.tasks import Task
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The vocabulary of a set of tasks. `str(vocabulary)` prints ids and symbols side by side."""
+    """The vocabulary of a set of tasks. `str(vocabulary)` prints ids and symbols side by side.
+
+    Example:
+        >>> from compo_mech.data import Parity, Vocabulary
+        >>> Vocabulary((Parity(),)).symbols
+        ('0', '1', '[EoI]', '[EoS]', '[BoS]', '[parity]')
+    """
 
     tasks: tuple[Task, ...]
 

@@ -1,9 +1,8 @@
 """Attention cleanliness: how closely each head's attention follows the iteration head's circuit.
 
-A *pattern* holds the attention weights of some query rows: [batch, head, query, key], where the
-strings of the batch are of one length. Every measure takes any number of heads and leaves its input unchanged. Lookup,
-iteration score, peakiness and invariance follow Cabannes et al. 2024 (arXiv 2406.02128); alone, none of them shows that
-a head is used.
+A *pattern* holds the attention weights of some query rows: [batch, head, query, key], where the strings of the batch
+are of one length. Every measure takes any number of heads and leaves its input unchanged. Lookup, iteration score,
+peakiness and invariance follow Cabannes et al. 2024 (arXiv 2406.02128); alone, none of them shows that a head is used.
 """
 
 from collections.abc import Sequence

@@ -79,9 +79,9 @@ def _odd_spots(
 ) -> dict[str, Float[Tensor, "head"]]:
     """Attention at the special rows: the first and the last that predict a state, and the one that predicts [EoS].
 
-    `iteration_first` and `iteration_last` are weights on x_1 and x_L, `iteration_middle` the mean over the rows
-    between them; `end_on_end_of_input` is the weight of the row that predicts [EoS] on [EoI], `end_pointer_weight` that
-    on its strongest key.
+    `iteration_first` and `iteration_last` are weights on x_1 and x_L, `iteration_middle` the mean over the rows between
+    them; `end_on_end_of_input` is the weight of the row that predicts [EoS] on [EoI], `end_pointer_weight` that on its
+    strongest key.
     """
     ending = pattern[:, :, -1]  # [batch, head, key]
     found = {

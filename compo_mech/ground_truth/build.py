@@ -9,12 +9,12 @@ The circuit is the iteration head's (Cabannes et al. 2024), in subspaces that do
                      [EoS] where the value is [EoI]
     unembedding      reads `answer`
 
-With `subtraction="difference"` MLP 0 is a rule instead of this table: layer 0 copies [EoI]'s position
-as a number, and neurons have kinks where i - e is an integer. With `"gaps"` some pairs have no neuron. Head 1 of either
-layer is spare. Without further options the build is *pristine*; `BuildOptions` describes what makes it harder. The
-truth is recorded where the weights are set: the true edges, the role of every component, the subspaces of the
-variables. An edge is true if the noise-free build changes its output on some string when that edge alone carries
-another value of its range; rows whose pair is missing, and whose output is therefore undefined, do not count.
+With `subtraction="difference"` MLP 0 is a rule instead of this table: layer 0 copies [EoI]'s position as a number, and
+neurons have kinks where i - e is an integer. With `"gaps"` some pairs have no neuron. Head 1 of either layer is spare.
+Without further options the build is *pristine*; `BuildOptions` describes what makes it harder. The truth is recorded
+where the weights are set: the true edges, the role of every component, the subspaces of the variables. An edge is true
+if the noise-free build changes its output on some string when that edge alone carries another value of its range; rows
+whose pair is missing, and whose output is therefore undefined, do not count.
 """
 
 from dataclasses import dataclass, field
@@ -45,6 +45,13 @@ class Constructed:
             `carried` (x_t after layer 0); without chain of thought `count` or `value`, and `answer`.
             `end` has one dimension, a number, if the subtraction is by difference.
         gaps: pairs (own position, position of [EoI]) that the subtraction lacks.
+
+    Example:
+        >>> from compo_mech.data import Parity
+        >>> from compo_mech.ground_truth import build
+        >>> built = build(Parity(), max_length=3)
+        >>> built.roles["L1H0"], built.subspaces["answer"].shape[1] == built.model.d_vocab
+        ('iteration', True)
     """
 
     model: Model
@@ -56,15 +63,28 @@ class Constructed:
 
 
 def solves(task: Task, rungs: BuildOptions) -> bool:
-    """Whether there is a build of this task with these rungs."""
+    """Whether there is a build of this task with these rungs.
+
+    Example:
+        >>> from compo_mech.data import Parity, Polynomial
+        >>> from compo_mech.ground_truth import BuildOptions, solves
+        >>> [solves(task, BuildOptions(chain_of_thought=False)) for task in (Parity(), Polynomial())]
+        [True, False]
+    """
     return rungs.chain_of_thought or task.name in SHORTCUT_TASKS
 
 
 def build(task: TaskField, max_length: int = 8, rungs: BuildOptions | None = None) -> Constructed:
-    """Build the model of a task.
+    """Build a network that solves a task by a known circuit.
 
     Raises:
         ValueError: the task has no build with these rungs, or strings are too short for gaps.
+
+    Example:
+        >>> from compo_mech.data import Copy
+        >>> from compo_mech.ground_truth import build
+        >>> sorted(str(edge) for edge in build(Copy(), max_length=3).edges if edge.reader.layer == 1)
+        ['L1H0 → mlp1', 'mlp0 → L1H0.q', 'pos → L1H0.k', 'tok → L1H0.v']
     """
     rungs = rungs or BuildOptions()
     if not solves(task, rungs):

@@ -1,8 +1,8 @@
 """Weights of hand-built models, set by formula, in a basis where every variable has coordinates of its own.
 
 A sketch is a list of components: heads that copy one subspace into another, and neurons that write when what they read
-is present. Each component also declares the edges that it makes true, so that the truth of a build
-is written down with its weights.
+is present. Each component also declares the edges that it makes true, so that the truth of a build is written down with
+its weights.
 """
 
 import math
@@ -34,7 +34,14 @@ integrated gradients have to cross; and when the fetched value is ablated to its
 
 @dataclass
 class Neuron:
-    """What one neuron reads, its threshold, and where it writes 1."""
+    """What one neuron reads, its threshold, and where it writes 1.
+
+    Example:
+        >>> from compo_mech.ground_truth import Neuron
+        >>> both = Neuron(reads={0: 1.0, 1: 1.0}, bias=-1.0, writes={2: 1.0})
+        >>> [max(0.0, both.bias + x * both.reads[0] + y * both.reads[1]) for x, y in ((1, 0), (1, 1))]
+        [0.0, 1.0]
+    """
 
     reads: dict[int, float]
     bias: float
@@ -49,6 +56,16 @@ class Sketch:
         rungs: of difficulty.
         spaces: name and size of each subspace, beside those that every build has.
         n_layers, n_heads: of the network; spare heads do nothing unless they distract.
+
+    Example:
+        >>> from compo_mech.data import DataConfig
+        >>> from compo_mech.ground_truth import BuildOptions, Sketch
+        >>> from compo_mech.interventions import TOK, Reader
+        >>> sketch = Sketch(DataConfig(max_length=2), BuildOptions(), {"value": 6}, n_layers=1, n_heads=1)
+        >>> query, key = sketch.head(0, 0, "copies a token", source="token", into="value")
+        >>> sketch.true(TOK, Reader("v", 0, 0))
+        >>> sketch.roles, [str(edge) for edge in sketch.edges]
+        ({'L0H0': 'copies a token'}, ['tok → L0H0.v'])
     """
 
     def __init__(
@@ -137,8 +154,8 @@ class Sketch:
         n_words = len(self.words)
         params["embed.W_E"][:, self.space["token"]] = torch.eye(n_words, dtype=torch.float64)
         params["pos_embed.W_pos"][:, self.space["position"]] = torch.eye(self.n_ctx, dtype=torch.float64)
-        if "place" in self.space:  # the position once more, as a number below 1
-            params["pos_embed.W_pos"][:, self.at("place")] = torch.arange(self.n_ctx, dtype=torch.float64) / self.n_ctx
+        if "number" in self.space:  # the position once more, as a number below 1
+            params["pos_embed.W_pos"][:, self.at("number")] = torch.arange(self.n_ctx, dtype=torch.float64) / self.n_ctx
         gain = ANSWER_GAIN * (2 if self.rungs.layer_norm else 1)  # neurons then answer by half
         params["unembed.W_U"][self.space["answer"]] = gain * torch.eye(n_words, dtype=torch.float64)
         for layer in range(self.n_layers):
@@ -150,10 +167,10 @@ class Sketch:
                 if (layer, head) in self.ask_always:
                     params[f"{block}.attn.b_Q"][head, 0] = self.scale
             for index, neuron in enumerate(self.neurons[layer]):
-                for place, weight in neuron.reads.items():
-                    params[f"{block}.mlp.W_in"][place, index] = weight
-                for place, weight in neuron.writes.items():
-                    params[f"{block}.mlp.W_out"][index, place] = weight
+                for coordinate, weight in neuron.reads.items():
+                    params[f"{block}.mlp.W_in"][coordinate, index] = weight
+                for coordinate, weight in neuron.writes.items():
+                    params[f"{block}.mlp.W_out"][index, coordinate] = weight
                 params[f"{block}.mlp.b_in"][index] = neuron.bias
         return params
 

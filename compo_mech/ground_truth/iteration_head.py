@@ -15,6 +15,12 @@ class IterationHead(Sketch):
 
     Raises:
         ValueError: there are to be gaps, and no pair that strings use can be missed.
+
+    Example:
+        >>> from compo_mech.data import DataConfig
+        >>> from compo_mech.ground_truth import BuildOptions, IterationHead
+        >>> IterationHead(DataConfig(max_length=2), BuildOptions()).roles
+        {'L0H0': 'lookup', 'mlp0': 'subtraction', 'L1H0': 'iteration', 'mlp1': 'update'}
     """
 
     def __init__(self, data: DataConfig, rungs: BuildOptions) -> None:
@@ -23,7 +29,7 @@ class IterationHead(Sketch):
         self.by_difference = rungs.subtraction == "difference"
         spaces = {"end": 1 if self.by_difference else n_ctx, "pointer": n_ctx, "value": n_words}
         if self.by_difference:
-            spaces |= {"place": 1}
+            spaces |= {"number": 1}
         if rungs.route != "diagonal":
             spaces |= {"carried": n_words}
         if rungs.route == "state":
@@ -35,7 +41,7 @@ class IterationHead(Sketch):
         self.lookup()
         if rungs.route == "state":
             self.carry_to_the_state()
-            self.look_at_oneself()
+            self.attend_to_oneself()
         else:
             if self.by_difference:
                 self.subtract_by_difference()
@@ -47,18 +53,18 @@ class IterationHead(Sketch):
         self.update()
 
     def lookup(self) -> None:
-        """Every row attends to [EoI] and copies its position. Broken: it attends to the first token."""
+        """Let every row attend to [EoI] and copy its position. Broken: it attends to the first token."""
         found = self.words.end_of_input_id
         if self.rungs.broken == "lookup":
             found = self.words.task_token(self.task)
-        _, key = self.head(0, 0, "lookup", "place" if self.by_difference else "position", "end")
+        _, key = self.head(0, 0, "lookup", "number" if self.by_difference else "position", "end")
         key[self.at("token", found), 0] = 1.0
         self.ask_always.add((0, 0))
         self.true(TOK, Reader("k", 0, 0))
         self.true(POS, Reader("v", 0, 0))
 
     def subtract(self) -> None:
-        """t = i - e + 1, pair by pair. Broken: a random pointer for every pair."""
+        """Compute t = i - e + 1, pair by pair. Broken: a random pointer for every pair."""
         for i, e in self.pairs:
             pointer = self.random_int(1, self.n_ctx) if self.rungs.broken == "subtraction" else i - e + 1
             self.both(self.early, self.at("end", e), (self.at("position", i),), self.at("pointer", pointer))
@@ -66,7 +72,7 @@ class IterationHead(Sketch):
         self._reads_end_and_position()
 
     def subtract_by_difference(self) -> None:
-        """u = i - e + 1 as a number; the pointer t is a hat of u: 1 at t, and 0 outside t - 1 .. t + 1.
+        """Compute u = i - e + 1 as a number; the pointer t is a hat of u: 1 at t, and 0 outside t - 1 .. t + 1.
 
         The hat is relu(u - (t-1)) - 2 relu(u - t) + relu(u - (t+1)); neighbouring hats use the same neurons.
         Broken: a wrong slope, u = i - e / 2 + 1.
@@ -75,7 +81,7 @@ class IterationHead(Sketch):
         for bend in range(self.n_ctx):  # u is never larger than n_ctx
             hats = ((bend + 1, 1.0), (bend, -2.0), (bend - 1, 1.0))
             writes = {self.at("pointer", t): height for t, height in hats if 1 <= t < self.n_ctx}
-            reads = {self.at("place"): float(self.n_ctx), self.at("end"): -slope * self.n_ctx}
+            reads = {self.at("number"): float(self.n_ctx), self.at("end"): -slope * self.n_ctx}
             self.neurons[self.early].append(Neuron(reads, 1.0 - bend, writes))
         self.roles[f"mlp{self.early}"] = "subtraction"
         self._reads_end_and_position()
@@ -85,7 +91,7 @@ class IterationHead(Sketch):
         self.true(Writer("head", 0, 0), Reader("mlp", self.early))
 
     def carry_to_the_neighbour(self) -> None:
-        """Every position takes the token before it."""
+        """Let every position take the token before it."""
         query, key = self.head(0, 1, "carries the token to its neighbour", "token", "carried")
         for position in range(1, self.n_ctx):
             query[self.at("position", position), position] = self.scale
@@ -98,8 +104,10 @@ class IterationHead(Sketch):
         self.true(content, Reader("v", layer, head))
 
     def carry_to_the_state(self) -> None:
-        """A state row cannot know yet which x_t it needs: each head reads one candidate into a slot of its own, and the
-        MLP keeps the slot that [EoI]'s position selects.
+        """Carry x_t to the row that needs it.
+
+        The row cannot know yet which x_t that is: each head reads one candidate into a slot of its own, and the MLP
+        keeps the slot that [EoI]'s position selects.
 
         Broken subtraction: [EoI] is taken to sit one position later than it does.
         """
@@ -128,8 +136,8 @@ class IterationHead(Sketch):
         self.roles[f"mlp{self.early}"] = "subtraction and choice of the slot"
         self._reads_end_and_position()
 
-    def look_at_oneself(self) -> None:
-        """Every row attends to itself and copies what was carried there. Broken: it attends to the row before."""
+    def attend_to_oneself(self) -> None:
+        """Let every row attend to itself and copy what was carried there. Broken: it attends to the row before."""
         off = 1 if self.rungs.broken == "iteration" else 0
         query, key = self.head(self.late, 0, "iteration", "carried", "value")
         for position in range(off, self.n_ctx):
@@ -139,8 +147,10 @@ class IterationHead(Sketch):
         self.true(Writer("head", self.late, 0), Reader("mlp", self.late))
 
     def iterate(self) -> None:
-        """The query is the pointer, the key the position, the value the token. Broken: it attends to the position
-        after."""
+        """Let the row of s_t attend to x_t: its query is the pointer, the key the position, the value the token.
+
+        Broken: it attends to the position after.
+        """
         off = int(self.rungs.broken == "iteration") + int(self.rungs.route == "neighbour")
         source = "carried" if self.rungs.route == "neighbour" else "token"
         content = Writer("head", 0, 1) if self.rungs.route == "neighbour" else TOK
@@ -166,7 +176,7 @@ class IterationHead(Sketch):
             self.true(Writer("head", self.late, head), Reader("mlp", self.late))
 
     def update(self) -> None:
-        """F(s, x), rule by rule. Broken: every state is taken for another."""
+        """Compute F(s, x), rule by rule. Broken: every state is taken for another."""
         words, table = self.words, self.task.table
         inputs = range(self.task.first_input, self.task.n_inputs)
         rules: list[tuple[int | None, int, int]] = [(None, words.end_of_input_id, words.end_of_states_id)]
@@ -190,12 +200,18 @@ class IterationHead(Sketch):
 
 
 def missable_pairs(data: DataConfig, seed: int) -> frozenset[tuple[int, int]]:
-    """About one in six of the pairs (row's position i, [EoI]'s position j) that predict a state.
+    """Draw about one in six of the pairs (row's position i, [EoI]'s position j) that predict a state.
 
     What is missed can be made up for: i, j and t of each are those of pairs that stay.
 
     Raises:
         ValueError: no pair can be missed.
+
+    Example:
+        >>> from compo_mech.data import DataConfig
+        >>> from compo_mech.ground_truth import missable_pairs
+        >>> len(missable_pairs(DataConfig(max_length=4), seed=0))  # of the ten that lengths 1 to 4 use
+        2
     """
     layout = data.layout
     ends = {length: layout.end_of_input(length) for length in data.lengths}

@@ -72,12 +72,25 @@ CARD = Path(__file__).with_suffix(".csv")
 
 
 def method_card_table() -> pd.DataFrame:
-    """The card that comes with the package: a row a task, rung, counterfactual and scorer."""
+    """Read the card that comes with the package: a row a task, rung, counterfactual and scorer.
+
+    Example:
+        >>> from compo_mech.ground_truth import method_card_table
+        >>> sorted(method_card_table()["task"].unique())
+        ['copy', 'parity', 'polynomial(modulus=5)']
+    """
     return pd.read_csv(CARD)
 
 
 def builds() -> Iterator[tuple[str, Constructed]]:
-    """Every rung on every task that it is for."""
+    """Yield every rung on every task that it is for.
+
+    Example:
+        >>> from compo_mech.ground_truth import builds
+        >>> rung, built = next(builds())
+        >>> rung, str(built.data.tasks[0])
+        ('pristine', 'copy')
+    """
     for task in TASKS:
         for name, rungs in RUNGS.items():
             if solves(task, rungs):
@@ -85,7 +98,17 @@ def builds() -> Iterator[tuple[str, Constructed]]:
 
 
 def counterfactual(built: Constructed, name: str, n_pairs: int, seed: int) -> tuple[Pairs, Outputs | None]:
-    """Pairs of a build, and what patched edges carry where that is a baseline."""
+    """Draw pairs of a build, and what patched edges carry where that is a baseline.
+
+    Example:
+        >>> from compo_mech.data import Copy
+        >>> from compo_mech.ground_truth import build, counterfactual
+        >>> pairs, _ = counterfactual(build(Copy(), max_length=3), "shifted positions", n_pairs=2, seed=0)
+        >>> torch.equal(pairs.clean_tokens, pairs.corrupt_tokens)
+        True
+        >>> torch.equal(pairs.clean_position_ids, pairs.corrupt_position_ids)
+        False
+    """
     switch, baseline = COUNTERFACTUALS[name]
     generator = torch.Generator().manual_seed(seed)
     pairs = make_pairs(built.data, switch, n_pairs, generator)
@@ -96,7 +119,7 @@ def counterfactual(built: Constructed, name: str, n_pairs: int, seed: int) -> tu
 
 
 def method_card(n_pairs: int, seed: int) -> Iterator[dict[str, object]]:
-    """One row a task, rung, counterfactual and scorer, on cross-entropy."""
+    """Yield one row a task, rung, counterfactual and scorer, on cross-entropy."""
     for rung, built in builds():
         every = all_edges(built.model.config)
         for name in COUNTERFACTUALS:

@@ -10,7 +10,14 @@ Coordinate = Literal["lookup", "subtraction", "iteration", "update"]
 
 
 class BuildOptions(Settings):
-    """Options that make a build harder to analyse. The defaults are the pristine build; options combine."""
+    """Options that make a build harder to analyse. The defaults are the pristine build; options combine.
+
+    Example:
+        >>> from compo_mech.ground_truth import BuildOptions
+        >>> BuildOptions(backup=True, split=True)
+        Traceback (most recent call last):
+        ValueError: split = True: goes without backup, since both need the second head
+    """
 
     sharpness: float = Field(default=30.0, gt=0, description="attention score of the right key")
     rotated: bool = Field(default=False, description="residual stream in a random orthogonal basis")
@@ -41,7 +48,7 @@ class BuildOptions(Settings):
         if self.backup and self.split:
             raise ValueError("split = True: goes without backup, since both need the second head")
         if self.route == "state" and (self.backup or self.split):
-            raise ValueError("route = state: goes without backup and split, since its head looks at its own row")
+            raise ValueError("route = state: goes without backup and split, since its head attends to its own row")
         if self.route == "state" and self.layer_norm:
             raise ValueError("layer_norm = True: goes without route = state, whose slots make the stream's size vary")
         if self.subtraction != "table" and self.route == "state":

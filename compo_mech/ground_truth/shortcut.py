@@ -16,6 +16,13 @@ class Shortcut(Sketch):
 
     Copy: a head copies the token before [EoI]. Counters: a head with uniform attention takes the mean input; neurons,
     each for one position of [EoI], compute the count and then its remainder.
+
+    Example:
+        >>> from compo_mech.data import DataConfig
+        >>> from compo_mech.ground_truth import BuildOptions, Shortcut
+        >>> data = DataConfig(max_length=2, chain_of_thought=False)
+        >>> Shortcut(data, BuildOptions(chain_of_thought=False)).roles
+        {'L0H0': 'counts', 'mlp0': 'update'}
     """
 
     def __init__(self, data: DataConfig, rungs: BuildOptions) -> None:
@@ -55,14 +62,14 @@ class Shortcut(Sketch):
         self.heads[0]["O"][0, self.at("count"), 0] = 1.0
         self.roles["L0H0"] = "counts"
         highest = (k - 1) * self.data.max_length
-        places = range(2, self.data.max_length + 2 + SPARE_POSITIONS)
-        gate = (k - 1.0) * (places[-1] + 1) + 2  # above all that a neuron of another position may read
+        positions = range(2, self.data.max_length + 2 + SPARE_POSITIONS)
+        gate = (k - 1.0) * (positions[-1] + 1) + 2  # above all that a neuron of another position may read
         wanted = torch.zeros(k, highest + 3)  # [answer, count + 1]: 1 at the right answer, and 0 at count -1
         for c in range(highest + 1):
             wanted[c % k, c + 1] = 1.0
         bends = torch.diff(torch.diff(wanted, prepend=torch.zeros(k, 1)), append=torch.zeros(k, 1))
         own = self.at("token", words.end_of_input_id)
-        for e in places:
+        for e in positions:
             for j in range(-1, highest + 1):  # bends where the count is j
                 reads = {self.at("count"): e + 1.0, self.at("position", e): gate, own: gate}
                 writes = {self._answer(r): float(bends[r, j + 1]) for r in range(k)}

@@ -1,0 +1,101 @@
+"""Patches and ablations of edges, heads, attention patterns and the task token."""
+
+from compo_mech.interventions.pairs import Pairs, Switch, make_pairs
+from compo_mech.interventions import metrics
+from compo_mech.interventions.metrics import Metric, METRICS
+from compo_mech.interventions.edges import (
+    Writer,
+    Reader,
+    Edge,
+    TOK,
+    POS,
+    LOGITS,
+    writers_before,
+    all_readers,
+    all_edges,
+    check_edges,
+)
+from compo_mech.interventions.graph import Outputs, Read, Runs, embeddings, run_graph, run_both, run_patched, total_of
+from compo_mech.interventions.traces import Trace, trace, RowTrace, row_trace, both_traces
+from compo_mech.interventions.patching import patched_logits, sweep
+from compo_mech.interventions.ablation import Baseline, baseline_outputs, ablation_values, ablated_logits
+from compo_mech.interventions.attention_patterns import (
+    PatternAblation,
+    ablate_patterns,
+    PatternAblationCounts,
+    pattern_ablation_table,
+    trace_set,
+    work_rows,
+    uniform,
+    idealised,
+)
+from compo_mech.interventions.head_ablation import Ablations, Cost, smallest_removal, best_guess
+from compo_mech.interventions.head_roles import HeadRole, Heads, name_heads, carried_share
+from compo_mech.interventions.task_token import (
+    TaskTokenPatching,
+    patch_task_token,
+    patch_task_token_both_ways,
+    task_pairs,
+    task_sites,
+    carried_across,
+)
+
+__all__ = [
+    "Pairs",
+    "Switch",
+    "make_pairs",
+    "metrics",
+    "Metric",
+    "METRICS",
+    "Writer",
+    "Reader",
+    "Edge",
+    "TOK",
+    "POS",
+    "LOGITS",
+    "writers_before",
+    "all_readers",
+    "all_edges",
+    "check_edges",
+    "Outputs",
+    "Read",
+    "Runs",
+    "embeddings",
+    "run_graph",
+    "run_both",
+    "run_patched",
+    "total_of",
+    "Trace",
+    "trace",
+    "RowTrace",
+    "row_trace",
+    "both_traces",
+    "patched_logits",
+    "sweep",
+    "Baseline",
+    "baseline_outputs",
+    "ablation_values",
+    "ablated_logits",
+    "PatternAblation",
+    "ablate_patterns",
+    "PatternAblationCounts",
+    "pattern_ablation_table",
+    "trace_set",
+    "work_rows",
+    "uniform",
+    "idealised",
+    "Ablations",
+    "Cost",
+    "smallest_removal",
+    "best_guess",
+    "HeadRole",
+    "Heads",
+    "name_heads",
+    "carried_share",
+    "TaskTokenPatching",
+    "patch_task_token",
+    "patch_task_token_both_ways",
+    "task_pairs",
+    "task_sites",
+    "carried_across",
+]

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from compo_mech.cli.progress import training_bar
 from compo_mech.data.stream import TrainingStream
-from compo_mech.evaluation import measure, sets
+from compo_mech.evaluation import sets
+from compo_mech.evaluation.measure import measure_control
 from compo_mech.evaluation.sets import EvalSet, eval_sets
 from compo_mech.evaluation.table import Row
 from compo_mech.launch import run
@@ -167,7 +168,7 @@ def _begin_rows(members: list[_Member], config: RunConfig, sets: list[EvalSet]) 
     for member in members:
         if member.state.step or member.run.steps:
             continue
-        rows = measure.measure_control(config.model, config.n_ctx, config.data, sets, member.run.config.control_seed)
+        rows = measure_control(config.model, config.n_ctx, config.data, sets, member.run.config.control_seed)
         try:
             run.snapshot(member.run, member.state, sets, member.known, rows)
         except OSError as error:

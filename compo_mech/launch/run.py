@@ -10,7 +10,7 @@ from rich.console import Console
 from torch import Tensor
 
 from compo_mech.data.stream import TrainingStream
-from compo_mech.evaluation import measure
+from compo_mech.evaluation.measure import measure, measure_control, measure_train
 from compo_mech.evaluation.sets import EvalSet, eval_sets, train_sets
 from compo_mech.evaluation.table import Row
 from compo_mech.launch.observers import observers, tell
@@ -83,7 +83,7 @@ def launch(settings: Launch, console: Console) -> Run:
         told = held.enter_context(observers(settings, console))
         tell(told, state.step, [])
         if state.step == 0 and not run.steps:
-            rows = measure.measure_control(config.model, config.n_ctx, config.data, sets, config.control_seed)
+            rows = measure_control(config.model, config.n_ctx, config.data, sets, config.control_seed)
             tell(told, 0, snapshot(run, state, sets, known, rows))
         for step, rows in steps(run, state, stream):
             if is_snapshot(step, config.train.n_steps, config.train.snapshot_every):
@@ -129,8 +129,8 @@ def snapshot(run: Run, state: TrainState, sets: list[EvalSet], known: list[EvalS
     """Measure, add the rows, then save: rows first, so that a checkpoint vouches for its rows. Returns all rows."""
     config = run.config
     model = Model(state.params, config.model)
-    rows = rows + measure.measure(model, config.data, sets)
-    rows += measure.measure_train(model, known)
+    rows = rows + measure(model, config.data, sets)
+    rows += measure_train(model, known)
     run.add_rows(state.step, rows)
     run.save(state.step, state.params, state.tensors())
     return rows

@@ -1,0 +1,31 @@
+"""The transformer: its configuration, its parameters, and what runs it."""
+
+from compo_mech.model.config import ModelConfig, parameter_shapes, is_frozen
+from compo_mech.model.params import Params, Model, init_params, gradient_masks
+from compo_mech.model import blocks
+from compo_mech.model.forward import forward
+from compo_mech.model.generate import generate, read_on, Past
+from compo_mech.model.hooked import to_hooked, from_hooked, config_of
+from compo_mech.model.sites import Site, Kind, HEAD_KINDS, check_site
+
+__all__ = [
+    "ModelConfig",
+    "parameter_shapes",
+    "is_frozen",
+    "Params",
+    "Model",
+    "init_params",
+    "gradient_masks",
+    "blocks",
+    "forward",
+    "generate",
+    "read_on",
+    "Past",
+    "to_hooked",
+    "from_hooked",
+    "config_of",
+    "Site",
+    "Kind",
+    "HEAD_KINDS",
+    "check_site",
+]

@@ -3,6 +3,12 @@
 Everything that runs a network is put together from these: the packed forward pass, generation, the graph of
 writers and readers, traces and the patches that go on from them. They work under torch.func's grad and vmap.
 Steps are named after TransformerLens' hook points.
+
+Example:
+    >>> from compo_mech.model import blocks
+    >>> seen = blocks.causal(torch.arange(2), n_keys=2)
+    >>> blocks.pattern(torch.zeros(2, 2), seen).tolist()
+    [[1.0, 0.0], [0.5, 0.5]]
 """
 
 import math
@@ -33,12 +39,12 @@ def position_embedding(model: Model, position_ids: Int[Tensor, "*row"]) -> Float
 def embed(
     model: Model, tokens: Int[Tensor, "*row"], position_ids: Int[Tensor, "*row"]
 ) -> Float[Tensor, "*row d_model"]:
-    """The residual stream in front of layer 0."""
+    """Return the residual stream in front of layer 0."""
     return token_embedding(model, tokens) + position_embedding(model, position_ids)
 
 
 def norm(model: Model, name: str, x: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row d_model"]:
-    """The stream through the LayerNorm of that name (`blocks.0.ln1`, `ln_final`), or as it is where there is none."""
+    """Pass the stream through the LayerNorm of that name (`blocks.0.ln1`, `ln_final`), if there is one."""
     if model.config.normalization == "none":
         return x
     weight, bias = model.params[f"{name}.w"], model.params.get(f"{name}.b")
@@ -48,14 +54,14 @@ def norm(model: Model, name: str, x: Float[Tensor, "*row d_model"]) -> Float[Ten
 def attention_input(
     model: Model, layer: int, resid_pre: Float[Tensor, "*row d_model"]
 ) -> Float[Tensor, "*row d_model"]:
-    """What queries, keys and values are made from."""
+    """Return what queries, keys and values are made from."""
     return norm(model, f"blocks.{layer}.ln1", resid_pre)
 
 
 def project(
     model: Model, layer: int, which: str, normed: Float[Tensor, "*row d_model"]
 ) -> list[Float[Tensor, "*row width"]]:
-    """Queries (Q), keys (K) or values (V) of all heads side by side, whichever are asked for, in one product.
+    """Return queries (Q), keys (K) or values (V) of all heads side by side, those asked for, in one product.
 
     Args:
         model: the network.
@@ -74,7 +80,7 @@ def project(
 def project_head(
     model: Model, layer: int, head: int, which: str, normed: Float[Tensor, "*row d_model"]
 ) -> Float[Tensor, "*row d_head"]:
-    """Queries (Q), keys (K) or values (V) of one head."""
+    """Return queries (Q), keys (K) or values (V) of one head."""
     x = normed @ model.params[f"blocks.{layer}.attn.W_{which}"][head]
     bias = model.params.get(f"blocks.{layer}.attn.b_{which}")
     return x if bias is None else x + bias[head]
@@ -83,18 +89,18 @@ def project_head(
 def qkv(
     model: Model, layer: int, resid_pre: Float[Tensor, "batch pos d_model"]
 ) -> tuple[Float[Tensor, "batch head pos d_head"], ...]:
-    """Queries, keys and values of all heads."""
+    """Return queries, keys and values of all heads."""
     found = project(model, layer, "QKV", attention_input(model, layer, resid_pre))
     return tuple(split_heads(model, x) for x in found)
 
 
 def split_heads(model: Model, x: Float[Tensor, "batch pos width"]) -> Float[Tensor, "batch head pos d_head"]:
-    """Heads that were side by side, one behind the other."""
+    """Put heads that are side by side one behind the other."""
     return x.unflatten(-1, (model.config.n_heads, -1)).transpose(1, 2)
 
 
 def merge_heads(z: Float[Tensor, "batch head pos d_head"]) -> Float[Tensor, "batch pos width"]:
-    """Heads side by side: the inverse of `split_heads`."""
+    """Put heads side by side: the inverse of `split_heads`."""
     return z.transpose(1, 2).flatten(2)
 
 
@@ -104,38 +110,38 @@ def scores(
     k: Float[Tensor, "*#head key d_head"],
     temperature: float = 1.0,
 ) -> Float[Tensor, "*head query key"]:
-    """Attention scores of every query for every key; a temperature other than 1 makes attention softer or sharper."""
+    """Score every key for every query; a temperature other than 1 makes attention softer or sharper."""
     return q @ k.mT / (temperature * math.sqrt(model.config.head_width))
 
 
 def row_scores(
     model: Model, q: Float[Tensor, "*head d_head"], k: Float[Tensor, "*head key d_head"], temperature: float = 1.0
 ) -> Float[Tensor, "*head key"]:
-    """`scores` of one query row."""
+    """Return the `scores` of one query row."""
     return (k @ q[..., None])[..., 0] / (temperature * math.sqrt(model.config.head_width))
 
 
 def paired_scores(
     model: Model, q: Float[Tensor, "*#row d_head"], k: Float[Tensor, "*#row d_head"], temperature: float = 1.0
 ) -> Float[Tensor, "*row 1"]:
-    """The score of each query for one key of its own."""
+    """Score one key of its own for each query."""
     return (q * k).sum(-1, keepdim=True) / (temperature * math.sqrt(model.config.head_width))
 
 
 def causal(query_positions: Int[Tensor, "*query"], n_keys: int) -> Bool[Tensor, "*query key"]:
-    """Which of the first `n_keys` positions each query may see: its own and those before it."""
+    """Return which of the first `n_keys` positions each query may see: its own and those before it."""
     return torch.arange(n_keys, device=query_positions.device) <= query_positions[..., None]
 
 
 def pattern(
     scores: Float[Tensor, "*head query key"], seen: Bool[Tensor, "*#head #query key"] | None
 ) -> Float[Tensor, "*head query key"]:
-    """Attention weights over the keys that each query may see; None: over all of them."""
+    """Return the attention weights over the keys that each query may see; None: over all of them."""
     return (scores if seen is None else scores.masked_fill(~seen, -torch.inf)).softmax(-1)
 
 
 def attn_out(model: Model, layer: int, z: Float[Tensor, "*row width"]) -> Float[Tensor, "*row d_model"]:
-    """What the heads of a layer write together, given their z side by side (see `merge_heads`)."""
+    """Return what the heads of a layer write together, given their z side by side (see `merge_heads`)."""
     weight = model.params[f"blocks.{layer}.attn.W_O"].flatten(0, 1)
     return _with_bias(model, f"blocks.{layer}.attn.b_O", z @ weight)
 
@@ -143,33 +149,33 @@ def attn_out(model: Model, layer: int, z: Float[Tensor, "*row width"]) -> Float[
 def result(
     model: Model, layer: int, z: Float[Tensor, "*batch head row d_head"]
 ) -> Float[Tensor, "*batch head row d_model"]:
-    """What each head of a layer writes; the layer's bias is no head's."""
+    """Return what each head of a layer writes; the layer's bias is no head's."""
     return z @ model.params[f"blocks.{layer}.attn.W_O"]
 
 
 def head_result(model: Model, layer: int, head: int, z: Float[Tensor, "*row d_head"]) -> Float[Tensor, "*row d_model"]:
-    """What one head writes; the layer's bias is no head's."""
+    """Return what one head writes; the layer's bias is no head's."""
     return z @ model.params[f"blocks.{layer}.attn.W_O"][head]
 
 
 def attn_bias(model: Model, layer: int) -> Float[Tensor, "d_model"]:
-    """What attention writes on every input alike; only of a network with biases."""
+    """Return what attention writes on every input alike; only of a network with biases."""
     return model.params[f"blocks.{layer}.attn.b_O"]
 
 
 def mlp_pre(model: Model, layer: int, resid_mid: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row neuron"]:
-    """What an MLP's neurons read, before the nonlinearity."""
+    """Return what an MLP's neurons read, before the nonlinearity."""
     normed = norm(model, f"blocks.{layer}.ln2", resid_mid)
     return _with_bias(model, f"blocks.{layer}.mlp.b_in", normed @ model.params[f"blocks.{layer}.mlp.W_in"])
 
 
 def activation(model: Model, pre: Float[Tensor, "*row neuron"]) -> Float[Tensor, "*row neuron"]:
-    """The MLPs' nonlinearity."""
+    """Apply the MLPs' nonlinearity."""
     return ACTIVATIONS[model.config.act_fn](pre)
 
 
 def mlp_out(model: Model, layer: int, resid_mid: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row d_model"]:
-    """What an MLP writes."""
+    """Return what an MLP writes."""
     out = activation(model, mlp_pre(model, layer, resid_mid)) @ neuron_outputs(model, layer)
     return _with_bias(model, f"blocks.{layer}.mlp.b_out", out)
 
@@ -177,22 +183,22 @@ def mlp_out(model: Model, layer: int, resid_mid: Float[Tensor, "*row d_model"]) 
 def mlp_out_in_parts(
     model: Model, layer: int, resid_mid: Float[Tensor, "*row d_model"]
 ) -> Float[Tensor, "*row d_model"]:
-    """`mlp_out`, on a CPU `ROWS_AT_ONCE` rows at a time: for analyses of many rows."""
+    """Return `mlp_out`, computed on a CPU `ROWS_AT_ONCE` rows at a time: for analyses of many rows."""
     rows = resid_mid.flatten(0, -2)
     n_at_once = ROWS_AT_ONCE if rows.device.type == "cpu" else len(rows)
     return torch.cat([mlp_out(model, layer, part) for part in rows.split(max(1, n_at_once))]).view(resid_mid.shape)
 
 
 def neuron_outputs(model: Model, layer: int) -> Float[Tensor, "neuron d_model"]:
-    """What each neuron of an MLP writes when its activation is 1."""
+    """Return what each neuron of an MLP writes when its activation is 1."""
     return model.params[f"blocks.{layer}.mlp.W_out"]
 
 
 def logits(model: Model, resid_post: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row d_vocab"]:
-    """Logits from the last layer's stream."""
+    """Return the logits that the last layer's stream gives."""
     return _with_bias(model, "unembed.b_U", norm(model, "ln_final", resid_post) @ model.params["unembed.W_U"])
 
 
 def _with_bias(model: Model, name: str, x: Float[Tensor, "*row width"]) -> Float[Tensor, "*row width"]:
-    """Plus the bias of that name, where the network has biases; that of several heads is written side by side."""
+    """Add the bias of that name, where the network has biases; that of several heads is written side by side."""
     return x + model.params[name].flatten() if model.config.biases else x

@@ -8,7 +8,14 @@ from compo_mech.settings import Settings
 
 
 class ModelConfig(Settings):
-    """The network. Its vocabulary comes from the tasks; TransformerLens' names throughout."""
+    """The network. Its vocabulary comes from the tasks; TransformerLens' names throughout.
+
+    Example:
+        >>> from compo_mech.model import ModelConfig
+        >>> config = ModelConfig(d_model=32, n_heads=2)
+        >>> config.head_width, config.mlp_width
+        (16, 128)
+    """
 
     n_layers: int = Field(default=2, gt=0, le=1000, description="transformer blocks")
     n_heads: int = Field(default=1, gt=0, description="attention heads a layer")
@@ -69,7 +76,13 @@ def _parts(names: dict[str, tuple[int, ...]]) -> list[str]:
 
 
 def parameter_shapes(config: ModelConfig, d_vocab: int, n_ctx: int) -> dict[str, tuple[int, ...]]:
-    """Shape of every parameter, in the order of HookedTransformer's state dict."""
+    """Return the shape of every parameter, in the order of HookedTransformer's state dict.
+
+    Example:
+        >>> from compo_mech.model import ModelConfig, parameter_shapes
+        >>> parameter_shapes(ModelConfig(d_model=32, n_heads=2), d_vocab=6, n_ctx=9)["blocks.0.attn.W_Q"]
+        (2, 32, 16)
+    """
     d, h, d_head, d_mlp = config.d_model, config.n_heads, config.head_width, config.mlp_width
     shapes: dict[str, tuple[int, ...]] = {"embed.W_E": (d_vocab, d), "pos_embed.W_pos": (n_ctx, d)}
     for layer in range(config.n_layers):
@@ -93,5 +106,12 @@ def parameter_shapes(config: ModelConfig, d_vocab: int, n_ctx: int) -> dict[str,
 
 
 def is_frozen(config: ModelConfig, name: str) -> bool:
-    """Whether this parameter stays as it was initialised."""
+    """Whether this parameter stays as it was initialised.
+
+    Example:
+        >>> from compo_mech.model import ModelConfig, is_frozen
+        >>> config = ModelConfig(freeze=("blocks.0.attn",))
+        >>> is_frozen(config, "blocks.0.attn.W_Q"), is_frozen(config, "blocks.0.mlp.W_in")
+        (True, False)
+    """
     return any(_is_part(name, part) for part in config.freeze)

@@ -1,9 +1,8 @@
 """The network as one pure function of its parameters and tokens, equal to HookedTransformer.
 
-It computes nothing for positions that are not needed: only tokens that are read pass through the
-linear maps, and in the last layer queries, MLP and unembedding see the scored rows alone. It
-works under torch.func's grad and vmap, with parameters stacked along a leading axis, as long as all members have one
-`Packing`.
+It computes nothing for positions that are not needed: only tokens that are read pass through the linear maps, and in
+the last layer queries, MLP and unembedding see the scored rows alone. It works under torch.func's grad and vmap, with
+parameters stacked along a leading axis, as long as all members have one `Packing`.
 """
 
 from jaxtyping import Float, Int
@@ -23,7 +22,7 @@ def forward(
     embed_mask: Float[Tensor, "token d_model"] | None = None,
     patterns: list[Float[Tensor, "batch head query key"]] | None = None,
 ) -> Float[Tensor, "scored d_vocab"]:
-    """Logits of the scored rows, one batch row after the other.
+    """Run the network; return the logits of the scored rows, one batch row after the other.
 
     Args:
         model: the network.
@@ -33,6 +32,16 @@ def forward(
         embed_mask: factors on the embedding of each token read (dropout).
         patterns: if a list is given, each layer's attention at the scored rows is appended to it
             (rows beyond a string's own scored ones mean nothing).
+
+    Example:
+        >>> import torch
+        >>> from compo_mech.data import Parity, encode
+        >>> from compo_mech.ground_truth import build
+        >>> from compo_mech.model import forward
+        >>> built = build(Parity(), max_length=3)
+        >>> read = encode(built.data, Parity(), torch.tensor([[1, 0, 1]])).read
+        >>> forward(built.model, read)[-4:].argmax(-1).tolist()  # s1, s2, s3, [EoS]
+        [1, 1, 0, 3]
     """
     packing = packing or Packing.dense(*tokens.shape, device=tokens.device)
     position_ids = packing.position

@@ -13,12 +13,24 @@ Past = list[tuple[Float[Tensor, "batch head _ d_head"], Float[Tensor, "batch hea
 
 
 def read_on(model: Model, tokens: Int[Tensor, "batch new"], past: Past) -> Float[Tensor, "batch d_vocab"]:
-    """Logits of the last position, given the keys and values of those before; `past` is extended.
+    """Return the logits of the last position, given keys and values of those before; `past` is extended.
 
     Args:
         model: the network.
         tokens: one or more that follow what was read, rows of one length.
         past: keys and values of the rows, updated in place.
+
+    Example:
+        >>> from compo_mech.data import Parity, encode
+        >>> from compo_mech.ground_truth import build
+        >>> from compo_mech.model import read_on
+        >>> built = build(Parity(), max_length=3)
+        >>> read = encode(built.data, Parity(), torch.tensor([[1, 0, 1]])).read
+        >>> past = []
+        >>> read_on(built.model, read[:, :5], past).argmax(-1).tolist()  # s1
+        [1]
+        >>> read_on(built.model, read[:, 5:6], past).argmax(-1).tolist()  # s2
+        [1]
     """
     n_before = past[0][0].shape[2] if past else 0
     position = torch.arange(n_before, n_before + tokens.shape[1], device=tokens.device)
@@ -43,7 +55,17 @@ def read_on(model: Model, tokens: Int[Tensor, "batch new"], past: Past) -> Float
 
 @torch.no_grad()
 def generate(model: Model, prompts: Int[Tensor, "batch pos"], n_new: int) -> Int[Tensor, "batch n_new"]:
-    """The likeliest continuation, token by token, of prompts of one length."""
+    """Continue prompts of one length by the likeliest token, again and again.
+
+    Example:
+        >>> from compo_mech.data import Parity, encode
+        >>> from compo_mech.ground_truth import build
+        >>> from compo_mech.model import generate
+        >>> built = build(Parity(), max_length=3)
+        >>> read = encode(built.data, Parity(), torch.tensor([[1, 0, 1]])).read
+        >>> generate(built.model, read[:, :5], n_new=4).tolist()  # s1, s2, s3, [EoS]
+        [[1, 1, 0, 3]]
+    """
     past: Past = []
     written = [prompts[:, :0]]
     tokens = prompts

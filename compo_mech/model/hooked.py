@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def to_hooked(params: Params, config: ModelConfig) -> "HookedTransformer":
-    """The HookedTransformer with these parameters, on their device. Biases that are off are 0."""
+    """Build the HookedTransformer with these parameters, on their device. Biases that are off are 0."""
     from transformer_lens import HookedTransformer, HookedTransformerConfig
 
     d_vocab, n_ctx = params["embed.W_E"].shape[0], params["pos_embed.W_pos"].shape[0]
@@ -45,14 +45,14 @@ def to_hooked(params: Params, config: ModelConfig) -> "HookedTransformer":
 
 
 def from_hooked(model: "HookedTransformer", config: ModelConfig) -> Params:
-    """The parameters of a HookedTransformer of this configuration, copied."""
+    """Copy the parameters of a HookedTransformer of this configuration."""
     state = model.state_dict()
     names = parameter_shapes(config, model.cfg.d_vocab, model.cfg.n_ctx)
     return {name: state[name].detach().clone() for name in names}
 
 
 def config_of(model: "HookedTransformer") -> ModelConfig:
-    """The configuration of any HookedTransformer that the analyses can follow.
+    """Return the configuration of any HookedTransformer that the analyses can follow.
 
     Raises:
         ValueError: it has an option that they cannot.

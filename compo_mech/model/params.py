@@ -21,10 +21,16 @@ ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
 
 
 def init_params(config: ModelConfig, d_vocab: int, n_ctx: int, generator: torch.Generator) -> Params:
-    """Random parameters. Biases start at 0 and gains at 1.
+    """Draw random parameters. Biases start at 0 and gains at 1.
 
     Source of the reference's initialisation: torch's defaults for nn.Embedding and nn.Linear,
     which the public code of Cabannes et al. 2024 uses unchanged.
+
+    Example:
+        >>> from compo_mech.model import ModelConfig, init_params
+        >>> params = init_params(ModelConfig(d_model=8), 6, 9, torch.Generator().manual_seed(0))
+        >>> params["embed.W_E"].shape, params["ln_final.w"].tolist()
+        (torch.Size([6, 8]), [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0])
     """
     params: Params = {}
     device = generator.device
@@ -48,7 +54,15 @@ def init_params(config: ModelConfig, d_vocab: int, n_ctx: int, generator: torch.
 
 
 def gradient_masks(config: ModelConfig, params: Params) -> dict[str, Float[Tensor, "..."]]:
-    """Masks of parameters of which only some entries are trained: 1 where an entry is."""
+    """Return masks of the parameters of which only some entries are trained: 1 where an entry is.
+
+    Example:
+        >>> from compo_mech.model import ModelConfig, gradient_masks, init_params
+        >>> config = ModelConfig(d_model=4, n_pos_dims=2)
+        >>> params = init_params(config, 6, 9, torch.Generator().manual_seed(0))
+        >>> gradient_masks(config, params)["pos_embed.W_pos"][0].tolist()
+        [1.0, 1.0, 0.0, 0.0]
+    """
     if config.n_pos_dims is None:
         return {}
     mask = torch.zeros_like(params["pos_embed.W_pos"])
@@ -62,6 +76,13 @@ class Model:
 
     Raises:
         ValueError: the configuration has an option that analyses cannot follow.
+
+    Example:
+        >>> from compo_mech.model import Model, ModelConfig, init_params
+        >>> config = ModelConfig(d_model=8)
+        >>> model = Model(init_params(config, 6, 9, torch.Generator().manual_seed(0)), config)
+        >>> model.d_vocab, model.n_ctx
+        (6, 9)
     """
 
     params: Params

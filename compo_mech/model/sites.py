@@ -9,7 +9,14 @@ HEAD_KINDS = ("q", "k", "v", "z", "pattern", "result")
 
 
 class Site(NamedTuple):
-    """One activation: `Site("z", layer=1, head=0)`, `Site("resid_pre", layer=0)`."""
+    """One activation: `Site("z", layer=1, head=0)`, `Site("resid_pre", layer=0)`.
+
+    Example:
+        >>> from compo_mech.model import Site
+        >>> site = Site("z", layer=1, head=0)
+        >>> str(site), site.hook_name
+        ('L1H0.z', 'blocks.1.attn.hook_z')
+    """
 
     kind: Kind
     layer: int
@@ -26,10 +33,16 @@ class Site(NamedTuple):
 
 
 def check_site(site: Site, config: ModelConfig) -> None:
-    """Raise for an address that the network does not have.
+    """Refuse an address that the network does not have.
 
     Raises:
         ValueError: one line that says what is wrong with the address, and what is allowed.
+
+    Example:
+        >>> from compo_mech.model import ModelConfig, Site, check_site
+        >>> check_site(Site("z", layer=5, head=0), ModelConfig(n_layers=2))
+        Traceback (most recent call last):
+        ValueError: site.layer = 5: must be 0 .. 1
     """
     if site.kind not in get_args(Kind):
         raise ValueError(f"site.kind = {site.kind!r}: must be one of {', '.join(get_args(Kind))}")

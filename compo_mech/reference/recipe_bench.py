@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from compo_mech.data.stream import TrainingStream
-from compo_mech.evaluation import measure
+from compo_mech.evaluation.measure import measure
 from compo_mech.evaluation.sets import eval_sets
 from compo_mech.model.params import Model, init_params
 from compo_mech.reference.step_bench import wait
@@ -48,7 +48,7 @@ def time_recipe(config: RunConfig, device: str, n_checks: int, cap: float) -> Re
         wait(device)
         found.spent += time.perf_counter() - start
         found.steps = step
-        rows = measure.measure(Model(params, config.model), config.data, sets)
+        rows = measure(Model(params, config.model), config.data, sets)
         accuracy = min(row.value for row in rows if row.metric == "generated_accuracy")
         iteration = max(row.value for row in rows if row.metric == "iteration" and row.split == "mean")
         if accuracy >= ACCURACY and found.accuracy is None:

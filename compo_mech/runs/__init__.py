@@ -1,0 +1,39 @@
+"""Runs: their settings, and the folders that hold them."""
+
+from compo_mech.runs.config import RunConfig
+from compo_mech.runs import recipes
+from compo_mech.runs.recipes import RECIPES, RecipeName
+from compo_mech.runs.checkpoints import Checkpoints, RunError
+from compo_mech.runs.run import Run, starting_params, analysis_name
+from compo_mech.runs.locks import locked, record_failure, forget_failure, recorded_failure
+from compo_mech.runs.environment import environment, git_state
+from compo_mech.runs.source import source_checksum
+from compo_mech.runs.trajectory import Quantity, Measured, NetworkMeasure, as_table, follow
+from compo_mech.runs.outcome import run_sentence, length_table, run_summary
+
+__all__ = [
+    "RunConfig",
+    "recipes",
+    "RECIPES",
+    "RecipeName",
+    "Checkpoints",
+    "RunError",
+    "Run",
+    "starting_params",
+    "analysis_name",
+    "locked",
+    "record_failure",
+    "forget_failure",
+    "recorded_failure",
+    "environment",
+    "git_state",
+    "source_checksum",
+    "Quantity",
+    "Measured",
+    "NetworkMeasure",
+    "as_table",
+    "follow",
+    "run_sentence",
+    "length_table",
+    "run_summary",
+]

@@ -40,18 +40,16 @@ def source_checksum(module: str) -> str:
 
 
 def _imported(source: bytes) -> Iterator[str]:
-    """Names of this package that may be modules, their packages among them, wherever they are imported."""
+    """Names of this package that may be modules, wherever they are imported.
+
+    The packages around a module are not among them: their `__init__` only lists names, and would reach every file.
+    """
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if _file(name) else node.module for name in names if name.split(".")[0] == PACKAGE)
         elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        else:
-            continue
-        for name in names:
-            words = name.split(".")
-            if words[0] == PACKAGE:
-                yield from (".".join(words[:depth]) for depth in range(2, len(words) + 1))
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == PACKAGE)
 
 
 def _file(module: str) -> Path | None:

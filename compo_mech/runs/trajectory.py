@@ -1,8 +1,8 @@
 """A measure over every checkpoint of a run: resumable, and cached under what produced it.
 
-Results are kept in the run's folder under a key of the measure's name and settings, of the source code
-that measures, and of each checkpoint's own checksum. A second call computes what is missing; other settings, other code
-or another checkpoint are computed again.
+Results are kept in the run's folder under a key of the measure's name and settings, of the source code that measures,
+and of each checkpoint's own checksum. A second call computes what is missing; other settings, other code or another
+checkpoint are computed again.
 """
 
 import functools

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+import scipy  # its parts load when they are first asked for
 import torch
 from jaxtyping import Float
-from scipy.special import ndtr, stdtrit
-from scipy.stats import CensoredData, binom, ecdf
 from torch import Tensor
 
 from compo_mech.stats.intervals import Interval, wilson
@@ -57,9 +56,9 @@ def survival(moments: Moments, ends: Numbers) -> Survival:
     if (late := emerged & (at > until)).any():
         raise ValueError(f"moments = {float(at[late][0]):g}: must be at most the run's end, {float(until[late][0]):g}")
     at = at.clamp_min(0)
-    data = CensoredData(uncensored=at[emerged].tolist(), right=until[~emerged].tolist())
+    data = scipy.stats.CensoredData(uncensored=at[emerged].tolist(), right=until[~emerged].tolist())
     with warnings.catch_warnings(action="ignore"):  # that the formula says nothing of none and of all
-        left = ecdf(data).sf
+        left = scipy.stats.ecdf(data).sf
         interval = left.confidence_interval(0.95, method="log-log")
     event = torch.isin(torch.from_numpy(left.quantiles), at)
     share, low, high = (1 - torch.from_numpy(f.probabilities)[event] for f in (left, interval.high, interval.low))
@@ -122,7 +121,7 @@ def lag(first: Moments, second: Moments, generator: torch.Generator) -> Lag:
     mean = median = None
     if (n := len(lags)) >= MIN_SEEDS:
         resamples = lags[torch.randint(n, (N_RESAMPLES, n), generator=generator)]
-        tail = float(ndtr(-math.sqrt(n / (n - 1)) * stdtrit(n - 1, 0.975)))
+        tail = float(scipy.special.ndtr(-math.sqrt(n / (n - 1)) * scipy.special.stdtrit(n - 1, 0.975)))
         levels = torch.tensor([tail, 1 - tail, 0.025, 0.975], dtype=torch.float64)
         mean = Moment(float(lags.mean()), *resamples.mean(1).quantile(levels[:2]).tolist())
         median = Moment(float(lags.quantile(0.5)), *resamples.quantile(0.5, dim=1).quantile(levels[2:]).tolist())
@@ -157,7 +156,7 @@ def over_seeds(summary: SeedSummary, values: Sequence[float]) -> Interval:
         case SeedSummary.FRACTION:
             return wilson(int(sum(values)), n)
         case SeedSummary.TIME_TO_EVENT:
-            aside = max(0, int(binom.ppf(0.025, n, 0.5)) - 1)
+            aside = max(0, int(scipy.stats.binom.ppf(0.025, n, 0.5)) - 1)
             return Interval(statistics.median_low(ordered), ordered[aside], ordered[n - 1 - aside])
         case SeedSummary.MEAN if ordered[-1] == math.inf:
             return Interval(statistics.median_low(ordered), math.nan, math.nan)
@@ -165,5 +164,5 @@ def over_seeds(summary: SeedSummary, values: Sequence[float]) -> Interval:
             mean = statistics.fmean(values)
             if n < 2:
                 return Interval(mean, math.nan, math.nan)
-            half = float(stdtrit(n - 1, 0.975)) * statistics.stdev(values) / math.sqrt(n)
+            half = float(scipy.special.stdtrit(n - 1, 0.975)) * statistics.stdev(values) / math.sqrt(n)
             return Interval(mean, mean - half, mean + half)

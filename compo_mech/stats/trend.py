@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import scipy  # its parts load when they are first asked for
 import torch
-from scipy.optimize import brentq
-from scipy.special import stdtr, stdtrit
 
 from compo_mech.stats.intervals import Interval
 from compo_mech.stats.onset import MIN_POINTS, MIN_SEEDS, ROUNDING, Numbers, checked_curve
@@ -68,10 +67,10 @@ def still_rising(steps: Numbers, values: Numbers, since: int | float) -> Rise:
 
     def quantile(level: float) -> float:
         def beyond(at: float) -> float:
-            return float(weight @ torch.from_numpy(stdtr(n - 2, ((at - rise) / sd).numpy()))) - level
+            return float(weight @ torch.from_numpy(scipy.special.stdtr(n - 2, ((at - rise) / sd).numpy()))) - level
 
-        far = float(stdtrit(n - 2, 1 - 1e-6)) * sd
-        return float(brentq(beyond, float((rise - far).min()), float((rise + far).max())))  # pyright: ignore
+        far = float(scipy.special.stdtrit(n - 2, 1 - 1e-6)) * sd
+        return float(scipy.optimize.brentq(beyond, float((rise - far).min()), float((rise + far).max())))  # pyright: ignore
 
     total = [size * value for value in (float(weight @ rise), quantile(0.025), quantile(0.975))]
     return Rise(Interval(*(v * 1000 / span for v in total)), Interval(*total), float(weight @ r))
@@ -99,6 +98,6 @@ def rising_over_seeds(totals: Sequence[float], least: float = 0.0) -> RiseOverSe
     if (n := len(totals)) < MIN_SEEDS:
         raise ValueError(f"totals = {n} runs: must be at least {MIN_SEEDS}")
     mean = statistics.fmean(totals)
-    half = float(stdtrit(n - 1, 0.975)) * statistics.stdev(totals) / math.sqrt(n)
+    half = float(scipy.special.stdtrit(n - 1, 0.975)) * statistics.stdev(totals) / math.sqrt(n)
     verdict: TrendVerdict = "yes" if mean - half > least else "no" if mean + half <= least else "undecided"
     return RiseOverSeeds(Interval(mean, mean - half, mean + half), verdict, n)

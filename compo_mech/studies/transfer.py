@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import torch
 
-from compo_mech.evaluation import measure
+from compo_mech.evaluation.measure import measure
 from compo_mech.evaluation.sets import eval_sets
 from compo_mech.model.params import Model
 from compo_mech.runs.run import Run
@@ -30,7 +30,7 @@ def _both_tasks(run: Run) -> Iterator[RunScore]:
     sets = eval_sets(data, N_STRINGS)
     for checkpoint, step in (("first", 0), ("last", None)):
         with torch.no_grad():
-            found = measure.measure(Model(run.params(step), run.config.model), data, sets)
+            found = measure(Model(run.params(step), run.config.model), data, sets)
         for task in map(str, data.measured_tasks):
             own = [row for row in found if row.task == task]
             accuracy = [r.value for r in own if r.metric == "generated_accuracy" and r.length == MAX_LENGTH]

@@ -33,10 +33,10 @@ from compo_mech.training.loop import row_loss
 class SamplerConfig(Settings):
     """How the neighbourhood of a checkpoint is sampled.
 
-    Estimates compare between checkpoints only under the same settings: with a weaker pull, which takes
-    n_burnin of several 2 / (lr localization) to settle, a network reaches more of its surroundings and
-    the estimate grows. `LearningCoefficient.drift` shows whether chains have settled; `lr` is small enough if half of
-    it with twice the steps gives the same.
+    Estimates compare between checkpoints only under the same settings: with a weaker pull, which takes n_burnin of
+    several 2 / (lr localization) to settle, a network reaches more of its surroundings and the estimate grows.
+    `LearningCoefficient.drift` shows whether chains have settled; `lr` is small enough if half of it with twice the
+    steps gives the same.
     """
 
     lr: float = Field(default=1e-5, gt=0, description="step size epsilon of the sampler")
@@ -133,9 +133,9 @@ def sample(
 ) -> LearningCoefficient:
     """The local learning coefficient of any module that gives the mean loss of a batch.
 
-    The loss of a draw is taken above the checkpoint's on the same batch, which has the same mean as
-    the difference of the two means and far less noise. Draws are counted after `n_burnin` steps alone; devinterp's own
-    estimate averages over burn-in as well.
+    The loss of a draw is taken above the checkpoint's on the same batch, which has the same mean as the difference of
+    the two means and far less noise. Draws are counted after `n_burnin` steps alone; devinterp's own estimate averages
+    over burn-in as well.
 
     Args:
         module: at its checkpoint; it is not changed.

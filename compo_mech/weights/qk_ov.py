@@ -35,10 +35,9 @@ class OVCircuit:
 def qk_circuit(model: Model, layer: int, head: int) -> QKCircuit:
     """Scores, divided by sqrt(d_head), that a head gives to the embeddings alone.
 
-    The score of a key at (token, position) for a query at (token, position) is the sum of the four
-    blocks; biases count with the positions. LayerNorm centres and has its gain; its division is left
-    out, so that each row's result holds up to a positive factor of its own (except for biases). After layer 0 what
-    earlier components write is left out.
+    The score of a key at (token, position) for a query at (token, position) is the sum of the four blocks; biases count
+    with the positions. LayerNorm centres and has its gain; its division is left out, so that each row's result holds up
+    to a positive factor of its own (except for biases). After layer 0 what earlier components write is left out.
 
     Raises:
         ValueError: there is no such head.

@@ -1,9 +1,9 @@
 """How MLP 0 subtracts positions, read off the weights alone: no string is run, no attention is measured.
 
-Full circuits of a head in tokens and positions (Elhage et al. 2021, *A Mathematical Framework for
-Transformer Circuits*), logits by writer, the geometry of position embeddings, and how MLP 0 subtracts
-positions. The last assumes an idealised lookup: a row at position i, whose stream holds its own embeddings and what
-layer 0 writes when each of its heads attends to [EoI], at position j, and to nothing else.
+Full circuits of a head in tokens and positions (Elhage et al. 2021, *A Mathematical Framework for Transformer
+Circuits*), logits by writer, the geometry of position embeddings, and how MLP 0 subtracts positions. The last assumes
+an idealised lookup: a row at position i, whose stream holds its own embeddings and what layer 0 writes when each of its
+heads attends to [EoI], at position j, and to nothing else.
 """
 
 from typing import Literal, NamedTuple

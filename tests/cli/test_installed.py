@@ -79,8 +79,8 @@ def test_a_copy_of_the_code_runs_with_its_table(installed, tmp_path):
     copy = tmp_path / stranger(tmp_path, installed / "python", "-c", code).strip()
     read = (
         f"import sys; sys.path.insert(0, {str(copy)!r})\n"
-        "from compo_mech.ground_truth import method_card\n"
-        "print(method_card.CARD, len(method_card.method_card_table()))"
+        "from compo_mech.ground_truth.method_card import CARD, method_card_table\n"
+        "print(CARD, len(method_card_table()))"
     )
     card, n_rows = stranger(tmp_path, installed / "python", "-c", read).split()
     assert Path(card).is_relative_to(copy)

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compo_mech.data.tables import run_tables, stack_tables
 from compo_mech.data.tasks import (
     Automaton,
     Copy,
@@ -15,8 +16,6 @@ from compo_mech.data.tasks import (
     Polynomial,
     Symmetric,
     Task,
-    run_tables,
-    stack_tables,
 )
 
 EVERY = (Copy(), Parity(), Polynomial(), Polynomial(modulus=5, coefficients=(2, 1, 3, 4), start="zero"),
@@ -92,7 +91,7 @@ def test_stacked_tables_run_each_row_under_its_own_task():
     inputs = torch.stack(
         [torch.randint(EVERY[i].first_input, EVERY[i].n_inputs, (6,), generator=generator) for i in task]
     )
-    states = run_tables(stack_tables(EVERY), task, inputs)
+    states = run_tables(stack_tables([task.table for task in EVERY]), task, inputs)
     for i, x, s in zip(task.tolist(), inputs, states, strict=True):
         assert torch.equal(EVERY[i].states(x), s)
 

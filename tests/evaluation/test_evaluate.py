@@ -6,13 +6,14 @@ from compo_mech.data.config import DataConfig
 from compo_mech.data.packing import Packing
 from compo_mech.data.stream import TrainingStream
 from compo_mech.data.tasks import Parity
-from compo_mech.evaluation import attention, measure
+from compo_mech.evaluation import attention
+from compo_mech.evaluation.measure import measure, measure_control, measure_train
 from compo_mech.evaluation.sets import eval_sets, train_sets
 from compo_mech.evaluation.table import measured
 from compo_mech.ground_truth.build import build
-from compo_mech.model import generate
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.forward import forward
+from compo_mech.model.generate import generate
 from compo_mech.model.hooked import to_hooked
 from compo_mech.model.params import Model, init_params
 from compo_mech.training import loop
@@ -42,7 +43,7 @@ def sets():
 
 @pytest.fixture(scope="module")
 def rows(model, sets):
-    return measure.measure(model, DATA, sets)
+    return measure(model, DATA, sets)
 
 
 def value(rows, **place):
@@ -120,17 +121,17 @@ def test_generating_equals_reading_again_for_every_token(config):
     for param in model.params.values():
         param += 0.2 * torch.randn(param.shape, generator=generator)  # no bias or gain at its neutral value
     prompts = torch.randint(9, (64, 7), generator=generator)
-    written = generate.generate(model, prompts, 13)
+    written = generate(model, prompts, 13)
     assert torch.equal(written, slow_generate(model, prompts, 13))
     assert len(written.unique(dim=0)) > 8  # else nothing is told apart
-    assert generate.generate(model, prompts, 0).shape == (64, 0)
+    assert generate(model, prompts, 0).shape == (64, 0)
 
 
 def test_a_trained_network_writes_the_same_as_when_it_reads_again(model, sets):
     for test in sets:
         prompts, n_new = test.tokens[:, : test.length + 2], test.length + 1
         expected = slow_generate(model, prompts, n_new)
-        assert torch.equal(generate.generate(model, prompts, n_new), expected)
+        assert torch.equal(generate(model, prompts, n_new), expected)
 
 
 def test_splits_are_named(rows):
@@ -155,7 +156,7 @@ def test_means_are_over_lengths_from_four_on(rows):
 
 
 def test_a_fresh_model_is_the_control(sets):
-    control = measure.measure_control(CONFIG, 14, DATA, sets, seed=5)
+    control = measure_control(CONFIG, 14, DATA, sets, seed=5)
     assert {r.split for r in control} == {"control"}
     assert max(r.value for r in control if r.metric == "iteration") < 0.6
     assert max(r.value for r in control if r.metric == "accuracy") < 0.5
@@ -166,7 +167,7 @@ def test_a_fresh_model_is_the_control(sets):
 def test_without_chain_of_thought_there_is_no_iteration_score():
     data = DataConfig(max_length=4, chain_of_thought=False)
     params = init_params(CONFIG, len(data.vocabulary), 14, torch.Generator().manual_seed(0))
-    found = {r.metric for r in measure.measure(Model(params, CONFIG), data, eval_sets(data, 8))}
+    found = {r.metric for r in measure(Model(params, CONFIG), data, eval_sets(data, 8))}
     assert "generated_accuracy" in found
     assert "pointer_weight" in found
     assert not found & {"iteration", "verdict"}
@@ -186,7 +187,7 @@ def test_training_strings_are_measured_apart_where_they_are_a_fixed_set():
     for i, test in enumerate(sets):
         assert test.split == "train"
         assert torch.equal(test.tokens[:, 1 : test.length + 1], stream.strings[0, 0, i, :, : test.length])
-    rows = measure.measure_train(built.model, sets)
+    rows = measure_train(built.model, sets)
     assert {(row.split, row.metric, row.value) for row in rows} == {("train", "accuracy", 1.0)}
     assert train_sets(TrainingStream(built.data, 3)) == []
 

@@ -9,8 +9,9 @@ from compo_mech.data.encode import encode
 from compo_mech.data.packing import Packing
 from compo_mech.data.splits import all_strings
 from compo_mech.data.tasks import Automaton, Copy, Counter, Parity, Polynomial, Symmetric
-from compo_mech.evaluation import measure, sets
+from compo_mech.evaluation import sets
 from compo_mech.evaluation.attention import AttentionVerdict
+from compo_mech.evaluation.measure import measure, run_set
 from compo_mech.ground_truth.build import build, solves
 from compo_mech.ground_truth.iteration_head import missable_pairs
 from compo_mech.ground_truth.method_card import RUNGS
@@ -240,7 +241,7 @@ def test_variables_lie_in_their_subspaces(rotated, subtraction):
 @pytest.mark.parametrize("task", TASKS, ids=str)
 def test_attention_measures_find_the_heads_of_a_pristine_build(task):
     built = build(task)
-    rows = measure.measure(built.model, built.data, sets.eval_sets(built.data, 32))
+    rows = measure(built.model, built.data, sets.eval_sets(built.data, 32))
     means = {(r.layer, r.head, r.metric): r.value for r in rows if r.split == "mean"}
     assert means[0, 0, "lookup"] > 0.999
     assert means[1, 0, "iteration"] > 0.999
@@ -274,7 +275,7 @@ def test_on_other_routes_the_iteration_head_reads_what_was_carried():
         built = build(Parity(), rungs=BuildOptions(route=route))
         length, layout = 6, built.data.layout
         test = next(s for s in sets.eval_sets(built.data, 16) if s.length == length)
-        _, patterns = measure.run_set(built.model, test)
+        _, patterns = run_set(built.model, test)
         looked_at = patterns[1][:, 0, :length].argmax(-1)
         queries, keys = layout.iteration_edges(length)
         assert looked_at.unique(dim=0).tolist() == [queries if offset is None else [k + offset for k in keys]]

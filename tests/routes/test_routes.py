@@ -1,3 +1,5 @@
+from importlib import import_module
+
 import pytest
 import torch
 
@@ -11,11 +13,12 @@ from compo_mech.interventions.traces import trace
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.hooked import to_hooked
 from compo_mech.model.params import Model, init_params
-from compo_mech.routes import route_map as route_maps
 from compo_mech.routes.paths import Route, patch_routes, patch_together, routes_of
 from compo_mech.routes.route_map import route_map, route_shares
 from compo_mech.routes.summary import Cell, RouteName
 from compo_mech.routes.swaps import make_swaps
+
+route_maps = import_module("compo_mech.routes.route_map")  # the package has its function under this name
 
 CONFIGS = {
     "two heads": ModelConfig(d_model=16, n_heads=2),

@@ -1,6 +1,7 @@
 import math
 import sys
 from collections import Counter
+from importlib import import_module
 
 import pytest
 import torch
@@ -11,10 +12,11 @@ from compo_mech.data.stream import TrainingStream
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.forward import forward
 from compo_mech.model.params import Model, init_params
-from compo_mech.training import learning_coefficient as llc
 from compo_mech.training.learning_coefficient import SamplerConfig, learning_coefficient, sample
 from compo_mech.training.loop import TrainConfig, row_loss, start, train
 from compo_mech.training.optim import OptimConfig
+
+llc = import_module("compo_mech.training.learning_coefficient")  # the package has its function under this name
 
 QUICK = SamplerConfig(lr=1e-3, localization=1.0, n_beta=100.0, n_chains=3, n_burnin=100, n_draws=1200)
 
