@@ -1,10 +1,10 @@
 """What two tasks of one network share: heads, edges, circuits, and where the task token matters.
 
-All evidence is of one task at a time, never pooled over tasks. How far two circuits overlap is said
-beside two bounds: how far circuits of two sets of prompts of one task do, and how far a circuit of the
-same size does whose edges are permuted. Whether an edge differs between the tasks is tested by permuting
-the prompts' task labels, with the largest difference over all edges as the statistic, so
-that the p-value holds however many edges there are. Where the task token matters: `task_token.py`.
+All evidence is of one task at a time, never pooled over tasks. The overlap of two circuits is compared with two bounds:
+that of circuits of two sets of prompts of one task, and that of a circuit of the same size whose edges are permuted.
+Whether an edge differs between the tasks is tested by permuting the prompts' task labels, with the largest difference
+over all edges as the statistic, so that the p-value holds however many edges there are. Where the task token matters:
+`task_token.py`.
 """
 
 from collections.abc import Sequence
@@ -73,8 +73,8 @@ def evidence(model: Model, data: DataConfig, task: Task, seed: int = 0, n_pairs:
     generator = torch.Generator().manual_seed(seed)
     pairs = circuit_pairs(model, data, 2 * n_pairs, generator, task)
     sets = [take_rows(pairs, rows) for rows in torch.arange(2 * n_pairs, device=pairs.row.device).chunk(2)]
-    passes = [EdgePatches.run(model, part) for part in sets]
-    one, two = (discover(model, part, generator, patches=kept) for part, kept in zip(sets, passes, strict=True))
+    passes = [EdgePatches.run(model, prompts) for prompts in sets]
+    one, two = (discover(model, prompts, generator, patches=kept) for prompts, kept in zip(sets, passes, strict=True))
     x = end = None
     if data.chain_of_thought:
         x = carried_share(model, data, "x", generator, task=task)[0].cpu()
@@ -162,7 +162,7 @@ class Sharing:
         return pd.DataFrame(rows, columns=pd.Index(columns))
 
     def heads(self) -> pd.DataFrame:
-        """What share of a variable each head carries.
+        """The share of each variable that each head carries.
 
         Columns layer, head, task (whose answers follow), variable (x or end), source (same_task or other_task: whose
         run the head's output is taken from), share; a row for each that was asked.

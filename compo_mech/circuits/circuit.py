@@ -87,8 +87,11 @@ def from_json(text: str, config: ModelConfig) -> Circuit:
     for name, value in _cfg(config).items():
         if (found := data["cfg"].get(name)) != value or isinstance(found, bool) != isinstance(value, bool):
             _refuse(f"cfg.{name}", found, f"must be {value}, as in this network")
-    parts = {"node": (data["nodes"], dict.fromkeys(_node_names(config))), "edge": (data["edges"], _edge_names(config))}
-    for kind, (given, known) in parts.items():
+    sections = {
+        "node": (data["nodes"], dict.fromkeys(_node_names(config))),
+        "edge": (data["edges"], _edge_names(config)),
+    }
+    for kind, (given, known) in sections.items():
         for name in given:
             if name not in known:
                 _refuse(kind, name, "must be one of this network's")

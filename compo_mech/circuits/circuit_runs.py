@@ -70,7 +70,7 @@ class CircuitRuns:
         return logits[self.pairs.row, self.pairs.position]
 
     def _names(self, patched: Patched) -> dict[Writer, int]:
-        """A number for what each head and MLP puts out: the same where all edges on the way to it agree."""
+        """A number for what each head and MLP puts out: the same where all edges that lead to it agree."""
         names: dict[Writer, int] = {}
         for writer in writers_before(LOGITS, self.model.config)[2:]:  # after tok and pos
             seen: list[Hashable] = [writer]

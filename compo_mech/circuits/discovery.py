@@ -118,7 +118,7 @@ def discover(
 
     There is one if, with all other edges carrying the corrupt input, the edges of highest score give the
     algorithm's answers to the clean input (not the network's: one that does something else by a small circuit has no
-    circuit for the task); if they leave out a good part of the network; if random circuits of their size do not do as
+    circuit for the task); if they leave out enough of the network; if random circuits of their size do not do as
     well; and if each half of the prompts finds about the same circuit, which works on the other half.
 
     Args:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from compo_mech.circuits.prompts import scored_places, take_rows
+from compo_mech.circuits.prompts import scored_positions, take_rows
 from compo_mech.circuits.scorers import EdgeScores, Scorer, exact, flagged
 from compo_mech.interventions.edges import LOGITS, Edge, all_edges, check_edges, writers_before
 from compo_mech.interventions.graph import Outputs, Runs, run_both, run_patched
@@ -102,21 +102,21 @@ class EdgePatches:
         Raises:
             ValueError: nothing is scored in them.
         """
-        n_rows, places = len(self.pairs.clean_tokens), scored_places(self.pairs, rows)[1]
+        n_rows, kept = len(self.pairs.clean_tokens), scored_positions(self.pairs, rows)[1]
         clean, corrupt = (
             {writer: out.expand(n_rows, *out.shape[1:])[rows] for writer, out in outputs.items()}
             for outputs in (self.runs.clean, self.runs.corrupt)
         )
-        runs = Runs(clean, corrupt, self.runs.logits[places])
-        logits, corrupt_logits = self.logits[:, places], self.corrupt_logits[places]
+        runs = Runs(clean, corrupt, self.runs.logits[kept])
+        logits, corrupt_logits = self.logits[:, kept], self.corrupt_logits[kept]
         return EdgePatches(take_rows(self.pairs, rows), self.edges, runs, logits, corrupt_logits)
 
     def values(self, metric: Metric = cross_entropy, rows: Int[Tensor, "taken"] | None = None) -> Float[Tensor, "edge"]:
         """How much the metric moves when each edge is patched, on all rows or on some."""
         pairs, clean, logits = self.pairs, self.runs.logits, self.logits
         if rows is not None:
-            places = scored_places(pairs, rows)[1]
-            pairs, clean, logits = take_rows(pairs, rows), clean[places], logits[:, places]
+            kept = scored_positions(pairs, rows)[1]
+            pairs, clean, logits = take_rows(pairs, rows), clean[kept], logits[:, kept]
         base = metric(clean, clean, pairs)
         return torch.stack([metric(patched, clean, pairs) - base for patched in logits])
 

@@ -1,9 +1,8 @@
 """How far two circuits overlap, and whether an edge differs between two tasks, beside permutations.
 
-How far two circuits overlap is said beside how far a circuit of the same size does whose edges are
-permuted. Whether an edge differs between two tasks is tested by permuting the prompts' task labels,
-with the largest difference over all edges as the statistic, so that the p-value holds however many
-edges there are.
+The overlap of two circuits is compared with that of a circuit of the same size whose edges are permuted. Whether an
+edge differs between two tasks is tested by permuting the prompts' task labels, with the largest difference over all
+edges as the statistic, so that the p-value holds however many edges there are.
 """
 
 from collections.abc import Sequence
@@ -33,8 +32,8 @@ LEVEL = 0.05
 
 def joined(one: RowScores, other: RowScores) -> RowScores:
     """The rows of both, one after the other."""
-    parts = zip((one.rise, one.gap, one.n_scored), (other.rise, other.gap, other.n_scored), strict=True)
-    return RowScores(one.edges, *(torch.cat(part, -1) for part in parts))
+    columns = zip((one.rise, one.gap, one.n_scored), (other.rise, other.gap, other.n_scored), strict=True)
+    return RowScores(one.edges, *(torch.cat(both, -1) for both in columns))
 
 
 def permutation_test(
@@ -42,9 +41,9 @@ def permutation_test(
 ) -> pd.DataFrame:
     """Does an edge's share of the gap differ between two sets of rows, more than between rows with permuted labels?
 
-    Under no difference rows are exchangeable: their labels are permuted. Each difference is taken in
-    units of its standard deviation over permutations, and an edge's p-value is that of
-    the largest over all edges (Westfall and Young 1993).
+    Under no difference rows are exchangeable: their labels are permuted. Each difference is taken in units of its
+    standard deviation over permutations, and an edge's p-value is that of the largest over all edges (Westfall and
+    Young 1993).
 
     Args:
         one, other: rows of either task.

@@ -44,18 +44,21 @@ def take_rows(pairs: Pairs, rows: Int[Tensor, "taken"]) -> Pairs:
     Raises:
         ValueError: nothing is scored in them.
     """
-    taken, place = scored_places(pairs, rows)
+    taken, index = scored_positions(pairs, rows)
     whole = ("clean_tokens", "corrupt_tokens", "clean_position_ids", "corrupt_position_ids", "lengths")
     scored = ("position", "target", "foil")
     return replace(
         pairs,
         row=taken,
         **{name: getattr(pairs, name)[rows] for name in whole},
-        **{name: getattr(pairs, name)[place] for name in scored},
+        **{name: getattr(pairs, name)[index] for name in scored},
     )
 
 
-def scored_places(pairs: Pairs, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """For every scored place of the taken rows: which taken row, and which scored place of the pairs."""
-    taken, place = (pairs.row == rows[:, None]).nonzero(as_tuple=True)
-    return taken, place
+def scored_positions(
+    pairs: Pairs, rows: Int[Tensor, "taken"]
+) -> tuple[Int[Tensor, "scored_taken"], Int[Tensor, "scored_taken"]]:
+    """For every scored position of the taken rows: the index of its row among the taken ones, and its own index among
+    the scored positions of the pairs."""
+    taken, index = (pairs.row == rows[:, None]).nonzero(as_tuple=True)
+    return taken, index

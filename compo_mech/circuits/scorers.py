@@ -89,9 +89,9 @@ def eap_ig(
     corrupt: Outputs | None = None,
     n_steps: int = 5,
 ) -> EdgeScores:
-    """The same with the gradient averaged over inputs on the way from clean to corrupt.
+    """EAP with integrated gradients: the gradient is averaged over inputs interpolated from clean to corrupt.
 
-    The points lie at (k + 1/2) / n_steps of the way; a single step takes the clean input itself.
+    The points lie at fractions (k + 1/2) / n_steps of the distance; a single step takes the clean input itself.
 
     Raises:
         ValueError: as `exact`, or the metric has no gradient, or there is no step.
@@ -103,15 +103,15 @@ def eap_ig(
         runs = run_both(model, pairs, corrupt)
     total: dict[Reader, Tensor] = {}
     for k in range(n_steps):
-        way = (k + 0.5) / n_steps if n_steps > 1 else 0.0
-        inputs = {w: runs.clean[w] + way * (runs.corrupt[w] - runs.clean[w]) for w in (TOK, POS)}
+        fraction = (k + 0.5) / n_steps if n_steps > 1 else 0.0
+        inputs = {w: runs.clean[w] + fraction * (runs.corrupt[w] - runs.clean[w]) for w in (TOK, POS)}
         for reader, gradient in _gradients(model, inputs, pairs, metric, runs.logits).items():
             total[reader] = total.get(reader, torch.zeros((), device=gradient.device)) + gradient / n_steps
     change = {writer: runs.corrupt[writer] - runs.clean[writer] for writer in runs.clean}
     scores = []
     for edge in edges:
-        by_place = (total[edge.reader] * change[edge.writer]).sum(-1)
-        scores.append(by_place.sum() if edge.span is None else by_place[pairs.where(edge.span)].sum())
+        by_position = (total[edge.reader] * change[edge.writer]).sum(-1)
+        scores.append(by_position.sum() if edge.span is None else by_position[pairs.where(edge.span)].sum())
     return flagged(edges, torch.stack(scores), pairs, runs)
 
 
@@ -153,8 +153,7 @@ def flagged(edges: Sequence[Edge], scores: Tensor, pairs: Pairs, runs: Runs) -> 
         own, other = own[where], other.expand_as(own)[where]
         return bool((other - own).norm() <= TOLERANCE * own.norm().clamp(min=TOLERANCE))
 
-    places = {(edge.writer, edge.span) for edge in edges}
-    hidden = {place: still(*place) for place in places}
+    hidden = {source: still(*source) for source in {(edge.writer, edge.span) for edge in edges}}
     unidentifiable = tuple(hidden[edge.writer, edge.span] for edge in edges)
     no_effect = tuple(
         not unseen and abs(score) < TOLERANCE for unseen, score in zip(unidentifiable, scores.tolist(), strict=True)

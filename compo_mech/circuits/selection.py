@@ -25,13 +25,13 @@ def ranked(scores: EdgeScores) -> Float[Tensor, "edge"]:
 def graph_order(edge: Edge) -> tuple[Any, ...]:
     """Return a sort key: by reader, then writer, then span, each in order of computation."""
 
-    def place(part: Writer | Reader) -> tuple[float | int, bool, int, int]:
-        layer = {"tok": -2, "pos": -1, "logits": math.inf}.get(part.kind, part.layer)
+    def rank(end: Writer | Reader) -> tuple[float | int, bool, int, int]:
+        layer = {"tok": -2, "pos": -1, "logits": math.inf}.get(end.kind, end.layer)
         assert layer is not None
-        kind = "qkv".index(part.kind) if part.kind in ("q", "k", "v") else 0
-        return layer, part.kind == "mlp", part.head or 0, kind
+        kind = "qkv".index(end.kind) if end.kind in ("q", "k", "v") else 0
+        return layer, end.kind == "mlp", end.head or 0, kind
 
-    return place(edge.reader), place(edge.writer), str(edge.span or "")
+    return rank(edge.reader), rank(edge.writer), str(edge.span or "")
 
 
 def score_order(scores: EdgeScores) -> list[Edge]:

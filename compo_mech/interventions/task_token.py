@@ -48,6 +48,12 @@ def task_pairs(
     Raises:
         ValueError: rows have no task token, or hold no state before the scored one; the tasks have no input in common,
             or give the same answer on all that they have in common.
+
+    >>> from compo_mech import Copy, Parity
+    >>> data = DataConfig(tasks=(Copy(), Parity()), max_length=2)
+    >>> pairs = task_pairs(data, Copy(), Parity(), 8, torch.Generator().manual_seed(0))
+    >>> (pairs.clean_tokens != pairs.corrupt_tokens).any(0).tolist()  # the task token alone
+    [True, False, False, False, False, False]
     """
     values, n_states = _shared_values(data, one, other), min(one.n_states, other.n_states)
 
@@ -69,8 +75,8 @@ def task_pairs(
     corrupt = encode(data, other, new_x if inputs else x, lengths, states).read
     layout = data.layout
     t = layout.predicted(position, lengths[:, None])
-    row, place = ((t >= 2) & (t <= lengths[:, None])).nonzero(as_tuple=True)
-    before, source = clean[row, place], layout.input_position(t[row, place])
+    row, index = ((t >= 2) & (t <= lengths[:, None])).nonzero(as_tuple=True)
+    before, source = clean[row, index], layout.input_position(t[row, index])
     target, foil, differ = answers(before, clean[row, source], corrupt[row, source])
     return Pairs(
         clean_tokens=clean,
@@ -78,7 +84,7 @@ def task_pairs(
         clean_position_ids=position,
         corrupt_position_ids=position,
         row=row[differ],
-        position=place[differ],
+        position=index[differ],
         target=target[differ],
         foil=foil[differ],
         lengths=lengths,
@@ -112,6 +118,14 @@ class TaskTokenPatching:
 
     Raises:
         ValueError: the model cannot read the pairs.
+
+    >>> from compo_mech import Copy, ModelConfig, Parity, init_params
+    >>> data, generator = DataConfig(tasks=(Copy(), Parity()), max_length=2), torch.Generator().manual_seed(0)
+    >>> config = ModelConfig(d_model=8, n_layers=1, n_heads=1)
+    >>> model = Model(init_params(config, len(data.vocabulary), 8, generator), config)
+    >>> patching = TaskTokenPatching(model, task_pairs(data, Copy(), Parity(), 8, generator), generator)
+    >>> patching.edges([Edge(POS, LOGITS)])["follows"]  # positions are the same in both runs
+    0.0
     """
 
     def __init__(self, model: Model, pairs: Pairs, generator: torch.Generator) -> None:
@@ -162,7 +176,14 @@ class TaskTokenPatching:
 
 def task_sites(model: Model) -> list[tuple[Site, Span | None]]:
     """Sites that may carry the task to a row, in order of computation, and where each is patched; None: at the row
-    itself."""
+    itself.
+
+    >>> from compo_mech import ModelConfig, init_params
+    >>> config = ModelConfig(d_model=8, n_layers=1, n_heads=1)
+    >>> model = Model(init_params(config, 8, 8, torch.Generator().manual_seed(0)), config)
+    >>> [str(site) for site, _ in task_sites(model)]
+    ['L0H0.z', 'attn_out0', 'resid_mid0', 'mlp_out0']
+    """
     config, sites = model.config, list[tuple[Site, Span | None]]()
     kinds: tuple[Kind, ...] = ("attn_out", "resid_mid", "mlp_out")
     heads = range(config.n_heads)
@@ -192,6 +213,14 @@ def patch_task_token(model: Model, pairs: Pairs, generator: torch.Generator) -> 
         Columns kind (site, reader, edge), site, writer, reader, span (what was patched, where the kind has it), own,
         other (fractions of positions where either run gives its own task's answer), follows, its 95% interval
         low .. high, placebo, n.
+
+    >>> from compo_mech import Copy, ModelConfig, Parity, init_params
+    >>> data, generator = DataConfig(tasks=(Copy(), Parity()), max_length=2), torch.Generator().manual_seed(0)
+    >>> config = ModelConfig(d_model=8, n_layers=1, n_heads=1)
+    >>> model = Model(init_params(config, len(data.vocabulary), 8, generator), config)
+    >>> table = patch_task_token(model, task_pairs(data, Copy(), Parity(), 8, generator), generator)
+    >>> table.groupby("kind").size().to_dict()
+    {'edge': 5, 'reader': 4, 'site': 4}
     """
     patching, config = TaskTokenPatching(model, pairs, generator), model.config
     rows: list[dict[str, object]] = []
@@ -227,6 +256,15 @@ def patch_task_token_both_ways(
 
     Raises:
         ValueError: as `task_pairs`.
+
+    >>> from compo_mech import Copy, ModelConfig, Parity, init_params
+    >>> data = DataConfig(tasks=(Copy(), Parity()), max_length=2)
+    >>> config = ModelConfig(d_model=8, n_layers=1, n_heads=1)
+    >>> draws = (torch.Generator().manual_seed(seed) for seed in (0, 1))
+    >>> model, control = (Model(init_params(config, len(data.vocabulary), 8, draw), config) for draw in draws)
+    >>> table = patch_task_token_both_ways(model, control, data, Copy(), Parity(), n_rows=8)
+    >>> table[["base", "source"]].drop_duplicates().values.tolist()
+    [['copy', 'parity'], ['parity', 'copy']]
     """
     tables, device = [], model.device
     for base, source in ((one, other), (other, one)):
@@ -245,6 +283,13 @@ def carried_across(
 
     Raises:
         ValueError: as `task_pairs`.
+
+    >>> from compo_mech import ModelConfig, Polynomial, init_params
+    >>> one, other, generator = Polynomial(modulus=5), Polynomial(modulus=7), torch.Generator().manual_seed(0)
+    >>> data, config = DataConfig(tasks=(one, other), max_length=2), ModelConfig(d_model=8, n_heads=1)
+    >>> model = Model(init_params(config, len(data.vocabulary), 8, generator), config)
+    >>> carried_across(model, data, one, other, generator, n_rows=8).shape == (config.n_layers, config.n_heads)
+    True
     """
     pairs = task_pairs(data, one, other, n_rows, generator, inputs=True).to(model.device)
     patching, config = TaskTokenPatching(model, pairs, generator), model.config

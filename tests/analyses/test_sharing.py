@@ -138,7 +138,7 @@ def test_one_head_for_both_tasks_and_only_the_last_mlp_reads_the_task():
         "mlp1 depends on the task token: where it alone reads the other task's stream, 100% and 100%"
     )
     assert "it reads it from L0H1 (100% and 100%)" in token
-    assert "L1H0, which carries x_t, has no part in that: patching its output moves 0%" in token
+    assert "L1H0, which carries x_t, does not matter for that: patching its output moves 0%" in token
 
 
 @pytest.mark.slow

@@ -247,7 +247,7 @@ def test_rows_are_taken_with_all_that_belongs_to_them():
     assert all(
         torch.equal(getattr(whole, name), getattr(pairs, name)) for name in ("row", "position", "target", "foil")
     )
-    with pytest.raises(ValueError, match="no scored place"):
+    with pytest.raises(ValueError, match="no scored position"):
         take_rows(pairs, torch.tensor([], dtype=torch.long))
 
 
