@@ -23,6 +23,12 @@ class Circuit:
 
     Raises:
         ValueError: an edge is not one of the network's, or a score is not a finite number.
+
+    >>> from compo_mech import Parity, build
+    >>> built = build(Parity(), max_length=3)
+    >>> circuit = Circuit(built.model.config, built.edges)
+    >>> len(circuit.edges), len(all_edges(built.model.config))
+    (10, 61)
     """
 
     config: ModelConfig
@@ -39,7 +45,15 @@ class Circuit:
 
     @classmethod
     def of(cls, config: ModelConfig, edges: Iterable[Edge], scores: EdgeScores) -> "Circuit":
-        """Make a circuit with the scores of all edges that were scored."""
+        """Make a circuit with the scores of all edges that were scored.
+
+        >>> from compo_mech import Parity, Switch, build, exact, make_pairs
+        >>> import torch
+        >>> built, edge = build(Parity(), max_length=3), all_edges(ModelConfig())[0]
+        >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
+        >>> Circuit.of(built.model.config, [], exact(built.model, pairs, [edge])).scores[edge]  # tok → L0H0.q
+        0.0
+        """
         return cls(config, frozenset(edges), dict(zip(scores.edges, scores.scores.tolist(), strict=True)))
 
 
@@ -51,6 +65,12 @@ def to_json(circuit: Circuit) -> str:
 
     Raises:
         ValueError: an edge is restricted to a span, for which that format has no field.
+
+    >>> from compo_mech import Parity, build
+    >>> built = build(Parity(), max_length=3)
+    >>> written = json.loads(to_json(Circuit(built.model.config, built.edges)))
+    >>> written["edges"]["a1.h0->m1"], written["nodes"]["a1.h1"]
+    ({'in_graph': True}, {'in_graph': False})
     """
     for edge in sorted({*circuit.edges, *circuit.scores}, key=graph_order):
         if edge.span is not None:
@@ -71,6 +91,12 @@ def from_json(text: str, config: ModelConfig) -> Circuit:
     Raises:
         ValueError: one line: not JSON, a field is missing or of the wrong kind, it belongs to
             another network, or it names components that this network does not have.
+
+    >>> from compo_mech import Parity, build
+    >>> built = build(Parity(), max_length=3)
+    >>> circuit = Circuit(built.model.config, built.edges)
+    >>> from_json(to_json(circuit), built.model.config) == circuit
+    True
     """
     try:
         # NaN and infinities are no JSON, though Python's reader takes them

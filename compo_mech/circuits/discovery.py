@@ -51,6 +51,13 @@ class Discovery:
         random: the same for random circuits of its size.
         held_out: the same for circuits of one half of the prompts on the other, the lower of two.
         overlap: Jaccard overlap of the circuits of the two halves; None if a half has none.
+
+    >>> from compo_mech import BuildOptions, Parity, build
+    >>> from compo_mech.circuits.prompts import circuit_pairs
+    >>> decoy, generator = build(Parity(), 3, BuildOptions(broken="update")), torch.Generator().manual_seed(0)
+    >>> found = discover(decoy.model, circuit_pairs(decoy.model, decoy.data, 8, generator, Parity()), generator)
+    >>> found.verdict, found.kept
+    ('no circuit', frozenset())
     """
 
     verdict: Literal["circuit", "no circuit"]
@@ -131,6 +138,13 @@ def discover(
 
     Raises:
         ValueError: the model cannot read the pairs, there are fewer than two rows, or no answer differs.
+
+    >>> from compo_mech import Parity, build
+    >>> from compo_mech.circuits.prompts import circuit_pairs
+    >>> built, generator = build(Parity(), max_length=3), torch.Generator().manual_seed(0)
+    >>> found = discover(built.model, circuit_pairs(built.model, built.data, 8, generator, Parity()), generator)
+    >>> found.verdict, found.circuit == built.edges
+    ('circuit', True)
     """
     n_rows, edges = len(pairs.clean_tokens), all_edges(model.config)
     if n_rows < 2:

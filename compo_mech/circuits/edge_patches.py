@@ -33,6 +33,12 @@ class RowScores:
         rise: of the cross-entropy when an edge is patched, summed over a row's scored positions, in nats.
         gap: the same when the whole input is the corrupt one, with the clean answers.
         n_scored: positions of each row.
+
+    >>> from compo_mech import ModelConfig
+    >>> one, other = (torch.tensor([[1.0, 3.0]], dtype=torch.float64), torch.tensor([2.0, 6.0], dtype=torch.float64))
+    >>> scores = RowScores(tuple(all_edges(ModelConfig())[:1]), rise=one, gap=other, n_scored=torch.tensor([1, 1]))
+    >>> scores.share.tolist()
+    [0.5]
     """
 
     edges: tuple[Edge, ...]
@@ -65,6 +71,13 @@ class EdgePatches:
         runs: of both inputs.
         logits: when one edge carries the corrupt value.
         corrupt_logits: when all that the logits read does, at the clean input's scored positions.
+
+    >>> from compo_mech import Parity, Switch, build, make_pairs
+    >>> built = build(Parity(), max_length=3)
+    >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
+    >>> patches = EdgePatches.run(built.model, pairs)
+    >>> torch.equal(patches.scores().scores, exact(built.model, pairs, patches.edges).scores)
+    True
     """
 
     pairs: Pairs
@@ -143,6 +156,13 @@ def scores_of_rows(
     """What scores all edges on some rows of the pairs, or on all (None).
 
     Where the scorer is `exact` the network is run once, or not at all if the pass is at hand.
+
+    >>> from compo_mech import Parity, Switch, build, make_pairs
+    >>> built = build(Parity(), max_length=3)
+    >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
+    >>> score = scores_of_rows(built.model, pairs, exact, cross_entropy)
+    >>> torch.allclose(score(None).scores, score(torch.arange(4)).scores)
+    True
     """
     if scorer is exact:
         kept = patches or EdgePatches.run(model, pairs)

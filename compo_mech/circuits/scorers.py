@@ -31,6 +31,12 @@ class EdgeScores:
         unidentifiable: the writer puts out the same on both inputs (to 1e-6 of its norm), so that
             no patch of the edge can show anything.
         no_effect: the writer varies, yet the metric moves by less than 1e-6.
+
+    >>> from compo_mech import Parity, Switch, build, make_pairs
+    >>> built = build(Parity(), max_length=3)
+    >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
+    >>> exact(built.model, pairs, [Edge(POS, Reader("k", 0, 0))]).unidentifiable  # positions do not differ
+    (True,)
     """
 
     edges: tuple[Edge, ...]
@@ -62,6 +68,13 @@ def exact(
 
     Raises:
         ValueError: the model cannot read the pairs, or it has no such edge.
+
+    >>> from compo_mech import Parity, Switch, build, make_pairs
+    >>> built = build(Parity(), max_length=3)
+    >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
+    >>> found = exact(built.model, pairs, [Edge(TOK, Reader("v", 1, 0)), Edge(TOK, Reader("v", 1, 1))])
+    >>> bool(found.scores[0] > 1), float(found.scores[1])  # L1H0 carries x_t, L1H1 is spare
+    (True, 0.0)
     """
     check_edges(model, edges)
     runs = run_both(model, pairs, corrupt)
@@ -77,7 +90,15 @@ def eap(
     metric: Metric = cross_entropy,
     corrupt: Outputs | None = None,
 ) -> EdgeScores:
-    """Edge attribution patching: the clean run's gradient times the writer's change. Arguments as `exact`."""
+    """Edge attribution patching: the clean run's gradient times the writer's change. Arguments as `exact`.
+
+    >>> from compo_mech import Parity, Switch, build, make_pairs
+    >>> built = build(Parity(), max_length=3)
+    >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
+    >>> found = eap(built.model, pairs, [Edge(TOK, Reader("v", 1, 1))])  # into a spare head
+    >>> found.scores.tolist(), found.no_effect
+    ([0.0], (True,))
+    """
     return eap_ig(model, pairs, edges, metric, corrupt, n_steps=1)
 
 
@@ -95,6 +116,12 @@ def eap_ig(
 
     Raises:
         ValueError: as `exact`, or the metric has no gradient, or there is no step.
+
+    >>> from compo_mech import Parity, Switch, build, make_pairs
+    >>> built, edges = build(Parity(), max_length=3), [Edge(TOK, Reader("v", 1, 0))]
+    >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
+    >>> torch.equal(eap_ig(built.model, pairs, edges, n_steps=1).scores, eap(built.model, pairs, edges).scores)
+    True
     """
     if n_steps < 1:
         raise ValueError(f"n_steps = {n_steps}: must be at least 1")
@@ -145,7 +172,14 @@ def _gradients(
 
 
 def flagged(edges: Sequence[Edge], scores: Tensor, pairs: Pairs, runs: Runs) -> EdgeScores:
-    """Scores with their flags; an edge in a span is judged by what its writer does there."""
+    """Scores with their flags; an edge in a span is judged by what its writer does there.
+
+    >>> from compo_mech import Parity, Switch, build, make_pairs
+    >>> built, edge = build(Parity(), max_length=3), Edge(TOK, Reader("v", 1, 1))
+    >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
+    >>> flagged([edge], torch.tensor([1e-9]), pairs, run_both(built.model, pairs)).no_effect
+    (True,)
+    """
 
     def still(writer: Writer, span: Span | None) -> bool:
         own, other = runs.clean[writer], runs.corrupt[writer]
