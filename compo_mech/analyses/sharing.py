@@ -86,8 +86,8 @@ def evidence(model: Model, data: DataConfig, task: Task, seed: int = 0, n_pairs:
 def circuits_of(tasks: Sequence[Evidence]) -> tuple[list[list[frozenset[Edge]]], str]:
     """The circuit of each task on each set of prompts, and how they were chosen.
 
-    Where a set shows none, all are the edges of highest score, as many as the median of those that
-    were found, or a third of the network's: circuits of other making are not compared.
+    Where a set shows none, all are the edges of highest score, as many as the median of those that were found, or a
+    third of the network's: circuits of other making are not compared.
     """
     found = [discovery for task in tasks for discovery in task.found]
     if all(discovery.kept for discovery in found):
@@ -106,8 +106,8 @@ class Sharing:
         tasks: evidence of either.
         circuits: of either task on its first set of prompts.
         chosen: how they were.
-        anywhere, same_kind: overlap of the circuits and rank correlation of the scores, with
-            the second's edges permuted among all edges, and among edges whose reader is of the same kind.
+        anywhere, same_kind: overlap of the circuits and rank correlation of the scores, with the second's edges
+            permuted among all edges, and among edges whose reader is of the same kind.
         halves: the same two figures between both sets of prompts of either task: the most that could be seen.
         edges: columns edge, first_share, second_share (of the gap), difference, p, standing, differs; a row an edge.
         task_token: of `patch_task_token_both_ways`; None: it cannot be asked.

@@ -60,8 +60,8 @@ class Circuit:
 def to_json(circuit: Circuit) -> str:
     """Write the circuit in the fields of EAP-IG's and MIB's graphs.
 
-    Their one node `input` is two here, `tok` and `pos`, and an edge without a score has no `score`.
-    A node is in the graph if an edge of the circuit begins or ends there; the logits always are.
+    Their one node `input` is two here, `tok` and `pos`, and an edge without a score has no `score`. A node is in the
+    graph if an edge of the circuit begins or ends there; the logits always are.
 
     Raises:
         ValueError: an edge is restricted to a span, for which that format has no field.
@@ -89,8 +89,8 @@ def from_json(text: str, config: ModelConfig) -> Circuit:
     """Read the circuit that `to_json` wrote.
 
     Raises:
-        ValueError: one line: not JSON, a field is missing or of the wrong kind, it belongs to
-            another network, or it names components that this network does not have.
+        ValueError: one line: not JSON, a field is missing or of the wrong kind, it belongs to another network, or it
+            names components that this network does not have.
 
     >>> from compo_mech import Parity, build
     >>> built = build(Parity(), max_length=3)

@@ -104,8 +104,8 @@ def completeness(behaviour: Behaviour, circuit: Iterable[Edge], without: Sequenc
 def minimality(behaviour: Behaviour, circuit: Iterable[Edge], without: Sequence[Removal]) -> dict[Edge, float]:
     """For every edge, the change of f(C \\ K) when the edge is removed as well, for a K that shows it.
 
-    That is the first K whose effect is above MINIMAL, and else the largest effect of any. The
-    smallest over edges is the circuit's minimality. Source: Wang et al. 2022 (arXiv 2211.00593).
+    That is the first K whose effect is above MINIMAL, and else the largest effect of any. The smallest over edges is
+    the circuit's minimality. Source: Wang et al. 2022 (arXiv 2211.00593).
 
     Returns:
         Effects in units of the whole gap; none where that is too small.

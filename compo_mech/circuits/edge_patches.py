@@ -62,8 +62,8 @@ class RowScores:
 class EdgePatches:
     """The logits of one pass over all edges, each patched by itself.
 
-    They take 4 · n_edges · n_scored · d_vocab bytes: a megabyte for two layers of one head, some 50 MB for three
-    layers of eight. For larger networks there is `exact`, which keeps nothing and gives the same scores.
+    They take 4 · n_edges · n_scored · d_vocab bytes: a megabyte for two layers of one head, some 50 MB for three layers
+    of eight. For larger networks there is `exact`, which keeps nothing and gives the same scores.
 
     Attributes:
         pairs: clean and corrupt inputs, and what is scored.

@@ -52,8 +52,8 @@ class Behaviour:
             pairs: clean and corrupt inputs, and what is scored.
             metric: what is measured.
             corrupt: what the other edges carry; None: what their writers put out on the corrupt input.
-            edges: all edges that circuits are made of; None: the network's (see `all_edges`; by span
-                they must hold every span of the row).
+            edges: all edges that circuits are made of; None: the network's (see `all_edges`; by span they must hold
+                every span of the row).
 
         Raises:
             ValueError: the model cannot read the pairs, or it has no such edge.
@@ -111,8 +111,8 @@ class Curve:
     Attributes:
         n_edges: of each circuit.
         faithfulness: of each; NaN where the gap is too small.
-        cpr: area under f over the fraction of edges (circuit performance ratio): more is better, and a
-            curve that overshoots 1 gets more than 1. None where the gap is too small.
+        cpr: area under f over the fraction of edges (circuit performance ratio): more is better, and a curve that
+            overshoots 1 gets more than 1. None where the gap is too small.
         cmd: area between f and 1 (circuit-model distance): 0 is best.
 
     >>> Curve((0, 1), torch.tensor([0.0, 1.0]), *areas([0.0, 1.0], [0.0, 1.0])).cpr
@@ -125,15 +125,15 @@ class Curve:
     cmd: float | None
 
 
-def areas(shares: Sequence[float], faithfulness: Sequence[float]) -> tuple[float, float]:
+def areas(fractions: Sequence[float], faithfulness: Sequence[float]) -> tuple[float, float]:
     """Return CPR and CMD of a curve, by trapezoids.
 
     Args:
-        shares: fractions of all edges, from 0 to 1.
+        fractions: of all edges, from 0 to 1.
         faithfulness: at each.
 
-    Source: Mueller et al. 2025 (arXiv 2504.13151): CPR = ∫ f dk, CMD = ∫ |1 - f| dk. Their grid
-    begins at 0.1% of the edges; this one at 0, where f is 0 by definition.
+    Source: Mueller et al. 2025 (arXiv 2504.13151): CPR = ∫ f dk, CMD = ∫ |1 - f| dk. Their grid begins at 0.1% of the
+    edges; this one at 0, where f is 0 by definition.
 
     Raises:
         ValueError: the fractions do not increase from 0 to 1.
@@ -141,10 +141,10 @@ def areas(shares: Sequence[float], faithfulness: Sequence[float]) -> tuple[float
     >>> areas([0.0, 0.5, 1.0], [0.0, 1.0, 1.0])
     (0.75, 0.25)
     """
-    falls = any(a >= b for a, b in itertools.pairwise(shares))
-    if len(shares) < 2 or shares[0] != 0 or shares[-1] != 1 or falls:
-        raise ValueError(f"shares = {', '.join(f'{share:g}' for share in shares)}: must grow from 0 to 1")
-    x, y = (torch.tensor(list(values), dtype=torch.float64) for values in (shares, faithfulness))
+    falls = any(a >= b for a, b in itertools.pairwise(fractions))
+    if len(fractions) < 2 or fractions[0] != 0 or fractions[-1] != 1 or falls:
+        raise ValueError(f"fractions = {', '.join(f'{x:g}' for x in fractions)}: must grow from 0 to 1")
+    x, y = (torch.tensor(list(values), dtype=torch.float64) for values in (fractions, faithfulness))
     return float(torch.trapezoid(y, x)), float(torch.trapezoid((1 - y).abs(), x))
 
 

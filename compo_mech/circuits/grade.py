@@ -15,8 +15,7 @@ class Grade:
     """How well edge scores tell the true edges from the others.
 
     Attributes:
-        auc: area under the ROC curve of |score| over the identifiable edges; None where they are
-            all true or all false.
+        auc: area under the ROC curve of |score| over the identifiable edges; None where they are all true or all false.
         coverage: fraction of the true edges that are identifiable.
         auc_all: the same area over all edges, with unidentifiable ones as 0, as is usual.
         top_is_truth: whether the n highest scores are exactly the n true edges, with no other edge tied with the lowest

@@ -21,8 +21,8 @@ PAIRS = {
 
 
 def circuit_switch(data: DataConfig, n_ctx: int) -> tuple[Switch, int]:
-    """What moves as many writers as can be moved, and the largest shift: other strings, of other lengths where
-    there are any, with shifted position ids where the model has room for them.
+    """What moves as many writers as can be moved, and the largest shift: other strings, of other lengths where there
+    are any, with shifted position ids where the model has room for them.
 
     >>> circuit_switch(DataConfig(max_length=3), n_ctx=8), circuit_switch(DataConfig(max_length=3), n_ctx=10)[1]
     ((<Switch.TOKEN|LENGTH: 3>, 0), 2)

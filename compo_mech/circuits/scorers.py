@@ -1,8 +1,8 @@
 """Scores of edges: how much a metric moves when an edge is patched.
 
-Every scorer has the signature (model, pairs, edges, metric, corrupt) -> scores, so that they compare
-in a loop: `exact`, `eap` (edge attribution patching, Syed et al. 2023, arXiv 2310.10348) and `eap_ig`
-(its integrated gradients over inputs, Hanna et al. 2024, arXiv 2403.17806).
+Every scorer has the signature (model, pairs, edges, metric, corrupt) -> scores, so that they compare in a loop:
+`exact`, `eap` (edge attribution patching, Syed et al. 2023, arXiv 2310.10348) and `eap_ig` (its integrated gradients
+over inputs, Hanna et al. 2024, arXiv 2403.17806).
 """
 
 from collections.abc import Callable, Sequence
@@ -28,8 +28,8 @@ class EdgeScores:
     Attributes:
         edges: in the order of the scores.
         scores: change of the metric, patched minus clean.
-        unidentifiable: the writer puts out the same on both inputs (to 1e-6 of its norm), so that
-            no patch of the edge can show anything.
+        unidentifiable: the writer puts out the same on both inputs (to 1e-6 of its norm), so that no patch of the edge
+            can show anything.
         no_effect: the writer varies, yet the metric moves by less than 1e-6.
 
     >>> from compo_mech import Parity, Switch, build, make_pairs

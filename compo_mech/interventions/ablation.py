@@ -28,9 +28,9 @@ def baseline_outputs(
     Args:
         model: the network.
         inputs: what `tok` and `pos` put out.
-        baseline: `zero`; `mean`: over strings, at each position; `mean_over_positions`: over strings
-            and positions; `resample`: of another string, at the same position;
-            `resample_over_positions`: at any position of the batch.
+        baseline: `zero`; `mean`: over strings, at each position; `mean_over_positions`: over strings and positions;
+            `resample`: of another string, at the same position; `resample_over_positions`: at any position of the
+            batch.
         generator: draws what is resampled.
         read: the positions used, such as `Pairs.read`; None: all. Others keep their value.
 
@@ -119,8 +119,8 @@ def ablated_logits(
 
     Args:
         model: the network.
-        known: what `tok` and `pos` put out, and, to save time, any other writers' outputs of the
-            whole network; those that an ablation can change are recomputed.
+        known: what `tok` and `pos` put out, and, to save time, any other writers' outputs of the whole network; those
+            that an ablation can change are recomputed.
         ablated: heads and MLPs.
         values: the ablation values, as `baseline_outputs` gives them.
 

@@ -37,8 +37,8 @@ def _forced_tails(
 ) -> Float[Tensor, "forced batch tail d_vocab"]:
     """Logits of the rows from the first forced one to the last, for several forced patterns of the heads of one layer.
 
-    What lies before the layer, and the rows before the first forced one, is as in the whole run: in a causal
-    network nothing of it can change.
+    What lies before the layer, and the rows before the first forced one, is as in the whole run: in a causal network
+    nothing of it can change.
     """
     layer, start, end = heads[0][0], rows[0], rows[-1] + 1
     n_forced = len(forced)

@@ -1,8 +1,8 @@
 """Names of the computational graph: its writers, its readers, and the edges between them.
 
-Writers put something into the residual stream: the token embedding, the position embedding,
-every head, every MLP. Readers take the stream in: each head's queries, keys and values, every MLP
-and the logits. An edge is a (writer, reader) pair, which may be narrowed to a span of the row, such as the states.
+Writers put something into the residual stream: the token embedding, the position embedding, every head, every MLP.
+Readers take the stream in: each head's queries, keys and values, every MLP and the logits. An edge is a (writer,
+reader) pair, which may be narrowed to a span of the row, such as the states.
 """
 
 from collections.abc import Sequence

@@ -67,8 +67,8 @@ def run_graph(
     Args:
         model: the network.
         known: what `tok` and `pos` put out, and any other writer that need not be computed.
-        read: the stream that a reader sees, given what the writers before it put out; None: their
-            sum, which is the network as it is.
+        read: the stream that a reader sees, given what the writers before it put out; None: their sum, which is the
+            network as it is.
 
     Returns:
         What every writer put out, and the logits at every position.

@@ -47,8 +47,8 @@ class Cost:
 class Ablations:
     """Per-state accuracy of a network some of whose components put out their ablation values.
 
-    These are taken from other strings of the same length: `mean` is their mean at each position,
-    so that what depends on position and length alone stays as it is.
+    These are taken from other strings of the same length: `mean` is their mean at each position, so that what depends
+    on position and length alone stays as it is.
 
     Args:
         model: the network.
@@ -179,8 +179,8 @@ def smallest_removal(ablations: Ablations, heads: Sequence[Writer], level: float
 def best_guess(task: Task, sets: Sequence[EvalSet]) -> float:
     """Per-state accuracy of the best guess of s_t that knows s_{t-1} but not x_t.
 
-    Inputs are uniform over those that are drawn. Without chain of thought s_{L-1} is not written, so
-    that the best guess is the likeliest last state.
+    Inputs are uniform over those that are drawn. Without chain of thought s_{L-1} is not written, so that the best
+    guess is the likeliest last state.
 
     >>> from compo_mech import DataConfig, Parity, eval_sets
     >>> best_guess(Parity(), eval_sets(DataConfig(max_length=3), 8))

@@ -1,16 +1,16 @@
 """What each head does, by intervention alone: what it carries, and what is lost without it.
 
-Two interchanges read off what a head carries. Its output at the rows that predict states is replaced
-by that of another run, and the answer is compared with what the algorithm would say:
+Two interchanges read off what a head carries. Its output at the rows that predict states is replaced by that of another
+run, and the answer is compared with what the algorithm would say:
 
     x      the other run has other inputs of the same length: s_t should become F(s_{t-1}, x'_t)
     end    the other run has its [EoI] at another position, so that the row at i would predict another t':
            s_t should become F(s_{t-1}, x_{t'})
 
-In both, the other run holds the same states in the same rows, so that a head which carries s_{t-1} is not taken for
-one of these, and answers that x' alone would explain do not count for `end`. The fraction of answers that do so, where
-that is another answer, is the head's share of the variable: 1 for a head that alone carries it. A head that carries
-neither is described by what its ablation costs.
+In both, the other run holds the same states in the same rows, so that a head which carries s_{t-1} is not taken for one
+of these, and answers that x' alone would explain do not count for `end`. The fraction of answers that do so, where that
+is another answer, is the head's share of the variable: 1 for a head that alone carries it. A head that carries neither
+is described by what its ablation costs.
 """
 
 from dataclasses import dataclass, replace

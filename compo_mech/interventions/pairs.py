@@ -110,16 +110,16 @@ def make_pairs(
 
     Args:
         data: task, lengths and layout.
-        switch: what differs. TOKEN and LENGTH draw new strings; STATE and END change the tokens that
-            they name in whatever string the corrupt input has by then.
+        switch: what differs. TOKEN and LENGTH draw new strings; STATE and END change the tokens that they name in
+            whatever string the corrupt input has by then.
         n_rows: pairs.
         generator: source of the strings.
         max_shift: largest shift of position ids, which is at least 1 where SHIFT is on.
         task: one of the data's; None: its first.
 
     Raises:
-        ValueError: the switch is empty, or needs other lengths where there is only one; the task
-            is not one of the data's; there is no shift or no row.
+        ValueError: the switch is empty, or needs other lengths where there is only one; the task is not one of the
+            data's; there is no shift or no row.
 
     >>> pairs = make_pairs(DataConfig(max_length=3), Switch.SHIFT, 4, torch.Generator().manual_seed(0))
     >>> torch.equal(pairs.clean_tokens, pairs.corrupt_tokens)

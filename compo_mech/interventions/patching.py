@@ -30,8 +30,8 @@ def patched_logits(
     Args:
         model: the network.
         clean, corrupt: traces of the two inputs.
-        site: what is patched. For `q`, `z`, `pattern` and `result` positions are those of the query,
-            for `k` and `v` those of the key.
+        site: what is patched. For `q`, `z`, `pattern` and `result` positions are those of the query, for `k` and `v`
+            those of the key.
         where: the positions of each string that are patched.
         pairs: what is scored.
 

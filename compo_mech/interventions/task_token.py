@@ -122,9 +122,8 @@ def task_sites(model: Model) -> list[tuple[Site, Span | None]]:
 def patch_task_token(model: Model, pairs: Pairs, generator: torch.Generator) -> pd.DataFrame:
     """Every site, every reader that alone reads the other run's stream, and every edge.
 
-    Keys and values of later layers are patched at the task token and at the inputs, other sites at the
-    scored rows. The logits are no such reader: what they read holds the answer. Position embeddings
-    are the same in both runs.
+    Keys and values of later layers are patched at the task token and at the inputs, other sites at the scored rows. The
+    logits are no such reader: what they read holds the answer. Position embeddings are the same in both runs.
 
     Args:
         model: the network.
