@@ -46,7 +46,8 @@ from compo_mech.interventions.head_roles import carried_share, name_heads
 from compo_mech.interventions.metrics import METRICS, cross_entropy
 from compo_mech.interventions.pairs import Switch, make_pairs
 from compo_mech.interventions.patching import sweep
-from compo_mech.interventions.task_token import carried_across, patch_task_token, task_pairs
+from compo_mech.interventions.task_pairs import task_pairs
+from compo_mech.interventions.task_token import carried_across, patch_task_token
 from compo_mech.interventions.traces import both_traces
 from compo_mech.model.params import Model, init_params
 from compo_mech.model.sites import Site

@@ -1,7 +1,7 @@
 """A trained network taken apart: what its heads do, its edges and circuit, its routes, with a control.
 
-Everything is measured twice, on the network and on a randomly initialised one of the same
-configuration. What one finds in both is no finding.
+Everything is measured twice, on the network and on a randomly initialised one of the same configuration. What one finds
+in both is no finding.
 """
 
 from collections.abc import Callable

@@ -29,6 +29,7 @@ def _heads_table(found: NetworkFindings) -> pd.DataFrame:
             "layer": role.writer.layer,
             "head": role.writer.head,
             "role": role.name,
+            "in_part": role.in_part,
             "x_share": role.x,
             "end_share": role.end,
             "cost": role.cost,
@@ -79,8 +80,8 @@ def _patching_table(found: Patching, layout: Layout) -> pd.DataFrame:
         for head, effects in enumerate(heads):
             by_position(effects, "head", layer, head)
             for span, effect in zip(WHOLE_SPANS, found.spans[layer, head].tolist(), strict=True):
-                place = {"position": None, "token": None, "span": str(span), "length": None}
-                rows.append({"component": "head", "layer": layer, "head": head} | place | {"effect": effect})
+                at = {"position": None, "token": None, "span": str(span), "length": None}
+                rows.append({"component": "head", "layer": layer, "head": head} | at | {"effect": effect})
     return pd.DataFrame(rows).astype(dict.fromkeys(("layer", "head", "position", "length"), "Int64"))
 
 

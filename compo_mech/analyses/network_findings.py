@@ -181,7 +181,7 @@ def _patching(model: Model, same_length: Pairs, varied: Pairs) -> tuple[Patching
         return sweep(model, same_length, kind, cross_entropy, traces) - base
 
     whole, attn, mlp, last = (effect(kind)[:, 0] for kind in ("resid_pre", "attn_out", "mlp_out", "resid_post"))
-    stages = [whole[0], *(part[layer] for layer in range(model.config.n_layers) for part in (attn, mlp)), last[-1]]
+    stages = [whole[0], *(of[layer] for layer in range(model.config.n_layers) for of in (attn, mlp)), last[-1]]
     of_edges = both_traces(model, varied)
     spans = sweep(model, varied, "z", cross_entropy, of_edges, WHOLE_SPANS) - _clean_loss(varied, of_edges[0])
     patterns = [pattern.mean(0) for pattern in traces[0].pattern]

@@ -1,10 +1,10 @@
 """What two tasks of one network share: heads, edges, circuits, and where the task token matters.
 
-All evidence is of one task at a time, never pooled over tasks. How far two circuits overlap is said
-beside two bounds: how far circuits of two sets of prompts of one task do, and how far a circuit of the
-same size does whose edges are permuted. Whether an edge differs between the tasks is tested by permuting
-the prompts' task labels, with the largest difference over all edges as the statistic, so
-that the p-value holds however many edges there are. Where the task token matters: `task_token.py`.
+All evidence is of one task at a time, never pooled over tasks. The overlap of two circuits is compared with two bounds:
+that of circuits of two sets of prompts of one task, and that of a circuit of the same size whose edges are permuted.
+Whether an edge differs between the tasks is tested by permuting the prompts' task labels, with the largest difference
+over all edges as the statistic, so that the p-value holds however many edges there are. Where the task token matters:
+`task_token.py`.
 """
 
 from collections.abc import Sequence
@@ -73,8 +73,8 @@ def evidence(model: Model, data: DataConfig, task: Task, seed: int = 0, n_pairs:
     generator = torch.Generator().manual_seed(seed)
     pairs = circuit_pairs(model, data, 2 * n_pairs, generator, task)
     sets = [take_rows(pairs, rows) for rows in torch.arange(2 * n_pairs, device=pairs.row.device).chunk(2)]
-    passes = [EdgePatches.run(model, part) for part in sets]
-    one, two = (discover(model, part, generator, patches=kept) for part, kept in zip(sets, passes, strict=True))
+    passes = [EdgePatches.run(model, prompts) for prompts in sets]
+    one, two = (discover(model, prompts, generator, patches=kept) for prompts, kept in zip(sets, passes, strict=True))
     x = end = None
     if data.chain_of_thought:
         x = carried_share(model, data, "x", generator, task=task)[0].cpu()
@@ -86,8 +86,8 @@ def evidence(model: Model, data: DataConfig, task: Task, seed: int = 0, n_pairs:
 def circuits_of(tasks: Sequence[Evidence]) -> tuple[list[list[frozenset[Edge]]], str]:
     """The circuit of each task on each set of prompts, and how they were chosen.
 
-    Where a set shows none, all are the edges of highest score, as many as the median of those that
-    were found, or a third of the network's: circuits of other making are not compared.
+    Where a set shows none, all are the edges of highest score, as many as the median of those that were found, or a
+    third of the network's: circuits of other making are not compared.
     """
     found = [discovery for task in tasks for discovery in task.found]
     if all(discovery.kept for discovery in found):
@@ -106,8 +106,8 @@ class Sharing:
         tasks: evidence of either.
         circuits: of either task on its first set of prompts.
         chosen: how they were.
-        anywhere, same_kind: overlap of the circuits and rank correlation of the scores, with
-            the second's edges permuted among all edges, and among edges whose reader is of the same kind.
+        anywhere, same_kind: overlap of the circuits and rank correlation of the scores, with the second's edges
+            permuted among all edges, and among edges whose reader is of the same kind.
         halves: the same two figures between both sets of prompts of either task: the most that could be seen.
         edges: columns edge, first_share, second_share (of the gap), difference, p, standing, differs; a row an edge.
         task_token: of `patch_task_token_both_ways`; None: it cannot be asked.
@@ -162,7 +162,7 @@ class Sharing:
         return pd.DataFrame(rows, columns=pd.Index(columns))
 
     def heads(self) -> pd.DataFrame:
-        """What share of a variable each head carries.
+        """The share of each variable that each head carries.
 
         Columns layer, head, task (whose answers follow), variable (x or end), source (same_task or other_task: whose
         run the head's output is taken from), share; a row for each that was asked.

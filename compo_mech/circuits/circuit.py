@@ -23,6 +23,12 @@ class Circuit:
 
     Raises:
         ValueError: an edge is not one of the network's, or a score is not a finite number.
+
+    >>> from compo_mech import Parity, build
+    >>> built = build(Parity(), max_length=3)
+    >>> circuit = Circuit(built.model.config, built.edges)
+    >>> len(circuit.edges), len(all_edges(built.model.config))
+    (10, 61)
     """
 
     config: ModelConfig
@@ -39,18 +45,32 @@ class Circuit:
 
     @classmethod
     def of(cls, config: ModelConfig, edges: Iterable[Edge], scores: EdgeScores) -> "Circuit":
-        """Make a circuit with the scores of all edges that were scored."""
+        """Make a circuit with the scores of all edges that were scored.
+
+        >>> from compo_mech import Parity, Switch, build, exact, make_pairs
+        >>> import torch
+        >>> built, edge = build(Parity(), max_length=3), all_edges(ModelConfig())[0]
+        >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
+        >>> Circuit.of(built.model.config, [], exact(built.model, pairs, [edge])).scores[edge]  # tok → L0H0.q
+        0.0
+        """
         return cls(config, frozenset(edges), dict(zip(scores.edges, scores.scores.tolist(), strict=True)))
 
 
 def to_json(circuit: Circuit) -> str:
     """Write the circuit in the fields of EAP-IG's and MIB's graphs.
 
-    Their one node `input` is two here, `tok` and `pos`, and an edge without a score has no `score`.
-    A node is in the graph if an edge of the circuit begins or ends there; the logits always are.
+    Their one node `input` is two here, `tok` and `pos`, and an edge without a score has no `score`. A node is in the
+    graph if an edge of the circuit begins or ends there; the logits always are.
 
     Raises:
         ValueError: an edge is restricted to a span, for which that format has no field.
+
+    >>> from compo_mech import Parity, build
+    >>> built = build(Parity(), max_length=3)
+    >>> written = json.loads(to_json(Circuit(built.model.config, built.edges)))
+    >>> written["edges"]["a1.h0->m1"], written["nodes"]["a1.h1"]
+    ({'in_graph': True}, {'in_graph': False})
     """
     for edge in sorted({*circuit.edges, *circuit.scores}, key=graph_order):
         if edge.span is not None:
@@ -69,8 +89,14 @@ def from_json(text: str, config: ModelConfig) -> Circuit:
     """Read the circuit that `to_json` wrote.
 
     Raises:
-        ValueError: one line: not JSON, a field is missing or of the wrong kind, it belongs to
-            another network, or it names components that this network does not have.
+        ValueError: one line: not JSON, a field is missing or of the wrong kind, it belongs to another network, or it
+            names components that this network does not have.
+
+    >>> from compo_mech import Parity, build
+    >>> built = build(Parity(), max_length=3)
+    >>> circuit = Circuit(built.model.config, built.edges)
+    >>> from_json(to_json(circuit), built.model.config) == circuit
+    True
     """
     try:
         # NaN and infinities are no JSON, though Python's reader takes them
@@ -87,8 +113,11 @@ def from_json(text: str, config: ModelConfig) -> Circuit:
     for name, value in _cfg(config).items():
         if (found := data["cfg"].get(name)) != value or isinstance(found, bool) != isinstance(value, bool):
             _refuse(f"cfg.{name}", found, f"must be {value}, as in this network")
-    parts = {"node": (data["nodes"], dict.fromkeys(_node_names(config))), "edge": (data["edges"], _edge_names(config))}
-    for kind, (given, known) in parts.items():
+    sections = {
+        "node": (data["nodes"], dict.fromkeys(_node_names(config))),
+        "edge": (data["edges"], _edge_names(config)),
+    }
+    for kind, (given, known) in sections.items():
         for name in given:
             if name not in known:
                 _refuse(kind, name, "must be one of this network's")

@@ -34,6 +34,14 @@ class CircuitRuns:
 
     Raises:
         ValueError: the model cannot read the pairs.
+
+    >>> from compo_mech import Parity, Switch, all_edges, build, make_pairs
+    >>> built = build(Parity(), max_length=3)
+    >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
+    >>> runs = CircuitRuns(built.model, pairs, all_edges(built.model.config))
+    >>> whole, none = (runs.logits(frozenset(edges)).argmax(-1) for edges in (runs.edges, ()))
+    >>> torch.equal(whole, pairs.target), torch.equal(none, pairs.foil)
+    (True, True)
     """
 
     def __init__(self, model: Model, pairs: Pairs, edges: Sequence[Edge], corrupt: Outputs | None = None) -> None:
@@ -70,7 +78,7 @@ class CircuitRuns:
         return logits[self.pairs.row, self.pairs.position]
 
     def _names(self, patched: Patched) -> dict[Writer, int]:
-        """A number for what each head and MLP puts out: the same where all edges on the way to it agree."""
+        """A number for what each head and MLP puts out: the same where all edges that lead to it agree."""
         names: dict[Writer, int] = {}
         for writer in writers_before(LOGITS, self.model.config)[2:]:  # after tok and pos
             seen: list[Hashable] = [writer]

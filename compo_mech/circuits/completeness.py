@@ -24,14 +24,27 @@ N_RANDOM = 5
 
 
 class Removal(NamedTuple):
-    """A set K of a circuit's edges that is taken out of it."""
+    """A set K of a circuit's edges that is taken out of it.
+
+    >>> from compo_mech import Parity, build
+    >>> *_, last = removals(build(Parity(), max_length=3).edges, torch.Generator().manual_seed(0), n_halves=0)
+    >>> last.name, len(last.edges)
+    ('everything', 10)
+    """
 
     name: str
     edges: frozenset[Edge]
 
 
 def removals(circuit: frozenset[Edge], generator: torch.Generator, n_halves: int = N_HALVES) -> Iterator[Removal]:
-    """Yield the sets K: nothing, each edge, all edges of each writer and reader, random halves, everything."""
+    """Yield the sets K: nothing, each edge, all edges of each writer and reader, random halves, everything.
+
+    >>> from compo_mech import Parity, build
+    >>> circuit = build(Parity(), max_length=3).edges
+    >>> names = [removal.name for removal in removals(circuit, torch.Generator().manual_seed(0), n_halves=1)]
+    >>> names[0], names[1], names[-2:]
+    ('nothing', 'tok → L0H0.k', ['half 0', 'everything'])
+    """
     edges = sorted(circuit, key=graph_order)
     yield Removal("nothing", frozenset())
     yield from (Removal(str(edge), frozenset({edge})) for edge in edges)
@@ -47,7 +60,11 @@ def removals(circuit: frozenset[Edge], generator: torch.Generator, n_halves: int
 
 class Gap(NamedTuple):
     """The difference between a circuit and the network when the same edges are removed from both, in units of the whole
-    gap."""
+    gap.
+
+    >>> Gap("half 0", circuit=0.25, network=0.75).size
+    0.5
+    """
 
     removed: str
     circuit: float
@@ -66,6 +83,14 @@ def completeness(behaviour: Behaviour, circuit: Iterable[Edge], without: Sequenc
 
     Returns:
         One gap a removal; none where the network's own gap is too small.
+
+    >>> from compo_mech import Parity, build
+    >>> from compo_mech.circuits.prompts import circuit_pairs
+    >>> built, generator = build(Parity(), max_length=3), torch.Generator().manual_seed(0)
+    >>> behaviour = Behaviour(built.model, circuit_pairs(built.model, built.data, 8, generator, Parity()))
+    >>> gaps = completeness(behaviour, built.edges, list(removals(built.edges, generator, n_halves=2)))
+    >>> max(gap.size for gap in gaps) < 0.01  # what is not in the true circuit never stands in for it
+    True
     """
     kept, network = frozenset(circuit), frozenset(behaviour.edges)
     gaps = []
@@ -79,11 +104,19 @@ def completeness(behaviour: Behaviour, circuit: Iterable[Edge], without: Sequenc
 def minimality(behaviour: Behaviour, circuit: Iterable[Edge], without: Sequence[Removal]) -> dict[Edge, float]:
     """For every edge, the change of f(C \\ K) when the edge is removed as well, for a K that shows it.
 
-    That is the first K whose effect is above MINIMAL, and else the largest effect of any. The
-    smallest over edges is the circuit's minimality. Source: Wang et al. 2022 (arXiv 2211.00593).
+    That is the first K whose effect is above MINIMAL, and else the largest effect of any. The smallest over edges is
+    the circuit's minimality. Source: Wang et al. 2022 (arXiv 2211.00593).
 
     Returns:
         Effects in units of the whole gap; none where that is too small.
+
+    >>> from compo_mech import Parity, build
+    >>> from compo_mech.circuits.prompts import circuit_pairs
+    >>> built, generator = build(Parity(), max_length=3), torch.Generator().manual_seed(0)
+    >>> behaviour = Behaviour(built.model, circuit_pairs(built.model, built.data, 8, generator, Parity()))
+    >>> effects = minimality(behaviour, built.edges, list(removals(built.edges, generator, n_halves=2)))
+    >>> set(effects) == built.edges, min(effects.values()) > MINIMAL
+    (True, True)
     """
     kept, effects = frozenset(circuit), dict[Edge, float]()
     for edge in sorted(kept, key=graph_order):
@@ -108,6 +141,11 @@ class CircuitMeasures:
         faithfulness: f(C).
         gap: the largest of `completeness`.
         effects: of each edge, as `minimality` finds them.
+
+    >>> from compo_mech.interventions.edges import LOGITS, TOK
+    >>> measures = CircuitMeasures(1.0, Gap("nothing", 1.0, 0.9), effects={Edge(TOK, LOGITS): 0.5})
+    >>> round(measures.incompleteness, 2), measures.minimality
+    (0.1, 0.5)
     """
 
     faithfulness: float
@@ -130,6 +168,11 @@ class CircuitVerdict:
     Attributes:
         measures: of the circuit; None where the network's own gap is too small to measure by.
         random_faithfulness, random_incompleteness, random_minimality: of random circuits of its size.
+
+    >>> from compo_mech.interventions.edges import LOGITS, TOK
+    >>> measures = CircuitMeasures(1.0, Gap("nothing", 1.0, 0.9), effects={Edge(TOK, LOGITS): 0.5})
+    >>> print(CircuitVerdict(measures, None, None, None))
+    faithful: 1.000; complete: 0.100 apart without nothing; minimal: tok → logits moves 0.500
     """
 
     measures: CircuitMeasures | None
@@ -180,6 +223,14 @@ def judge(
 
     Raises:
         ValueError: the circuit has no edge, or one that the network does not have.
+
+    >>> from compo_mech import Parity, build
+    >>> from compo_mech.circuits.prompts import circuit_pairs
+    >>> built, generator = build(Parity(), max_length=3), torch.Generator().manual_seed(0)
+    >>> behaviour = Behaviour(built.model, circuit_pairs(built.model, built.data, 8, generator, Parity()))
+    >>> verdict = judge(behaviour, built.edges, generator, n_halves=2, n_random=1)
+    >>> verdict.faithful, verdict.complete, verdict.minimal
+    (True, True, True)
     """
     kept = frozenset(circuit)
     if not kept:

@@ -30,7 +30,7 @@ HELD_OUT = 0.7
 OVERLAP = 0.6
 """Circuits of the two halves must overlap by this much (Jaccard)."""
 
-LARGEST_SHARE = 0.9
+LARGEST_FRACTION = 0.9
 """A circuit must leave out at least a tenth of the network's edges: the whole network does not count as one."""
 N_RANDOM = 20
 N_GRID = 32
@@ -43,14 +43,21 @@ class Discovery:
     Attributes:
         verdict: of all that follows.
         reason: the verdict in a sentence.
-        circuit: the smallest that moves enough of the answers, in score order, whatever the verdict on
-            it; None if not even the whole network does.
+        circuit: the smallest that moves enough of the answers, in score order, whatever the verdict on it; None if not
+            even the whole network does.
         scores: that order it.
         n_edges: of the whole network.
         swap: fraction of the answers to be moved that the circuit moves, or the best one if none moves enough.
         random: the same for random circuits of its size.
         held_out: the same for circuits of one half of the prompts on the other, the lower of two.
         overlap: Jaccard overlap of the circuits of the two halves; None if a half has none.
+
+    >>> from compo_mech import BuildOptions, Parity, build
+    >>> from compo_mech.circuits.prompts import circuit_pairs
+    >>> decoy, generator = build(Parity(), 3, BuildOptions(broken="update")), torch.Generator().manual_seed(0)
+    >>> found = discover(decoy.model, circuit_pairs(decoy.model, decoy.data, 8, generator, Parity()), generator)
+    >>> found.verdict, found.kept
+    ('no circuit', frozenset())
     """
 
     verdict: Literal["circuit", "no circuit"]
@@ -72,9 +79,8 @@ class Discovery:
 class _Swap:
     """The swap of circuits: restoring their edges on the corrupt input moves answers to the clean input's.
 
-    In units of the ideal swap, in which every answer that differs is moved: (a(C) - a(none)) / (1 -
-    a(none)), a being `answered`. The unit is the task's and not the network's own gap, which is
-    noise in a network that does nothing.
+    In units of the ideal swap, in which every answer that differs is moved: (a(C) - a(none)) / (1 - a(none)), a being
+    `answered`. The unit is the task's and not the network's own gap, which is noise in a network that does nothing.
     """
 
     def __init__(self, model: Model, pairs: Pairs) -> None:
@@ -116,10 +122,10 @@ def discover(
 ) -> Discovery:
     """Search for a circuit that does the pairs' task.
 
-    There is one if, with all other edges carrying the corrupt input, the edges of highest score give the
-    algorithm's answers to the clean input (not the network's: one that does something else by a small circuit has no
-    circuit for the task); if they leave out a good part of the network; if random circuits of their size do not do as
-    well; and if each half of the prompts finds about the same circuit, which works on the other half.
+    There is one if, with all other edges carrying the corrupt input, the edges of highest score give the algorithm's
+    answers to the clean input (not the network's: one that does something else by a small circuit has no circuit for
+    the task); if they leave out enough of the network; if random circuits of their size do not do as well; and if each
+    half of the prompts finds about the same circuit, which works on the other half.
 
     Args:
         model: the network.
@@ -131,6 +137,13 @@ def discover(
 
     Raises:
         ValueError: the model cannot read the pairs, there are fewer than two rows, or no answer differs.
+
+    >>> from compo_mech import Parity, build
+    >>> from compo_mech.circuits.prompts import circuit_pairs
+    >>> built, generator = build(Parity(), max_length=3), torch.Generator().manual_seed(0)
+    >>> found = discover(built.model, circuit_pairs(built.model, built.data, 8, generator, Parity()), generator)
+    >>> found.verdict, found.circuit == built.edges
+    ('circuit', True)
     """
     n_rows, edges = len(pairs.clean_tokens), all_edges(model.config)
     if n_rows < 2:
@@ -140,35 +153,35 @@ def discover(
     score = scores_of_rows(model, pairs, scorer, metric, patches)
     scores = score(None)
     swap, order = _Swap(model, pairs), score_order(scores)
-    size, share = swap.smallest(order)
+    size, moved = swap.smallest(order)
     if size is None:
         reason = (
-            f"no circuit: of the answers that the task asks for, edges in score order move {share:.2f} "
+            f"no circuit: of the answers that the task asks for, edges in score order move {moved:.2f} "
             f"at best, and {SWAPPED} are needed"
         )
-        return Discovery("no circuit", reason, None, scores, len(edges), share)
-    circuit = frozenset(order[:size])
+        return Discovery("no circuit", reason, None, scores, len(edges), moved)
     random = Interval.of([swap(swap.behaviour.random_circuit(size, generator)) for _ in range(N_RANDOM)])
     halves = torch.randperm(n_rows, generator=generator).chunk(2)
     halves = [half.to(pairs.row.device) for half in halves]
     held_out, overlap = _held_out([_Swap(model, take_rows(pairs, half)) for half in halves], map(score, halves))
-    found = _objections(size, len(edges), share, random, held_out, overlap)
-    moved = f"{size} of {len(edges)} edges move {share:.2f} of the answers that the task asks for"
-    if found:
-        reason = f"no circuit: {moved}, but {', and '.join(found)}"
-        return Discovery("no circuit", reason, circuit, scores, len(edges), share, random, held_out, overlap)
-    reason = f"circuit: {moved}, random ones {random}; halves of the prompts agree by {overlap:.2f}"
-    return Discovery("circuit", reason, circuit, scores, len(edges), share, random, held_out, overlap)
+    objections = _objections(size, len(edges), moved, random, held_out, overlap)
+    of_edges = f"{size} of {len(edges)} edges move {moved:.2f} of the answers that the task asks for"
+    if objections:
+        reason = f"no circuit: {of_edges}, but {', and '.join(objections)}"
+    else:
+        reason = f"circuit: {of_edges}, random ones {random}; halves of the prompts agree by {overlap:.2f}"
+    verdict = "no circuit" if objections else "circuit"
+    return Discovery(verdict, reason, frozenset(order[:size]), scores, len(edges), moved, random, held_out, overlap)
 
 
 def _objections(
-    size: int, n_edges: int, share: float, random: Interval, held_out: float | None, overlap: float | None
+    size: int, n_edges: int, moved: float, random: Interval, held_out: float | None, overlap: float | None
 ) -> list[str]:
     """What speaks against a circuit that moves enough of the answers, in words; none: it is one."""
     found = []
-    if size > LARGEST_SHARE * n_edges:
+    if size > LARGEST_FRACTION * n_edges:
         found.append("that is nearly the whole network")
-    if random.high >= share:
+    if random.high >= moved:
         found.append(f"random circuits of that size move {random}")
     if held_out is None or overlap is None:
         found.append("half of the prompts show none")

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from compo_mech.circuits.prompts import scored_places, take_rows
+from compo_mech.circuits.prompts import scored_positions, take_rows
 from compo_mech.circuits.scorers import EdgeScores, Scorer, exact, flagged
 from compo_mech.interventions.edges import LOGITS, Edge, all_edges, check_edges, writers_before
 from compo_mech.interventions.graph import Outputs, Runs, run_both, run_patched
@@ -33,6 +33,12 @@ class RowScores:
         rise: of the cross-entropy when an edge is patched, summed over a row's scored positions, in nats.
         gap: the same when the whole input is the corrupt one, with the clean answers.
         n_scored: positions of each row.
+
+    >>> from compo_mech import ModelConfig
+    >>> one, other = (torch.tensor([[1.0, 3.0]], dtype=torch.float64), torch.tensor([2.0, 6.0], dtype=torch.float64))
+    >>> scores = RowScores(tuple(all_edges(ModelConfig())[:1]), rise=one, gap=other, n_scored=torch.tensor([1, 1]))
+    >>> scores.share.tolist()
+    [0.5]
     """
 
     edges: tuple[Edge, ...]
@@ -56,8 +62,8 @@ class RowScores:
 class EdgePatches:
     """The logits of one pass over all edges, each patched by itself.
 
-    They take 4 · n_edges · n_scored · d_vocab bytes: a megabyte for two layers of one head, some 50 MB for three
-    layers of eight. For larger networks there is `exact`, which keeps nothing and gives the same scores.
+    They take 4 · n_edges · n_scored · d_vocab bytes: a megabyte for two layers of one head, some 50 MB for three layers
+    of eight. For larger networks there is `exact`, which keeps nothing and gives the same scores.
 
     Attributes:
         pairs: clean and corrupt inputs, and what is scored.
@@ -65,6 +71,13 @@ class EdgePatches:
         runs: of both inputs.
         logits: when one edge carries the corrupt value.
         corrupt_logits: when all that the logits read does, at the clean input's scored positions.
+
+    >>> from compo_mech import Parity, Switch, build, make_pairs
+    >>> built = build(Parity(), max_length=3)
+    >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
+    >>> patches = EdgePatches.run(built.model, pairs)
+    >>> torch.equal(patches.scores().scores, exact(built.model, pairs, patches.edges).scores)
+    True
     """
 
     pairs: Pairs
@@ -102,21 +115,21 @@ class EdgePatches:
         Raises:
             ValueError: nothing is scored in them.
         """
-        n_rows, places = len(self.pairs.clean_tokens), scored_places(self.pairs, rows)[1]
+        n_rows, kept = len(self.pairs.clean_tokens), scored_positions(self.pairs, rows)[1]
         clean, corrupt = (
             {writer: out.expand(n_rows, *out.shape[1:])[rows] for writer, out in outputs.items()}
             for outputs in (self.runs.clean, self.runs.corrupt)
         )
-        runs = Runs(clean, corrupt, self.runs.logits[places])
-        logits, corrupt_logits = self.logits[:, places], self.corrupt_logits[places]
+        runs = Runs(clean, corrupt, self.runs.logits[kept])
+        logits, corrupt_logits = self.logits[:, kept], self.corrupt_logits[kept]
         return EdgePatches(take_rows(self.pairs, rows), self.edges, runs, logits, corrupt_logits)
 
     def values(self, metric: Metric = cross_entropy, rows: Int[Tensor, "taken"] | None = None) -> Float[Tensor, "edge"]:
         """How much the metric moves when each edge is patched, on all rows or on some."""
         pairs, clean, logits = self.pairs, self.runs.logits, self.logits
         if rows is not None:
-            places = scored_places(pairs, rows)[1]
-            pairs, clean, logits = take_rows(pairs, rows), clean[places], logits[:, places]
+            kept = scored_positions(pairs, rows)[1]
+            pairs, clean, logits = take_rows(pairs, rows), clean[kept], logits[:, kept]
         base = metric(clean, clean, pairs)
         return torch.stack([metric(patched, clean, pairs) - base for patched in logits])
 
@@ -143,6 +156,13 @@ def scores_of_rows(
     """What scores all edges on some rows of the pairs, or on all (None).
 
     Where the scorer is `exact` the network is run once, or not at all if the pass is at hand.
+
+    >>> from compo_mech import Parity, Switch, build, make_pairs
+    >>> built = build(Parity(), max_length=3)
+    >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
+    >>> score = scores_of_rows(built.model, pairs, exact, cross_entropy)
+    >>> torch.allclose(score(None).scores, score(torch.arange(4)).scores)
+    True
     """
     if scorer is exact:
         kept = patches or EdgePatches.run(model, pairs)

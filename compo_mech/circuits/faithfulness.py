@@ -28,6 +28,13 @@ class Behaviour:
     """A metric of a network in which only a circuit carries the clean input.
 
     Values are kept, so that no circuit is run twice.
+
+    >>> from compo_mech import Parity, Switch, build, make_pairs
+    >>> built = build(Parity(), max_length=3)
+    >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
+    >>> behaviour = Behaviour(built.model, pairs)
+    >>> [round(behaviour.faithfulness(edges), 2) + 0.0 for edges in (built.edges, behaviour.edges, [])]
+    [1.0, 1.0, 0.0]
     """
 
     def __init__(
@@ -45,8 +52,8 @@ class Behaviour:
             pairs: clean and corrupt inputs, and what is scored.
             metric: what is measured.
             corrupt: what the other edges carry; None: what their writers put out on the corrupt input.
-            edges: all edges that circuits are made of; None: the network's (see `all_edges`; by span
-                they must hold every span of the row).
+            edges: all edges that circuits are made of; None: the network's (see `all_edges`; by span they must hold
+                every span of the row).
 
         Raises:
             ValueError: the model cannot read the pairs, or it has no such edge.
@@ -104,9 +111,12 @@ class Curve:
     Attributes:
         n_edges: of each circuit.
         faithfulness: of each; NaN where the gap is too small.
-        cpr: area under f over the fraction of edges (circuit performance ratio): more is better, and a
-            curve that overshoots 1 gets more than 1. None where the gap is too small.
+        cpr: area under f over the fraction of edges (circuit performance ratio): more is better, and a curve that
+            overshoots 1 gets more than 1. None where the gap is too small.
         cmd: area between f and 1 (circuit-model distance): 0 is best.
+
+    >>> Curve((0, 1), torch.tensor([0.0, 1.0]), *areas([0.0, 1.0], [0.0, 1.0])).cpr
+    0.5
     """
 
     n_edges: tuple[int, ...]
@@ -115,23 +125,26 @@ class Curve:
     cmd: float | None
 
 
-def areas(shares: Sequence[float], faithfulness: Sequence[float]) -> tuple[float, float]:
+def areas(fractions: Sequence[float], faithfulness: Sequence[float]) -> tuple[float, float]:
     """Return CPR and CMD of a curve, by trapezoids.
 
     Args:
-        shares: fractions of all edges, from 0 to 1.
+        fractions: of all edges, from 0 to 1.
         faithfulness: at each.
 
-    Source: Mueller et al. 2025 (arXiv 2504.13151): CPR = ∫ f dk, CMD = ∫ |1 - f| dk. Their grid
-    begins at 0.1% of the edges; this one at 0, where f is 0 by definition.
+    Source: Mueller et al. 2025 (arXiv 2504.13151): CPR = ∫ f dk, CMD = ∫ |1 - f| dk. Their grid begins at 0.1% of the
+    edges; this one at 0, where f is 0 by definition.
 
     Raises:
         ValueError: the fractions do not increase from 0 to 1.
+
+    >>> areas([0.0, 0.5, 1.0], [0.0, 1.0, 1.0])
+    (0.75, 0.25)
     """
-    falls = any(a >= b for a, b in itertools.pairwise(shares))
-    if len(shares) < 2 or shares[0] != 0 or shares[-1] != 1 or falls:
-        raise ValueError(f"shares = {', '.join(f'{share:g}' for share in shares)}: must grow from 0 to 1")
-    x, y = (torch.tensor(list(values), dtype=torch.float64) for values in (shares, faithfulness))
+    falls = any(a >= b for a, b in itertools.pairwise(fractions))
+    if len(fractions) < 2 or fractions[0] != 0 or fractions[-1] != 1 or falls:
+        raise ValueError(f"fractions = {', '.join(f'{x:g}' for x in fractions)}: must grow from 0 to 1")
+    x, y = (torch.tensor(list(values), dtype=torch.float64) for values in (fractions, faithfulness))
     return float(torch.trapezoid(y, x)), float(torch.trapezoid((1 - y).abs(), x))
 
 
@@ -145,6 +158,14 @@ def curve(behaviour: Behaviour, order: Sequence[Edge], n_edges: Sequence[int] | 
 
     Raises:
         ValueError: the order lacks an edge, or the sizes do not grow from 0 to all edges.
+
+    >>> from compo_mech import Parity, build, exact, score_order
+    >>> from compo_mech.circuits.prompts import circuit_pairs
+    >>> built, generator = build(Parity(), max_length=3), torch.Generator().manual_seed(0)
+    >>> behaviour = Behaviour(built.model, circuit_pairs(built.model, built.data, 8, generator, Parity()))
+    >>> order = score_order(exact(built.model, behaviour.pairs, behaviour.edges))
+    >>> curve(behaviour, order, (0, 10, len(order))).faithfulness.abs().round(decimals=2).tolist()  # 10 true edges
+    [0.0, 1.0, 1.0]
     """
     if len(order) != len(behaviour.edges) or set(order) != set(behaviour.edges):
         raise ValueError(f"order = {len(set(order))} edges: must be all {len(behaviour.edges)}, each once")
@@ -164,6 +185,14 @@ class RandomCurves:
         n_edges: of the circuits.
         mean, low, high: of f at each size: the mean, the 2.5% and the 97.5% quantile over the orders.
         cpr, cmd: over the orders.
+
+    >>> from compo_mech import Parity, build
+    >>> from compo_mech.circuits.prompts import circuit_pairs
+    >>> built, generator = build(Parity(), max_length=3), torch.Generator().manual_seed(0)
+    >>> behaviour = Behaviour(built.model, circuit_pairs(built.model, built.data, 8, generator, Parity()))
+    >>> found = random_curves(behaviour, 4, generator, (0, 10, len(behaviour.edges)))
+    >>> bool((found.low <= found.mean + 1e-6).all()), found.cpr.low <= found.cpr.mean <= found.cpr.high
+    (True, True)
     """
 
     n_edges: tuple[int, ...]
@@ -177,7 +206,16 @@ class RandomCurves:
 def random_curves(
     behaviour: Behaviour, n_orders: int, generator: torch.Generator, n_edges: Sequence[int] | None = None
 ) -> RandomCurves | None:
-    """Measure curves of random orders; None where the gap is too small for any. Arguments as `curve`."""
+    """Measure curves of random orders; None where the gap is too small for any. Arguments as `curve`.
+
+    >>> from compo_mech import Parity, build
+    >>> from compo_mech.circuits.prompts import circuit_pairs
+    >>> built, generator = build(Parity(), max_length=3), torch.Generator().manual_seed(0)
+    >>> behaviour = Behaviour(built.model, circuit_pairs(built.model, built.data, 8, generator, Parity()))
+    >>> found = random_curves(behaviour, 4, generator, (0, 10, len(behaviour.edges)))
+    >>> found.mean.abs().round(decimals=2).tolist()  # 10 random edges do nothing
+    [0.0, 0.0, 1.0]
+    """
     edges = behaviour.edges
     orders = [torch.randperm(len(edges), generator=generator).tolist() for _ in range(n_orders)]
     drawn = [curve(behaviour, [edges[i] for i in order], n_edges) for order in orders]

@@ -13,13 +13,16 @@ class Grade:
     """How well edge scores tell the true edges from the others.
 
     Attributes:
-        auc: area under the ROC curve of |score| over the identifiable edges; None where they are
-            all true or all false.
+        auc: area under the ROC curve of |score| over the identifiable edges; None where they are all true or all false.
         coverage: fraction of the true edges that are identifiable.
         auc_all: the same area over all edges, with unidentifiable ones as 0, as is usual.
         top_is_truth: whether the n highest scores are exactly the n true edges, with no other edge tied with the lowest
             of them.
         auprc, auprc_all: average precision over the same two sets of edges.
+
+    >>> perfect = Grade(auc=1.0, coverage=1.0, auc_all=1.0, top_is_truth=True, auprc=1.0, auprc_all=1.0)
+    >>> perfect.top_is_truth
+    True
     """
 
     auc: float | None
@@ -35,6 +38,15 @@ def grade(scores: EdgeScores, truth: Iterable[Edge]) -> Grade:
 
     Raises:
         ValueError: the truth has an edge that was not scored, or holds all edges or none.
+
+    >>> import torch
+    >>> from compo_mech import Parity, all_edges, build, exact
+    >>> from compo_mech.circuits.prompts import circuit_pairs
+    >>> built = build(Parity(), max_length=3)
+    >>> pairs = circuit_pairs(built.model, built.data, 8, torch.Generator().manual_seed(0), Parity())
+    >>> found = grade(exact(built.model, pairs, all_edges(built.model.config)), built.edges)
+    >>> found.auc, found.coverage, found.top_is_truth
+    (1.0, 1.0, True)
     """
     from sklearn.metrics import average_precision_score, roc_auc_score  # a second, and grades alone need it
 

@@ -1,9 +1,8 @@
 """How far two circuits overlap, and whether an edge differs between two tasks, beside permutations.
 
-How far two circuits overlap is said beside how far a circuit of the same size does whose edges are
-permuted. Whether an edge differs between two tasks is tested by permuting the prompts' task labels,
-with the largest difference over all edges as the statistic, so that the p-value holds however many
-edges there are.
+The overlap of two circuits is compared with that of a circuit of the same size whose edges are permuted. Whether an
+edge differs between two tasks is tested by permuting the prompts' task labels, with the largest difference over all
+edges as the statistic, so that the p-value holds however many edges there are.
 """
 
 from collections.abc import Sequence
@@ -21,7 +20,13 @@ from compo_mech.stats.intervals import Interval
 
 
 def jaccard(one: frozenset[Edge], other: frozenset[Edge]) -> float:
-    """Shared edges over all edges of either; 1 if both are empty."""
+    """Shared edges over all edges of either; 1 if both are empty.
+
+    >>> from compo_mech import ModelConfig, all_edges
+    >>> one, two, three = all_edges(ModelConfig())[:3]
+    >>> jaccard(frozenset({one, two}), frozenset({two})), jaccard(frozenset({one}), frozenset({two, three}))
+    (0.5, 0.0)
+    """
     return len(one & other) / len(one | other) if one | other else 1.0
 
 
@@ -32,9 +37,16 @@ LEVEL = 0.05
 
 
 def joined(one: RowScores, other: RowScores) -> RowScores:
-    """The rows of both, one after the other."""
-    parts = zip((one.rise, one.gap, one.n_scored), (other.rise, other.gap, other.n_scored), strict=True)
-    return RowScores(one.edges, *(torch.cat(part, -1) for part in parts))
+    """The rows of both, one after the other.
+
+    >>> from compo_mech import ModelConfig, all_edges
+    >>> rise, gap = torch.ones(1, 2, dtype=torch.float64), torch.ones(2, dtype=torch.float64)
+    >>> rows = RowScores(tuple(all_edges(ModelConfig())[:1]), rise, gap, torch.tensor([1, 1]))
+    >>> len(joined(rows, rows).gap)
+    4
+    """
+    columns = zip((one.rise, one.gap, one.n_scored), (other.rise, other.gap, other.n_scored), strict=True)
+    return RowScores(one.edges, *(torch.cat(both, -1) for both in columns))
 
 
 def permutation_test(
@@ -42,9 +54,9 @@ def permutation_test(
 ) -> pd.DataFrame:
     """Does an edge's share of the gap differ between two sets of rows, more than between rows with permuted labels?
 
-    Under no difference rows are exchangeable: their labels are permuted. Each difference is taken in
-    units of its standard deviation over permutations, and an edge's p-value is that of
-    the largest over all edges (Westfall and Young 1993).
+    Under no difference rows are exchangeable: their labels are permuted. Each difference is taken in units of its
+    standard deviation over permutations, and an edge's p-value is that of the largest over all edges (Westfall and
+    Young 1993).
 
     Args:
         one, other: rows of either task.
@@ -53,6 +65,13 @@ def permutation_test(
 
     Returns:
         Columns edge, first_share, second_share, difference, p; a row an edge.
+
+    >>> from compo_mech import ModelConfig, all_edges
+    >>> edges, gap, n = tuple(all_edges(ModelConfig())[:1]), torch.ones(6, dtype=torch.float64), torch.ones(6).long()
+    >>> one, other = (RowScores(edges, torch.full((1, 6), x, dtype=torch.float64), gap, n) for x in (0.1, 0.9))
+    >>> table = permutation_test(one, other, torch.Generator().manual_seed(0), n_permutations=99)
+    >>> table[["first_share", "second_share", "p"]].round(2).values.tolist()
+    [[0.1, 0.9, 0.01]]
     """
     every, n_one = joined(one, other), one.rise.shape[1]
     n_rows = every.rise.shape[1]
@@ -78,6 +97,9 @@ class PermutationResult:
         value: the figure.
         permuted: its mean and 95% range over permutations.
         p: fraction of permutations, the actual order among them, that come up to it.
+
+    >>> print(PermutationResult(0.5, Interval(0.1, 0.0, 0.2), 0.01))
+    0.50 (permuted 0.00 .. 0.20, p = 0.010)
     """
 
     value: float
@@ -92,6 +114,10 @@ def standard_ranks(values: Float[Tensor, "edge"]) -> Float[Tensor, "edge"]:
     """Ranks, ties at their mean, about 0 and of length 1: the product of two sums to Spearman's correlation.
 
     All 0 where the values are constant.
+
+    >>> one, other = standard_ranks(torch.tensor([0.1, 0.2, 9.0])), standard_ranks(torch.tensor([3.0, 2.0, 1.0]))
+    >>> round(float(one @ other), 6)  # Spearman's correlation
+    -1.0
     """
     ranks = torch.tensor(pd.Series(values.tolist()).rank().tolist(), dtype=torch.float64)
     ranks = ranks - ranks.mean()
@@ -118,6 +144,14 @@ def permuted_overlap(
 
     Raises:
         ValueError: a circuit has an edge that is not among these.
+
+    >>> from compo_mech import Parity, all_edges, build
+    >>> built = build(Parity(), max_length=3)
+    >>> edges, circuit = all_edges(built.model.config), built.edges
+    >>> score = torch.tensor([float(edge in circuit) for edge in edges])
+    >>> overlap, _ = permuted_overlap((circuit, circuit), (score, score), edges, torch.Generator().manual_seed(0), 99)
+    >>> overlap.value, overlap.permuted.high < 0.5, overlap.p
+    (1.0, True, 0.01)
     """
     if not circuits[0] | circuits[1] <= set(edges):
         raise ValueError("circuits = with other edges: must lie among the edges that are permuted")

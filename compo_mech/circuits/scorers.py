@@ -1,8 +1,8 @@
 """Scores of edges: how much a metric moves when an edge is patched.
 
-Every scorer has the signature (model, pairs, edges, metric, corrupt) -> scores, so that they compare
-in a loop: `exact`, `eap` (edge attribution patching, Syed et al. 2023, arXiv 2310.10348) and `eap_ig`
-(its integrated gradients over inputs, Hanna et al. 2024, arXiv 2403.17806).
+Every scorer has the signature (model, pairs, edges, metric, corrupt) -> scores, so that they compare in a loop:
+`exact`, `eap` (edge attribution patching, Syed et al. 2023, arXiv 2310.10348) and `eap_ig` (its integrated gradients
+over inputs, Hanna et al. 2024, arXiv 2403.17806).
 """
 
 from collections.abc import Callable, Sequence
@@ -28,9 +28,15 @@ class EdgeScores:
     Attributes:
         edges: in the order of the scores.
         scores: change of the metric, patched minus clean.
-        unidentifiable: the writer puts out the same on both inputs (to 1e-6 of its norm), so that
-            no patch of the edge can show anything.
+        unidentifiable: the writer puts out the same on both inputs (to 1e-6 of its norm), so that no patch of the edge
+            can show anything.
         no_effect: the writer varies, yet the metric moves by less than 1e-6.
+
+    >>> from compo_mech import Parity, Switch, build, make_pairs
+    >>> built = build(Parity(), max_length=3)
+    >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
+    >>> exact(built.model, pairs, [Edge(POS, Reader("k", 0, 0))]).unidentifiable  # positions do not differ
+    (True,)
     """
 
     edges: tuple[Edge, ...]
@@ -62,6 +68,13 @@ def exact(
 
     Raises:
         ValueError: the model cannot read the pairs, or it has no such edge.
+
+    >>> from compo_mech import Parity, Switch, build, make_pairs
+    >>> built = build(Parity(), max_length=3)
+    >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
+    >>> found = exact(built.model, pairs, [Edge(TOK, Reader("v", 1, 0)), Edge(TOK, Reader("v", 1, 1))])
+    >>> bool(found.scores[0] > 1), float(found.scores[1])  # L1H0 carries x_t, L1H1 is spare
+    (True, 0.0)
     """
     check_edges(model, edges)
     runs = run_both(model, pairs, corrupt)
@@ -77,7 +90,15 @@ def eap(
     metric: Metric = cross_entropy,
     corrupt: Outputs | None = None,
 ) -> EdgeScores:
-    """Edge attribution patching: the clean run's gradient times the writer's change. Arguments as `exact`."""
+    """Edge attribution patching: the clean run's gradient times the writer's change. Arguments as `exact`.
+
+    >>> from compo_mech import Parity, Switch, build, make_pairs
+    >>> built = build(Parity(), max_length=3)
+    >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
+    >>> found = eap(built.model, pairs, [Edge(TOK, Reader("v", 1, 1))])  # into a spare head
+    >>> found.scores.tolist(), found.no_effect
+    ([0.0], (True,))
+    """
     return eap_ig(model, pairs, edges, metric, corrupt, n_steps=1)
 
 
@@ -89,12 +110,18 @@ def eap_ig(
     corrupt: Outputs | None = None,
     n_steps: int = 5,
 ) -> EdgeScores:
-    """The same with the gradient averaged over inputs on the way from clean to corrupt.
+    """EAP with integrated gradients: the gradient is averaged over inputs interpolated from clean to corrupt.
 
-    The points lie at (k + 1/2) / n_steps of the way; a single step takes the clean input itself.
+    The points lie at fractions (k + 1/2) / n_steps of the distance; a single step takes the clean input itself.
 
     Raises:
         ValueError: as `exact`, or the metric has no gradient, or there is no step.
+
+    >>> from compo_mech import Parity, Switch, build, make_pairs
+    >>> built, edges = build(Parity(), max_length=3), [Edge(TOK, Reader("v", 1, 0))]
+    >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
+    >>> torch.equal(eap_ig(built.model, pairs, edges, n_steps=1).scores, eap(built.model, pairs, edges).scores)
+    True
     """
     if n_steps < 1:
         raise ValueError(f"n_steps = {n_steps}: must be at least 1")
@@ -103,15 +130,15 @@ def eap_ig(
         runs = run_both(model, pairs, corrupt)
     total: dict[Reader, Tensor] = {}
     for k in range(n_steps):
-        way = (k + 0.5) / n_steps if n_steps > 1 else 0.0
-        inputs = {w: runs.clean[w] + way * (runs.corrupt[w] - runs.clean[w]) for w in (TOK, POS)}
+        fraction = (k + 0.5) / n_steps if n_steps > 1 else 0.0
+        inputs = {w: runs.clean[w] + fraction * (runs.corrupt[w] - runs.clean[w]) for w in (TOK, POS)}
         for reader, gradient in _gradients(model, inputs, pairs, metric, runs.logits).items():
             total[reader] = total.get(reader, torch.zeros((), device=gradient.device)) + gradient / n_steps
     change = {writer: runs.corrupt[writer] - runs.clean[writer] for writer in runs.clean}
     scores = []
     for edge in edges:
-        by_place = (total[edge.reader] * change[edge.writer]).sum(-1)
-        scores.append(by_place.sum() if edge.span is None else by_place[pairs.where(edge.span)].sum())
+        by_position = (total[edge.reader] * change[edge.writer]).sum(-1)
+        scores.append(by_position.sum() if edge.span is None else by_position[pairs.where(edge.span)].sum())
     return flagged(edges, torch.stack(scores), pairs, runs)
 
 
@@ -145,7 +172,14 @@ def _gradients(
 
 
 def flagged(edges: Sequence[Edge], scores: Tensor, pairs: Pairs, runs: Runs) -> EdgeScores:
-    """Scores with their flags; an edge in a span is judged by what its writer does there."""
+    """Scores with their flags; an edge in a span is judged by what its writer does there.
+
+    >>> from compo_mech import Parity, Switch, build, make_pairs
+    >>> built, edge = build(Parity(), max_length=3), Edge(TOK, Reader("v", 1, 1))
+    >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
+    >>> flagged([edge], torch.tensor([1e-9]), pairs, run_both(built.model, pairs)).no_effect
+    (True,)
+    """
 
     def still(writer: Writer, span: Span | None) -> bool:
         own, other = runs.clean[writer], runs.corrupt[writer]
@@ -153,8 +187,7 @@ def flagged(edges: Sequence[Edge], scores: Tensor, pairs: Pairs, runs: Runs) -> 
         own, other = own[where], other.expand_as(own)[where]
         return bool((other - own).norm() <= TOLERANCE * own.norm().clamp(min=TOLERANCE))
 
-    places = {(edge.writer, edge.span) for edge in edges}
-    hidden = {place: still(*place) for place in places}
+    hidden = {source: still(*source) for source in {(edge.writer, edge.span) for edge in edges}}
     unidentifiable = tuple(hidden[edge.writer, edge.span] for edge in edges)
     no_effect = tuple(
         not unseen and abs(score) < TOLERANCE for unseen, score in zip(unidentifiable, scores.tolist(), strict=True)

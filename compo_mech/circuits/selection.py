@@ -13,7 +13,15 @@ from compo_mech.interventions.edges import LOGITS, Edge, Reader, Writer
 
 
 def ranked(scores: EdgeScores) -> Float[Tensor, "edge"]:
-    """|score| rounded to the tolerance, so that ties are ties; 0 for unidentifiable edges."""
+    """|score| rounded to the tolerance, so that ties are ties; 0 for unidentifiable edges.
+
+    >>> import torch
+    >>> from compo_mech import ModelConfig, all_edges
+    >>> edges, no = tuple(all_edges(ModelConfig())[:3]), (False,) * 3
+    >>> scores = EdgeScores(edges, torch.tensor([-0.5, 2.0, 1.0]), unidentifiable=(False, True, False), no_effect=no)
+    >>> ranked(scores).tolist()
+    [0.5, 0.0, 1.0]
+    """
     sizes = (scores.scores.detach().double().abs() / TOLERANCE).round() * TOLERANCE
     for i, hidden in enumerate(scores.unidentifiable):
         if hidden:
@@ -23,19 +31,32 @@ def ranked(scores: EdgeScores) -> Float[Tensor, "edge"]:
 
 @cache
 def graph_order(edge: Edge) -> tuple[Any, ...]:
-    """Return a sort key: by reader, then writer, then span, each in order of computation."""
+    """Return a sort key: by reader, then writer, then span, each in order of computation.
 
-    def place(part: Writer | Reader) -> tuple[float | int, bool, int, int]:
-        layer = {"tok": -2, "pos": -1, "logits": math.inf}.get(part.kind, part.layer)
+    >>> from compo_mech import ModelConfig, all_edges
+    >>> edges = all_edges(ModelConfig())
+    >>> sorted(edges[::-1], key=graph_order) == edges
+    True
+    """
+
+    def rank(end: Writer | Reader) -> tuple[float | int, bool, int, int]:
+        layer = {"tok": -2, "pos": -1, "logits": math.inf}.get(end.kind, end.layer)
         assert layer is not None
-        kind = "qkv".index(part.kind) if part.kind in ("q", "k", "v") else 0
-        return layer, part.kind == "mlp", part.head or 0, kind
+        kind = "qkv".index(end.kind) if end.kind in ("q", "k", "v") else 0
+        return layer, end.kind == "mlp", end.head or 0, kind
 
-    return place(edge.reader), place(edge.writer), str(edge.span or "")
+    return rank(edge.reader), rank(edge.writer), str(edge.span or "")
 
 
 def score_order(scores: EdgeScores) -> list[Edge]:
-    """Sort edges from the largest |score| down; ties in the order of the graph."""
+    """Sort edges from the largest |score| down; ties in the order of the graph.
+
+    >>> import torch
+    >>> from compo_mech import ModelConfig, all_edges
+    >>> edges, no = tuple(all_edges(ModelConfig())[:3]), (False,) * 3
+    >>> [edges.index(edge) for edge in score_order(EdgeScores(edges, torch.tensor([0.1, -2.0, 1.0]), no, no))]
+    [1, 2, 0]
+    """
     sizes = dict(zip(scores.edges, ranked(scores).tolist(), strict=True))
     return sorted(scores.edges, key=lambda edge: (-sizes[edge], graph_order(edge)))
 
@@ -45,13 +66,26 @@ def top(scores: EdgeScores, n_edges: int) -> frozenset[Edge]:
 
     Raises:
         ValueError: there are not so many edges.
+
+    >>> import torch
+    >>> from compo_mech import ModelConfig, all_edges
+    >>> edges, no = tuple(all_edges(ModelConfig())[:3]), (False,) * 3
+    >>> top(EdgeScores(edges, torch.tensor([0.1, -2.0, 1.0]), no, no), 2) == {edges[1], edges[2]}
+    True
     """
     _check_n_edges(scores, n_edges)
     return frozenset(score_order(scores)[:n_edges])
 
 
 def at_least(scores: EdgeScores, threshold: float) -> frozenset[Edge]:
-    """Return the edges whose |score| is at least the threshold, to within the tolerance."""
+    """Return the edges whose |score| is at least the threshold, to within the tolerance.
+
+    >>> import torch
+    >>> from compo_mech import ModelConfig, all_edges
+    >>> edges, no = tuple(all_edges(ModelConfig())[:3]), (False,) * 3
+    >>> at_least(EdgeScores(edges, torch.tensor([0.1, -2.0, 1.0]), no, no), 1.5) == {edges[1]}
+    True
+    """
     sizes = ranked(scores).tolist()
     return frozenset(e for e, size in zip(scores.edges, sizes, strict=True) if size >= threshold - TOLERANCE / 2)
 
@@ -63,6 +97,12 @@ def greedy(scores: EdgeScores, n_edges: int) -> frozenset[Edge]:
 
     Raises:
         ValueError: there are not so many edges.
+
+    >>> import torch
+    >>> edges, no = (Edge(Writer("tok"), Reader("mlp", 0)), Edge(Writer("mlp", 0), LOGITS)), (False,) * 2
+    >>> chosen = greedy(EdgeScores(edges, torch.tensor([2.0, 1.0]), no, no), 1)
+    >>> [str(edge) for edge in chosen]  # the other scores higher, but leads nowhere yet
+    ['mlp0 → logits']
     """
     _check_n_edges(scores, n_edges)
     waiting, inside, chosen = score_order(scores), {LOGITS.kind}, set[Edge]()
@@ -75,7 +115,12 @@ def greedy(scores: EdgeScores, n_edges: int) -> frozenset[Edge]:
 
 
 def connected(edges: Iterable[Edge]) -> frozenset[Edge]:
-    """Return the edges on some path from `tok` or `pos` to the logits; the others have no effect on the logits."""
+    """Return the edges on some path from `tok` or `pos` to the logits; the others have no effect on the logits.
+
+    >>> kept = connected([Edge(Writer("tok"), LOGITS), Edge(Writer("tok"), Reader("mlp", 0))])
+    >>> [str(edge) for edge in kept]  # what MLP 0 puts out is not read
+    ['tok → logits']
+    """
     edges = sorted(edges, key=graph_order)
     reached, leading = {"tok", "pos"}, {LOGITS.kind}
     for edge in edges:  # readers in order of computation: every edge into a node comes before those out of it
@@ -88,7 +133,11 @@ def connected(edges: Iterable[Edge]) -> frozenset[Edge]:
 
 
 def node_name(end: Writer | Reader) -> str:
-    """Name the component that an end of an edge belongs to, by its name in a circuit's JSON."""
+    """Name the component that an end of an edge belongs to, by its name in a circuit's JSON.
+
+    >>> node_name(Writer("head", 1, 0)), node_name(Reader("q", 1, 0)), node_name(Reader("mlp", 0))
+    ('a1.h0', 'a1.h0', 'm0')
+    """
     if end.kind == "mlp":
         return f"m{end.layer}"
     return end.kind if end.layer is None else f"a{end.layer}.h{end.head}"

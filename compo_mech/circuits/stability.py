@@ -38,6 +38,14 @@ def stability(
         scorer: of edges.
         metric: what it scores by.
         patches: the pass of `exact` over these pairs, if it is at hand.
+
+    >>> from compo_mech import Parity, build
+    >>> from compo_mech.circuits.prompts import circuit_pairs
+    >>> from compo_mech.circuits.selection import top
+    >>> built, generator = build(Parity(), max_length=3), torch.Generator().manual_seed(0)
+    >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Parity())
+    >>> print(stability(built.model, pairs, lambda scores: top(scores, 10), generator, n_resamples=4))
+    1.00 (1.00 .. 1.00)
     """
     n = len(pairs.clean_tokens)
     draws = [torch.randint(n, (n,), generator=generator).to(pairs.row.device) for _ in range(n_resamples)]

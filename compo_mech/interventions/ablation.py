@@ -28,14 +28,21 @@ def baseline_outputs(
     Args:
         model: the network.
         inputs: what `tok` and `pos` put out.
-        baseline: `zero`; `mean`: over strings, at each position; `mean_over_positions`: over strings
-            and positions; `resample`: of another string, at the same position;
-            `resample_over_positions`: at any position of the batch.
+        baseline: `zero`; `mean`: over strings, at each position; `mean_over_positions`: over strings and positions;
+            `resample`: of another string, at the same position; `resample_over_positions`: at any position of the
+            batch.
         generator: draws what is resampled.
         read: the positions used, such as `Pairs.read`; None: all. Others keep their value.
 
     Raises:
         ValueError: there is no such baseline, or it draws and there is no generator.
+
+    >>> from compo_mech import Parity, build
+    >>> from compo_mech.interventions.graph import embeddings
+    >>> model = build(Parity(), max_length=3).model
+    >>> inputs = embeddings(model, torch.tensor([[5, 0, 2, 0], [5, 1, 2, 1]]), torch.arange(4).expand(2, 4))
+    >>> baseline_outputs(model, inputs, "mean")[TOK][0, 1, :3].tolist()  # between 0 and 1, each one-hot
+    [0.5, 0.5, 0.0]
     """
     return ablation_values(model, run_graph(model, inputs)[0], baseline, generator, read)
 
@@ -48,7 +55,14 @@ def ablation_values(
     generator: torch.Generator | None = None,
     read: Bool[Tensor, "batch pos"] | None = None,
 ) -> Outputs:
-    """`baseline_outputs` given what every writer puts out."""
+    """`baseline_outputs` given what every writer puts out.
+
+    >>> from compo_mech import Parity, build
+    >>> outputs = {TOK: torch.tensor([[[1.0], [2.0]], [[3.0], [4.0]]])}
+    >>> model = build(Parity(), max_length=3).model
+    >>> [ablation_values(model, outputs, name)[TOK][0, :, 0].tolist() for name in ("mean", "mean_over_positions")]
+    [[2.0, 3.0], [2.5, 2.5]]
+    """
     known = get_args(Baseline)
     if not any(baseline == name for name in known):
         raise ValueError(f"baseline = {baseline!r}: must be one of {', '.join(known)}")
@@ -57,17 +71,17 @@ def ablation_values(
     everywhere = read is None
     if read is None:
         read = torch.ones(outputs[TOK].shape[:2], dtype=torch.bool, device=outputs[TOK].device)
-    stand_in = _ablation_value(baseline, read, generator)
+    value_of = _ablation_value(baseline, read, generator)
     counted = read[..., None]
-    stand_ins = {
-        writer: stand_in(out).expand_as(out) if everywhere else torch.where(counted, stand_in(out), out)
+    values = {
+        writer: value_of(out).expand_as(out) if everywhere else torch.where(counted, value_of(out), out)
         for writer, out in outputs.items()
     }
     if baseline == "zero" and model.config.biases:  # b_O, which the first head carries along, is no head's
         for layer in range(model.config.n_layers):
             writer, bias = Writer("head", layer, 0), blocks.attn_bias(model, layer)
-            stand_ins[writer] = torch.where(counted, bias.expand_as(outputs[writer]), outputs[writer])
-    return stand_ins
+            values[writer] = torch.where(counted, bias.expand_as(outputs[writer]), outputs[writer])
+    return values
 
 
 def _ablation_value(
@@ -99,16 +113,27 @@ def _ablation_value(
 
 @torch.no_grad()
 def ablated_logits(
-    model: Model, known: Outputs, ablated: Iterable[Writer], stand_ins: Outputs
+    model: Model, known: Outputs, ablated: Iterable[Writer], values: Outputs
 ) -> Float[Tensor, "batch pos d_vocab"]:
     """Logits when these heads and MLPs put out their ablation values instead.
 
     Args:
         model: the network.
-        known: what `tok` and `pos` put out, and, to save time, any other writers' outputs of the
-            whole network; those that an ablation can change are recomputed.
+        known: what `tok` and `pos` put out, and, to save time, any other writers' outputs of the whole network; those
+            that an ablation can change are recomputed.
         ablated: heads and MLPs.
-        stand_ins: the ablation values, as `baseline_outputs` gives them.
+        values: the ablation values, as `baseline_outputs` gives them.
+
+    >>> from compo_mech import Parity, build
+    >>> from compo_mech.interventions.graph import embeddings
+    >>> model = build(Parity(), max_length=3).model
+    >>> inputs = embeddings(model, torch.tensor([[5, 0, 2, 0], [5, 1, 2, 1]]), torch.arange(4).expand(2, 4))
+    >>> means = baseline_outputs(model, inputs, "mean")
+    >>> ablated_logits(model, inputs, [], means)[:, 2].argmax(-1).tolist()  # s1 = x1
+    [0, 1]
+    >>> one, other = ablated_logits(model, inputs, [Writer("head", 1, 0)], means)[:, 2]  # without the iteration head
+    >>> torch.equal(one, other)
+    True
     """
     gone = set(ablated)
     layers = [writer.layer for writer in gone if writer.layer is not None]
@@ -118,4 +143,4 @@ def ablated_logits(
         for w, out in known.items()
         if w.layer is None or w.layer < first or (w.layer == first and w.kind == "head")
     }
-    return run_graph(model, stays | {writer: stand_ins[writer] for writer in gone})[1]
+    return run_graph(model, stays | {writer: values[writer] for writer in gone})[1]

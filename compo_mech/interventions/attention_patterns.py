@@ -37,8 +37,8 @@ def _forced_tails(
 ) -> Float[Tensor, "forced batch tail d_vocab"]:
     """Logits of the rows from the first forced one to the last, for several forced patterns of the heads of one layer.
 
-    What lies before the layer, and the rows before the first forced one, is as in the whole run: in a causal
-    network nothing of it can change.
+    What lies before the layer, and the rows before the first forced one, is as in the whole run: in a causal network
+    nothing of it can change.
     """
     layer, start, end = heads[0][0], rows[0], rows[-1] + 1
     n_forced = len(forced)
@@ -49,9 +49,9 @@ def _forced_tails(
 
     # a copy, since it is written to
     pattern = repeat(whole.pattern[layer][:, :, start:end, :end], "... -> forced ...", forced=n_forced).clone()
-    for way, weights in enumerate(forced):
+    for index, weights in enumerate(forced):
         for _, head in heads:
-            pattern[way, :, head, torch.tensor(rows) - start] = weights[:, :end].to(pattern)
+            pattern[index, :, head, torch.tensor(rows) - start] = weights[:, :end].to(pattern)
     z = rearrange(pattern @ whole.v[layer][:, :, :end], "forced batch ... -> (forced batch) ...")
     stream = repeated(whole.resid_pre[layer][:, start:end]) + blocks.attn_out(model, layer, blocks.merge_heads(z))
     stream = stream + blocks.mlp_out_in_parts(model, layer, stream)
@@ -68,18 +68,30 @@ def _forced_tails(
 
 
 def work_rows(layout: Layout, length: int, work: Work) -> tuple[list[int], list[int]]:
-    """(rows, keys) of a role, both empty where strings of this length have none."""
+    """(rows, keys) of a role, both empty where strings of this length have none.
+
+    >>> work_rows(Layout(), 3, "iteration")  # the rows that predict s1 s2 s3 attend to x1 x2 x3
+    ([4, 5, 6], [1, 2, 3])
+    """
     return layout.lookup_edges(length) if work == "lookup" else layout.iteration_edges(length)
 
 
 def uniform(rows: Sequence[int], n_pos: int) -> Float[Tensor, "row pos"]:
-    """Uniform weights over all keys that each row sees."""
+    """Uniform weights over all keys that each row sees.
+
+    >>> uniform([0, 1], n_pos=3).tolist()
+    [[1.0, 0.0, 0.0], [0.5, 0.5, 0.0]]
+    """
     seen = torch.arange(n_pos) <= torch.tensor(rows)[:, None]
     return seen / seen.sum(1, keepdim=True)
 
 
 def idealised(keys: Sequence[int], n_pos: int) -> Float[Tensor, "row pos"]:
-    """All weight on each row's key."""
+    """All weight on each row's key.
+
+    >>> idealised([0, 2], n_pos=3).tolist()
+    [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
+    """
     return torch.nn.functional.one_hot(torch.tensor(keys), n_pos).float()
 
 
@@ -92,6 +104,10 @@ class PatternAblation:
         work: the role tested, lookup or iteration.
         score: mean weight on the ideal key; of several heads, at each row the largest that one of them has.
         whole, uniform, idealised: fraction of states right with the pattern unchanged, uniform, and idealised.
+
+    >>> found = PatternAblation(((1, 0),), "iteration", 1.0, wilson(4, 4), wilson(3, 4), wilson(4, 4))
+    >>> found.name, found.cost, found.gain
+    ('L1H0', 0.25, 0.0)
     """
 
     heads: tuple[Head, ...]
@@ -125,10 +141,17 @@ def ablate_patterns(
     Args:
         model: the network.
         sets: test strings, each set of one length, with chain of thought.
-        works: that are asked about.
+        works: roles that are tested.
 
     Raises:
-        ValueError: there are no test strings, or none of them has a row of that work.
+        ValueError: there are no test strings, or none of them has a row of that role.
+
+    >>> from compo_mech import Parity, build, eval_sets
+    >>> built = build(Parity(), max_length=3)
+    >>> found = {one.name: one for one in ablate_patterns(built.model, eval_sets(built.data, 8), ["iteration"])}
+    >>> head, spare = found["L1H0"], found["L1H1"]
+    >>> round(head.score, 2), head.cost > 0.3, head.gain, spare.cost
+    (1.0, True, 0.0, 0.0)
     """
     if not sets:
         raise ValueError("sets = none: accuracy needs test strings")
@@ -142,7 +165,14 @@ def ablate_patterns(
 
 
 def trace_set(model: Model, test: EvalSet) -> Trace:
-    """All that is read of its strings, run, in the last layer from the first scored row on."""
+    """All that is read of its strings, run, in the last layer from the first scored row on.
+
+    >>> from compo_mech import Parity, build, eval_sets
+    >>> built = build(Parity(), max_length=3)
+    >>> test = eval_sets(built.data, 8)[0]  # strings of one input
+    >>> trace_set(built.model, test).logits[:, 2].argmax(-1).tolist() == test.tokens[:, 1].tolist()  # s1 = x1
+    True
+    """
     return trace(model, test.read, test.position_ids, test.layout.scored(test.length)[0])
 
 
@@ -158,8 +188,8 @@ class _Count:
     n_edges: int = 0
 
     def ablation(self, work: Work, heads: tuple[Head, ...]) -> PatternAblation:
-        whole, even, lifted = (wilson(count, self.n) for count in (self.whole, self.uniform, self.idealised))
-        return PatternAblation(heads, work, self.weight / self.n_edges, whole, even, lifted)
+        whole, flat, ideal = (wilson(count, self.n) for count in (self.whole, self.uniform, self.idealised))
+        return PatternAblation(heads, work, self.weight / self.n_edges, whole, flat, ideal)
 
 
 class PatternAblationCounts:
@@ -167,7 +197,15 @@ class PatternAblationCounts:
 
     Args:
         model: the network.
-        works: that are asked about.
+        works: roles that are tested.
+
+    >>> from compo_mech import Parity, build, eval_sets
+    >>> built = build(Parity(), max_length=3)
+    >>> counts = PatternAblationCounts(built.model, ["iteration"])
+    >>> for test in eval_sets(built.data, 8):
+    ...     counts.add(test, trace_set(built.model, test))
+    >>> [ablation.name for ablation in counts.ablations()]
+    ['L0H0', 'L0H1', 'L0H0+L0H1', 'L1H0', 'L1H1', 'L1H0+L1H1']
     """
 
     def __init__(self, model: Model, works: Sequence[Work]) -> None:
@@ -199,13 +237,13 @@ class PatternAblationCounts:
             changed = slice(start - predicting[0], rows[-1] + 1 - predicting[0])  # of the predicting rows
             right = logits.argmax(-1) == targets[:, changed]
             as_before = n_whole - int(correct[:, changed].sum())
-            even, lifted = (as_before + right.sum((1, 2))).tolist()
+            flat, ideal = (as_before + right.sum((1, 2))).tolist()
             weights = patterns[layer][[head for _, head in heads]][:, rows, keys]  # [head, edge]
             count.n += correct.numel()
             count.whole, count.uniform, count.idealised = (
                 count.whole + n_whole,
-                count.uniform + even,
-                count.idealised + lifted,
+                count.uniform + flat,
+                count.idealised + ideal,
             )
             count.weight, count.n_edges = count.weight + float(weights.amax(0).sum()), count.n_edges + len(rows)
 
@@ -215,7 +253,12 @@ class PatternAblationCounts:
 
 
 def pattern_ablation_table(found: Sequence[PatternAblation]) -> pd.DataFrame:
-    """One row per ablation: columns heads, work, score, whole, uniform, idealised, cost, gain."""
+    """One row per ablation: columns heads, work, score, whole, uniform, idealised, cost, gain.
+
+    >>> found = PatternAblation(((1, 0),), "iteration", 1.0, wilson(4, 4), wilson(3, 4), wilson(4, 4))
+    >>> pattern_ablation_table([found])[["heads", "work", "uniform", "cost"]].values.tolist()
+    [['L1H0', 'iteration', 0.75, 0.25]]
+    """
     return pd.DataFrame(
         {
             "heads": ablation.name,

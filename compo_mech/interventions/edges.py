@@ -1,8 +1,8 @@
 """Names of the computational graph: its writers, its readers, and the edges between them.
 
-Writers put something into the residual stream: the token embedding, the position embedding,
-every head, every MLP. Readers take the stream in: each head's queries, keys and values, every MLP
-and the logits. An edge is a (writer, reader) pair, which may be narrowed to a span of the row, such as the states.
+Writers put something into the residual stream: the token embedding, the position embedding, every head, every MLP.
+Readers take the stream in: each head's queries, keys and values, every MLP and the logits. An edge is a (writer,
+reader) pair, which may be narrowed to a span of the row, such as the states.
 """
 
 from collections.abc import Sequence
@@ -14,18 +14,26 @@ from compo_mech.model.params import Model
 
 
 class Writer(NamedTuple):
-    """`tok`, `pos`, `head` or `mlp`; layer and head where it has them."""
+    """`tok`, `pos`, `head` or `mlp`; layer and head where it has them.
+
+    >>> str(Writer("head", 1, 0)), str(Writer("mlp", 0)), str(TOK)
+    ('L1H0', 'mlp0', 'tok')
+    """
 
     kind: str
     layer: int | None = None
     head: int | None = None
 
     def __str__(self) -> str:
-        return self.kind if self.layer is None else _place(self.kind, self.layer, self.head)
+        return self.kind if self.layer is None else _component(self.kind, self.layer, self.head)
 
 
 class Reader(NamedTuple):
-    """`q`, `k` or `v` of a head, `mlp` of a layer, or `logits`."""
+    """`q`, `k` or `v` of a head, `mlp` of a layer, or `logits`.
+
+    >>> str(Reader("q", 1, 0)), str(Reader("mlp", 0)), str(LOGITS)
+    ('L1H0.q', 'mlp0', 'logits')
+    """
 
     kind: str
     layer: int | None = None
@@ -34,11 +42,15 @@ class Reader(NamedTuple):
     def __str__(self) -> str:
         if self.kind in ("q", "k", "v"):
             return f"L{self.layer}H{self.head}.{self.kind}"
-        return self.kind if self.layer is None else _place(self.kind, self.layer, self.head)
+        return self.kind if self.layer is None else _component(self.kind, self.layer, self.head)
 
 
 class Edge(NamedTuple):
-    """What a writer puts out, as one reader sees it: everywhere, or in one span of the row."""
+    """What a writer puts out, as one reader sees it: everywhere, or in one span of the row.
+
+    >>> print(Edge(TOK, Reader("v", 1, 0)), Edge(Writer("mlp", 1), LOGITS, Span("states")), sep=", ")
+    tok → L1H0.v, mlp1 → logits @ states
+    """
 
     writer: Writer
     reader: Reader
@@ -48,7 +60,7 @@ class Edge(NamedTuple):
         return f"{self.writer} → {self.reader}" + (f" @ {self.span}" if self.span else "")
 
 
-def _place(kind: str, layer: int | None, head: int | None) -> str:
+def _component(kind: str, layer: int | None, head: int | None) -> str:
     return f"L{layer}H{head}" if kind == "head" else f"{kind}{layer}"
 
 
@@ -56,7 +68,11 @@ TOK, POS, LOGITS = Writer("tok"), Writer("pos"), Reader("logits")
 
 
 def writers_before(reader: Reader, config: ModelConfig) -> list[Writer]:
-    """Every writer that a reader sees, in order of computation."""
+    """Every writer that a reader sees, in order of computation.
+
+    >>> [str(writer) for writer in writers_before(Reader("mlp", 0), ModelConfig(n_layers=2, n_heads=2))]
+    ['tok', 'pos', 'L0H0', 'L0H1']
+    """
     layer = config.n_layers if reader.layer is None else reader.layer
     writers = [TOK, POS]
     for earlier in range(layer):
@@ -67,7 +83,11 @@ def writers_before(reader: Reader, config: ModelConfig) -> list[Writer]:
 
 
 def all_readers(config: ModelConfig) -> list[Reader]:
-    """Every reader, in order of computation."""
+    """Every reader, in order of computation.
+
+    >>> [str(reader) for reader in all_readers(ModelConfig(n_layers=1, n_heads=1))]
+    ['L0H0.q', 'L0H0.k', 'L0H0.v', 'mlp0', 'logits']
+    """
     readers = []
     for layer in range(config.n_layers):
         readers += [Reader(kind, layer, head) for head in range(config.n_heads) for kind in "qkv"]
@@ -76,7 +96,14 @@ def all_readers(config: ModelConfig) -> list[Reader]:
 
 
 def all_edges(config: ModelConfig, by_span: bool = False) -> list[Edge]:
-    """Every edge of the network, by reader in order of computation; `by_span`: once for each span of the row."""
+    """Every edge of the network, by reader in order of computation; `by_span`: once for each span of the row.
+
+    >>> config = ModelConfig(n_layers=1, n_heads=1)
+    >>> [str(edge) for edge in all_edges(config) if edge.reader == LOGITS]
+    ['tok → logits', 'pos → logits', 'L0H0 → logits', 'mlp0 → logits']
+    >>> len(all_edges(config)), len(all_edges(config, by_span=True))
+    (13, 52)
+    """
     spans = WHOLE_SPANS if by_span else (None,)
     readers = all_readers(config)
     return [Edge(w, reader, span) for reader in readers for w in writers_before(reader, config) for span in spans]
@@ -87,6 +114,11 @@ def check_edges(model: Model, edges: Sequence[Edge]) -> None:
 
     Raises:
         ValueError: there is none, or one of them is not in the network.
+
+    >>> from compo_mech import Parity, build
+    >>> check_edges(build(Parity(), max_length=3).model, [Edge(Writer("mlp", 4), LOGITS)])
+    Traceback (most recent call last):
+    ValueError: edge = mlp4 → logits: must be one of the network's, 2 layers × 2 heads
     """
     if not edges:
         raise ValueError("edges = none: there must be at least one")

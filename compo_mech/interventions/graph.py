@@ -28,6 +28,13 @@ def check_pairs(model: Model, pairs: Pairs) -> None:
 
     Raises:
         ValueError: a token id or a position id is out of the model's range.
+
+    >>> from compo_mech import Parity, Switch, build, make_pairs
+    >>> built = build(Parity(), max_length=3)
+    >>> far = make_pairs(built.data, Switch.SHIFT, 4, torch.Generator().manual_seed(0), max_shift=40)
+    >>> check_pairs(built.model, far)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: pairs.position_ids = 0 .. ...: must be 0 .. 12, what the model knows
     """
     for name, ids, n in (
         ("tokens", (pairs.clean_tokens, pairs.corrupt_tokens), model.d_vocab),
@@ -39,7 +46,14 @@ def check_pairs(model: Model, pairs: Pairs) -> None:
 
 
 def embeddings(model: Model, tokens: Int[Tensor, "batch pos"], position_ids: Int[Tensor, "batch pos"]) -> Outputs:
-    """What `tok` and `pos` put out."""
+    """What `tok` and `pos` put out.
+
+    >>> from compo_mech import Parity, build
+    >>> model = build(Parity(), max_length=3).model
+    >>> out = embeddings(model, torch.tensor([[5, 1, 2, 1]]), torch.arange(4)[None])
+    >>> torch.equal(out[TOK][0, 1], out[TOK][0, 3]), torch.equal(out[POS][0, 1], out[POS][0, 3])  # 1 is read twice
+    (True, False)
+    """
     return {TOK: blocks.token_embedding(model, tokens), POS: blocks.position_embedding(model, position_ids)}
 
 
@@ -53,11 +67,18 @@ def run_graph(
     Args:
         model: the network.
         known: what `tok` and `pos` put out, and any other writer that need not be computed.
-        read: the stream that a reader sees, given what the writers before it put out; None: their
-            sum, which is the network as it is.
+        read: the stream that a reader sees, given what the writers before it put out; None: their sum, which is the
+            network as it is.
 
     Returns:
         What every writer put out, and the logits at every position.
+
+    >>> from compo_mech import Parity, build
+    >>> model = build(Parity(), max_length=3).model
+    >>> tokens = torch.tensor([[5, 1, 0, 1, 2, 1, 1, 0]])  # [task] x1 x2 x3 [EoI] s1 s2 s3
+    >>> _, logits = run_graph(model, embeddings(model, tokens, torch.arange(8)[None]))
+    >>> logits[0, 4:].argmax(-1).tolist()  # s1 s2 s3 [EoS]
+    [1, 1, 0, 3]
     """
     read = read or (lambda reader, outputs: total_of(outputs))
     outputs = {TOK: known[TOK], POS: known[POS]}
@@ -92,7 +113,11 @@ def _head_out(
 
 
 def total_of(outputs: Outputs) -> Stream:
-    """The stream that these writers make together."""
+    """The stream that these writers make together.
+
+    >>> total_of({TOK: torch.ones(1, 1, 2), POS: torch.tensor([[[0.0, 2.0]]])}).tolist()
+    [[[1.0, 3.0]]]
+    """
     total = outputs[TOK]
     for writer, out in outputs.items():
         if writer != TOK:
@@ -108,6 +133,13 @@ class Runs:
         clean: on the clean input.
         corrupt: what patched edges carry instead: the corrupt run's, or a baseline.
         logits: of the clean run.
+
+    >>> from compo_mech import Parity, Switch, build, make_pairs
+    >>> built = build(Parity(), max_length=3)
+    >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
+    >>> runs = run_both(built.model, pairs)
+    >>> torch.equal(runs.logits.argmax(-1), pairs.target)
+    True
     """
 
     clean: Outputs
@@ -120,6 +152,13 @@ def run_both(model: Model, pairs: Pairs, corrupt: Outputs | None = None) -> Runs
 
     Raises:
         ValueError: the model cannot read the pairs.
+
+    >>> from compo_mech import Parity, Switch, build, make_pairs
+    >>> built = build(Parity(), max_length=3)
+    >>> pairs = make_pairs(built.data, Switch.SHIFT, 4, torch.Generator().manual_seed(0))
+    >>> runs = run_both(built.model, pairs)
+    >>> torch.equal(runs.clean[TOK], runs.corrupt[TOK]), torch.equal(runs.clean[POS], runs.corrupt[POS])
+    (True, False)
     """
     check_pairs(model, pairs)
     clean, logits = run_graph(model, embeddings(model, pairs.clean_tokens, pairs.clean_position_ids))
@@ -132,6 +171,16 @@ def run_patched(model: Model, pairs: Pairs, runs: Runs, patched: Iterable[Edge])
     """Scored logits when each patched edge carries the corrupt value and every other its own.
 
     Only what lies behind the first patched reader is computed.
+
+    >>> from compo_mech import Parity, Switch, all_edges, build, make_pairs
+    >>> built = build(Parity(), max_length=3)
+    >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
+    >>> runs = run_both(built.model, pairs)
+    >>> torch.equal(run_patched(built.model, pairs, runs, []), runs.logits)  # patch nothing = clean
+    True
+    >>> everything = run_patched(built.model, pairs, runs, all_edges(built.model.config))  # = corrupt
+    >>> torch.equal(everything.argmax(-1), pairs.foil)
+    True
     """
     by_reader: dict[Reader, dict[Writer, Tensor | None]] = {}
     for edge in patched:

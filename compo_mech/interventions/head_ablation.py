@@ -33,6 +33,9 @@ class Cost:
         baseline: what these values are.
         accuracy: fraction of states that are right, given the true tokens before them.
         cost: by how much less that is than without ablation.
+
+    >>> Cost((Writer("head", 1, 0),), "mean", accuracy=0.5, cost=0.5).cost
+    0.5
     """
 
     components: tuple[Writer, ...]
@@ -44,8 +47,8 @@ class Cost:
 class Ablations:
     """Per-state accuracy of a network some of whose components put out their ablation values.
 
-    These are taken from other strings of the same length: `mean` is their mean at each position,
-    so that what depends on position and length alone stays as it is.
+    These are taken from other strings of the same length: `mean` is their mean at each position, so that what depends
+    on position and length alone stays as it is.
 
     Args:
         model: the network.
@@ -61,6 +64,12 @@ class Ablations:
 
     Raises:
         ValueError: there are no test strings.
+
+    >>> from compo_mech import Parity, build, eval_sets
+    >>> built = build(Parity(), max_length=3)
+    >>> ablations = Ablations(built.model, eval_sets(built.data, 8), "mean", torch.Generator().manual_seed(0), 16)
+    >>> ablations.whole, ablations.cost(Writer("head", 1, 0)).cost  # without x_t parity is a coin toss
+    (1.0, 0.5)
     """
 
     def __init__(
@@ -150,6 +159,13 @@ def smallest_removal(ablations: Ablations, heads: Sequence[Writer], level: float
     """The fewest heads whose ablation brings accuracy to `level` or below; of equals, the most costly.
 
     None: not even all of them do. Of more than `MAX_SUBSET_HEADS` heads only one, two or all are tried.
+
+    >>> from compo_mech import Parity, build, eval_sets
+    >>> built = build(Parity(), max_length=3)
+    >>> ablations = Ablations(built.model, eval_sets(built.data, 8), "mean", torch.Generator().manual_seed(0), 16)
+    >>> found = smallest_removal(ablations, [Writer("head", 1, 0), Writer("head", 1, 1)], level=0.6)
+    >>> [str(writer) for writer in found.components], found.accuracy
+    (['L1H0'], 0.5)
     """
     n = len(heads)
     for size in range(1, n + 1) if n <= MAX_SUBSET_HEADS else (1, 2, n):
@@ -163,8 +179,12 @@ def smallest_removal(ablations: Ablations, heads: Sequence[Writer], level: float
 def best_guess(task: Task, sets: Sequence[EvalSet]) -> float:
     """Per-state accuracy of the best guess of s_t that knows s_{t-1} but not x_t.
 
-    Inputs are uniform over those that are drawn. Without chain of thought s_{L-1} is not written, so
-    that the best guess is the likeliest last state.
+    Inputs are uniform over those that are drawn. Without chain of thought s_{L-1} is not written, so that the best
+    guess is the likeliest last state.
+
+    >>> from compo_mech import DataConfig, Parity, eval_sets
+    >>> best_guess(Parity(), eval_sets(DataConfig(max_length=3), 8))
+    0.5
     """
     table = task.table[:, task.first_input :]
     likeliest = torch.stack([torch.bincount(row).max() / table.shape[1] for row in table])

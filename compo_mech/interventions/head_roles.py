@@ -1,16 +1,16 @@
-"""What each head does, told by intervention alone: what it carries, and what is lost without it.
+"""What each head does, by intervention alone: what it carries, and what is lost without it.
 
-Two interchanges read off what a head carries. Its output at the rows that predict states is replaced
-by that of another run, and the answer is compared with what the algorithm would say:
+Two interchanges read off what a head carries. Its output at the rows that predict states is replaced by that of another
+run, and the answer is compared with what the algorithm would say:
 
-    x_t         the other run has other inputs of the same length: s_t should become F(s_{t-1}, x'_t)
-    the end     the other run has its [EoI] elsewhere, so that the row at i would predict another t':
-                s_t should become F(s_{t-1}, x_{t'})
+    x      the other run has other inputs of the same length: s_t should become F(s_{t-1}, x'_t)
+    end    the other run has its [EoI] at another position, so that the row at i would predict another t':
+           s_t should become F(s_{t-1}, x_{t'})
 
-In either the other run holds the same states in the same rows, so that a head which carries s_{t-1}
-is not taken for one of these, and answers that x' alone would explain do not count for the end. The
-share of answers that do so, where that is another answer, is the head's share of the variable: 1 for
-a head that alone carries it. A head that does neither is told by what its ablation costs.
+In both, the other run holds the same states in the same rows, so that a head which carries s_{t-1} is not taken for one
+of these, and answers that x' alone would explain do not count for `end`. The fraction of answers that do so, where that
+is another answer, is the head's share of the variable: 1 for a head that alone carries it. A head that carries neither
+is described by what its ablation costs.
 """
 
 from dataclasses import dataclass, replace
@@ -31,14 +31,19 @@ from compo_mech.model.params import Model
 from compo_mech.model.sites import Site
 
 CARRIES = 0.5
-"""A head carries a variable if at least this share of the answers follows it."""
+"""A head carries a variable if at least this fraction of the answers follows it."""
 
 CARRIES_IN_PART = 0.1
-"""It carries it in part from this share on."""
+"""It carries it in part from this fraction on."""
 
 NEAR = 0.05
 """Accuracy is near the best guess if it is above it by no more than this."""
+
 CarriedVariable = Literal["x", "end"]
+"""x_t, or the position of [EoI]."""
+
+RoleName = Literal["iteration", "lookup", "contributes", "idle"]
+"""What a head carries, x_t or the position of [EoI]; if neither, whether its ablation costs anything."""
 
 
 def carried_share(
@@ -49,8 +54,8 @@ def carried_share(
     n_pairs: int = 64,
     task: Task | None = None,
 ) -> tuple[Float[Tensor, "layer head"], Float[Tensor, "layer"]]:
-    """Share of the answers that follow a variable when one head alone, or a layer's heads together,
-    carry another value of it.
+    """Fraction of the answers that follow a variable when one head alone, or a layer's heads together, carry another
+    value of it.
 
     Counted are answers that would have to change, and that the clean run does not give already.
 
@@ -64,6 +69,12 @@ def carried_share(
 
     Raises:
         ValueError: there is no chain of thought; or, for `end`, only one length.
+
+    >>> from compo_mech import Parity, build
+    >>> built = build(Parity(), max_length=3)
+    >>> heads, layers = carried_share(built.model, built.data, "x", torch.Generator().manual_seed(0), 16)
+    >>> heads.tolist(), layers.tolist()  # L1H0 alone
+    ([[0.0, 0.0], [1.0, 0.0]], [0.0, 1.0])
     """
     if not data.chain_of_thought:
         raise ValueError("chain_of_thought = False: what a head carries to a state needs states that are written")
@@ -105,8 +116,8 @@ def _expected(
     before = torch.where(own == end_of_input, len(table) - 1, own.clamp(max=len(table) - 2))
 
     def answer(tokens: Int[Tensor, "batch pos"], t: Int[Tensor, "scored"]) -> Int[Tensor, "scored"]:
-        place = layout.input_position(t).clamp(0, tokens.shape[1] - 1)
-        return table[before, tokens[row, place].clamp(max=table.shape[1] - 1)]
+        index = layout.input_position(t).clamp(0, tokens.shape[1] - 1)
+        return table[before, tokens[row, index].clamp(max=table.shape[1] - 1)]
 
     t = layout.predicted(position, length)
     counts = (t <= length) & (pairs.corrupt_tokens[row, position] == own)  # the last row predicts [EoS]
@@ -129,6 +140,12 @@ class HeadRole:
         writer: the head.
         x, end: its share of each variable; None where that cannot be asked.
         cost: of its ablation.
+
+    >>> HeadRole(Writer("head", 1, 0), x=0.9, end=0.0, cost=0.5).name
+    'iteration'
+    >>> split = HeadRole(Writer("head", 1, 0), x=0.4, end=0.0, cost=0.2)
+    >>> split.name, split.in_part
+    ('iteration', True)
     """
 
     writer: Writer
@@ -137,15 +154,19 @@ class HeadRole:
     cost: float
 
     @property
-    def name(self) -> str:
-        """`iteration` or `lookup` by the larger part of what it carries, `takes part` by its cost, else `idle`."""
-        for share, name in ((self.x, "iteration"), (self.end, "lookup")):
-            if share is not None and share >= CARRIES:
-                return name
-        for share, name in ((self.x, "iteration, in part"), (self.end, "lookup, in part")):
-            if share is not None and share >= CARRIES_IN_PART:
-                return name
-        return "takes part" if self.cost >= COSTS else "idle"
+    def name(self) -> RoleName:
+        """The role, whether the head fills it alone or `in_part`; x_t goes before the position of [EoI]."""
+        for level in (CARRIES, CARRIES_IN_PART):
+            if self.x is not None and self.x >= level:
+                return "iteration"
+            if self.end is not None and self.end >= level:
+                return "lookup"
+        return "contributes" if self.cost >= COSTS else "idle"
+
+    @property
+    def in_part(self) -> bool:
+        """Whether the head carries its variable for fewer than half of the answers."""
+        return self.name in ("iteration", "lookup") and max(self.x or 0.0, self.end or 0.0) < CARRIES
 
 
 @dataclass(frozen=True)
@@ -158,6 +179,11 @@ class Heads:
         removal: the fewest heads without which per-state accuracy is near the best guess.
         accuracy: per state, of the whole network.
         guess: the best guess of s_t that does not know x_t.
+
+    >>> roles = tuple(HeadRole(Writer("head", layer, 0), x=float(layer), end=0.0, cost=0.5 * layer) for layer in (0, 1))
+    >>> heads = Heads(roles, x_together=(0.0, 1.0), removal=None, accuracy=1.0, guess=0.5)
+    >>> str(heads)[:26], [role.name for role in heads.roles]
+    ('L1H0 is the iteration head', ['idle', 'iteration'])
     """
 
     roles: tuple[HeadRole, ...]
@@ -176,7 +202,7 @@ class Heads:
                 f"The network is right about {self.accuracy:.0%} of states and guessing about {self.guess:.0%}: "
                 "there is no work of heads to name."
             )
-        lookups = [r for r in self.roles if r.name.startswith("lookup")]
+        lookups = [r for r in self.roles if r.name == "lookup"]
         head = self.iteration
         if head is not None:
             left = self.accuracy - head.cost
@@ -190,23 +216,28 @@ class Heads:
             text = "No head is the iteration head by itself: " + self._shared()
         if lookups:
             names = ", ".join(f"{r.writer} ({r.end:.0%})" for r in lookups)
-            text += f" The place of [EoI] is carried by {names}."
+            text += f" The position of [EoI] is carried by {names}."
         return text
 
     @property
     def iteration(self) -> HeadRole | None:
-        """The head that alone in its layer carries x_t, and without which the network falls more than half
-        of the way to the best guess."""
+        """The head that alone in its layer carries x_t, and without which accuracy falls at least halfway to the best
+        guess."""
         carriers = [role for role in self.roles if role.x is not None and role.x >= CARRIES_IN_PART]
         for role in carriers:
             alone = [other for other in carriers if other.writer.layer == role.writer.layer] == [role]
-            if role.name == "iteration" and alone and role.cost >= (self.accuracy - self.guess) / 2:
+            if (
+                role.name == "iteration"
+                and not role.in_part
+                and alone
+                and role.cost >= (self.accuracy - self.guess) / 2
+            ):
                 return role
         return None
 
     def _shared(self) -> str:
-        parts = [r for r in self.roles if r.x is not None and r.x >= CARRIES_IN_PART]
-        text = "x_t is carried by " + (", ".join(f"{r.writer} ({r.x:.0%})" for r in parts) or "none alone")
+        carriers = [r for r in self.roles if r.x is not None and r.x >= CARRIES_IN_PART]
+        text = "x_t is carried by " + (", ".join(f"{r.writer} ({r.x:.0%})" for r in carriers) or "none alone")
         together = self.x_together or (0.0,)
         layer = max(range(len(together)), key=together.__getitem__)
         text += f"; the heads of layer {layer} together carry {together[layer]:.0%}"
@@ -223,7 +254,7 @@ def name_heads(
     n_pairs: int = 64,
     task: Task | None = None,
 ) -> Heads:
-    """Every head's role, by causal effect alone: no attention weight is looked at.
+    """Every head's role, by causal effect alone: attention weights are not used.
 
     Args:
         ablations: of the network, on test strings of the task.
@@ -231,6 +262,12 @@ def name_heads(
         generator: source of the pairs.
         n_pairs: pairs for each interchange.
         task: one of the data's; None: its first.
+
+    >>> from compo_mech import Parity, build, eval_sets
+    >>> built, generator = build(Parity(), max_length=3), torch.Generator().manual_seed(0)
+    >>> ablations = Ablations(built.model, eval_sets(built.data, 8), "mean", generator, n_reference=16)
+    >>> str(name_heads(ablations, built.data, generator, 16).iteration.writer)
+    'L1H0'
     """
     model = ablations.model
     task, config = task or data.tasks[0], model.config

@@ -19,7 +19,11 @@ from compo_mech.data.tasks import Task
 
 
 class Switch(Flag):
-    """What differs between the clean and the corrupt input."""
+    """What differs between the clean and the corrupt input.
+
+    >>> Switch.TOKEN in Switch.TOKEN | Switch.SHIFT, Switch.LENGTH in Switch.TOKEN | Switch.SHIFT
+    (True, False)
+    """
 
     TOKEN = auto()
     """Another string of the same length."""
@@ -48,6 +52,10 @@ class Pairs:
 
     Raises:
         ValueError: the inputs differ in shape, or nothing is scored.
+
+    >>> pairs = make_pairs(DataConfig(max_length=3), Switch.TOKEN, 4, torch.Generator().manual_seed(0))
+    >>> pairs.where(Span("inputs")).sum(1).tolist() == pairs.lengths.tolist()
+    True
     """
 
     # underscores: that the four are of one shape is checked below, with an error of one line
@@ -64,11 +72,11 @@ class Pairs:
 
     def __post_init__(self) -> None:
         inputs = (self.clean_tokens, self.corrupt_tokens, self.clean_position_ids, self.corrupt_position_ids)
-        if len({part.shape for part in inputs}) > 1:
-            shapes = ", ".join(str(tuple(part.shape)) for part in inputs)
+        if len({ids.shape for ids in inputs}) > 1:
+            shapes = ", ".join(str(tuple(ids.shape)) for ids in inputs)
             raise ValueError(f"pairs = {shapes}: clean and corrupt inputs must be of one shape")
         if not len(self.row):
-            raise ValueError("pairs = no scored place: a metric needs at least one")
+            raise ValueError("pairs = no scored position: a metric needs at least one")
 
     @property
     def read(self) -> Bool[Tensor, "batch pos"]:
@@ -102,16 +110,22 @@ def make_pairs(
 
     Args:
         data: task, lengths and layout.
-        switch: what differs. TOKEN and LENGTH draw new strings; STATE and END change the tokens that
-            they name in whatever string the corrupt input has by then.
+        switch: what differs. TOKEN and LENGTH draw new strings; STATE and END change the tokens that they name in
+            whatever string the corrupt input has by then.
         n_rows: pairs.
         generator: source of the strings.
         max_shift: largest shift of position ids, which is at least 1 where SHIFT is on.
         task: one of the data's; None: its first.
 
     Raises:
-        ValueError: the switch is empty, or needs other lengths where there is only one; the task
-            is not one of the data's; there is no shift or no row.
+        ValueError: the switch is empty, or needs other lengths where there is only one; the task is not one of the
+            data's; there is no shift or no row.
+
+    >>> pairs = make_pairs(DataConfig(max_length=3), Switch.SHIFT, 4, torch.Generator().manual_seed(0))
+    >>> torch.equal(pairs.clean_tokens, pairs.corrupt_tokens)
+    True
+    >>> bool((pairs.corrupt_position_ids > pairs.clean_position_ids).all())
+    True
     """
     task = task or data.tasks[0]
     _check(data, switch, n_rows, max_shift, task)

@@ -2,8 +2,7 @@
 
 A patch puts the corrupt run's value at some site and some positions into the clean run. What lies upstream, and at
 earlier positions, is unchanged; in the last layer only scored rows matter. So a patch costs the rows downstream of it,
-not a forward pass. `patched_logits` equals the obvious loop with
-hooks on a HookedTransformer.
+not a forward pass. `patched_logits` equals the obvious loop with hooks on a HookedTransformer.
 """
 
 import itertools
@@ -31,17 +30,25 @@ def patched_logits(
     Args:
         model: the network.
         clean, corrupt: traces of the two inputs.
-        site: what is patched. For `q`, `z`, `pattern` and `result` positions are those of the query,
-            for `k` and `v` those of the key.
+        site: what is patched. For `q`, `z`, `pattern` and `result` positions are those of the query, for `k` and `v`
+            those of the key.
         where: the positions of each string that are patched.
         pairs: what is scored.
 
     Raises:
         ValueError: there is no such site, or `where` is not of the pairs' shape.
+
+    >>> from compo_mech import Parity, Switch, build, make_pairs
+    >>> built = build(Parity(), max_length=3)
+    >>> model, pairs = built.model, make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
+    >>> clean, corrupt = both_traces(model, pairs)
+    >>> everywhere = patched_logits(model, clean, corrupt, Site("resid_pre", 0), pairs.read, pairs)
+    >>> torch.equal(everywhere.argmax(-1), pairs.foil)  # patch everything = corrupt
+    True
     """
     check_site(site, model.config)
     if where.shape != pairs.clean_tokens.shape:
-        raise ValueError(f"where = {tuple(where.shape)}: must be {tuple(pairs.clean_tokens.shape)}, a place a token")
+        raise ValueError(f"where = {tuple(where.shape)}: must be {tuple(pairs.clean_tokens.shape)}, one entry a token")
     scored = clean.logits[pairs.row, pairs.position]
     needed = pairs.position.unique()
     touched = where.any(0).nonzero()[:, 0]
@@ -136,9 +143,9 @@ def _layer(
 
 def _replaced(scored: Tensor, pairs: Pairs, rows: Tensor, logits: Tensor, n_pos: int) -> Tensor:
     """The scored logits with those at `rows` replaced by new ones [batch, row, d_vocab]."""
-    place = torch.full((n_pos,), -1, device=rows.device)
-    place[rows] = torch.arange(len(rows), device=rows.device)
-    index = place[pairs.position]
+    row_at = torch.full((n_pos,), -1, device=rows.device)
+    row_at[rows] = torch.arange(len(rows), device=rows.device)
+    index = row_at[pairs.position]
     new = logits[pairs.row, index.clamp(min=0)]
     return torch.where((index >= 0)[:, None], new, scored)
 
@@ -149,8 +156,8 @@ def sweep(
     kind: Kind,
     metric: Metric,
     traces: tuple[Trace, Trace] | None = None,
-    places: Sequence[int | Span] | None = None,
-) -> Float[Tensor, "layer head place"]:
+    positions: Sequence[int | Span] | None = None,
+) -> Float[Tensor, "layer head position"]:
     """The metric when one site is patched at one position, for every layer, head and position.
 
     Sites that belong to no head have one entry along the head's axis.
@@ -161,16 +168,23 @@ def sweep(
         kind: of the sites.
         metric: of the patched logits.
         traces: of both runs, if they are known.
-        places: positions, or spans of the clean rows, such as the k-th state; None: every position.
+        positions: single ones, or spans of the clean rows, such as the k-th state; None: every position.
 
     Raises:
         ValueError: there is no such site, or a position is out of range.
+
+    >>> from compo_mech import Parity, Switch, build, make_pairs
+    >>> from compo_mech.interventions.metrics import answered
+    >>> built = build(Parity(), max_length=3)
+    >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
+    >>> sweep(built.model, pairs, "z", answered, positions=[Span("states")])[:, :, 0].tolist()  # L1H0 carries x_t
+    [[1.0, 1.0], [0.5, 1.0]]
     """
     check_site(Site(kind, 0, 0 if kind in HEAD_KINDS else None), model.config)
     clean, corrupt = traces or both_traces(model, pairs)
     base = clean.logits[pairs.row, pairs.position]
     n_pos = pairs.clean_tokens.shape[1]
-    wheres = [_where(pairs, place) for place in (range(n_pos) if places is None else places)]
+    wheres = [_where(pairs, position) for position in (range(n_pos) if positions is None else positions)]
     heads: Sequence[int | None] = range(model.config.n_heads) if kind in HEAD_KINDS else [None]
     found = []
     for layer, head, where in itertools.product(range(model.config.n_layers), heads, wheres):
@@ -179,12 +193,12 @@ def sweep(
     return torch.stack(found).unflatten(0, (model.config.n_layers, len(heads), len(wheres)))
 
 
-def _where(pairs: Pairs, place: int | Span) -> Bool[Tensor, "batch pos"]:
-    if isinstance(place, Span):
-        return pairs.where(place)
+def _where(pairs: Pairs, position: int | Span) -> Bool[Tensor, "batch pos"]:
+    if isinstance(position, Span):
+        return pairs.where(position)
     n_pos = pairs.clean_tokens.shape[1]
-    if not 0 <= place < n_pos:
-        raise ValueError(f"position = {place}: must be 0 .. {n_pos - 1}")
+    if not 0 <= position < n_pos:
+        raise ValueError(f"position = {position}: must be 0 .. {n_pos - 1}")
     where = torch.zeros_like(pairs.clean_tokens, dtype=torch.bool)
-    where[:, place] = True
+    where[:, position] = True
     return where

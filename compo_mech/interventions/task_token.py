@@ -1,102 +1,30 @@
 """Task-token patching: which components depend on the task, by interchange between rows that differ in the task token.
 
 One component's activation is patched from a run of the same row under the other task's token; the answer F(s, x)
-becomes the other task's or it does not. In these rows s_1 .. s_L are drawn at random from the values that both tasks
-have, since few strings have states of one task that are valid for the other.
+becomes the other task's or it does not.
 """
 
 from collections.abc import Sequence
 
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from compo_mech.data.config import DataConfig
-from compo_mech.data.encode import encode
 from compo_mech.data.layout import Span
 from compo_mech.data.tasks import Task
 from compo_mech.interventions.edges import LOGITS, POS, Edge, all_edges, all_readers, writers_before
 from compo_mech.interventions.graph import Runs, run_both, run_patched
 from compo_mech.interventions.pairs import Pairs
 from compo_mech.interventions.patching import patched_logits
+from compo_mech.interventions.task_pairs import task_pairs
 from compo_mech.interventions.traces import both_traces
 from compo_mech.model.params import Model
 from compo_mech.model.sites import Kind, Site
 from compo_mech.stats.intervals import wilson
 
 N_ROWS = 96
-
-
-def task_pairs(
-    data: DataConfig, one: Task, other: Task, n_rows: int, generator: torch.Generator, inputs: bool = False
-) -> Pairs:
-    """Rows of `one`, and the same rows with the token of `other`.
-
-    Predictions of s_t, t >= 2, are scored where F_one(s, x) and the foil F_other(s, x) differ. With
-    `inputs` the other row has other inputs x' too, and the foil is F_one(s, x'): what the answer becomes
-    if x_t alone is taken from a run of the other task. Where the other task would also give the
-    foil, for x or for x', nothing is scored.
-
-    Args:
-        data: tasks, lengths and layout.
-        one, other: two of its tasks.
-        n_rows: pairs.
-        generator: source of inputs, states and lengths.
-        inputs: whether the inputs differ as well.
-
-    Raises:
-        ValueError: rows have no task token, or hold no state before the scored one; the tasks have no input in common,
-            or give the same answer on all that they have in common.
-    """
-    values, n_states = _shared_values(data, one, other), min(one.n_states, other.n_states)
-
-    def answers(s: Tensor, x: Tensor, new_x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The answer, the foil, and where they differ."""
-        if not inputs:
-            target, foil = one.table[s, x], other.table[s, x]
-            return target, foil, target != foil
-        target, foil = one.table[s, x], one.table[s, new_x]
-        return target, foil, (foil != target) & (foil != other.table[s, x]) & (foil != other.table[s, new_x])
-
-    if not answers(torch.arange(n_states)[:, None, None], values[:, None], values)[2].any():
-        raise ValueError(f"tasks = {one} and {other}: must differ in the answer to values that they share")
-    lengths = torch.randint(max(2, data.min_length), data.max_length + 1, (n_rows,), generator=generator)
-    x, new_x = (values[torch.randint(len(values), (n_rows, data.max_length), generator=generator)] for _ in range(2))
-    states = torch.randint(n_states, x.shape, generator=generator)
-    strings = encode(data, one, x, lengths, states)
-    clean, position = strings.read, strings.position_ids
-    corrupt = encode(data, other, new_x if inputs else x, lengths, states).read
-    layout = data.layout
-    t = layout.predicted(position, lengths[:, None])
-    row, place = ((t >= 2) & (t <= lengths[:, None])).nonzero(as_tuple=True)
-    before, source = clean[row, place], layout.input_position(t[row, place])
-    target, foil, differ = answers(before, clean[row, source], corrupt[row, source])
-    return Pairs(
-        clean_tokens=clean,
-        corrupt_tokens=corrupt,
-        clean_position_ids=position,
-        corrupt_position_ids=position,
-        row=row[differ],
-        position=place[differ],
-        target=target[differ],
-        foil=foil[differ],
-        lengths=lengths,
-        layout=layout,
-    )
-
-
-def _shared_values(data: DataConfig, one: Task, other: Task) -> Int[Tensor, "value"]:
-    """Inputs that both tasks draw."""
-    for name, value in (("task_token", data.task_token), ("chain_of_thought", data.chain_of_thought)):
-        if not value:
-            raise ValueError(f"{name} = False: must be True, for one row to be read as either task's")
-    if data.max_length < 2:
-        raise ValueError("max_length = 1: must be at least 2, for a state before the one that is asked")
-    values = torch.arange(max(one.first_input, other.first_input), min(one.n_inputs, other.n_inputs))
-    if not len(values):
-        raise ValueError(f"tasks = {one} and {other}: must share an input, for a string to be valid for both")
-    return values
 
 
 class TaskTokenPatching:
@@ -112,6 +40,14 @@ class TaskTokenPatching:
 
     Raises:
         ValueError: the model cannot read the pairs.
+
+    >>> from compo_mech import Copy, ModelConfig, Parity, init_params
+    >>> data, generator = DataConfig(tasks=(Copy(), Parity()), max_length=2), torch.Generator().manual_seed(0)
+    >>> config = ModelConfig(d_model=8, n_layers=1, n_heads=1)
+    >>> model = Model(init_params(config, len(data.vocabulary), 8, generator), config)
+    >>> patching = TaskTokenPatching(model, task_pairs(data, Copy(), Parity(), 8, generator), generator)
+    >>> patching.edges([Edge(POS, LOGITS)])["follows"]  # positions are the same in both runs
+    0.0
     """
 
     def __init__(self, model: Model, pairs: Pairs, generator: torch.Generator) -> None:
@@ -162,7 +98,14 @@ class TaskTokenPatching:
 
 def task_sites(model: Model) -> list[tuple[Site, Span | None]]:
     """Sites that may carry the task to a row, in order of computation, and where each is patched; None: at the row
-    itself."""
+    itself.
+
+    >>> from compo_mech import ModelConfig, init_params
+    >>> config = ModelConfig(d_model=8, n_layers=1, n_heads=1)
+    >>> model = Model(init_params(config, 8, 8, torch.Generator().manual_seed(0)), config)
+    >>> [str(site) for site, _ in task_sites(model)]
+    ['L0H0.z', 'attn_out0', 'resid_mid0', 'mlp_out0']
+    """
     config, sites = model.config, list[tuple[Site, Span | None]]()
     kinds: tuple[Kind, ...] = ("attn_out", "resid_mid", "mlp_out")
     heads = range(config.n_heads)
@@ -179,9 +122,8 @@ def task_sites(model: Model) -> list[tuple[Site, Span | None]]:
 def patch_task_token(model: Model, pairs: Pairs, generator: torch.Generator) -> pd.DataFrame:
     """Every site, every reader that alone reads the other run's stream, and every edge.
 
-    Keys and values of later layers are patched at the task token and at the inputs, other sites at the
-    scored rows. The logits are no such reader: what they read holds the answer. Position embeddings
-    are the same in both runs.
+    Keys and values of later layers are patched at the task token and at the inputs, other sites at the scored rows. The
+    logits are no such reader: what they read holds the answer. Position embeddings are the same in both runs.
 
     Args:
         model: the network.
@@ -192,6 +134,14 @@ def patch_task_token(model: Model, pairs: Pairs, generator: torch.Generator) -> 
         Columns kind (site, reader, edge), site, writer, reader, span (what was patched, where the kind has it), own,
         other (fractions of positions where either run gives its own task's answer), follows, its 95% interval
         low .. high, placebo, n.
+
+    >>> from compo_mech import Copy, ModelConfig, Parity, init_params
+    >>> data, generator = DataConfig(tasks=(Copy(), Parity()), max_length=2), torch.Generator().manual_seed(0)
+    >>> config = ModelConfig(d_model=8, n_layers=1, n_heads=1)
+    >>> model = Model(init_params(config, len(data.vocabulary), 8, generator), config)
+    >>> table = patch_task_token(model, task_pairs(data, Copy(), Parity(), 8, generator), generator)
+    >>> table.groupby("kind").size().to_dict()
+    {'edge': 5, 'reader': 4, 'site': 4}
     """
     patching, config = TaskTokenPatching(model, pairs, generator), model.config
     rows: list[dict[str, object]] = []
@@ -227,6 +177,15 @@ def patch_task_token_both_ways(
 
     Raises:
         ValueError: as `task_pairs`.
+
+    >>> from compo_mech import Copy, ModelConfig, Parity, init_params
+    >>> data = DataConfig(tasks=(Copy(), Parity()), max_length=2)
+    >>> config = ModelConfig(d_model=8, n_layers=1, n_heads=1)
+    >>> draws = (torch.Generator().manual_seed(seed) for seed in (0, 1))
+    >>> model, control = (Model(init_params(config, len(data.vocabulary), 8, draw), config) for draw in draws)
+    >>> table = patch_task_token_both_ways(model, control, data, Copy(), Parity(), n_rows=8)
+    >>> table[["base", "source"]].drop_duplicates().values.tolist()
+    [['copy', 'parity'], ['parity', 'copy']]
     """
     tables, device = [], model.device
     for base, source in ((one, other), (other, one)):
@@ -245,6 +204,13 @@ def carried_across(
 
     Raises:
         ValueError: as `task_pairs`.
+
+    >>> from compo_mech import ModelConfig, Polynomial, init_params
+    >>> one, other, generator = Polynomial(modulus=5), Polynomial(modulus=7), torch.Generator().manual_seed(0)
+    >>> data, config = DataConfig(tasks=(one, other), max_length=2), ModelConfig(d_model=8, n_heads=1)
+    >>> model = Model(init_params(config, len(data.vocabulary), 8, generator), config)
+    >>> carried_across(model, data, one, other, generator, n_rows=8).shape == (config.n_layers, config.n_heads)
+    True
     """
     pairs = task_pairs(data, one, other, n_rows, generator, inputs=True).to(model.device)
     patching, config = TaskTokenPatching(model, pairs, generator), model.config

@@ -25,6 +25,12 @@ class Trace:
         pattern: attention weights.
         attn_out, mlp_out: what attention and the MLP add.
         logits: at every position.
+
+    >>> from compo_mech import Parity, build
+    >>> model = build(Parity(), max_length=3).model
+    >>> run = trace(model, torch.tensor([[5, 1, 2, 1]]), torch.arange(4)[None])
+    >>> run.at(Site("pattern", 1, 0))[0, 2].round().tolist()  # [EoI] attends to x1
+    [0.0, 1.0, 0.0, 0.0]
     """
 
     resid_pre: list[Float[Tensor, "batch pos d_model"]]
@@ -67,6 +73,12 @@ def trace(
         tokens, position_ids: that it reads.
         first: the first position at which more of the last layer than keys and values is computed; all else of that
             layer is 0 before it.
+
+    >>> from compo_mech import Parity, build
+    >>> model = build(Parity(), max_length=3).model
+    >>> tokens = torch.tensor([[5, 1, 0, 1, 2, 1, 1, 0]])  # [task] x1 x2 x3 [EoI] s1 s2 s3
+    >>> trace(model, tokens, torch.arange(8)[None]).logits[0, 4:].argmax(-1).tolist()  # s1 s2 s3 [EoS]
+    [1, 1, 0, 3]
     """
     n_pos = tokens.shape[1]
     kept: dict[str, list[Tensor]] = {name: [] for name in Trace.__dataclass_fields__ if name != "logits"}
@@ -102,6 +114,12 @@ class RowTrace:
         resid_pre, resid_mid, resid_post, attn_out, mlp_out, q, z: of the row, as in `Trace`.
         k, v: of every position up to the row; those after it mean nothing.
         logits: at the row.
+
+    >>> from compo_mech import Parity, build
+    >>> model = build(Parity(), max_length=3).model
+    >>> run = row_trace(model, torch.tensor([[5, 1, 2, 1]]), torch.arange(4)[None], torch.tensor([2]))
+    >>> run.at(Site("z", 1, 0)).shape == (1, model.config.d_head)
+    True
     """
 
     position: Int[Tensor, "row"]
@@ -136,16 +154,25 @@ def row_trace(
         model: the network.
         tokens, position_ids: of whole strings.
         position: of each string's row.
+
+    >>> from compo_mech import Parity, build
+    >>> model = build(Parity(), max_length=3).model
+    >>> tokens = torch.tensor([[5, 1, 0, 1, 2, 1, 1, 0]]).expand(3, 8)  # [task] x1 x2 x3 [EoI] s1 s2 s3
+    >>> run = row_trace(model, tokens, torch.arange(8).expand(3, 8), torch.tensor([6, 4, 5]))
+    >>> run.logits.argmax(-1).tolist()  # s3 s1 s2
+    [0, 1, 1]
     """
     order, n_pos = position.argsort(), tokens.shape[1]
-    parts: list[dict[str, list[Tensor]]] = []
+    groups: list[dict[str, list[Tensor]]] = []
     for index in order.chunk(N_CUTS):
         n_read = int(position[index[-1]]) + 1
-        parts.append(_rows_run(model, tokens[index, :n_read], position_ids[index, :n_read], position[index]))
+        groups.append(_rows_run(model, tokens[index, :n_read], position_ids[index, :n_read], position[index]))
         for name in ("k", "v"):
-            parts[-1][name] = [F.pad(value, (0, 0, 0, n_pos - n_read)) for value in parts[-1][name]]
+            groups[-1][name] = [F.pad(value, (0, 0, 0, n_pos - n_read)) for value in groups[-1][name]]
     back = order.argsort()
-    whole = {name: [torch.cat(v)[back] for v in zip(*(p[name] for p in parts), strict=True)] for name in parts[0]}
+    whole = {
+        name: [torch.cat(v)[back] for v in zip(*(group[name] for group in groups), strict=True)] for name in groups[0]
+    }
     (logits,) = whole.pop("logits")
     return RowTrace(position, **whole, logits=logits)  # pyright: ignore[reportArgumentType]
 
@@ -185,6 +212,14 @@ def both_traces(model: Model, pairs: Pairs) -> tuple[Trace, Trace]:
 
     Raises:
         ValueError: the model cannot read the pairs.
+
+    >>> from compo_mech import Parity, Switch, build, make_pairs
+    >>> built = build(Parity(), max_length=3)
+    >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
+    >>> runs = both_traces(built.model, pairs)
+    >>> answers = [run.logits[pairs.row, pairs.position].argmax(-1) for run in runs]
+    >>> torch.equal(answers[0], pairs.target), torch.equal(answers[1], pairs.foil)
+    (True, True)
     """
     check_pairs(model, pairs)
     return (

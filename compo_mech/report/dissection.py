@@ -38,13 +38,13 @@ def dissection_section(found: Dissection, card: pd.DataFrame | None) -> str:
     parts.append("<h3>What each head does</h3>")
     parts.append(table_html(head_rows(own, control)))
     parts.append(
-        "<p class=quiet>x_t, position of [EoI]: share of the answers that follow another value of it which this head "
-        "alone carries, as the algorithm would have it. Cost: states that are no longer right when heads put out "
+        "<p class=quiet>x_t, position of [EoI]: fraction of the answers that follow another value of it which this "
+        "head alone carries, as the algorithm would have it. Cost: states that are no longer right when heads put out "
         "their mean over other strings of the same length, zero, or what they put out on another string. "
         f"Of all states {own.heads.accuracy:.1%} are right; knowing only s<sub>t-1</sub> one would be right about "
         f"{own.heads.guess:.1%}. In brackets a randomly initialised control.</p>"
     )
-    parts.append("<h3>Heads away one by one</h3>")
+    parts.append("<h3>Heads ablated one after the other</h3>")
     parts.append(table_html(_greedy_rows(own, control)))
 
     parts.append("<h3>Patching</h3>")
@@ -71,7 +71,7 @@ def dissection_section(found: Dissection, card: pd.DataFrame | None) -> str:
     parts.append(table_html(_edge_rows(own, control)))
 
     if own.routes is not None:
-        parts.append("<h3>By which ways x<sub>t</sub> reaches s<sub>t</sub></h3>")
+        parts.append("<h3>By which routes x<sub>t</sub> reaches s<sub>t</sub></h3>")
         parts.append(wide(routes.route_cells(own.routes)))
         parts.append(table_html(_route_rows(own.routes)))
         parts.append(f"<p class=quiet>{html.escape(_route_sentence(own.routes, control.routes))}</p>")
@@ -86,7 +86,7 @@ def head_rows(own: NetworkFindings, control: NetworkFindings) -> pd.DataFrame:
     )
     rows = []
     for role, other in zip(own.heads.roles, control.heads.roles, strict=True):
-        row: dict[str, str] = {"component": str(role.writer), "role": role.name}
+        row: dict[str, str] = {"component": str(role.writer), "role": role.name + (", in part" if role.in_part else "")}
         row["x_t"] = _beside(role.x, other.x)
         row["position of [EoI]"] = _beside(role.end, other.end)
         rows.append(row)
@@ -162,7 +162,7 @@ def _circuit_sentence(own: NetworkFindings, control: NetworkFindings) -> str:
     text = (
         "Faithfulness: how much of the way from the corrupt run's cross-entropy to the clean run's a circuit goes when "
         f"all other edges carry corrupt values: from {own.gap[0]:.2f} to {own.gap[1]:.2f} nats here, from "
-        f"{control.gap[0]:.2f} to {control.gap[1]:.2f} in the control (a share of little says little)."
+        f"{control.gap[0]:.2f} to {control.gap[1]:.2f} in the control (a fraction of little says little)."
     )
     if own.curve.cpr is not None and own.random is not None:
         text += (

@@ -18,7 +18,7 @@ def sharing_sentences(found: Sharing) -> list[str]:
 
 
 def sharing_section(pairs: Sequence[Sharing], step: int) -> str:
-    """The section of a run, a part for each pair of tasks.
+    """The section of a run, with a subsection for each pair of tasks.
 
     Args:
         pairs: of its measured tasks.
@@ -33,7 +33,7 @@ def sharing_section(pairs: Sequence[Sharing], step: int) -> str:
         parts.append(wide(edges_figure(found)))
         parts.append(
             "<p class=quiet>Exact patching on prompts of each task by itself: rise of the cross-entropy when one edge "
-            "carries another string's value, as a share of the rise when all do. An edge is one task's only, or of "
+            "carries another string's value, as a fraction of the rise when all do. An edge is one task's only, or of "
             "other strength, if its shares differ more than the largest difference among all edges does when prompts "
             f"have their task labels permuted (p ≤ {LEVEL}). Tasks also differ in their inputs and "
             "answers, so that a difference is not for the task's token alone.</p>"
@@ -131,9 +131,11 @@ def _task_token_sentence(found: Sharing) -> str:
         name = f"{head}.z"
         highest, lowest = (getattr(sites.loc[sites["name"] == name, "follows"], of)() for of in ("max", "min"))
         if highest < CARRIES_IN_PART:
-            texts.append(f"{head}, which carries x_t, has no part in that: patching its output moves {highest:.0%}.")
+            texts.append(
+                f"{head}, which carries x_t, does not matter for that: patching its output moves {highest:.0%}."
+            )
         else:
-            how = "carries the task" if lowest >= CARRIES_IN_PART else "carries the task one way only"
+            how = "carries the task" if lowest >= CARRIES_IN_PART else "carries the task in one direction only"
             texts.append(f"{head}, which carries x_t, also {how}: patching its output moves {_both(sites, name)}.")
     others = [f"{name} {_both(readers, name)}" for name in needed[:-1]]
     if others:
@@ -168,8 +170,8 @@ def carriers(found: Sharing) -> list[str]:
     one, other = (task.x for task in found.tasks)
     if one is None or other is None:
         return []
-    places = ((one >= CARRIES) & (other >= CARRIES)).nonzero().tolist()
-    return [f"L{layer}H{head}" for layer, head in places]
+    both = ((one >= CARRIES) & (other >= CARRIES)).nonzero().tolist()
+    return [f"L{layer}H{head}" for layer, head in both]
 
 
 def _both(table: pd.DataFrame, name: str) -> str:
@@ -181,7 +183,7 @@ def _task_token_note(table: pd.DataFrame) -> str:
     first = table.groupby("base", sort=False)[["own", "n"]].first()
     right = " and ".join(f"{share:.0%}" for share in first["own"])
     return (
-        "Two runs read one row but for the task token; states in it are drawn at random. Share of the answers that "
+        "Two runs read one row but for the task token; states in it are drawn at random. Fraction of the answers that "
         "become the other task's when one site, reader or edge alone has what it has in the other run. In brackets: "
         "after a change of the same size in a random direction; of a randomly initialised control. K and V are patched "
         f"at the task token or at the inputs, other sites at the row itself. Of {first['n'].min()} answers or more; "

@@ -18,12 +18,12 @@ from compo_mech.ground_truth.builder import Sketch
 from compo_mech.ground_truth.iteration_head import IterationHead
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.interventions.edges import POS, TOK, Edge, Reader, Writer, all_edges
+from compo_mech.interventions.task_pairs import task_pairs
 from compo_mech.interventions.task_token import (
     TaskTokenPatching,
     carried_across,
     patch_task_token,
     patch_task_token_both_ways,
-    task_pairs,
 )
 from compo_mech.launch import main
 from compo_mech.model.config import ModelConfig
@@ -138,7 +138,7 @@ def test_one_head_for_both_tasks_and_only_the_last_mlp_reads_the_task():
         "mlp1 depends on the task token: where it alone reads the other task's stream, 100% and 100%"
     )
     assert "it reads it from L0H1 (100% and 100%)" in token
-    assert "L1H0, which carries x_t, has no part in that: patching its output moves 0%" in token
+    assert "L1H0, which carries x_t, does not matter for that: patching its output moves 0%" in token
 
 
 @pytest.mark.slow
@@ -379,10 +379,10 @@ def test_a_site_is_as_its_patched_edges():
     """All that the last MLP reads, by edges and by its site; a network that needs no patch has none that turns."""
     model = built(False)
     pairs = task_pairs(DATA, *TASKS, 32, torch.Generator().manual_seed(0))
-    turned = TaskTokenPatching(model, pairs, torch.Generator().manual_seed(0))
-    assert turned.site(Site("mlp_out", 1))["follows"] == 1
-    assert turned.site(Site("k", 1, 0), Span("inputs"))["follows"] == 0
-    assert turned.answers() == {"own": 1, "other": 1}
+    patching = TaskTokenPatching(model, pairs, torch.Generator().manual_seed(0))
+    assert patching.site(Site("mlp_out", 1))["follows"] == 1
+    assert patching.site(Site("k", 1, 0), Span("inputs"))["follows"] == 0
+    assert patching.answers() == {"own": 1, "other": 1}
     idle = replace(pairs, corrupt_tokens=pairs.clean_tokens)
     assert patch_task_token(model, idle, torch.Generator().manual_seed(0))["follows"].max() == 0
     already = replace(pairs, foil=pairs.target)

@@ -167,7 +167,7 @@ def test_what_counts_is_the_task_and_not_what_the_network_does():
 @pytest.mark.parametrize(
     ("name", "value", "complaint"),
     [
-        ("LARGEST_SHARE", 0.1, "that is nearly the whole network"),
+        ("LARGEST_FRACTION", 0.1, "that is nearly the whole network"),
         ("HELD_OUT", 1.01, "found on half of the prompts, one moves 1.00 on the others"),
         ("OVERLAP", 1.01, "the circuits of two halves of the prompts overlap by 1.00"),
     ],
@@ -186,7 +186,7 @@ def test_random_circuits_that_do_as_well_speak_against_one(monkeypatch):
     def even(model, pairs, edges, metric, corrupt):
         return EdgeScores(tuple(edges), torch.ones(len(edges)), (False,) * len(edges), (False,) * len(edges))
 
-    monkeypatch.setattr(discovery, "LARGEST_SHARE", 1.0)
+    monkeypatch.setattr(discovery, "LARGEST_FRACTION", 1.0)
     found = discover(BUILT.model, pairs_of(BUILT.data), torch.Generator().manual_seed(0), even)
     assert found.verdict == "no circuit"
     assert f"random circuits of that size move {found.random}" in found.reason
@@ -247,7 +247,7 @@ def test_rows_are_taken_with_all_that_belongs_to_them():
     assert all(
         torch.equal(getattr(whole, name), getattr(pairs, name)) for name in ("row", "position", "target", "foil")
     )
-    with pytest.raises(ValueError, match="no scored place"):
+    with pytest.raises(ValueError, match="no scored position"):
         take_rows(pairs, torch.tensor([], dtype=torch.long))
 
 

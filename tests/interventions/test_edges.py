@@ -207,7 +207,7 @@ def test_pairs_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="one shape"):
         Pairs(**parts | {"corrupt_position_ids": pairs.corrupt_position_ids[:, :-1]})
     nothing = {name: parts[name][:0] for name in ("row", "position", "target", "foil")}
-    with pytest.raises(ValueError, match="no scored place"):
+    with pytest.raises(ValueError, match="no scored position"):
         Pairs(**parts | nothing)
 
 

@@ -196,7 +196,7 @@ def test_a_head_that_carries_the_state_is_not_taken_for_one_that_carries_the_inp
     assert found.accuracy == 1
     assert [role.x for role in found.roles] == [0, 0, 1, 0]
     assert found.roles[3].cost > COSTS  # it is needed all the same
-    assert found.roles[3].name == "takes part"
+    assert found.roles[3].name == "contributes"
 
 
 def test_a_lookup_that_knows_only_rows_that_occur_is_whole():
@@ -219,7 +219,7 @@ def test_no_set_of_heads_is_named_where_none_is_enough():
 def test_without_chain_of_thought_heads_are_told_by_cost_alone():
     built = build(Parity(), rungs=BuildOptions(chain_of_thought=False))
     found = heads_of(built)
-    assert [role.name for role in found.roles] == ["takes part", "idle", "idle", "idle"]
+    assert [role.name for role in found.roles] == ["contributes", "idle", "idle", "idle"]
     with pytest.raises(ValueError, match="chain_of_thought = False"):
         carried_share(built.model, built.data, "x", generator())
     assert "Only the last state is written" in str(found)

@@ -122,8 +122,8 @@ def test_ablation_against_hooks():
     model, pairs = random_model(CONFIGS[0]), pairs_of()
     inputs = embeddings(model, pairs.clean_tokens, pairs.clean_position_ids)
     outputs, _ = graph.run_graph(model, inputs)
-    stand_ins = baseline_outputs(model, inputs, "mean")
-    torch.testing.assert_close(stand_ins[Writer("head", 1, 0)][3], outputs[Writer("head", 1, 0)].mean(0))
+    values = baseline_outputs(model, inputs, "mean")
+    torch.testing.assert_close(values[Writer("head", 1, 0)][3], outputs[Writer("head", 1, 0)].mean(0))
     hooked = to_hooked(model.params, model.config)
     hooked.set_use_attn_result(True)
     _, cache = hooked.run_with_cache(pairs.clean_tokens)
@@ -139,7 +139,7 @@ def test_ablation_against_hooks():
     expected = hooked.run_with_hooks(
         pairs.clean_tokens, fwd_hooks=[("blocks.0.attn.hook_result", hook_head), ("blocks.1.hook_mlp_out", hook_mlp)]
     )
-    found = ablated_logits(model, inputs, [Writer("head", 0, 1), Writer("mlp", 1)], stand_ins)
+    found = ablated_logits(model, inputs, [Writer("head", 0, 1), Writer("mlp", 1)], values)
     torch.testing.assert_close(found, expected.detach(), atol=1e-5, rtol=1e-5)
 
 
@@ -160,7 +160,7 @@ def test_sites_that_are_not_there_are_refused(site, complaint):
         patched_logits(model, clean, corrupt, site, where, pairs)
 
 
-def test_places_that_do_not_fit_and_resampling_without_a_source_are_refused():
+def test_positions_that_do_not_fit_and_resampling_without_a_source_are_refused():
     model, pairs = random_model(CONFIGS[0]), pairs_of()
     clean, corrupt = traces.both_traces(model, pairs)
     with pytest.raises(ValueError, match="where = "):
@@ -172,8 +172,8 @@ def test_places_that_do_not_fit_and_resampling_without_a_source_are_refused():
 
 def test_the_sweep_over_spans_is_patching_where_they_lie():
     model, pairs = random_model(CONFIGS[1]), pairs_of()
-    places = [Span("inputs"), Span("end"), Span("state", 2), Span("input", 1), 3]
-    found = patching.sweep(model, pairs, "z", cross_entropy, places=places)
+    positions = [Span("inputs"), Span("end"), Span("state", 2), Span("input", 1), 3]
+    found = patching.sweep(model, pairs, "z", cross_entropy, positions=positions)
     assert found.shape == (3, 2, 5)
     end = torch.zeros_like(pairs.read)
     end[torch.arange(len(end)), pairs.lengths + 1] = True
@@ -189,12 +189,12 @@ def test_the_sweep_over_spans_is_patching_where_they_lie():
 
 
 @pytest.mark.parametrize(
-    ("places", "complaint"),
+    ("positions", "complaint"),
     [([40], r"position = 40: must be 0 \.\. "), ([Span("state", 9)], "span = s9"), ([Span("state")], "needs a number")],
 )
-def test_places_out_of_range_are_refused(places, complaint):
+def test_positions_out_of_range_are_refused(positions, complaint):
     with pytest.raises(ValueError, match=complaint):
-        patching.sweep(random_model(CONFIGS[0]), pairs_of(), "z", cross_entropy, places=places)
+        patching.sweep(random_model(CONFIGS[0]), pairs_of(), "z", cross_entropy, positions=positions)
 
 
 def test_positions_that_the_model_does_not_have_are_refused():
