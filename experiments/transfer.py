@@ -1,4 +1,4 @@
-"""Does what was learnt on one task serve another, which parts of it, and does it survive short strings?
+"""Does what was learnt on one task transfer to another, which components of it, and does it survive short strings?
 
 python experiments/transfer.py --n-workers 2
 

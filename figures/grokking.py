@@ -3,7 +3,7 @@
 python experiments/train_grokking.py --name grokking-seed0
 python figures/grokking.py figures/results/grokking.png runs/grokking-seed0
 
-Writes a picture (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
+Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
 
 import math

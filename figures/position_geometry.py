@@ -2,7 +2,7 @@
 
 python figures/position_geometry.py geometry.png runs/parity-seed0 runs/copy-seed0
 
-Writes a picture (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
+Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
 
 from pathlib import Path

@@ -3,7 +3,7 @@
 python experiments/mix.py
 python figures/study.py runs/mix/mix.csv mix.png iteration 'first step at 99%' 'task-token patching, component=mlp1'
 
-Writes a picture (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
+Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
 
 import html

@@ -42,7 +42,7 @@ def circuit_graph(circuit: Circuit, title: str = "") -> go.Figure:
     for reader in all_readers(config):
         stage = _stage_of(reader, config.n_layers)
         x = 0.0 if reader.head is None else (reader.head - (config.n_heads - 1) / 2) * 1.2
-        if reader.kind == "mlp":  # aside, so that what passes it by can be told from what goes through
+        if reader.kind == "mlp":  # aside, so that edges past it can be distinguished from edges into it
             x = (config.n_heads - 1) / 2 * 1.2 + 0.9
         places[_name(reader)] = (x, float(stage))
     largest, xs = _largest(circuit), [x for x, _ in places.values()]
@@ -90,7 +90,7 @@ def circuit_on_positions(
     and values go to the columns that attend to them, as wide as |score| times attention.
 
     Args:
-        circuit: edges, narrowed to spans or not, and their scores.
+        circuit: edges, restricted to spans or not, and their scores.
         layout: of the row.
         length: of the row's string.
         patterns: attention on the row, one tensor a layer; queries down, keys across.
@@ -105,7 +105,7 @@ def circuit_on_positions(
     bundles = _bundles(circuit, layout, length, patterns)
     for (kind, y0, x0, y1, x1), members in sorted(bundles.items(), key=lambda item: max(item[1])[0]):
         bend = 0.3 * (y1 - y0 - 1) / n_stages if x0 == x1 else 0.0
-        shift = PORTS.get(kind, 0.0) / 2  # so that keys and values of one place lie side by side
+        shift = PORTS.get(kind, 0.0) / 2  # so that keys and values of one position lie side by side
         x, y = _curve(x0 + shift, y0 + 0.12, x1 + shift, y1 - 0.12, bend)
         _line(figure, x, y, max(members)[0], "<br>".join(text for _, text in members), kind)
     names = [
@@ -205,7 +205,7 @@ def _largest(circuit: Circuit) -> float:
 
 
 def _curve(x0: float, y0: float, x1: float, y1: float, bend: float) -> tuple[list[float], list[float]]:
-    """Points of a quadratic curve that swings out sideways by `bend` in its middle."""
+    """Points of a quadratic curve that is `bend` off the straight line in its middle."""
     ways = [i / 24 for i in range(25)]
     return [x0 + (x1 - x0) * t + 4 * bend * t * (1 - t) for t in ways], [y0 + (y1 - y0) * t for t in ways]
 

@@ -1,4 +1,4 @@
-"""What both probe scripts read off a network: probes and shares of variance by site, each beside its controls."""
+"""Probes and explained variance by site, each beside its controls: what both probe analyses measure."""
 
 from collections.abc import Mapping
 
@@ -40,19 +40,19 @@ def read_sites(
     generator: torch.Generator,
     thorough: bool,
 ) -> pd.DataFrame:
-    """Probes and shares of variance, a row a site.
+    """Probes and explained variance, one row per site.
 
     Args:
         features: of each site.
         split: labels, pairs and folds.
-        keys: both parts of each pair.
+        keys: both members of each pair.
         generator: of bootstraps, permutations and small MLPs.
         thorough: also probes by a small MLP and by the label as a number.
 
     Returns:
         Columns site; linear, low, high: accuracy on held-out pairs; permuted, chance_low, chance_high,
         by_chance: of labels permuted among pairs; numeric, mlp: other probes, if thorough; additive,
-        label: shares of the pairs' variance; beyond and of_rest with _low and _high (see
+        label: fractions of the pairs' variance; beyond and of_rest with _low and _high (see
         `variance.Beyond`); within: share of the variance within pairs.
     """
     first, second = keys
