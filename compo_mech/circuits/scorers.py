@@ -70,17 +70,6 @@ def exact(
     return flagged(edges, torch.stack(moved), pairs, runs)
 
 
-def eap(
-    model: Model,
-    pairs: Pairs,
-    edges: Sequence[Edge],
-    metric: Metric = cross_entropy,
-    corrupt: Outputs | None = None,
-) -> EdgeScores:
-    """Edge attribution patching: the clean run's gradient times the writer's change. Arguments as `exact`."""
-    return eap_ig(model, pairs, edges, metric, corrupt, n_steps=1)
-
-
 def eap_ig(
     model: Model,
     pairs: Pairs,
@@ -89,9 +78,10 @@ def eap_ig(
     corrupt: Outputs | None = None,
     n_steps: int = 5,
 ) -> EdgeScores:
-    """The same with the gradient averaged over inputs on the way from clean to corrupt.
+    """Multiply the change of each writer by the gradient, averaged over inputs between clean and corrupt.
 
-    The points lie at (k + 1/2) / n_steps of the way; a single step takes the clean input itself.
+    The inputs lie at the fractions (k + 1/2) / n_steps of the line from clean to corrupt; a single step takes the clean
+    input itself. Arguments as `exact`.
 
     Raises:
         ValueError: as `exact`, or the metric has no gradient, or there is no step.
@@ -103,17 +93,20 @@ def eap_ig(
         runs = run_both(model, pairs, corrupt)
     total: dict[Reader, Tensor] = {}
     for k in range(n_steps):
-        way = (k + 0.5) / n_steps if n_steps > 1 else 0.0
-        inputs = {w: runs.clean[w] + way * (runs.corrupt[w] - runs.clean[w]) for w in (TOK, POS)}
+        fraction = (k + 0.5) / n_steps if n_steps > 1 else 0.0
+        inputs = {w: runs.clean[w] + fraction * (runs.corrupt[w] - runs.clean[w]) for w in (TOK, POS)}
         for reader, gradient in _gradients(model, inputs, pairs, metric, runs.logits).items():
             total[reader] = total.get(reader, torch.zeros((), device=gradient.device)) + gradient / n_steps
     change = {writer: runs.corrupt[writer] - runs.clean[writer] for writer in runs.clean}
     scores = []
     for edge in edges:
-        by_place = (total[edge.reader] * change[edge.writer]).sum(-1)
-        scores.append(by_place.sum() if edge.span is None else by_place[pairs.where(edge.span)].sum())
+        by_position = (total[edge.reader] * change[edge.writer]).sum(-1)
+        scores.append(by_position.sum() if edge.span is None else by_position[pairs.where(edge.span)].sum())
     return flagged(edges, torch.stack(scores), pairs, runs)
 
+
+eap = partial(eap_ig, n_steps=1)
+"""Edge attribution patching: the clean run's gradient times the writer's change."""
 
 SCORERS: dict[str, Scorer] = {
     "exact": exact,
@@ -153,8 +146,8 @@ def flagged(edges: Sequence[Edge], scores: Tensor, pairs: Pairs, runs: Runs) -> 
         own, other = own[where], other.expand_as(own)[where]
         return bool((other - own).norm() <= TOLERANCE * own.norm().clamp(min=TOLERANCE))
 
-    places = {(edge.writer, edge.span) for edge in edges}
-    hidden = {place: still(*place) for place in places}
+    read = {(edge.writer, edge.span) for edge in edges}
+    hidden = {(writer, span): still(writer, span) for writer, span in read}
     unidentifiable = tuple(hidden[edge.writer, edge.span] for edge in edges)
     no_effect = tuple(
         not unseen and abs(score) < TOLERANCE for unseen, score in zip(unidentifiable, scores.tolist(), strict=True)

@@ -21,21 +21,21 @@ from compo_mech.settings import Spelled
 class Task(Spelled, ABC):
     """One iterative task.
 
-    A subclass gives `name`, `n_states`, `n_inputs` and `step`; the start and the range of the
-    inputs only where they differ from the defaults here.
+    A subclass gives `name` and `step`; the states, the inputs and the start only where they differ from the defaults
+    here: bits for both, and 0 before the first input.
     """
 
     name: ClassVar[str]
 
     @property
-    @abstractmethod
     def n_states(self) -> int:
         """States are 0 .. n_states - 1."""
+        return 2
 
     @property
-    @abstractmethod
     def n_inputs(self) -> int:
         """Inputs are first_input .. n_inputs - 1."""
+        return self.n_states
 
     @property
     def first_input(self) -> int:
@@ -69,14 +69,6 @@ class Copy(Task):
 
     name: ClassVar[str] = "copy"
 
-    @property
-    def n_states(self) -> int:
-        return 2
-
-    @property
-    def n_inputs(self) -> int:
-        return 2
-
     def step(self, state: Any, x: Any) -> Any:
         return x
 
@@ -85,14 +77,6 @@ class Parity(Task):
     """Parity of the bits so far: s_t = s_{t-1} + x_t mod 2."""
 
     name: ClassVar[str] = "parity"
-
-    @property
-    def n_states(self) -> int:
-        return 2
-
-    @property
-    def n_inputs(self) -> int:
-        return 2
 
     def step(self, state: Any, x: Any) -> Any:
         return (state + x) % 2
@@ -109,10 +93,6 @@ class Polynomial(Task):
 
     @property
     def n_states(self) -> int:
-        return self.modulus
-
-    @property
-    def n_inputs(self) -> int:
         return self.modulus
 
     @property
@@ -172,10 +152,6 @@ class Counter(Task):
     def n_states(self) -> int:
         return self.modulus
 
-    @property
-    def n_inputs(self) -> int:
-        return self.modulus
-
     def step(self, state: Any, x: Any) -> Any:
         return (state + x) % self.modulus
 
@@ -192,10 +168,6 @@ class Dihedral(Task):
     @property
     def n_states(self) -> int:
         return 2 * self.n
-
-    @property
-    def n_inputs(self) -> int:
-        return self.n_states
 
     def step(self, state: Any, x: Any) -> Any:
         turn, flip = state % self.n, state // self.n
@@ -215,10 +187,6 @@ class Symmetric(Task):
     def n_states(self) -> int:
         return math.factorial(self.n)
 
-    @property
-    def n_inputs(self) -> int:
-        return self.n_states
-
     def step(self, state: Any, x: Any) -> Any:
         return _products(self.n)[state, x]
 
@@ -226,11 +194,11 @@ class Symmetric(Task):
 @lru_cache
 def _products(n: int) -> Int[Tensor, "element element"]:
     elements = torch.tensor(list(itertools.permutations(range(n))))
-    place = n ** torch.arange(n)
+    powers = n ** torch.arange(n)
     products = elements[:, elements]  # [s, x, i] = s(x(i))
-    codes = elements @ place
+    codes = elements @ powers
     order = codes.argsort()
-    return order[torch.searchsorted(codes[order], products @ place)]
+    return order[torch.searchsorted(codes[order], products @ powers)]
 
 
 @lru_cache

@@ -82,8 +82,8 @@ def route_shares(
     model: Model,
     data: DataConfig,
     generator: torch.Generator,
-    n_strings: int = 32,
-    lengths: Iterable[int] | None = None,
+    n_strings: int,
+    lengths: Iterable[int],
     task: Task | None = None,
 ) -> dict[RouteName, float]:
     """Equal to `route_map(...).summary("x").shares`, in much less time, as no route is patched alone.
