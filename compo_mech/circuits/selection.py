@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable
 from functools import cache
-from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -21,17 +20,21 @@ def ranked(scores: EdgeScores) -> Float[Tensor, "edge"]:
     return sizes
 
 
+Order = tuple[float, bool, int, int]
+"""Where the end of an edge comes in the order of computation: layer, MLP after heads, head, q before k before v."""
+
+
 @cache
-def graph_order(edge: Edge) -> tuple[Any, ...]:
+def graph_order(edge: Edge) -> tuple[Order, Order, str]:
     """Return a sort key: by reader, then writer, then span, each in order of computation."""
 
-    def place(part: Writer | Reader) -> tuple[float | int, bool, int, int]:
-        layer = {"tok": -2, "pos": -1, "logits": math.inf}.get(part.kind, part.layer)
+    def order(end: Writer | Reader) -> Order:
+        layer = {"tok": -2, "pos": -1, "logits": math.inf}.get(end.kind, end.layer)
         assert layer is not None
-        kind = "qkv".index(part.kind) if part.kind in ("q", "k", "v") else 0
-        return layer, part.kind == "mlp", part.head or 0, kind
+        kind = "qkv".index(end.kind) if end.kind in ("q", "k", "v") else 0
+        return layer, end.kind == "mlp", end.head or 0, kind
 
-    return place(edge.reader), place(edge.writer), str(edge.span or "")
+    return order(edge.reader), order(edge.writer), str(edge.span or "")
 
 
 def score_order(scores: EdgeScores) -> list[Edge]:

@@ -6,7 +6,7 @@ loop caches no more than it asks for.
 
 import statistics
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,7 +31,7 @@ from compo_mech.routes.swaps import Swap, make_swaps
 from compo_mech.runs.trajectory import Quantity
 
 if TYPE_CHECKING:
-    from transformer_lens import HookedTransformer
+    from transformer_lens import ActivationCache, HookedTransformer
 
 SEED = 0
 """Of what is drawn."""
@@ -87,7 +87,9 @@ def route_strings(data: DataConfig, task: Task) -> list[Strings]:
     return found
 
 
-def cached(model: "HookedTransformer", tokens: Tensor, names: Sequence[str], careful: bool) -> tuple[Tensor, Any]:
+def cached(
+    model: "HookedTransformer", tokens: Tensor, names: Sequence[str], careful: bool
+) -> tuple[Tensor, "ActivationCache"]:
     """Logits and activations: all, or, of a careful loop, those that are asked for."""
     logits, cache = model.run_with_cache(tokens, names_filter=list(names) if careful else None)
     return torch.as_tensor(logits), cache
