@@ -59,12 +59,12 @@ def read_sites(
     labels, rows = split.group_labels, []
     for site, values in features.items():
         values = values.cpu()
-        told = accuracy(linear_probe(values, split), split, generator).at()
+        decoded = accuracy(linear_probe(values, split), split, generator).at()
         control = permuted_control(
-            lambda shuffled, values=values: linear_probe(values, shuffled), split, generator, 8 if thorough else 3
+            lambda permuted, values=values: linear_probe(values, permuted), split, generator, 8 if thorough else 3
         )
         chance = control.chance.at()
-        row = {"site": site, "linear": told.mean, "low": told.low, "high": told.high}
+        row = {"site": site, "linear": decoded.mean, "low": decoded.low, "high": decoded.high}
         row |= {"permuted": float(control.accuracy), "chance_low": chance.low, "chance_high": chance.high}
         row["by_chance"] = bool(control.by_chance)
         if thorough:

@@ -71,7 +71,7 @@ def dissection_section(found: Dissection, card: pd.DataFrame | None) -> str:
     parts.append(table_html(_edge_rows(own, control)))
 
     if own.routes is not None:
-        parts.append("<h3>By which ways x<sub>t</sub> reaches s<sub>t</sub></h3>")
+        parts.append("<h3>By which routes x<sub>t</sub> reaches s<sub>t</sub></h3>")
         parts.append(wide(routes.route_cells(own.routes)))
         parts.append(table_html(_route_rows(own.routes)))
         parts.append(f"<p class=quiet>{html.escape(_route_sentence(own.routes, control.routes))}</p>")
@@ -144,7 +144,7 @@ def _by_edge(scores: EdgeScores) -> dict[Edge, float]:
 def _route_rows(routes: RouteMap) -> pd.DataFrame:
     table = routes.frame()
     table = pd.DataFrame(table[table["variable"] == "x"])
-    names = ["first_hop", "second_hop", "way"]
+    names = ["first_hop", "second_hop", "route"]
     grouped = table.groupby(names, sort=False)["share"].sum()
     n_cells = len({(cell.length, cell.t) for cell in routes.cells if cell.variable == "x"})
     shares = (grouped / max(1, n_cells)).sort_values(key=lambda s: -s.abs())

@@ -79,7 +79,7 @@ def _steps(name: str, moments: Moments, n_runs: int | None = None) -> Float[Tens
         raise ValueError(f"{name} = {len(moments)} runs: must be at least {MIN_SEEDS}")
     at = torch.tensor([float(m.step if isinstance(m, Moment) else m) for m in moments], dtype=torch.float64)
     if at.isnan().any():
-        raise ValueError(f"{name} = nan: must be steps, or inf for never")
+        raise ValueError(f"{name} = nan: must be steps, or inf where censored")
     return at
 
 

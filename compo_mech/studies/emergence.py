@@ -88,7 +88,7 @@ def watched(
     with counting(console) as bar:
         shown = bar.add_task("runs watched", total=len(runs))
         for i, came in each(partial(_watch, seed=seed, more=more or {}), runs, n_workers):
-            if isinstance(came, Exception):  # one run must not stop the others; it is told and counted
+            if isinstance(came, Exception):  # one run must not stop the others; it is reported and counted
                 failed.append(f"{runs[i].path}: {type(came).__name__}: {came}")
             else:
                 found[i] = came
@@ -98,9 +98,9 @@ def watched(
         named = []
         for i, pair in sorted(found.items()):
             run = runs[i]
-            place = {"task": str(run.config.data.measured_tasks[0]), "seed": run.config.seed, "run": run.path.name}
+            labels = {"task": str(run.config.data.measured_tasks[0]), "seed": run.config.seed, "run": run.path.name}
             table = pair[which]
-            for column, value in reversed(place.items()):
+            for column, value in reversed(labels.items()):
                 table.insert(0, column, value)
             named.append(table)
         tables.append(pd.concat(named, ignore_index=True) if named else pd.DataFrame())
