@@ -143,10 +143,10 @@ def _bundles(
     """Width and text of every line that leads to a scored row."""
     n_layers, largest = circuit.config.n_layers, _largest(circuit)
     bundles: dict[Bundle, list[tuple[float, str]]] = defaultdict(list)
-    leading = {("logits", column) for column in layout.scored(length)}
+    leading, n_pos = {("logits", column) for column in layout.scored(length)}, len(layout.labels(length))
     for edge in sorted(circuit.edges, key=graph_order, reverse=True):  # from the logits down
         score = circuit.scores.get(edge, 0.0)
-        for start, end, weight in _columns(edge, layout, length, patterns, len(labels)):
+        for start, end, weight in _columns(edge, layout, length, patterns, n_pos):
             if (_name(edge.reader), end) not in leading:
                 continue
             leading.add((_name(edge.writer), start))
