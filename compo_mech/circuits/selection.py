@@ -20,7 +20,7 @@ def ranked(scores: EdgeScores) -> Float[Tensor, "edge"]:
     return sizes
 
 
-Order = tuple[float, bool, int, int]
+Order = tuple[float | int, bool, int, int]
 """Where the end of an edge comes in the order of computation: layer, MLP after heads, head, q before k before v."""
 
 
