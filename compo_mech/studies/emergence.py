@@ -117,7 +117,7 @@ def order(components: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Find when each component is half way over runs, and how many steps before accuracy: a row a task and component.
 
     Returns:
-        Columns task, component, n_runs, n_never, median_step, low, high, lag, lag_low, lag_high (median of accuracy's
+        Columns task, component, n_runs, n_censored, median_step, low, high, lag, lag_low, lag_high (median of accuracy's
         midpoint less this one's: above 0 is before accuracy), before, before_low, before_high (fraction of runs in
         which it came first), n_unordered.
     """
@@ -127,7 +127,7 @@ def order(components: pd.DataFrame, seed: int) -> pd.DataFrame:
         for component, own in of_task.groupby("component", sort=False):
             own = own.set_index("run")
             row: dict[str, object] = {"task": task, "component": component, "n_runs": len(own)}
-            row["n_never"] = int((own["midpoint"] == math.inf).sum())
+            row["n_censored"] = int((own["midpoint"] == math.inf).sum())
             if len(own) >= MIN_SEEDS:
                 row |= _moment(survival(own["midpoint"].tolist(), own["last_step"].tolist()).median)
                 if component != REFERENCE:
