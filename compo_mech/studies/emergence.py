@@ -117,9 +117,9 @@ def order(components: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Find when each component is half way over runs, and how many steps before accuracy: a row a task and component.
 
     Returns:
-        Columns task, component, n_runs, n_censored, median_step, low, high, lag, lag_low, lag_high (median of accuracy's
-        midpoint less this one's: above 0 is before accuracy), before, before_low, before_high (fraction of runs in
-        which it came first), n_unordered.
+        Columns task, component, n_runs, n_censored, median_step, low, high, lag, lag_low, lag_high (median of
+        accuracy's midpoint less this one's: above 0 is before accuracy), before, before_low, before_high (fraction of
+        runs in which it came first), n_unordered.
     """
     rows = []
     for task, of_task in components.groupby("task", sort=False):
