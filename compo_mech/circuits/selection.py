@@ -28,13 +28,13 @@ Order = tuple[float | int, bool, int, int]
 def graph_order(edge: Edge) -> tuple[Order, Order, str]:
     """Return a sort key: by reader, then writer, then span, each in order of computation."""
 
-    def order(end: Writer | Reader) -> Order:
+    def rank(end: Writer | Reader) -> Order:
         layer = {"tok": -2, "pos": -1, "logits": math.inf}.get(end.kind, end.layer)
         assert layer is not None
         kind = "qkv".index(end.kind) if end.kind in ("q", "k", "v") else 0
         return layer, end.kind == "mlp", end.head or 0, kind
 
-    return order(edge.reader), order(edge.writer), str(edge.span or "")
+    return rank(edge.reader), rank(edge.writer), str(edge.span or "")
 
 
 def score_order(scores: EdgeScores) -> list[Edge]:

@@ -1,4 +1,4 @@
-"""The accuracy lost when a head, an MLP, or a set of them is ablated."""
+"""What is lost without a head, an MLP, or a set of them."""
 
 import copy
 import itertools
@@ -18,10 +18,10 @@ from compo_mech.interventions.graph import Outputs, embeddings, run_graph
 from compo_mech.model.params import Model
 
 COSTS = 0.02
-"""An ablation that costs less accuracy than this counts as costing nothing."""
+"""An ablation that costs less of the accuracy than this costs nothing."""
 
 MAX_SUBSET_HEADS = 8
-"""With more heads than this not every set is ablated."""
+"""Of more heads not every set is ablated."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Cost:
         components: heads and MLPs that put out their ablation values.
         baseline: what these values are.
         accuracy: fraction of states that are right, given the true tokens before them.
-        cost: by how much lower that is than without ablation.
+        cost: by how much less that is than without ablation.
     """
 
     components: tuple[Writer, ...]
@@ -147,9 +147,9 @@ def _other_strings(test: EvalSet, n: int, generator: torch.Generator) -> Encoded
 
 
 def smallest_removal(ablations: Ablations, heads: Sequence[Writer], level: float) -> Cost | None:
-    """The fewest heads whose ablation brings accuracy to `level` or below; among sets of one size, the most costly.
+    """The fewest heads whose ablation brings accuracy to `level` or below; of equals, the most costly.
 
-    None if ablating all of them does not. With more than `MAX_SUBSET_HEADS` heads only one, two or all are tried.
+    None: not even all of them do. Of more than `MAX_SUBSET_HEADS` heads only one, two or all are tried.
     """
     n = len(heads)
     for size in range(1, n + 1) if n <= MAX_SUBSET_HEADS else (1, 2, n):

@@ -1,16 +1,16 @@
-"""What each head does, by intervention alone: which variable it carries, and what its ablation costs.
+"""What each head does, told by intervention alone: what it carries, and what is lost without it.
 
-Two interchange interventions measure what a head carries. Its output at the rows that predict states is replaced by
-that of another run, and the answer is compared with what the algorithm would give:
+Two interchanges read off what a head carries. Its output at the rows that predict states is replaced
+by that of another run, and the answer is compared with what the algorithm would say:
 
     x_t         the other run has other inputs of the same length: s_t should become F(s_{t-1}, x'_t)
     the end     the other run has its [EoI] elsewhere, so that the row at i would predict another t':
                 s_t should become F(s_{t-1}, x_{t'})
 
-In both the other run holds the same states in the same rows, so that a head which carries s_{t-1} is not mistaken for
-one of these, and answers that x' alone would explain do not count for the end of input. The fraction of answers that
-follow, where that is a different answer, is the head's fraction of the variable: 1 for a head that alone carries it. A
-head that carries neither is described by its ablation cost.
+In either the other run holds the same states in the same rows, so that a head which carries s_{t-1}
+is not taken for one of these, and answers that x' alone would explain do not count for the end. The
+share of answers that do so, where that is another answer, is the head's share of the variable: 1 for
+a head that alone carries it. A head that does neither is told by what its ablation costs.
 """
 
 from dataclasses import dataclass, replace
@@ -31,10 +31,10 @@ from compo_mech.model.params import Model
 from compo_mech.model.sites import Site
 
 CARRIES = 0.5
-"""A head carries a variable if at least this fraction of the answers follows it."""
+"""A head carries a variable if at least this share of the answers follows it."""
 
 CARRIES_IN_PART = 0.1
-"""It carries it in part from this fraction on."""
+"""It carries it in part from this share on."""
 
 NEAR = 0.05
 """Accuracy is near the best guess if it is above it by no more than this."""
@@ -49,10 +49,10 @@ def carried_share(
     n_pairs: int = 64,
     task: Task | None = None,
 ) -> tuple[Float[Tensor, "layer head"], Float[Tensor, "layer"]]:
-    """Fraction of the answers that follow a variable when one head alone, or a layer's heads together, carry another
-    value of it.
+    """Share of the answers that follow a variable when one head alone, or a layer's heads together,
+    carry another value of it.
 
-    Only answers count that would have to change, and that the clean run does not give already.
+    Counted are answers that would have to change, and that the clean run does not give already.
 
     Args:
         model: the network.
@@ -89,7 +89,7 @@ def carried_share(
 
 
 def _same_states(pairs: Pairs, end_of_input: int) -> Pairs:
-    """The pairs with the clean states also in the corrupt rows, at positions where both hold states."""
+    """The pairs with the clean states also in the corrupt rows, wherever both have come to states."""
     ends = [(tokens == end_of_input).int().argmax(1) for tokens in (pairs.clean_tokens, pairs.corrupt_tokens)]
     past = torch.arange(pairs.clean_tokens.shape[1]) > torch.maximum(*ends)[:, None]
     return replace(pairs, corrupt_tokens=torch.where(past, pairs.clean_tokens, pairs.corrupt_tokens))
@@ -98,7 +98,7 @@ def _same_states(pairs: Pairs, end_of_input: int) -> Pairs:
 def _expected(
     pairs: Pairs, task: Task, variable: CarriedVariable, end_of_input: int
 ) -> tuple[Int[Tensor, "scored"], Bool[Tensor, "scored"]]:
-    """The answer of each scored row under the other run's value, and whether it differs from the clean one."""
+    """What each scored row should answer with the other run's value, and where that tells something."""
     row, position, layout = pairs.row, pairs.position, pairs.layout
     length, own = pairs.lengths[row], pairs.clean_tokens[row, position]
     table = task.table.to(row.device)
@@ -127,7 +127,7 @@ class HeadRole:
 
     Attributes:
         writer: the head.
-        x, end: fraction of each variable that it carries; None where that is not defined.
+        x, end: its share of each variable; None where that cannot be asked.
         cost: of its ablation.
     """
 
@@ -138,8 +138,7 @@ class HeadRole:
 
     @property
     def name(self) -> str:
-        """`iteration` or `lookup` by the variable it carries most of, `takes part` by its ablation cost, else
-        `idle`."""
+        """`iteration` or `lookup` by the larger part of what it carries, `takes part` by its cost, else `idle`."""
         for share, name in ((self.x, "iteration"), (self.end, "lookup")):
             if share is not None and share >= CARRIES:
                 return name
@@ -155,10 +154,10 @@ class Heads:
 
     Attributes:
         roles: of each head.
-        x_together: fraction of x_t that the heads of each layer carry together; None where it is not defined.
+        x_together: share of x_t that the heads of each layer carry together; None where it cannot be asked.
         removal: the fewest heads without which per-state accuracy is near the best guess.
         accuracy: per state, of the whole network.
-        guess: accuracy of the best guess of s_t without x_t.
+        guess: the best guess of s_t that does not know x_t.
     """
 
     roles: tuple[HeadRole, ...]
@@ -196,8 +195,8 @@ class Heads:
 
     @property
     def iteration(self) -> HeadRole | None:
-        """The head that alone in its layer carries x_t, and whose ablation lowers accuracy more than half way to the
-        best guess."""
+        """The head that alone in its layer carries x_t, and without which the network falls more than half
+        of the way to the best guess."""
         carriers = [role for role in self.roles if role.x is not None and role.x >= CARRIES_IN_PART]
         for role in carriers:
             alone = [other for other in carriers if other.writer.layer == role.writer.layer] == [role]
@@ -224,7 +223,7 @@ def name_heads(
     n_pairs: int = 64,
     task: Task | None = None,
 ) -> Heads:
-    """Every head's role, by causal effect alone: no attention weight is read.
+    """Every head's role, by causal effect alone: no attention weight is looked at.
 
     Args:
         ablations: of the network, on test strings of the task.

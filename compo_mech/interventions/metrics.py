@@ -1,4 +1,4 @@
-"""Metrics of patched logits: the score of a patch is a change of one of them."""
+"""Metrics of patched logits: what the score of a patch is a change of."""
 
 from collections.abc import Callable
 
