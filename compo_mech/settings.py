@@ -2,7 +2,7 @@
 
 import ast
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -20,7 +20,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, **settings: object) -> None:
         try:
             super().__init__(**settings)
         except ValidationError as error:
@@ -83,7 +83,7 @@ def one_line(error: ValidationError) -> str:
     return f"{name} = {first['input']!r}: {message[0].lower()}{message[1:]}"
 
 
-def changed(settings: Group, changes: Mapping[str, Any]) -> Group:
+def changed(settings: Group, changes: Mapping[str, object]) -> Group:
     """Return the same settings with these changes.
 
     Args:
@@ -94,7 +94,7 @@ def changed(settings: Group, changes: Mapping[str, Any]) -> Group:
         ValueError: there is no such setting, or it cannot have this value.
     """
     new = {name: getattr(settings, name) for name in type(settings).model_fields}
-    within: dict[str, dict[str, Any]] = {}
+    within: dict[str, dict[str, object]] = {}
     for name, value in changes.items():
         first, _, rest = name.partition(".")
         if first not in new or (rest and not isinstance(new[first], Settings)):

@@ -2,8 +2,8 @@
 
 python experiments/mix.py --n-workers 2
 
-What mix is best, and does mixing force the circuit? The polynomial draws 0 as well, so that both tasks know each pair
-of bits, and the same row can be read as either's.
+Which mix is best, and does mixing force the circuit? The polynomial draws 0 as well, so that both tasks have each pair
+of bits, and the same row is valid in either.
 """
 
 from compo_mech.data.config import DataConfig

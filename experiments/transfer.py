@@ -1,4 +1,4 @@
-"""Does what was learnt on one task serve another, which parts of it, and does it survive short strings?
+"""Does what was learnt on one task transfer to another, which components of it, and does it survive short strings?
 
 python experiments/transfer.py --n-workers 2
 
@@ -60,7 +60,8 @@ def _arms() -> Mapping[str, Arm]:
 
 STUDY = Study(
     name="transfer",
-    question="does what was learnt on one task serve another, which parts of it, and does it survive short strings?",
+    question="does what was learnt on one task transfer to another, which components, and does it survive short "
+    "strings?",
     hypothesis="after the polynomial, parity is learnt in a few percent of the steps that it takes from random "
     "weights; with all but the last layer frozen it still is, with MLP 1 alone as well, and not on top of a random "
     "network; the iteration head survives training on short strings",

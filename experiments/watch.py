@@ -2,7 +2,7 @@
 
 python experiments/watch.py runs/parity-seed0
 
-Writes tables into RUN/analysis/ and adds a section to RUN/report.html. What was measured before is not measured again.
+Writes tables into RUN/analysis/ and adds a section to RUN/report.html. Measurements are cached.
 """
 
 from compo_mech.cli.command import call

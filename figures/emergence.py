@@ -3,7 +3,7 @@
 python experiments/emergence.py watch runs/* --out figures/emergence
 python figures/emergence.py figures/results/emergence.csv figures/results/emergence.png
 
-Writes a picture (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
+Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
 
 from pathlib import Path

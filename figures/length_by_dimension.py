@@ -5,18 +5,14 @@ python figures/length_by_dimension.py figures/length_by_dimension.png runs/*
 Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
 
-from pathlib import Path
-from typing import Annotated
-
 import pandas as pd
 import plotly.graph_objects as go
 import tyro
 from plotly.subplots import make_subplots
 
-from compo_mech.cli.errors import one_line_errors
+from compo_mech.cli.draw import command_to_draw
 from compo_mech.evaluation.table import measured
 from compo_mech.plots import theme
-from compo_mech.report import html_parts
 from compo_mech.runs.run import Run
 
 METRICS = {"accuracy": "accuracy", "iteration": "iteration score", "lookup": "lookup score"}
@@ -63,10 +59,7 @@ def drawn(runs: list[Run]) -> go.Figure:
     return figure
 
 
-def main(out: Annotated[Path, tyro.conf.Positional], runs: Annotated[tuple[Path, ...], tyro.conf.Positional]) -> None:
-    """Draw the runs into OUT."""
-    with one_line_errors():
-        html_parts.write_figure(drawn([Run.open(run) for run in runs]), out)
+main = command_to_draw(drawn)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 python probes/over_runs.py figures/results/mechanism.csv runs/*
 python figures/mechanism.py figures/results/mechanism.csv figures/results/mechanism.png
 
-Writes a picture (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
+Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
 
 from pathlib import Path

@@ -3,7 +3,7 @@
 python experiments/dissect.py runs/parity-seed0
 python figures/patching_map.py runs/parity-seed0 patching.png
 
-Writes a picture (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
+Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
 
 import io

@@ -4,7 +4,7 @@ python probes/position_subtraction.py runs/parity-seed0 --all-steps
 python probes/state_update.py runs/parity-seed0 --all-steps
 python figures/probes_by_step.py runs/parity-seed0 probes.png
 
-Writes a picture (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
+Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
 
 import io

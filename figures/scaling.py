@@ -3,7 +3,7 @@
 python experiments/scaling.py
 python figures/scaling.py runs/scaling/scaling.csv figures/results/scaling.png
 
-Writes a picture (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
+Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
 
 import math
@@ -34,7 +34,7 @@ MAPS = {
 }
 CELL_MEASURES = (*MAPS, measures.SOLVED)
 SIZE = 0.2
-"""Width of a heatmap, as a share of the figure's."""
+"""Width of a heatmap, as a fraction of the figure's."""
 
 
 def drawn(table: pd.DataFrame) -> go.Figure:
@@ -89,7 +89,7 @@ def over_cells(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def heatmap(figure: go.Figure, cells: pd.DataFrame, measure: str, lengths: list, dims: list, column: int) -> None:
-    """A cell a length and d_model; blank where it never came."""
+    """One cell per length and d_model; blank where the level was not reached."""
     speed = measure == SPEED
     values, solved, seeds = (
         cells.pivot(index="d_model", columns="length", values=name).reindex(index=dims, columns=lengths).to_numpy()

@@ -3,7 +3,7 @@
 python experiments/mix.py
 python figures/study.py runs/mix/mix.csv mix.png iteration 'first step at 99%' 'task-token patching, component=mlp1'
 
-Writes a picture (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
+Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
 
 import html
@@ -28,7 +28,7 @@ from compo_mech.studies.scores import LABELS
 from compo_mech.studies.table import COLUMNS, failed_runs, score_rows, trained_rows
 
 GREY, LIGHT = "#5f6368", "#b0b5ba"
-NEVER = 1.1
+CENSORED_AT = 1.1
 """Where censored times stand, as a multiple of the longest that is not."""
 
 ARM_WIDTH, TITLE_WIDTH = 42, 26
@@ -119,7 +119,7 @@ def draw_panel(figure: go.Figure, rows: pd.DataFrame, measure: Measure, arms: li
     """One measure of all arms: estimates over seeds, ticks of controls, and dots of seeds on top."""
     finite = [value for value in rows["value"] if math.isfinite(value)]
     top = max(finite, default=0.0)
-    never, censored = NEVER * (top or 1.0), bool((rows["value"] == math.inf).any())
+    at_censored, censored = CENSORED_AT * (top or 1.0), bool((rows["value"] == math.inf).any())
     for place, arm in enumerate(arms):
         of_arm = rows[rows["arm"] == arm]
         own_tasks = [task for task in tasks if task in set(of_arm["task"])]
@@ -132,22 +132,26 @@ def draw_panel(figure: go.Figure, rows: pd.DataFrame, measure: Measure, arms: li
             if values:
                 estimate = over_seeds(measure.summary, values)
                 censored = censored or math.inf in estimate
-                marks = estimated([never if value == math.inf else value for value in estimate], middle, colour, name)
+                marks = estimated(
+                    [at_censored if value == math.inf else value for value in estimate], middle, colour, name
+                )
                 figure.add_scatter(**marks, row=1, col=column)
             for network in ("control", "trained"):
                 own = of_task[of_task["network"] == network]
                 if len(own):
-                    dots = seeds(own, network, middle, height, never, colour, name)
+                    dots = seeds(own, network, middle, height, at_censored, colour, name)
                     figure.add_scatter(**dots, row=1, col=column)
-    axis(figure, measure.bounds[1] == 1, min([0.0, *finite]), top, never, censored, column)
+    axis(figure, measure.bounds[1] == 1, min([0.0, *finite]), top, at_censored, censored, column)
 
 
-def seeds(own: pd.DataFrame, network: str, middle: float, height: float, never: float, colour: str, name: str) -> dict:
+def seeds(
+    own: pd.DataFrame, network: str, middle: float, height: float, at_censored: float, colour: str, name: str
+) -> dict:
     """A dot a seed of trained networks, an open triangle where it is censored; a tick a seed of controls."""
     spread = [middle + 0.8 * height * ((n + 0.5) / len(own) - 0.5) for n in range(len(own))]
     control, came = network == "control", own["value"] < math.inf
     return {
-        "x": own["value"].where(came, never).tolist(), "y": spread, "mode": "markers", "showlegend": False,
+        "x": own["value"].where(came, at_censored).tolist(), "y": spread, "mode": "markers", "showlegend": False,
         "text": [f"{name}, seed {seed}{', control' * control}" for seed in own["seed"]],
         "marker": {"color": LIGHT, "symbol": "line-ns-open", "size": 6, "line": {"width": 1.5}} if control else
         {"color": colour, "opacity": 0.55, "size": [5 if c else 9 for c in came],
@@ -171,12 +175,16 @@ def estimated(estimate: Sequence[float], y: float, colour: str, name: str) -> di
     }  # fmt: skip
 
 
-def axis(figure: go.Figure, scores: bool, low: float, top: float, never: float, censored: bool, column: int) -> None:
-    """From 0 to 1 for scores; else from 0 to the largest value, and to `never` where some times are censored."""
+def axis(
+    figure: go.Figure, scores: bool, low: float, top: float, at_censored: float, censored: bool, column: int
+) -> None:
+    """From 0 to 1 for scores; else from 0 to the largest value, and to `at_censored` where some times are censored."""
     if scores:
         figure.update_xaxes(range=[min(-0.03, low - 0.03), 1.03], dtick=0.25, row=1, col=column)
         return
-    figure.update_xaxes(range=[min(0, low) - 0.03 * never, 1.06 * never if censored else 1.05 * top], row=1, col=column)
+    figure.update_xaxes(
+        range=[min(0, low) - 0.03 * at_censored, 1.06 * at_censored if censored else 1.05 * top], row=1, col=column
+    )
     if censored:
         step = (
             1.0
@@ -185,7 +193,7 @@ def axis(figure: go.Figure, scores: bool, low: float, top: float, never: float, 
         )
         ticks = [n * step for n in range(int(0.85 * top / step) + 1)]
         figure.update_xaxes(
-            tickmode="array", tickvals=[*ticks, never], ticktext=[*(f"{tick:g}" for tick in ticks), "never"],
+            tickmode="array", tickvals=[*ticks, at_censored], ticktext=[*(f"{tick:g}" for tick in ticks), "censored"],
             tickangle=0,
             row=1, col=column,
         )  # fmt: skip

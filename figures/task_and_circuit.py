@@ -112,8 +112,8 @@ def drawn() -> go.Figure:
             sketch.words(
                 position, bottom + MLP, f"MLP {number}", colour=INK if shown else GREY, opacity=1 if shown else 0.6
             )
-    looks(sketch, length)
-    told(sketch, symbols, states, length)
+    attention_arrows(sketch, length)
+    annotations(sketch, symbols, states, length)
     sketch.figure.update_layout(
         **{**theme.LAYOUT, "margin": {"l": 5, "r": 5, "t": 56, "b": 5}},
         title={"text": f"{TASK.name.capitalize()} with a chain of thought, and the textbook's circuit for it: how "
@@ -137,7 +137,7 @@ def token(sketch: Sketch, position: int, symbol: str, name: str, y: float, faint
     sketch.words(position, y - 0.23, name, size=12, colour=colour, opacity=opacity)
 
 
-def looks(sketch: Sketch, length: int) -> None:
+def attention_arrows(sketch: Sketch, length: int) -> None:
     """Arrows from each row to the key that either head attends to, those of the shown row last."""
     edges = [("Layer 0", ORANGE, LAYOUT.lookup_edges(length)), ("Layer 1", BLUE, LAYOUT.iteration_edges(length))]
     for band, colour, pairs in edges:
@@ -147,16 +147,16 @@ def looks(sketch: Sketch, length: int) -> None:
             sketch.arrow((query, bottom + QUERIES), (key, bottom + KEYS), colour, faint)
 
 
-def told(sketch: Sketch, symbols: list[str], states: list[int], length: int) -> None:
+def annotations(sketch: Sketch, symbols: list[str], states: list[int], length: int) -> None:
     """What each component does at the shown row, in words and in numbers, and what the row holds at each height."""
     (query,) = (p for p in LAYOUT.scored(length) if LAYOUT.predicted(p, length) == SHOWN)
-    end, place = LAYOUT.end_of_input(length), LAYOUT.input_position(SHOWN)
-    x, s, predicted = int(symbols[place]), states[SHOWN - 2], states[SHOWN - 1]
+    end, key = LAYOUT.end_of_input(length), LAYOUT.input_position(SHOWN)
+    x, s, predicted = int(symbols[key]), states[SHOWN - 2], states[SHOWN - 1]
     x_t, before, after = f"x<sub>{SHOWN}</sub>", f"s<sub>{SHOWN - 1}</sub>", f"s<sub>{SHOWN}</sub>"
     t = LAYOUT.predicted(query, length)
     (first, between), (second, last) = BANDS.values()
     sketch.line((end, TOKENS + 0.42), (end, first + KEYS), ORANGE, 3)
-    sketch.line((place, TOKENS + 0.42), (place, second + KEYS), BLUE, 3)
+    sketch.line((key, TOKENS + 0.42), (key, second + KEYS), BLUE, 3)
     sketch.line((query, TOKENS + 0.42), (query, PREDICTED - 0.42), INK, 2.5)
     for y, text, colour in (
         (first + 0.8, f"<b>Lookup</b>: where is [EoI]? At j = {end}", ORANGE),

@@ -1,12 +1,7 @@
 """Does MLP 0 subtract positions, so that t = (row's position i) - ([EoI]'s position j) + 1 is known to layer 1?
 
-python probes/position_subtraction.py runs/parity-seed0
-python probes/position_subtraction.py runs/parity-seed0 --step 600
-python probes/position_subtraction.py runs/parity-seed0 --all-steps
-
-Writes tables into RUN/analysis/ and adds a section with a verdict to RUN/report.html. t is a class: as a
-number it can be read from its two summands before any MLP. Rows of t = 1 are left out, whose own token,
-[EoI], says so already.
+Probes decode t as a class: as a number it can be read linearly from its two summands before any MLP. Rows with t = 1
+are left out, since their own token, [EoI], gives t away.
 """
 
 from collections.abc import Iterator, Mapping

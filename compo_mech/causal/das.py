@@ -1,7 +1,7 @@
 """Distributed alignment search: the subspace of a site that holds a variable, found by gradient descent.
 
 A rotation of the site's space is trained so that interchanges in its first coordinates make the answer
-what the causal model says (Geiger et al. 2023, arXiv 2303.02536). Several variables share one rotation,
+what the causal model says (Geiger et al. 2023, arXiv 2303.02536). Several variables use one rotation,
 each with coordinates of its own. What was found is scored on strings that it was not trained on.
 """
 
@@ -40,7 +40,7 @@ class Alignment:
     Attributes:
         site: where.
         subspaces: an orthonormal basis for each variable, orthogonal to the others'.
-        losses: cross-entropy (nats) of the answers asked for, by step.
+        losses: cross-entropy (nats) of the counterfactual answers, by step.
         scores: on the held-out strings.
         random: the same for random subspaces of the same sizes.
     """
@@ -65,7 +65,7 @@ def align(
     """Search one rotation for one or several variables, from random starts: the first that is right about
     `ENOUGH` of the training pairs, or the best of `N_STARTS`.
 
-    Where attention is saturated a small turn changes nothing. So the search runs with the row's attention
+    Where attention is saturated a small rotation changes nothing. So the search runs with the row's attention
     scores divided until no key leads by more than `SOFT_LEAD`; what is reported is of the network as it is.
 
     Args:
@@ -112,7 +112,7 @@ def align(
 
 @dataclass(frozen=True)
 class _Asked:
-    """Interchanges of one variable, ready for the search: values at the site, and the answers asked for."""
+    """Interchanges of one variable, ready for the search: values at the site, and the counterfactual answers."""
 
     found: RowTrace
     base: Float[Tensor, "row dim"]
@@ -150,7 +150,7 @@ def _descend(
     start: Float[Tensor, "width n_dims"],
     n_steps: int,
 ) -> tuple[dict[Variable, Tensor], Float[Tensor, "step"]]:
-    """Subspaces from one start, and the loss on the way."""
+    """Subspaces from one initialisation, and the loss by step."""
     width, n_dims = start.shape
     device = model.device
     rotation = torch.nn.utils.skip_init(torch.nn.Linear, width, n_dims, bias=False, device=device)

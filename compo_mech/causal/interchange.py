@@ -1,8 +1,8 @@
 """Interchange interventions: where does a network hold the algorithm's variables?
 
 An interchange puts the value of one site, at the row that predicts s_t, of a *source* string into a
-*base* string, and asks whether the answer becomes what the algorithm says when that one variable alone
-is the source's (Geiger et al. 2021, arXiv 2106.02997).
+*base* string, and tests whether the answer becomes what the algorithm gives when that one variable alone is the
+source's (Geiger et al. 2021, arXiv 2106.02997).
 
 Interchange intervention accuracy (IIA) is the mean of two fractions: of the pairs in which the answer has to change,
 those that give the new answer, and of the others, those that keep theirs. A site that does nothing and a site whose
@@ -44,7 +44,7 @@ class InterchangeScore:
         accuracy: mean of `follows` and `keeps`, with the mean of their 95% Wilson bounds.
         follows: fraction of the answers that had to change and did so as the algorithm says; None: none had to.
         keeps: fraction of those that had to stay and did; None: none had to.
-        placebo: accuracy after a change of the same size in a random direction.
+        placebo: IIA after a perturbation of the same norm in a random direction.
         permuted: accuracy with permuted labels.
         n: pairs.
     """
@@ -99,7 +99,7 @@ def interchange(
         pairs: pairs of rows.
         site: one of `ROW_KINDS`.
         generator: draws the placebo's directions.
-        subspace: an orthonormal basis of the part of the site that is swapped; None: all of it.
+        subspace: an orthonormal basis of the subspace that is swapped; None: the whole site.
         traces: of bases and sources, if they are known.
 
     Raises:

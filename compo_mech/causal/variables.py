@@ -35,7 +35,7 @@ def uses(task: Task, variable: Variable) -> bool:
 
 
 def expected(task: Task, variable: Variable, base: Rows, source: Rows) -> Int[Tensor, "row"]:
-    """What the algorithm answers at the base's row when one variable is the source's."""
+    """The algorithm's answer at the base's row when one variable is the source's."""
     table = task.table.to(base.s.device)
     match variable:
         case "t":
@@ -53,7 +53,7 @@ class Interchanges:
     """Base and source rows of one variable.
 
     Attributes:
-        answers: what the algorithm says with the source's value of the variable.
+        answers: the algorithm's answers with the source's value of the variable.
         permuted: the same with the variable's values permuted among the sources.
     """
 
@@ -141,7 +141,7 @@ def cell_pairs(
     (length, t), (length2, t2) = base.unbind(1), source.unbind(1)
     if context == "independent":
         allowed = (t2 <= length) if variable == "t" else torch.ones_like(t, dtype=torch.bool)
-    elif variable == "t":  # the same row and token there, another place of [EoI]; [EoI] itself is another token
+    elif variable == "t":  # the same row and token there, another position of [EoI]; [EoI] itself is another token
         allowed = (length + t == length2 + t2) & (t2 != t) & (t > 1) & (t2 > 1) & (t2 <= length)
     else:
         allowed = (base == source).all(1) & ((t > 1) if variable == "s" else True)

@@ -51,11 +51,7 @@ TOLERANCE = 1e-6
 
 @torch.no_grad()
 def exact(
-    model: Model,
-    pairs: Pairs,
-    edges: Sequence[Edge],
-    metric: Metric = cross_entropy,
-    corrupt: Outputs | None = None,
+    model: Model, pairs: Pairs, edges: Sequence[Edge], metric: Metric = cross_entropy, corrupt: Outputs | None = None
 ) -> EdgeScores:
     """Patch each edge in turn.
 
@@ -84,11 +80,7 @@ def exact(
 
 
 def eap(
-    model: Model,
-    pairs: Pairs,
-    edges: Sequence[Edge],
-    metric: Metric = cross_entropy,
-    corrupt: Outputs | None = None,
+    model: Model, pairs: Pairs, edges: Sequence[Edge], metric: Metric = cross_entropy, corrupt: Outputs | None = None
 ) -> EdgeScores:
     """Edge attribution patching: the clean run's gradient times the writer's change. Arguments as `exact`.
 

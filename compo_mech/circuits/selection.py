@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable
 from functools import cache
-from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -29,8 +28,12 @@ def ranked(scores: EdgeScores) -> Float[Tensor, "edge"]:
     return sizes
 
 
+Order = tuple[float | int, bool, int, int]
+"""Where the end of an edge comes in the order of computation: layer, MLP after heads, head, q before k before v."""
+
+
 @cache
-def graph_order(edge: Edge) -> tuple[Any, ...]:
+def graph_order(edge: Edge) -> tuple[Order, Order, str]:
     """Return a sort key: by reader, then writer, then span, each in order of computation.
 
     >>> from compo_mech import ModelConfig, all_edges
@@ -39,7 +42,7 @@ def graph_order(edge: Edge) -> tuple[Any, ...]:
     True
     """
 
-    def rank(end: Writer | Reader) -> tuple[float | int, bool, int, int]:
+    def rank(end: Writer | Reader) -> Order:
         layer = {"tok": -2, "pos": -1, "logits": math.inf}.get(end.kind, end.layer)
         assert layer is not None
         kind = "qkv".index(end.kind) if end.kind in ("q", "k", "v") else 0

@@ -2,15 +2,12 @@
 
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Annotated
 
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from compo_mech.analyses.alignment import Aligned, aligned
-from compo_mech.cli.analyse import analyse
-from compo_mech.cli.command import Flag, Positional
+from compo_mech.cli.analyse import check_steps, stepwise_command
 from compo_mech.cli.output import csv_files
 from compo_mech.cli.progress import counting
 from compo_mech.data.tasks import Task
@@ -58,27 +55,13 @@ class AlignmentOfRun:
         return None
 
 
-def check_steps(step: int | None, all_steps: bool) -> None:
-    """
-    Raises:
-        ValueError: one step is asked for, and all.
-    """
-    if all_steps and step is not None:
-        raise ValueError(f"step = {step}: goes without all-steps")
-
-
 def _pieces_left(bar: Progress, shown: TaskID, title: str, what: str, n_left: int) -> None:
     """Show on a bar what is done next, and how many pieces of work are left."""
     total = bar.tasks[0].total or n_left
     bar.update(shown, description=f"{title}, {what}", total=total, completed=total - n_left)
 
 
-def align_command(
-    run: Annotated[Path, Positional],
-    step: int | None = None,
-    all_steps: Annotated[bool, Flag] = False,
-    task: str | None = None,
-    seed: int = 0,
-) -> None:
-    """Align RUN at a step (None: its last), with maps at every step if asked; one task or all of them."""
-    analyse(run, AlignmentOfRun(step, all_steps, seed), task)
+align_command = stepwise_command(
+    AlignmentOfRun,
+    "Align RUN at a step (None: its last), with maps at every step if asked; one task or all of them.",
+)

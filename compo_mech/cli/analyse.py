@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Annotated, Protocol, TypeVar, runtime_checkable
 
 import pandas as pd
 import torch
 from rich.console import Console
 
+from compo_mech.cli.command import Command, Flag, Positional
 from compo_mech.cli.errors import one_line_errors
 from compo_mech.cli.output import Output, keep
 from compo_mech.data.tasks import Task
@@ -89,6 +90,36 @@ def analyse(
         for output in (*outputs, *across(run, console)):
             keep(run, output, console)
         console.print(f"Look at {write_page(run)}", highlight=False)
+
+
+def check_steps(step: int | None, all_steps: bool) -> None:
+    """
+    Raises:
+        ValueError: one step is asked for, and all.
+    """
+    if all_steps and step is not None:
+        raise ValueError(f"step = {step}: goes without all-steps")
+
+
+def stepwise_command(analysis: Callable[[int | None, bool, int], Analysis[FindingsT]], summary: str) -> Command:
+    """Make the command of an analysis that is built from a step, whether to follow all steps, and a seed.
+
+    Args:
+        analysis: builds it.
+        summary: what --help says.
+    """
+
+    def command(
+        run: Annotated[Path, Positional],
+        step: int | None = None,
+        all_steps: Annotated[bool, Flag] = False,
+        task: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        analyse(run, analysis(step, all_steps, seed), task)
+
+    command.__doc__ = summary
+    return command
 
 
 def output_of(analysis: Analysis[FindingsT], task: Task, step: int, found: FindingsT) -> Output:

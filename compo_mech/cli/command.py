@@ -6,10 +6,10 @@ from typing import Any
 
 import tyro
 
-from compo_mech.cli.usage import understood
+from compo_mech.cli.usage import parsed
 
 Positional = tyro.conf.Positional
-"""Marks an argument that is given by its place."""
+"""Marks an argument that is given by its position."""
 
 Flag = tyro.conf.FlagCreatePairsOff
 """Marks a switch that is off unless it is named."""
@@ -31,7 +31,7 @@ def call(
         description: for --help; None: the function's docstring.
         prog: what the command is called; None: the script's name.
     """
-    understood(lambda: tyro.cli(_bound(command), prog=prog, args=argv, description=description))()
+    parsed(lambda: tyro.cli(_bound(command), prog=prog, args=argv, description=description))()
 
 
 def call_one(
@@ -42,7 +42,7 @@ def call_one(
 ) -> None:
     """As `call`, of the function that the first word names."""
     bound: dict[str, Callable[..., Any]] = {name: _bound(command) for name, command in commands.items()}
-    understood(lambda: tyro.extras.subcommand_cli_from_dict(bound, prog=prog, args=argv, description=description))()
+    parsed(lambda: tyro.extras.subcommand_cli_from_dict(bound, prog=prog, args=argv, description=description))()
 
 
 def _bound(command: Command) -> Callable[..., Callable[[], None]]:

@@ -32,7 +32,7 @@ class DissectionOfRun:
     Attributes:
         step: of the checkpoint; None: the last.
         seed: of all that is drawn.
-        card: the method card, whose rows for the method used are told.
+        card: the method card, whose rows for the method used are quoted.
     """
 
     step: int | None

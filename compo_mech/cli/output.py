@@ -16,7 +16,7 @@ class Output:
 
     Attributes:
         folder: among the run's analyses.
-        title: of what is told.
+        title: above its sentences.
         files: texts by file name, to which the sentences are added.
         sentences: by heading; "" is no heading.
         table: to be shown on the terminal.

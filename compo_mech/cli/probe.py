@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Generic, TypeVar
 
@@ -14,9 +15,8 @@ from compo_mech.analyses.examine import Probe, Seen, examined, layer_asked
 from compo_mech.analyses.over_runs import Row, rows_of
 from compo_mech.analyses.subtraction_probe import SUBTRACTION
 from compo_mech.analyses.update_probe import UPDATE
-from compo_mech.cli.align import check_steps
-from compo_mech.cli.analyse import analyse
-from compo_mech.cli.command import Flag, Positional
+from compo_mech.cli.analyse import check_steps, stepwise_command
+from compo_mech.cli.command import Positional
 from compo_mech.cli.output import csv_files
 from compo_mech.cli.progress import counting
 from compo_mech.data.tasks import Task
@@ -109,28 +109,16 @@ def followed(probe: Probe, run: Run, task: Task, seed: int, console: Console) ->
         )
 
 
-def subtraction_command(
-    run: Annotated[Path, Positional],
-    step: int | None = None,
-    all_steps: Annotated[bool, Flag] = False,
-    task: str | None = None,
-    seed: int = 0,
-) -> None:
-    """Does MLP 0 subtract positions? Asks RUN at a step (None: its last), or follows its figures over all steps; one
-    task or all of them."""
-    analyse(run, Probing(SUBTRACTION, subtraction_section, step, all_steps, seed), task)
-
-
-def update_command(
-    run: Annotated[Path, Positional],
-    step: int | None = None,
-    all_steps: Annotated[bool, Flag] = False,
-    task: str | None = None,
-    seed: int = 0,
-) -> None:
-    """Does MLP 1 update the state? Asks RUN at a step (None: its last), or follows its figures over all steps; one
-    task or all of them."""
-    analyse(run, Probing(UPDATE, update_section, step, all_steps, seed), task)
+subtraction_command = stepwise_command(
+    partial(Probing, SUBTRACTION, subtraction_section),
+    "Does MLP 0 subtract positions? Asks RUN at a step (None: its last), or follows its figures over all steps; one "
+    "task or all of them.",
+)
+update_command = stepwise_command(
+    partial(Probing, UPDATE, update_section),
+    "Does MLP 1 update the state? Asks RUN at a step (None: its last), or follows its figures over all steps; one task "
+    "or all of them.",
+)
 
 
 def over_runs_command(

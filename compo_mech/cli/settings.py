@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from compo_mech.cli.usage import understood
+from compo_mech.cli.usage import parsed
 from compo_mech.data.config import Stage
 from compo_mech.data.tasks import Task
 from compo_mech.settings import Settings
@@ -26,7 +26,7 @@ def read(default: Group, argv: Sequence[str] | None, description: str, prog: str
     for kind in (Task, Stage):
         registry.primitive_rule(_spelled(kind))
     group, about = type(default), description.strip()
-    return understood(
+    return parsed(
         lambda: tyro.cli(group, prog=prog, args=argv, default=default, registry=registry, description=about),
         group.__name__,
     )

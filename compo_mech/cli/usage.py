@@ -1,4 +1,4 @@
-"""What the command line asks for, or one line with exit code 2 for whoever mistyped it."""
+"""Parsing of the command line, or one line with exit code 2 for whoever mistyped it."""
 
 import contextlib
 import io
@@ -11,8 +11,8 @@ from compo_mech.cli.errors import fail
 Asked = TypeVar("Asked")
 
 
-def understood(parse: Callable[[], Asked], outermost: str = "") -> Asked:
-    """What a parser of tyro's finds. Exits with code 2 and one line on bad input, and with code 0 after --help.
+def parsed(parse: Callable[[], Asked], outermost: str = "") -> Asked:
+    """Return what a parser of tyro's finds. Exits with code 2 and one line on bad input, and with code 0 after --help.
 
     Args:
         parse: asks tyro.

@@ -74,7 +74,7 @@ class Watching:
 @contextmanager
 def checkpoint_bars(console: Console, title: str) -> Iterator[Advance]:
     """A bar for each thing that is asked of the checkpoints; a line for each checkpoint that cannot be read."""
-    told: set[int | None] = set()
+    reported: set[int | None] = set()
     with counting(console) as bar:
         bars = {}
 
@@ -82,8 +82,8 @@ def checkpoint_bars(console: Console, title: str) -> Iterator[Advance]:
             if name not in bars:
                 bars[name] = bar.add_task(f"{title}: {name}", total=n_steps)
             bar.advance(bars[name])
-            if problem is not None and step not in told:
-                told.add(step)
+            if problem is not None and step not in reported:
+                reported.add(step)
                 console.print(f"[yellow]step {step} is left out: {problem}[/]", highlight=False)
 
         yield advance

@@ -22,8 +22,8 @@ from compo_mech.settings import Spelled
 class Task(Spelled, ABC):
     """One iterative task.
 
-    A subclass gives `name`, `n_states`, `n_inputs` and `step`; the start and the range of the
-    inputs only where they differ from the defaults here.
+    A subclass gives `name`, `n_states` and `step`; the inputs and the start only where they differ from the defaults
+    here: as many inputs as states, and 0 before the first input.
 
     Example:
         >>> from compo_mech.data import Task
@@ -39,9 +39,9 @@ class Task(Spelled, ABC):
         """States are 0 .. n_states - 1."""
 
     @property
-    @abstractmethod
     def n_inputs(self) -> int:
         """Inputs are first_input .. n_inputs - 1."""
+        return self.n_states
 
     @property
     def first_input(self) -> int:
@@ -85,10 +85,6 @@ class Copy(Task):
     def n_states(self) -> int:
         return 2
 
-    @property
-    def n_inputs(self) -> int:
-        return 2
-
     def step(self, state: Any, x: Any) -> Any:
         return x
 
@@ -106,10 +102,6 @@ class Parity(Task):
 
     @property
     def n_states(self) -> int:
-        return 2
-
-    @property
-    def n_inputs(self) -> int:
         return 2
 
     def step(self, state: Any, x: Any) -> Any:
@@ -133,10 +125,6 @@ class Polynomial(Task):
 
     @property
     def n_states(self) -> int:
-        return self.modulus
-
-    @property
-    def n_inputs(self) -> int:
         return self.modulus
 
     @property
@@ -208,10 +196,6 @@ class Counter(Task):
     def n_states(self) -> int:
         return self.modulus
 
-    @property
-    def n_inputs(self) -> int:
-        return self.modulus
-
     def step(self, state: Any, x: Any) -> Any:
         return (state + x) % self.modulus
 
@@ -234,10 +218,6 @@ class Dihedral(Task):
     @property
     def n_states(self) -> int:
         return 2 * self.n
-
-    @property
-    def n_inputs(self) -> int:
-        return self.n_states
 
     def step(self, state: Any, x: Any) -> Any:
         turn, flip = state % self.n, state // self.n
@@ -262,10 +242,6 @@ class Symmetric(Task):
     def n_states(self) -> int:
         return math.factorial(self.n)
 
-    @property
-    def n_inputs(self) -> int:
-        return self.n_states
-
     def step(self, state: Any, x: Any) -> Any:
         return _products(self.n)[state, x]
 
@@ -273,11 +249,11 @@ class Symmetric(Task):
 @lru_cache
 def _products(n: int) -> Int[Tensor, "element element"]:
     elements = torch.tensor(list(itertools.permutations(range(n))))
-    place = n ** torch.arange(n)
+    powers = n ** torch.arange(n)
     products = elements[:, elements]  # [s, x, i] = s(x(i))
-    codes = elements @ place
+    codes = elements @ powers
     order = codes.argsort()
-    return order[torch.searchsorted(codes[order], products @ place)]
+    return order[torch.searchsorted(codes[order], products @ powers)]
 
 
 @lru_cache

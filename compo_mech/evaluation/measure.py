@@ -59,10 +59,10 @@ def measure(model: Model, data: DataConfig, sets: list[EvalSet]) -> list[Row]:
             "loss": accuracy.mean_loss(logits, test.targets),
             "grammar": accuracy.share(grammar),
         }
-        place = (test.split, str(test.task), test.length)
-        rows += [Row(*place, None, None, name, float(value)) for name, value in numbers.items()]
+        where = (test.split, str(test.task), test.length)
+        rows += [Row(*where, None, None, name, float(value)) for name, value in numbers.items()]
         for layer, pattern in enumerate(patterns):
-            rows += [Row(*place, layer, *rest) for rest in layer_measures(pattern, test.layout, test.length)]
+            rows += [Row(*where, layer, *rest) for rest in layer_measures(pattern, test.layout, test.length)]
     return rows + list(_summaries(rows))
 
 
@@ -80,8 +80,8 @@ def measure_train(model: Model, sets: list[EvalSet]) -> list[Row]:
 def measure_control(config: ModelConfig, n_ctx: int, data: DataConfig, sets: list[EvalSet], seed: int) -> list[Row]:
     """Every measure on the randomly initialised control, as a baseline for the scores."""
     generator = torch.Generator(sets[0].tokens.device).manual_seed(seed)
-    fresh = Model(init_params(config, len(data.vocabulary), n_ctx, generator), config)
-    return [row._replace(split=CONTROL) for row in measure(fresh, data, sets)]
+    control = Model(init_params(config, len(data.vocabulary), n_ctx, generator), config)
+    return [row._replace(split=CONTROL) for row in measure(control, data, sets)]
 
 
 def _summaries(rows: list[Row]) -> Iterator[Row]:

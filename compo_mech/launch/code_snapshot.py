@@ -24,13 +24,13 @@ def snapshot(folder: Path) -> Path:
     digest = hashlib.sha256()
     for name, content in files.items():
         digest.update(f"{name}\0{len(content)}\0".encode() + content)
-    place = folder / ".code" / digest.hexdigest()[:16]
-    if not place.exists():
-        part = place.with_name(f".{place.name}.{os.getpid()}.part")  # renamed, so that it is there whole or not
+    target = folder / ".code" / digest.hexdigest()[:16]
+    if not target.exists():
+        part = target.with_name(f".{target.name}.{os.getpid()}.part")  # renamed, so that it is there whole or not
         shutil.rmtree(part, ignore_errors=True)
         for name, content in files.items():
             (part / name).parent.mkdir(parents=True, exist_ok=True)
             (part / name).write_bytes(content)
         (part / GIT_FILE).write_text(json.dumps(git_state()))
-        part.rename(place)
-    return place
+        part.rename(target)
+    return target

@@ -34,9 +34,9 @@ N_TIMED = 5
 
 @dataclass
 class _Member:
-    """A run on its way: its place among the settings, and its state when the ensemble was last gathered."""
+    """A run on its way: its index among the settings, and its state when the ensemble was last gathered."""
 
-    place: int
+    index: int
     run: Run
     state: TrainState
     known: list[EvalSet]
@@ -75,27 +75,27 @@ def _launched(settings: Sequence[Launch], console: Console, held: contextlib.Exi
     found: dict[int, Run | Exception] = {}
     begun: dict[int, tuple[Run, TrainState | None]] = {}
     steps: dict[int, set[int]] = {}
-    for place, one in enumerate(settings):
+    for index, one in enumerate(settings):
         try:
-            begun[place] = (reopen(one, held), None) if one.resume else begin(one, held)
-            steps[place] = _resumable_steps(begun[place][0]) if one.resume else {0}
+            begun[index] = (reopen(one, held), None) if one.resume else begin(one, held)
+            steps[index] = _resumable_steps(begun[index][0]) if one.resume else {0}
         except (RunError, OSError) as error:
-            found[place] = error
+            found[index] = error
     with training_bar(console, config) as bar:
-        for step, places in _groups(steps):
+        for step, indices in _groups(steps):
             members = []
-            for place in places:
-                run, state = begun[place]
+            for index in indices:
+                run, state = begun[index]
                 try:
-                    if len(places) > 1:
-                        run.note_at_once(len(places))
+                    if len(indices) > 1:
+                        run.note_at_once(len(indices))
                     state = state or go_back(run, device, console, at_most=step)
                     known = sets.train_sets(TrainingStream(config.data, run.config.seed, device))
-                    members.append(_Member(place, run, state, known))
+                    members.append(_Member(index, run, state, known))
                 except (RunError, OSError) as error:
-                    found[place] = error
+                    found[index] = error
             found |= _trained(members, config, device, bar)
-    return [found[place] for place in range(len(settings))]
+    return [found[index] for index in range(len(settings))]
 
 
 def check(settings: Sequence[Launch]) -> None:
@@ -134,36 +134,36 @@ def _resumable_steps(run: Run) -> set[int]:
 
 
 def _groups(steps: dict[int, set[int]]) -> Iterator[tuple[int, list[int]]]:
-    """A step and the places that have it: most places first, and of equally many the newest step."""
+    """A step and the indices that have it: most indices first, and of equally many the newest step."""
     left = dict(steps)
     while left:
         candidates = set[int]().union(*left.values())
         step = max(candidates, key=lambda step: (sum(step in of_one for of_one in left.values()), step))
-        places = [place for place, of_one in left.items() if step in of_one]
-        yield step, places
-        left = {place: of_one for place, of_one in left.items() if place not in places}
+        indices = [index for index, of_one in left.items() if step in of_one]
+        yield step, indices
+        left = {index: of_one for index, of_one in left.items() if index not in indices}
 
 
 def _trained(members: list[_Member], config: RunConfig, device: str, observer: Observer) -> dict[int, Run | Exception]:
-    """The runs at their end, or what went wrong with them, by place."""
+    """The runs at their end, or what went wrong with them, by index."""
     found: dict[int, Run | Exception] = {}
     sets = eval_sets(config.data, config.n_test_strings, device)
 
     def lost(failures: dict[int, Exception]) -> list[_Member]:
         found.update(failures)
-        return [member for member in members if member.place not in failures]
+        return [member for member in members if member.index not in failures]
 
     members = lost(_begin_rows(members, config, sets))
     while members:
         failures = _until_one_fails(members, config, device, sets, observer)
         members = lost(failures)
         if not failures:
-            return found | {member.place: member.run for member in members}
+            return found | {member.index: member.run for member in members}
     return found
 
 
 def _begin_rows(members: list[_Member], config: RunConfig, sets: list[EvalSet]) -> dict[int, Exception]:
-    """The snapshot at step 0 of those that have none; failures by place."""
+    """The snapshot at step 0 of those that have none; failures by index."""
     failures: dict[int, Exception] = {}
     for member in members:
         if member.state.step or member.run.steps:
@@ -172,14 +172,14 @@ def _begin_rows(members: list[_Member], config: RunConfig, sets: list[EvalSet]) 
         try:
             run.snapshot(member.run, member.state, sets, member.known, rows)
         except OSError as error:
-            failures[member.place] = error
+            failures[member.index] = error
     return failures
 
 
 def _until_one_fails(
     members: list[_Member], config: RunConfig, device: str, sets: list[EvalSet], observer: Observer
 ) -> dict[int, Exception]:
-    """Train at once until the end, or until some fail: their failures by place. The members' states are then new."""
+    """Train at once until the end, or until some fail: their failures by index. The members' states are then new."""
     together = ensemble.gather([member.state for member in members], config.model, config.optim)
     stream = TrainingStream(config.data, [member.seed for member in members], device)
     observer.seen(together.step, [])
@@ -202,7 +202,7 @@ def _until_one_fails(
                     member.run.add_rows(step, rows)
                 seen += rows
             except (RunError, OSError) as error:
-                failures[member.place] = error
+                failures[member.index] = error
         observer.seen(step, seen)
         seen.clear()
         if failures:

@@ -3,13 +3,12 @@
 import ast
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from compo_mech.runs.config import RunConfig
 from compo_mech.settings import changed
 
 
-def grid(base: RunConfig, axes: Mapping[str, Sequence[Any]]) -> dict[str, RunConfig]:
+def grid(base: RunConfig, axes: Mapping[str, Sequence[object]]) -> dict[str, RunConfig]:
     """Every combination of settings, by a name that says which.
 
     Args:
@@ -32,7 +31,7 @@ def grid(base: RunConfig, axes: Mapping[str, Sequence[Any]]) -> dict[str, RunCon
     return found
 
 
-def read_axis(text: str) -> tuple[str, list[Any]]:
+def read_axis(text: str) -> tuple[str, list[object]]:
     """A setting and its values, as the command line spells them: `model.d_model=32,64`.
 
     Values are Python's literals, or plain words; commas in brackets or quotes do not part them.
@@ -50,7 +49,7 @@ def read_axis(text: str) -> tuple[str, list[Any]]:
     return name, found
 
 
-def _literal(word: str) -> Any:
+def _literal(word: str) -> object:
     try:
         return ast.literal_eval(word)
     except (SyntaxError, ValueError):

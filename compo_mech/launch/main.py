@@ -73,14 +73,14 @@ def finish(run: Run, console: Console) -> None:
 
 
 def _tables(rows: pd.DataFrame, title: str, width: int) -> Iterator[Table]:
-    """The table by length and head, in as many parts as the terminal's width asks for."""
+    """The table by length and head, in as many tables as the terminal's width asks for."""
     heads = [name for name in rows.columns if name.startswith("L")]
     plain = [name for name in rows.columns if name not in heads]
     n_first, n_later = (max(1, (width - taken) // 14) for taken in (36, 8))  # a head takes about 14 characters
     later = range(n_first, len(heads), n_later)
     parts = [heads[:n_first], *(heads[i : i + n_later] for i in later)]
     for i, part in enumerate(parts):
-        caption = "in brackets: a freshly initialised model" if i == len(parts) - 1 else None
+        caption = "in brackets: a randomly initialised control" if i == len(parts) - 1 else None
         table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=caption)
         shown = [*plain, *part] if i == 0 else [plain[0], *part]
         for name in shown:

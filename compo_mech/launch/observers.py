@@ -1,4 +1,4 @@
-"""Those who are told of a run as it trains: the progress bar and, if asked for, Weights & Biases."""
+"""Observers of a run as it trains: the progress bar and, if asked for, Weights & Biases."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from compo_mech.launch.tracker import tracker
 
 @runtime_checkable
 class Observer(Protocol):
-    """Is told of a run as it trains."""
+    """Receives the rows of a run as it trains."""
 
     def seen(self, step: int, rows: Sequence[Row]) -> None:
         """Called where training starts, with no rows, and then at every step that has some."""

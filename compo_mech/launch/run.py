@@ -80,17 +80,17 @@ def launch(settings: Launch, console: Console) -> Run:
         stream = TrainingStream(config.data, config.seed, settings.device)
         sets = eval_sets(config.data, config.n_test_strings, settings.device)
         known = train_sets(stream)
-        told = held.enter_context(observers(settings, console))
-        tell(told, state.step, [])
+        attached = held.enter_context(observers(settings, console))
+        tell(attached, state.step, [])
         if state.step == 0 and not run.steps:
             rows = measure_control(config.model, config.n_ctx, config.data, sets, config.control_seed)
-            tell(told, 0, snapshot(run, state, sets, known, rows))
+            tell(attached, 0, snapshot(run, state, sets, known, rows))
         for step, rows in steps(run, state, stream):
             if is_snapshot(step, config.train.n_steps, config.train.snapshot_every):
-                tell(told, step, snapshot(run, state, sets, known, rows))
+                tell(attached, step, snapshot(run, state, sets, known, rows))
             elif rows:
                 run.add_rows(step, rows)
-                tell(told, step, rows)
+                tell(attached, step, rows)
     return run
 
 
@@ -137,7 +137,7 @@ def snapshot(run: Run, state: TrainState, sets: list[EvalSet], known: list[EvalS
 
 
 def new_state(config: RunConfig, device: str) -> TrainState:
-    """The state before the first step, with fresh weights."""
+    """The state before the first step, with newly initialised weights."""
     generator = torch.Generator(device).manual_seed(config.seed)
     params = init_params(config.model, len(config.data.vocabulary), config.n_ctx, generator)
     return loop.start(params, config.model, config.optim, generator)
@@ -184,9 +184,9 @@ def _put(state: TrainState, params: Params) -> None:
 
 def differences(stored: RunConfig, given: RunConfig) -> Iterator[tuple[str, object, object]]:
     """Dotted name of each setting in which they differ, and both its values."""
-    places = [config.start_from and config.start_from.resolve() for config in (stored, given)]
+    starts = [config.start_from and config.start_from.resolve() for config in (stored, given)]
     for name, ours, theirs in _nested(stored.model_dump(mode="json"), given.model_dump(mode="json")):
-        if name != "start_from" or places[0] != places[1]:  # one folder can be spelled in many ways
+        if name != "start_from" or starts[0] != starts[1]:  # one folder can be spelled in many ways
             yield name, ours, theirs
 
 

@@ -63,20 +63,20 @@ def submit(
     with _locked(home):
         jobs = _jobs(home)
         busy = _in_queue(jobs)
-        fresh = {_key(launch): launch for launch in launches if _key(launch) not in busy}
-        if not fresh:
+        idle = {_key(launch): launch for launch in launches if _key(launch) not in busy}
+        if not idle:
             return []
         code = snapshot(home.parent)
         name = f"compo-{uuid.uuid4().hex[:12]}"
         # Noted under a name of our own before the jobs exist: whoever is killed in between finds them by it.
-        new = {run: {"submission": name, "index": i, "job": None} for i, run in enumerate(fresh)}
+        new = {run: {"submission": name, "index": i, "job": None} for i, run in enumerate(idle)}
         _keep_jobs(home, jobs | new)
         job = Job(train, code, config)
-        ids = answer_within(2 * COMMAND_S, "sbatch", lambda: _sbatch(name, list(fresh.values()), job, home, config))
+        ids = answer_within(2 * COMMAND_S, "sbatch", lambda: _sbatch(name, list(idle.values()), job, home, config))
         for entry, job_id in zip(new.values(), ids, strict=True):
             entry["job"] = job_id
         _keep_jobs(home, jobs | new)
-    return [launch.path for launch in fresh.values()]
+    return [launch.path for launch in idle.values()]
 
 
 def waiting(launches: Sequence[Launch], folder: Path) -> Iterator[set[Path]]:
@@ -159,7 +159,7 @@ def _key(launch: Launch) -> str:
 
 
 def _jobs(home: Path) -> dict[str, dict[str, Any]]:
-    """By run: the name of its last submission, its place in the array, and the job's id once it is known."""
+    """By run: the name of its last submission, its index in the array, and the job's id once it is known."""
     file = home / "jobs.json"
     try:
         return json.loads(file.read_text())

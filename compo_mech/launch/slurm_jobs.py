@@ -5,13 +5,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import compo_mech
 from compo_mech.launch.settings import Launch
 from compo_mech.launch.slurm_settings import EARLY_S, SlurmConfig, SlurmError
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.run import Run
+
+if TYPE_CHECKING:
+    from submitit.helpers import DelayedSubmission
 
 
 class Job:
@@ -30,7 +33,7 @@ class Job:
         self.begun, self.step = time.monotonic(), _last_step(launch)
         self.train(launch)
 
-    def checkpoint(self, launch: Launch) -> Any:
+    def checkpoint(self, launch: Launch) -> "DelayedSubmission":
         """What submitit is to queue again when the job is warned of its time limit, or has to make room.
 
         The run's folder is its state, so nothing is saved here.

@@ -52,9 +52,8 @@ def sweep(runs: Mapping[str, RunConfig], how: How, console: Console) -> pd.DataF
         A row a run in the order given: run, path, state (done, failed, unfinished), error.
 
     Raises:
-        RunError, ValueError: something is wrong with what is asked, told before anything is trained: there is no such
-            device, runs_dir can be no folder, a folder holds a run of other settings, or a run cannot start from what
-            it is to start from.
+        RunError, ValueError: before anything is trained, where there is no such device, runs_dir can be no folder, a
+            folder holds a run of other settings, or a run cannot start from what it is to start from.
     """
     if how.on != "slurm":
         check_device(how.device)
@@ -105,7 +104,7 @@ def train_one(settings: Launch) -> None:
         if not (ready.resume and Run.open(ready.path).is_done):
             run.launch(ready, Console(quiet=True))
         forget_failure(settings.path)
-    except Exception as error:  # must not stop the others; it is recorded and told
+    except Exception as error:  # must not stop the others; it is recorded and reported
         record_failure(settings.path, f"{type(error).__name__}: {error}")
 
 
@@ -180,6 +179,6 @@ def _on_slurm(missing: Sequence[Launch], how: How) -> None:
 
 def _by_processes(missing: Sequence[Launch], n_workers: int) -> None:
     """Train by a pool of processes."""
-    for place, came in each(train_one, missing, n_workers):
+    for index, came in each(train_one, missing, n_workers):
         if isinstance(came, Exception):
-            record_failure(missing[place].path, str(came))
+            record_failure(missing[index].path, str(came))

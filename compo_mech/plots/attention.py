@@ -28,14 +28,14 @@ def attention_maps(patterns: Sequence[Float[Tensor, "head pos pos"]], labels: Se
     ticks: dict[str, Any] = {"tickmode": "array", "tickvals": list(range(len(labels))), "ticktext": list(labels)}
     for layer, heads in enumerate(patterns):
         for head, pattern in enumerate(heads):
-            place: Any = {"row": 1, "col": layer + 1} if n_heads == 1 else {"row": layer + 1, "col": head + 1}
+            cell: Any = {"row": 1, "col": layer + 1} if n_heads == 1 else {"row": layer + 1, "col": head + 1}
             figure.add_heatmap(
-                z=[[round(weight, 3) for weight in row] for row in pattern.tolist()], coloraxis="coloraxis", **place,
+                z=[[round(weight, 3) for weight in row] for row in pattern.tolist()], coloraxis="coloraxis", **cell,
                 customdata=[[f"{q} → {k}" for k in labels] for q in labels],
                 hovertemplate="%{customdata}: %{z:.3f}<extra></extra>",
             )  # fmt: skip
-            figure.update_xaxes(**ticks, title="looks at", tickangle=90, tickfont_size=9, **place)
-            figure.update_yaxes(**ticks, title="token", autorange="reversed", tickfont_size=9, **place)
+            figure.update_xaxes(**ticks, title="attends to", tickangle=90, tickfont_size=9, **cell)
+            figure.update_yaxes(**ticks, title="token", autorange="reversed", tickfont_size=9, **cell)
     figure.update_layout(
         **{**LAYOUT, "margin": {"l": 70, "r": 20, "t": 80, "b": 60}},
         title=title,

@@ -38,17 +38,17 @@ def circuit_graph(circuit: Circuit, title: str = "") -> go.Figure:
     """
     config, figure = circuit.config, go.Figure()
     spread = max(1.0, config.n_heads / 2)
-    places: dict[str, tuple[float, float]] = {"tok": (-0.5 * spread, 0.0), "pos": (0.5 * spread, 0.0)}
+    spots: dict[str, tuple[float, float]] = {"tok": (-0.5 * spread, 0.0), "pos": (0.5 * spread, 0.0)}
     for reader in all_readers(config):
         stage = _stage_of(reader, config.n_layers)
         x = 0.0 if reader.head is None else (reader.head - (config.n_heads - 1) / 2) * 1.2
-        if reader.kind == "mlp":  # aside, so that what passes it by can be told from what goes through
+        if reader.kind == "mlp":  # aside, so that edges past it can be distinguished from edges into it
             x = (config.n_heads - 1) / 2 * 1.2 + 0.9
-        places[_name(reader)] = (x, float(stage))
-    largest, xs = _largest(circuit), [x for x, _ in places.values()]
+        spots[_name(reader)] = (x, float(stage))
+    largest, xs = _largest(circuit), [x for x, _ in spots.values()]
     for edge in sorted(circuit.edges, key=lambda edge: abs(circuit.scores.get(edge, 0.0))):
         kind = _colour_name(edge.reader)
-        (x0, y0), (x1, y1) = places[_name(edge.writer)], places[_name(edge.reader)]
+        (x0, y0), (x1, y1) = spots[_name(edge.writer)], spots[_name(edge.reader)]
         x1 += PORTS.get(kind, 0.0)
         side = -1 if x0 + x1 < 0 or edge.writer.kind == "tok" else 1
         x, y = _curve(x0, y0 + 0.1, x1, y1 - (0.23 if kind in PORTS else 0.11), side * 0.2 * max(0.0, y1 - y0 - 1))
@@ -57,7 +57,7 @@ def circuit_graph(circuit: Circuit, title: str = "") -> go.Figure:
         score = f"{circuit.scores[edge]:.3g}" if edge in circuit.scores else "no score"
         _line(figure, x, y, size, f"{edge}: {score}", kind)
     touched = {_name(end) for edge in circuit.edges for end in (edge.writer, edge.reader)}
-    for name, (x, y) in places.items():
+    for name, (x, y) in spots.items():
         ink = "#202124" if name in touched else "#b0b4b9"
         figure.add_annotation(
             x=x, y=y, text=name, showarrow=False, font={"color": ink},
@@ -90,7 +90,7 @@ def circuit_on_positions(
     and values go to the columns that attend to them, as wide as |score| times attention.
 
     Args:
-        circuit: edges, narrowed to spans or not, and their scores.
+        circuit: edges, restricted to spans or not, and their scores.
         layout: of the row.
         length: of the row's string.
         patterns: attention on the row, one tensor a layer; queries down, keys across.
@@ -105,7 +105,7 @@ def circuit_on_positions(
     bundles = _bundles(circuit, layout, length, patterns)
     for (kind, y0, x0, y1, x1), members in sorted(bundles.items(), key=lambda item: max(item[1])[0]):
         bend = 0.3 * (y1 - y0 - 1) / n_stages if x0 == x1 else 0.0
-        shift = PORTS.get(kind, 0.0) / 2  # so that keys and values of one place lie side by side
+        shift = PORTS.get(kind, 0.0) / 2  # so that keys and values of one position lie side by side
         x, y = _curve(x0 + shift, y0 + 0.12, x1 + shift, y1 - 0.12, bend)
         _line(figure, x, y, max(members)[0], "<br>".join(text for _, text in members), kind)
     names = [
@@ -141,12 +141,12 @@ def _bundles(
     circuit: Circuit, layout: Layout, length: int, patterns: Sequence[Float[Tensor, "head pos pos"]]
 ) -> dict[Bundle, list[tuple[float, str]]]:
     """Width and text of every line that leads to a scored row."""
-    n_layers, n_tokens, largest = circuit.config.n_layers, len(layout.labels(length)), _largest(circuit)
+    n_layers, largest = circuit.config.n_layers, _largest(circuit)
     bundles: dict[Bundle, list[tuple[float, str]]] = defaultdict(list)
-    leading = {("logits", column) for column in layout.scored(length)}
+    leading, n_pos = {("logits", column) for column in layout.scored(length)}, len(layout.labels(length))
     for edge in sorted(circuit.edges, key=graph_order, reverse=True):  # from the logits down
         score = circuit.scores.get(edge, 0.0)
-        for start, end, weight in _columns(edge, layout, length, patterns, n_tokens):
+        for start, end, weight in _columns(edge, layout, length, patterns, n_pos):
             if (_name(edge.reader), end) not in leading:
                 continue
             leading.add((_name(edge.writer), start))
@@ -176,12 +176,12 @@ def _columns(
     edge: Edge, layout: Layout, length: int, patterns: Sequence[Tensor], n_pos: int
 ) -> Iterable[tuple[int, int, float]]:
     """(from column, to column, weight) of an edge on one row."""
-    places = range(n_pos) if edge.span is None else layout.span(edge.span, length)
+    positions = range(n_pos) if edge.span is None else layout.span(edge.span, length)
     if edge.reader.kind not in ("k", "v"):
-        return [(place, place, 1.0) for place in places]
+        return [(position, position, 1.0) for position in positions]
     assert edge.reader.layer is not None
     weights = patterns[edge.reader.layer][edge.reader.head]
-    return [(k, q, float(weights[q, k])) for k in places for q in range(n_pos) if weights[q, k] >= SHOWN_WEIGHT]
+    return [(k, q, float(weights[q, k])) for k in positions for q in range(n_pos) if weights[q, k] >= SHOWN_WEIGHT]
 
 
 def _name(end: Writer | Reader) -> str:
@@ -205,9 +205,9 @@ def _largest(circuit: Circuit) -> float:
 
 
 def _curve(x0: float, y0: float, x1: float, y1: float, bend: float) -> tuple[list[float], list[float]]:
-    """Points of a quadratic curve that swings out sideways by `bend` in its middle."""
-    ways = [i / 24 for i in range(25)]
-    return [x0 + (x1 - x0) * t + 4 * bend * t * (1 - t) for t in ways], [y0 + (y1 - y0) * t for t in ways]
+    """Points of a quadratic curve that is `bend` off the straight line in its middle."""
+    fractions = [i / 24 for i in range(25)]
+    return [x0 + (x1 - x0) * t + 4 * bend * t * (1 - t) for t in fractions], [y0 + (y1 - y0) * t for t in fractions]
 
 
 def _line(figure: go.Figure, x: list[float], y: list[float], size: float, label: str, kind: str) -> None:

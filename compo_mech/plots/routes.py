@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 from compo_mech.plots.theme import LAYOUT
 from compo_mech.routes.summary import SHARE_FLOOR, RouteMap, RouteName
 
-WAY_COLOURS = {
+ROUTE_COLOURS = {
     RouteName.TEXTBOOK: "#4c5fd5",
     RouteName.OFFSET: "#e07a1f",
     RouteName.STATE: "#2a9d6f",
@@ -22,11 +22,11 @@ def route_cells(routes: RouteMap) -> go.Figure:
     routes."""
     cells = [cell for cell in routes.cells if cell.variable == "x"]
     figure = go.Figure()
-    for way in RouteName:
-        named = [cell for cell in cells if cell.name == way]
+    for name in RouteName:
+        named = [cell for cell in cells if cell.name == name]
         if not named:
             continue
-        told = []
+        hover = []
         for cell in named:
             labels = routes.layout.labels(cell.length)
             order = sorted(range(len(cell.routes)), key=lambda i: -abs(float(cell.share[i])))[:4]
@@ -35,13 +35,13 @@ def route_cells(routes: RouteMap) -> go.Figure:
                 if abs(float(cell.share[i])) >= SHARE_FLOOR:
                     first, second = cell.routes[i].hops
                     lines.append(f"{first}, {labels[cell.routes[i].carrier]}, {second}: {float(cell.share[i]):.2f}")
-            told.append("<br>".join([f"length {cell.length}, t = {cell.t}: {way}", *lines]))
-        texts = ["" if way == RouteName.NO_ROUTE else f"{cell.shares.get(way, 0.0):.2f}" for cell in named]
+            hover.append("<br>".join([f"length {cell.length}, t = {cell.t}: {name}", *lines]))
+        texts = ["" if name == RouteName.NO_ROUTE else f"{cell.shares.get(name, 0.0):.2f}" for cell in named]
         figure.add_scatter(
-            x=[cell.t for cell in named], y=[cell.length for cell in named], mode="markers+text", name=str(way),
-            marker={"symbol": "square", "size": 30, "color": WAY_COLOURS[way]},
-            text=texts, textfont={"color": "#ffffff" if way != RouteName.NO_ROUTE else "#202124", "size": 10},
-            customdata=told, hovertemplate="%{customdata}<extra></extra>",
+            x=[cell.t for cell in named], y=[cell.length for cell in named], mode="markers+text", name=str(name),
+            marker={"symbol": "square", "size": 30, "color": ROUTE_COLOURS[name]},
+            text=texts, textfont={"color": "#ffffff" if name != RouteName.NO_ROUTE else "#202124", "size": 10},
+            customdata=hover, hovertemplate="%{customdata}<extra></extra>",
         )  # fmt: skip
     lengths = sorted({cell.length for cell in cells})
     figure.update_layout(

@@ -1,4 +1,4 @@
-"""What each edge is worth to two tasks."""
+"""The effect of each edge on two tasks."""
 
 import plotly.graph_objects as go
 
@@ -56,7 +56,7 @@ def edges_figure(found: Sharing) -> go.Figure:
             )  # fmt: skip
     figure.update_layout(
         **{**LAYOUT, "margin": {"l": 130, "r": 20, "t": 50, "b": 50}},
-        title="What each edge is worth to either task", width=900, height=150 + 20 * len(table), showlegend=True,
+        title="Effect of each edge on either task", width=900, height=150 + 20 * len(table), showlegend=True,
         legend={"x": 1.02, "y": 1},
     )  # fmt: skip
     figure.update_xaxes(title="share of the cross-entropy that there is to explain")

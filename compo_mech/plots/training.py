@@ -23,8 +23,8 @@ def training_curves(metrics: pd.DataFrame, task: str) -> go.Figure:
     of_task = measured(metrics, task)
     accuracy = select(of_task, metric="generated_accuracy")
     lengths = accuracy["length"].unique().tolist()
-    places = [i / max(1, len(lengths) - 1) for i in range(len(lengths))]
-    for length, colour in zip(lengths, sample_colorscale("Viridis", places), strict=True):
+    fractions = [i / max(1, len(lengths) - 1) for i in range(len(lengths))]
+    for length, colour in zip(lengths, sample_colorscale("Viridis", fractions), strict=True):
         curve = select(accuracy, length=length)
         figure.add_scatter(
             x=curve["step"], y=curve["value"], name=f"length {length}", line={"color": colour}, row=1, col=1,

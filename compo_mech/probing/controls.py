@@ -61,7 +61,10 @@ def accuracy(
 
 
 def permuted_control(
-    probe: Callable[[Split], Int[Tensor, "*sites row"]], split: Split, generator: torch.Generator, n_shuffles: int = 8
+    probe: Callable[[Split], Int[Tensor, "*sites row"]],
+    split: Split,
+    generator: torch.Generator,
+    n_permutations: int = 8,
 ) -> Control:
     """Measure the accuracy of a probe, such as `lambda split: linear_probe(features, split)`, on labels permuted among
     groups.
@@ -80,14 +83,14 @@ def permuted_control(
     Raises:
         ValueError: fewer than 2 permutations, or labels permuted so that no pair can be tested.
     """
-    if n_shuffles < 2:
-        raise ValueError(f"n_shuffles = {n_shuffles}: must be at least 2")
+    if n_permutations < 2:
+        raise ValueError(f"n_permutations = {n_permutations}: must be at least 2")
     right, chance, n_tested, alone = [], [], [], False
-    for _ in range(n_shuffles):
-        shuffled = split.shuffled(generator)
-        shares, tested = _shares(probe(shuffled), shuffled)
-        labels = one_hot(shuffled.group_labels, split.n_classes)[tested].to(shares)
-        fold = shuffled.of_groups(shuffled.fold)[tested]
+    for _ in range(n_permutations):
+        permuted = split.permuted(generator)
+        shares, tested = _shares(probe(permuted), permuted)
+        labels = one_hot(permuted.group_labels, split.n_classes)[tested].to(shares)
+        fold = permuted.of_groups(permuted.fold)[tested]
         alone = len(fold.unique()) == len(fold)
         if alone:
             fold = torch.zeros_like(fold)
@@ -95,14 +98,14 @@ def permuted_control(
         mates = mates / mates.sum(0).clamp_min(1).sqrt()  # twice: the product of two means, times the fold's groups
         right.append((shares * labels).sum((-2, -1)) / len(tested))
         by_shares = ((mates.T @ shares) * (mates.T @ labels)).sum((-2, -1)) / len(tested)
-        if alone and shuffled.also is not None:
-            parts = torch.cat([one_hot(key.unique(return_inverse=True)[1]) for key in shuffled.also.T], 1).double()
-            told, _ = _shares(linear_probe(parts, shuffled), shuffled)
-            by_shares = by_shares.clamp(min=float((told * labels).sum() / len(tested)))
+        if alone and permuted.also is not None:
+            parts = torch.cat([one_hot(key.unique(return_inverse=True)[1]) for key in permuted.also.T], 1).double()
+            guessed, _ = _shares(linear_probe(parts, permuted), permuted)
+            by_shares = by_shares.clamp(min=float((guessed * labels).sum() / len(tested)))
         chance.append(by_shares)
         n_tested.append(len(tested))
     found, by_chance = torch.stack(right), torch.stack(chance)
-    half = (found - by_chance).std(0) / math.sqrt(n_shuffles) * float(stdtrit(n_shuffles - 1, 0.975))
+    half = (found - by_chance).std(0) / math.sqrt(n_permutations) * float(stdtrit(n_permutations - 1, 0.975))
     mean = by_chance.mean(0)
     low = torch.zeros_like(mean) if alone else mean - half
     return Control(found.mean(0), Intervals(mean, low, mean + half, min(n_tested)))

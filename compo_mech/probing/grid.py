@@ -51,7 +51,7 @@ def position_grid(data: DataConfig, task: Task, generator: torch.Generator) -> P
     chosen = every.repeat_interleave(N_STRINGS, 0)
     rows = rows_of(data, task, chosen, draw_inputs(data, task, len(chosen), generator))
     groups = torch.arange(len(every)).repeat_interleave(N_STRINGS)
-    split = Split.deal(rows.t - 2, groups, N_FOLDS, generator, torch.stack([rows.position, rows.end], 1))
+    split = Split.draw(rows.t - 2, groups, N_FOLDS, generator, torch.stack([rows.position, rows.end], 1))
     first = slice(None, None, N_STRINGS)
     return PositionGrid(rows, split, rows.position[first], rows.end[first], rows.t[first])
 
@@ -106,5 +106,5 @@ def state_grid(data: DataConfig, task: Task, generator: torch.Generator) -> Stat
     if len(kinds) < 4:
         raise ValueError(f"pairs (s, x) = {len(kinds)}: must be at least 4, and {task} has no more")
     s, x = kinds // task.n_inputs, kinds % task.n_inputs
-    split = Split.deal(rows.answer, groups, N_FOLDS, generator, torch.stack([rows.s, rows.x], 1))
+    split = Split.draw(rows.answer, groups, N_FOLDS, generator, torch.stack([rows.s, rows.x], 1))
     return StateGrid(rows, split, s, x, start)

@@ -35,7 +35,7 @@ def linear_probe(
     """
     _check_ridge(ridge)
     features, classes = features.detach().double(), one_hot(split.labels, split.n_classes).double()
-    told = features.new_full(features.shape[:-1], -1, dtype=torch.long)
+    predicted = features.new_full(features.shape[:-1], -1, dtype=torch.long)
     for fold, weights in enumerate(split.weights):
         rows = split.fold == fold
         if not rows.any():
@@ -47,8 +47,8 @@ def linear_probe(
         scatter = inside.mT @ (weights[:, None] * inside) + ridge * torch.eye(x.shape[-1]).to(x)
         directions = torch.linalg.solve(scatter, centres.mT)
         scores = x[..., rows, :] @ directions - ((centres.mT * directions).sum(-2) / 2)[..., None, :]
-        told[..., rows] = scores.masked_fill(shares.sum(1) == 0, -torch.inf).argmax(-1)
-    return told
+        predicted[..., rows] = scores.masked_fill(shares.sum(1) == 0, -torch.inf).argmax(-1)
+    return predicted
 
 
 def numeric_probe(features: Float[Tensor, "*sites row dim"], split: Split) -> Int[Tensor, "*sites row"]:
@@ -134,8 +134,8 @@ def separable(features: Float[Tensor, "*sites row dim"], labels: Int[Tensor, "ro
     The better of least squares and, unless that is always right, logistic regression. Below 1 it is
     a lower bound: neither minimises the number of errors.
     """
-    x, even = features.detach().double(), torch.ones(len(labels)).to(features.device).double() / len(labels)
-    best = (_fit(x, one_hot(labels).double(), even, ROUNDING).argmax(-1) == labels).double().mean(-1)
+    x, uniform = features.detach().double(), torch.ones(len(labels)).to(features.device).double() / len(labels)
+    best = (_fit(x, one_hot(labels).double(), uniform, ROUNDING).argmax(-1) == labels).double().mean(-1)
     for site, rows in enumerate(x.reshape(-1, *x.shape[-2:]).cpu().numpy()):
         if best.view(-1)[site] < 1:
             rows = (rows - rows.mean(0)) / rows.std(0).clip(min=TINY + ROUNDING * abs(rows).max())

@@ -1,4 +1,4 @@
-"""What both probe scripts read off a network: probes and shares of variance by site, each beside its controls."""
+"""Probes and explained variance by site, each beside its controls: what both probe analyses measure."""
 
 from collections.abc import Mapping
 
@@ -40,31 +40,31 @@ def read_sites(
     generator: torch.Generator,
     thorough: bool,
 ) -> pd.DataFrame:
-    """Probes and shares of variance, a row a site.
+    """Probes and explained variance, one row per site.
 
     Args:
         features: of each site.
         split: labels, pairs and folds.
-        keys: both parts of each pair.
+        keys: both members of each pair.
         generator: of bootstraps, permutations and small MLPs.
         thorough: also probes by a small MLP and by the label as a number.
 
     Returns:
         Columns site; linear, low, high: accuracy on held-out pairs; permuted, chance_low, chance_high,
         by_chance: of labels permuted among pairs; numeric, mlp: other probes, if thorough; additive,
-        label: shares of the pairs' variance; beyond and of_rest with _low and _high (see
+        label: fractions of the pairs' variance; beyond and of_rest with _low and _high (see
         `variance.Beyond`); within: share of the variance within pairs.
     """
     first, second = keys
     labels, rows = split.group_labels, []
     for site, values in features.items():
         values = values.cpu()
-        told = accuracy(linear_probe(values, split), split, generator).at()
+        decoded = accuracy(linear_probe(values, split), split, generator).at()
         control = permuted_control(
-            lambda shuffled, values=values: linear_probe(values, shuffled), split, generator, 8 if thorough else 3
+            lambda permuted, values=values: linear_probe(values, permuted), split, generator, 8 if thorough else 3
         )
         chance = control.chance.at()
-        row = {"site": site, "linear": told.mean, "low": told.low, "high": told.high}
+        row = {"site": site, "linear": decoded.mean, "low": decoded.low, "high": decoded.high}
         row |= {"permuted": float(control.accuracy), "chance_low": chance.low, "chance_high": chance.high}
         row["by_chance"] = bool(control.by_chance)
         if thorough:

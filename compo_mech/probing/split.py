@@ -22,7 +22,7 @@ MIN_GROUPS, MIN_GROUPS_FOR_FOLDS = 4, 12
 
 @dataclass(frozen=True)
 class Split:
-    """The label of each row, and the fold in which the row is held out. Made by `Split.deal`.
+    """The label of each row, and the fold in which the row is held out. Made by `Split.draw`.
 
     Attributes:
         labels: class of each row, from 0.
@@ -39,7 +39,7 @@ class Split:
     also: Int[Tensor, "row key"] | None = None
 
     @classmethod
-    def deal(
+    def draw(
         cls,
         labels: Int[Tensor, "row"],
         groups: Int[Tensor, "row"],
@@ -73,11 +73,11 @@ class Split:
             raise ValueError("pairs to test = 0: at least 1 must share its label and its keys with others")
         return cls(labels, groups, fold[groups], n_folds, also)
 
-    def shuffled(self, generator: torch.Generator) -> "Split":
+    def permuted(self, generator: torch.Generator) -> "Split":
         """Permute labels among groups and assign the groups to folds again, so that the guarantee holds for these
         labels."""
         order = torch.randperm(len(self.group_labels), generator=generator).to(self.labels.device)
-        return Split.deal(self.group_labels[order][self.groups], self.groups, self.n_folds, generator, self.also)
+        return Split.draw(self.group_labels[order][self.groups], self.groups, self.n_folds, generator, self.also)
 
     @cached_property
     def n_classes(self) -> int:

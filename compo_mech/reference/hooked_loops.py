@@ -6,7 +6,7 @@ loop caches no more than it asks for.
 
 import statistics
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,7 +31,7 @@ from compo_mech.routes.swaps import Swap, make_swaps
 from compo_mech.runs.trajectory import Quantity
 
 if TYPE_CHECKING:
-    from transformer_lens import HookedTransformer
+    from transformer_lens import ActivationCache, HookedTransformer
 
 SEED = 0
 """Of what is drawn."""
@@ -87,7 +87,9 @@ def route_strings(data: DataConfig, task: Task) -> list[Strings]:
     return found
 
 
-def cached(model: "HookedTransformer", tokens: Tensor, names: Sequence[str], careful: bool) -> tuple[Tensor, Any]:
+def cached(
+    model: "HookedTransformer", tokens: Tensor, names: Sequence[str], careful: bool
+) -> tuple[Tensor, "ActivationCache"]:
     """Logits and activations: all, or, of a careful loop, those that are asked for."""
     logits, cache = model.run_with_cache(tokens, names_filter=list(names) if careful else None)
     return torch.as_tensor(logits), cache
@@ -105,7 +107,7 @@ def loop_attention_metrics(sets: Sequence[EvalSet], careful: bool, model: "Hooke
             pattern = cache["pattern", layer][:, :, scored]
             for head, name, value in head_scores.layer_measures(pattern, test.layout, test.length, lean=True):
                 sums.setdefault(Quantity(name, layer=layer, head=head), []).append(value)
-    means = {place: sum(values) / len(values) for place, values in sums.items()}
+    means = {quantity: sum(values) / len(values) for quantity, values in sums.items()}
     means[Quantity("strings right")] = float(torch.cat(right).float().mean())
     return means | loop_pattern_ablations(sets, model)
 
@@ -141,7 +143,7 @@ def loop_pattern_ablations(sets: Sequence[EvalSet], model: "HookedTransformer") 
 
 
 def put_at(where, value):
-    """A hook that puts a value at some places."""
+    """Make a hook that writes a value at some indices."""
 
     def put(activation, hook):
         activation[where] = value
@@ -151,7 +153,7 @@ def put_at(where, value):
 
 
 def add_at(where, value):
-    """A hook that adds one."""
+    """Make a hook that adds one."""
 
     def add(activation, hook):
         activation[where] += value
@@ -161,7 +163,7 @@ def add_at(where, value):
 
 
 def only_at(where, clean):
-    """A hook that lets nothing but some places differ from the clean run."""
+    """Make a hook that lets the activation differ from the clean run at some indices alone."""
 
     def restore(activation, hook):
         restored = clean.clone()
@@ -220,19 +222,19 @@ def loop_route_scores(data: DataConfig, asked: Sequence[Strings], careful: bool,
             end, later = data.layout.end_of_input(swap.length), range(swap.source + 1, swap.row + 1)
             carriers = {
                 RouteName.TEXTBOOK: [swap.source],
-                RouteName.OFFSET: [place for place in later if place <= end and place != swap.row],
-                RouteName.STATE: [place for place in later if place > end or place == swap.row],
+                RouteName.OFFSET: [p for p in later if p <= end and p != swap.row],
+                RouteName.STATE: [p for p in later if p > end or p == swap.row],
             }
             shares = {}
-            for way, places in carriers.items():
-                where, row = (slice(None), places), (slice(None), swap.row)
+            for route, positions in carriers.items():
+                where, row = (slice(None), positions), (slice(None), swap.row)
                 hooks: list = [(name, put_at(where, corrupt[name][where])) for name in (K, V)]
-                if swap.row in places:  # it also asks otherwise, and has its own stream
+                if swap.row in positions:  # its query and its own stream carry the change as well
                     straight = corrupt[POST][row] - clean[POST][row]
                     hooks += [(Q, put_at(row, corrupt[Q][row])), (MID, add_at(row, straight))]
                 patched = model.run_with_hooks(tokens, fwd_hooks=hooks)[:, swap.row]
                 done = swap.mean(swap.margin(before) - swap.margin(patched))
-                shares[way] = float(done / effect) if abs(effect) >= NO_EFFECT else 0.0
+                shares[route] = float(done / effect) if abs(effect) >= NO_EFFECT else 0.0
             cells.append((swap.length, shares))
     kept = [shares for length, shares in cells if length >= MIN_LENGTH] or [shares for _, shares in cells]
     return {
@@ -258,7 +260,7 @@ def loop_routes(asked: Sequence[Strings], careful: bool, model: "HookedTransform
             before, after = (swap.margin(x[:, swap.row]) for x in (logits, new_logits))
             effect = swap.mean(before - after)
             hops = [(None, swap.source)]
-            hops += [(head, place) for head in heads for place in range(swap.source + 1, swap.row + 1)]
+            hops += [(head, position) for head in heads for position in range(swap.source + 1, swap.row + 1)]
             routes = [Route(*hop, "key", head) for hop in hops for head in heads]
             at_row = [hop for hop in hops if hop[1] == swap.row]
             routes += [Route(*hop, "query", head) for hop in at_row for head in heads]

@@ -31,9 +31,9 @@ CURVES = {
     "Lookup score of the best head": "lookup",
 }
 LEGEND = (
-    "<p class=quiet>Accuracy: share of test strings with every state and the end right at the worst length, generated "
+    "<p class=quiet>Accuracy: fraction of test strings with every state and [EoS] right at the worst length, generated "
     "freely. Iteration, lookup: mean attention weight over lengths from 4 on, of the head with the highest; in "
-    "brackets of a freshly initialised network. From step: from which on accuracy stays at 99%, and the iteration "
+    "brackets of the randomly initialised control. From step: from which on accuracy stays at 99%, and the iteration "
     "score at 0.9; a dash: not so at the end. Each run is shown with the first of its tasks.</p>"
 )
 
@@ -89,7 +89,7 @@ def distinct(paths: Sequence[Path]) -> list[str]:
 
 def overview(runs: Sequence[Compared]) -> pd.DataFrame:
     """Tabulate one row per run: its results, and the settings in which the runs differ."""
-    came = pd.DataFrame([{"run": run.name} | told(run) for run in runs])
+    came = pd.DataFrame([{"run": run.name} | results(run) for run in runs])
     return came.assign(**differences([run.run.config for run in runs])).fillna("–")
 
 
@@ -110,7 +110,7 @@ def _flat(settings: Mapping[str, object], prefix: str = "") -> Iterator[tuple[st
             yield f"{prefix}{name}", plain if isinstance(plain, str) else json.dumps(plain)
 
 
-def told(run: Compared) -> dict[str, str]:
+def results(run: Compared) -> dict[str, str]:
     """Results of a run, formatted; scores are left out where it has no head that could have them."""
     last = max(run.run.steps, default=0)
     row = {"steps": f"{last} of {run.run.config.train.n_steps}"}
@@ -123,9 +123,9 @@ def told(run: Compared) -> dict[str, str]:
     came = run_summary(run.run)
     row |= {"head": str(came["head"])}
     for measure in ("iteration", "lookup"):
-        fresh = select(run.metrics, task=run.task, split=CONTROL, metric=measure)
-        fresh = fresh[fresh["length"].isna()]["value"].max()
-        row[measure] = f"{came[measure]:.2f} [{fresh:.2f}]"
+        control = select(run.metrics, task=run.task, split=CONTROL, metric=measure)
+        control = control[control["length"].isna()]["value"].max()
+        row[measure] = f"{came[measure]:.2f} [{control:.2f}]"
     row["verdict"] = str(came["verdict"])
     for name in ("accuracy from step", "head from step"):
         row[name] = "–" if came[name] is None else str(came[name])

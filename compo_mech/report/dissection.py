@@ -144,7 +144,7 @@ def _by_edge(scores: EdgeScores) -> dict[Edge, float]:
 def _route_rows(routes: RouteMap) -> pd.DataFrame:
     table = routes.frame()
     table = pd.DataFrame(table[table["variable"] == "x"])
-    names = ["first_hop", "second_hop", "way"]
+    names = ["first_hop", "second_hop", "route"]
     grouped = table.groupby(names, sort=False)["share"].sum()
     n_cells = len({(cell.length, cell.t) for cell in routes.cells if cell.variable == "x"})
     shares = (grouped / max(1, n_cells)).sort_values(key=lambda s: -s.abs())

@@ -15,7 +15,7 @@ def card_sentence(card: pd.DataFrame | None, found: Dissection) -> str:
     used = pd.DataFrame() if card is None else card[card["method"] == "exact"]
     used = used[used["counterfactual"] == found.counterfactual] if len(used) else used
     if not len(used):
-        return f"{method} The method card has no row for that at hand, so nothing is said here of what it is worth."
+        return f"{method} The method card has no row for that at hand, so nothing is said here of how well it does."
     return (
         f"{method} On {len(used)} hand-built circuits whose truth is known this has an area under the ROC curve of "
         f"{used['auc_all'].min():.3f} or more, and its highest scores are exactly the true edges on "
@@ -33,8 +33,8 @@ def method_card_page(table: pd.DataFrame) -> str:
         "<h1>Method card</h1><p class=quiet>Area under the ROC curve of each edge scorer on hand-built circuits "
         "whose true edges are known, all edges counted, those that the counterfactual cannot move as 0. IG 5: EAP with "
         "integrated gradients of 5 steps. The first six counterfactuals are pairs of inputs, the last four put a "
-        "baseline in a writer's place. ● marks where the highest scores are exactly the true edges. Chance is 0.5. "
-        "Backup is a redundant build, in which every edge of either head is true.</p>"
+        "baseline in place of a writer's output. ● marks where the highest scores are exactly the true edges. Chance "
+        "is 0.5. Backup is a redundant build, in which every edge of either head is true.</p>"
     ]
     for task, of_task in table.groupby("task", sort=False):
         columns = list(dict.fromkeys(zip(of_task["counterfactual"], of_task["method"], strict=True)))

@@ -9,28 +9,20 @@ from compo_mech.analyses.position_subtraction import SubtractionFindings
 from compo_mech.analyses.subtraction_probe import subtraction_sentences
 from compo_mech.plots import tables
 from compo_mech.report.html_parts import table_html, wide
-from compo_mech.report.probe_parts import (
-    CAVEAT,
-    N_NEURONS,
-    curve_rows,
-    interchange_dots,
-    probe_dots,
-    probe_rows,
-    rounded,
-)
+from compo_mech.report.probe_parts import CAVEAT, N_NEURONS, curve_rows, opening, rounded
 from compo_mech.weights.positions import effective_dimension, fourier_power, position_gram, toeplitz_share
 
 
 def subtraction_section(seen: Seen[SubtractionFindings]) -> str:
     """Write the section of one task."""
-    trained, control = seen.trained, seen.control
-    said = subtraction_sentences(seen)
-    parts = [f"<h2>Positions subtracted? {html.escape(str(seen.task))}, step {seen.step}</h2>"]
-    parts += [f"<p class=verdict>{html.escape(said[0])}</p>"]
-    parts += ["<ul>", *(f"<li>{html.escape(text)}</li>" for text in said[1:]), "</ul>"]
-    parts.append(wide(probe_dots(trained.probes, control.probes, "Decoding t on pairs of positions left out")))
-    parts.append(wide(interchange_dots(trained.interchanges, control.interchanges, "Answers that follow t")))
-    parts.append(table_html(probe_rows(trained.probes, control.probes)))
+    trained = seen.trained
+    parts = opening(
+        "Positions subtracted?",
+        seen,
+        subtraction_sentences(seen),
+        "Decoding t on pairs of positions left out",
+        "Answers that follow t",
+    )
     parts.append(f"<p class=quiet>{html.escape(CAVEAT)}</p>")
     if trained.neurons is not None and trained.curve is not None:
         parts.append(f"<h3>Which neurons of MLP {trained.layer}</h3>")

@@ -1,15 +1,19 @@
 """Tables, dots and curves that the pages of both probes are made of."""
 
+import html
 from collections.abc import Sequence
 from typing import cast, get_args
 
 import pandas as pd
 import plotly.graph_objects as go
 
+from compo_mech.analyses.examine import Seen
+from compo_mech.analyses.position_subtraction import SubtractionFindings
+from compo_mech.analyses.state_update import UpdateFindings
 from compo_mech.model.sites import Kind, Site
 from compo_mech.plots import tables
 from compo_mech.plots.trajectories import by_step
-from compo_mech.report.html_parts import wide
+from compo_mech.report.html_parts import table_html, wide
 from compo_mech.runs.trajectory import Quantity
 from compo_mech.stats.intervals import Interval
 
@@ -56,6 +60,30 @@ def _curve_name(quantity: Quantity) -> str:
         head = None if quantity.head is None else int(quantity.head)
         site = str(Site(cast(Kind, site), int(quantity.layer or 0), head))
     return site if quantity.statistic == "value" else f"{site}, {quantity.statistic}"
+
+
+def opening(
+    question: str, seen: Seen[SubtractionFindings] | Seen[UpdateFindings], said: Sequence[str], decoded: str, moved: str
+) -> list[str]:
+    """Write what either probe's section begins with: the verdict and its reasons, then decoding and IIA by site.
+
+    Args:
+        question: that the probe asks, for the heading.
+        seen: what it found.
+        said: its sentences, the verdict first.
+        decoded, moved: titles of the two figures.
+    """
+    trained, control = seen.trained, seen.control
+    return [
+        f"<h2>{question} {html.escape(str(seen.task))}, step {seen.step}</h2>",
+        f"<p class=verdict>{html.escape(said[0])}</p>",
+        "<ul>",
+        *(f"<li>{html.escape(text)}</li>" for text in said[1:]),
+        "</ul>",
+        wide(probe_dots(trained.probes, control.probes, decoded)),
+        wide(interchange_dots(trained.interchanges, control.interchanges, moved)),
+        table_html(probe_rows(trained.probes, control.probes)),
+    ]
 
 
 def probe_dots(trained: pd.DataFrame, control: pd.DataFrame, title: str) -> go.Figure:

@@ -21,10 +21,10 @@ from compo_mech.runs.outcome import length_table, run_sentence
 from compo_mech.runs.run import Run
 
 _LEGEND = (
-    "<p class=quiet>Free, forced: share of test strings with every state and the end right, generated freely and "
-    "teacher-forced; grammar: share that ends in time, once; split “all”: too few strings to hold any out. Scores: "
-    "mean attention weight. Sharp: share of rows whose strongest key has weight ≥ 0.9 and is the same key for ≥ 95% "
-    "of strings. In brackets the same figure of a freshly initialised model. Attention alone does not show that a "
+    "<p class=quiet>Free, forced: fraction of test strings with every state and [EoS] right, generated freely and "
+    "teacher-forced; grammar: fraction that ends in time, once; split “all”: too few strings to hold any out. Scores: "
+    "mean attention weight. Sharp: fraction of rows whose strongest key has weight ≥ 0.9 and is the same key for ≥ 95% "
+    "of strings. In brackets the same figure of the randomly initialised control. Attention alone does not show that a "
     "head is used.</p>"
 )
 

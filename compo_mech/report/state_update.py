@@ -9,15 +9,7 @@ from compo_mech.analyses.state_update import UpdateFindings
 from compo_mech.analyses.update_probe import update_sentences
 from compo_mech.plots import tables
 from compo_mech.report.html_parts import table_html, wide
-from compo_mech.report.probe_parts import (
-    CAVEAT,
-    N_NEURONS,
-    curve_rows,
-    interchange_dots,
-    probe_dots,
-    probe_rows,
-    rounded,
-)
+from compo_mech.report.probe_parts import CAVEAT, N_NEURONS, curve_rows, opening, rounded
 
 N_TABLE_NEURONS = 40
 N_TABLE_PAIRS = 30
@@ -25,16 +17,14 @@ N_TABLE_PAIRS = 30
 
 def update_section(seen: Seen[UpdateFindings]) -> str:
     """Write the section of one task."""
-    trained, control = seen.trained, seen.control
-    said = update_sentences(seen)
-    parts = [f"<h2>State updated? {html.escape(str(seen.task))}, step {seen.step}</h2>"]
-    parts += [f"<p class=verdict>{html.escape(said[0])}</p>"]
-    parts += ["<ul>", *(f"<li>{html.escape(text)}</li>" for text in said[1:]), "</ul>"]
-    parts.append(wide(probe_dots(trained.probes, control.probes, "Decoding s<sub>t</sub> on pairs (s, x) left out")))
-    parts.append(
-        wide(interchange_dots(trained.interchanges, control.interchanges, "Answers that follow each variable"))
+    trained = seen.trained
+    parts = opening(
+        "State updated?",
+        seen,
+        update_sentences(seen),
+        "Decoding s<sub>t</sub> on pairs (s, x) left out",
+        "Answers that follow each variable",
     )
-    parts.append(table_html(probe_rows(trained.probes, control.probes)))
     if trained.left_out is not None:
         parts.append("<h3>Each pair left out in turn</h3>" + table_html(rounded(trained.left_out)))
     parts.append(f"<p class=quiet>{html.escape(CAVEAT)}</p>")

@@ -96,7 +96,9 @@ def patch_together(
     taken = [{(route.carrier, route.second) for route in routes} for routes in bundles]
     by_key = torch.tensor([[(key, "key") in own for key in range(row + 1)] for own in taken], device=device)
     by_key = by_key[:, None, None, None]  # [bundle, batch, head, query, key]
-    asks, stays = (torch.tensor([(row, way) in own for own in taken], device=device) for way in ("query", "residual"))
+    asks, stays = (
+        torch.tensor([(row, second) in own for own in taken], device=device) for second in ("query", "residual")
+    )
 
     def chosen(which: Bool[Tensor, "bundle"], kind: Kind, layer: int) -> Tensor:
         """The corrupt run's value at the row, in the bundles that patch it."""

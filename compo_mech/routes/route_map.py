@@ -71,8 +71,8 @@ def route_map(
         share, done = _share(swap, before - margins, effect), (before - margins) * math.copysign(1, effect)
         strongest = done[share.argmax()] >= done.max(0).values - SHARE_FLOOR * abs(effect)
         routes = tuple(routes_of(swap, model.config.n_heads))
-        ways = tuple(_route_name(route, swap, layout) for route in routes)
-        return replace(lean, routes=routes, share=share, ways=ways, agreement=float(swap.mean(strongest)))
+        names = tuple(_route_name(route, swap, layout) for route in routes)
+        return replace(lean, routes=routes, share=share, names=names, agreement=float(swap.mean(strongest)))
 
     cells = _cells(model, data, generator, n_strings, lengths, task, ("x", "s"), cell)
     return RouteMap(task, layout, model.config.n_heads, tuple(cells))
@@ -82,8 +82,8 @@ def route_shares(
     model: Model,
     data: DataConfig,
     generator: torch.Generator,
-    n_strings: int = 32,
-    lengths: Iterable[int] | None = None,
+    n_strings: int,
+    lengths: Iterable[int],
     task: Task | None = None,
 ) -> dict[RouteName, float]:
     """Equal to `route_map(...).summary("x").shares`, in much less time, as no route is patched alone.
@@ -166,7 +166,7 @@ def _lean_cell(model: Model, layout: Layout, swap: Swap, clean: Trace, corrupt: 
         n_strings=int(swap.valid.sum()),
         routes=(),
         share=torch.zeros(0),
-        ways=(),
+        names=(),
         together=dict(zip(members, _share(swap, whole - margins, effect).tolist(), strict=True)),
         effect=effect,
         follows=float(swap.mean((before.argmax(-1) == swap.target) & (after.argmax(-1) == swap.foil))),

@@ -39,7 +39,7 @@ class Cell:
     Attributes:
         n_strings: strings that the means below are over.
         share: fraction of the effect by each route, patched alone.
-        ways: the name of each route.
+        names: of each route.
         together: fraction of the effect by all routes of a name, patched at once.
         effect: by how much the whole corruption lowers the right answer's logit relative to the foil's.
         follows: fraction of strings that are right, and give the foil once the token is changed.
@@ -54,7 +54,7 @@ class Cell:
     n_strings: int
     routes: tuple[Route, ...]
     share: Float[Tensor, "route"]
-    ways: tuple[RouteName, ...]
+    names: tuple[RouteName, ...]
     together: dict[RouteName, float]
     effect: float
     follows: float
@@ -121,8 +121,8 @@ class Summary:
         text = {"x": "x_t", "s": "s_{t-1}"}[self.variable]
         if not self.n_cells:
             return f"{text}: no other value changes an answer"
-        ways = [f"{way} {share:.2f}" for way, share in self.shares.items() if abs(share) >= SHARE_FLOOR]
-        text += f": {self.name} ({', '.join(ways)})"
+        routes = [f"{route} {share:.2f}" for route, share in self.shares.items() if abs(share) >= SHARE_FLOOR]
+        text += f": {self.name} ({', '.join(routes)})"
         if self.shares.get(RouteName.NO_ROUTE) == 1:
             return text
         heads = ", ".join(f"L1H{head} {share:.2f}" for head, share in enumerate(self.heads))
@@ -164,17 +164,17 @@ class RouteMap:
 
     def frame(self) -> pd.DataFrame:
         """Return one row per route whose fraction is at least `SHARE_FLOOR` in size; `cell` names the whole cell."""
-        place, measured = ["length", "t", "variable"], ["effect", "follows", "agreement", "residual", "additive"]
-        hop_columns = ["first_hop", "carrier", "carrier_label", "second_hop", "key", "share", "way", "cell"]
+        of_cell, measured = ["length", "t", "variable"], ["effect", "follows", "agreement", "residual", "additive"]
+        hop_columns = ["first_hop", "carrier", "carrier_label", "second_hop", "key", "share", "route", "cell"]
         rows = []
         for cell in self.cells:
-            of_cell, labels = [getattr(cell, name) for name in place + measured], self.layout.labels(cell.length)
-            for route, share, way in zip(cell.routes, cell.share.tolist(), cell.ways, strict=True):
+            values, labels = [getattr(cell, name) for name in of_cell + measured], self.layout.labels(cell.length)
+            for route, share, name in zip(cell.routes, cell.share.tolist(), cell.names, strict=True):
                 (first, second), key = route.hops, route.carrier if route.second == "key" else None
-                names = str(way), str(cell.name)
-                rows.append([*of_cell, first, route.carrier, labels[route.carrier], second, key, share, *names])
-        table = pd.DataFrame(rows, columns=[*place, *measured, *hop_columns]).astype({"key": "Int64"})
-        return pd.DataFrame(table[table["share"].abs() >= SHARE_FLOOR])[place + hop_columns + measured]
+                names = str(name), str(cell.name)
+                rows.append([*values, first, route.carrier, labels[route.carrier], second, key, share, *names])
+        table = pd.DataFrame(rows, columns=[*of_cell, *measured, *hop_columns]).astype({"key": "Int64"})
+        return pd.DataFrame(table[table["share"].abs() >= SHARE_FLOOR])[of_cell + hop_columns + measured]
 
     def __str__(self) -> str:
         variables: tuple[SwapVariable, ...] = ("x", "s") if self.layout.chain_of_thought else ("x",)
@@ -193,10 +193,10 @@ def long_cells(cells: Sequence[Cell]) -> Sequence[Cell]:
 
 def mean_shares(cells: Sequence[Cell]) -> dict[RouteName, float]:
     """Return the mean fraction of each name that occurs."""
-    shares = {way: _mean(cell.shares.get(way, 0.0) for cell in cells) for way in RouteName}
-    return {way: share for way, share in shares.items() if share}
+    shares = {route: _mean(cell.shares.get(route, 0.0) for cell in cells) for route in RouteName}
+    return {route: share for route, share in shares.items() if share}
 
 
 def _name(shares: dict[RouteName, float]) -> RouteName:
-    way = max(shares, key=lambda way: shares[way], default=RouteName.MIXED)
-    return way if shares.get(way, 0.0) >= 0.5 else RouteName.MIXED
+    largest = max(shares, key=lambda route: shares[route], default=RouteName.MIXED)
+    return largest if shares.get(largest, 0.0) >= 0.5 else RouteName.MIXED

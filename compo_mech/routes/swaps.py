@@ -83,6 +83,6 @@ def make_swaps(
         value = torch.multinomial((allowed | ~valid[:, None]).float(), 1, generator=generator)
         corrupt = tokens.clone()
         corrupt[:, source] = value[:, 0].to(tokens.device)
-        told = (index.to(tokens.device) for index in (target, answers.gather(1, value)[:, 0], valid))
-        swaps.append(Swap(length, t, variable, source, rows[t - 1], corrupt, *told))
+        scored = (index.to(tokens.device) for index in (target, answers.gather(1, value)[:, 0], valid))
+        swaps.append(Swap(length, t, variable, source, rows[t - 1], corrupt, *scored))
     return swaps

@@ -111,11 +111,11 @@ class Checkpoints:
         found: dict[int, Params] = {}
         steps = self.steps
         n = min(at_most, len(steps))
-        places = {round(i * (len(steps) - 1) / max(1, n - 1)) for i in range(n)}
-        for place in sorted(places):
-            nearest = sorted(range(len(steps)), key=lambda i, place=place: (abs(i - place), -i))
+        wanted = {round(i * (len(steps) - 1) / max(1, n - 1)) for i in range(n)}
+        for target in sorted(wanted):
+            nearest = sorted(range(len(steps)), key=lambda i, target=target: (abs(i - target), -i))
             for i in nearest:  # one beside it, where this one cannot be read
-                if steps[i] in found or (i in places and i != place):
+                if steps[i] in found or (i in wanted and i != target):
                     break
                 try:
                     found[steps[i]] = self._model_params(steps[i])

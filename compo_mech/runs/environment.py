@@ -29,7 +29,7 @@ def environment() -> dict[str, object]:
 
 
 GIT_FILE = "git.json"
-"""Beside a copy of the package: what `git_state` said where it was copied from."""
+"""File beside a copy of the package: the result of `git_state` where it was copied from."""
 
 
 def git_state() -> dict[str, str | None]:

@@ -71,8 +71,8 @@ def length_table(metrics: pd.DataFrame, task: str) -> pd.DataFrame:
         for layer, head in heads:
             shown = {"lookup": "lookup"} if layer == 0 and several else POINTER_COLUMNS
             for metric, column in shown.items():
-                place = (length, layer, head, metric)
-                known = f"{values[place]:.2f} [{control[place]:.2f}]" if place in values else "–"
+                key = (length, layer, head, metric)
+                known = f"{values[key]:.2f} [{control[key]:.2f}]" if key in values else "–"
                 row[f"L{layer}H{head} {column}"] = known
         rows.append(row)
     return pd.DataFrame(rows)
@@ -93,13 +93,13 @@ def run_summary(run: Run) -> dict[str, object]:
         return {"accuracy": float(accuracy.iloc[-1]), "accuracy from step": since}
     final = select(means, step=means["step"].max())
     table = final.pivot(index=["layer", "head"], columns="metric", values="value")
-    layer, head = max(table.index, key=lambda place: table["iteration"][place])
+    layer, head = max(table.index, key=lambda key: table["iteration"][key])
     curve = select(means, metric="iteration", layer=layer, head=head)
     return {
         "accuracy": float(accuracy.iloc[-1]),
         "head": f"L{layer}H{head}",
         "iteration": round(float(table["iteration"][layer, head]), 3),
-        "fresh model": round(float(control[control["length"].isna()]["value"].max()), 3),
+        "control": round(float(control[control["length"].isna()]["value"].max()), 3),
         "lookup": round(float(table["lookup"].max()), 3),
         "verdict": str(AttentionVerdict(int(table["verdict"][layer, head]))),
         "accuracy from step": since,

@@ -74,8 +74,8 @@ def _with_initial_phase(task: Task, max_length: int) -> RunConfig:
     Both remove shortcuts: one of eleven values cannot be carried to other positions as easily as a bit, and the
     length can no longer be read off a position.
     """
-    spell = Stage(n_steps=1500, task_weights=(1.0, 1.0))
-    tasks = {"tasks": (task, Polynomial()), "task_weights": (1.0, 0.0), "curriculum": (spell,)}
+    mixed = Stage(n_steps=1500, task_weights=(1.0, 1.0))
+    tasks = {"tasks": (task, Polynomial()), "task_weights": (1.0, 0.0), "curriculum": (mixed,)}
     return RunConfig(data=DataConfig(max_length=max_length, **tasks), train=TrainConfig(max_position_shift=2))
 
 

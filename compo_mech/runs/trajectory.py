@@ -198,5 +198,5 @@ def _ask(run: Run, measure: NetworkMeasure, step: Step) -> Answer:
 
 
 def _key(name: str, settings: Mapping[str, object], code: str) -> str:
-    told = json.dumps([name, dict(settings)], sort_keys=True, default=str)
-    return hashlib.sha256((told + source_checksum(code)).encode()).hexdigest()[:16]
+    asked = json.dumps([name, dict(settings)], sort_keys=True, default=str)
+    return hashlib.sha256((asked + source_checksum(code)).encode()).hexdigest()[:16]

@@ -24,7 +24,7 @@ WHOLE = torch.tensor([[0.0, 1.0], [0.0, 1.0]]).double()
 MIX = torch.tensor([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]).double()  # to onset, midpoint, saturation
 Numbers = Sequence[int | float]
 Steps = Float[Tensor, "step"]
-Places = Float[Tensor, "place"]
+Knots = Float[Tensor, "knot"]
 
 
 def reached(steps: Sequence[int], values: Sequence[float], level: float) -> int | None:
@@ -39,7 +39,7 @@ def reached(steps: Sequence[int], values: Sequence[float], level: float) -> int 
 
 
 class Moment(NamedTuple):
-    """A step, or a number of steps, with its 95% interval. inf: after the last, or never; -inf: before the first."""
+    """A step, or a number of steps, with its 95% interval. inf: censored; -inf: before the first."""
 
     step: float
     low: float
@@ -47,7 +47,7 @@ class Moment(NamedTuple):
 
 
 Moments = Sequence[Moment | int | float]  # one a run; intervals are not used
-NEVER = Moment(math.inf, math.inf, math.inf)
+CENSORED = Moment(math.inf, math.inf, math.inf)
 
 
 class Course(StrEnum):
@@ -109,11 +109,11 @@ def emergence(steps: Numbers, values: Numbers, generator: torch.Generator) -> Em
     size, flat = float(centred.norm()), torch.full_like(y, float(y.mean()))
     constant = size <= math.sqrt(ROUNDING) * float(y.abs().max())
     target, away = centred / size, 1.5 * (x[-1] - x[0]) * 2.0 ** torch.arange(-9, 1)
-    places = torch.cat([x[0] - away.flip(0), x, x[-1] + away])  # where a line may lie: also out of sight
-    p_flat = 1.0 if constant else _p_flat(x, target, places, generator)
+    knots = torch.cat([x[0] - away.flip(0), x, x[-1] + away])  # where a line may lie: also out of sight
+    p_flat = 1.0 if constant else _p_flat(x, target, knots, generator)
     if p_flat > FALSE_ALARMS:
-        return Emergence(Course.NOTHING, NEVER, NEVER, NEVER, p_flat, flat, 0.0)
-    ramps, logistics = (_fits(x, target, places, shape) for shape in (RAMP, LOGISTIC))
+        return Emergence(Course.NOTHING, CENSORED, CENSORED, CENSORED, p_flat, flat, 0.0)
+    ramps, logistics = (_fits(x, target, knots, shape) for shape in (RAMP, LOGISTIC))
     at, low, high, misfit = (torch.cat(two, -1) for two in zip(ramps, logistics, strict=True))
     least = misfit.min()
     good = misfit <= _limit(len(x), CUT) * least
@@ -153,13 +153,13 @@ def _limit(n: int, level: float) -> float:
 
 
 def _lattice(
-    x: Steps, places: Places, box: Float[Tensor, "2 2"], n_lines: int
+    x: Steps, knots: Knots, box: Float[Tensor, "2 2"], n_lines: int
 ) -> tuple[Float[Tensor, "2 line"], Int[Tensor, "2 pair"]]:
     """Candidate onsets and saturations, spaced as the given points, within the given fractions of their range; and
     which pairs form a visible rise."""
-    at = (box[:, :1] + box.diff() * torch.linspace(0, 1, n_lines, dtype=torch.float64)) * (len(places) - 1)
-    below = at.long().clamp_max(len(places) - 2)
-    lines = torch.lerp(places[below], places[below + 1], at - below)
+    at = (box[:, :1] + box.diff() * torch.linspace(0, 1, n_lines, dtype=torch.float64)) * (len(knots) - 1)
+    below = at.long().clamp_max(len(knots) - 2)
+    lines = torch.lerp(knots[below], knots[below + 1], at - below)
     onsets, saturations = lines[0, :, None], lines[1]
     return lines, ((onsets < saturations) & (onsets < x[-1]) & (saturations > x[0])).nonzero().T
 
@@ -173,23 +173,23 @@ def _curves(x: Steps, ends: Float[Tensor, "2 pair"], shape: str) -> Float[Tensor
     return curves.div_(curves.norm(dim=1, keepdim=True).clamp_min(1e-9))
 
 
-def _p_flat(x: Steps, target: Steps, places: Places, generator: torch.Generator) -> float:
+def _p_flat(x: Steps, target: Steps, knots: Knots, generator: torch.Generator) -> float:
     """Fraction of permutations that ramps fit as well, the curve itself counted as one of them."""
-    lines, pairs = _lattice(x, places, WHOLE, N_FIRST_LINES)
+    lines, pairs = _lattice(x, knots, WHOLE, N_FIRST_LINES)
     curves = _curves(x, lines.gather(1, pairs), RAMP)
     order = torch.rand(len(x), N_PERMUTATIONS, generator=generator).argsort(0)
     explained = (curves.float() @ torch.cat([target[:, None], target[order]], 1).float()).abs().amax(0)
     return (1 + int((explained[1:] >= explained[0] - 1e-5).sum())) / (1 + N_PERMUTATIONS)
 
 
-def _fits(x: Steps, target: Steps, places: Places, shape: str) -> tuple[Float[Tensor, "... pair"], ...]:
+def _fits(x: Steps, target: Steps, knots: Knots, shape: str) -> tuple[Float[Tensor, "... pair"], ...]:
     """Onsets, midpoints and saturations; the same one line lower, and higher; and the sums of squares they leave.
 
     A lattice is refined around what the F test keeps until this fills it.
     """
     box, n_lines, n_zooms = WHOLE, N_FIRST_LINES, 0
     while True:
-        lines, pairs = _lattice(x, places, box, n_lines)
+        lines, pairs = _lattice(x, knots, box, n_lines)
         misfit = (1 - (_curves(x, lines.gather(1, pairs), shape) @ target).square()).clamp_min(ROUNDING)
         kept = pairs[:, misfit <= _limit(len(x), WIDE_CUT) * misfit.min()]
         ends = torch.stack([kept.amin(1) - 2, kept.amax(1) + 2], 1).clamp(0, n_lines - 1)

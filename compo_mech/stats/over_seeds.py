@@ -1,4 +1,4 @@
-"""When something came about over several runs: in how many, and in which order."""
+"""Times to event over several runs: the fraction of runs, and the order of two events."""
 
 import math
 import statistics
@@ -18,13 +18,13 @@ from compo_mech.stats.onset import MIN_SEEDS, N_RESAMPLES, ROUNDING, Moment, Mom
 
 @dataclass(frozen=True)
 class Survival:
-    """In what share of runs something had emerged by a step; before the first of `steps` that is 0.
+    """The fraction of runs in which an event had happened by a step; before the first of `steps` it is 0.
 
     Attributes:
-        steps: at which it emerged in some run, increasing.
-        share, low, high: of runs, from that step on, with a 95% interval.
+        steps: at which it happened in some run, increasing.
+        share, low, high: fraction of runs from that step on, with its 95% interval.
         median: the step by which half had; inf where fewer have.
-        n_runs, n_censored: of all, and those that ended before it emerged.
+        n_runs, n_censored: number of runs, and of those that ended before the event.
     """
 
     steps: Float[Tensor, "event"]
@@ -37,13 +37,13 @@ class Survival:
 
 
 def survival(moments: Moments, ends: Numbers) -> Survival:
-    """In what share of runs something had emerged by each step, runs that ended without it counted as such.
+    """The fraction of runs in which an event had happened by each step, with runs that ended without it censored.
 
-    Kaplan & Meier 1958; intervals by the log-log transform of Greenwood's formula (Borgan & Liestøl
-    1990), those of the median where that of the share holds a half (Brookmeyer & Crowley 1982).
+    Kaplan & Meier 1958; intervals by the log-log transform of Greenwood's formula (Borgan & Liestøl 1990); the
+    median's holds the steps at which the fraction's interval contains a half (Brookmeyer & Crowley 1982).
 
     Args:
-        moments: one a run, inf where nothing emerged; -inf counts as step 0.
+        moments: time to event of each run, inf where censored; -inf counts as step 0.
         ends: last step of each run.
 
     Raises:
@@ -78,19 +78,20 @@ def _steps(name: str, moments: Moments, n_runs: int | None = None) -> Float[Tens
         raise ValueError(f"{name} = {len(moments)} runs: must be at least {MIN_SEEDS}")
     at = torch.tensor([float(m.step if isinstance(m, Moment) else m) for m in moments], dtype=torch.float64)
     if at.isnan().any():
-        raise ValueError(f"{name} = nan: must be steps, or inf for never")
+        raise ValueError(f"{name} = nan: must be steps, or inf where censored")
     return at
 
 
 @dataclass(frozen=True)
 class Lag:
-    """By how many steps one thing came before another in the same runs.
+    """By how many steps one event precedes another in the same runs.
 
     Attributes:
-        mean, median: of second less first, over the runs in which both emerged; None if these are too few.
-        before: share in which the first came first, of the runs whose order is known; None if there are none.
-        n_runs, n_censored: of all, and those in which either did not emerge: if the other did, the order is known.
-        n_unordered: in which neither emerged, or both at the same step.
+        mean, median: of second less first, over the runs in which both happened; None if these are too few.
+        before: fraction of the runs whose order is known in which the first came first; None if there are none.
+        n_runs, n_censored: number of runs, and of those in which either did not happen: if the other did, the order is
+            known.
+        n_unordered: number of runs in which neither happened, or both at the same step.
     """
 
     mean: Moment | None
@@ -102,14 +103,14 @@ class Lag:
 
 
 def lag(first: Moments, second: Moments, generator: torch.Generator) -> Lag:
-    """By how many steps the first of two things came before the second, and in what share of runs.
+    """By how many steps the first of two events precedes the second, and in what fraction of runs.
 
-    Intervals are from 4000 resamples of runs: of the median between their quantiles, of the mean between those
-    that make up for few runs as Student's t does (Hesterberg 2015, What Teachers Should Know About the Bootstrap).
+    Intervals are from 4000 resamples of runs: of the median between their quantiles, of the mean between quantiles
+    widened for few runs as by Student's t (Hesterberg 2015, What Teachers Should Know About the Bootstrap).
     For 5 to 20 runs with normal lags they covered 91 to 96% of the time; the mean of exponential ones 87 to 92%.
 
     Args:
-        first, second: one a run, inf where it never emerged; runs in the same order.
+        first, second: times to event, one per run, inf where censored; runs in the same order.
         generator: of resamples.
 
     Raises:

@@ -88,7 +88,7 @@ def watched(
     with counting(console) as bar:
         shown = bar.add_task("runs watched", total=len(runs))
         for i, came in each(partial(_watch, seed=seed, more=more or {}), runs, n_workers):
-            if isinstance(came, Exception):  # one run must not stop the others; it is told and counted
+            if isinstance(came, Exception):  # one run must not stop the others; it is reported and counted
                 failed.append(f"{runs[i].path}: {type(came).__name__}: {came}")
             else:
                 found[i] = came
@@ -98,9 +98,9 @@ def watched(
         named = []
         for i, pair in sorted(found.items()):
             run = runs[i]
-            place = {"task": str(run.config.data.measured_tasks[0]), "seed": run.config.seed, "run": run.path.name}
+            labels = {"task": str(run.config.data.measured_tasks[0]), "seed": run.config.seed, "run": run.path.name}
             table = pair[which]
-            for column, value in reversed(place.items()):
+            for column, value in reversed(labels.items()):
                 table.insert(0, column, value)
             named.append(table)
         tables.append(pd.concat(named, ignore_index=True) if named else pd.DataFrame())
@@ -117,9 +117,9 @@ def order(components: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Find when each component is half way over runs, and how many steps before accuracy: a row a task and component.
 
     Returns:
-        Columns task, component, n_runs, n_never, median_step, low, high, lag, lag_low, lag_high (median of accuracy's
-        midpoint less this one's: above 0 is before accuracy), before, before_low, before_high (fraction of runs in
-        which it came first), n_unordered.
+        Columns task, component, n_runs, n_censored, median_step, low, high, lag, lag_low, lag_high (median of
+        accuracy's midpoint less this one's: above 0 is before accuracy), before, before_low, before_high (fraction of
+        runs in which it came first), n_unordered.
     """
     rows = []
     for task, of_task in components.groupby("task", sort=False):
@@ -127,7 +127,7 @@ def order(components: pd.DataFrame, seed: int) -> pd.DataFrame:
         for component, own in of_task.groupby("component", sort=False):
             own = own.set_index("run")
             row: dict[str, object] = {"task": task, "component": component, "n_runs": len(own)}
-            row["n_never"] = int((own["midpoint"] == math.inf).sum())
+            row["n_censored"] = int((own["midpoint"] == math.inf).sum())
             if len(own) >= MIN_SEEDS:
                 row |= _moment(survival(own["midpoint"].tolist(), own["last_step"].tolist()).median)
                 if component != REFERENCE:

@@ -57,8 +57,8 @@ def exponents(table: pd.DataFrame) -> pd.DataFrame:
 
 def _fit(values: pd.Series) -> list[Interval]:
     """Exponents of length and d_model."""
-    places = np.log(values.index.to_frame()[["length", "d_model"]].to_numpy(float))
-    design = torch.from_numpy(np.column_stack([places - places.mean(0), np.ones(len(values))]))
+    points = np.log(values.index.to_frame()[["length", "d_model"]].to_numpy(float))
+    design = torch.from_numpy(np.column_stack([points - points.mean(0), np.ones(len(values))]))
     censored = torch.tensor((values == math.inf).to_numpy())
     logs = torch.from_numpy(np.log(values.clip(upper=LAST_STEP).to_numpy(float)))
 

@@ -17,7 +17,7 @@ from compo_mech.studies.scores import Network, RunScore
 def run_scores(run: Run) -> list[RunScore]:
     """Accuracy of each of a run's tasks, when it came, and the scores of its heads beside those of the control.
 
-    A time is infinite where what it waits for did not come.
+    A time to event is infinite where it is censored.
     """
     scores: list[RunScore] = []
     for task in map(str, run.config.data.measured_tasks):

@@ -125,7 +125,7 @@ def learning_coefficient(
 
 def sample(
     module: nn.Module,
-    batches: Sequence[Any],  # whatever the module takes
+    batches: Sequence[object],
     n_samples: int,
     config: SamplerConfig,
     seed: int,
@@ -184,7 +184,7 @@ def sample(
 def _excess_losses(
     module: nn.Module,
     sampler: Any,  # devinterp's, which may not be there to be named
-    batches: Sequence[Any],
+    batches: Sequence[object],
     own: Sequence[float],
     n_steps: int,
     generator: torch.Generator,

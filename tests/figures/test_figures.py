@@ -55,12 +55,12 @@ SHOWN = {
     "iteration_head": ("Mean attention over", "layer 1 head 0"),
     "length_by_dimension": ("iteration score", "d_model %{y}, length %{x}"),
     "mechanism": ("MLP 0: positions subtracted?", "polynomial"),
-    "patching_map": ("freshly initialised", "L1H0, s2"),
+    "patching_map": ("randomly initialised", "L1H0, s2"),
     "position_geometry": ("two: trained", "effective dimensions"),
     "probes_by_step": ("Decodable and used: one", "answers follow its output"),
     "route_map": ('"t"', '"length"'),
     "scaling": ("median first step at 99%", "over 8 runs, 2 of them censored"),
-    "study": ("1 failed", "never", "far apart, copy, seed 1, control", "route share (direct)"),
+    "study": ("1 failed", "censored", "far apart, copy, seed 1, control", "route share (direct)"),
     "task_and_circuit": ("Iteration head", "t = i \u2212 j + 1 = 7 \u2212 5 + 1 = 3", "[EoS]"),
 }
 """What each page has to say: its title, and something that is read off the runs or tables."""

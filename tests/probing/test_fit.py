@@ -31,10 +31,10 @@ def numbers(*values):
     return torch.tensor(values)
 
 
-def dealt(pairs, n_rows=1, seed=0):
+def drawn(pairs, n_rows=1, seed=0):
     """A split with so many rows of each pair, and the rows."""
     rows = pairs.repeat_interleave(n_rows, 0)
-    return Split.deal(rows[:, 2], rows[:, 0] * 100 + rows[:, 1], 5, generator(seed), rows[:, :2]), rows
+    return Split.draw(rows[:, 2], rows[:, 0] * 100 + rows[:, 1], 5, generator(seed), rows[:, :2]), rows
 
 
 def right(predictions, split):
@@ -66,7 +66,7 @@ def test_what_is_held_out_is_known_from_other_groups_and_no_group_is_torn(data):
     groups = torch.arange(n_groups).repeat_interleave(n_rows)[torch.randperm(int(n_rows.sum()), generator=generator())]
     also = keys[groups, 1:] if data.draw(st.booleans()) else None
     try:
-        split = Split.deal(keys[groups, 0], groups * 7, n_folds, generator(), also)
+        split = Split.draw(keys[groups, 0], groups * 7, n_folds, generator(), also)
     except ValueError as error:
         assert "pairs to test = 0" in str(error)  # noqa: PT017
         return
@@ -89,18 +89,18 @@ def test_what_is_held_out_is_known_from_other_groups_and_no_group_is_torn(data):
 def test_few_groups_are_left_out_one_by_one():
     for n_groups, n_in_fold in ((4, 1), (11, 1), (12, 6), (20, 10)):
         groups = torch.arange(n_groups)
-        split = Split.deal(groups % 2, groups, 2, generator())
+        split = Split.draw(groups % 2, groups, 2, generator())
         assert split.fold.bincount().tolist() == [n_in_fold] * (n_groups // n_in_fold)
 
 
 def test_a_group_that_moves_to_the_trained_ones_serves_the_others():
     labels, also = numbers(0, 0, 0, 1, 2, 2), numbers(0, 0, 1, 1, 0, 0)[:, None]
-    split = Split.deal(labels, torch.arange(6), 2, generator(), also)
+    split = Split.draw(labels, torch.arange(6), 2, generator(), also)
     assert [fold == -1 for fold in split.fold.tolist()] == [False, False, False, True, False, False]
     n_moved = 0
     for seed in range(10):
         twins = torch.arange(20) // 2
-        split = Split.deal(torch.arange(20) % 2, torch.arange(20), 2, generator(seed), twins[:, None])
+        split = Split.draw(torch.arange(20) % 2, torch.arange(20), 2, generator(seed), twins[:, None])
         apart = split.fold.view(10, 2).sort().values
         assert (apart[:, 1] >= 0).all()  # of twins in one fold only one moves
         n_moved += int((apart[:, 0] < 0).sum())
@@ -109,7 +109,7 @@ def test_a_group_that_moves_to_the_trained_ones_serves_the_others():
 
 def test_folds_are_drawn_and_can_be_drawn_again():
     pairs = position_pairs(1, 8)
-    first, again, other = (dealt(pairs, seed=seed)[0].fold for seed in (0, 0, 1))
+    first, again, other = (drawn(pairs, seed=seed)[0].fold for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert (first == -1).sum() >= 4  # those whose t, i or j is no other pair's: (2, 2), (3, 3), (15, 9), (16, 9)
@@ -129,24 +129,24 @@ def test_folds_are_drawn_and_can_be_drawn_again():
         ({"labels": torch.arange(6)}, "pairs to test = 0"),
     ],
 )
-def test_what_cannot_be_dealt_is_refused_in_one_line(arguments, message):
+def test_what_cannot_be_drawn_is_refused_in_one_line(arguments, message):
     good = {"labels": numbers(0, 0, 1, 1, 0, 1), "groups": torch.arange(6), "n_folds": 2}
-    Split.deal(**good, generator=generator())
+    Split.draw(**good, generator=generator())
     with pytest.raises(ValueError, match=f"^{message}") as error:
-        Split.deal(**good | arguments, generator=generator())
+        Split.draw(**good | arguments, generator=generator())
     assert "\n" not in str(error.value)
 
 
-def test_shuffled_labels_stay_whole_and_obey_the_law():
-    split, _ = dealt(position_pairs(1, 8), n_rows=3)
-    shuffled = split.shuffled(generator())
-    assert torch.equal(shuffled.groups, split.groups)
-    assert torch.equal(shuffled.group_labels[split.groups], shuffled.labels)
-    assert torch.equal(shuffled.group_labels.bincount(), split.group_labels.bincount())
-    assert not torch.equal(shuffled.group_labels, split.group_labels)
-    fold = shuffled.of_groups(shuffled.fold)
+def test_permuted_labels_stay_whole_and_obey_the_law():
+    split, _ = drawn(position_pairs(1, 8), n_rows=3)
+    permuted = split.permuted(generator())
+    assert torch.equal(permuted.groups, split.groups)
+    assert torch.equal(permuted.group_labels[split.groups], permuted.labels)
+    assert torch.equal(permuted.group_labels.bincount(), split.group_labels.bincount())
+    assert not torch.equal(permuted.group_labels, split.group_labels)
+    fold = permuted.of_groups(permuted.fold)
     for group in (fold >= 0).nonzero()[:, 0]:
-        assert (shuffled.group_labels[fold != fold[group]] == shuffled.group_labels[group]).any()
+        assert (permuted.group_labels[fold != fold[group]] == permuted.group_labels[group]).any()
 
 
 def test_classes_groups_and_rows_weigh_the_same():
@@ -161,7 +161,7 @@ def test_classes_groups_and_rows_weigh_the_same():
 
 
 def test_a_lookup_table_is_not_taken_for_a_rule():
-    split, rows = dealt(position_pairs(1, 8), n_rows=3)
+    split, rows = drawn(position_pairs(1, 8), n_rows=3)
     lookup, rule = onehot(split.groups), onehot(rows[:, 2])
     assert separable(lookup, split.labels) == 1  # on the rows that it was fitted to nothing is amiss
     chance = float(split.group_labels.bincount().max()) / len(split.group_labels)
@@ -173,7 +173,7 @@ def test_a_lookup_table_is_not_taken_for_a_rule():
 
 @pytest.mark.parametrize("probe", ["linear", "numeric", "mlp"])
 def test_labels_that_are_held_out_are_not_seen(probe):
-    split, _ = dealt(position_pairs(1, 8), n_rows=2)
+    split, _ = drawn(position_pairs(1, 8), n_rows=2)
     features = torch.randn(2, len(split.labels), 6, generator=generator())
     before = every_probe(features, split)[probe]
     assert (before[:, split.fold < 0] == -1).all()
@@ -188,7 +188,7 @@ def test_labels_that_are_held_out_are_not_seen(probe):
 
 @pytest.mark.parametrize(("shortest", "longest"), [(4, 8), (1, 12)])
 def test_a_class_is_found_in_any_basis_beside_what_does_not_matter(shortest, longest):
-    split, rows = dealt(position_pairs(shortest, longest), n_rows=6)
+    split, rows = drawn(position_pairs(shortest, longest), n_rows=6)
     i, j, t = rows.T
     tokens = onehot(torch.randint(2, (len(rows), 2), generator=generator())).flatten(1)
     features = rotated(torch.cat([onehot(t), onehot(i), onehot(j), tokens], 1))
@@ -207,12 +207,12 @@ def summands(split, rows):
 
 
 def test_a_class_is_not_read_from_its_two_summands_but_a_number_is():
-    split, rows = dealt(position_pairs(1, 12))
+    split, rows = drawn(position_pairs(1, 12))
     for raw in summands(split, rows):
         assert right(linear_probe(raw, split), split) < 0.05  # all other pairs with this i have other classes
         assert right(mlp_probe(raw, split, generator()), split) < 0.05
         assert right(numeric_probe(raw, split), split) > 0.6
-    split, rows = dealt(position_pairs(4, 8))
+    split, rows = drawn(position_pairs(4, 8))
     for raw in summands(split, rows):  # of so few pairs, without noise, a part is
         assert right(linear_probe(raw, split), split) < 0.7
         assert right(numeric_probe(raw, split), split) > 0.9
@@ -221,14 +221,14 @@ def test_a_class_is_not_read_from_its_two_summands_but_a_number_is():
 
 
 def test_a_ramp_is_read_as_attention_would_read_it():
-    split, rows = dealt(position_pairs(1, 8))
+    split, rows = drawn(position_pairs(1, 8))
     number = (rows[:, :1] - rows[:, 1:2]).double()
     assert right(linear_probe(number, split), split) == 1
     assert right(numeric_probe(number, split), split) == 1
 
 
 def test_the_linear_probe_is_the_textbooks():
-    split, _ = dealt(position_pairs(1, 8))
+    split, _ = drawn(position_pairs(1, 8))
     assert len(split.labels) == len(split.group_labels)
     features = torch.randn(len(split.labels), 4, generator=generator(), dtype=torch.float64)
     told = linear_probe(features, split, ridge=1e-12)
@@ -243,14 +243,14 @@ def test_the_linear_probe_is_the_textbooks():
 def test_an_mlp_reads_what_no_linear_probe_can():
     cells = torch.cartesian_prod(torch.arange(2), torch.arange(2), torch.arange(8))
     a, b, c = cells.T
-    split = Split.deal(a ^ b, torch.arange(len(cells)), 4, generator())
+    split = Split.draw(a ^ b, torch.arange(len(cells)), 4, generator())
     features = torch.cat([cells[:, :2].double(), 0.3 * onehot(c)], 1)
     assert right(mlp_probe(features, split, generator()), split) == 1
     assert right(linear_probe(features, split), split) < 0.75
 
 
 def test_sites_are_probed_each_alone_and_left_as_they_were():
-    split, rows = dealt(position_pairs(2, 6), n_rows=3)
+    split, rows = drawn(position_pairs(2, 6), n_rows=3)
     i, j, t = rows.T
     features = torch.randn(3, 2, len(rows), 20, generator=generator())
     features[1, 0] += one_hot(t, 20)
@@ -277,7 +277,7 @@ def test_sites_are_probed_each_alone_and_left_as_they_were():
 
 def test_a_group_counts_once_however_many_rows_it_has():
     pairs = position_pairs(1, 8)
-    split, _ = dealt(pairs)
+    split, _ = drawn(pairs)
     features = torch.randn(len(pairs), 5, generator=generator())
     n_rows = torch.randint(1, 5, (len(pairs),), generator=generator())
     index = torch.arange(len(pairs)).repeat_interleave(n_rows)
@@ -289,7 +289,7 @@ def test_a_group_counts_once_however_many_rows_it_has():
 
 
 def test_the_unit_of_features_does_not_matter():
-    split, _ = dealt(position_pairs(1, 8))
+    split, _ = drawn(position_pairs(1, 8))
     features = torch.randn(len(split.labels), 5, generator=generator())
     for same in (1000 * features + 5, torch.cat([features, torch.zeros(len(features), 30)], 1)):
         assert torch.equal(linear_probe(same, split, ridge=0.1), linear_probe(features, split, ridge=0.1))
@@ -316,7 +316,7 @@ def test_accuracy_by_hand():
 def test_the_bootstrap_covers_the_truth():
     """A group is told right with chance 0.7, all twelve rows or none: rows are no evidence of their own."""
     groups = torch.arange(40).repeat_interleave(12)
-    split = Split.deal(groups % 2, groups, 5, generator())
+    split = Split.draw(groups % 2, groups, 5, generator())
     wrong = (torch.rand(300, 40, generator=generator()) > 0.7).long()[:, groups]
     found = accuracy(split.labels ^ wrong, split, generator(1))
     covered = ((found.low <= 0.7) & (found.high >= 0.7)).double().mean()
@@ -326,35 +326,35 @@ def test_the_bootstrap_covers_the_truth():
 def test_the_shuffled_control_lies_in_its_interval_of_chance():
     pairs, inside, draws = position_pairs(4, 8), [], 200
     for seed in range(draws):
-        split, _ = dealt(pairs, seed=seed)
+        split, _ = drawn(pairs, seed=seed)
         noise = torch.randn(len(pairs), 32, generator=generator(seed))
-        control = permuted_control(lambda shuffled, x=noise: linear_probe(x, shuffled), split, generator(seed), 6)
+        control = permuted_control(lambda permuted, x=noise: linear_probe(x, permuted), split, generator(seed), 6)
         inside.append(bool(control.by_chance))
     assert 0.9 <= sum(inside) / draws <= 0.99
 
 
 def test_the_control_of_a_table_of_a_number_and_of_a_leak():
-    split, rows = dealt(position_pairs(1, 8))
+    split, rows = drawn(position_pairs(1, 8))
     table = torch.stack([onehot(split.groups), onehot(rows[:, 2]).matmul(torch.randn(8, 36).double())])
-    control = permuted_control(lambda shuffled: linear_probe(table, shuffled), split, generator())
+    control = permuted_control(lambda permuted: linear_probe(table, permuted), split, generator())
     assert control.by_chance.all()
     found = accuracy(linear_probe(table, split), split, generator())
     assert control.selectivity(found)[0] < 0.1
     assert control.selectivity(found)[1] > 0.7
     assert float(control.accuracy[1]) == pytest.approx(control.chance.at(1).mean, abs=0.1)
 
-    leak = permuted_control(lambda shuffled: shuffled.labels.where(shuffled.fold >= 0, -1), split, generator())
+    leak = permuted_control(lambda permuted: permuted.labels.where(permuted.fold >= 0, -1), split, generator())
     assert float(leak.accuracy) == 1
     assert not bool(leak.by_chance)
-    with pytest.raises(ValueError, match="n_shuffles = 1: must be at least 2"):
-        permuted_control(lambda shuffled: shuffled.labels, split, generator(), 1)
+    with pytest.raises(ValueError, match="n_permutations = 1: must be at least 2"):
+        permuted_control(lambda permuted: permuted.labels, split, generator(), 1)
 
 
 def test_chance_by_hand():
     """Always class 1 in fold 0, always class 0 in fold 1: right as often as these classes are there."""
     labels = numbers(*[0] * 8, *[1] * 4)
-    split = Split.deal(labels, torch.arange(12), 2, generator())
-    control = permuted_control(lambda shuffled: (shuffled.fold == 0).long(), split, generator(), 4)
+    split = Split.draw(labels, torch.arange(12), 2, generator())
+    control = permuted_control(lambda permuted: (permuted.fold == 0).long(), split, generator(), 4)
     assert float(control.accuracy) == pytest.approx(0.5)  # 2 of 6 and 4 of 6, whatever the shuffle
     assert control.chance.at() == pytest.approx((0.5, 0.5, 0.5))
     assert bool(control.by_chance)
@@ -364,7 +364,7 @@ def test_the_best_guess_from_a_key_by_hand():
     labels, key = numbers(0, 0, 1, 1, 1, 2, 0), numbers(5, 5, 5, 7, 7, 7, 7)
     split = Split(labels, numbers(0, 1, 2, 3, 3, 4, 5), numbers(0, 1, 0, 1, 1, 0, -1), 2)
     assert best_from(key, split) == pytest.approx((2 + 1) / 5)  # of 5: two 0 and a 1; of 7: a 1, a 2
-    split, rows = dealt(position_pairs(1, 8))
+    split, rows = drawn(position_pairs(1, 8))
     assert best_from(rows[:, 2], split) == 1
     assert best_from(rows[:, 0], split) < 0.5
 
@@ -485,15 +485,15 @@ def test_group_means_by_hand():
 
 def test_what_both_parts_tell_of_four_pairs_is_chance():
     s, x = torch.cartesian_prod(torch.arange(2), torch.arange(2)).repeat_interleave(8, 0).T
-    split = Split.deal(s ^ x, 2 * s + x, 5, generator(), torch.stack([s, x], 1))
+    split = Split.draw(s ^ x, 2 * s + x, 5, generator(), torch.stack([s, x], 1))
     parts, noise = torch.cat([onehot(s), onehot(x)], 1), torch.randn(200, 32, 6, generator=generator(1))
     for features in (parts, 0.1 * noise[0, :, :4] + parts):
-        control = permuted_control(lambda dealt, f=features: linear_probe(f, dealt), split, generator(2))
+        control = permuted_control(lambda permuted, f=features: linear_probe(f, permuted), split, generator(2))
         assert control.by_chance
         assert control.chance.low == 0
         assert control.accuracy > 0.5  # most ways to deal two labels to four pairs are functions of one part
-    control = permuted_control(lambda dealt: linear_probe(noise, dealt), split, generator(3))
+    control = permuted_control(lambda permuted: linear_probe(noise, permuted), split, generator(3))
     assert control.by_chance.double().mean() > 0.95
-    leak = permuted_control(lambda dealt: dealt.labels, split, generator(4), 64)
+    leak = permuted_control(lambda permuted: permuted.labels, split, generator(4), 64)
     assert leak.accuracy == 1
     assert not leak.by_chance

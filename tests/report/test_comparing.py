@@ -65,7 +65,7 @@ def test_the_table_says_of_each_run_what_its_own_table_says(runs):
         assert row["steps"] == "6 of 6"
         assert row["accuracy"] == f"{came['accuracy']:.1%}"
         assert row["head"] == came["head"]
-        assert row["iteration"] == f"{came['iteration']:.2f} [{came['fresh model']:.2f}]"
+        assert row["iteration"] == f"{came['iteration']:.2f} [{came['control']:.2f}]"
         assert row["lookup"].startswith(f"{came['lookup']:.2f} [")
         assert row["verdict"] == came["verdict"]
         assert row["head from step"] == "–"

@@ -238,7 +238,7 @@ def test_the_textbook_circuit_is_the_textbook_route(task, rung):
     assert len(x_cells) == 9
     for cell in x_cells:
         alone = sum(
-            share for way, share in zip(cell.ways, cell.share.tolist(), strict=True) if way == RouteName.TEXTBOOK
+            share for way, share in zip(cell.names, cell.share.tolist(), strict=True) if way == RouteName.TEXTBOOK
         )
         assert alone >= 0.99
         assert cell.name == RouteName.TEXTBOOK
@@ -397,7 +397,7 @@ def test_a_route_is_named_for_its_carrier():
     labels = data.layout.labels(3)
     for cell in route_map(random_model(CONFIGS["two heads"], data), data, seeded(), 4, [3]).cells:
         row = "EoI" if cell.t == 1 else f"s{cell.t - 1}"
-        for route, way in zip(cell.routes, cell.ways, strict=True):
+        for route, way in zip(cell.routes, cell.names, strict=True):
             label = labels[route.carrier]
             if cell.variable == "s":
                 assert label == row
@@ -475,7 +475,7 @@ def test_the_table_has_the_routes_that_matter():
     found = map_of(build(Parity(), 5, BuildOptions(route="neighbour")), lengths=[2])
     table = found.frame()
     assert list(table["variable"]) == ["x", "x", "s"]
-    columns = ["length", "t", "first_hop", "carrier_label", "second_hop", "way", "cell", "additive"]
+    columns = ["length", "t", "first_hop", "carrier_label", "second_hop", "route", "cell", "additive"]
     rows = table[columns].values.tolist()
     assert rows[0] == [2, 1, "L0H1", "x2", "L1H0", "offset", "offset", True]
     assert rows[1] == [2, 2, "L0H1", "EoI", "L1H0", "offset", "offset", True]

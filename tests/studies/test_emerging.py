@@ -103,7 +103,7 @@ def test_order_and_verdict_over_seeds():
     assert table.loc["iteration", "low"] - 10 <= 300 <= table.loc["iteration", "high"] + 10
     assert table.loc["iteration", "lag_low"] - 10 <= 550 - 300 <= table.loc["iteration", "lag_high"] + 10
     assert table.loc["iteration", "before"] == 1
-    assert table.loc["lookup", "n_never"] == 8
+    assert table.loc["lookup", "n_censored"] == 8
     assert table.loc["lookup", "median_step"] == math.inf
     assert table.loc["lookup", "before"] == 0  # accuracy came, the lookup never did
     assert math.isnan(table.loc["accuracy", "lag"])
