@@ -55,7 +55,7 @@ SHOWN = {
     "iteration_head": ("Mean attention over", "layer 1 head 0"),
     "length_by_dimension": ("iteration score", "d_model %{y}, length %{x}"),
     "mechanism": ("MLP 0: positions subtracted?", "polynomial"),
-    "patching_map": ("freshly initialised", "L1H0, s2"),
+    "patching_map": ("randomly initialised", "L1H0, s2"),
     "position_geometry": ("two: trained", "effective dimensions"),
     "probes_by_step": ("Decodable and used: one", "answers follow its output"),
     "route_map": ('"t"', '"length"'),

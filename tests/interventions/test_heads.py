@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers import generator
 
 from compo_mech.data.config import DataConfig
 from compo_mech.data.splits import all_strings
@@ -17,10 +18,6 @@ from compo_mech.model.config import ModelConfig
 from compo_mech.model.params import Model, init_params
 
 HEADS = [Writer("head", layer, head) for layer in range(2) for head in range(2)]
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def heads_of(built, n_strings=32):
