@@ -488,7 +488,7 @@ def test_summaries_look_at_lengths_from_four_on_and_a_seed_decides():
 
 def test_what_cannot_be_measured_is_refused():
     data = DataConfig(max_length=4)
-    model = random_model(CONFIGS["two heads"], data)
+    model = random_model(CONFIGS["two heads"], data, n_ctx=16)
     for n_layers in (1, 3):
         deep = ModelConfig(d_model=16, n_heads=2, n_layers=n_layers)
         with pytest.raises(ValueError, match=f"^n_layers = {n_layers}: routes are defined for two layers$"):
