@@ -1,6 +1,6 @@
 import pytest
 import torch
-from helpers import control
+from helpers import control, random_model
 
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Copy, Parity, Polynomial
@@ -92,7 +92,7 @@ def test_bad_input_gets_one_line():
 @pytest.mark.parametrize("n_layers", [1, 2, 3])
 def test_twins_equal_whole_runs_with_the_pattern_replaced(n_layers):
     data = DataConfig(max_length=5)
-    model = control(ModelConfig(d_model=32, n_heads=2, n_layers=n_layers, biases=True), data)
+    model = random_model(ModelConfig(d_model=32, n_heads=2, n_layers=n_layers, biases=True), data)
     sets, hooked = eval_sets(data, 16)[1:], to_hooked(model.params, model.config)
     for twin in ablate_patterns(model, sets):
         counted = {"whole": 0, "uniform": 0, "idealised": 0}
