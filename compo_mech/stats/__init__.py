@@ -1,7 +1,7 @@
 """Intervals, the onset and the trend of curves over training, and summaries over seeds."""
 
 from compo_mech.stats.intervals import Interval, wilson
-from compo_mech.stats.onset import emergence, Emergence, Course, Moment, NEVER, reached
+from compo_mech.stats.onset import emergence, Emergence, Course, Moment, CENSORED, reached
 from compo_mech.stats.trend import still_rising, Rise, rising_over_seeds, RiseOverSeeds
 from compo_mech.stats.over_seeds import over_seeds, SeedSummary, survival, Survival, lag, Lag
 
@@ -12,7 +12,7 @@ __all__ = [
     "Emergence",
     "Course",
     "Moment",
-    "NEVER",
+    "CENSORED",
     "reached",
     "still_rising",
     "Rise",

@@ -3,6 +3,7 @@ from functools import lru_cache
 
 import pytest
 import torch
+from helpers import generator
 
 from compo_mech.analyses.examine import Answer
 from compo_mech.analyses.position_subtraction import examine_subtraction
@@ -20,10 +21,6 @@ from compo_mech.probing.unseen_pairs import Exposure, data_pairs
 from compo_mech.stats.intervals import Interval
 
 FLAGS = ("decodable", "query_by_difference", "mlp_out", "q", "followed", "needed")
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def flags(found):

@@ -5,6 +5,7 @@ from functools import cache
 import pandas as pd
 import pytest
 import torch
+from helpers import control, generator
 
 from compo_mech.analyses.sharing import circuits_of, compare, evidence, standing
 from compo_mech.circuits.edge_patches import RowScores
@@ -27,7 +28,6 @@ from compo_mech.interventions.task_token import (
 )
 from compo_mech.launch import main
 from compo_mech.model.config import ModelConfig
-from compo_mech.model.params import Model, init_params
 from compo_mech.model.sites import Site
 from compo_mech.plots.shared_edges import edges_figure
 from compo_mech.report.sharing import patched_names, sharing_section, sharing_sentences, task_token_rows
@@ -36,6 +36,7 @@ from compo_mech.runs.run import Run
 
 TASKS = (Parity(), Polynomial(modulus=3, zero_inputs=True))
 DATA = DataConfig(tasks=TASKS, max_length=4)
+SMALL = ModelConfig(d_model=16, n_heads=2)
 HEAD, LOOKUP, TELLER = Writer("head", 1, 0), Writer("head", 0, 0), Writer("head", 0, 1)
 
 
@@ -98,12 +99,6 @@ def share(found, name, kind="reader"):
     return rows["follows"].tolist()
 
 
-def fresh(data=DATA, seed=0):
-    config = ModelConfig(d_model=16, n_heads=2)
-    params = init_params(config, len(data.vocabulary), 20, torch.Generator().manual_seed(seed))
-    return Model(params, config)
-
-
 # ------------------------------------------------------------------------- hand-built truth
 
 
@@ -161,11 +156,11 @@ def test_a_head_for_each_task():
 
 
 def test_a_fresh_network_tells_nothing():
-    table = patch_task_token_both_ways(fresh(), fresh(seed=1), DATA, *TASKS, n_rows=64)
+    table = patch_task_token_both_ways(control(SMALL, DATA), control(SMALL, DATA, 1), DATA, *TASKS, n_rows=64)
     sites = table[table["kind"] != "answers"]
     assert sites["follows"].max() < 0.3
     assert sites["control"].max() < 0.3
-    assert carried_across(fresh(), DATA, *TASKS, torch.Generator().manual_seed(0), 64).max() < 0.3
+    assert carried_across(control(SMALL, DATA), DATA, *TASKS, generator(0), 64).max() < 0.3
 
 
 # ---------------------------------------------------------------------------- statistics
@@ -182,7 +177,7 @@ def scores_of(generator, n_rows, effects, noise=1.0):
 
 
 def test_shares_are_of_the_rise_that_there_is_to_explain():
-    scores = scores_of(torch.Generator().manual_seed(0), 400, [0.5, 0.25], noise=0.0)
+    scores = scores_of(generator(0), 400, [0.5, 0.25], noise=0.0)
     assert scores.share[:3].tolist() == pytest.approx([0.5, 0.25, 0])
     doubled = replace(scores, gap=2 * scores.gap)
     assert doubled.share[0] == pytest.approx(0.25)
@@ -193,10 +188,10 @@ def test_shares_are_of_the_rise_that_there_is_to_explain():
 def false_alarms(seeds):
     n = 0
     for seed in seeds:
-        generator = torch.Generator().manual_seed(seed)
+        rng = generator(seed)
         effects = [0.8, 0.4, 0.2, 0.1]
-        one, other = (scores_of(generator, 48, effects) for _ in range(2))
-        n += bool((permutation_test(one, other, generator, 199)["p"] <= 0.05).any())
+        one, other = (scores_of(rng, 48, effects) for _ in range(2))
+        n += bool((permutation_test(one, other, rng, 199)["p"] <= 0.05).any())
     return n
 
 
@@ -212,9 +207,9 @@ def test_tasks_without_a_difference_differ_as_often_as_the_level_says():
 def test_planted_differences_are_found_and_no_others():
     found = []
     for seed in range(10):
-        generator = torch.Generator().manual_seed(seed)
-        one, other = scores_of(generator, 48, [0.8, 0.4, 0.2]), scores_of(generator, 48, [0.8, 0.1, 0.5])
-        table = permutation_test(one, other, generator, 199)
+        rng = generator(seed)
+        one, other = scores_of(rng, 48, [0.8, 0.4, 0.2]), scores_of(rng, 48, [0.8, 0.1, 0.5])
+        table = permutation_test(one, other, rng, 199)
         found.append(table.index[table["p"] <= 0.05].tolist())
     assert sum({1, 2} <= set(edges) for edges in found) >= 9
     assert sum(len(set(edges) - {1, 2}) > 0 for edges in found) <= 2
@@ -222,10 +217,10 @@ def test_planted_differences_are_found_and_no_others():
 
 def test_a_difference_of_size_alone_is_none():
     """One task costs four times the nats on every edge: its circuit is the same."""
-    generator = torch.Generator().manual_seed(0)
-    one, other = (scores_of(generator, 48, [0.8, 0.4], noise=0.3) for _ in range(2))
+    rng = generator(0)
+    one, other = (scores_of(rng, 48, [0.8, 0.4], noise=0.3) for _ in range(2))
     louder = replace(other, rise=4 * other.rise, gap=4 * other.gap)
-    assert (permutation_test(one, louder, generator, 199)["p"] > 0.05).all()
+    assert (permutation_test(one, louder, rng, 199)["p"] > 0.05).all()
 
 
 def test_halves_of_one_task_do_not_differ():
@@ -244,34 +239,34 @@ def test_halves_of_one_task_do_not_differ():
 def test_overlap_of_permuted_circuits():
     edges = all_edges(ModelConfig(d_model=16))
     shares = torch.arange(len(edges)).double()
-    generator = torch.Generator().manual_seed(0)
+    rng = generator(0)
     first = frozenset(edges[:12])
-    anywhere, ranks = permuted_overlap((first, first), (shares, shares), edges, generator)
+    anywhere, ranks = permuted_overlap((first, first), (shares, shares), edges, rng)
     assert anywhere.value == 1
     assert ranks.value == pytest.approx(1)
     assert anywhere.p == ranks.p == pytest.approx(1 / 1000)
     expected = 12 * 12 / len(edges)
     assert anywhere.permuted.mean == pytest.approx(expected / (24 - expected), rel=0.1)
-    kind, _ = permuted_overlap((first, first), (shares, shares), edges, generator, same_kind=True)
+    kind, _ = permuted_overlap((first, first), (shares, shares), edges, rng, same_kind=True)
     assert kind.permuted.mean > anywhere.permuted.mean
-    apart, against = permuted_overlap((first, frozenset(edges[12:24])), (shares, -shares), edges, generator)
+    apart, against = permuted_overlap((first, frozenset(edges[12:24])), (shares, -shares), edges, rng)
     assert apart.value == 0
     assert apart.p == 1
     assert against.value == pytest.approx(-1)
-    whole, _ = permuted_overlap((frozenset(edges), frozenset(edges)), (shares, shares), edges, generator, 99)
+    whole, _ = permuted_overlap((frozenset(edges), frozenset(edges)), (shares, shares), edges, rng, 99)
     assert whole.p == 1  # nothing can be told of circuits that hold every edge
     with pytest.raises(ValueError, match="must lie among the edges that are permuted"):
-        permuted_overlap((first, first), (shares[:5], shares[:5]), edges[:5], generator)
+        permuted_overlap((first, first), (shares[:5], shares[:5]), edges[:5], rng)
 
 
 def test_circuits_at_random_overlap_by_chance():
     edges, small = all_edges(ModelConfig(d_model=16)), 0
     for seed in range(20):
-        generator = torch.Generator().manual_seed(seed)
-        draws = [torch.randperm(len(edges), generator=generator)[:12].tolist() for _ in range(2)]
+        rng = generator(seed)
+        draws = [torch.randperm(len(edges), generator=rng)[:12].tolist() for _ in range(2)]
         circuits = tuple(frozenset(edges[i] for i in draw) for draw in draws)
-        shares = tuple(torch.randn(len(edges), generator=generator).double() for _ in range(2))
-        small += permuted_overlap(circuits, shares, edges, generator, 199)[0].p <= 0.05
+        shares = tuple(torch.randn(len(edges), generator=rng).double() for _ in range(2))
+        small += permuted_overlap(circuits, shares, edges, rng, 199)[0].p <= 0.05
     assert small <= 3
 
 
@@ -280,9 +275,7 @@ def test_permutations_keep_to_their_kind():
     edges = all_edges(ModelConfig(d_model=16))
     queries = frozenset(edge for edge in edges if edge.reader.kind == "q")
     shares = torch.zeros(len(edges)).double()
-    found, ranks = permuted_overlap(
-        (queries, queries), (shares, shares), edges, torch.Generator().manual_seed(0), 99, same_kind=True
-    )
+    found, ranks = permuted_overlap((queries, queries), (shares, shares), edges, generator(0), 99, same_kind=True)
     assert found.permuted == (1, 1, 1)
     assert ranks.value == 0
 
@@ -327,7 +320,7 @@ def test_where_a_set_of_prompts_shows_no_circuit_all_are_of_one_size():
 
 
 def test_rows_differ_in_the_task_token_alone():
-    pairs = task_pairs(DATA, *TASKS, 64, torch.Generator().manual_seed(0))
+    pairs = task_pairs(DATA, *TASKS, 64, generator(0))
     differ = pairs.clean_tokens != pairs.corrupt_tokens
     assert differ[:, 0].all()
     assert not differ[:, 1:].any()
@@ -341,7 +334,7 @@ def test_rows_differ_in_the_task_token_alone():
     assert pairs.target.tolist() == [int(TASKS[0].step(a, b)) for a, b in zip(s, x, strict=True)]
     assert pairs.foil.tolist() == [int(TASKS[1].step(a, b)) for a, b in zip(s, x, strict=True)]
     assert bool((pairs.target != pairs.foil).all())
-    other = task_pairs(DATA, *TASKS, 64, torch.Generator().manual_seed(0), inputs=True)
+    other = task_pairs(DATA, *TASKS, 64, generator(0), inputs=True)
     x = other.corrupt_tokens[other.row, other.position - other.lengths[other.row]]
     s = other.clean_tokens[other.row, other.position]
     assert all(int(TASKS[1].step(a, b)) != foil for a, b, foil in zip(s, x, other.foil, strict=True))
@@ -350,7 +343,7 @@ def test_rows_differ_in_the_task_token_alone():
 
 def test_every_other_pair_of_tasks_that_share_values():
     for tasks in ((Copy(), Parity()), (Parity(), Polynomial(modulus=7)), (Counter(modulus=3), Counter(modulus=4))):
-        pairs = task_pairs(DataConfig(tasks=tasks, max_length=4), *tasks, 32, torch.Generator().manual_seed(0))
+        pairs = task_pairs(DataConfig(tasks=tasks, max_length=4), *tasks, 32, generator(0))
         assert len(pairs.row) > 0
     with pytest.raises(
         ValueError, match="must differ in the answer"
@@ -371,22 +364,22 @@ def test_every_other_pair_of_tasks_that_share_values():
 def test_what_cannot_be_asked(settings, tasks, complaint):
     data = DataConfig(**{"tasks": tasks, "max_length": 4} | settings)
     with pytest.raises(ValueError, match=complaint) as error:
-        task_pairs(data, *tasks, 8, torch.Generator().manual_seed(0))
+        task_pairs(data, *tasks, 8, generator(0))
     assert "\n" not in str(error.value)
 
 
 def test_a_site_is_as_its_patched_edges():
     """All that the last MLP reads, by edges and by its site; a network that needs no patch has none that turns."""
     model = built(False)
-    pairs = task_pairs(DATA, *TASKS, 32, torch.Generator().manual_seed(0))
-    patching = TaskTokenPatching(model, pairs, torch.Generator().manual_seed(0))
+    pairs = task_pairs(DATA, *TASKS, 32, generator(0))
+    patching = TaskTokenPatching(model, pairs, generator(0))
     assert patching.site(Site("mlp_out", 1))["follows"] == 1
     assert patching.site(Site("k", 1, 0), Span("inputs"))["follows"] == 0
     assert patching.answers() == {"own": 1, "other": 1}
     idle = replace(pairs, corrupt_tokens=pairs.clean_tokens)
-    assert patch_task_token(model, idle, torch.Generator().manual_seed(0))["follows"].max() == 0
+    assert patch_task_token(model, idle, generator(0))["follows"].max() == 0
     already = replace(pairs, foil=pairs.target)
-    assert patch_task_token(model, already, torch.Generator().manual_seed(0))["n"].max() == 0
+    assert patch_task_token(model, already, generator(0))["n"].max() == 0
 
 
 # ----------------------------------------------------------------------------- on the page

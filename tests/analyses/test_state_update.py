@@ -3,6 +3,7 @@ from functools import lru_cache
 
 import pytest
 import torch
+from helpers import generator
 
 from compo_mech.analyses.examine import Answer
 from compo_mech.analyses.state_update import examine_update
@@ -26,10 +27,6 @@ FLAGS = ("decodable", "separates", "holds", "followed", "needed")
 def quick(monkeypatch):
     """Small MLPs as probes take most of the time, and no verdict rests on them."""
     monkeypatch.setattr(sites, "mlp_probe", lambda values, split, generator: linear_probe(values, split))
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def flags(found):

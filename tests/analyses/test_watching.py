@@ -5,6 +5,7 @@ from functools import partial
 import pandas as pd
 import pytest
 import torch
+from helpers import control
 from rich.console import Console
 
 from compo_mech.analyses import trajectories
@@ -97,9 +98,7 @@ def test_work_split_between_heads_is_whole_in_the_layer():
 
 def calls_a_head(data, seed, n_heads):
     """Whether a randomly initialised network has a textbook head, or one whose pattern costs anything to ablate."""
-    config = ModelConfig(n_heads=n_heads)
-    generator = torch.Generator().manual_seed(seed)
-    model = Model(init_params(config, len(data.vocabulary), data.layout.n_tokens(data.max_length), generator), config)
+    model = control(ModelConfig(n_heads=n_heads), data, seed, data.layout.n_tokens(data.max_length))
     rows = attention_metrics(data, Parity(), 32, model)
     scores = ("lookup", "iteration", "lookup_together", "iteration_together")
     clean = [row.value for row in rows if row.quantity.measure in scores]

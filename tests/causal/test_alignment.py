@@ -1,5 +1,6 @@
 import pytest
 import torch
+from helpers import generator
 
 from compo_mech.causal.das import align, centred, overlap
 from compo_mech.causal.interchange import HOLDS
@@ -8,10 +9,6 @@ from compo_mech.data.tasks import Parity, Polynomial
 from compo_mech.ground_truth.build import build
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.model.sites import Site
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def pairs_of(built, variables, seed, n=1024):

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers import generator, random_model
 
 from compo_mech.causal.interchange import (
     HOLDS,
@@ -22,7 +23,6 @@ from compo_mech.interventions.graph import embeddings, run_graph
 from compo_mech.interventions.traces import trace
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.hooked import to_hooked
-from compo_mech.model.params import Model, init_params
 from compo_mech.model.sites import Site
 
 TASKS = [Parity(), Copy(), Polynomial(modulus=5), Symmetric(n=3)]
@@ -34,16 +34,8 @@ TRUE_SITES = {
 }
 
 
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def fresh(data, seed=0, **settings):
-    config = ModelConfig(**{"d_model": 32, "n_heads": 2, "biases": True, **settings})
-    params = init_params(config, len(data.vocabulary), data.layout.n_tokens(data.max_length), generator(seed))
-    return Model(
-        {name: p + 0.1 * torch.randn(p.shape, generator=generator(seed + 1)) for name, p in params.items()}, config
-    )
+def small_model(data, seed=0, **settings):
+    return random_model(ModelConfig(**{"d_model": 32, "n_heads": 2, "biases": True, **settings}), data, seed)
 
 
 # ----------------------------------------------------------------------------- the causal model
@@ -118,7 +110,7 @@ def test_which_variables_a_task_uses():
 @pytest.mark.parametrize("settings", [{}, {"n_layers": 3}, {"normalization": "none", "n_heads": 1}], ids=str)
 def test_a_row_continued_equals_the_whole_network_with_hooks(settings):
     data = DataConfig(tasks=(Parity(),), max_length=5)
-    model = fresh(data, **settings)
+    model = small_model(data, **settings)
     rows = draw_rows(data, Parity(), 12, generator())
     found = trace_rows(model, rows)
     hooked = to_hooked(model.params, model.config)
@@ -146,7 +138,7 @@ def test_a_row_continued_equals_the_whole_network_with_hooks(settings):
 def test_a_trace_of_rows_is_the_whole_trace_at_them(settings):
     """However they are cut into groups, more or fewer rows than groups."""
     data = DataConfig(tasks=(Parity(),), max_length=6)
-    model = fresh(data, **settings)
+    model = small_model(data, **settings)
     for n in (1, 3, 30):
         rows = draw_rows(data, Parity(), n, generator(n))
         found, whole = trace_rows(model, rows), trace(model, rows.tokens, rows.position_ids)
@@ -167,7 +159,7 @@ def test_a_trace_of_rows_is_the_whole_trace_at_them(settings):
 
 def test_a_trace_from_a_row_on_leaves_out_what_is_before_it_in_the_last_layer():
     data = DataConfig(tasks=(Parity(),), max_length=6)
-    model = fresh(data, n_layers=3)
+    model = small_model(data, n_layers=3)
     rows = draw_rows(data, Parity(), 5, generator())
     whole, some = (trace(model, rows.tokens, rows.position_ids, first) for first in (0, 4))
     kinds = ["resid_mid", "resid_post", "attn_out", "mlp_out", "q", "z", "pattern"]
@@ -183,7 +175,7 @@ def test_a_trace_from_a_row_on_leaves_out_what_is_before_it_in_the_last_layer():
 
 def test_a_row_that_keeps_its_value_keeps_its_answer():
     data = DataConfig(tasks=(Parity(),), max_length=5)
-    model = fresh(data)
+    model = small_model(data)
     rows = draw_rows(data, Parity(), 20, generator())
     found = trace_rows(model, rows)
     _, logits = run_graph(model, embeddings(model, rows.tokens, rows.position_ids))
@@ -294,13 +286,13 @@ def test_decoys_get_a_no(task, broken, variables):
 def test_fresh_networks_hold_nothing():
     data = DataConfig(tasks=(Parity(),), max_length=8)
     for seed in range(3):
-        table = interchange_map(fresh(data, seed), data, generator(), 300)
+        table = interchange_map(small_model(data, seed), data, generator(), 300)
         assert table["iia"].max() < HOLDS
 
 
 def test_where_no_two_rows_differ_so_nothing_is_asked():
     data = DataConfig(min_length=4, max_length=4)
-    table = interchange_map(fresh(data), data, generator(), 40)
+    table = interchange_map(small_model(data), data, generator(), 40)
     asked = set(zip(table["variable"], table["context"], strict=True))
     assert ("t", "matched") not in asked
     assert {("t", "independent"), ("x", "matched"), ("s", "matched"), ("answer", "independent")} <= asked
@@ -329,7 +321,7 @@ def test_bad_input_gets_one_line(change, message):
 
 def test_sites_that_are_not_a_rows_own_are_refused():
     data = DataConfig(max_length=4)
-    model, rows = fresh(data), draw_rows(data, Parity(), 4, generator())
+    model, rows = small_model(data), draw_rows(data, Parity(), 4, generator())
     found = trace_rows(model, rows)
     with pytest.raises(ValueError, match=r"site.kind = 'pattern': must be one of resid_pre"):
         continued(model, found, Site("pattern", 0, 0), torch.zeros(4, 32))

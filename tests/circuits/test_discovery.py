@@ -3,6 +3,7 @@ from functools import cache, partial
 
 import pytest
 import torch
+from helpers import control, generator, pairs_of
 
 from compo_mech.circuits import discovery
 from compo_mech.circuits.discovery import SWAPPED, discover
@@ -21,38 +22,32 @@ from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.interventions.edges import LOGITS, POS, TOK, Edge, all_edges
 from compo_mech.interventions.graph import run_both
 from compo_mech.interventions.metrics import METRICS, answered, cross_entropy, kl_divergence
-from compo_mech.interventions.pairs import Switch, make_pairs
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.params import Model, init_params
 from compo_mech.runs import recipes
 from compo_mech.training import loop
 from compo_mech.training.loop import TrainConfig
 
-ALL = Switch.TOKEN | Switch.LENGTH | Switch.SHIFT
 BUILT = build(Parity())
 EVERY = all_edges(BUILT.model.config)
 FEW, MANY = range(4), range(100)
 BREAKS = ("lookup", "subtraction", "iteration", "update")
 
 
-def pairs_of(data, seed=0, n_rows=24, max_shift=4):
-    return make_pairs(data, ALL, n_rows, torch.Generator().manual_seed(seed), max_shift)
-
-
 def found_in(model, data, seed=0):
     max_shift = model.n_ctx - data.layout.n_read(data.max_length)
-    return discover(model, pairs_of(data, seed, max_shift=min(4, max_shift)), torch.Generator().manual_seed(seed))
+    return discover(model, pairs_of(data, n_rows=24, seed=seed, max_shift=min(4, max_shift)), generator(seed))
 
 
 @cache
 def trained(config):
     """A run of a recipe, without its measurements."""
     n_ctx = config.data.layout.n_tokens(config.data.max_length) + config.train.max_position_shift
-    generator = torch.Generator().manual_seed(0)
-    params = init_params(config.model, len(config.data.vocabulary), n_ctx, generator)
+    rng = generator(0)
+    params = init_params(config.model, len(config.data.vocabulary), n_ctx, rng)
     for param in params.values():
         param.requires_grad_(True)
-    state = loop.start(params, config.model, config.optim, generator)
+    state = loop.start(params, config.model, config.optim, rng)
     for _ in loop.train(state, TrainingStream(config.data, 0), config.model, config.optim, config.train):
         pass
     return Model({name: param.detach() for name, param in state.params.items()}, config.model)
@@ -66,19 +61,16 @@ SHORT = recipes.polynomial().model_copy(
 )
 
 
-def fresh(n_heads, seed):
-    data, config = recipes.parity().data, ModelConfig(n_heads=n_heads)
-    n_ctx = data.layout.n_tokens(data.max_length) + 2
-    return Model(init_params(config, len(data.vocabulary), n_ctx, torch.Generator().manual_seed(seed)), config), data
+def untrained(n_heads, seed):
+    data = recipes.parity().data
+    return control(ModelConfig(n_heads=n_heads), data, seed), data
 
 
 def shuffled(config, seed):
     """A trained network with the entries of every matrix in another order: same weights, no structure."""
-    model, generator = trained(config), torch.Generator().manual_seed(seed)
+    model, rng = trained(config), generator(seed)
     params = {
-        name: param.flatten()[torch.randperm(param.numel(), generator=generator)].view_as(param)
-        if param.ndim > 1
-        else param
+        name: param.flatten()[torch.randperm(param.numel(), generator=rng)].view_as(param) if param.ndim > 1 else param
         for name, param in model.params.items()
     }
     return Model(params, model.config), config.data
@@ -93,8 +85,8 @@ def decoy(broken, seed):
 
 
 NO_CIRCUITS = {
-    "fresh, 1 head": partial(fresh, 1),
-    "fresh, 4 heads": partial(fresh, 4),
+    "randomly initialised, 1 heads": partial(untrained, 1),
+    "randomly initialised, 4 heads": partial(untrained, 4),
     "shuffled": partial(shuffled, SHORT),
     "decoy": lambda seed: decoy(BREAKS[seed % 4], seed // 4),
 }
@@ -149,10 +141,10 @@ def test_the_circuit_of_a_hand_built_network_is_found(rungs):
 def test_what_counts_is_the_task_and_not_what_the_network_does():
     """A decoy is true to itself by a small circuit; that is no circuit for the task."""
     decoy = build(Parity(), rungs=BuildOptions(broken="iteration"))
-    pairs = pairs_of(decoy.data)
+    pairs = pairs_of(decoy.data, n_rows=24)
     own = Behaviour(decoy.model, pairs, kl_divergence)
     assert own.faithfulness(BUILT.edges) == pytest.approx(1, abs=1e-3)  # the same ten edges
-    found = discover(decoy.model, pairs, torch.Generator().manual_seed(0))
+    found = discover(decoy.model, pairs, generator(0))
     assert found.verdict == "no circuit"
     assert found.circuit is None
     assert "0.9 are needed" in found.reason
@@ -160,8 +152,8 @@ def test_what_counts_is_the_task_and_not_what_the_network_does():
         f"no circuit: of the answers that the task asks for, edges in score order move {found.swap:.2f}"
     )
     other_task = build(Copy())  # copy's tokens are parity's
-    wrong = replace(pairs_of(other_task.data), target=pairs_of(other_task.data).target.roll(1))
-    assert discover(other_task.model, wrong, torch.Generator().manual_seed(0)).verdict == "no circuit"
+    wrong = replace(pairs_of(other_task.data, n_rows=24), target=pairs_of(other_task.data, n_rows=24).target.roll(1))
+    assert discover(other_task.model, wrong, generator(0)).verdict == "no circuit"
 
 
 @pytest.mark.parametrize(
@@ -187,7 +179,7 @@ def test_random_circuits_that_do_as_well_speak_against_one(monkeypatch):
         return EdgeScores(tuple(edges), torch.ones(len(edges)), (False,) * len(edges), (False,) * len(edges))
 
     monkeypatch.setattr(discovery, "LARGEST_FRACTION", 1.0)
-    found = discover(BUILT.model, pairs_of(BUILT.data), torch.Generator().manual_seed(0), even)
+    found = discover(BUILT.model, pairs_of(BUILT.data, n_rows=24), generator(0), even)
     assert found.verdict == "no circuit"
     assert f"random circuits of that size move {found.random}" in found.reason
     assert found.random.high >= found.swap >= SWAPPED
@@ -197,15 +189,15 @@ def test_a_circuit_of_one_edge():
     """A network without blocks, and a task that it does: say the token again."""
     config = ModelConfig(d_model=16, normalization="none", n_layers=1)
     data = DataConfig(tasks=(Copy(),), max_length=4)
-    params = init_params(config, len(data.vocabulary), 20, torch.Generator().manual_seed(0))
+    params = init_params(config, len(data.vocabulary), 20, generator(0))
     params = {name: torch.zeros_like(p) if name.endswith(("W_O", "W_out")) else p for name, p in params.items()}
     params["embed.W_E"] = torch.eye(16)[: len(data.vocabulary)]
     params["pos_embed.W_pos"] = params["pos_embed.W_pos"] * 0
     params["unembed.W_U"] = torch.eye(16)[:, : len(data.vocabulary)]
-    model, pairs = Model(params, config), pairs_of(data)
+    model, pairs = Model(params, config), pairs_of(data, n_rows=24)
     itself = pairs.clean_tokens[pairs.row, pairs.position]
     repeats = replace(pairs, target=itself, foil=pairs.corrupt_tokens[pairs.row, pairs.position])
-    found = discover(model, repeats, torch.Generator().manual_seed(0))
+    found = discover(model, repeats, generator(0))
     assert found.circuit == {Edge(TOK, LOGITS)}
     assert found.verdict == "circuit"
     assert found.swap == found.held_out == found.overlap == 1
@@ -214,7 +206,7 @@ def test_a_circuit_of_one_edge():
 
 
 def test_no_swap_where_nothing_differs():
-    pairs = pairs_of(BUILT.data)
+    pairs = pairs_of(BUILT.data, n_rows=24)
     with pytest.raises(ValueError, match="none with answers that differ"):
         discover(BUILT.model, replace(pairs, foil=pairs.target), torch.Generator())
     with pytest.raises(ValueError, match=r"pairs = 1 rows: must be at least 2"):
@@ -254,9 +246,9 @@ def test_rows_are_taken_with_all_that_belongs_to_them():
 @pytest.mark.parametrize("metric", METRICS)
 def test_one_patch_serves_every_resample(metric):
     """Against scoring each resample by itself, on a network that is wrong to a different degree on each."""
-    model, data = fresh(2, 0)
-    pairs, generator = pairs_of(data, n_rows=8, max_shift=2), torch.Generator().manual_seed(0)
-    draws = [torch.randint(8, (8,), generator=generator) for _ in range(3)]
+    model, data = untrained(2, 0)
+    pairs, rng = pairs_of(data, n_rows=8, max_shift=2), generator(0)
+    draws = [torch.randint(8, (8,), generator=rng) for _ in range(3)]
     edges = all_edges(model.config)[::4]
     kept = EdgePatches.run(model, pairs, edges)
     assert kept.scores(METRICS[metric]).scores.tolist() == exact(model, pairs, edges, METRICS[metric]).scores.tolist()
@@ -272,7 +264,7 @@ def test_one_patch_serves_every_resample(metric):
 
 
 def test_scores_by_row_add_up_to_those_of_all_rows():
-    model, data = fresh(2, 0)
+    model, data = untrained(2, 0)
     pairs = pairs_of(data, n_rows=8, max_shift=2)
     kept = EdgePatches.run(model, pairs)
     by_row = kept.by_row()
@@ -293,14 +285,14 @@ def test_overlaps_by_hand():
 
 def test_a_clear_circuit_is_stable_and_a_guess_is_not():
     def overlap(model, data, scorer=exact, n_edges=10):
-        generator, pairs = torch.Generator().manual_seed(0), pairs_of(data, n_rows=16, max_shift=2)
-        return stability(model, pairs, partial(top, n_edges=n_edges), generator, n_resamples=10, scorer=scorer)
+        rng, pairs = generator(0), pairs_of(data, n_rows=16, max_shift=2)
+        return stability(model, pairs, partial(top, n_edges=n_edges), rng, n_resamples=10, scorer=scorer)
 
     assert overlap(BUILT.model, BUILT.data) == (1, 1, 1)
     slow = overlap(BUILT.model, BUILT.data, scorer=lambda *args: exact(*args), n_edges=7)
     assert slow == overlap(BUILT.model, BUILT.data, n_edges=7)
     assert slow.low < 1  # seven of ten: which ones, the prompts decide
-    guess = overlap(*fresh(1, 0), scorer=eap)
+    guess = overlap(*untrained(1, 0), scorer=eap)
     assert guess.low < guess.mean < 1
     assert guess.mean <= guess.high <= 1
 

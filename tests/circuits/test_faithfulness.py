@@ -1,5 +1,6 @@
 import pytest
 import torch
+from helpers import generator, pairs_of, random_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,30 +14,19 @@ from compo_mech.ground_truth.build import build
 from compo_mech.interventions.edges import LOGITS, TOK, Edge, Reader, all_edges
 from compo_mech.interventions.graph import run_both, run_patched
 from compo_mech.interventions.metrics import METRICS, cross_entropy
-from compo_mech.interventions.pairs import Switch, make_pairs
 from compo_mech.model.config import ModelConfig
-from compo_mech.model.params import Model, init_params
+from compo_mech.model.params import Model
 from compo_mech.stats.intervals import Interval
 
 DATA = DataConfig(max_length=5)
-ALL = Switch.TOKEN | Switch.LENGTH | Switch.SHIFT
 BUILT = build(Parity())
 
 
-def random_model(config):
-    params = init_params(config, len(DATA.vocabulary), 20, torch.Generator().manual_seed(0))
-    return Model({name: param.double() for name, param in params.items()}, config)
-
-
-MODEL = random_model(ModelConfig(d_model=16, n_heads=2))
+MODEL = random_model(ModelConfig(d_model=16, n_heads=2), DATA, dtype=torch.float64)
 EVERY = all_edges(MODEL.config)
 
 
-def pairs_of(data=DATA, switch=ALL, n_rows=8):
-    return make_pairs(data, switch, n_rows, torch.Generator().manual_seed(1))
-
-
-PAIRS = pairs_of()
+PAIRS = pairs_of(DATA)
 RUNS = run_both(MODEL, PAIRS)
 AVERAGE = {writer: out.mean(0, keepdim=True).expand_as(out) for writer, out in RUNS.clean.items()}
 
@@ -73,12 +63,12 @@ def test_a_circuit_is_the_network_with_all_other_edges_patched(corrupt, kept):
 def test_circuits_that_share_outputs_are_those_that_share_none(n_kept, monkeypatch):
     """A long row of circuits, however few outputs are kept, and narrowed to spans or not."""
     monkeypatch.setattr(circuit_runs, "MAX_KEPT", n_kept * RUNS.clean[TOK].nbytes)
-    generator = torch.Generator().manual_seed(0)
+    rng = generator(0)
     for edges in (EVERY, all_edges(MODEL.config, by_span=True)):
         shared = circuit_runs.CircuitRuns(MODEL, PAIRS, edges)
         for _ in range(12):
-            n = int(torch.randint(len(edges) + 1, (), generator=generator))
-            kept = {edges[i] for i in torch.randperm(len(edges), generator=generator)[:n].tolist()}
+            n = int(torch.randint(len(edges) + 1, (), generator=rng))
+            kept = {edges[i] for i in torch.randperm(len(edges), generator=rng)[:n].tolist()}
             slow = run_patched(MODEL, PAIRS, RUNS, [edge for edge in edges if edge not in kept])
             torch.testing.assert_close(shared.logits(frozenset(kept)), slow, atol=1e-9, rtol=0)
 
@@ -99,7 +89,7 @@ def test_a_network_that_the_corruption_cannot_move_has_no_faithfulness():
     found = curve(behaviour, EVERY)
     assert found.faithfulness.isnan().all()
     assert (found.cpr, found.cmd) == (None, None)
-    assert random_curves(behaviour, 3, torch.Generator().manual_seed(0)) is None
+    assert random_curves(behaviour, 3, generator(0)) is None
 
 
 def test_areas_by_hand():
@@ -129,19 +119,19 @@ def test_the_curve_of_a_known_circuit():
     assert coarse.faithfulness.tolist() == [found.faithfulness[n] for n in sizes]
     backwards = curve(behaviour, order[::-1], sizes)
     assert backwards.cpr < 0.1
-    others = random_curves(behaviour, 5, torch.Generator().manual_seed(0), sizes)
+    others = random_curves(behaviour, 5, generator(0), sizes)
     assert others.cpr.high < coarse.cpr
     assert others.cmd.low > coarse.cmd
     assert ((others.low <= others.mean) & (others.mean <= others.high)).all()
-    again = random_curves(behaviour, 5, torch.Generator().manual_seed(0), sizes)
+    again = random_curves(behaviour, 5, generator(0), sizes)
     assert torch.equal(again.mean, others.mean)
     with pytest.raises(ValueError, match="each once"):
         curve(behaviour, [*order[:-1], order[0]])
 
 
 def test_random_circuits_have_the_size_that_is_asked_for_and_spread_evenly():
-    behaviour, generator = Behaviour(MODEL, PAIRS), torch.Generator().manual_seed(0)
-    drawn = [behaviour.random_circuit(10, generator) for _ in range(400)]
+    behaviour, rng = Behaviour(MODEL, PAIRS), generator(0)
+    drawn = [behaviour.random_circuit(10, rng) for _ in range(400)]
     assert {len(circuit) for circuit in drawn} == {10}
     share = sum(Edge(TOK, LOGITS) in circuit for circuit in drawn) / 400
     assert share == pytest.approx(10 / len(EVERY), abs=0.06)

@@ -2,6 +2,7 @@ from collections import Counter as Tally
 
 import pytest
 import torch
+from helpers import generator
 
 from compo_mech.data.config import DataConfig
 from compo_mech.data.splits import (
@@ -17,10 +18,6 @@ from compo_mech.data.stream import TrainingStream
 from compo_mech.data.tasks import Copy, Counter, Parity, Polynomial, Symmetric
 
 test_strings.__test__ = False  # pyright: ignore[reportFunctionMemberAccess]
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def inputs_of(batch, lengths):

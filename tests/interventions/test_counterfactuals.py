@@ -1,16 +1,13 @@
 import pytest
 import torch
+from helpers import pairs_of
 
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Parity, Polynomial
-from compo_mech.interventions.pairs import Switch, make_pairs
+from compo_mech.interventions.pairs import Switch
 
 DATA = DataConfig(tasks=(Polynomial(modulus=5),), min_length=2, max_length=6)
 WORDS = DATA.vocabulary
-
-
-def pairs_of(switch, data=DATA, n_rows=200):
-    return make_pairs(data, switch, n_rows, torch.Generator().manual_seed(0))
 
 
 def parse(row):
@@ -23,7 +20,7 @@ def parse(row):
 
 
 def test_clean_rows_are_rows_of_the_task_and_scored_where_they_should_be():
-    pairs = pairs_of(Switch.TOKEN)
+    pairs = pairs_of(DATA, Switch.TOKEN, 200)
     scored = {}
     for row, position, target in zip(pairs.row.tolist(), pairs.position.tolist(), pairs.target.tolist(), strict=True):
         scored.setdefault(row, []).append((position, target))
@@ -35,30 +32,30 @@ def test_clean_rows_are_rows_of_the_task_and_scored_where_they_should_be():
 
 
 def test_each_switch_moves_what_it_says_and_nothing_else():
-    pairs = pairs_of(Switch.TOKEN)
+    pairs = pairs_of(DATA, Switch.TOKEN, 200)
     assert torch.equal(pairs.clean_position_ids, pairs.corrupt_position_ids)
     for clean, corrupt in zip(pairs.clean_tokens, pairs.corrupt_tokens, strict=True):
         assert parse(clean)[0] == parse(corrupt)[0]
 
-    pairs = pairs_of(Switch.LENGTH)
+    pairs = pairs_of(DATA, Switch.LENGTH, 200)
     for clean, corrupt in zip(pairs.clean_tokens, pairs.corrupt_tokens, strict=True):
         (a, _, _), (b, inputs, states) = parse(clean), parse(corrupt)
         assert a != b
         assert states == DATA.tasks[0].states(torch.tensor(inputs)).tolist()
 
-    pairs = pairs_of(Switch.SHIFT)
+    pairs = pairs_of(DATA, Switch.SHIFT, 200)
     assert torch.equal(pairs.clean_tokens, pairs.corrupt_tokens)
     shift = pairs.corrupt_position_ids - pairs.clean_position_ids
     assert set(shift.flatten().tolist()) == {1, 2, 3, 4}
     assert (shift == shift[:, :1]).all()
 
-    pairs = pairs_of(Switch.STATE)
+    pairs = pairs_of(DATA, Switch.STATE, 200)
     for clean, corrupt in zip(pairs.clean_tokens, pairs.corrupt_tokens, strict=True):
         (a, x, s), (b, y, r) = parse(clean), parse(corrupt)
         assert (a, x) == (b, y)
         assert all(i != j and j < 5 for i, j in zip(s, r, strict=True))
 
-    pairs = pairs_of(Switch.END)
+    pairs = pairs_of(DATA, Switch.END, 200)
     for clean, corrupt in zip(pairs.clean_tokens, pairs.corrupt_tokens, strict=True):
         end = clean.tolist().index(WORDS.end_of_input_id)
         assert corrupt.tolist().index(WORDS.end_of_input_id) == end - 1
@@ -68,13 +65,13 @@ def test_each_switch_moves_what_it_says_and_nothing_else():
 
 
 def test_switches_go_together():
-    pairs = pairs_of(Switch.LENGTH | Switch.SHIFT)
+    pairs = pairs_of(DATA, Switch.LENGTH | Switch.SHIFT, 200)
     assert (pairs.corrupt_position_ids > pairs.clean_position_ids).all()
     assert all(parse(a)[0] != parse(b)[0] for a, b in zip(pairs.clean_tokens, pairs.corrupt_tokens, strict=True))
 
 
 def test_what_cannot_be_is_refused():
     with pytest.raises(ValueError, match="switch = none"):
-        pairs_of(Switch(0))
+        pairs_of(DATA, Switch(0), 200)
     with pytest.raises(ValueError, match="more than one length"):
-        pairs_of(Switch.LENGTH, DataConfig(tasks=(Parity(),), min_length=3, max_length=3))
+        pairs_of(DataConfig(tasks=(Parity(),), min_length=3, max_length=3), Switch.LENGTH)

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers import EVERY, pairs_of, random_model
 
 from compo_mech.circuits.grade import grade
 from compo_mech.circuits.scorers import EdgeScores, eap, eap_ig, exact
@@ -14,36 +15,22 @@ from compo_mech.interventions.ablation import baseline_outputs
 from compo_mech.interventions.edges import POS, TOK, Edge, Reader, Writer, all_edges
 from compo_mech.interventions.graph import Runs, embeddings, run_both, run_graph, run_patched
 from compo_mech.interventions.metrics import METRICS, cross_entropy
-from compo_mech.interventions.pairs import Pairs, Switch, make_pairs
+from compo_mech.interventions.pairs import Pairs, Switch
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.forward import forward
 from compo_mech.model.hooked import to_hooked
-from compo_mech.model.params import Model, init_params
+from compo_mech.model.params import Model
 
 DATA = DataConfig(max_length=5)
 CONFIGS = [
     ModelConfig(d_model=16, n_heads=2),
     ModelConfig(d_model=16, n_heads=2, n_layers=3, biases=True, normalization="none", act_fn="relu"),
 ]
-EVERY = Switch.TOKEN | Switch.LENGTH | Switch.SHIFT
-
-
-def random_model(config, dtype=torch.float32):
-    generator = torch.Generator().manual_seed(0)
-    params = init_params(config, len(DATA.vocabulary), 20, generator)
-    for name, param in params.items():
-        if name.split(".")[-1].startswith("b"):
-            param += 0.2 * torch.randn(param.shape, generator=generator)
-    return Model({name: param.to(dtype) for name, param in params.items()}, config)
-
-
-def pairs_of(switch=EVERY, n_rows=6, data=DATA, seed=1):
-    return make_pairs(data, switch, n_rows, torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_the_graph_is_the_network(config):
-    model, pairs = random_model(config), pairs_of()
+    model, pairs = random_model(config, DATA), pairs_of(DATA)
     _, logits = run_graph(model, embeddings(model, pairs.clean_tokens, pairs.clean_position_ids))
     expected = forward(model, pairs.clean_tokens)
     torch.testing.assert_close(logits.flatten(0, 1), expected, atol=1e-5, rtol=1e-5)
@@ -51,7 +38,7 @@ def test_the_graph_is_the_network(config):
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_patching_nothing_is_clean_and_everything_is_corrupt(config):
-    model, pairs = random_model(config, torch.float64), pairs_of()
+    model, pairs = random_model(config, DATA, dtype=torch.float64), pairs_of(DATA)
     runs = run_both(model, pairs)
     _, corrupt = run_graph(model, embeddings(model, pairs.corrupt_tokens, pairs.corrupt_position_ids))
     nothing = run_patched(model, pairs, runs, [])
@@ -66,7 +53,7 @@ def test_patching_nothing_is_clean_and_everything_is_corrupt(config):
 def test_exact_patching_against_hooks_on_the_hooked_transformer():
     """The obvious way: TransformerLens' own inputs of each reader, one hook an edge."""
     config = CONFIGS[0]
-    model, pairs = random_model(config), pairs_of(Switch.TOKEN | Switch.LENGTH)
+    model, pairs = random_model(config, DATA), pairs_of(DATA, Switch.TOKEN | Switch.LENGTH)
     hooked = to_hooked(model.params, config)
     hooked.set_use_split_qkv_input(True)
     hooked.set_use_hook_mlp_in(True)
@@ -104,16 +91,17 @@ def test_exact_patching_against_hooks_on_the_hooked_transformer():
 
     edges = all_edges(config)
     found = exact(model, pairs, edges, cross_entropy).scores
-    base = cross_entropy(clean_logits[pairs.row, pairs.position], clean_logits, pairs)
+    scored = clean_logits[pairs.row, pairs.position]
+    base = cross_entropy(scored, scored, pairs)
     for edge, score in zip(edges, found, strict=True):
-        slow = cross_entropy(patched_logits(edge)[pairs.row, pairs.position], clean_logits, pairs) - base
+        slow = cross_entropy(patched_logits(edge)[pairs.row, pairs.position], scored, pairs) - base
         torch.testing.assert_close(score, slow.detach(), atol=1e-5, rtol=1e-4, msg=lambda m, e=edge: f"{e}: {m}")
 
 
 def test_attribution_is_exact_patching_to_first_order():
     """Between inputs that differ ever less, the score and the effect agree ever better."""
-    model = random_model(CONFIGS[0], torch.float64)
-    pairs = pairs_of(Switch.SHIFT)
+    model = random_model(CONFIGS[0], DATA, dtype=torch.float64)
+    pairs = pairs_of(DATA, Switch.SHIFT)
     edges = all_edges(CONFIGS[0])
     near = {name: param.clone() for name, param in model.params.items()}
     mean = near["pos_embed.W_pos"].mean(0, keepdim=True)
@@ -126,11 +114,11 @@ def test_attribution_is_exact_patching_to_first_order():
 
 def test_integrated_gradients_add_up_where_one_path_is_all_there_is():
     """Edges into the logits of a network whose blocks write nothing: their scores sum to the change."""
-    model = random_model(ModelConfig(d_model=16, normalization="none"), torch.float64)
+    model = random_model(ModelConfig(d_model=16, normalization="none"), DATA, dtype=torch.float64)
     for name, param in model.params.items():
         if name.endswith(("W_O", "W_out")):
             param.zero_()
-    pairs = pairs_of()
+    pairs = pairs_of(DATA)
     edges = [Edge(TOK, Reader("logits")), Edge(POS, Reader("logits"))]
     total = eap_ig(model, pairs, edges, n_steps=200).scores.sum()
     runs = run_both(model, pairs)
@@ -145,12 +133,12 @@ def test_the_default_counterfactual_of_the_field_misses_true_edges():
         edges = all_edges(built.model.config)
         expected = {Switch.TOKEN: 0.70, Switch.TOKEN | Switch.LENGTH: 0.85, EVERY: 1.0}
         for switch, area in expected.items():
-            found = grade(exact(built.model, pairs_of(switch, 64, built.data), edges), built.edges)
+            found = grade(exact(built.model, pairs_of(built.data, switch, 64), edges), built.edges)
             assert found.auc_all == pytest.approx(area, abs=1e-9)
             assert found.top_is_truth == (area == 1.0)
-        plain = grade(eap(built.model, pairs_of(EVERY, 64, built.data), edges), built.edges)
+        plain = grade(eap(built.model, pairs_of(built.data, EVERY, 64), edges), built.edges)
         assert plain.auc_all < 0.9
-        graded = grade(eap_ig(built.model, pairs_of(EVERY, 64, built.data), edges, n_steps=20), built.edges)
+        graded = grade(eap_ig(built.model, pairs_of(built.data, EVERY, 64), edges, n_steps=20), built.edges)
         assert graded.auc_all == 1.0
         assert graded.top_is_truth
 
@@ -158,7 +146,7 @@ def test_the_default_counterfactual_of_the_field_misses_true_edges():
 def test_edges_that_pairs_cannot_move_are_flagged():
     built = build(Parity())
     edges = all_edges(built.model.config)
-    found = exact(built.model, pairs_of(Switch.TOKEN, 32, built.data), edges)
+    found = exact(built.model, pairs_of(built.data, Switch.TOKEN, 32), edges)
     for edge, hidden, idle, score in zip(edges, found.unidentifiable, found.no_effect, found.scores, strict=True):
         assert not (hidden and idle)
         if edge.writer == POS:
@@ -167,13 +155,13 @@ def test_edges_that_pairs_cannot_move_are_flagged():
         if hidden or idle:
             assert abs(score) < 1e-6
     assert grade(found, built.edges).coverage < 1
-    assert grade(exact(built.model, pairs_of(EVERY, 32, built.data), edges), built.edges).coverage == 1
+    assert grade(exact(built.model, pairs_of(built.data, EVERY, 32), edges), built.edges).coverage == 1
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_every_metric_is_still_where_nothing_is_patched(metric):
     built = build(Parity())
-    pairs = pairs_of(EVERY, 32, built.data)
+    pairs = pairs_of(built.data, EVERY, 32)
     runs, measure = run_both(built.model, pairs), METRICS[metric]
     scored = runs.logits
     same = Runs(runs.clean, runs.clean, scored)
@@ -202,7 +190,7 @@ def test_grades_by_hand():
 
 
 def test_pairs_that_do_not_fit_are_refused():
-    pairs = pairs_of()
+    pairs = pairs_of(DATA)
     parts = {name: getattr(pairs, name) for name in Pairs.__dataclass_fields__}
     with pytest.raises(ValueError, match="one shape"):
         Pairs(**parts | {"corrupt_position_ids": pairs.corrupt_position_ids[:, :-1]})
@@ -214,7 +202,7 @@ def test_pairs_that_do_not_fit_are_refused():
 @pytest.mark.parametrize("config", CONFIGS)
 def test_exact_patching_from_the_reader_on_is_patching_the_whole_network(config):
     """The slow twin: every reader of the network by hand, nothing taken from the clean run."""
-    model, pairs = random_model(config, torch.float64), pairs_of()
+    model, pairs = random_model(config, DATA, dtype=torch.float64), pairs_of(DATA)
     runs, edges = run_both(model, pairs), all_edges(config, by_span=True)
     for edge in [*all_edges(config), *edges[::3]]:
 
@@ -232,7 +220,7 @@ def test_exact_patching_from_the_reader_on_is_patching_the_whole_network(config)
 
 
 def test_attribution_of_an_edge_is_the_sum_over_its_spans():
-    model, pairs = random_model(CONFIGS[0], torch.float64), pairs_of(EVERY, 24)
+    model, pairs = random_model(CONFIGS[0], DATA, dtype=torch.float64), pairs_of(DATA, EVERY, 24)
     whole = eap_ig(model, pairs, all_edges(CONFIGS[0])).scores
     parts = eap_ig(model, pairs, all_edges(CONFIGS[0], by_span=True)).scores.view(-1, len(WHOLE_SPANS))
     torch.testing.assert_close(parts.sum(1), whole, atol=1e-10, rtol=1e-8)
@@ -241,7 +229,7 @@ def test_attribution_of_an_edge_is_the_sum_over_its_spans():
 
 def test_edges_by_span_show_where_a_hand_built_model_works():
     built = build(Parity())
-    pairs = pairs_of(EVERY, 48, built.data)
+    pairs = pairs_of(built.data, EVERY, 48)
     edges = all_edges(built.model.config, by_span=True)
     found = exact(built.model, pairs, edges)
     moving = {(str(e._replace(span=None)), str(e.span)) for e, s in zip(edges, found.scores, strict=True) if s > 1e-3}
@@ -261,7 +249,7 @@ def test_edges_by_span_show_where_a_hand_built_model_works():
 )
 def test_baselines_show_what_the_field_has_seen(task, baseline, area):
     built = build(task, rungs=BuildOptions(sharpness=150))
-    pairs = pairs_of(Switch.TOKEN | Switch.LENGTH, 64, built.data)
+    pairs = pairs_of(built.data, Switch.TOKEN | Switch.LENGTH, 64)
     inputs = embeddings(built.model, pairs.clean_tokens, pairs.clean_position_ids)
     carried = baseline_outputs(built.model, inputs, baseline, torch.Generator().manual_seed(0), pairs.read)
     found = exact(built.model, pairs, all_edges(built.model.config), cross_entropy, carried)
@@ -270,7 +258,7 @@ def test_baselines_show_what_the_field_has_seen(task, baseline, area):
 
 @pytest.mark.parametrize("scorer", [exact, eap, eap_ig])
 def test_what_cannot_be_scored_is_refused(scorer):
-    model, pairs = random_model(CONFIGS[0]), pairs_of()
+    model, pairs = random_model(CONFIGS[0], DATA), pairs_of(DATA)
     edges = all_edges(CONFIGS[0])
     far = replace(pairs, corrupt_position_ids=pairs.corrupt_position_ids + 30)
     with pytest.raises(ValueError, match=r"pairs\.position_ids = 0 \.\. 4\d: must be 0 \.\. 19"):
@@ -286,7 +274,7 @@ def test_what_cannot_be_scored_is_refused(scorer):
 
 
 def test_a_metric_without_a_gradient_goes_with_exact_patching_alone():
-    model, pairs = random_model(CONFIGS[0]), pairs_of()
+    model, pairs = random_model(CONFIGS[0], DATA), pairs_of(DATA)
     exact(model, pairs, all_edges(CONFIGS[0]), METRICS["inaccuracy"])
     with pytest.raises(ValueError, match="n_steps = 0: must be at least 1"):
         eap_ig(model, pairs, all_edges(CONFIGS[0]), n_steps=0)

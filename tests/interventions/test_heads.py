@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers import control, generator, random_model
 
 from compo_mech.data.config import DataConfig
 from compo_mech.data.splits import all_strings
@@ -14,13 +15,9 @@ from compo_mech.interventions.graph import run_graph
 from compo_mech.interventions.head_ablation import COSTS, Ablations, best_guess, smallest_removal
 from compo_mech.interventions.head_roles import NEAR, carried_share, name_heads
 from compo_mech.model.config import ModelConfig
-from compo_mech.model.params import Model, init_params
+from compo_mech.model.params import Model
 
 HEADS = [Writer("head", layer, head) for layer in range(2) for head in range(2)]
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def heads_of(built, n_strings=32):
@@ -80,8 +77,7 @@ def test_shared_work_is_told_from_a_head_that_does_it_alone():
 def test_fresh_networks_and_decoys_have_no_work_to_name():
     data = DataConfig(max_length=6)
     for seed in range(6):
-        params = init_params(ModelConfig(d_model=32, n_heads=2), len(data.vocabulary), 20, generator(seed))
-        found = heads_in(Model(params, ModelConfig(d_model=32, n_heads=2)), data, 32, seed)
+        found = heads_in(control(ModelConfig(d_model=32, n_heads=2), data, seed), data, 32, seed)
         assert found.iteration is None
         assert "no work of heads to name" in str(found)
         assert max(role.x for role in found.roles) < 0.2
@@ -108,8 +104,7 @@ def test_the_best_guess_by_hand():
 def test_ablation_against_every_reader_by_hand():
     """The slow twin: every reader's stream summed anew, ablated writers replaced in it."""
     data = DataConfig(max_length=4)
-    config = ModelConfig(d_model=16, n_heads=2, n_layers=3)
-    model = Model(init_params(config, len(data.vocabulary), 12, generator()), config)
+    model = random_model(ModelConfig(d_model=16, n_heads=2, n_layers=3, biases=True), data)
     sets = eval_sets(data, 16)
     ablations = Ablations(model, sets, "mean", generator(1), n_reference=20)
     for parts in ((), (HEADS[1],), (Writer("mlp", 0),), (Writer("head", 1, 0), Writer("mlp", 1), Writer("head", 2, 1))):

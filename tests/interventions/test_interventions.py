@@ -4,6 +4,7 @@ from typing import get_args
 
 import pytest
 import torch
+from helpers import pairs_of, random_model
 
 from compo_mech.data.config import DataConfig
 from compo_mech.data.layout import Span
@@ -19,10 +20,11 @@ from compo_mech.interventions.pairs import Switch, make_pairs
 from compo_mech.interventions.patching import patched_logits
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.hooked import to_hooked
-from compo_mech.model.params import Model, init_params
+from compo_mech.model.params import Model
 from compo_mech.model.sites import Site
 
 DATA = DataConfig(max_length=4)
+UNSHIFTED = Switch.TOKEN | Switch.LENGTH
 CONFIGS = [
     ModelConfig(d_model=16, n_heads=2),
     ModelConfig(d_model=16, n_heads=2, n_layers=3, biases=True),
@@ -30,19 +32,6 @@ CONFIGS = [
 ]
 KINDS = ["resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "q", "k", "v", "z", "pattern", "result"]
 HEADED = ("q", "k", "v", "z", "pattern", "result")
-
-
-def random_model(config):
-    generator = torch.Generator().manual_seed(0)
-    params = init_params(config, len(DATA.vocabulary), 16, generator)
-    for name, param in params.items():
-        if name.split(".")[-1].startswith("b"):
-            param += 0.2 * torch.randn(param.shape, generator=generator)
-    return Model(params, config)
-
-
-def pairs_of(switch=Switch.TOKEN | Switch.LENGTH, n_rows=5, data=DATA):
-    return make_pairs(data, switch, n_rows, torch.Generator().manual_seed(2))
 
 
 def by_hooks(model, pairs, site, where):
@@ -69,7 +58,7 @@ def by_hooks(model, pairs, site, where):
 @pytest.mark.parametrize("config", CONFIGS, ids=["two layers", "three layers, biases", "one layer, no norm"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_patching_against_hooks(config, kind):
-    model, pairs = random_model(config), pairs_of()
+    model, pairs = random_model(config, DATA), pairs_of(DATA, UNSHIFTED)
     clean, corrupt = traces.both_traces(model, pairs)
     scattered = torch.rand(pairs.clean_tokens.shape, generator=torch.Generator().manual_seed(3)) < 0.3
     places = [torch.zeros_like(scattered), torch.ones_like(scattered), scattered]
@@ -85,8 +74,8 @@ def test_patching_against_hooks(config, kind):
 
 
 def test_patching_one_residual_site_everywhere_is_corrupt_and_nowhere_is_clean():
-    pairs = pairs_of(Switch.TOKEN | Switch.LENGTH | Switch.SHIFT)
-    model = random_model(CONFIGS[1])
+    pairs = pairs_of(DATA)
+    model = random_model(CONFIGS[1], DATA)
     model = Model({name: param.double() for name, param in model.params.items()}, model.config)
     clean, corrupt = traces.both_traces(model, pairs)
     everywhere = torch.ones_like(pairs.clean_tokens, dtype=torch.bool)
@@ -98,7 +87,7 @@ def test_patching_one_residual_site_everywhere_is_corrupt_and_nowhere_is_clean()
 
 
 def test_the_sweep_is_the_loop():
-    model, pairs = random_model(CONFIGS[0]), pairs_of()
+    model, pairs = random_model(CONFIGS[0], DATA), pairs_of(DATA, UNSHIFTED)
     found = patching.sweep(model, pairs, "z", cross_entropy)
     n_pos = pairs.clean_tokens.shape[1]
     assert found.shape == (2, 2, n_pos)
@@ -119,7 +108,7 @@ def test_patching_a_hand_built_model_shows_its_heads_where_they_work():
 
 
 def test_ablation_against_hooks():
-    model, pairs = random_model(CONFIGS[0]), pairs_of()
+    model, pairs = random_model(CONFIGS[0], DATA), pairs_of(DATA, UNSHIFTED)
     inputs = embeddings(model, pairs.clean_tokens, pairs.clean_position_ids)
     outputs, _ = graph.run_graph(model, inputs)
     values = baseline_outputs(model, inputs, "mean")
@@ -153,7 +142,7 @@ def test_ablation_against_hooks():
     ],
 )
 def test_sites_that_are_not_there_are_refused(site, complaint):
-    model, pairs = random_model(CONFIGS[0]), pairs_of()
+    model, pairs = random_model(CONFIGS[0], DATA), pairs_of(DATA, UNSHIFTED)
     clean, corrupt = traces.both_traces(model, pairs)
     where = torch.ones_like(pairs.clean_tokens, dtype=torch.bool)
     with pytest.raises(ValueError, match=complaint):
@@ -161,7 +150,7 @@ def test_sites_that_are_not_there_are_refused(site, complaint):
 
 
 def test_positions_that_do_not_fit_and_resampling_without_a_source_are_refused():
-    model, pairs = random_model(CONFIGS[0]), pairs_of()
+    model, pairs = random_model(CONFIGS[0], DATA), pairs_of(DATA, UNSHIFTED)
     clean, corrupt = traces.both_traces(model, pairs)
     with pytest.raises(ValueError, match="where = "):
         patched_logits(model, clean, corrupt, Site("resid_pre", 0), torch.ones(5, 3, dtype=torch.bool), pairs)
@@ -171,7 +160,7 @@ def test_positions_that_do_not_fit_and_resampling_without_a_source_are_refused()
 
 
 def test_the_sweep_over_spans_is_patching_where_they_lie():
-    model, pairs = random_model(CONFIGS[1]), pairs_of()
+    model, pairs = random_model(CONFIGS[1], DATA), pairs_of(DATA, UNSHIFTED)
     positions = [Span("inputs"), Span("end"), Span("state", 2), Span("input", 1), 3]
     found = patching.sweep(model, pairs, "z", cross_entropy, positions=positions)
     assert found.shape == (3, 2, 5)
@@ -193,19 +182,20 @@ def test_the_sweep_over_spans_is_patching_where_they_lie():
     [([40], r"position = 40: must be 0 \.\. "), ([Span("state", 9)], "span = s9"), ([Span("state")], "needs a number")],
 )
 def test_positions_out_of_range_are_refused(positions, complaint):
+    model, pairs = random_model(CONFIGS[0], DATA), pairs_of(DATA, UNSHIFTED)
     with pytest.raises(ValueError, match=complaint):
-        patching.sweep(random_model(CONFIGS[0]), pairs_of(), "z", cross_entropy, positions=positions)
+        patching.sweep(model, pairs, "z", cross_entropy, positions=positions)
 
 
 def test_positions_that_the_model_does_not_have_are_refused():
-    pairs = pairs_of()
+    pairs = pairs_of(DATA, UNSHIFTED)
     far = replace(pairs, clean_position_ids=pairs.clean_position_ids + 16)
     with pytest.raises(ValueError, match=r"pairs\.position_ids = "):
-        traces.both_traces(random_model(CONFIGS[0]), far)
+        traces.both_traces(random_model(CONFIGS[0], DATA), far)
 
 
 def test_baselines_by_hand():
-    model, pairs = random_model(CONFIGS[0]), pairs_of(n_rows=9)
+    model, pairs = random_model(CONFIGS[0], DATA), pairs_of(DATA, UNSHIFTED, 9)
     inputs = embeddings(model, pairs.clean_tokens, pairs.clean_position_ids)
     outputs, _ = run_graph(model, inputs)
     writer, read = Writer("mlp", 0), pairs.read
@@ -242,7 +232,7 @@ def test_what_lies_behind_every_scored_row_changes_nothing():
 
 
 def test_zero_ablation_leaves_the_bias_that_belongs_to_no_head():
-    model, pairs = random_model(CONFIGS[1]), pairs_of()
+    model, pairs = random_model(CONFIGS[1], DATA), pairs_of(DATA, UNSHIFTED)
     inputs = embeddings(model, pairs.clean_tokens, pairs.clean_position_ids)
     hooked = to_hooked(model.params, model.config)
     for head in (0, 1):

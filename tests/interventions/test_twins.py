@@ -1,5 +1,6 @@
 import pytest
 import torch
+from helpers import control, random_model
 
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Copy, Parity, Polynomial
@@ -15,16 +16,6 @@ from compo_mech.interventions.attention_patterns import (
 )
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.hooked import to_hooked
-from compo_mech.model.params import Model, init_params
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def fresh(data, **settings):
-    config = ModelConfig(**{"d_model": 32, "n_heads": 2, "biases": True, **settings})
-    return Model(init_params(config, len(data.vocabulary), data.layout.n_tokens(data.max_length), generator()), config)
 
 
 def forced_logits(hooked, tokens, heads, rows, weights):
@@ -91,7 +82,7 @@ def test_a_backup_shows_that_no_single_look_is_needed():
 
 def test_bad_input_gets_one_line():
     data = DataConfig(max_length=4, chain_of_thought=False)
-    model = fresh(data)
+    model = control(ModelConfig(d_model=32, n_heads=2), data)
     with pytest.raises(ValueError, match="work = lookup: must be one that rows of these lengths have"):
         ablate_patterns(model, eval_sets(data, 4))
     with pytest.raises(ValueError, match="sets = none"):
@@ -101,7 +92,7 @@ def test_bad_input_gets_one_line():
 @pytest.mark.parametrize("n_layers", [1, 2, 3])
 def test_twins_equal_whole_runs_with_the_pattern_replaced(n_layers):
     data = DataConfig(max_length=5)
-    model = fresh(data, n_layers=n_layers)
+    model = random_model(ModelConfig(d_model=32, n_heads=2, n_layers=n_layers, biases=True), data)
     sets, hooked = eval_sets(data, 16)[1:], to_hooked(model.params, model.config)
     for twin in ablate_patterns(model, sets):
         counted = {"whole": 0, "uniform": 0, "idealised": 0}

@@ -3,6 +3,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from helpers import generator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -12,10 +13,6 @@ from compo_mech.probing.controls import accuracy, best_from, permuted_control
 from compo_mech.probing.probes import linear_probe, mlp_probe, numeric_probe, separable
 from compo_mech.probing.split import MIN_GROUPS_FOR_FOLDS, Split
 from compo_mech.probing.variance import additive_rest, beyond_additive, group_means
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def position_pairs(shortest, longest):

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from helpers import generator
 
 from compo_mech.causal.row_patching import trace_rows
 from compo_mech.causal.rows import draw_rows
@@ -18,10 +19,6 @@ from compo_mech.probing.variance import additive_rest, group_means
 
 GROUPS = [(Parity(), 2), (Counter(modulus=3), 3), (Symmetric(n=3), 6)]
 """Tasks whose table has every state once in each row and column, and how many states that are."""
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def asked(built):

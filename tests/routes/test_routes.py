@@ -2,6 +2,7 @@ from importlib import import_module
 
 import pytest
 import torch
+from helpers import generator, random_model
 
 from compo_mech.data.config import DataConfig
 from compo_mech.data.encode import encode
@@ -12,7 +13,7 @@ from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.interventions.traces import trace
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.hooked import to_hooked
-from compo_mech.model.params import Model, init_params
+from compo_mech.model.params import Model
 from compo_mech.routes.paths import Route, patch_routes, patch_together, routes_of
 from compo_mech.routes.route_map import route_map, route_shares
 from compo_mech.routes.summary import Cell, RouteName
@@ -38,21 +39,8 @@ TEXTBOOK_RUNGS = {
 TASKS = (Copy(), Parity(), Polynomial(modulus=5))
 
 
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def random_model(config, data, seed=0):
-    generator = seeded(seed)
-    params = init_params(config, len(data.vocabulary), 16, generator)
-    for name, param in params.items():
-        if name.split(".")[-1].startswith("b"):
-            param += 0.2 * torch.randn(param.shape, generator=generator)
-    return Model(params, config)
-
-
 def map_of(built, lengths=(4, 5), n_strings=8):
-    return route_map(built.model, built.data, seeded(), n_strings, lengths)
+    return route_map(built.model, built.data, generator(), n_strings, lengths)
 
 
 def strings_of(data, length, n, generator):
@@ -112,8 +100,8 @@ def test_every_route_and_all_that_a_cell_says_against_hooks(name, chain_of_thoug
     data = DataConfig(tasks=(Polynomial(modulus=3),), max_length=3, chain_of_thought=chain_of_thought)
     model = random_model(CONFIGS[name], data)
     hooked = to_hooked(model.params, model.config)
-    cells = list(route_map(model, data, seeded(1), 6, [3]).cells)
-    tokens, swaps, clean, traces = run_by_hand(data, model, 3, 6, seeded(1))
+    cells = list(route_map(model, data, generator(1), 6, [3]).cells)
+    tokens, swaps, clean, traces = run_by_hand(data, model, 3, 6, generator(1))
     answers = [hooked(swap.tokens).argmax(-1) for swap in swaps]
     for swap, corrupt in zip(swaps, traces, strict=True):
         kept = swap.valid.nonzero()[:, 0].tolist()
@@ -154,7 +142,7 @@ def test_routes_patched_together_against_hooks(name):
     data = DataConfig(max_length=3)
     model = random_model(CONFIGS[name], data)
     hooked = to_hooked(model.params, model.config)
-    tokens, swaps, clean, traces = run_by_hand(data, model, 3, 5, seeded(1))
+    tokens, swaps, clean, traces = run_by_hand(data, model, 3, 5, generator(1))
     for swap, corrupt in zip(swaps, traces, strict=True):
         routes = routes_of(swap, model.config.n_heads)
         everything, nothing = patch_together(model, swap, clean, corrupt, [routes, []])
@@ -180,16 +168,16 @@ def test_shares_sum_to_one_where_the_network_is_linear_in_the_token():
     for task, chain_of_thought in ((Parity(), True), (Parity(), False), (Polynomial(modulus=3), True)):
         data = DataConfig(tasks=(task,), max_length=4, chain_of_thought=chain_of_thought)
         model = random_model(config, data)
-        assert not all(cell.additive for cell in route_map(model, data, seeded(), 8).cells)
+        assert not all(cell.additive for cell in route_map(model, data, generator(), 8).cells)
         still = [name for name in model.params if name.endswith(("W_Q", "W_out"))]
         linear = Model(model.params | {name: torch.zeros_like(model.params[name]) for name in still}, config)
-        _, swaps, clean, traces = run_by_hand(data, linear, 4, 8, seeded(1))
+        _, swaps, clean, traces = run_by_hand(data, linear, 4, 8, generator(1))
         for swap, corrupt in zip(swaps, traces, strict=True):
             whole = swap.margin(clean.logits[:, swap.row])
             margins = patch_routes(linear, swap, clean, corrupt)
             total = whole - swap.margin(corrupt.logits[:, swap.row])
             torch.testing.assert_close((whole - margins).sum(0), total, atol=1e-5, rtol=1e-4)
-        cells = [cell for cell in route_map(linear, data, seeded(), 8).cells if abs(cell.effect) > 0.01]
+        cells = [cell for cell in route_map(linear, data, generator(), 8).cells if abs(cell.effect) > 0.01]
         assert len(cells) > 5  # in the others a change of sign for half of the strings leaves nothing of the mean
         for cell in cells:
             assert cell.residual == pytest.approx(0, abs=1e-3)
@@ -201,26 +189,26 @@ def test_shares_sum_to_one_where_the_network_is_linear_in_the_token():
 def test_shares_of_ways_alone_are_those_of_the_map(route, monkeypatch):
     """On circuits built by hand with so much noise that some cells have lost their route; however many at once."""
     built = build(Parity(), rungs=BuildOptions(noise=0.06, route=route))
-    shares = route_map(built.model, built.data, seeded(), 8, [3, 5]).summary().shares
+    shares = route_map(built.model, built.data, generator(), 8, [3, 5]).summary().shares
     assert 0.1 < shares[RouteName.NO_ROUTE] < 0.9
     for at_once in (route_maps.MAX_TOKENS, 200, 100):  # in strings of 8: all swaps, one or two, one
         monkeypatch.setattr(route_maps, "MAX_TOKENS", at_once)
-        assert route_shares(built.model, built.data, seeded(), 8, [3, 5]) == pytest.approx(shares, abs=1e-5)
+        assert route_shares(built.model, built.data, generator(), 8, [3, 5]) == pytest.approx(shares, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_shares_of_ways_without_chain_of_thought(name):
     data = DataConfig(tasks=(Parity(),), max_length=5, chain_of_thought=False)
     model = random_model(CONFIGS[name], data)
-    shares = route_map(model, data, seeded(), 8, [3, 5]).summary().shares
-    assert route_shares(model, data, seeded(), 8, [3, 5]) == pytest.approx(shares, abs=1e-5)
+    shares = route_map(model, data, generator(), 8, [3, 5]).summary().shares
+    assert route_shares(model, data, generator(), 8, [3, 5]) == pytest.approx(shares, abs=1e-5)
 
 
 def test_without_any_effect_all_shares_are_zero():
     data = DataConfig(max_length=2)
     model = random_model(CONFIGS["two heads"], data)
     blind = Model(model.params | {"unembed.W_U": torch.zeros_like(model.params["unembed.W_U"])}, model.config)
-    for cell in route_map(blind, data, seeded(), 4).cells:
+    for cell in route_map(blind, data, generator(), 4).cells:
         assert cell.effect == 0
         assert not cell.share.any()
         assert set(cell.together.values()) == {0.0}
@@ -309,7 +297,7 @@ def majority_of_three():
 
 
 def test_routes_that_stand_in_for_each_other_are_told():
-    found = route_map(majority_of_three(), DataConfig(max_length=5), seeded(), 8, [4, 5])
+    found = route_map(majority_of_three(), DataConfig(max_length=5), generator(), 8, [4, 5])
     for cell in found.cells:
         if cell.variable == "x":
             assert cell.share.abs().max() < 0.01
@@ -351,7 +339,7 @@ def counting_model(max_length=5):
 
 
 def test_counting_is_called_accumulated():
-    found = route_map(counting_model(), DataConfig(max_length=5), seeded(), 16, [4, 5])
+    found = route_map(counting_model(), DataConfig(max_length=5), generator(), 16, [4, 5])
     for cell in found.cells:
         if cell.variable == "x":
             torch.testing.assert_close(cell.reliance, torch.ones(cell.t))
@@ -377,7 +365,7 @@ def test_decoys_and_random_models_have_no_route():
     for n_heads in (1, 2):
         for seed in range(20):
             model = random_model(ModelConfig(d_model=32, n_heads=n_heads), DataConfig(), seed)
-            found = route_map(model, DataConfig(), seeded(), 8, [4])
+            found = route_map(model, DataConfig(), generator(), 8, [4])
             assert found.summary("x").name == found.summary("s").name == RouteName.NO_ROUTE, seed
 
 
@@ -395,7 +383,7 @@ def cell_of(**changes):
 def test_a_route_is_named_for_its_carrier():
     data = DataConfig(max_length=3)
     labels = data.layout.labels(3)
-    for cell in route_map(random_model(CONFIGS["two heads"], data), data, seeded(), 4, [3]).cells:
+    for cell in route_map(random_model(CONFIGS["two heads"], data), data, generator(), 4, [3]).cells:
         row = "EoI" if cell.t == 1 else f"s{cell.t - 1}"
         for route, way in zip(cell.routes, cell.names, strict=True):
             label = labels[route.carrier]
@@ -427,9 +415,9 @@ def test_names_at_their_borders():
 def test_a_swap_changes_one_token_and_with_it_the_answer():
     for task in (*TASKS, Counter(modulus=4), Polynomial(modulus=4, start="zero", zero_inputs=True)):
         data = DataConfig(tasks=(task,), max_length=4)
-        inputs, rows = strings_of(data, 4, 40, seeded())
+        inputs, rows = strings_of(data, 4, 40, generator())
         states = task.states(inputs)
-        swaps = make_swaps(task, data.layout, inputs, rows[:, :-1], seeded(1))
+        swaps = make_swaps(task, data.layout, inputs, rows[:, :-1], generator(1))
         assert [(swap.variable, swap.t) for swap in swaps] == [
             *(("x", t) for t in (1, 2, 3, 4)),
             ("s", 2),
@@ -461,8 +449,8 @@ def test_a_swap_changes_one_token_and_with_it_the_answer():
 
 def test_a_swap_without_chain_of_thought_changes_the_last_state():
     task, layout = Polynomial(modulus=5), Layout(chain_of_thought=False)
-    inputs, rows = strings_of(DataConfig(tasks=(task,), chain_of_thought=False), 3, 40, seeded())
-    swaps = make_swaps(task, layout, inputs, rows[:, :-1], seeded(1))
+    inputs, rows = strings_of(DataConfig(tasks=(task,), chain_of_thought=False), 3, 40, generator())
+    swaps = make_swaps(task, layout, inputs, rows[:, :-1], generator(1))
     assert [(swap.variable, swap.source, swap.row) for swap in swaps] == [("x", t, 4) for t in (1, 2, 3)]
     for swap in swaps:
         assert swap.valid.any()
@@ -484,44 +472,44 @@ def test_the_table_has_the_routes_that_matter():
     assert table["key"].isna().tolist() == [False, False, True]
     assert table["share"].min() > 0.99
     random = random_model(CONFIGS["two heads"], DataConfig(max_length=3))
-    some = route_map(random, DataConfig(max_length=3), seeded(), 8)
+    some = route_map(random, DataConfig(max_length=3), generator(), 8)
     size = torch.cat([cell.share for cell in some.cells]).abs()
     assert len(some.frame()) == (size >= 0.01).sum() < len(size)
 
 
 def test_summaries_look_at_lengths_from_four_on_and_a_seed_decides():
     built = build(Parity(), 5)
-    found = route_map(built.model, built.data, seeded(), 8)
+    found = route_map(built.model, built.data, generator(), 8)
     assert found.summary().n_cells == 4 + 5
-    assert route_map(built.model, built.data, seeded(), 8, [2, 3]).summary().n_cells == 2 + 3
+    assert route_map(built.model, built.data, generator(), 8, [2, 3]).summary().n_cells == 2 + 3
     assert str(found).startswith("parity\n  x_t: textbook diagonal (textbook diagonal 1.00); alone, L1H0 1.00")
     noisy = random_model(CONFIGS["two heads"], built.data)
-    one, same, other = (route_map(noisy, built.data, seeded(s), 8, [4]).frame() for s in (0, 0, 1))
+    one, same, other = (route_map(noisy, built.data, generator(s), 8, [4]).frame() for s in (0, 0, 1))
     assert one.equals(same)
     assert not one.equals(other)
 
 
 def test_what_cannot_be_measured_is_refused():
     data = DataConfig(max_length=4)
-    model = random_model(CONFIGS["two heads"], data)
+    model = random_model(CONFIGS["two heads"], data, n_ctx=16)
     for n_layers in (1, 3):
         deep = ModelConfig(d_model=16, n_heads=2, n_layers=n_layers)
         with pytest.raises(ValueError, match=f"^n_layers = {n_layers}: routes are defined for two layers$"):
-            route_map(random_model(deep, data), data, seeded())
+            route_map(random_model(deep, data), data, generator())
     with pytest.raises(ValueError, match=r"^task = copy: must be one of parity$"):
-        route_map(model, data, seeded(), task=Copy())
+        route_map(model, data, generator(), task=Copy())
     with pytest.raises(ValueError, match=r"^n_strings = 0: "):
-        route_map(model, data, seeded(), 0)
+        route_map(model, data, generator(), 0)
     for length in (0, 8):
         with pytest.raises(ValueError, match=f"^length = {length}: .* 16 positions$"):
-            route_map(model, data, seeded(), lengths=[length])
-    assert route_map(model, data, seeded(), 4, [6]).cells  # 14 tokens are read
+            route_map(model, data, generator(), lengths=[length])
+    assert route_map(model, data, generator(), 4, [6]).cells  # 14 tokens are read
 
 
 def test_a_task_of_a_mixture_by_name():
     data = DataConfig(tasks=(Copy(), Parity()), max_length=4)
     model = random_model(CONFIGS["two heads"], data)
-    assert route_map(model, data, seeded(), 4, [2]).task == Copy()
-    found = route_map(model, data, seeded(), 4, [2], Parity())
+    assert route_map(model, data, generator(), 4, [2]).task == Copy()
+    found = route_map(model, data, generator(), 4, [2], Parity())
     assert found.task == Parity()
     assert {cell.variable for cell in found.cells} == {"x", "s"}

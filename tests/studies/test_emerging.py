@@ -4,10 +4,12 @@ import math
 import os
 import shutil
 import signal
+from functools import cache
 
 import pandas as pd
 import pytest
 import torch
+from helpers import generator
 from rich.console import Console
 
 from compo_mech.analyses import emergence as of_a_run
@@ -31,7 +33,7 @@ def ramp(start, end, low=0.0, high=1.0):
 
 def planted(seed=0, noise=0.02, late=0.0, accuracy_end=700):
     """A run whose components come at known steps; `late`: how much the iteration score still rises after accuracy."""
-    generator = torch.Generator().manual_seed(seed)
+    rng = generator(seed)
     iteration = ramp(200, 400, 0.1, 0.8)
     iteration = [
         value + late * max(0.0, (step - accuracy_end) / 1000) for value, step in zip(iteration, STEPS, strict=True)
@@ -45,14 +47,14 @@ def planted(seed=0, noise=0.02, late=0.0, accuracy_end=700):
     }
     tables = []
     for quantity, values in curves.items():
-        drawn = torch.randn(len(STEPS), generator=generator).mul(0 if quantity == ACCURACY else noise).tolist()
+        drawn = torch.randn(len(STEPS), generator=rng).mul(0 if quantity == ACCURACY else noise).tolist()
         tables.append(as_table(None, [Measured(quantity, 0.05)]))
         tables += [as_table(s, [Measured(quantity, v + e)]) for s, v, e in zip(STEPS, values, drawn, strict=True)]
     return Watched(Parity(), 1, pd.concat(tables, ignore_index=True))
 
 
 def test_planted_moments_are_found_and_falls_do_not_count():
-    table = of_a_run.component_emergence(planted(), torch.Generator().manual_seed(0)).set_index("component")
+    table = of_a_run.component_emergence(planted(), generator()).set_index("component")
     assert table["course"].to_dict() == {
         "accuracy": "complete", "iteration": "complete", "lookup": "nothing", "ablation cost of iteration": "complete",
         "x in the attention output": "nothing",
@@ -86,20 +88,24 @@ def test_what_goes_on_after_accuracy_is_told_from_what_does_not():
     assert said[-1] == "Accuracy did not stay at 99% for 8 checkpoints."
 
 
-def over_seeds(late, n=8):
-    generator = torch.Generator().manual_seed(0)
-    components, rises = [], []
-    for seed in range(n):
-        found = planted(seed, late=late)
-        place = {"task": "parity", "seed": seed, "run": f"parity-seed{seed}"}
-        components.append(of_a_run.component_emergence(found, generator).assign(**place))
-        rises.append(of_a_run.changes_after_accuracy(found).assign(**place))
-    return pd.concat(components, ignore_index=True), pd.concat(rises, ignore_index=True)
+def of_run(seed):
+    return {"task": "parity", "seed": seed, "run": f"parity-seed{seed}"}
+
+
+@cache
+def components_over_seeds(n=8):
+    rng = generator()
+    found = [of_a_run.component_emergence(planted(seed, late=0.1), rng).assign(**of_run(seed)) for seed in range(n)]
+    return pd.concat(found, ignore_index=True)
+
+
+def changes_over_seeds(late, n=8):
+    found = [of_a_run.changes_after_accuracy(planted(seed, late=late)).assign(**of_run(seed)) for seed in range(n)]
+    return pd.concat(found, ignore_index=True)
 
 
 def test_order_and_verdict_over_seeds():
-    components, rises = over_seeds(late=0.1)
-    table = over_seeds_study.order(components, 0).set_index("component")
+    table = over_seeds_study.order(components_over_seeds(), 0).set_index("component")
     assert table.loc["iteration", "low"] - 10 <= 300 <= table.loc["iteration", "high"] + 10
     assert table.loc["iteration", "lag_low"] - 10 <= 550 - 300 <= table.loc["iteration", "lag_high"] + 10
     assert table.loc["iteration", "before"] == 1
@@ -108,17 +114,17 @@ def test_order_and_verdict_over_seeds():
     assert table.loc["lookup", "before"] == 0  # accuracy came, the lookup never did
     assert math.isnan(table.loc["accuracy", "lag"])
     assert next(iter(table.index)) == "iteration"
-    verdicts = over_seeds_study.verdicts(rises).set_index("measure")
+    verdicts = over_seeds_study.verdicts(changes_over_seeds(late=0.1)).set_index("measure")
     assert verdicts.loc["iteration score", "verdict"] == "yes"
     assert verdicts.loc["iteration score", "n_up"] >= 7
     assert verdicts.loc["lookup score", "verdict"] != "yes"
-    flat = over_seeds_study.verdicts(over_seeds(late=0.0)[1]).set_index("measure")
+    flat = over_seeds_study.verdicts(changes_over_seeds(late=0.0)).set_index("measure")
     assert flat.loc["iteration score", "verdict"] != "yes"
     assert flat.loc["iteration score", "low"] < 0 < flat.loc["iteration score", "high"]
 
 
 def test_the_timeline_shows_every_run_and_counts_those_without():
-    components, _ = over_seeds(late=0.0)
+    components = components_over_seeds()
     figure = trajectories.timeline(components, "")
     dots = [trace for trace in figure.data if trace.mode == "markers" and trace.marker.symbol != "diamond"]
     assert len(dots) == (components["midpoint"] < math.inf).sum()

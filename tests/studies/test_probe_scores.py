@@ -1,12 +1,11 @@
+import helpers
 import pytest
-import torch
 from rich.console import Console
 
 from compo_mech.data.tasks import Parity
 from compo_mech.ground_truth.build import build
 from compo_mech.launch.run import launch
 from compo_mech.launch.settings import Launch
-from compo_mech.model.params import Model, init_params
 from compo_mech.runs import recipes
 from compo_mech.settings import changed
 from compo_mech.studies.probe_scores import position_scores, state_scores, subtraction_scores, update_scores
@@ -20,9 +19,7 @@ def built():
 
 @pytest.fixture(scope="module")
 def control(built):
-    config = built.model.config
-    params = init_params(config, len(built.data.vocabulary), 20, torch.Generator().manual_seed(0))
-    return Model(params, config)
+    return helpers.control(built.model.config, built.data)
 
 
 def by_place(scores) -> dict[tuple[str, str], float]:

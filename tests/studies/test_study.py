@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
+from helpers import control
 from rich.console import Console
 
 from compo_mech.data.config import DataConfig
@@ -16,7 +16,6 @@ from compo_mech.ground_truth.build import build
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.launch.sweep import How
 from compo_mech.model.config import ModelConfig
-from compo_mech.model.params import Model, init_params
 from compo_mech.runs import recipes
 from compo_mech.settings import changed
 from compo_mech.stats.over_seeds import SeedSummary, over_seeds
@@ -222,9 +221,7 @@ def test_hand_built_heads_are_needed(task):
     carried = ("fraction of x_t carried", "fraction of x_t carried by layer", "fraction of EoI carried")
     assert [found[name] for name in carried] == [1, 1, 1]
     assert found["heads that carry x_t"] == found["heads to remove"] == found["iteration head found"] == 1
-    config = built.model.config
-    params = init_params(config, len(built.data.vocabulary), 20, torch.Generator().manual_seed(0))
-    other = by_name(head_role_scores(Model(params, config), built.data, task, seed=0))
+    other = by_name(head_role_scores(control(built.model.config, built.data), built.data, task, seed=0))
     assert other["fraction of x_t carried"] < 0.3
     assert other["iteration head found"] == 0
 
@@ -249,9 +246,7 @@ def test_rows_of_a_hand_built_circuit_need_what_they_need():
 
 def test_rows_of_strings_of_one_have_no_middle():
     data = DataConfig(tasks=(Copy(),), min_length=1, max_length=1)
-    config = ModelConfig(d_model=8)
-    params = init_params(config, len(data.vocabulary), 5, torch.Generator().manual_seed(0))
-    scores = row_scores(Model(params, config), eval_sets(data, 8))
+    scores = row_scores(control(ModelConfig(d_model=8), data), eval_sets(data, 8))
     assert {score.position for score in scores} == {"first", "last", "end"}
 
 

@@ -5,13 +5,14 @@ from importlib import import_module
 
 import pytest
 import torch
+from helpers import control, generator
 from torch import nn
 
 from compo_mech.data.config import DataConfig
 from compo_mech.data.stream import TrainingStream
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.forward import forward
-from compo_mech.model.params import Model, init_params
+from compo_mech.model.params import Model
 from compo_mech.training.learning_coefficient import SamplerConfig, learning_coefficient, sample
 from compo_mech.training.loop import TrainConfig, row_loss, start, train
 from compo_mech.training.optim import OptimConfig
@@ -132,15 +133,10 @@ CONFIG = ModelConfig(d_model=16)
 AROUND = SamplerConfig(lr=1e-4, n_chains=2, n_burnin=100, n_draws=100, n_strings=128)
 
 
-def fresh(config=CONFIG):
-    n_ctx = DATA.layout.n_tokens(DATA.max_length)
-    return Model(init_params(config, len(DATA.vocabulary), n_ctx, torch.Generator().manual_seed(0)), config)
-
-
 @pytest.fixture(scope="module")
 def trained():
     torch.set_num_threads(1)
-    state = start(fresh().params, CONFIG, OptimConfig(), torch.Generator().manual_seed(0))
+    state = start(control(CONFIG, DATA).params, CONFIG, OptimConfig(), generator(0))
     for _ in train(state, TrainingStream(DATA, 0), CONFIG, OptimConfig(), TrainConfig(n_steps=400)):
         pass
     return {name: value.detach() for name, value in state.params.items()}
@@ -152,16 +148,16 @@ def test_a_trained_network_has_one_and_a_fresh_one_none(devinterp, trained):
     assert 0 < found.mean < sum(value.numel() for value in trained.values()) / 2
     assert found.loss < 0.1
     assert all(torch.equal(trained[name], before[name]) for name in trained)
-    new = learning_coefficient(fresh(), DATA, AROUND)
+    new = learning_coefficient(control(CONFIG, DATA), DATA, AROUND)
     assert new.mean < -5 * new.std < 0  # at no minimum
 
 
 def test_the_loss_is_that_of_training_at_scored_rows(devinterp):
     config = AROUND.model_copy(update={"n_burnin": 0, "n_draws": 2, "n_strings": 100})
-    model = fresh()
+    model = control(CONFIG, DATA)
     found = learning_coefficient(model, DATA, config, seed=5)
-    stream, generator = TrainingStream(DATA, 5), torch.Generator().manual_seed(5)
-    batches = [stream.batch(step, generator) for step in (1, 2, 3, 4)]  # 4 * 32 strings are 100 or more
+    stream, rng = TrainingStream(DATA, 5), generator(5)
+    batches = [stream.batch(step, rng) for step in (1, 2, 3, 4)]  # 4 * 32 strings are 100 or more
     losses = [float(row_loss(forward(model, b.tokens, b.packing), b)) for b in batches]
     assert found.loss == pytest.approx(sum(losses) / 4, rel=1e-6)
     n = sum(len(b.targets) for b in batches)
@@ -172,14 +168,14 @@ def test_the_loss_is_that_of_training_at_scored_rows(devinterp):
 
 
 def test_what_training_leaves_alone_is_not_sampled():
-    network = llc._Network(fresh(CONFIG.model_copy(update={"freeze": ("embed",)})))
+    network = llc._Network(control(CONFIG.model_copy(update={"freeze": ("embed",)}), DATA))
     moving = {name: value.requires_grad for name, value in zip(network.names, network.values, strict=True)}
     assert not moving.pop("embed.W_E")
     assert all(moving.values())
 
 
 def test_the_mask_is_that_of_the_position_embedding(devinterp, monkeypatch):
-    model = fresh(CONFIG.model_copy(update={"n_pos_dims": 3}))
+    model = control(CONFIG.model_copy(update={"n_pos_dims": 3}), DATA)
     asked, any_estimate = [], llc.LearningCoefficient(torch.zeros(2, 2), 0.0, 1.0)
     monkeypatch.setattr(llc, "sample", lambda *arguments: asked.append(arguments) or any_estimate)
     learning_coefficient(model, DATA, AROUND)
@@ -197,7 +193,9 @@ def test_rows_are_shifted_as_in_training(devinterp):
     assert shifts.unique().tolist() == [0, 1, 2]
     assert all(shift is None for _, shift in llc._batches(wide, config, 0, torch.device("cpu")))
     moved = config.model_copy(update={"max_position_shift": 2})
-    assert learning_coefficient(fresh(), wide, moved).loss != (learning_coefficient(fresh(), wide, config).loss)
+    assert learning_coefficient(control(CONFIG, DATA), wide, moved).loss != (
+        learning_coefficient(control(CONFIG, DATA), wide, config).loss
+    )
 
 
 # --------------------------------------------------------------------------------------- bad input
@@ -207,7 +205,7 @@ def test_without_devinterp_there_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "devinterp", None)
     monkeypatch.setitem(sys.modules, "devinterp.optim", None)
     with pytest.raises(ValueError, match=r"^devinterp = missing: pip install 'compo_mech\[llc\]'$"):
-        learning_coefficient(fresh(), DATA, AROUND)
+        learning_coefficient(control(CONFIG, DATA), DATA, AROUND)
 
 
 def test_bad_input_gets_one_line(devinterp):
@@ -221,7 +219,7 @@ def test_bad_input_gets_one_line(devinterp):
         sample(Bowl(3), [0.0], 10, QUICK.model_copy(update={"lr": 100.0}), 0)
     n = DATA.layout.n_tokens(4)
     with pytest.raises(ValueError, match=f"max_position_shift = 3: must leave {n} of the {n} positions"):
-        learning_coefficient(fresh(), DATA, AROUND.model_copy(update={"max_position_shift": 3}))
+        learning_coefficient(control(CONFIG, DATA), DATA, AROUND.model_copy(update={"max_position_shift": 3}))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ import math
 import pandas as pd
 import pytest
 import torch
+from helpers import control, random_model
 
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Copy, Parity, Polynomial
@@ -14,7 +15,7 @@ from compo_mech.interventions.traces import trace
 from compo_mech.model.blocks import norm
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.hooked import to_hooked
-from compo_mech.model.params import Model, init_params
+from compo_mech.model.params import Model
 from compo_mech.weights.positions import (
     effective_dimension,
     explained_share,
@@ -40,22 +41,6 @@ RULES = [BuildOptions(subtraction="difference", **rungs) for rungs in (
 )]  # fmt: skip
 
 
-def random_model(config, seed=0, data=DATA, n_ctx=20):
-    """A network with random gains and biases, in double precision."""
-    generator = torch.Generator().manual_seed(seed)
-    params = init_params(config, len(data.vocabulary), n_ctx, generator)
-    for name, param in params.items():
-        if name.split(".")[-1][0] in "bw":
-            param += 0.2 * torch.randn(param.shape, generator=generator)
-    return Model({name: param.double() for name, param in params.items()}, config)
-
-
-def fresh_model(seed, config, data):
-    """A network as training starts from it."""
-    n_ctx = data.layout.n_tokens(data.max_length) + 4
-    return Model(init_params(config, len(data.vocabulary), n_ctx, torch.Generator().manual_seed(seed)), config)
-
-
 def some_tokens(model, n_pos=9):
     """Tokens and position ids, drawn at random, in rows."""
     generator = torch.Generator().manual_seed(1)
@@ -79,7 +64,11 @@ def scores_both_ways(model, head, row):
 
 
 @pytest.mark.parametrize(
-    "model", [random_model(PLAIN), build(Parity(), rungs=BuildOptions(rotated=True, distractors=True)).model]
+    "model",
+    [
+        random_model(PLAIN, DATA, dtype=torch.float64),
+        build(Parity(), rungs=BuildOptions(rotated=True, distractors=True)).model,
+    ],
 )
 @pytest.mark.parametrize("head", [0, 1])
 def test_the_four_blocks_of_a_qk_circuit_sum_to_the_scores(model, head):
@@ -90,12 +79,12 @@ def test_the_four_blocks_of_a_qk_circuit_sum_to_the_scores(model, head):
 
 
 def test_with_layer_norm_scores_are_the_blocks_divided_by_sizes():
-    found, scores, size = scores_both_ways(random_model(NORMED), 1, 0)
+    found, scores, size = scores_both_ways(random_model(NORMED, DATA, dtype=torch.float64), 1, 0)
     torch.testing.assert_close(found / size[:, None] / size, scores, atol=1e-9, rtol=1e-7)
 
 
 def test_biases_of_layer_norm_count_as_if_sizes_were_one():
-    model = random_model(BIASED)
+    model = random_model(BIASED, DATA, dtype=torch.float64)
     pos = model.params["pos_embed.W_pos"]
     model.params["embed.W_E"].zero_()
     model.params["pos_embed.W_pos"] = (pos - pos.mean(1, keepdim=True)) / pos.std(1, correction=0, keepdim=True)
@@ -115,7 +104,7 @@ def test_the_lookup_of_a_build_asks_everywhere_for_the_end_of_input():
 
 @pytest.mark.parametrize("config", [PLAIN, NORMED])
 def test_an_ov_circuit_is_what_a_head_adds_where_there_is_one_place_to_look(config):
-    model = random_model(config)
+    model = random_model(config, DATA, dtype=torch.float64)
     tokens, positions = some_tokens(model, n_pos=1)
     outputs, _ = run_graph(model, embeddings(model, tokens, positions))
     circuit = ov_circuit(model, 0, 1)  # head 0 puts out the layer's bias as well
@@ -131,14 +120,14 @@ def test_an_ov_circuit_is_what_a_head_adds_where_there_is_one_place_to_look(conf
 @pytest.mark.parametrize("circuit", [qk_circuit, ov_circuit])
 def test_heads_that_there_are_not(circuit):
     with pytest.raises(ValueError, match=r"layer = 2: must be 0 \.\. 1"):
-        circuit(random_model(PLAIN), 2, 0)
+        circuit(random_model(PLAIN, DATA, dtype=torch.float64), 2, 0)
     with pytest.raises(ValueError, match=r"head = -1: must be 0 \.\. 1"):
-        circuit(random_model(PLAIN), 0, -1)
+        circuit(random_model(PLAIN, DATA, dtype=torch.float64), 0, -1)
 
 
 @pytest.mark.parametrize("config", [PLAIN, NORMED, BIASED])
 def test_logits_by_writer_sum_to_the_logits(config):
-    model = random_model(config)
+    model = random_model(config, DATA, dtype=torch.float64)
     tokens, positions = some_tokens(model)
     parts = direct_logit_attribution(model, tokens, positions)
     logits = trace(model, tokens, positions).logits
@@ -149,7 +138,7 @@ def test_logits_by_writer_sum_to_the_logits(config):
 
 @pytest.mark.parametrize("config", [NORMED, BIASED])
 def test_logits_by_writer_against_the_hooked_transformer(config):
-    model = random_model(config)
+    model = random_model(config, DATA, dtype=torch.float64)
     model = Model({name: param.float() for name, param in model.params.items()}, config)
     hooked = to_hooked(model.params, config)
     tokens, _ = some_tokens(model)
@@ -263,7 +252,7 @@ def test_scores_of_what_is_and_what_is_not_a_difference():
 
 def test_pairs_are_those_of_rows_that_predict_a_state():
     data = DataConfig(max_length=2)
-    model = random_model(NORMED, data=data)
+    model = random_model(NORMED, data, dtype=torch.float64)
     _, i, j = pair_queries(model, data, Parity(), 1, 0)
     assert list(zip(i.tolist(), j.tolist(), strict=True)) == [(2, 2), (3, 3), (4, 3)]
     _, i, j = pair_queries(model, data, Parity(), 1, 0, max_shift=1)
@@ -289,7 +278,7 @@ def looked_up(model, token, i, j, end):
 def test_pair_queries_and_neurons_against_a_row_by_itself(config):
     data = DataConfig(tasks=(Polynomial(modulus=3),), max_length=3)
     task, end = data.tasks[0], data.vocabulary.end_of_input_id
-    model = random_model(config, data=data)
+    model = random_model(config, data, dtype=torch.float64)
     queries, i, j = pair_queries(model, data, task, 1, 1, max_shift=1)
     found = subtraction_neurons(model, data, task, max_shift=1)
     params, before, active = model.params, [], []
@@ -336,7 +325,7 @@ def test_queries_of_decoys_and_of_fresh_networks_are_not(max_shift):
         assert score_of(BuildOptions(broken="subtraction", subtraction=kind), max_shift) < 0.5
     data = DataConfig(max_length=8)
     for seed in range(20):
-        model = fresh_model(seed, ModelConfig(), data)
+        model = control(ModelConfig(), data, seed, n_ctx=30)
         assert subtraction_score(*pair_queries(model, data, Parity(), 1, 0, max_shift)) < 0.5
 
 
@@ -387,7 +376,9 @@ def test_rules_and_tables_are_told_apart(task, max_shift):
 )
 def test_fresh_networks_are_neither(config):
     for data in (DataConfig(max_length=8), DataConfig(max_length=12)):
-        assert {verdict(fresh_model(seed, config, data), data, Parity(), seed % 3) for seed in range(50)} == {"neither"}
+        assert {verdict(control(config, data, seed, n_ctx=30), data, Parity(), seed % 3) for seed in range(50)} == {
+            "neither"
+        }
 
 
 def test_verdicts_worked_by_hand():
@@ -406,7 +397,7 @@ def test_verdicts_worked_by_hand():
 
 
 def test_a_dead_mlp_is_neither():
-    model = random_model(ModelConfig(d_model=16, biases=True))
+    model = random_model(ModelConfig(d_model=16, biases=True), DATA, dtype=torch.float64)
     for name in ("W_in", "b_in"):
         model.params[f"blocks.0.mlp.{name}"].zero_()
     model.params["blocks.0.mlp.b_in"] += 0.3  # every neuron is on, always alike
@@ -417,14 +408,14 @@ def test_a_dead_mlp_is_neither():
 
 
 def test_what_cannot_be_asked_is_refused():
-    model = random_model(PLAIN)  # 20 positions; the last row that predicts a state is at 10
+    model = random_model(PLAIN, DATA, dtype=torch.float64)  # 20 positions; the last row that predicts a state is at 10
     three = build(Parity(), rungs=BuildOptions(three_layers=True))
     with pytest.raises(ValueError, match="layer = 2: must be 1"):
         pair_queries(three.model, three.data, Parity(), 2, 0)
     with pytest.raises(ValueError, match="layer = 1: must be 0"):
         subtraction_neurons(three.model, three.data, Parity(), 1)
     with pytest.raises(ValueError, match="n_layers = 1: must be at least 2"):
-        pair_queries(random_model(ModelConfig(n_layers=1, d_model=16)), DATA, Parity(), 1, 0)
+        pair_queries(random_model(ModelConfig(n_layers=1, d_model=16), DATA, dtype=torch.float64), DATA, Parity(), 1, 0)
     with pytest.raises(ValueError, match=r"head = 2: must be 0 \.\. 1"):
         pair_queries(model, DATA, Parity(), 1, 2)
     assert len(pair_queries(model, DATA, Parity(), 1, 0, max_shift=9)[0]) == 15 + 5 * 9
@@ -442,7 +433,7 @@ def test_what_cannot_be_asked_is_refused():
 
 
 def test_parameters_stay_as_they_are():
-    model = random_model(BIASED)
+    model = random_model(BIASED, DATA, dtype=torch.float64)
     before = {name: param.clone() for name, param in model.params.items()}
     tokens, positions = some_tokens(model)
     qk_circuit(model, 0, 0), ov_circuit(model, 0, 0), direct_logit_attribution(model, tokens, positions)
