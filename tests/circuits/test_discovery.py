@@ -63,7 +63,8 @@ SHORT = recipes.polynomial().model_copy(
 
 def untrained(n_heads, seed):
     data = recipes.parity().data
-    return control(ModelConfig(n_heads=n_heads), data, seed), data
+    n_ctx = data.layout.n_tokens(data.max_length) + 2
+    return control(ModelConfig(n_heads=n_heads), data, seed, n_ctx), data
 
 
 def shuffled(config, seed):

@@ -17,6 +17,10 @@ REMISSION += [(19, 0), (20, 0), (22, 1), (23, 1), (25, 0), (32, 0), (32, 0), (34
 
 
 @pytest.fixture
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
 def ramp(steps, onset, saturation):
     return [min(max((step - onset) / (saturation - onset), 0.0), 1.0) for step in steps]
 
