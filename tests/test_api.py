@@ -45,6 +45,6 @@ def test_every_public_function_and_class_has_an_example(package):
     without = {
         name
         for name, found in own(package).items()
-        if not inspect.ismodule(found) and ">>>" not in (inspect.getdoc(found) or "")
+        if not inspect.ismodule(found) and ">>>" not in (found.__doc__ or "")
     }
     assert not without - WITHOUT
