@@ -256,7 +256,7 @@ def test_a_study_whose_runs_failed_or_are_censored(tables, tmp_path):
     table.to_csv(tmp_path / "study.csv", index=False)
     call("study", tmp_path / "study.csv", tmp_path / "figure.html", "first step at 99%")
     page = (tmp_path / "figure.html").read_text()
-    assert '"ticktext":["0","never"]' in page
+    assert '"ticktext":["0","censored"]' in page
     assert "1 failed" in page
 
 
