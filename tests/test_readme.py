@@ -77,4 +77,4 @@ def test_a_figure_is_drawn_by_the_command_that_it_says(tmp_path):
     command = [sys.executable, "figures/mechanism.py", str(table), str(out)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "told from its output" in out.read_text()
+    assert "decoded from its output" in out.read_text()
