@@ -183,7 +183,7 @@ def test_bad_input_gets_one_line(runs, tmp_path, capsys):
         ([runs[0].path], tmp_path / "no" / "page.html", "must be in a folder that exists"),
     ):
         with pytest.raises(SystemExit) as stop:
-            compare_command(paths, out)
+            compare_command(tuple(paths), out)
         assert stop.value.code == 2
         (line,) = capsys.readouterr().err.strip().splitlines()
         assert told in line
