@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
+from compo_mech.analyses import dissection as dissection_module
 from compo_mech.analyses.dissection import dissect
 from compo_mech.circuits.circuit import from_json
 from compo_mech.circuits.prompts import circuit_pairs, circuit_switch
@@ -106,7 +107,7 @@ def test_the_section_says_what_was_found(found):
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(analyse, "dissect", partial(dissect, n_pairs=12, n_strings=16))
+    monkeypatch.setattr(dissection_module, "dissect", partial(dissect, n_pairs=12, n_strings=16))
 
 
 @pytest.fixture

@@ -307,3 +307,26 @@ def test_answers_are_counted_where_they_differ():
     foils = torch.nn.functional.one_hot(pairs.foil, runs.logits.shape[1]).float()
     assert answered(foils, right, pairs) == 0  # though many places have the same answer on both
     assert cross_entropy(foils, right, pairs) < cross_entropy(-right, right, pairs)
+
+
+class Half(discovery._Swap):
+    """Half of the prompts, on which one edge moves 0.9 of the answers and all others what is left over."""
+
+    def __init__(self, edge, others):
+        self.edge, self.others = edge, others
+
+    def __call__(self, circuit):
+        return 0.9 if self.edge in circuit else self.others
+
+    def smallest(self, order):
+        return 1, self(order[:1])
+
+
+def test_a_circuit_of_one_half_is_tried_on_the_other():
+    halves = [Half(EVERY[0], 0.3), Half(EVERY[1], 0.2)]
+    scores = []
+    for n in range(2):
+        values = torch.zeros(len(EVERY))
+        values[n] = 1.0
+        scores.append(EdgeScores(tuple(EVERY), values, (False,) * len(EVERY), (False,) * len(EVERY)))
+    assert discovery._held_out(halves, scores) == (0.2, 0.0)

@@ -373,9 +373,9 @@ def test_decoys_and_random_models_have_no_route():
 
 
 def cell_of(**changes):
-    ways = (RouteName.TEXTBOOK, RouteName.OFFSET)
+    names = (RouteName.TEXTBOOK, RouteName.OFFSET)
     routes = (Route(None, 2, "key", 0), Route(0, 3, "key", 1))
-    given = {"length": 4, "t": 2, "variable": "x", "n_strings": 8, "routes": routes, "ways": ways}
+    given = {"length": 4, "t": 2, "variable": "x", "n_strings": 8, "routes": routes, "names": names}
     given |= {"share": torch.tensor([0.3, 0.65]), "together": {RouteName.TEXTBOOK: 0.3, RouteName.OFFSET: 0.7}}
     return Cell(**given | {"effect": 9.0, "follows": 1.0, "agreement": 1.0} | changes)
 
