@@ -9,7 +9,7 @@ PACKAGES = (
     *("data", "model", "training", "evaluation", "stats", "runs", "interventions", "circuits", "routes", "causal"),
     *("weights", "ground_truth"),
 )
-WITH_EXAMPLES = ("data", "model", "ground_truth")
+WITH_EXAMPLES = ("data", "model", "interventions", "circuits", "ground_truth")
 WITHOUT = {
     *("to_hooked", "from_hooked", "config_of"),  # TransformerLens takes seconds to import
     "method_card",  # minutes

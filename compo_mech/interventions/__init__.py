@@ -31,11 +31,11 @@ from compo_mech.interventions.attention_patterns import (
 )
 from compo_mech.interventions.head_ablation import Ablations, Cost, smallest_removal, best_guess
 from compo_mech.interventions.head_roles import HeadRole, Heads, name_heads, carried_share
+from compo_mech.interventions.task_pairs import task_pairs
 from compo_mech.interventions.task_token import (
     TaskTokenPatching,
     patch_task_token,
     patch_task_token_both_ways,
-    task_pairs,
     task_sites,
     carried_across,
 )
@@ -92,10 +92,10 @@ __all__ = [
     "Heads",
     "name_heads",
     "carried_share",
+    "task_pairs",
     "TaskTokenPatching",
     "patch_task_token",
     "patch_task_token_both_ways",
-    "task_pairs",
     "task_sites",
     "carried_across",
 ]
