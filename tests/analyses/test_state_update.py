@@ -69,7 +69,7 @@ def test_the_grid_has_every_pair_that_strings_have(task, pairs):
     assert list(zip(grid.s.tolist(), grid.x.tolist(), strict=True)) == pairs
     assert torch.equal(grid.s[groups], rows.s)
     assert torch.equal(grid.x[groups], rows.x)
-    assert torch.equal(task.activations[rows.s, rows.x], grid.split.labels)
+    assert torch.equal(task.table[rows.s, rows.x], grid.split.labels)
     assert groups.bincount().min() >= 8
     assert (rows.t > 1).all()
     assert (grid.start.t == 1).all()

@@ -63,7 +63,7 @@ def test_the_page_of_a_run(browser, run):
 
 
 def test_the_method_card(browser):
-    looked_at(browser, FIGURES / "method_card.html", n_pictures=0, n_sliders=0)
+    looked_at(browser, FIGURES / "results" / "method_card.html", n_pictures=0, n_sliders=0)
 
 
 @pytest.mark.slow
