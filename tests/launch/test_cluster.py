@@ -104,7 +104,8 @@ def slurm(tmp_path_factory):
 @pytest.fixture
 def queue(slurm, monkeypatch):
     """The queue, empty before and after."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
+    folders = ROOT / "tests" / "launch", ROOT / "tests"
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, folders)))
     yield
     slurm_does("scancel", "-u", "root")
     slurm_does("scontrol", "update", "PartitionName=main", "State=UP")
