@@ -270,7 +270,7 @@ def test_twenty_runs_killed_five_times_end_as_if_nothing_had_happened(tmp_path):
     undisturbed = sweep(runs, How(runs_dir=tmp_path / "calm"), QUIET)
     stored = {name: config.model_dump(mode="json") for name, config in runs.items()}
     (tmp_path / "tests_of_sweeps.py").write_text(
-        "from compo_mech.config import RunConfig\n"
+        "from compo_mech.runs.config import RunConfig\n"
         f"RUNS = {{name: RunConfig(**config) for name, config in {stored!r}.items()}}\n"
     )
     script = tmp_path / "script.py"
