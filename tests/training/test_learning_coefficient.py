@@ -219,7 +219,7 @@ def test_bad_input_gets_one_line(devinterp):
         sample(Bowl(3), [0.0], 10, QUICK.model_copy(update={"lr": 100.0}), 0)
     n = DATA.layout.n_tokens(4)
     with pytest.raises(ValueError, match=f"max_position_shift = 3: must leave {n} of the {n} positions"):
-        learning_coefficient(control(CONFIG, DATA), DATA, AROUND.model_copy(update={"max_position_shift": 3}))
+        learning_coefficient(control(CONFIG, DATA, n_ctx=n), DATA, AROUND.model_copy(update={"max_position_shift": 3}))
 
 
 @pytest.mark.parametrize(
