@@ -6,7 +6,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; scripts that te
 import jaxtyping
 import pytest
 import torch
-from checking import cheaper
+from checking import cheaper, check_anew
 
 jaxtyping.jaxtyped = cheaper(jaxtyping.jaxtyped)  # before the package is imported: nothing here may import it
 
@@ -14,6 +14,11 @@ jaxtyping.jaxtyped = cheaper(jaxtyping.jaxtyped)  # before the package is import
 @pytest.fixture(autouse=True)
 def one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    check_anew()
 
 
 @pytest.fixture(scope="session")
