@@ -30,7 +30,7 @@ def attention_maps(patterns: Sequence[Float[Tensor, "head pos pos"]], labels: Se
         for head, pattern in enumerate(heads):
             cell: Any = {"row": 1, "col": layer + 1} if n_heads == 1 else {"row": layer + 1, "col": head + 1}
             figure.add_heatmap(
-                z=[[round(weight, 3) for weight in row] for row in pattern.tolist()], coloraxis="coloraxis", **cell,
+                z=_rounded(pattern), coloraxis="coloraxis", **cell,
                 customdata=[[f"{q} → {k}" for k in labels] for q in labels],
                 hovertemplate="%{customdata}: %{z:.3f}<extra></extra>",
             )  # fmt: skip
@@ -46,27 +46,30 @@ def attention_maps(patterns: Sequence[Float[Tensor, "head pos pos"]], labels: Se
     return figure
 
 
-def with_slider(frames: Mapping[int, go.Figure], title: str) -> go.Figure:
-    """Draw heat maps with a slider over the steps of training; it starts at the last one.
+def with_slider(
+    frames: Mapping[int, Sequence[Float[Tensor, "head pos pos"]]], labels: Sequence[str], title: str
+) -> go.Figure:
+    """Draw attention maps with a slider over the steps of training; it starts at the last one.
 
     Args:
-        frames: by step, figures that differ in the `z` of their heat maps alone.
+        frames: by step, the patterns of every layer.
+        labels: a name for every position.
         title: of the figure.
     """
     steps = list(frames)
-    figure = go.Figure(frames[steps[-1]])
-    changed = [i for i, _ in enumerate(figure.select_traces())]
+    figure = attention_maps(frames[steps[-1]], labels, title)
+    changed = list(range(len(figure.data)))
+    # plain dictionaries: plotly would check every weight of every step
     figure.frames = [
-        go.Frame(
-            name=str(step),
-            traces=changed,
-            data=[go.Heatmap(z=getattr(trace, "z", None)) for trace in shown.select_traces()],
-        )
-        for step, shown in frames.items()
+        {
+            "name": str(step),
+            "traces": changed,
+            "data": [{"type": "heatmap", "z": _rounded(p)} for heads in patterns for p in heads],
+        }
+        for step, patterns in frames.items()
     ]
     at_once = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
     figure.update_layout(
-        title=title,
         height=figure.layout.height + 90,
         margin_b=figure.layout.margin.b + 90,
         sliders=[
@@ -81,3 +84,7 @@ def with_slider(frames: Mapping[int, go.Figure], title: str) -> go.Figure:
         ],
     )
     return figure
+
+
+def _rounded(pattern: Float[Tensor, "pos pos"]) -> list[list[float]]:
+    return [[round(weight, 3) for weight in row] for row in pattern.tolist()]

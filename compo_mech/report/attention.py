@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
+from jaxtyping import Float
+from torch import Tensor
 
 from compo_mech.data.packing import Packing
 from compo_mech.evaluation.sets import EvalSet
@@ -40,18 +42,22 @@ def attention_by_step(checkpoints: Mapping[int, Params], config: RunConfig, test
         config: of their run.
         test: the strings.
     """
-    frames = {step: attention_figure(Model(params, config.model), test) for step, params in checkpoints.items()}
-    n = min(N_SHOWN, len(test.tokens))
-    return attention.with_slider(frames, f"Mean attention over {n} test strings of length {test.length}, by step")
+    frames = {step: mean_patterns(Model(params, config.model), test) for step, params in checkpoints.items()}
+    return attention.with_slider(frames, test.layout.labels(test.length), f"{_title(test)}, by step")
 
 
 def attention_figure(model: Model, test: EvalSet) -> go.Figure:
     """Mean attention over up to `N_SHOWN` test strings at every position that is read."""
+    return attention.attention_maps(mean_patterns(model, test), test.layout.labels(test.length), _title(test))
+
+
+def mean_patterns(model: Model, test: EvalSet) -> list[Float[Tensor, "head pos pos"]]:
+    """Return the attention of every layer, averaged over up to `N_SHOWN` test strings."""
     tokens = test.read[:N_SHOWN]
     patterns: list = []
     forward(model, tokens, Packing.dense(*tokens.shape, device=tokens.device), patterns=patterns)
-    labels = test.layout.labels(test.length)
-    means = [pattern.detach().mean(0).cpu() for pattern in patterns]
-    return attention.attention_maps(
-        means, labels, f"Mean attention over {len(tokens)} test strings of length {test.length}"
-    )
+    return [pattern.detach().mean(0).cpu() for pattern in patterns]
+
+
+def _title(test: EvalSet) -> str:
+    return f"Mean attention over {min(N_SHOWN, len(test.tokens))} test strings of length {test.length}"
