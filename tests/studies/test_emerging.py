@@ -45,11 +45,11 @@ def planted(seed=0, noise=0.02, late=0.0, accuracy_end=700):
         Quantity("iteration pattern ablation", "cost", layer=1, head=0): ramp(300, 500, 0, 0.4),
         Quantity("IIA", "above placebo", "x", "independent", "attn_out", 1): ramp(500, 100),  # falls
     }
-    tables = []
-    for quantity, values in curves.items():
-        drawn = torch.randn(len(STEPS), generator=rng).mul(0 if quantity == ACCURACY else noise).tolist()
-        tables.append(as_table(None, [Measured(quantity, 0.05)]))
-        tables += [as_table(s, [Measured(quantity, v + e)]) for s, v, e in zip(STEPS, values, drawn, strict=True)]
+    drawn = {q: torch.randn(len(STEPS), generator=rng) * (0 if q == ACCURACY else noise) for q in curves}
+    tables = [as_table(None, [Measured(quantity, 0.05) for quantity in curves])]
+    for i, step in enumerate(STEPS):
+        found = [Measured(quantity, values[i] + float(drawn[quantity][i])) for quantity, values in curves.items()]
+        tables.append(as_table(step, found))
     return Watched(Parity(), 1, pd.concat(tables, ignore_index=True))
 
 
