@@ -32,9 +32,9 @@ def main(
     with one_line_errors():
         opened = Run.open(run)
         if out.suffix == ".html":
-            frames = {s: opened.params(s) for s in steps} if steps else opened.readable(attention.MAX_FRAMES)
+            frames = {s: opened.params(s) for s in steps or opened.spread(attention.MAX_FRAMES)}
             if not frames:
-                raise RunError(f"run = {run}: has no checkpoint that can be read")
+                raise RunError(f"run = {run}: has no checkpoint")
             figure = attention.attention_by_step(frames, opened.config, shown_set(opened, length))
         else:
             saved = opened.steps or [0]

@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from compo_mech.cli.output import warn
 from compo_mech.data.stream import TrainingStream
 from compo_mech.evaluation.measure import measure, measure_control, measure_train
 from compo_mech.evaluation.sets import EvalSet, eval_sets, train_sets
@@ -170,7 +171,7 @@ def go_back(run: Run, device: str, console: Console, at_most: int | None = None)
     """The state at the newest whole checkpoint, not after step `at_most`. What came later is forgotten."""
     step, params, tensors, damaged = run.resumable(at_most)
     for message in damaged:
-        console.print(f"[yellow]{message}; the checkpoint before it is used[/]")
+        warn(console, f"{message}; the checkpoint before it is used")
     run.cut(step)
     state = new_state(run.config, device)
     _put(state, params)

@@ -1,6 +1,8 @@
 """The resources that each run requests from a Slurm cluster, and errors of Slurm."""
 
-from pydantic import Field, model_validator
+import re
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.settings import Settings
@@ -31,6 +33,16 @@ class SlurmConfig(Settings):
     signal_delay_s: int = Field(
         default=90, gt=0, description="seconds before the time limit at which a run is stopped and queued again"
     )
+
+    @field_validator("partition", "account", "qos")
+    @classmethod
+    def _one_word(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and re.fullmatch(r"[\w.,@+=:/-]+", value, re.ASCII) is None:
+            # anything else would be one more line, or word, of the job's script
+            raise ValueError(
+                f"{info.field_name} = {value!r}: must be one word of letters, digits and . , @ + = : / _ -"
+            )
+        return value
 
     @model_validator(mode="after")
     def _warned_in_time(self) -> "SlurmConfig":

@@ -4,7 +4,7 @@ A checkpoint exists once SHA256SUMS lists it, and every file is renamed into pla
 process killed at any moment leaves the last finished checkpoint intact.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,7 +126,7 @@ class Checkpoints(Vouched):
         if not sums.is_there and self.has_unlisted_work():
             found.append(f"{self.folder / NAME}: is missing, so no checkpoint counts")
         checks = {f"../{name}": self.content for name in BESIDE} | {ROWS: lambda name: self.rows()}
-        checks |= {name: self._tensors for name in sorted(filter(_is_resume, sums.known))}
+        checks |= dict.fromkeys(sorted(filter(_is_resume, sums.known)), self._tensors)
         checks |= {_model_file(step): lambda name, step=step: self._model_params(step) for step in steps_of(sums)}
         for name in (name for name in checks if name in sums.known):
             try:

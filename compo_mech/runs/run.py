@@ -19,7 +19,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -256,6 +256,17 @@ def _check_replaceable(path: Path, overwrite: bool) -> None:
         raise RunError(f"{what}; it is not a run, so it is left alone")
     if others := strangers(identity(path), of_run):
         raise RunError(f"{what}; it is left alone, for {others[0].relative_to(identity(path))} is not of a run")
+
+
+def opened(paths: Iterable[Path]) -> tuple[list[Run], list[str]]:
+    """Open those runs that can be opened, and list what is wrong with the others, in a line each."""
+    runs, problems = [], []
+    for path in paths:
+        try:
+            runs.append(Run.open(path))
+        except RunError as error:
+            problems.append(str(error))
+    return runs, problems
 
 
 def starting_params(config: RunConfig) -> Params | None:
