@@ -2,7 +2,7 @@
 
 import re
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.settings import Settings
@@ -34,15 +34,13 @@ class SlurmConfig(Settings):
         default=90, gt=0, description="seconds before the time limit at which a run is stopped and queued again"
     )
 
-    @field_validator("partition", "account", "qos")
-    @classmethod
-    def _one_word(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None and re.fullmatch(r"[\w.,@+=:/-]+", value, re.ASCII) is None:
-            # anything else would be one more line, or word, of the job's script
-            raise ValueError(
-                f"{info.field_name} = {value!r}: must be one word of letters, digits and . , @ + = : / _ -"
-            )
-        return value
+    @model_validator(mode="after")
+    def _words(self) -> "SlurmConfig":
+        for name in ("partition", "account", "qos"):  # of the job's script, in which anything else may be one more line
+            value = getattr(self, name)
+            if value is not None and re.fullmatch(r"[\w.,@+=:/-]+", value, re.ASCII) is None:
+                raise ValueError(f"{name} = {value!r}: must be one word of letters, digits and .,@+=:/_-")
+        return self
 
     @model_validator(mode="after")
     def _warned_in_time(self) -> "SlurmConfig":
