@@ -21,6 +21,7 @@ from compo_mech.cli.output import say, warn, write_table
 from compo_mech.cli.progress import counting
 from compo_mech.launch.sweep import How
 from compo_mech.parallel import each
+from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.names import distinct, once
 from compo_mech.runs.run import Run, opened
@@ -53,6 +54,8 @@ def main(
     console = Console()
     with one_line_errors():
         runs, unread = opened(once(paths))
+        if unread and not runs:
+            raise RunError(unread[0])
         if n_workers < 1:
             raise ValueError(f"n_workers = {n_workers}: must be at least 1")
         if not out.parent.is_dir():

@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 import torch
 
-from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.trajectory import Measured, Quantity, follow
 
 CODE = __name__
