@@ -123,7 +123,7 @@ def _ready(settings: Launch) -> Launch:
     run = Run.open(settings.path)
     begun = bool(run.steps)
     if not begun and (run.has_unlisted_work() or (run.path / "analysis").exists()):
-        raise RunError(run.sums().problem or f"run = {run.path}: has no checkpoint that counts, but files of some")
+        raise RunError((run.damage() or [f"run = {run.path}: has no checkpoint that counts, but work in it"])[0])
     return settings.model_copy(update={"resume": begun, "overwrite": not begun})
 
 

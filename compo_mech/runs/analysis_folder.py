@@ -66,6 +66,16 @@ def read_or_error(file: Path) -> str | RunError:
     return text
 
 
+def damage(folder: Path) -> list[str]:
+    """List what is wrong with the files of an analysis, in a line each."""
+    sums = read_sums(folder)
+    if sums.problem is not None:
+        return [sums.problem]
+    names = sorted(sums.known) if sums.is_there else [file.name for file in sorted(folder.glob("section.html"))]
+    found = [read_or_error(folder / name) for name in names if "/" not in name]
+    return [str(error) for error in found if isinstance(error, RunError)]
+
+
 def write_table(file: Path, table: pd.DataFrame) -> None:
     """Keep a table for an analysis to go on with.
 

@@ -142,15 +142,14 @@ class Run(Checkpoints):
     @property
     def sections(self) -> list[str]:
         """What analyses have to show on the run's page, as HTML; those that are damaged are among the problems."""
-        return [section for section in self._sections() if isinstance(section, str)]
+        files = sorted(self.path.glob("analysis/[!.]*/section.html"))
+        found = [analysis_folder.read_or_error(file) for file in files]
+        return [section for section in found if isinstance(section, str)]
 
     def problems(self) -> list[str]:
-        """List what is wrong with the run, in a line each: as of checkpoints, and sections that cannot be read."""
-        return super().problems() + [str(error) for error in self._sections() if isinstance(error, RunError)]
-
-    def _sections(self) -> list[str | RunError]:
-        files = sorted(self.path.glob("analysis/[!.]*/section.html"))
-        return [analysis_folder.read_or_error(file) for file in files]
+        """List what is wrong with the run, in a line each: as of checkpoints, and damaged results of analyses."""
+        folders = sorted(self.path.glob("analysis/[!.]*/"))
+        return super().problems() + [line for folder in folders for line in analysis_folder.damage(folder)]
 
     def found(self, what: str, file: str) -> str:
         """Read a file of the latest analysis of a kind.

@@ -179,12 +179,13 @@ def test_no_flipped_bit_is_believed(run, file):
 
 
 def test_rows_after_the_last_checkpoint_are_not_believed_and_those_before_are(run):
-    run.cut(20)
+    last = run.steps[-2]
+    run.cut(last)
     rows = run.metrics
     with (run.path / "metrics.csv").open("ab") as file:
-        file.write(b"21,train,parity,,,,loss,0.5\n22,tra\xff")
+        file.write(b"39,train,parity,,,,loss,0.5\n39,tra\xff")
     pd.testing.assert_frame_equal(Run.open(run.path).metrics, rows)
-    assert run.resumable()[0] == 20
+    assert run.resumable()[0] == last
 
 
 def test_a_list_that_lost_a_line_at_its_end_is_known_for_it(run):
