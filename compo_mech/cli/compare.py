@@ -12,7 +12,7 @@ from compo_mech.cli.output import say, warn
 from compo_mech.report import html_parts
 from compo_mech.report.comparison import compared, overview, page
 from compo_mech.runs.checkpoints import RunError
-from compo_mech.runs.run import opened
+from compo_mech.runs.names import opened
 
 
 def compare_command(runs: Annotated[tuple[Path, ...], Positional], out: Path = Path("compare.html")) -> None:

@@ -18,6 +18,7 @@ from compo_mech.model.hooked import to_hooked
 from compo_mech.model.params import Params, init_params
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.files import is_part, write_whole
+from compo_mech.runs.stored import stored_environment
 from compo_mech.runs.sums import NAME, digest, write_sums
 from compo_mech.runs.vouched import BESIDE, CHECKPOINT, ROWS, RunError, Vouched, rows_until, steps_of
 from compo_mech.training.schedule import is_snapshot
@@ -133,6 +134,10 @@ class Checkpoints(Vouched):
                 checks[name](name)
             except RunError as error:
                 found.append(str(error))
+        try:
+            stored_environment(self)
+        except RunError as error:
+            found.append(str(error))
         return found
 
     def problems(self) -> list[str]:
@@ -142,7 +147,8 @@ class Checkpoints(Vouched):
         unlisted = [name for name in BESIDE if f"../{name}" not in sums.known]
         found += [f"{self.path / name}: is missing" for name in unlisted if not (self.path / name).exists()]
         if sums.is_there and unlisted:
-            found.append(f"{self.path}: {NAME} does not vouch for {', '.join(unlisted)}, taken as they are")
+            names = ", ".join(sorted({*unlisted, "environment.json"}))
+            found.append(f"{self.path}: nothing vouches for {names}, which are taken as they are")
         for name in sorted(file.name for file in self.folder.iterdir()) if self.folder.is_dir() else ():
             if name not in (*sums.known, NAME) and not is_part(name):
                 found.append(f"{self.folder / name}: is not listed in {NAME}, so it is left out")

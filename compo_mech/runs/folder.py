@@ -4,6 +4,7 @@ A run that is replaced is renamed to `.NAME.TOKEN.old` beside its place and stay
 its end. Whatever the project did not write is left where it is.
 """
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -98,10 +99,11 @@ def put_back(path: Path) -> None:
 
 
 def drop_replaced(path: Path) -> None:
-    """Remove the runs that this one replaced, and beginnings of it that were killed."""
+    """Remove the runs that this one replaced, and beginnings of it that were killed, where they can be removed."""
     place = identity(path)
     for folder in (*_named(place, "old"), *_named(place, "part")):
-        remove(folder, of_run)
+        with contextlib.suppress(OSError):
+            remove(folder, of_run)
 
 
 def _named(place: Path, ending: str) -> list[Path]:

@@ -1,10 +1,12 @@
-"""Names of runs that stand beside each other: a run is its resolved path, and its name is as much of it as it takes."""
+"""Runs that stand beside each other: a run is its resolved path, and its name is as much of that as it takes."""
 
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from compo_mech.runs.files import identity
+from compo_mech.runs.run import Run
+from compo_mech.runs.vouched import RunError
 
 
 def once(paths: Iterable[Path]) -> list[Path]:
@@ -29,6 +31,17 @@ def distinct(paths: Sequence[Path]) -> list[str]:
             name = f"{os.sep.join(place.parts[-n_parts:])} ({n})"
         names.append(name)
     return names
+
+
+def opened(paths: Iterable[Path]) -> tuple[list[Run], list[str]]:
+    """Open those runs that can be opened, and list what is wrong with the others, in a line each."""
+    runs, problems = [], []
+    for path in paths:
+        try:
+            runs.append(Run.open(path))
+        except RunError as error:
+            problems.append(str(error))
+    return runs, problems
 
 
 def folder_problem(name: str) -> str | None:

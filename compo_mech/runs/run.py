@@ -1,12 +1,13 @@
 """A run is a folder that a stranger can read.
 
 config.json         the settings, as RunConfig takes them
-environment.json    versions, git commit and changes, command; trained_at_once: how many runs were trained as one, if so
+environment.json    versions, git commit and changes, command; trained_at_once: how many runs were trained as one, if
+                    so; checksum: of all that
 metrics.csv         long rows: step, split, task, length, layer, head, metric, value
 checkpoints/        000128.safetensors: the model under HookedTransformer's names;
                     000128.resume.safetensors (newest two): optimiser and generator;
-                    SHA256SUMS: every file that counts, the three above among them, as `sha256sum -c` reads it
-                    (metrics.csv as it was at the last checkpoint, so while training goes on it is longer)
+                    SHA256SUMS: every file that counts, config.json and metrics.csv among them, as `sha256sum -c` reads
+                    it (metrics.csv as it was at the last checkpoint, so while training goes on it is longer)
 analysis/           results of analyses: tables, circuits, each folder with a SHA256SUMS of its own
 report.html         the page to look at, made of all that; nothing reads it
 
@@ -19,7 +20,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -34,9 +35,9 @@ from compo_mech.runs.config import RunConfig
 from compo_mech.runs.environment import environment
 from compo_mech.runs.files import identity, write_whole
 from compo_mech.runs.folder import building_place, of_run, put_back, remove, set_aside, strangers
-from compo_mech.runs.stored import shortened, stored_config, stored_environment
+from compo_mech.runs.stored import environment_text, shortened, stored_config, stored_environment
 from compo_mech.runs.sums import digest, write_sums
-from compo_mech.runs.vouched import Vouched, rows_until
+from compo_mech.runs.vouched import BESIDE, Vouched, rows_until
 
 COLUMNS = ("step", *Row._fields)
 
@@ -71,14 +72,14 @@ class Run(Checkpoints):
         part = building_place(place)  # built beside its place, so that it is there whole or not
         contents = {
             "config.json": json.dumps(config.model_dump(mode="json"), indent=2),
-            "environment.json": json.dumps(environment(), indent=2),
+            "environment.json": environment_text(environment()),
             "metrics.csv": _as_csv([COLUMNS]),
         }
         try:
             (part / "checkpoints").mkdir(parents=True)
             for name, content in contents.items():
                 write_whole(part / name, content)
-            write_sums(part / "checkpoints", {f"../{name}": digest(text.encode()) for name, text in contents.items()})
+            write_sums(part / "checkpoints", {f"../{name}": digest(contents[name].encode()) for name in BESIDE})
             if taken:
                 set_aside(place)
             part.rename(place)
@@ -204,12 +205,8 @@ class Run(Checkpoints):
         """
         known = stored_environment(self)
         before = known.get("trained_at_once", 1)
-        known["trained_at_once"] = max(n, before) if isinstance(before, int) else n
-        content = json.dumps(known, indent=2).encode()
-        sums = {name: checksum for name, checksum in self.sums().known.items() if name != "../environment.json"}
-        write_sums(self.folder, sums)  # killed in between, nobody vouches for it, but nothing seems damaged
-        write_whole(self.path / "environment.json", content)
-        write_sums(self.folder, sums | {"../environment.json": digest(content)})
+        known["trained_at_once"] = max(n, before)
+        write_whole(self.path / "environment.json", environment_text(known))
 
     def cut(self, step: int) -> None:
         """Forget every row and checkpoint after this step, and a last row that was cut short."""
@@ -255,17 +252,6 @@ def _check_replaceable(path: Path, overwrite: bool) -> None:
         raise RunError(f"{what}; it is not a run, so it is left alone")
     if others := strangers(identity(path), of_run):
         raise RunError(f"{what}; it is left alone, for {others[0].relative_to(identity(path))} is not of a run")
-
-
-def opened(paths: Iterable[Path]) -> tuple[list[Run], list[str]]:
-    """Open those runs that can be opened, and list what is wrong with the others, in a line each."""
-    runs, problems = [], []
-    for path in paths:
-        try:
-            runs.append(Run.open(path))
-        except RunError as error:
-            problems.append(str(error))
-    return runs, problems
 
 
 def starting_params(config: RunConfig) -> Params | None:

@@ -1,8 +1,11 @@
 """What a run's folder says of itself in JSON: its settings, and where it was made."""
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from compo_mech.runs.config import RunConfig
+from compo_mech.runs.sums import digest
 from compo_mech.runs.vouched import RunError, Vouched
 
 MAX_CHARACTERS = 300
@@ -26,18 +29,36 @@ def stored_config(run: Vouched) -> RunConfig:
     return config
 
 
-def stored_environment(run: Vouched) -> dict[str, object]:
+def environment_text(values: Mapping[str, Any]) -> str:
+    """Write what a run was made with, and the checksum of that.
+
+    It stands in the file itself, and not in the list of checksums: two runs of one list are equal to the bit, wherever
+    and by whatever command they were made.
+    """
+    return json.dumps({**values, _OWN: _checksum(values)}, indent=2)
+
+
+def stored_environment(run: Vouched) -> dict[str, Any]:
     """Read what a run was made with.
 
     Raises:
         RunError: it is missing or damaged.
     """
     found = _parsed(run, "environment.json")
-    run.content("../environment.json")
+    own = found.pop(_OWN, None)
+    if own != _checksum(found) and (own is not None or run.is_vouched_for):
+        raise RunError(f"{run.path / 'environment.json'}: is damaged, its checksum differs")
     return found
 
 
-def _parsed(run: Vouched, name: str) -> dict[str, object]:
+_OWN = "checksum"
+
+
+def _checksum(values: Mapping[str, Any]) -> str:
+    return digest(json.dumps(values, sort_keys=True).encode())
+
+
+def _parsed(run: Vouched, name: str) -> dict[str, Any]:
     try:
         found = json.loads(run.unchecked(f"../{name}"))
     except (ValueError, RecursionError) as error:

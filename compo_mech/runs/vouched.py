@@ -7,7 +7,7 @@ from pathlib import Path
 from compo_mech.runs.files import read_plain
 from compo_mech.runs.sums import NAME, Sums, digest, read_sums
 
-BESIDE = ("config.json", "environment.json", "metrics.csv")
+BESIDE = ("config.json", "metrics.csv")
 """Files beside the checkpoints that the list of the checkpoints vouches for as well."""
 
 ROWS = "../metrics.csv"
@@ -34,6 +34,11 @@ class Vouched:
     def sums(self) -> Sums:
         """Read the list as it is now."""
         return read_sums(self.folder)
+
+    @property
+    def is_vouched_for(self) -> bool:
+        """Whether the list holds the files beside the checkpoints, as those of earlier versions do not."""
+        return all(f"../{name}" in self.sums().known for name in BESIDE)
 
     def file(self, name: str) -> Path:
         """Return the path of a file by its name in the list."""

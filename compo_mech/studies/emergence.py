@@ -23,8 +23,8 @@ from compo_mech.launch.sweep import How
 from compo_mech.parallel import each
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
-from compo_mech.runs.names import distinct, once
-from compo_mech.runs.run import Run, opened
+from compo_mech.runs.names import distinct, once, opened
+from compo_mech.runs.run import Run
 from compo_mech.stats.onset import MIN_SEEDS, Moment
 from compo_mech.stats.over_seeds import Lag, lag, survival
 from compo_mech.stats.trend import rising_over_seeds

@@ -19,8 +19,9 @@ from compo_mech.launch.sweep_progress import state_of
 from compo_mech.report import run_page
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.files import read_plain
+from compo_mech.runs.names import opened
 from compo_mech.runs.outcome import summary_or_failure
-from compo_mech.runs.run import Run, opened
+from compo_mech.runs.run import Run
 from compo_mech.runs.sums import NAME
 from compo_mech.runs.trajectory import Measured, Quantity, follow
 
