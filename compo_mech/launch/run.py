@@ -22,7 +22,8 @@ from compo_mech.runs.config import RunConfig
 from compo_mech.runs.files import identity
 from compo_mech.runs.folder import drop_replaced, is_waiting
 from compo_mech.runs.locks import locked
-from compo_mech.runs.run import Run, starting_params
+from compo_mech.runs.run import Run
+from compo_mech.runs.start import starting_params
 from compo_mech.training import loop
 from compo_mech.training.loop import TrainState
 from compo_mech.training.schedule import is_snapshot

@@ -23,7 +23,8 @@ from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.locks import forget_failure, record_failure
 from compo_mech.runs.names import once
-from compo_mech.runs.run import Run, starting_params
+from compo_mech.runs.run import Run
+from compo_mech.runs.start import starting_params
 from compo_mech.settings import Settings
 
 
