@@ -169,11 +169,14 @@ def _jobs(home: Path) -> dict[str, dict[str, Any]]:
     """By run: the name of its last submission, its index in the array, and the job's id once it is known."""
     file = home / "jobs.json"
     try:
-        return json.loads(read_plain(file))
+        jobs = json.loads(read_plain(file))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SlurmError(f"{file}: cannot be read ({error})") from None
+    if not isinstance(jobs, dict):
+        raise SlurmError(f"{file}: cannot be read (it must hold jobs by run)")
+    return jobs
 
 
 def _keep_jobs(home: Path, jobs: dict[str, dict[str, Any]]) -> None:

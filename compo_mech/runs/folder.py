@@ -24,6 +24,8 @@ def of_run(path: Path, folder: Path) -> bool:
     top, *rest = path.relative_to(folder).parts
     if is_part(path.name) or top == "wandb":  # which its library writes
         return True
+    if path.name.startswith(".") and path.suffix == ".part":  # half written by an earlier version
+        return of_run(path.with_name(path.name[1:].removesuffix(".part")), folder)
     match top, len(rest):
         case _, 0:
             return top in _TOP
@@ -40,7 +42,7 @@ def of_analysis(path: Path, folder: Path) -> bool:
         return False
     sums = read_sums(folder)
     if sums.is_there:
-        return path.name == NAME or path.name in sums.known or is_part(path.name)
+        return (sums.is_signed and path.name in (NAME, *sums.known)) or is_part(path.name)
     return _ANALYSIS.fullmatch(f"{folder.name}/{path.name}") is not None
 
 

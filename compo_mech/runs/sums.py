@@ -30,11 +30,13 @@ class Sums:
         known: checksum by name of the file, relative to the list's folder.
         problem: what is wrong with the list itself, in a line; None: nothing.
         is_there: whether there is one.
+        is_signed: whether it ends with its own checksum, as all lists of this project do now.
     """
 
     known: Mapping[str, str] = field(default_factory=dict)
     problem: str | None = None
     is_there: bool = True
+    is_signed: bool = False
 
 
 def read_sums(folder: Path) -> Sums:
@@ -64,7 +66,7 @@ def read_sums(folder: Path) -> Sums:
     needs_own = any(name.startswith("../") for name in known)
     if own != _own_line("".join(lines)) and (own is not None or needs_own):
         return Sums(known, f"{file}: is damaged, its own checksum " + ("is missing" if own is None else "differs"))
-    return Sums(known)
+    return Sums(known, is_signed=own is not None)
 
 
 def write_sums(folder: Path, known: Mapping[str, str]) -> None:

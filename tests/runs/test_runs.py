@@ -232,10 +232,17 @@ def test_what_is_not_of_a_run_is_never_replaced(run, tiny, tmp_path):
     (bare / "checkpoints").mkdir(parents=True)
     shutil.copy(run.path / "config.json", bare)
     (bare / "metrics.csv").write_text("x,y\n")
-    places = {name: shutil.copytree(run.path, tmp_path / name) for name in ("noted", "analysed", "flipped", "linked")}
+    places = {
+        name: shutil.copytree(run.path, tmp_path / name)
+        for name in ("noted", "analysed", "listed", "flipped", "linked")
+    }
     (places["noted"] / "checkpoints" / "notes.txt").write_text("years of work")
     Run(places["analysed"], tiny).write_analysis("look-000004-parity", {"a.csv": "1"})
     (places["analysed"] / "analysis" / "look-000004-parity" / "mine.csv").write_text("years of work")
+    (places["listed"] / "analysis" / "mine").mkdir(parents=True)
+    (places["listed"] / "analysis" / "mine" / "thesis.txt").write_text("years of work")
+    checksum = hashlib.sha256(b"years of work").hexdigest()
+    (places["listed"] / "analysis" / "mine" / "SHA256SUMS").write_text(f"{checksum}  thesis.txt\n")
     flip(places["flipped"] / "checkpoints" / "000002.safetensors", 200)
     (places["linked"] / "more").symlink_to(model)
     for place in (model, bare, *places.values()):
