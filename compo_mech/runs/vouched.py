@@ -50,7 +50,7 @@ class Vouched:
         Raises:
             RunError: it is missing, damaged or cannot be read.
         """
-        content, sums = self.unchecked(name), self.sums()
+        sums, content = self.sums(), self.unchecked(name)
         if name in sums.known and sums.known[name] != digest(content):
             raise self.damaged(name, sums)
         return content
@@ -79,8 +79,9 @@ class Vouched:
         Raises:
             RunError: it is missing or damaged.
         """
-        content, sums = self.unchecked(ROWS), self.sums()
-        known, last = sums.known.get(ROWS), max(steps_of(sums), default=-1)
+        sums = self.sums()  # before the rows, which only grow while a run is trained
+        content, last = self.unchecked(ROWS), max(steps_of(sums), default=-1)
+        known = sums.known.get(ROWS)
         if known is None and last >= 0 and f"\n{last},".encode() not in content:  # which came before the checkpoint
             raise RunError(f"{self.file(ROWS)}: is damaged, it has no rows of step {last}, which has a checkpoint")
         if known is None or digest(content) == known:

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,24 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(run, harm, suf
     if suffix == ".safetensors":
         with pytest.raises(RunError, match="000004"):
             run.params(4)
+
+
+def test_a_run_is_read_while_it_is_trained(run, tiny):
+    state, ended, read = state_of(tiny), threading.Event(), []
+
+    def train():
+        for step in range(5, 20):
+            run.add_rows(step, [ROW] * 50)
+            run.save(step, state.params, state.tensors())
+        ended.set()
+
+    trainer = threading.Thread(target=train)
+    trainer.start()
+    while not ended.is_set():
+        read.append(Run.open(run.path).metrics["step"].max())
+    trainer.join()
+    assert read == sorted(read)
+    assert len(set(read)) > 3
 
 
 def test_no_whole_checkpoint_is_said(run):
