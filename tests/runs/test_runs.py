@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ import torch
 
 from compo_mech.evaluation.table import Row
 from compo_mech.model.params import init_params
-from compo_mech.runs import checkpoints, files, locks, sums
+from compo_mech.runs import checkpoints, files, locks, sums, vouched
 from compo_mech.runs import run as run_module
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.folder import drop_replaced
@@ -111,22 +110,32 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(run, harm, suf
             run.params(4)
 
 
-def test_a_run_is_read_while_it_is_trained(run, tiny):
-    state, ended, read = state_of(tiny), threading.Event(), []
+def test_a_run_is_read_while_it_is_trained(run, tiny, monkeypatch):
+    """After whatever is read, another process adds rows and a checkpoint."""
+    state, trained = state_of(tiny), [4]
 
-    def train():
-        for step in range(5, 20):
-            run.add_rows(step, [ROW] * 50)
-            run.save(step, state.params, state.tensors())
-        ended.set()
+    def followed_by_a_step(read):
+        def reading(path):
+            found = read(path)
+            with monkeypatch.context() as patch:
+                patch.setattr(vouched, "read_plain", files.read_plain)
+                patch.setattr(vouched, "read_sums", sums.read_sums)
+                trained.append(trained[-1] + 1)
+                other = Run(run.path, tiny)
+                other.add_rows(trained[-1], [ROW])
+                other.save(trained[-1], state.params, state.tensors())
+            return found
 
-    trainer = threading.Thread(target=train)
-    trainer.start()
-    while not ended.is_set():
-        read.append(Run.open(run.path).metrics["step"].max())
-    trainer.join()
-    assert read == sorted(read)
-    assert len(set(read)) > 3
+        return reading
+
+    monkeypatch.setattr(vouched, "read_plain", followed_by_a_step(files.read_plain))
+    monkeypatch.setattr(vouched, "read_sums", followed_by_a_step(sums.read_sums))
+    again = Run.open(run.path)
+    for _ in range(3):
+        known = again.steps[-1]
+        assert again.metrics["step"].max() > known
+        assert again.params().keys() == state.params.keys()
+    assert trained[-1] > 20
 
 
 def test_no_whole_checkpoint_is_said(run):
