@@ -1,8 +1,9 @@
 """Every file of a run, damaged in every way: each tool goes on without it or says so in a line, and nothing is lost."""
 
+import contextlib
 import os
 import shutil
-import signal
+import threading
 
 import pandas as pd
 import pytest
@@ -56,20 +57,6 @@ def run(tiny_run):
     return tiny_run
 
 
-@pytest.fixture(autouse=True)
-def no_waiting():
-    """What waits for a pipe is stopped."""
-
-    def stop(*args):
-        raise AssertionError("it waits")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(120)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
-
-
 class Harmed:
     """Inside, one file of a run is damaged; afterwards the folder is as it was."""
 
@@ -79,12 +66,27 @@ class Harmed:
     def __enter__(self):
         self.before = self.path.read_bytes()
         self.path.unlink()
+        self.ended, self.n_waited = threading.Event(), 0
         if self.harm in (os.mkfifo, os.mkdir):
             self.harm(self.path)
         elif (content := self.harm(self.before)) is not None:
             self.path.write_bytes(content)
+        self.writer = threading.Thread(target=self.free_readers, daemon=True)
+        if self.harm is os.mkfifo:
+            self.writer.start()
+
+    def free_readers(self):
+        """Whoever opened the pipe waits for a writer: is one for a moment, and counts that."""
+        while not self.ended.wait(0.01):
+            with contextlib.suppress(OSError):  # nobody waits
+                os.close(os.open(self.path, os.O_WRONLY | os.O_NONBLOCK))
+                self.n_waited += 1
 
     def __exit__(self, *error):
+        self.ended.set()
+        if self.writer.is_alive():
+            self.writer.join()
+        assert self.n_waited == 0, "a pipe was waited for"
         if self.path.is_dir():
             self.path.rmdir()
         elif self.path.exists():
@@ -273,7 +275,13 @@ def test_a_table_over_runs_names_the_damaged_one_and_tells_apart_what_is_named_a
     assert "config.json" in table["failed"][2]
 
 
-def test_a_sweep_names_damaged_runs_and_removes_none(run, tmp_path, monkeypatch):
+@pytest.fixture
+def stack():
+    with contextlib.ExitStack() as entered:
+        yield entered
+
+
+def test_a_sweep_names_damaged_runs_and_removes_none(run, tmp_path, monkeypatch, stack):
     monkeypatch.setattr(sweeps, "best_group", lambda config, n, device: 1)
     runs_dir = tmp_path / "runs"
     harms = {
@@ -286,7 +294,7 @@ def test_a_sweep_names_damaged_runs_and_removes_none(run, tmp_path, monkeypatch)
     }
     for name, (file, harm) in harms.items():
         place = shutil.copytree(run.path, runs_dir / name) / file
-        Harmed(place, harm).__enter__()
+        stack.enter_context(Harmed(place, harm))
     (runs_dir / "model").mkdir()
     (runs_dir / "model" / "config.json").write_text('{"architectures": []}')
     before = contents(runs_dir)
