@@ -23,7 +23,7 @@ def main(run: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro.c
     with one_line_errors():
         opened = Run.open(run)
         circuit = from_json(opened.found("dissect", "circuit.json"), opened.config.model)
-        html_parts.write_figure(circuits.circuit_graph(circuit, f"Circuit of {opened.path.name}"), out)
+        html_parts.write_figure(circuits.circuit_graph(circuit, f"Circuit of {opened.name}"), out)
 
 
 if __name__ == "__main__":

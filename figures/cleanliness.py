@@ -16,6 +16,7 @@ from compo_mech.cli.errors import one_line_errors
 from compo_mech.evaluation.table import measured, select
 from compo_mech.plots import theme
 from compo_mech.report import html_parts
+from compo_mech.runs.names import distinct, once
 from compo_mech.runs.run import Run
 
 N_NAMED = len(theme.HEAD_COLOURS)
@@ -25,10 +26,11 @@ N_NAMED = len(theme.HEAD_COLOURS)
 def drawn(runs: list[Run], measure: str) -> go.Figure:
     """Draw a path a run, of its first task, with a ring where it ends."""
     figure, tasks = go.Figure(), [str(run.config.data.measured_tasks[0]) for run in runs]
-    named = [run.path.name for run in runs] if len(runs) <= N_NAMED else tasks
+    names = distinct([run.path for run in runs])
+    named = names if len(runs) <= N_NAMED else tasks
     colours = dict(zip(dict.fromkeys(named), itertools.cycle(theme.HEAD_COLOURS), strict=False))
     shown: set[str] = set()
-    for run, task, name in zip(runs, tasks, named, strict=True):
+    for run, task, own, name in zip(runs, tasks, names, named, strict=True):
         rows = measured(run.metrics, task)
         accuracy = select(rows, metric="accuracy").groupby("step")["value"].mean()
         score = select(rows, split="mean", metric=measure).groupby("step")["value"].max()
@@ -38,7 +40,7 @@ def drawn(runs: list[Run], measure: str) -> go.Figure:
         figure.add_scatter(
             x=table["accuracy"], y=table["score"], mode="lines", line={"color": colours[name], "width": 1.3},
             opacity=0.7, name=name, legendgroup=name, showlegend=name not in shown,
-            text=[f"{run.path.name}, step {step}" for step in table.index],
+            text=[f"{own}, step {step}" for step in table.index],
             hovertemplate="%{text}: accuracy %{x:.2f}, score %{y:.2f}<extra></extra>",
         )  # fmt: skip
         figure.add_scatter(
@@ -61,7 +63,7 @@ def main(
 ) -> None:
     """Draw the runs into OUT."""
     with one_line_errors():
-        html_parts.write_figure(drawn([Run.open(run) for run in runs], measure), out)
+        html_parts.write_figure(drawn([Run.open(run) for run in once(runs)], measure), out)
 
 
 if __name__ == "__main__":

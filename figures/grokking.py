@@ -14,8 +14,8 @@ from plotly.subplots import make_subplots
 
 from compo_mech.cli.draw import command_to_draw
 from compo_mech.evaluation.table import TRAIN, measured, select
-from compo_mech.model.config import parameter_shapes
 from compo_mech.plots import theme
+from compo_mech.runs.names import distinct
 from compo_mech.runs.run import Run
 
 COLOURS = {"training strings": "#9aa0a6", "test strings": "#202124", "iteration": "#e07a1f", "lookup": "#4c5fd5",
@@ -35,10 +35,9 @@ def curves(run: Run) -> dict[str, dict[str, tuple[list[int], list[float]]]]:
         "lookup": select(means, metric="lookup").groupby("step")["value"].max(),
         "sparsity": select(means, metric="iteration_sparsity").groupby("step")["value"].max(),
     }
-    names = list(parameter_shapes(run.config.model, d_vocab=1, n_ctx=1))
     norms = {
         step: math.sqrt(sum(float(value.square().sum()) for value in params.values()))
-        for step, params in run.checkpoints(names)
+        for step, params in run.checkpoints()
     }
     by_name = {name: (curve.index.tolist(), curve.tolist()) for name, curve in found.items() if len(curve)}
     by_name["weight norm"] = (list(norms), list(norms.values()))
@@ -49,7 +48,7 @@ def curves(run: Run) -> dict[str, dict[str, tuple[list[int], list[float]]]]:
 
 def drawn(runs: list[Run]) -> go.Figure:
     """A column a run."""
-    titles = [run.path.name for run in runs] + [""] * 2 * len(runs)
+    titles = distinct([run.path for run in runs]) + [""] * 2 * len(runs)
     figure = make_subplots(3, len(runs), shared_xaxes=True, vertical_spacing=0.05, subplot_titles=titles)
     for column, run in enumerate(runs, start=1):
         for row, (panel, named) in enumerate(curves(run).items(), start=1):

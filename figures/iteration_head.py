@@ -6,14 +6,17 @@ Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome), o
 leads through the steps.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import plotly.graph_objects as go
 import tyro
 from plotly.subplots import make_subplots
+from rich.console import Console
 
 from compo_mech.cli.errors import one_line_errors
+from compo_mech.cli.output import warn
 from compo_mech.evaluation.sets import EvalSet, eval_sets
 from compo_mech.model.params import Model, Params
 from compo_mech.report import attention, html_parts
@@ -32,16 +35,37 @@ def main(
     with one_line_errors():
         opened = Run.open(run)
         if out.suffix == ".html":
-            frames = {s: opened.params(s) for s in steps} if steps else opened.readable(attention.MAX_FRAMES)
-            if not frames:
-                raise RunError(f"run = {run}: has no checkpoint that can be read")
+            frames, unread = frames_of(opened, steps)
             figure = attention.attention_by_step(frames, opened.config, shown_set(opened, length))
+            if unread:
+                figure.update_layout(title=f"Without what is damaged: {'; '.join(unread)}")
         else:
             saved = opened.steps or [0]
             chosen = steps or tuple(dict.fromkeys((saved[0], saved[len(saved) // 2], saved[-1])))
             params = {step: opened.params(step) for step in chosen}
             figure = beside(params, opened.config, shown_set(opened, length))
         html_parts.write_figure(figure, out)
+
+
+def frames_of(run: Run, steps: Sequence[int]) -> tuple[dict[int, Params], list[str]]:
+    """Parameters at these steps, or at steps evenly spaced; and those of the latter that are damaged, which are told.
+
+    Raises:
+        RunError: a step that was asked for cannot be read, or none can.
+    """
+    if steps:
+        return {step: run.params(step) for step in steps}, []
+    frames: dict[int, Params] = {}
+    unread = []
+    for step in run.spread(attention.MAX_FRAMES):
+        try:
+            frames[step] = run.params(step)
+        except RunError as error:
+            unread.append(f"step {step}")
+            warn(Console(stderr=True), f"step {step} is left out: {error}")
+    if not frames:
+        raise RunError(f"run = {run.path}: has no checkpoint that can be read")
+    return frames, unread
 
 
 def shown_set(run: Run, length: int) -> EvalSet:

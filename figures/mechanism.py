@@ -103,6 +103,11 @@ def main(table: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro
     """Draw TABLE, as probes/over_runs.py writes it, into OUT; runs that left lengths out are not shown."""
     with one_line_errors():
         rows = table_of(table, "probes/over_runs.py", COLUMNS)
+        again = rows.duplicated(["run", "task", "component", *Quantity._fields])
+        if again.any():
+            raise ValueError(
+                f"table = {table}: must name its runs apart, it has two that are {rows['run'][again].iloc[0]}"
+            )
         html_parts.write_figure(drawn(rows[~rows["run"].str.contains("gaps")]), out)
 
 

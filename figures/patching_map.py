@@ -42,7 +42,7 @@ def main(run: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro.c
             own = table[table["network"] == network].assign(name=_names)
             effects = own.pivot(index="name", columns="token", values="effect")
             maps[title] = effects.loc[components, tokens].values.tolist()
-        title = f"Rise of {opened.path.name}'s loss when one position carries another string's activation"
+        title = f"Rise of {opened.name}'s loss when one position carries another string's activation"
         html_parts.write_figure(patching.effect_maps(maps, tokens, components, title), out)
 
 

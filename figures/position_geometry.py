@@ -11,13 +11,15 @@ from plotly.subplots import make_subplots
 
 from compo_mech.cli.draw import command_to_draw
 from compo_mech.plots import theme
+from compo_mech.runs.names import distinct
 from compo_mech.runs.run import Run
 from compo_mech.weights.positions import effective_dimension, fourier_power, position_gram
 
 
 def drawn(runs: list[Run]) -> go.Figure:
     """Draw a row a run: the Gram matrices of the control and of the trained network, and both spectra."""
-    titles = [f"{run.path.name}: {what}" for run in runs for what in ("control", "trained", "power by frequency")]
+    names = distinct([run.path for run in runs])
+    titles = [f"{name}: {what}" for name in names for what in ("control", "trained", "power by frequency")]
     figure = make_subplots(
         len(runs), 3, subplot_titles=titles, horizontal_spacing=0.08, vertical_spacing=0.25 / len(runs)
     )

@@ -55,7 +55,7 @@ def main(run: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro.c
                         controls.setdefault(panel, {})[name] = float(control["value"].iloc[0])
         if not panels:
             raise ValueError(f"run = {run}: must have two layers that were probed at every step")
-        html_parts.write_figure(trajectories.by_step(panels, controls, f"Decodable and used: {opened.path.name}"), out)
+        html_parts.write_figure(trajectories.by_step(panels, controls, f"Decodable and used: {opened.name}"), out)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from compo_mech.plots import routes
 from compo_mech.report import html_parts
 from compo_mech.routes.route_map import route_map
 from compo_mech.routes.summary import RouteMap
+from compo_mech.runs.names import distinct
 from compo_mech.runs.run import Run
 
 
@@ -36,7 +37,8 @@ def main(
             route_map(Model(run.params(step), run.config.model), run.config.data, torch.Generator().manual_seed(seed))
             for run in opened
         ]
-        html_parts.write_figure(beside(maps, [*titles, *(run.path.name for run in opened[len(titles) :])]), out)
+        names = distinct([run.path for run in opened])
+        html_parts.write_figure(beside(maps, [*titles, *names[len(titles) :]]), out)
 
 
 def beside(maps: list[RouteMap], names: list[str]) -> go.Figure:

@@ -21,15 +21,15 @@ Row = dict[str, object]
 Figures = Mapping[Quantity, Interval]
 
 
-def rows_of(run: Run, task: Task, seed: int) -> list[Row]:
-    """Measure everything of a run.
+def rows_of(run: Run, name: str, task: Task, seed: int) -> list[Row]:
+    """Measure everything of a run, which has this name among others.
 
     Returns:
         Rows of run, task, seed, component (the MLP), those of `Quantity`, value, low, high, control (the control's
         value) and verdict (of the probe of that MLP; of pairs never trained on, whether they show a rule or a table).
     """
     subtraction, update = examined(SUBTRACTION, run, task, None, seed), examined(UPDATE, run, task, None, seed)
-    named: Row = {"run": run.path.name, "task": str(task), "seed": run.config.seed}
+    named: Row = {"run": name, "task": str(task), "seed": run.config.seed}
     rows = _rows(
         named | {"component": "MLP 0", "verdict": str(subtraction_verdict(subtraction.trained).answer)},
         _subtraction_figures(subtraction.trained),

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from compo_mech.cli.command import Command, Flag, Positional
 from compo_mech.cli.errors import one_line_errors
-from compo_mech.cli.output import Output, keep
+from compo_mech.cli.output import Output, keep, say
 from compo_mech.data.tasks import Task
 from compo_mech.report.run_page import write_page
 from compo_mech.runs.run import Run, analysis_name
@@ -89,7 +89,7 @@ def analyse(
         outputs = [output_of(analysis, asked, step, findings) for asked, findings in found]
         for output in (*outputs, *across(run, console)):
             keep(run, output, console)
-        console.print(f"Look at {write_page(run)}", highlight=False)
+        say(console, f"Look at {write_page(run)}")
 
 
 def check_steps(step: int | None, all_steps: bool) -> None:

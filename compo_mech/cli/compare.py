@@ -8,9 +8,11 @@ from rich.console import Console
 
 from compo_mech.cli.command import Positional
 from compo_mech.cli.errors import one_line_errors
+from compo_mech.cli.output import say, warn
 from compo_mech.report import html_parts
 from compo_mech.report.comparison import compared, overview, page
-from compo_mech.runs.run import Run
+from compo_mech.runs.checkpoints import RunError
+from compo_mech.runs.names import opened
 
 
 def compare_command(runs: Annotated[tuple[Path, ...], Positional], out: Path = Path("compare.html")) -> None:
@@ -22,12 +24,13 @@ def compare_command(runs: Annotated[tuple[Path, ...], Positional], out: Path = P
             raise ValueError(f"out = {out}: must end in .html")
         if not out.parent.is_dir():
             raise ValueError(f"out = {out}: must be in a folder that exists")
-        found = compared([Run.open(path) for path in runs])
-        table = overview(found)
-        console.print(table.to_string(index=False), highlight=False, soft_wrap=True)
-        for run in found:
-            for problem in run.problems:
-                console.print(f"[yellow]{run.name}: {problem}[/]", highlight=False)
+        read, unread = opened(runs)
+        if not read:
+            raise RunError(unread[0] if unread else "runs = none: must be folders of runs")
+        found = compared(read)
+        say(console, overview(found).to_string(index=False))
+        for problem in (*unread, *(f"{run.name}: {problem}" for run in found for problem in run.problems)):
+            warn(console, problem)
         command = ["-m", "compo_mech", "compare", *map(str, runs), "--out", str(out)]
-        html_parts.write_page(page(found, command), out)
-        console.print(f"Look at {out}", highlight=False)
+        html_parts.write_page(page(found, command, unread), out)
+        say(console, f"Look at {out}")

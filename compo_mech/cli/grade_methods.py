@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import track
 
 from compo_mech.cli.errors import one_line_errors
+from compo_mech.cli.output import say, write_table
 from compo_mech.ground_truth.build import solves
 from compo_mech.ground_truth.method_card import CARD, COUNTERFACTUALS, RUNGS, SCORERS, TASKS, method_card
 from compo_mech.report.html_parts import write_page
@@ -36,8 +37,8 @@ def grade_methods_command(out: Path | None = None, n_pairs: int = 48, seed: int 
         n_builds = sum(solves(task, rungs) for task in TASKS for rungs in RUNGS.values())
         n_cells = n_builds * len(COUNTERFACTUALS) * len(SCORERS)
         table = pd.DataFrame(track(method_card(n_pairs, seed), "grading", total=n_cells, console=console))
-        table.to_csv(card, index=False)
+        write_table(card, table)
         write_page(method_card_page(table), page)
     summary = table.pivot_table(index="counterfactual", columns="method", values="auc_all", sort=False)
-    console.print(summary.round(3).to_string(), highlight=False, soft_wrap=True)
-    console.print(f"The card is {card}; look at {page}", highlight=False, soft_wrap=True)
+    say(console, summary.round(3).to_string())
+    say(console, f"The card is {card}; look at {page}")

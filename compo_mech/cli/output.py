@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
+from rich.text import Text
 
+from compo_mech.runs.files import write_whole
 from compo_mech.runs.run import Run
 
 
@@ -37,15 +39,41 @@ def keep(run: Run, output: Output, console: Console) -> None:
     """
     said = [sentence for sentences in output.sentences.values() for sentence in sentences]
     folder = run.write_analysis(output.folder, {**output.files, "findings.txt": "\n".join(said) + "\n"})
-    console.print(output.title, highlight=False)
+    say(console, output.title)
     if output.table is not None:
-        console.print(output.table.to_string(index=False), highlight=False, soft_wrap=True)
+        say(console, output.table.to_string(index=False))
     for heading, sentences in output.sentences.items():
         if heading:
-            console.print(heading, highlight=False)
+            say(console, heading)
         for sentence in sentences:
-            console.print(f"• {sentence}", highlight=False)
-    console.print(f"Tables: {folder}", highlight=False)
+            console.print(Text(f"• {sentence}"), highlight=False)
+    say(console, f"Tables: {folder}")
+
+
+def say(console: Console, text: str, style: str | None = None) -> None:
+    """Print a line as it is: what stands in brackets or between colons is part of a name, and no style."""
+    console.print(Text(text, style=style or ""), highlight=False, soft_wrap=True)
+
+
+def warn(console: Console, text: str) -> None:
+    """Print a line about something that is left out or wrong."""
+    say(console, text, "yellow")
+
+
+def write_table(out: Path, table: pd.DataFrame, float_format: str | None = None) -> None:
+    """Write a table as .csv, whole or not at all. Text that a spreadsheet would compute is quoted by an apostrophe.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    texts = [name for name in table.columns if table[name].dtype in ("object", "string")]
+    plain = table.assign(**{name: table[name].map(_plain, na_action="ignore") for name in texts})
+    write_whole(out, plain.to_csv(index=False, float_format=float_format))
+
+
+def _plain(cell: object) -> object:
+    """Return a cell that no spreadsheet takes for a formula."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
 def csv_files(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:

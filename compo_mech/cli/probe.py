@@ -17,7 +17,7 @@ from compo_mech.analyses.subtraction_probe import SUBTRACTION
 from compo_mech.analyses.update_probe import UPDATE
 from compo_mech.cli.analyse import check_steps, stepwise_command
 from compo_mech.cli.command import Positional
-from compo_mech.cli.output import csv_files
+from compo_mech.cli.output import csv_files, say, warn, write_table
 from compo_mech.cli.progress import counting
 from compo_mech.data.tasks import Task
 from compo_mech.model.params import Model
@@ -25,6 +25,7 @@ from compo_mech.report.position_subtraction import subtraction_section
 from compo_mech.report.probe_parts import trajectories_html
 from compo_mech.report.state_update import update_section
 from compo_mech.runs.checkpoints import RunError
+from compo_mech.runs.names import distinct, once
 from compo_mech.runs.run import Run
 from compo_mech.runs.trajectory import follow
 
@@ -97,7 +98,7 @@ def followed(probe: Probe, run: Run, task: Task, seed: int, console: Console) ->
         def advance(step: int | None, problem: str | None) -> None:
             bar.advance(shown)
             if problem is not None:
-                console.print(f"[yellow]step {step} is left out: {problem}[/]", highlight=False)
+                warn(console, f"step {step} is left out: {problem}")
 
         return follow(
             run,
@@ -128,17 +129,20 @@ def over_runs_command(
     torch.set_num_threads(1)
     console = Console()
     rows: list[Row] = []
-    for path in track(runs, "runs", console=console, transient=True):
+    paths = once(runs)
+    named = list(zip(distinct(paths), paths, strict=True))
+    for name, path in track(named, "runs", console=console, transient=True):
         try:
             run = Run.open(path)
             for task in run.tasks():
-                rows += rows_of(run, task, seed)
+                rows += rows_of(run, name, task, seed)
         except (RunError, ValueError) as error:
-            rows.append({"run": path.name, "failed": str(error)})
+            rows.append({"run": name, "failed": str(error)})
+            warn(console, f"{name}: {error}")
     table = pd.DataFrame(rows)
     table = table.astype({name: "Int64" for name in ("layer", "head") if name in table})
-    table.round(4).to_csv(out, index=False)
-    console.print(f"{len(runs)} runs in {out}", highlight=False)
+    write_table(out, table.round(4))
+    say(console, f"{len(paths)} runs in {out}")
 
 
 PROBES = {

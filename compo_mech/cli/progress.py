@@ -23,7 +23,7 @@ from compo_mech.runs.config import RunConfig
 def counting(console: Console) -> Progress:
     """A bar that counts, with the time gone and left; it goes when it is done."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -34,7 +34,7 @@ def counting(console: Console) -> Progress:
 
 def spinner(console: Console) -> Progress:
     """What is being done, and for how long."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     return Progress(*columns, console=console, transient=True)
 
 
@@ -68,10 +68,13 @@ class TrainingBar:
 def training_bar(console: Console, config: RunConfig) -> Iterator[TrainingBar]:
     """The bar of a run, or of runs that differ in their seed alone."""
     columns = [
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]}  accuracy {task.fields[accuracy]}  iteration {task.fields[iteration]}"),
+        TextColumn(
+            "loss {task.fields[loss]}  accuracy {task.fields[accuracy]}  iteration {task.fields[iteration]}",
+            markup=False,
+        ),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     ]

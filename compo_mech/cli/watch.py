@@ -14,7 +14,7 @@ from compo_mech.analyses.emergence import changes_after_accuracy, component_emer
 from compo_mech.analyses.watch import Advance, Watched, watch
 from compo_mech.cli.analyse import analyse
 from compo_mech.cli.command import Positional
-from compo_mech.cli.output import csv_files
+from compo_mech.cli.output import csv_files, warn
 from compo_mech.cli.progress import counting
 from compo_mech.data.tasks import Task
 from compo_mech.report.emergence import emergence_section, shown_emergence
@@ -84,7 +84,7 @@ def checkpoint_bars(console: Console, title: str) -> Iterator[Advance]:
             bar.advance(bars[name])
             if problem is not None and step not in reported:
                 reported.add(step)
-                console.print(f"[yellow]step {step} is left out: {problem}[/]", highlight=False)
+                warn(console, f"step {step} is left out: {problem}")
 
         yield advance
 

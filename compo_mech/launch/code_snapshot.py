@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 
 from compo_mech.runs.environment import GIT_FILE, git_state
+from compo_mech.runs.folder import building_place
 
 
 def snapshot(folder: Path) -> Path:
@@ -26,11 +26,15 @@ def snapshot(folder: Path) -> Path:
         digest.update(f"{name}\0{len(content)}\0".encode() + content)
     target = folder / ".code" / digest.hexdigest()[:16]
     if not target.exists():
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")  # renamed, so that it is there whole or not
-        shutil.rmtree(part, ignore_errors=True)
+        part = building_place(target)  # renamed, so that it is there whole or not
         for name, content in files.items():
             (part / name).parent.mkdir(parents=True, exist_ok=True)
             (part / name).write_bytes(content)
         (part / GIT_FILE).write_text(json.dumps(git_state()))
-        part.rename(target)
+        try:
+            part.rename(target)
+        except OSError:
+            if not target.exists():
+                raise
+            shutil.rmtree(part)  # another process copied the same meanwhile
     return target

@@ -23,6 +23,8 @@ from compo_mech.launch.run import begin, go_back, reopen
 from compo_mech.launch.settings import Launch
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
+from compo_mech.runs.files import identity
+from compo_mech.runs.folder import drop_replaced
 from compo_mech.runs.run import Run
 from compo_mech.training import ensemble
 from compo_mech.training.loop import TrainState, train
@@ -114,9 +116,10 @@ def check(settings: Sequence[Launch]) -> None:
             raise RunError(f"device = {one.device!r}: runs trained at once share one, another has {first.device!r}")
         if one.wandb != "disabled":
             raise RunError(f"wandb = {one.wandb!r}: runs trained at once are not tracked, metrics.csv is written")
-        if one.path in paths:
+        place = identity(one.path)
+        if place in paths:
             raise RunError(f"name = {one.path.name!r}: is the folder of two of the runs")
-        paths.add(one.path)
+        paths.add(place)
 
 
 def _resumable_steps(run: Run) -> set[int]:
@@ -158,6 +161,8 @@ def _trained(members: list[_Member], config: RunConfig, device: str, observer: O
         failures = _until_one_fails(members, config, device, sets, observer)
         members = lost(failures)
         if not failures:
+            for member in members:
+                drop_replaced(member.run.path)
             return found | {member.index: member.run for member in members}
     return found
 

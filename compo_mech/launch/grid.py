@@ -24,7 +24,8 @@ def grid(base: RunConfig, axes: Mapping[str, Sequence[object]]) -> dict[str, Run
     found: dict[str, RunConfig] = {}
     for values in itertools.product(*axes.values()):
         changes = dict(zip(axes, values, strict=True))
-        name = ",".join(f"{short}={value}" for short, value in zip(_short(list(axes)), values, strict=True))
+        pairs = zip(_short(list(axes)), values, strict=True)
+        name = ",".join(f"{short}={value}" for short, value in pairs).replace("/", "-")  # for it is one folder
         if name in found:
             raise ValueError(f"{name}: must be named once")
         found[name or "base"] = changed(base, changes)

@@ -7,8 +7,10 @@ import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from compo_mech.cli.errors import fail
+from compo_mech.cli.output import say
 from compo_mech.launch.run import Diverged, launch
 from compo_mech.launch.settings import parse
 from compo_mech.runs import outcome, recipes
@@ -68,8 +70,8 @@ def finish(run: Run, console: Console) -> None:
     for task in map(str, config.data.measured_tasks):
         for table in _tables(outcome.length_table(measured, task), task, console.width):
             console.print(table)
-        console.print(outcome.run_sentence(measured, task), highlight=False)
-    console.print(f"Look at {write_page(run)}", highlight=False, soft_wrap=True)
+        console.print(Text(outcome.run_sentence(measured, task)), highlight=False)
+    say(console, f"Look at {write_page(run)}")
 
 
 def _tables(rows: pd.DataFrame, title: str, width: int) -> Iterator[Table]:
@@ -81,7 +83,7 @@ def _tables(rows: pd.DataFrame, title: str, width: int) -> Iterator[Table]:
     parts = [heads[:n_first], *(heads[i : i + n_later] for i in later)]
     for i, part in enumerate(parts):
         caption = "in brackets: a randomly initialised control" if i == len(parts) - 1 else None
-        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=caption)
+        table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=caption)
         shown = [*plain, *part] if i == 0 else [plain[0], *part]
         for name in shown:
             table.add_column(name, justify="right", no_wrap=name not in heads)

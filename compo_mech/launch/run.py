@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from compo_mech.cli.output import warn
 from compo_mech.data.stream import TrainingStream
 from compo_mech.evaluation.measure import measure, measure_control, measure_train
 from compo_mech.evaluation.sets import EvalSet, eval_sets, train_sets
@@ -18,8 +19,11 @@ from compo_mech.launch.settings import Launch, check_device
 from compo_mech.model.params import Model, Params, init_params
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
+from compo_mech.runs.files import identity
+from compo_mech.runs.folder import drop_replaced, is_waiting
 from compo_mech.runs.locks import locked
-from compo_mech.runs.run import Run, starting_params
+from compo_mech.runs.run import Run
+from compo_mech.runs.start import starting_params
 from compo_mech.training import loop
 from compo_mech.training.loop import TrainState
 from compo_mech.training.schedule import is_snapshot
@@ -91,6 +95,7 @@ def launch(settings: Launch, console: Console) -> Run:
             elif rows:
                 run.add_rows(step, rows)
                 tell(attached, step, rows)
+        drop_replaced(run.path)
     return run
 
 
@@ -154,12 +159,12 @@ def begin(settings: Launch, held: contextlib.ExitStack) -> tuple[Run, TrainState
 
 def reopen(settings: Launch, held: contextlib.ExitStack) -> Run:
     """The run to resume, which must have the same settings; `held` keeps others from training it."""
-    if not settings.path.exists():
+    if not settings.path.exists() and not is_waiting(settings.path):
         raise RunError(f"resume = {settings.path}: there is no such run")
+    held.enter_context(locked(settings.path))
     run = Run.open(settings.path)
     for name, stored, given in differences(run.config, settings.config):
         raise RunError(f"{name} = {given!r}: the run to resume has {stored!r}")
-    held.enter_context(locked(run.path))
     return run
 
 
@@ -167,7 +172,7 @@ def go_back(run: Run, device: str, console: Console, at_most: int | None = None)
     """The state at the newest whole checkpoint, not after step `at_most`. What came later is forgotten."""
     step, params, tensors, damaged = run.resumable(at_most)
     for message in damaged:
-        console.print(f"[yellow]{message}; the checkpoint before it is used[/]")
+        warn(console, f"{message}; the checkpoint before it is used")
     run.cut(step)
     state = new_state(run.config, device)
     _put(state, params)
@@ -184,7 +189,7 @@ def _put(state: TrainState, params: Params) -> None:
 
 def differences(stored: RunConfig, given: RunConfig) -> Iterator[tuple[str, object, object]]:
     """Dotted name of each setting in which they differ, and both its values."""
-    starts = [config.start_from and config.start_from.resolve() for config in (stored, given)]
+    starts = [config.start_from and identity(config.start_from) for config in (stored, given)]
     for name, ours, theirs in _nested(stored.model_dump(mode="json"), given.model_dump(mode="json")):
         if name != "start_from" or starts[0] != starts[1]:  # one folder can be spelled in many ways
             yield name, ours, theirs

@@ -6,11 +6,12 @@ from typing import Annotated, Literal
 
 import torch
 import tyro
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from compo_mech.cli.errors import fail
 from compo_mech.cli.settings import read
 from compo_mech.runs.config import RunConfig
+from compo_mech.runs.names import folder_problem
 
 
 class Launch(RunConfig):
@@ -28,6 +29,13 @@ class Launch(RunConfig):
     wandb: Literal["disabled", "offline", "online"] = Field(
         default="disabled", description="also track with Weights & Biases (metrics.csv is always written)"
     )
+
+    @field_validator("name")
+    @classmethod
+    def _one_folder(cls, name: str | None) -> str | None:
+        if name is not None and (problem := folder_problem(name)) is not None:
+            raise ValueError(f"name = {name!r}: {problem}")
+        return name
 
     @property
     def config(self) -> RunConfig:
@@ -59,8 +67,6 @@ def parse(
         fail(str(error))
     if settings.resume and settings.overwrite:
         fail("resume = True: goes without overwrite")
-    if settings.name is not None and (settings.name in ("", "..") or Path(settings.name).name != settings.name):
-        fail(f"name = {settings.name!r}: must be the name of one folder, which goes into runs_dir")
     return settings
 
 

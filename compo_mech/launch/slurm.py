@@ -3,14 +3,17 @@
 Beside its runs, their folder then keeps
 
 .slurm/jobs.json    which run is in which job, so that a command that is started again finds its jobs
-.slurm/             submitit's scripts and pickles, and the jobs' logs
+.slurm/             submitit's scripts and pickles, and the jobs' logs; closed to other users
 .code/HASH/         the code as it was when jobs that run it were submitted
+
+The pickles are the one place where this package loads any: submitit passes a job the function to call and its settings
+as JOB_TASK_submitted.pkl, which the job loads, and what the call returned or raised comes back as JOB_TASK_result.pkl,
+which is never asked for here. Runs themselves are JSON, CSV and safetensors, wherever they were trained.
 """
 
 import contextlib
 import json
 import math
-import os
 import shlex
 import time
 import uuid
@@ -23,6 +26,7 @@ from compo_mech.launch.settings import Launch
 from compo_mech.launch.slurm_commands import COMMAND_S, answer_within, ask
 from compo_mech.launch.slurm_jobs import Job
 from compo_mech.launch.slurm_settings import SlurmConfig, SlurmError
+from compo_mech.runs.files import identity, read_plain, write_whole
 
 PATIENCE_S = 600.0
 """Seconds without an answer, a restart of the controller say, after which waiting is given up."""
@@ -51,7 +55,7 @@ def submit(
         The paths of the runs submitted.
 
     Raises:
-        ValueError: a run has more threads than cores.
+        ValueError: a run has more threads than cores, or the folder cannot stand in a job's script.
         SlurmError: Slurm did not take them.
         OSError: the folder cannot be written.
     """
@@ -59,7 +63,10 @@ def submit(
         if launch.n_threads > config.n_cpus:
             raise ValueError(f"n_cpus = {config.n_cpus}: must be at least n_threads, which is {launch.n_threads}")
     home = _home(folder)
+    if not str(home).isprintable():
+        raise ValueError(f"runs_dir = {str(folder)!r}: must be printable, for it stands in the script of a job")
     home.mkdir(parents=True, exist_ok=True)
+    home.chmod(0o700)  # whoever can write here decides what the jobs run
     with _locked(home):
         jobs = _jobs(home)
         busy = _in_queue(jobs)
@@ -151,31 +158,29 @@ def _in_queue(jobs: dict[str, dict[str, Any]]) -> set[str]:
 
 
 def _home(folder: Path) -> Path:
-    return folder.resolve() / ".slurm"
+    return identity(folder) / ".slurm"
 
 
 def _key(launch: Launch) -> str:
-    return str(launch.path.absolute())
+    return str(identity(launch.path))
 
 
 def _jobs(home: Path) -> dict[str, dict[str, Any]]:
     """By run: the name of its last submission, its index in the array, and the job's id once it is known."""
     file = home / "jobs.json"
     try:
-        return json.loads(file.read_text())
+        jobs = json.loads(read_plain(file))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SlurmError(f"{file}: cannot be read ({error})") from None
+    if not isinstance(jobs, dict):
+        raise SlurmError(f"{file}: cannot be read (it must hold jobs by run)")
+    return jobs
 
 
 def _keep_jobs(home: Path, jobs: dict[str, dict[str, Any]]) -> None:
-    part = home / f".jobs.{os.getpid()}.part"
-    with part.open("w") as file:
-        json.dump(jobs, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    part.rename(home / "jobs.json")
+    write_whole(home / "jobs.json", json.dumps(jobs, indent=1))
 
 
 @contextlib.contextmanager

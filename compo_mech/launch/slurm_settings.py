@@ -1,5 +1,7 @@
 """The resources that each run requests from a Slurm cluster, and errors of Slurm."""
 
+import re
+
 from pydantic import Field, model_validator
 
 from compo_mech.runs.checkpoints import RunError
@@ -31,6 +33,14 @@ class SlurmConfig(Settings):
     signal_delay_s: int = Field(
         default=90, gt=0, description="seconds before the time limit at which a run is stopped and queued again"
     )
+
+    @model_validator(mode="after")
+    def _words(self) -> "SlurmConfig":
+        for name in ("partition", "account", "qos"):  # of the job's script, in which anything else may be one more line
+            value = getattr(self, name)
+            if value is not None and re.fullmatch(r"[\w.,@+=:/-]+", value, re.ASCII) is None:
+                raise ValueError(f"{name} = {value!r}: must be one word of letters, digits and .,@+=:/_-")
+        return self
 
     @model_validator(mode="after")
     def _warned_in_time(self) -> "SlurmConfig":

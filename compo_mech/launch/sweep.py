@@ -22,7 +22,9 @@ from compo_mech.parallel import each
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.locks import forget_failure, record_failure
-from compo_mech.runs.run import Run, starting_params
+from compo_mech.runs.names import once
+from compo_mech.runs.run import Run
+from compo_mech.runs.start import starting_params
 from compo_mech.settings import Settings
 
 
@@ -53,11 +55,14 @@ def sweep(runs: Mapping[str, RunConfig], how: How, console: Console) -> pd.DataF
 
     Raises:
         RunError, ValueError: before anything is trained, where there is no such device, runs_dir can be no folder, a
-            folder holds a run of other settings, or a run cannot start from what it is to start from.
+            folder is that of two runs or holds a run of other settings, or a run cannot start from what it is to start
+            from.
     """
     if how.on != "slurm":
         check_device(how.device)
     launches = {name: _launch(name, config, how) for name, config in runs.items()}
+    if len(once(settings.path for settings in launches.values())) < len(launches):
+        raise ValueError(f"runs_dir = {how.runs_dir}: has links, by which two of the runs share a folder")
     if how.on == "slurm":
         slurm_commands.check(how.slurm)
     for settings in launches.values():
@@ -109,12 +114,17 @@ def train_one(settings: Launch) -> None:
 
 
 def _ready(settings: Launch) -> Launch:
-    """To go on with a run that has a checkpoint, and to start any other anew.
+    """To go on with a run that has a checkpoint, and to start anew where there is nothing, or a mere beginning.
 
     Raises:
-        RunError: the run's settings cannot be read.
+        RunError: what is there is no run, is damaged, or lacks the checkpoints that it had.
     """
-    begun = (settings.path / "config.json").exists() and bool(Run.open(settings.path).steps)
+    if not settings.path.exists():
+        return settings.model_copy(update={"resume": False, "overwrite": True})
+    run = Run.open(settings.path)
+    begun = bool(run.steps)
+    if not begun and (run.has_unlisted_work() or (run.path / "analysis").exists()):
+        raise RunError((run.damage() or [f"run = {run.path}: has no checkpoint that counts, but work in it"])[0])
     return settings.model_copy(update={"resume": begun, "overwrite": not begun})
 
 

@@ -8,11 +8,11 @@ from rich.console import Console
 
 from compo_mech.cli.command import Positional, Ungrouped
 from compo_mech.cli.errors import one_line_errors
+from compo_mech.cli.output import say, write_table
 from compo_mech.launch.grid import grid, read_axis
 from compo_mech.launch.sweep import How, sweep
-from compo_mech.runs.outcome import run_summary
+from compo_mech.runs.outcome import summary_or_failure
 from compo_mech.runs.recipes import RECIPES, RecipeName
-from compo_mech.runs.run import Run
 
 HERE = How()
 
@@ -42,7 +42,7 @@ def sweep_command(
             raise ValueError(f"axes = {' '.join(axes)}: must name each setting once, and not the seed")
         runs = {f"{recipe},{name}": run for name, run in grid(RECIPES[recipe](), dict(settings)).items()}
         table = sweep(runs, how, console)
-        came = [run_summary(Run.open(Path(str(row.path)))) if row.state == "done" else {} for row in table.itertuples()]
+        came = [summary_or_failure(Path(str(row.path))) if row.state == "done" else {} for row in table.itertuples()]
         whole = table.join(pd.DataFrame(came, index=table.index))
-        whole.to_csv(out or how.runs_dir / "sweep.csv", index=False)
-    console.print(whole.drop(columns="path").to_string(index=False), highlight=False, soft_wrap=True)
+        write_table(out or how.runs_dir / "sweep.csv", whole)
+    say(console, whole.drop(columns="path").to_string(index=False))

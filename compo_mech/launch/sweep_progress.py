@@ -17,24 +17,31 @@ POLL_SECONDS = 1.0
 
 
 def state_of(settings: Launch) -> tuple[str, str]:
-    """done, failed or unfinished; and the error of a run that failed."""
+    """done, failed or unfinished; and the error of a run that failed, or that is damaged though it came to its end."""
     error = recorded_failure(settings.path)
     if error is not None:
         return "failed", error
     try:
         run = Run.open(settings.path)
-        return ("done" if run.is_done else "unfinished"), ""
     except RunError:
         return "unfinished", ""
+    if not run.is_done:
+        return "unfinished", ""
+    try:
+        run.params()
+        _ = run.metrics
+    except RunError as error:
+        return "failed", f"RunError: {error}"
+    return "done", ""
 
 
 @contextmanager
 def steps_bar(launches: Sequence[Launch], console: Console) -> Iterator[None]:
     """A bar over the steps of all runs, read from their folders while they are trained elsewhere."""
     columns = (
-        TextColumn("{task.fields[done]} of {task.fields[n]} runs done, {task.fields[failed]} failed"),
+        TextColumn("{task.fields[done]} of {task.fields[n]} runs done, {task.fields[failed]} failed", markup=False),
         BarColumn(),
-        TextColumn("{task.completed} of {task.total} steps"),
+        TextColumn("{task.completed} of {task.total} steps", markup=False),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
@@ -60,9 +67,10 @@ def steps_bar(launches: Sequence[Launch], console: Console) -> Iterator[None]:
 
 
 def _progress_of(settings: Launch) -> tuple[str, int]:
-    """State of a run, and its steps so far."""
-    state, _ = state_of(settings)
+    """State of a run, whole or not, and its steps so far."""
     try:
-        return state, max(Run.open(settings.path).steps, default=0)
+        run = Run.open(settings.path)
+        state, n_steps = ("done" if run.is_done else "unfinished"), max(run.steps, default=0)
     except RunError:
-        return state, 0
+        state, n_steps = "unfinished", 0
+    return ("failed" if recorded_failure(settings.path) is not None else state), n_steps

@@ -2,11 +2,9 @@
 
 import html
 import json
-import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -16,8 +14,11 @@ from compo_mech.evaluation.table import CONTROL, measured, select
 from compo_mech.plots import trajectories
 from compo_mech.report import html_parts
 from compo_mech.report.attention import N_SHOWN, attention_by_step, n_frames, shown_set
+from compo_mech.report.run_page import made_by
+from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
-from compo_mech.runs.outcome import run_summary
+from compo_mech.runs.names import distinct
+from compo_mech.runs.outcome import run_summary, summary_or_failure
 from compo_mech.runs.run import COLUMNS, Run
 
 MAX_BYTES = 9_500_000
@@ -60,31 +61,20 @@ class Compared:
 
 
 def compared(runs: Sequence[Run]) -> list[Compared]:
-    """Open the runs under distinct names, with what is wrong with each."""
+    """Return the runs under distinct names, with what is wrong with each."""
     found = []
     for run, name in zip(runs, distinct([run.path for run in runs]), strict=True):
-        problems = run.problems()
+        problems, nothing = run.problems(), pd.DataFrame(columns=list(COLUMNS))
+        failed = summary_or_failure(run.path).get("failed") if run.steps else None
+        metrics = nothing
         try:
-            metrics = run.metrics
-        except (OSError, ValueError):
-            metrics = pd.DataFrame(columns=list(COLUMNS))
-            problems.append(f"{run.path / 'metrics.csv'}: is missing or damaged")
+            metrics = nothing if failed else run.metrics
+        except RunError as error:
+            failed = str(error)
+        if failed and failed not in problems:
+            problems.append(str(failed))
         found.append(Compared(run, name, metrics, [line.replace(f"{run.path}/", "") for line in problems]))
     return found
-
-
-def distinct(paths: Sequence[Path]) -> list[str]:
-    """Return names of folders; with as much of the path before them as makes them distinct, or a number."""
-    whole = [path.resolve().parts for path in paths]
-    n_parts = 1
-    while len({parts[-n_parts:] for parts in whole}) < len(set(whole)):
-        n_parts += 1
-    names, seen = [], dict.fromkeys(whole, 0)
-    for parts in whole:
-        seen[parts] += 1
-        again = f" ({seen[parts]})" if seen[parts] > 1 else ""
-        names.append(os.sep.join(parts[-n_parts:]) + again)
-    return names
 
 
 def overview(runs: Sequence[Compared]) -> pd.DataFrame:
@@ -161,19 +151,20 @@ def attention(run: Compared, n_runs: int) -> str:
     return html_parts.wide(attention_by_step(shown, config, test))
 
 
-def page(runs: Sequence[Compared], command: Sequence[str]) -> str:
+def page(runs: Sequence[Compared], command: Sequence[str], unread: Sequence[str] = ()) -> str:
     """Return the whole page, which loads nothing from elsewhere.
 
     Args:
         runs: to compare.
         command: that makes the page.
+        unread: what is wrong with runs that cannot be opened, a line each.
     """
     names = ", ".join(run.name for run in runs)
     parts = [html_parts.plotly_script().html, f"<h1>{len(runs)} runs</h1><p class=quiet>{html.escape(names)}</p>"]
-    problems = [f"{run.name}: {problem}" for run in runs for problem in run.problems]
+    problems = [*unread, *(f"{run.name}: {problem}" for run in runs for problem in run.problems)]
     if problems:
         lines = "".join(f"<li>{html.escape(problem)}</li>" for problem in problems)
-        parts.append(f"<div class=problem>Not all of these runs could be read:<ul>{lines}</ul></div>")
+        parts.append(f"<div class=problem>Not all of these runs are whole:<ul>{lines}</ul></div>")
     parts += [html_parts.table_html(overview(runs)), LEGEND]
     if not differences([run.run.config for run in runs]):
         parts.append("<p class=quiet>The runs do not differ in any setting.</p>")
@@ -192,7 +183,7 @@ def page(runs: Sequence[Compared], command: Sequence[str]) -> str:
     parts.append("<h2>How to reproduce</h2>")
     commands: dict[str, list[str]] = {}
     for run in runs:
-        commands.setdefault(_command(run.run), []).append(run.name)
+        commands.setdefault(made_by(run.run), []).append(run.name)
     lines = [f"{how}  # {', '.join(made)}" for how, made in commands.items()]
     lines.append(f"python {shlex.join(command)}")
     shown = html.escape("\n".join(lines))
@@ -202,10 +193,3 @@ def page(runs: Sequence[Compared], command: Sequence[str]) -> str:
 
 _NONE = "No checkpoint could be read."
 _FULL = "Left out, or the page would be too large: compare fewer runs."
-
-
-def _command(run: Run) -> str:
-    try:
-        return f"python {shlex.join(run.command)}"
-    except (OSError, ValueError, KeyError):
-        return "# environment.json is missing or damaged"

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 import plotly.io
 from plotly.offline import get_plotlyjs
 
+from compo_mech.runs.files import write_whole
 from compo_mech.runs.outcome import ACCURACY_LEVEL
 
 _STYLE = """
@@ -51,14 +52,14 @@ def figure_html(figure: go.Figure) -> str:
     return plotly.io.to_html(figure, include_plotlyjs=False, full_html=False, config=config, auto_play=False)
 
 
-def write_page(page: str, out: Path) -> None:
-    """Write a page that does not belong to one run.
+def write_page(page: str | bytes, out: Path) -> None:
+    """Write a page, or an image, that does not belong to one run.
 
     Raises:
         ValueError: it cannot be written.
     """
     try:
-        out.write_text(page)
+        write_whole(out, page)
     except OSError as error:
         raise ValueError(f"out = {out}: cannot be written ({error.strerror})") from None
 
@@ -77,10 +78,11 @@ def write_figure(figure: go.Figure, out: Path) -> None:
     if out.suffix not in (".png", ".svg", ".pdf"):
         raise ValueError(f"out = {out}: {allowed}")
     try:
-        figure.write_image(out, scale=1.5)
+        image = figure.to_image(format=out.suffix.removeprefix("."), scale=1.5)
     except (ValueError, RuntimeError, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f"out = {out}: {allowed} ({reason})") from None
+    write_page(image, out)
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from compo_mech.plots import training
 from compo_mech.report import attention
 from compo_mech.report.attention import attention_by_step, shown_set
 from compo_mech.report.html_parts import capitalised, counted, document, html_table, wide
+from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.outcome import length_table, run_sentence
-from compo_mech.runs.run import Run
+from compo_mech.runs.run import COLUMNS, Run
 
 _LEGEND = (
     "<p class=quiet>Free, forced: fraction of test strings with every state and [EoS] right, generated freely and "
@@ -35,7 +36,7 @@ def page(
     checkpoints: Mapping[int, Params],
     metrics: pd.DataFrame,
     sets: Sequence[EvalSet],
-    command: Sequence[str],
+    command: str,
     sections: Sequence[str] = (),
     problems: Sequence[str] = (),
 ) -> str:
@@ -47,14 +48,14 @@ def page(
         checkpoints: by step, parameters whose attention is shown; there may be none.
         metrics: its long rows, the control's among them.
         sets: its test strings; the longest of each task is shown.
-        command: that started it.
+        command: that made it.
         sections: of analyses, as HTML.
         problems: what is missing or damaged, a line each.
     """
     parts = [f"<h1>{html.escape(name)}</h1>"]
     if problems:
         lines = "".join(f"<li>{html.escape(problem)}</li>" for problem in problems)
-        parts.append(f"<div class=problem>Not all of this run could be read:<ul>{lines}</ul></div>")
+        parts.append(f"<div class=problem>Not all of this run is whole:<ul>{lines}</ul></div>")
     model = config.model
     mixed_in = [str(task) for task in config.data.tasks if task not in config.data.measured_tasks]
     facts = [
@@ -80,7 +81,7 @@ def page(
         parts.append(wide(attention_by_step(checkpoints, config, shown_set(sets, task))) if checkpoints else _NONE)
     parts += sections
     parts.append("<h2>How to reproduce</h2>")
-    parts.append(f"<pre>{html.escape('python ' + shlex.join(command))}</pre>")
+    parts.append(f"<pre>{html.escape(command)}</pre>")
     settings = json.dumps(config.model_dump(mode="json"), indent=2)
     parts.append(f"<details><summary>All settings</summary><pre>{html.escape(settings)}</pre></details>")
     return document(name, "\n".join(parts), script=get_plotlyjs())
@@ -95,4 +96,16 @@ def write_page(run: Run) -> Path:
     sets = eval_sets(config.data, config.n_test_strings)
     shown = run.readable(attention.n_frames(config))
     problems = [problem.replace(f"{run.path}/", "") for problem in run.problems()]
-    return run.write_report(page(run.path.name, config, shown, run.metrics, sets, run.command, run.sections, problems))
+    try:
+        metrics = run.metrics
+    except RunError:  # among the problems
+        metrics = pd.DataFrame(columns=list(COLUMNS))
+    return run.write_report(page(run.name, config, shown, metrics, sets, made_by(run), run.sections, problems))
+
+
+def made_by(run: Run) -> str:
+    """Return the command line that made a run."""
+    try:
+        return f"python {shlex.join(run.command)}"
+    except RunError as error:
+        return f"# {str(error).replace(f'{run.path}/', '')}"

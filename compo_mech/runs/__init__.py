@@ -4,7 +4,9 @@ from compo_mech.runs.config import RunConfig
 from compo_mech.runs import recipes
 from compo_mech.runs.recipes import RECIPES, RecipeName
 from compo_mech.runs.checkpoints import Checkpoints, RunError
-from compo_mech.runs.run import Run, starting_params, analysis_name
+from compo_mech.runs.run import Run, analysis_name
+from compo_mech.runs.start import starting_params
+from compo_mech.runs.names import distinct, once, opened
 from compo_mech.runs.locks import locked, record_failure, forget_failure, recorded_failure
 from compo_mech.runs.environment import environment, git_state
 from compo_mech.runs.source import source_checksum
@@ -21,6 +23,9 @@ __all__ = [
     "Run",
     "starting_params",
     "analysis_name",
+    "distinct",
+    "once",
+    "opened",
     "locked",
     "record_failure",
     "forget_failure",

@@ -4,9 +4,7 @@ A checkpoint exists once SHA256SUMS lists it, and every file is renamed into pla
 process killed at any moment leaves the last finished checkpoint intact.
 """
 
-import hashlib
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,29 +17,29 @@ from compo_mech.model.config import parameter_shapes
 from compo_mech.model.hooked import to_hooked
 from compo_mech.model.params import Params, init_params
 from compo_mech.runs.config import RunConfig
+from compo_mech.runs.files import is_part, write_whole
+from compo_mech.runs.stored import stored_environment
+from compo_mech.runs.sums import NAME, digest, write_sums
+from compo_mech.runs.vouched import BESIDE, CHECKPOINT, ROWS, RunError, Vouched, rows_until, steps_of
 from compo_mech.training.schedule import is_snapshot
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
 
 N_RESUMABLE = 2
-_SUMS = "SHA256SUMS"
 
 
-class RunError(Exception):
-    """Something about a run folder that its user has to know, in one line."""
-
-
-class Checkpoints:
+class Checkpoints(Vouched):
     """Those of the run in a folder."""
 
     def __init__(self, path: Path, config: RunConfig) -> None:
-        self.path, self.config, self.folder = path, config, path / "checkpoints"
+        super().__init__(path)
+        self.config = config
 
     @property
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, in order."""
-        return sorted(_step(name) for name in self._sums() if not name.endswith(".resume.safetensors"))
+        return steps_of(self.sums())
 
     @property
     def is_done(self) -> bool:
@@ -51,8 +49,8 @@ class Checkpoints:
     @property
     def checksums(self) -> dict[int, str]:
         """Checksum of each step's model, in order."""
-        sums = self._sums()
-        return {step: sums[_model_file(step)] for step in self.steps}
+        sums = self.sums()
+        return {step: sums.known[_model_file(step)] for step in steps_of(sums)}
 
     def params(self, step: int | None = None) -> Params:
         """Read the model's parameters at a step; None: at the last one.
@@ -60,34 +58,23 @@ class Checkpoints:
         Raises:
             RunError: there is no checkpoint at this step, or its file is damaged.
         """
-        steps = self.steps
+        sums = self.sums()
+        steps = steps_of(sums)
         if not steps:
-            raise RunError(f"run = {self.path}: has no checkpoint")
+            raise RunError(sums.problem or f"run = {self.path}: has no checkpoint")
         step = steps[-1] if step is None else step
         if step not in steps:
             raise RunError(f"step = {step}: must be one of {' '.join(map(str, steps))}")
         return self._model_params(step)
 
-    def checkpoints(self, names: Sequence[str] | None = None) -> Iterator[tuple[int, Params]]:
+    def checkpoints(self) -> Iterator[tuple[int, Params]]:
         """Yield every checkpoint in order, one at a time.
 
-        Args:
-            names: tensors to read, and nothing else of the files, which are then not checked against
-                their checksums; None: all, checked.
-
         Raises:
-            RunError: a checkpoint is missing or damaged, or has no tensor of this name.
+            RunError: a checkpoint is missing or damaged.
         """
         for step in self.steps:
-            if names is None:
-                yield step, self.params(step)
-                continue
-            file = self.folder / _model_file(step)
-            try:
-                with safetensors.safe_open(file, framework="pt") as opened:
-                    yield step, {name: opened.get_tensor(name) for name in names}
-            except (OSError, safetensors.SafetensorError) as error:
-                raise RunError(f"{file}: cannot be read ({error})") from None
+            yield step, self.params(step)
 
     def model(self, step: int | None = None) -> "HookedTransformer":
         """Read the model at a step as a HookedTransformer; None: at the last one.
@@ -102,53 +89,88 @@ class Checkpoints:
         generator = torch.Generator().manual_seed(self.config.control_seed)
         return init_params(self.config.model, len(self.config.data.vocabulary), self.config.n_ctx, generator)
 
+    def spread(self, at_most: int) -> list[int]:
+        """Return steps that have a checkpoint, the first and the last among them, in order and evenly spaced.
+
+        Args:
+            at_most: how many.
+        """
+        steps = self.steps
+        n = min(at_most, len(steps))
+        return [steps[i] for i in sorted({round(i * (len(steps) - 1) / max(1, n - 1)) for i in range(n)})]
+
     def readable(self, at_most: int) -> dict[int, Params]:
-        """Checkpoints that can be read, the first and the last among them, in order and evenly spaced.
+        """Checkpoints as `spread` chooses them, with one beside it for each that cannot be read (see `problems`).
 
         Args:
             at_most: how many.
         """
         found: dict[int, Params] = {}
-        steps = self.steps
-        n = min(at_most, len(steps))
-        wanted = {round(i * (len(steps) - 1) / max(1, n - 1)) for i in range(n)}
-        for target in sorted(wanted):
-            nearest = sorted(range(len(steps)), key=lambda i, target=target: (abs(i - target), -i))
-            for i in nearest:  # one beside it, where this one cannot be read
-                if steps[i] in found or (i in wanted and i != target):
+        steps, wanted = self.steps, self.spread(at_most)
+        for target in wanted:
+            place = steps.index(target)
+            for i in sorted(range(len(steps)), key=lambda i, place=place: (abs(i - place), -i)):
+                step = steps[i]
+                if step in found or (step in wanted and step != target):
                     break
                 try:
-                    found[steps[i]] = self._model_params(steps[i])
+                    found[step] = self._model_params(step)
                     break
                 except RunError:
                     continue
         return dict(sorted(found.items()))
 
-    def problems(self) -> list[str]:
-        """List what is wrong with the checkpoints, in a line each: missing, damaged or of another network, files that
-        nobody vouches for, and steps of the schedule that have none."""
-        found = []
-        for step in self.steps:
+    def damage(self) -> list[str]:
+        """List what is not as it was written, in a line each: the list of checksums, and whatever it vouches for."""
+        sums = self.sums()
+        found = [] if sums.problem is None else [sums.problem]
+        if not sums.is_there and self.has_unlisted_work():
+            found.append(f"{self.folder / NAME}: is missing, so no checkpoint counts")
+        checks = {f"../{name}": self.content for name in BESIDE} | {ROWS: lambda name: self.rows()}
+        checks |= dict.fromkeys(sorted(filter(_is_resume, sums.known)), self._tensors)
+        checks |= {_model_file(step): lambda name, step=step: self._model_params(step) for step in steps_of(sums)}
+        for name in (name for name in checks if name in sums.known):
             try:
-                self._model_params(step)
+                checks[name](name)
             except RunError as error:
                 found.append(str(error))
-        known = {*self._sums(), _SUMS}
-        files = sorted(file.name for file in self.folder.iterdir()) if self.folder.is_dir() else []
-        for name in files:
-            if name not in known:
-                found.append(f"{self.folder / name}: is not listed in {_SUMS}, so it is left out")
+        try:
+            stored_environment(self)
+        except RunError as error:
+            found.append(str(error))
+        return found
+
+    def problems(self) -> list[str]:
+        """List what is wrong with the run, in a line each: files that are missing, damaged or of another network, files
+        that nobody vouches for, and steps of the schedule that have no checkpoint."""
+        found, sums = self.damage(), self.sums()
+        unlisted = [name for name in BESIDE if f"../{name}" not in sums.known]
+        found += [f"{self.path / name}: is missing" for name in unlisted if not (self.path / name).exists()]
+        if sums.is_there and unlisted:
+            names = ", ".join(sorted({*unlisted, "environment.json"}))
+            found.append(f"{self.path}: nothing vouches for {names}, which are taken as they are")
+        for name in sorted(file.name for file in self.folder.iterdir()) if self.folder.is_dir() else ():
+            if name not in (*sums.known, NAME) and not is_part(name):
+                found.append(f"{self.folder / name}: is not listed in {NAME}, so it is left out")
+        return found + self._missing_steps()
+
+    def has_unlisted_work(self) -> bool:
+        """Tell whether there are files of checkpoints after the first that the list does not hold."""
+        names = [file.name for file in self.folder.iterdir()] if self.folder.is_dir() else []
+        return any(_number(name) > 0 for name in filter(CHECKPOINT.fullmatch, names) if name not in self.sums().known)
+
+    def _missing_steps(self) -> list[str]:
         n_steps, steps = self.config.train.n_steps, set(self.steps)
         expected = [s for s in range(n_steps + 1) if is_snapshot(s, n_steps, self.config.train.snapshot_every)]
         absent = [step for step in expected if step not in steps]
         if not steps:
-            found.append(f"{self.path}: has no checkpoint")
-        elif absent and (last := max(steps)) < n_steps and absent == [step for step in expected if step > last]:
-            found.append(f"{self.path}: training stopped at step {last} of {n_steps}")
-        elif absent:
-            named = " ".join(map(str, absent[:8])) + (" ..." if len(absent) > 8 else "")
-            found.append(f"{self.path}: has no checkpoint at {len(absent)} steps of its schedule ({named})")
-        return found
+            return [f"{self.path}: has no checkpoint"]
+        if not absent:
+            return []
+        if (last := max(steps)) < n_steps and absent == [step for step in expected if step > last]:
+            return [f"{self.path}: training stopped at step {last} of {n_steps}"]
+        named = " ".join(map(str, absent[:8])) + (" ..." if len(absent) > 8 else "")
+        return [f"{self.path}: has no checkpoint at {len(absent)} steps of its schedule ({named})"]
 
     def resumable(self, at_most: int | None = None) -> tuple[int, Params, dict[str, Tensor], list[str]]:
         """Find the newest checkpoint that training can resume from, and the damaged files passed over.
@@ -157,91 +179,75 @@ class Checkpoints:
             at_most: the last step to consider; None: any.
 
         Raises:
-            RunError: no checkpoint is whole.
+            RunError: no checkpoint is whole, or the list of checksums or the rows are damaged.
         """
         damaged: list[str] = []
-        sums = self._sums()
-        for step in reversed(self.steps):
-            if _resume_file(step) not in sums or (at_most is not None and step > at_most):
+        sums = self.sums()
+        if sums.problem is not None:
+            raise RunError(f"resume = {self.path}: {sums.problem}")
+        self.rows()
+        for step in reversed(steps_of(sums)):
+            if _resume_file(step) not in sums.known or (at_most is not None and step > at_most):
                 continue
             try:
-                return step, self._model_params(step), self._load(_resume_file(step)), damaged
+                return step, self._model_params(step), self._tensors(_resume_file(step)), damaged
             except RunError as error:
                 damaged.append(str(error))
-        passed = f" ({'; '.join(damaged)})" if damaged else ""
-        raise RunError(f"resume = {self.path}: has no checkpoint to resume from{passed}; start again with --overwrite")
+        if damaged:
+            raise RunError(f"resume = {self.path}: has no checkpoint to resume from ({'; '.join(damaged)})")
+        raise RunError(f"resume = {self.path}: has no checkpoint to resume from; start again with --overwrite")
 
     def save(self, step: int, params: Params, resume: dict[str, Tensor]) -> None:
         """Save a checkpoint. Rows of this step have to be added before it, or a resume would drop them."""
-        sums = self._sums()
+        sums = dict(self.sums().known)
         for name, tensors in ((_resume_file(step), resume), (_model_file(step), params)):
             content = safetensors.torch.save({key: value.detach().cpu().contiguous() for key, value in tensors.items()})
-            self._write(f"checkpoints/{name}", content)
-            sums[name] = hashlib.sha256(content).hexdigest()
-        old = sorted((n for n in sums if n.endswith(".resume.safetensors")), key=_step)[:-N_RESUMABLE]
-        self._write_sums({name: digest for name, digest in sums.items() if name not in old})
+            write_whole(self.folder / name, content)
+            sums[name] = digest(content)
+        old = sorted(filter(_is_resume, sums), key=_number)[:-N_RESUMABLE]
+        kept = {name: checksum for name, checksum in sums.items() if name not in old}
+        write_sums(self.folder, kept | {ROWS: self.rows_digest()})
         for name in old:
             (self.folder / name).unlink(missing_ok=True)
 
-    def forget(self, after: int) -> None:
-        """Drop every checkpoint after this step, and every file that nobody vouches for."""
-        sums = {name: digest for name, digest in self._sums().items() if _step(name) <= after}
-        self._write_sums(sums)
-        for file in self.folder.iterdir():
-            if file.name not in (*sums, _SUMS):
+    def forget(self, after: int) -> bytes:
+        """Drop every checkpoint after this step from the list, and return the rows of metrics.csv up to it.
+
+        Files that are no longer listed stay until training has come to where it replaces them. Removed is what `save`
+        did not come to remove, or had only begun to write, when its process was killed.
+        """
+        content, listed = rows_until(self.rows(), after), self.sums().known
+        sums = {name: sum_ for name, sum_ in listed.items() if not CHECKPOINT.fullmatch(name) or _number(name) <= after}
+        write_sums(self.folder, sums | {ROWS: digest(content)})
+        resumes = [_number(name) for name in filter(_is_resume, sums)]
+        for file in list(self.folder.iterdir()):
+            is_old = _is_resume(file.name) and file.name not in sums and _model_file(_number(file.name)) in sums
+            if is_part(file.name) or (is_old and sum(step > _number(file.name) for step in resumes) >= N_RESUMABLE):
                 file.unlink()
-
-    # ----------------------------------------------------------------------------- the disk
-
-    def _sums(self) -> dict[str, str]:
-        file = self.folder / _SUMS
-        if not file.exists():
-            return {}
-        pairs = (line.split("  ", 1) for line in file.read_text().splitlines())
-        return {name: digest for digest, name in pairs}
-
-    def _write_sums(self, sums: dict[str, str]) -> None:
-        lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
-        self._write(f"checkpoints/{_SUMS}", lines.encode())
+        return content
 
     def _model_params(self, step: int) -> Params:
-        loaded = self._load(_model_file(step))  # in no particular order
+        loaded, file = self._tensors(_model_file(step)), self.folder / _model_file(step)
         config = self.config
         shapes = parameter_shapes(config.model, len(config.data.vocabulary), config.n_ctx)
         for name, shape in shapes.items():
             if name not in loaded or tuple(loaded[name].shape) != shape:
                 has = f"{name} of shape {tuple(loaded[name].shape)}" if name in loaded else f"no {name}"
-                file = self.folder / _model_file(step)
                 raise RunError(f"{file}: is of another network, it has {has} where the run's settings say {shape}")
-        return {name: loaded[name] for name in shapes}
+        if more := sorted(set(loaded) - set(shapes)):
+            raise RunError(f"{file}: is of another network, it has {more[0]} where the run's settings say none")
+        return {name: loaded[name] for name in shapes}  # the file has them in no particular order
 
-    def _load(self, name: str) -> dict[str, Tensor]:
-        file = self.folder / name
+    def _tensors(self, name: str) -> dict[str, Tensor]:
         try:
-            content = file.read_bytes()
-        except OSError:
-            raise RunError(f"{file}: is missing") from None
-        if hashlib.sha256(content).hexdigest() != self._sums()[name]:
-            raise RunError(f"{file}: is damaged, its checksum differs")
-        try:
-            return safetensors.torch.load(content)
+            return safetensors.torch.load(self.content(name))
         except safetensors.SafetensorError as error:
-            raise RunError(f"{file}: is no safetensors file ({error})") from None
+            raise RunError(f"{self.file(name)}: is no safetensors file ({error})") from None
 
-    def _write(self, name: str, content: bytes) -> None:
-        """Write a file whole or not at all."""
-        file = self.path / name
-        part = file.with_name(f".{file.name}.part")
-        with part.open("wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        part.replace(file)
-        folder = os.open(file.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+
+def _is_resume(name: str) -> bool:
+    match = CHECKPOINT.fullmatch(name)
+    return match is not None and match[2] is not None
 
 
 def _model_file(step: int) -> str:
@@ -252,5 +258,6 @@ def _resume_file(step: int) -> str:
     return f"{step:06d}.resume.safetensors"
 
 
-def _step(name: str) -> int:
+def _number(name: str) -> int:
+    """Return the step that a file of a checkpoint is of."""
     return int(name.split(".")[0])

@@ -1,10 +1,13 @@
 """The outcome of a run, as a sentence and a table by length and head."""
 
+from pathlib import Path
+
 import pandas as pd
 
 from compo_mech.evaluation import attention
 from compo_mech.evaluation.attention import MIN_LENGTH, TEXTBOOK_SCORE, AttentionVerdict
 from compo_mech.evaluation.table import CONTROL, measured, select
+from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.run import Run
 from compo_mech.stats import onset
 
@@ -76,6 +79,16 @@ def length_table(metrics: pd.DataFrame, task: str) -> pd.DataFrame:
                 row[f"L{layer}H{head} {column}"] = known
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def summary_or_failure(path: Path) -> dict[str, object]:
+    """Summary of the run in a folder; of one that is damaged, what is wrong with it, as `failed`."""
+    try:
+        return run_summary(Run.open(path))
+    except RunError as error:
+        return {"failed": str(error)}
+    except (LookupError, ValueError):  # rows of an earlier version, which nothing vouches for
+        return {"failed": f"{path / 'metrics.csv'}: is damaged, it lacks rows"}
 
 
 def run_summary(run: Run) -> dict[str, object]:

@@ -1,15 +1,18 @@
-"""A run is a folder that a stranger can read. Only this file and checkpoints.py read or write one.
+"""A run is a folder that a stranger can read.
 
 config.json         the settings, as RunConfig takes them
-environment.json    versions, git commit and changes, command; trained_at_once: how many runs were trained as one, if so
+environment.json    versions, git commit and changes, command; trained_at_once: how many runs were trained as one, if
+                    so; checksum: of all that
 metrics.csv         long rows: step, split, task, length, layer, head, metric, value
 checkpoints/        000128.safetensors: the model under HookedTransformer's names;
                     000128.resume.safetensors (newest two): optimiser and generator;
-                    SHA256SUMS: every file that counts, as `sha256sum -c` reads it
-analysis/           results of analyses: tables, circuits
-report.html         the page to look at
+                    SHA256SUMS: every file that counts, config.json and metrics.csv among them, as `sha256sum -c` reads
+                    it (metrics.csv as it was at the last checkpoint, so while training goes on it is longer)
+analysis/           results of analyses: tables, circuits, each folder with a SHA256SUMS of its own
+report.html         the page to look at, made of all that; nothing reads it
 
-Beside it: failures/ has what went wrong, .locks/ a file for each run that was trained, held while it is.
+Beside it: failures/ has what went wrong, .locks/ a file for each run that was trained, held while it is, and
+.NAME.*.old is a run that is being replaced, until the new one is trained to its end.
 """
 
 import csv
@@ -17,7 +20,6 @@ import hashlib
 import io
 import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -25,11 +27,15 @@ import pandas as pd
 
 from compo_mech.data.tasks import Task
 from compo_mech.evaluation.table import Row
-from compo_mech.model.config import parameter_shapes
-from compo_mech.model.params import Params
+from compo_mech.runs import analysis_folder
 from compo_mech.runs.checkpoints import Checkpoints, RunError
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.environment import environment
+from compo_mech.runs.files import identity, write_whole
+from compo_mech.runs.folder import building_place, of_run, put_back, remove, set_aside, strangers
+from compo_mech.runs.stored import environment_text, shortened, stored_config, stored_environment
+from compo_mech.runs.sums import digest, write_sums
+from compo_mech.runs.vouched import BESIDE, Vouched, rows_until
 
 COLUMNS = ("step", *Row._fields)
 
@@ -42,58 +48,81 @@ class Run(Checkpoints):
         """Open the run in this folder.
 
         Raises:
-            RunError: there is no run here, or its settings cannot be read.
+            RunError: there is no run here, or its settings cannot be read or are not those it was made with.
         """
         path = Path(path)
-        try:
-            return cls(path, RunConfig(**json.loads((path / "config.json").read_text())))
-        except OSError:
-            raise RunError(f"run = {path}: must be a folder that holds a config.json") from None
-        except ValueError as error:
-            raise RunError(f"{path / 'config.json'}: {error}") from None
+        if not (path / "config.json").exists():
+            raise RunError(f"run = {path}: must be a folder that holds a config.json")
+        return cls(path, stored_config(Vouched(path)))
 
     @classmethod
     def create(cls, path: Path, config: RunConfig, overwrite: bool = False) -> "Run":
-        """Create a new run in this folder.
+        """Create a new run in this folder. One that is replaced is set aside until the new one is trained to its end.
 
         Raises:
-            RunError: the folder is taken (by something other than a run, if `overwrite`), or it
-                cannot be written.
+            RunError: the folder is taken (by something other than a whole run, if `overwrite`), or it cannot be
+                written.
         """
-        taken = path.exists()
-        if taken and not (overwrite and (path / "config.json").is_file()):
-            hint = "it is not a run, so it is left alone" if overwrite else "add --resume or --overwrite"
-            raise RunError(f"run = {path}: exists already; {hint}")
-        part = path.with_name(f".{path.name}.part")  # built beside its place, so that it is there whole or not
-        old = path.with_name(f".{path.name}.old")  # and removed beside it, or a kill would leave half a run
+        place = identity(path)
+        taken = place.exists()
+        if taken:
+            _check_replaceable(path, overwrite)
+        part = building_place(place)  # built beside its place, so that it is there whole or not
+        contents = {
+            "config.json": json.dumps(config.model_dump(mode="json"), indent=2),
+            "environment.json": environment_text(environment()),
+            "metrics.csv": _as_csv([COLUMNS]),
+        }
         try:
-            for left in (part, old):
-                shutil.rmtree(left, ignore_errors=True)
             (part / "checkpoints").mkdir(parents=True)
-            run = cls(part, config)
-            run._write("config.json", json.dumps(config.model_dump(mode="json"), indent=2).encode())
-            run._write("environment.json", json.dumps(environment(), indent=2).encode())
-            run._write("metrics.csv", _as_csv([COLUMNS]).encode())
-            if taken:  # by a run, and its replacement was asked for
-                path.rename(old)
-            part.rename(path)
+            for name, content in contents.items():
+                write_whole(part / name, content)
+            write_sums(part / "checkpoints", {f"../{name}": digest(contents[name].encode()) for name in BESIDE})
+            if taken:
+                set_aside(place)
+            part.rename(place)
         except OSError as error:
+            put_back(place)
+            if part.exists():
+                remove(part, of_run)
             raise RunError(f"run = {path}: cannot be written ({error.strerror})") from None
-        shutil.rmtree(old, ignore_errors=True)
         return cls(path, config)
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return identity(self.path).name
 
     # ------------------------------------------------------------------------------ reading
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """All long rows. Length, layer and head are nullable integers."""
+        """All long rows up to the last checkpoint. Length, layer and head are nullable integers.
+
+        Raises:
+            RunError: they are missing or damaged.
+        """
         dtypes = {"step": "int64", "length": "Int64", "layer": "Int64", "head": "Int64", "value": "float64"}
-        return pd.read_csv(self.path / "metrics.csv", dtype=dtypes)  # pyright: ignore[reportArgumentType]
+        content = self.rows()
+        try:
+            table = pd.read_csv(io.BytesIO(content), dtype=dtypes)  # pyright: ignore[reportArgumentType]
+        except (ValueError, OverflowError) as error:
+            raise RunError(f"{self.path / 'metrics.csv'}: is damaged ({shortened(error)})") from None
+        if tuple(table.columns) != COLUMNS:
+            raise RunError(f"{self.path / 'metrics.csv'}: is damaged, its columns must be {', '.join(COLUMNS)}")
+        return table
 
     @property
     def command(self) -> list[str]:
-        """The command that started the run."""
-        return json.loads((self.path / "environment.json").read_text())["command"]
+        """The command that started the run.
+
+        Raises:
+            RunError: environment.json is missing or damaged.
+        """
+        found = stored_environment(self).get("command")
+        if not isinstance(found, list) or not all(isinstance(word, str) for word in found):
+            raise RunError(f"{self.path / 'environment.json'}: is damaged, it has no command")
+        return found
 
     def tasks(self, named: str | None = None) -> tuple[Task, ...]:
         """Return the tasks that are measured; given a name, spelled as a setting, that one alone.
@@ -111,8 +140,15 @@ class Run(Checkpoints):
 
     @property
     def sections(self) -> list[str]:
-        """What analyses have to show on the run's page, as HTML."""
-        return [file.read_text() for file in sorted(self.path.glob("analysis/[!.]*/section.html"))]
+        """What analyses have to show on the run's page, as HTML; those that are damaged are among the problems."""
+        files = sorted(self.path.glob("analysis/[!.]*/section.html"))
+        found = [analysis_folder.read_or_error(file) for file in files]
+        return [section for section in found if isinstance(section, str)]
+
+    def problems(self) -> list[str]:
+        """List what is wrong with the run, in a line each: as of checkpoints, and damaged results of analyses."""
+        folders = sorted(self.path.glob("analysis/[!.]*/"))
+        return super().problems() + [line for folder in folders for line in analysis_folder.damage(folder)]
 
     def found(self, what: str, file: str) -> str:
         """Read a file of the latest analysis of a kind.
@@ -122,21 +158,20 @@ class Run(Checkpoints):
             file: its name, such as `circuit.json`.
 
         Raises:
-            RunError: there is no such analysis.
+            RunError: there is no such analysis, or its file is damaged.
         """
         files = list(self.path.glob(f"analysis/{what}-[0-9]*/{file}"))
         if not files:
             raise RunError(f"run = {self.path}: must have been analysed by {what} first (no analysis/{what}-*/{file})")
         steps = [int(found.parent.name.removeprefix(f"{what}-").split("-")[0]) for found in files]
-        return files[steps.index(max(steps))].read_text()
+        text = analysis_folder.read_or_error(files[steps.index(max(steps))])
+        if isinstance(text, RunError):
+            raise text
+        return text
 
     def remembered(self, name: str) -> pd.DataFrame | None:
         """Read a table that an analysis keeps for itself; None: there is none, or it is damaged."""
-        file = self.path / "analysis" / ".cache" / f"{name}.csv"
-        try:
-            return pd.read_csv(file, keep_default_na=False, na_values="nan", float_precision="round_trip")
-        except (OSError, ValueError):
-            return None
+        return analysis_folder.read_table(self.path / "analysis" / ".cache" / f"{name}.csv")
 
     # ------------------------------------------------------------------------------ writing
 
@@ -146,16 +181,15 @@ class Run(Checkpoints):
         Raises:
             RunError: it cannot be written.
         """
-        folder = self.path / "analysis" / ".cache"
+        file = self.path / "analysis" / ".cache" / f"{name}.csv"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._write(f"analysis/.cache/{name}.csv", table.to_csv(index=False, na_rep="nan").encode())
+            analysis_folder.write_table(file, table)
         except OSError as error:
-            raise RunError(f"analysis = {folder}: cannot be written ({error.strerror})") from None
+            raise RunError(f"analysis = {file.parent}: cannot be written ({error.strerror})") from None
 
     def add_rows(self, step: int, rows: Sequence[Row]) -> None:
         """Append measured rows."""
-        with (self.path / "metrics.csv").open("a", newline="") as file:
+        with (self.path / "metrics.csv").open("a", newline="", encoding="utf-8") as file:
             file.write(_as_csv([(step, *row) for row in rows]))
             file.flush()
             os.fsync(file.fileno())
@@ -167,25 +201,18 @@ class Run(Checkpoints):
             RunError: what is there cannot be read.
             OSError: it cannot be written.
         """
-        file = self.path / "environment.json"
-        try:
-            known = json.loads(file.read_text())
-        except ValueError as error:
-            raise RunError(f"{file}: {error}") from None
-        known["trained_at_once"] = max(n, known.get("trained_at_once", 1))
-        self._write(file.name, json.dumps(known, indent=2).encode())
+        known = stored_environment(self)
+        before = known.get("trained_at_once", 1)
+        known["trained_at_once"] = max(n, before)
+        write_whole(self.path / "environment.json", environment_text(known))
 
     def cut(self, step: int) -> None:
         """Forget every row and checkpoint after this step, and a last row that was cut short."""
-        self.forget(step)
-        text = (self.path / "metrics.csv").read_text()
-        lines = text[: text.rfind("\n") + 1].splitlines(keepends=True)
-        kept = [line for i, line in enumerate(lines) if i == 0 or int(line.split(",", 1)[0]) <= step]
-        self._write("metrics.csv", "".join(kept).encode())
+        write_whole(self.path / "metrics.csv", self.forget(step))
 
     def write_report(self, page: str) -> Path:
         """Write the run's page."""
-        self._write("report.html", page.encode())
+        write_whole(self.path / "report.html", page)
         return self.path / "report.html"
 
     def write_analysis(self, name: str, files: Mapping[str, str]) -> Path:
@@ -195,47 +222,34 @@ class Run(Checkpoints):
             RunError: it cannot be written.
         """
         folder = self.path / "analysis" / name
-        part = folder.with_name(f".{folder.name}.part")
         try:
-            shutil.rmtree(part, ignore_errors=True)
-            part.mkdir(parents=True)
-            for file, content in files.items():
-                self._write(str((part / file).relative_to(self.path)), content.encode())
-            shutil.rmtree(folder, ignore_errors=True)
-            part.rename(folder)
+            analysis_folder.write_folder(folder, files)
         except OSError as error:
             raise RunError(f"analysis = {folder}: cannot be written ({error.strerror})") from None
         return folder
 
 
-def starting_params(config: RunConfig) -> Params | None:
-    """Read the weights that a run starts from, of the last checkpoint of `start_from`; None: random ones.
+def _check_replaceable(path: Path, overwrite: bool) -> None:
+    """Let only a whole run, and nothing that the project did not write, be replaced.
 
     Raises:
-        RunError: there is no such run, it was not trained to its end, or its network or vocabulary is another.
+        RunError: one line that says what there is.
     """
-    if config.start_from is None:
-        return None
-    source = Run.open(config.start_from)
-    what = f"start_from = {config.start_from}"
-    for name, ours, theirs in (
-        ("data.tasks", config.data.tasks, source.config.data.tasks),
-        ("data.task_token", config.data.task_token, source.config.data.task_token),
-    ):
-        if ours != theirs:
-            shown = (" ".join(map(str, value)) if isinstance(value, tuple) else str(value) for value in (ours, theirs))
-            own, other = shown
-            raise RunError(f"{what}: its vocabulary is another, {name} must be {other}, and is {own}")
-    shapes = [parameter_shapes(c.model, len(c.data.vocabulary), c.n_ctx) for c in (config, source.config)]
-    for name in dict.fromkeys((*shapes[0], *shapes[1])):
-        own, other = (shape.get(name) for shape in shapes)
-        if own != other:
-            hint = f"; set model.n_ctx = {source.config.n_ctx}" if name == "pos_embed.W_pos" else ""
-            own, other = own or "missing", other or "missing"
-            raise RunError(f"{what}: its network is another, {name} is {other} there and {own} here{hint}")
-    if not source.is_done:
-        raise RunError(f"{what}: must be trained to its end, step {source.config.train.n_steps}")
-    return source.params()
+    what = f"run = {path}: exists already"
+    if not overwrite:
+        raise RunError(f"{what}; add --resume or --overwrite")
+    try:
+        run = Run.open(path)
+        heading = rows_until(run.unchecked("../metrics.csv"), -1)
+        damage = run.damage()
+    except RunError as error:
+        raise RunError(f"{what}; it is not a run that can be read, so it is left alone ({error})") from None
+    if damage:
+        raise RunError(f"{what}; it is damaged, so it is left alone ({damage[0]})")
+    if heading != _as_csv([COLUMNS]).encode() or not run.folder.is_dir():
+        raise RunError(f"{what}; it is not a run, so it is left alone")
+    if others := strangers(identity(path), of_run):
+        raise RunError(f"{what}; it is left alone, for {others[0].relative_to(identity(path))} is not of a run")
 
 
 def analysis_name(what: str, step: int, task: Task) -> str:

@@ -17,10 +17,13 @@ from rich.console import Console
 from compo_mech.analyses.emergence import changes_after_accuracy, component_emergence
 from compo_mech.analyses.watch import ExtraMeasure, watch
 from compo_mech.cli.errors import one_line_errors
+from compo_mech.cli.output import say, warn, write_table
 from compo_mech.cli.progress import counting
 from compo_mech.launch.sweep import How
 from compo_mech.parallel import each
+from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
+from compo_mech.runs.names import distinct, once, opened
 from compo_mech.runs.run import Run
 from compo_mech.stats.onset import MIN_SEEDS, Moment
 from compo_mech.stats.over_seeds import Lag, lag, survival
@@ -50,23 +53,26 @@ def main(
     """
     console = Console()
     with one_line_errors():
-        runs = [Run.open(path) for path in paths]
+        runs, unread = opened(once(paths))
+        if unread and not runs:
+            raise RunError(unread[0])
         if n_workers < 1:
             raise ValueError(f"n_workers = {n_workers}: must be at least 1")
         if not out.parent.is_dir():
             raise ValueError(f"out = {out}: must be in a folder that exists")
         components, rises, failed = watched(runs, n_workers, seed, console, more)
+        failed = unread + failed
         for message in failed:
-            console.print(f"[yellow]{message}[/]", highlight=False)
+            warn(console, message)
         if not len(components):
             raise ValueError("runs = none: must hold at least one that can be watched")
         tables = {"": components, "-rises": rises}
         tables |= {"-order": order(components, seed), "-verdict": verdicts(rises)}
         for name, table in tables.items():
-            table.to_csv(out.with_name(f"{out.name}{name}.csv"), index=False, float_format="%.6g")
+            write_table(out.with_name(f"{out.name}{name}.csv"), table, float_format="%.6g")
             if name in ("-order", "-verdict"):
-                console.print(table.to_string(index=False), highlight=False, soft_wrap=True)
-        console.print(f"{len(runs)} runs, {len(failed)} of them failed; tables: {out}*.csv", highlight=False)
+                say(console, table.to_string(index=False))
+        say(console, f"{len(runs) + len(unread)} runs, {len(failed)} of them failed; tables: {out}*.csv")
 
 
 def train_seeds(recipe: RunConfig, n_seeds: int, runs_dir: Path, n_workers: int, console: Console) -> list[Path]:
@@ -74,7 +80,7 @@ def train_seeds(recipe: RunConfig, n_seeds: int, runs_dir: Path, n_workers: int,
     rows = seed_runs(recipe, range(n_seeds), How(runs_dir=runs_dir, n_workers=n_workers), console)
     for row in rows:
         if "failed" in row:
-            console.print(f"[yellow]{row['run']}: {row['failed']}[/]", highlight=False)
+            warn(console, f"{row['run']}: {row['failed']}")
     return [Path(str(row["run"])) for row in rows if "failed" not in row]
 
 
@@ -93,12 +99,12 @@ def watched(
             else:
                 found[i] = came
             bar.advance(shown)
-    tables = []
+    tables, names = [], distinct([run.path for run in runs])
     for which in (0, 1):
         named = []
         for i, pair in sorted(found.items()):
             run = runs[i]
-            labels = {"task": str(run.config.data.measured_tasks[0]), "seed": run.config.seed, "run": run.path.name}
+            labels = {"task": str(run.config.data.measured_tasks[0]), "seed": run.config.seed, "run": names[i]}
             table = pair[which]
             for column, value in reversed(labels.items()):
                 table.insert(0, column, value)

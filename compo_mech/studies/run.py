@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 
 from compo_mech.cli.errors import one_line_errors
+from compo_mech.cli.output import say, write_table
 from compo_mech.cli.progress import counting
 from compo_mech.cli.settings import read
 from compo_mech.launch.sweep import How, sweep
@@ -56,13 +57,11 @@ def main(study: Study, further: Mapping[str, FurtherTable] | None = None, argv: 
         except KeyboardInterrupt:
             print("interrupted; the same command goes on", file=sys.stderr)
             sys.exit(130)
-        part = out.with_name(f".{out.name}.part")
-        table.to_csv(part, index=False, float_format="%.6g")
-        part.replace(out)
+        write_table(out, table, float_format="%.6g")
     _print_tables({study.primary.name: summary(table, study)}, console)
     _print_tables({title: make(table) for title, make in (further or {}).items()}, console)
     n_failed, n_runs = len(failed_runs(table)), n_seeds * len(study.arms)
-    console.print(f"{n_failed} of {n_runs} runs failed. Table: {out}", highlight=False, soft_wrap=True)
+    say(console, f"{n_failed} of {n_runs} runs failed. Table: {out}")
     if n_failed == n_runs:
         sys.exit(1)
 
@@ -73,13 +72,13 @@ def _declare(study: Study, n_seeds: int, console: Console) -> None:
         ("Hypothesis", study.hypothesis),
         ("Primary measure", f"{study.primary.name}, over {n_seeds} seeds of {len(study.arms)} arms"),
     ):
-        console.print(f"{what}: {text}", highlight=False, soft_wrap=True)
+        say(console, f"{what}: {text}")
 
 
 def _print_tables(tables: Mapping[str, pd.DataFrame], console: Console) -> None:
     for title, table in tables.items():
-        console.print(f"\n{title}", highlight=False)
-        console.print(table.to_string(index=False, float_format=lambda v: f"{v:.3g}"), highlight=False, soft_wrap=True)
+        say(console, f"\n{title}")
+        say(console, table.to_string(index=False, float_format=lambda v: f"{v:.3g}"))
 
 
 def run_study(study: Study, seeds: Sequence[int], how: How, console: Console) -> pd.DataFrame:

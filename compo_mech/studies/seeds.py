@@ -9,11 +9,11 @@ from rich.console import Console
 
 from compo_mech.cli.command import Positional, Ungrouped
 from compo_mech.cli.errors import one_line_errors
+from compo_mech.cli.output import say
 from compo_mech.launch.sweep import How, sweep
 from compo_mech.runs.config import RunConfig
-from compo_mech.runs.outcome import run_summary
+from compo_mech.runs.outcome import summary_or_failure
 from compo_mech.runs.recipes import RECIPES, RecipeName
-from compo_mech.runs.run import Run
 from compo_mech.settings import changed
 
 HERE = How()
@@ -26,7 +26,7 @@ def seed_runs(recipe: RunConfig, seeds: Sequence[int], how: How, console: Consol
     rows: list[dict[str, object]] = []
     for seed, (_, found) in zip(seeds, sweep(runs, how, console).iterrows(), strict=True):
         if found["state"] == "done":
-            rows.append({"seed": seed, "run": found["path"], **run_summary(Run.open(Path(str(found["path"]))))})
+            rows.append({"seed": seed, "run": found["path"], **summary_or_failure(Path(str(found["path"])))})
         else:
             rows.append({"seed": seed, "run": found["path"], "failed": found["error"] or found["state"]})
     return rows
@@ -39,6 +39,4 @@ def seeds_command(
     console = Console()
     with one_line_errors():
         table = pd.DataFrame(seed_runs(RECIPES[recipe](), range(n_seeds), how, console))
-    console.print(
-        table.to_string(index=False, float_format=lambda value: f"{value:.3f}"), highlight=False, soft_wrap=True
-    )
+    say(console, table.to_string(index=False, float_format=lambda value: f"{value:.3f}"))

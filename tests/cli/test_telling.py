@@ -27,7 +27,7 @@ def test_an_analysis_is_kept_and_told(tmp_path, tiny):
     output = Output("look-000008-parity", "parity, step 8", {"a.csv": "x\n1\n"}, said, pd.DataFrame({"n": [3]}))
     keep(run, output, console)
     folder = run.path / "analysis" / "look-000008-parity"
-    assert {file.name for file in folder.iterdir()} == {"a.csv", "findings.txt"}
+    assert {file.name for file in folder.iterdir()} == {"a.csv", "findings.txt", "SHA256SUMS"}
     assert (folder / "findings.txt").read_text() == "First.\nSecond.\n"
     assert run.found("look", "a.csv") == "x\n1\n"
     lines = console.export_text().splitlines()

@@ -268,13 +268,22 @@ def test_the_iteration_head_at_steps_and_lengths_that_there_are_not(runs, tmp_pa
     assert refused(capsys, "iteration_head", runs[0], out, "--length", 5, "--steps", 0, 99).startswith(told)
 
 
-def test_steps_that_cannot_be_read_are_left_out_of_the_slider(runs, tmp_path):
+def test_steps_that_cannot_be_read_are_left_out_of_the_slider_and_told(runs, tmp_path, capsys):
     copy = Run.open(shutil.copytree(runs[0], tmp_path / "one"))
     (copy.path / "checkpoints" / "000003.safetensors").write_bytes(b"damaged")
     call("iteration_head", copy.path, tmp_path / "figure.html", "--length", 5)
     page = (tmp_path / "figure.html").read_text()
     steps = [step for step in copy.steps if f'"label":"{step}"' in page]
     assert steps == [step for step in copy.steps if step != 3]
+    assert "Without what is damaged: step 3" in page
+    assert "step 3 is left out: " in capsys.readouterr().err
+    for name, more in (("iteration_head", ["--steps", 3]), ("grokking", [])):
+        paths = [copy.path, tmp_path / "no.html"] if more else [tmp_path / "no.html", copy.path]
+        with pytest.raises(SystemExit) as stop:
+            call(name, *paths, *more)
+        assert stop.value.code == 2
+        assert "000003.safetensors: is damaged" in capsys.readouterr().err
+    assert not (tmp_path / "no.html").exists()
 
 
 @pytest.mark.parametrize("name", ["iteration_head", "length_by_dimension", "probes_by_step"])

@@ -406,9 +406,10 @@ def test_threads_need_cores(tmp_path):
 
 def test_jobs_that_cannot_be_read_are_one_line(tmp_path):
     (tmp_path / ".slurm").mkdir()
-    (tmp_path / ".slurm" / "jobs.json").write_text("{")
-    with pytest.raises(SlurmError, match=r"^.*jobs.json: cannot be read .*$"):
-        next(waiting([], tmp_path))
+    for content in ("{", "[]", "[" * 100_000):
+        (tmp_path / ".slurm" / "jobs.json").write_text(content)
+        with pytest.raises(SlurmError, match=r"^.*jobs.json: cannot be read .*$"):
+            next(waiting([], tmp_path))
 
 
 def test_the_copy_of_the_code_is_whole_and_made_once(tmp_path, monkeypatch):

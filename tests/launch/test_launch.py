@@ -298,6 +298,10 @@ class Zygote:
         return int(self.process.stdout.readline())
 
 
+def has_checkpoint(path):
+    return path.exists() and bool(Run.open(path).steps)
+
+
 def check_kills(tmp_path, n_kills, n_steps):
     """A run killed at random moments and resumed each time ends as one that was left in peace."""
     runs, draw = tmp_path / "runs", random.Random(0)
@@ -307,14 +311,14 @@ def check_kills(tmp_path, n_kills, n_steps):
     longest = 1.6 * (time.perf_counter() - begun) / n_kills  # on average 0.8 of the whole time is spent in killed runs
     path, n_killed, finished = runs / "killed", 0, False
     for _ in range(4 * n_kills):
-        started = (path / "checkpoints" / "SHA256SUMS").exists() and not finished  # a run that got away begins anew
+        started = has_checkpoint(path) and not finished  # a run that got away begins anew
         how = ["--resume"] if started else ["--overwrite"] if path.exists() else []
         status = zygote.train("killed", *how, kill_after=draw.uniform(0, longest))
         n_killed, finished = n_killed + (status == signal.SIGKILL), status == 0
         if n_killed == n_kills:
             break
     assert n_killed == n_kills
-    started = (path / "checkpoints" / "SHA256SUMS").exists()
+    started = has_checkpoint(path)
     assert zygote.train("killed", "--resume" if started else "--overwrite") == 0
     assert Run.open(path).steps[-1] == n_steps
     same(Run.open(runs / "peaceful"), Run.open(path))

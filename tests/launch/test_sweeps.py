@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -276,7 +277,7 @@ def test_twenty_runs_killed_five_times_end_as_if_nothing_had_happened(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     folder = tmp_path / "disturbed"
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])}
     n_checkpoints = 0
     for n in range(5):
         process = subprocess.Popen([sys.executable, str(script), str(folder)], env=environment)

@@ -147,9 +147,10 @@ def test_what_is_damaged_or_missing_does_not_break_the_page(runs, tmp_path, caps
     page = own(made(runs, tmp_path / "page.html"))
     assert "one: checkpoints/000006.safetensors: is damaged" in page
     assert f"two: {two.path}: has no checkpoint" in page
-    assert "two: metrics.csv: is missing or damaged" in page
+    assert "two: metrics.csv: is missing" in page
     assert page.count("No checkpoint could be read") == 1
-    assert "# environment.json is missing or damaged" in page
+    assert "one: environment.json: " in page
+    assert "# environment.json: " in page
     assert "one: checkpoints/000006" in capsys.readouterr().out.replace("\n", "")
     (one.path / "metrics.csv").write_text("")
     assert "Nothing was measured" in made(runs, tmp_path / "page.html")

@@ -1,17 +1,21 @@
+import contextlib
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from compo_mech.evaluation.table import Row
 from compo_mech.model.params import init_params
-from compo_mech.runs import locks
+from compo_mech.runs import checkpoints, files, locks, sums, vouched
 from compo_mech.runs import run as run_module
 from compo_mech.runs.checkpoints import RunError
-from compo_mech.runs.locks import locked
+from compo_mech.runs.folder import drop_replaced
+from compo_mech.runs.locks import locked, record_failure, recorded_failure
 from compo_mech.runs.run import Run
 from compo_mech.training import loop
 
@@ -106,6 +110,34 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(run, harm, suf
             run.params(4)
 
 
+def test_a_run_is_read_while_it_is_trained(run, tiny, monkeypatch):
+    """After whatever is read, another process adds rows and a checkpoint."""
+    state, trained = state_of(tiny), [4]
+
+    def followed_by_a_step(read):
+        def reading(path):
+            found = read(path)
+            with monkeypatch.context() as patch:
+                patch.setattr(vouched, "read_plain", files.read_plain)
+                patch.setattr(vouched, "read_sums", sums.read_sums)
+                trained.append(trained[-1] + 1)
+                other = Run(run.path, tiny)
+                other.add_rows(trained[-1], [ROW])
+                other.save(trained[-1], state.params, state.tensors())
+            return found
+
+        return reading
+
+    monkeypatch.setattr(vouched, "read_plain", followed_by_a_step(files.read_plain))
+    monkeypatch.setattr(vouched, "read_sums", followed_by_a_step(sums.read_sums))
+    again = Run.open(run.path)
+    for _ in range(3):
+        known = again.steps[-1]
+        assert again.metrics["step"].max() > known
+        assert again.params().keys() == state.params.keys()
+    assert trained[-1] > 20
+
+
 def test_no_whole_checkpoint_is_said(run):
     for step in (2, 4):
         flip(run.path / "checkpoints" / f"{step:06d}.safetensors", 100)
@@ -113,17 +145,53 @@ def test_no_whole_checkpoint_is_said(run):
         run.resumable()
 
 
-def test_cutting_forgets_what_came_after(run):
-    (run.path / "checkpoints" / "000008.safetensors").write_bytes(b"not listed, so never finished")
+def test_cutting_forgets_what_came_after_and_removes_nothing(run):
+    others = {"000008.safetensors": b"not listed, so never finished", "notes.txt": b"the third head is odd"}
+    for name, content in others.items():
+        (run.path / "checkpoints" / name).write_bytes(content)
+    before = {file.name: file.read_bytes() for file in (run.path / "checkpoints").iterdir()}
     with (run.path / "metrics.csv").open("a") as file:
-        file.write("3,train,parity,,,,loss,0.5\n")  # after the checkpoint that is gone back to
-        file.write("5,test,par")  # killed in the middle of a row
+        file.write("5,train,parity,,,,loss,0.5\n5,test,par")  # killed in the middle of a row
     run.cut(2)
     assert run.steps == [0, 1, 2]
     assert run.metrics.step.tolist() == [0, 0, 1, 1, 2, 2]
-    assert {f.name for f in (run.path / "checkpoints").iterdir()} == {
-        "000000.safetensors", "000001.safetensors", "000002.safetensors", "000002.resume.safetensors", "SHA256SUMS",
-    }  # fmt: skip
+    assert run.damage() == []
+    after = {file.name: file.read_bytes() for file in (run.path / "checkpoints").iterdir()}
+    assert before.pop("SHA256SUMS") != after.pop("SHA256SUMS")
+    assert after == before
+
+
+def test_what_a_killed_save_left_is_removed_and_nothing_like_it(run):
+    folder = run.path / "checkpoints"
+    left = ("000001.resume.safetensors", ".compo-0123456789ab.part")  # dropped from the list, and half written
+    kept = ("000003.resume.safetensors", ".compo-notes.part", ".notes.part", "000005.resume.safetensors")
+    for name in (*left, *kept):
+        (folder / name).write_bytes(b"x")
+    run.cut(4)
+    names = {file.name for file in folder.iterdir()}
+    assert not names & set(left)
+    assert names >= set(kept)
+
+
+@pytest.mark.parametrize("killed_after", range(3))
+def test_a_cut_that_is_killed_leaves_rows_that_are_vouched_for(run, monkeypatch, killed_after):
+    """The list of checksums is written first, and vouches for the rows up to its own last step."""
+    n_written = 0
+    write = files.write_whole
+
+    def mortal(path, content):
+        nonlocal n_written
+        if n_written == killed_after:
+            raise Killed
+        n_written += 1
+        write(path, content)
+
+    with monkeypatch.context() as patch:
+        for module in (run_module, checkpoints, sums):
+            patch.setattr(module, "write_whole", mortal)
+        with contextlib.suppress(Killed):
+            run.cut(2)
+    assert Run.open(run.path).metrics.step.max() == run.steps[-1] == (4 if killed_after == 0 else 2)
 
 
 def test_steps_sort_as_numbers(tmp_path, tiny):
@@ -147,19 +215,97 @@ class Killed(BaseException):
     pass
 
 
-def test_killed_while_it_overwrites_it_leaves_a_whole_run_or_none(run, tiny, monkeypatch):
-    def torn(path, ignore_errors=False):
-        if (path / "config.json").exists():
-            (path / "config.json").unlink()
+def contents(folder):
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_a_run_that_is_replaced_is_kept_until_the_new_one_is_trained_to_its_end(run, tiny):
+    before = contents(run.path)
+    for _ in range(2):  # the second replaces a mere beginning
+        new = Run.create(run.path, tiny, overwrite=True)
+    assert Run.open(run.path).steps == []
+    kept = [contents(folder) for folder in run.path.parent.iterdir() if folder != run.path]
+    assert before in kept
+    drop_replaced(new.path)
+    assert [file.name for file in run.path.parent.iterdir()] == ["one"]
+
+
+@pytest.mark.parametrize("n_renames", [0, 1])
+def test_killed_while_it_replaces_a_run_there_is_one_or_the_other(run, tiny, monkeypatch, n_renames):
+    before, rename, done = contents(run.path), Path.rename, []
+
+    def mortal(path, target):
+        if len(done) == n_renames:
             raise Killed
+        done.append(path)
+        return rename(path, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_module.shutil, "rmtree", torn)
+        patch.setattr(Path, "rename", mortal)
         with pytest.raises(Killed):
             Run.create(run.path, tiny, overwrite=True)
+    with locked(run.path):  # as whoever goes on does
+        assert contents(run.path) == before
+    drop_replaced(run.path)
+    assert {file.name for file in run.path.parent.iterdir()} == {"one", ".locks"}
+
+
+def test_what_is_not_of_a_run_is_never_replaced(run, tiny, tmp_path):
+    """A downloaded model, settings without a run, a run with notes, a damaged run: all stay as they are."""
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text('{"architectures": ["GPT2LMHeadModel"], "n_layer": 12}')
+    (model / "model.safetensors").write_bytes(b"weights")
+    bare = tmp_path / "bare"
+    (bare / "checkpoints").mkdir(parents=True)
+    shutil.copy(run.path / "config.json", bare)
+    (bare / "metrics.csv").write_text("x,y\n")
+    places = {
+        name: shutil.copytree(run.path, tmp_path / name)
+        for name in ("noted", "analysed", "listed", "flipped", "linked")
+    }
+    (places["noted"] / "checkpoints" / "notes.txt").write_text("years of work")
+    Run(places["analysed"], tiny).write_analysis("look-000004-parity", {"a.csv": "1"})
+    (places["analysed"] / "analysis" / "look-000004-parity" / "mine.csv").write_text("years of work")
+    (places["listed"] / "analysis" / "mine").mkdir(parents=True)
+    (places["listed"] / "analysis" / "mine" / "thesis.txt").write_text("years of work")
+    checksum = hashlib.sha256(b"years of work").hexdigest()
+    (places["listed"] / "analysis" / "mine" / "SHA256SUMS").write_text(f"{checksum}  thesis.txt\n")
+    flip(places["flipped"] / "checkpoints" / "000002.safetensors", 200)
+    (places["linked"] / "more").symlink_to(model)
+    for place in (model, bare, *places.values()):
+        before = contents(place)
+        with pytest.raises(RunError, match=r"exists already; it .*left alone"):
+            Run.create(place, tiny, overwrite=True)
+        assert contents(place) == before
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_through_a_link_the_run_behind_it_is_replaced_and_locked(run, tiny, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(run.path)
+    new = Run.create(link, tiny, overwrite=True)
+    assert link.is_symlink()
     assert Run.open(run.path).steps == []
-    Run.create(run.path, tiny, overwrite=True)
+    drop_replaced(new.path)
     assert [file.name for file in run.path.parent.iterdir()] == ["one"]
+    with locked(run.path), pytest.raises(RunError, match="is being trained"), locked(link):
+        pass
+    with locked(link), pytest.raises(RunError, match="is being trained"), locked(tmp_path / "link" / ".." / "one"):
+        pass
+    record_failure(link, "Diverged: too fast")
+    assert recorded_failure(run.path) == "Diverged: too fast"
+
+
+def test_an_analysis_replaces_its_own_and_leaves_notes(run):
+    folder = run.write_analysis("look-000004-parity", {"a.csv": "1", "b.csv": "2"})
+    (folder / "notes.txt").write_text("years of work")
+    (folder / "mine").mkdir()
+    (folder / "mine" / "a.csv").write_text("years of work")
+    run.write_analysis("look-000004-parity", {"a.csv": "3"})
+    found = {name: text for name, text in contents(folder).items() if name != "SHA256SUMS"}
+    assert found == {"a.csv": b"3", "notes.txt": b"years of work", "mine/a.csv": b"years of work"}
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
 LOCKING = """
@@ -207,7 +353,9 @@ def test_a_lock_that_cannot_be_written_is_said_and_none_is_no_obstacle(run, monk
 
 def test_the_most_that_were_trained_at_once_stays_noted(run):
     def noted():
-        return json.loads((run.path / "environment.json").read_text())
+        found = json.loads((run.path / "environment.json").read_text())
+        assert run.damage() == []
+        return {name: value for name, value in found.items() if name != "checksum"}
 
     before = noted()
     run.note_at_once(4)

@@ -177,10 +177,11 @@ def die(run, seed, more):
 def test_a_process_that_dies_costs_its_own_run_only(run, tmp_path, monkeypatch):
     shutil.copytree(run.path, tmp_path / "deadly")
     monkeypatch.setattr(over_seeds_study, "_watch", die)
-    runs = [Run.open(tmp_path / "deadly"), run, run]
+    shutil.copytree(run.path, tmp_path / "other" / "one")
+    runs = [Run.open(tmp_path / "deadly"), run, Run.open(tmp_path / "other" / "one")]
     components, _, failed = over_seeds_study.watched(runs, 2, 0, Console(quiet=True))
     assert failed == [f"{tmp_path / 'deadly'}: ProcessDied: its process died"]
-    assert components["run"].tolist() == ["one", "one"]
+    assert len(set(components["run"])) == 2
 
 
 def test_bad_input_gets_one_line(run, tmp_path, capsys):

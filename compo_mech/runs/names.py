@@ -1,0 +1,55 @@
+"""Runs that stand beside each other: a run is its resolved path, and its name is as much of that as it takes."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from compo_mech.runs.files import identity
+from compo_mech.runs.run import Run
+from compo_mech.runs.vouched import RunError
+
+
+def once(paths: Iterable[Path]) -> list[Path]:
+    """Return the folders, each once however often and by whatever paths it is given, in their order."""
+    found: dict[Path, Path] = {}
+    for path in paths:
+        found.setdefault(identity(path), path)
+    return list(found.values())
+
+
+def distinct(paths: Sequence[Path]) -> list[str]:
+    """Return names of folders; with as much of the path before them as makes them distinct, or a number."""
+    places = [identity(path) for path in paths]
+    n_parts = 1
+    while len({place.parts[-n_parts:] for place in places}) < len(set(places)):
+        n_parts += 1
+    names: list[str] = []
+    for place in places:
+        name, n = os.sep.join(place.parts[-n_parts:]), 1
+        while name in names:  # the same folder again
+            n += 1
+            name = f"{os.sep.join(place.parts[-n_parts:])} ({n})"
+        names.append(name)
+    return names
+
+
+def opened(paths: Iterable[Path]) -> tuple[list[Run], list[str]]:
+    """Open those runs that can be opened, and list what is wrong with the others, in a line each."""
+    runs, problems = [], []
+    for path in paths:
+        try:
+            runs.append(Run.open(path))
+        except RunError as error:
+            problems.append(str(error))
+    return runs, problems
+
+
+def folder_problem(name: str) -> str | None:
+    """Return what is wrong with a name for the folder of a run; None: nothing."""
+    if name in ("", ".", "..") or any(separator in name for separator in ("/", "\\")):
+        return "must be the name of one folder, which goes into runs_dir"
+    if not (name[0].isalnum() or name[0] == "_"):
+        return "must begin with a letter, a digit or _, so that no tool takes it for something else"
+    if not name.isprintable() or name.endswith((".part", ".old")) or name == "failures":
+        return "must be printable, not end in .part or .old and not be failures, which are names of this project's own"
+    return None
