@@ -58,7 +58,7 @@ def with_slider(
     """
     steps = list(frames)
     figure = attention_maps(frames[steps[-1]], labels, title)
-    changed = list(range(len(figure.data)))
+    changed = [i for i, _ in enumerate(figure.select_traces())]
     # plain dictionaries: plotly would check every weight of every step
     figure.frames = [
         {
