@@ -26,6 +26,17 @@ class Settings(BaseModel):
         except ValidationError as error:
             raise ValueError(one_line(error)) from None
 
+    def without_dependents(self: Group, changes: Mapping[str, object]) -> Group:
+        """Return the same settings, at their defaults where they mean nothing once these changes are made.
+
+        Args:
+            changes: new values by name.
+
+        Raises:
+            ValueError: one of them cannot be.
+        """
+        return self
+
 
 class Spelled(Settings):
     """Settings that are written as a call, `polynomial(modulus=7)`, wherever they appear.
@@ -84,7 +95,7 @@ def one_line(error: ValidationError) -> str:
 
 
 def changed(settings: Group, changes: Mapping[str, object]) -> Group:
-    """Return the same settings with these changes.
+    """Return the same settings with these changes, at their defaults where they belonged to what is changed.
 
     Args:
         settings: a group, maybe with groups in it.
@@ -93,7 +104,8 @@ def changed(settings: Group, changes: Mapping[str, object]) -> Group:
     Raises:
         ValueError: there is no such setting, or it cannot have this value.
     """
-    new = {name: getattr(settings, name) for name in type(settings).model_fields}
+    kept = settings.without_dependents(changes)
+    new = {name: getattr(kept, name) for name in type(settings).model_fields}
     within: dict[str, dict[str, object]] = {}
     for name, value in changes.items():
         first, _, rest = name.partition(".")

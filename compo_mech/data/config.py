@@ -1,6 +1,7 @@
 """DataConfig: tasks, lengths, their mixture over time, and the size of a batch."""
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
@@ -91,6 +92,26 @@ class DataConfig(Settings):
     @property
     def vocabulary(self) -> Vocabulary:
         return Vocabulary(self.tasks)
+
+    def without_tasks(self) -> "DataConfig":
+        """Return the same data without what belongs to its tasks: their weights, and stages that change nothing else.
+
+        Example:
+            >>> from compo_mech.data import Copy, DataConfig, Parity, Stage
+            >>> stages = Stage(n_steps=9, task_weights=(1, 1)), Stage(n_steps=9, max_length=4, task_weights=(1, 1))
+            >>> data = DataConfig(tasks=(Copy(), Parity()), task_weights=(1, 0), curriculum=stages).without_tasks()
+            >>> data.task_weights, *map(str, data.curriculum)
+            (None, 'stage(n_steps=9, max_length=4)')
+        """
+        stages = [stage.model_copy(update={"task_weights": None}) for stage in self.curriculum]
+        curriculum = tuple(stage for stage in stages if stage != Stage(n_steps=stage.n_steps))
+        weights = {"task_weights": None, "task_loss_weights": None}
+        return self.model_copy(update=weights | {"curriculum": curriculum})
+
+    def without_dependents(self, changes: Mapping[str, object]) -> "DataConfig":
+        if "tasks" not in changes or DataConfig(**{"tasks": changes["tasks"]}).tasks == self.tasks:
+            return self
+        return self.without_tasks()
 
     @model_validator(mode="after")
     def _consistent(self) -> "DataConfig":
