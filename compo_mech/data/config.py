@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
@@ -109,9 +109,8 @@ class DataConfig(Settings):
         return self.model_copy(update=weights | {"curriculum": curriculum})
 
     def without_dependents(self, changes: Mapping[str, object]) -> "DataConfig":
-        if "tasks" not in changes or DataConfig(**{"tasks": changes["tasks"]}).tasks == self.tasks:
-            return self
-        return self.without_tasks()
+        asked: dict[str, Any] = {name: value for name, value in changes.items() if name == "tasks"}
+        return self.without_tasks() if asked and DataConfig(**asked).tasks != self.tasks else self
 
     @model_validator(mode="after")
     def _consistent(self) -> "DataConfig":
@@ -119,6 +118,9 @@ class DataConfig(Settings):
             raise ValueError("tasks = (): at least one task is needed")
         if len(set(map(str, self.tasks))) < len(self.tasks):
             raise ValueError(f"tasks = {' '.join(map(str, self.tasks))}: each task may be named once")
+        symbols = self.vocabulary.symbols
+        if twice := [symbol for symbol in symbols if symbols.count(symbol) > 1]:
+            raise ValueError(f"tasks = {' '.join(map(str, self.tasks))}: must not have the token {twice[0]} for a task")
         if self.min_length > self.max_length:
             raise ValueError(f"min_length = {self.min_length}: must be at most max_length = {self.max_length}")
         for name in ("task_weights", "task_loss_weights", "length_weights", "length_loss_weights"):

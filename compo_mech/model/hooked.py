@@ -121,7 +121,8 @@ def config_of(model: "HookedTransformer") -> ModelConfig:
 def _served(cfg: Any) -> dict[str, tuple[object, ...]]:
     """Values of each option that our forward pass serves: an option that nobody looked at must be at its default."""
     free = (*_SIZES, *_WITHOUT_EFFECT)
-    served = {field.name: (field.default,) for field in dataclasses.fields(cfg) if field.name not in free}
+    fields = dataclasses.fields(cfg)
+    served: dict[str, tuple[object, ...]] = {field.name: (field.default,) for field in fields if field.name not in free}
     return served | {
         "normalization_type": ("LN", None),
         "act_fn": tuple(ACTIVATIONS),

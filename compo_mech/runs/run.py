@@ -1,7 +1,8 @@
 """A run is a folder that a stranger can read. Only this file and checkpoints.py read or write one.
 
 config.json         the settings, as RunConfig takes them
-environment.json    versions, git commit and changes, command; trained_at_once: how many runs were trained as one, if so
+environment.json    versions, git commit and changes, command; rules: checksum of each task's;
+                    trained_at_once: how many runs were trained as one, if so
 metrics.csv         long rows: step, split, task, length, layer, head, metric, value
 checkpoints/        000128.safetensors: the model under HookedTransformer's names;
                     000128.resume.safetensors (newest two): optimiser and generator;
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from compo_mech.data.rule import rule_checksum
 from compo_mech.data.tasks import Task
 from compo_mech.evaluation.table import Row
 from compo_mech.model.config import parameter_shapes
@@ -46,11 +48,13 @@ class Run(Checkpoints):
         """
         path = Path(path)
         try:
-            return cls(path, RunConfig(**json.loads((path / "config.json").read_text())))
+            run = cls(path, RunConfig(**json.loads((path / "config.json").read_text())))
         except OSError:
             raise RunError(f"run = {path}: must be a folder that holds a config.json") from None
         except ValueError as error:
             raise RunError(f"{path / 'config.json'}: {error}") from None
+        run._check_rules()
+        return run
 
     @classmethod
     def create(cls, path: Path, config: RunConfig, overwrite: bool = False) -> "Run":
@@ -72,7 +76,8 @@ class Run(Checkpoints):
             (part / "checkpoints").mkdir(parents=True)
             run = cls(part, config)
             run._write("config.json", json.dumps(config.model_dump(mode="json"), indent=2).encode())
-            run._write("environment.json", json.dumps(environment(), indent=2).encode())
+            rules = {str(task): rule_checksum(task) for task in config.data.tasks}
+            run._write("environment.json", json.dumps(environment() | {"rules": rules}, indent=2).encode())
             run._write("metrics.csv", _as_csv([COLUMNS]).encode())
             if taken:  # by a run, and its replacement was asked for
                 path.rename(old)
@@ -83,6 +88,21 @@ class Run(Checkpoints):
         return cls(path, config)
 
     # ------------------------------------------------------------------------------ reading
+
+    def _check_rules(self) -> None:
+        """
+        Raises:
+            RunError: a task of this name has another rule now than it had when the run was trained.
+        """
+        try:
+            rules = dict(json.loads((self.path / "environment.json").read_text())["rules"])
+        except (OSError, ValueError, KeyError, TypeError):  # unknown: nothing to hold it against
+            return
+        for task in self.config.data.tasks:
+            if rules.get(str(task), own := rule_checksum(task)) != own:
+                raise RunError(
+                    f"data.tasks = {task}: must have the rule that {self.path} was trained on; it has another"
+                )
 
     @property
     def metrics(self) -> pd.DataFrame:
@@ -239,10 +259,10 @@ def starting_params(config: RunConfig) -> Params | None:
 
 
 def analysis_name(what: str, step: int, task: Task) -> str:
-    """Return the name of the folder of an analysis of a task at a step; tasks with long names are distinguished by a
-    hash."""
+    """Return the name of the folder of an analysis of a task at a step; tasks whose names are long, or no name of a
+    folder, are distinguished by a hash."""
     name = str(task)
-    if len(name) > 80:
+    if len(name) > 80 or not name.isprintable() or set(name) & set('/\\<>:"|?*'):
         name = f"{task.name}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
     return f"{what}-{step:06d}-{name}"
 
