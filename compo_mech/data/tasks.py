@@ -199,7 +199,7 @@ class Automaton(Task):
         return self.start
 
     def step(self, state: Any, x: Any) -> Any:
-        return torch.tensor(self.transitions)[state, x]
+        return torch.tensor(self.transitions, device=getattr(state, "device", None))[state, x]
 
 
 class Counter(Task):
@@ -265,7 +265,7 @@ class Symmetric(Task):
         return math.factorial(self.n)
 
     def step(self, state: Any, x: Any) -> Any:
-        return _products(self.n)[state, x].clone()  # with integers a view
+        return _products(self.n).to(getattr(state, "device", "cpu"))[state, x].clone()  # with integers a view
 
 
 @lru_cache
