@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-MAX_TABLE = 2**24
-"""Pairs of a state and an input that a rule is written out for: 128 MB."""
+MAX_TABLE = 2**22
+"""Pairs of a state and an input that a rule is written out for: 32 MB."""
 
 
 @runtime_checkable
@@ -76,7 +76,7 @@ def check_sizes(rule: Rule) -> None:
         need("start_state", _is_int(rule.start_state) and 0 <= rule.start_state < rule.n_states, f"a state, {states}")
     n_pairs = rule.n_states * rule.n_inputs
     if n_pairs > MAX_TABLE:
-        raise ValueError(f"n_states x n_inputs = {n_pairs} of {rule}: must be at most {MAX_TABLE}")
+        raise ValueError(f"tasks = {rule}: its rule has {n_pairs} entries, must have at most {MAX_TABLE}")
 
 
 def _steps(rule: Rule, states: Int[Tensor, "state"], inputs: Int[Tensor, "input"]) -> Int[Tensor, "state input"]:

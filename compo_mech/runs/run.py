@@ -24,7 +24,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from compo_mech.data.rule import rule_checksum
 from compo_mech.data.tasks import Task
 from compo_mech.evaluation.table import Row
 from compo_mech.model.config import parameter_shapes
@@ -32,6 +31,7 @@ from compo_mech.model.params import Params
 from compo_mech.runs.checkpoints import Checkpoints, RunError
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.environment import environment
+from compo_mech.runs.rules import rule_changed, rules_of
 
 COLUMNS = ("step", *Row._fields)
 
@@ -53,7 +53,8 @@ class Run(Checkpoints):
             raise RunError(f"run = {path}: must be a folder that holds a config.json") from None
         except ValueError as error:
             raise RunError(f"{path / 'config.json'}: {error}") from None
-        run._check_rules()
+        if (changed := rule_changed(run.config, path)) is not None:
+            raise RunError(f"data.tasks = {changed}: must have the rule that {path} was trained on, and has another")
         return run
 
     @classmethod
@@ -76,8 +77,7 @@ class Run(Checkpoints):
             (part / "checkpoints").mkdir(parents=True)
             run = cls(part, config)
             run._write("config.json", json.dumps(config.model_dump(mode="json"), indent=2).encode())
-            rules = {str(task): rule_checksum(task) for task in config.data.tasks}
-            run._write("environment.json", json.dumps(environment() | {"rules": rules}, indent=2).encode())
+            run._write("environment.json", json.dumps(environment() | rules_of(config), indent=2).encode())
             run._write("metrics.csv", _as_csv([COLUMNS]).encode())
             if taken:  # by a run, and its replacement was asked for
                 path.rename(old)
@@ -88,21 +88,6 @@ class Run(Checkpoints):
         return cls(path, config)
 
     # ------------------------------------------------------------------------------ reading
-
-    def _check_rules(self) -> None:
-        """
-        Raises:
-            RunError: a task of this name has another rule now than it had when the run was trained.
-        """
-        try:
-            rules = dict(json.loads((self.path / "environment.json").read_text())["rules"])
-        except (OSError, ValueError, KeyError, TypeError):  # unknown: nothing to hold it against
-            return
-        for task in self.config.data.tasks:
-            if rules.get(str(task), own := rule_checksum(task)) != own:
-                raise RunError(
-                    f"data.tasks = {task}: must have the rule that {self.path} was trained on; it has another"
-                )
 
     @property
     def metrics(self) -> pd.DataFrame:
