@@ -81,7 +81,7 @@ def align(
         ValueError: the site has no room for the subspaces, or there is no such site.
     """
     check_row_site(site, model.config)
-    train, test = ({v: pairs.to(model.device) for v, pairs in given.items()} for given in (train, test))
+    train = {v: pairs.to(model.device) for v, pairs in train.items()}
     width = model.config.d_model
     if site.kind in HEAD_ROW_KINDS:
         width = model.config.head_width * (model.config.n_heads if site.head is None else 1)

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import operator
 from collections.abc import Hashable
 from functools import lru_cache
 from typing import Any, Protocol, runtime_checkable
@@ -116,9 +117,10 @@ def _one_by_one(rule: Rule, pairs: list[tuple[int, int]]) -> Int[Tensor, "pair"]
             raise ValueError(f"step({state}, {x}) = {reason} of {rule}: must be a state") from None
         if isinstance(value, Tensor) and value.ndim == 0:
             value = value.item()
-        if not isinstance(value, int):
-            raise ValueError(f"step({state}, {x}) = {value!r} of {rule}: must be an integer, a state")
-        found.append(int(value))
+        try:
+            found.append(operator.index(value))
+        except TypeError:
+            raise ValueError(f"step({state}, {x}) = {value!r} of {rule}: must be an integer, a state") from None
     return torch.tensor(found, dtype=torch.long)
 
 

@@ -4,6 +4,7 @@ import random
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 from pydantic import Field
@@ -81,6 +82,7 @@ def test_a_rule_that_gives_no_states_is_refused(rule, complaint):
         (lambda state, x: x if state == 1 else 0, [0, 1, 2]),
         (lambda state, x: state < x, [0, 0, 1]),
         (lambda state, x: 2, [2, 2, 2]),
+        (lambda state, x: np.arange(9).reshape(3, 3)[int(x), int(state)] % 3, [1, 1, 1]),
         (lambda state, x: (state + x).to(torch.int8) % 3, [1, 2, 0]),
         (lambda state, x: state.fill_(2) - x if isinstance(state, torch.Tensor) else 2 - x, [2, 1, 0]),
     ],

@@ -6,6 +6,7 @@ import torch
 from compo_mech.data.config import DataConfig, Stage
 from compo_mech.data.stream import TrainingStream
 from compo_mech.data.tasks import Copy, Counter, Parity, Polynomial
+from compo_mech.launch import sweep_command
 from compo_mech.launch.grid import grid
 from compo_mech.launch.settings import dropped, parse
 from compo_mech.runs import recipes
@@ -27,12 +28,10 @@ def test_a_mixture_is_mixed_as_told_from_the_first_step_to_the_last(capsys):
 
 
 @pytest.mark.parametrize("recipe", recipes.RECIPES)
-@pytest.mark.parametrize("tasks", ["counter(modulus=3)", "copy parity", "polynomial"])
+@pytest.mark.parametrize("tasks", ["counter(modulus=3)", "copy parity", "polynomial(modulus=7)"])
 def test_other_tasks_bring_nothing_of_the_recipes(recipe, tasks, capsys):
     before = recipes.RECIPES[recipe]()
     words = ["--data.tasks", *tasks.split()]
-    if recipe == "polynomial" and tasks == "polynomial":
-        pytest.skip("its own task")
     found = parse(before, words).data
     assert found.task_weights is None
     assert found.curriculum == ()
@@ -64,6 +63,21 @@ def test_grids_and_changes_drop_the_same():
     same = changed(base, {"data.tasks": ("parity", "polynomial"), "data.batch_size": 8}).data
     assert (same.task_weights, same.curriculum) == (base.data.task_weights, base.data.curriculum)
     assert dropped(base.data, same) is None
+
+
+def test_a_sweep_says_what_it_drops_once(monkeypatch, capsys):
+    def nothing(runs, how, console):
+        raise ValueError(f"runs = {len(runs)}")
+
+    monkeypatch.setattr(sweep_command, "sweep", nothing)
+    with pytest.raises(SystemExit):
+        sweep_command.sweep_command("copy", ("data.tasks=('parity',),('copy',)", "optim.lr=0.1,0.2"), n_seeds=2)
+    told = capsys.readouterr().err.splitlines()
+    assert told == [
+        "data.tasks = parity: drops the task_weights and the curriculum of copy polynomial",
+        "data.tasks = copy: drops the task_weights and the curriculum of copy polynomial",
+        "error: runs = 8",
+    ]
 
 
 def test_stages_keep_what_is_not_of_tasks():
