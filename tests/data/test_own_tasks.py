@@ -17,7 +17,7 @@ from compo_mech.data.tasks import Automaton, Copy, Parity, Symmetric, Task
 class Own(Task):
     """Three states and as many inputs, under a rule that each test gives."""
 
-    name: ClassVar[str] = "own"
+    name: ClassVar[str] = "given_by_a_test"
     rule: ClassVar[Any]
     sizes: ClassVar[dict[str, Any]] = {}
 
