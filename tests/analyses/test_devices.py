@@ -32,8 +32,7 @@ from compo_mech.evaluation.measure import measure
 from compo_mech.evaluation.sets import eval_sets
 from compo_mech.ground_truth.build import build
 from compo_mech.interventions.attention_patterns import ablate_patterns
-from compo_mech.interventions.head_ablation import Ablations
-from compo_mech.interventions.head_roles import carried_share, name_heads
+from compo_mech.interventions.head_roles import carried_share
 from compo_mech.interventions.metrics import METRICS
 from compo_mech.interventions.pairs import Switch, make_pairs
 from compo_mech.interventions.task_pairs import task_pairs
@@ -44,6 +43,7 @@ from compo_mech.model.sites import Site
 from compo_mech.probing.unseen_pairs import Exposure
 from compo_mech.report.attention import attention_figure
 from compo_mech.routes.route_map import route_map
+from compo_mech.studies.circuit_scores import head_role_scores
 from compo_mech.studies.special_rows import row_scores
 from compo_mech.weights.qk_ov import ov_circuit, qk_circuit
 from compo_mech.weights.subtraction import subtraction_neurons
@@ -83,16 +83,11 @@ def some_rows(model):
     return patches.take(rows).scores(), patches.values(rows=rows), take_rows(patches.pairs, rows).target
 
 
-def heads(model):
-    ablations = Ablations(model, sets(model), "mean", generator())
-    return str(name_heads(ablations, DATA, generator(), task=TASK)), carried_share(model, DATA, "x", generator())
-
-
 EXPOSURE = Exposure(frozenset({(6, 5)}), frozenset({(5, 4), (6, 4), (7, 5)}))
 
 ANALYSES = {
     "some rows": some_rows,
-    "heads": heads,
+    "carried": lambda model: carried_share(model, DATA, "x", generator()),
     "attention metrics": lambda model: attention_metrics(DATA, TASK, 8, model),
     "pattern ablation": lambda model: ablate_patterns(model, sets(model)),
     "interchange scores": lambda model: interchange_scores(DATA, TASK, 1, 0, model),
@@ -114,6 +109,7 @@ ANALYSES = {
 THOROUGH = {
     **{f"discover, {name}": lambda model, s=scorer: discovered(model, s) for name, scorer in SCORERS.items()},
     **{f"discover, {name}": lambda model, m=name: discovered(model, metric=m) for name in METRICS},
+    "heads": lambda model: head_role_scores(model, DATA, TASK, 0),
     "judge": lambda model: judge(Behaviour(model, pairs_for(model)), BUILT.edges, generator(), n_halves=1, n_random=1),
     "stability": stable,
     "stability, EAP": lambda model: stable(model, SCORERS["EAP"]),
