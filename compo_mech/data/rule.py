@@ -115,10 +115,9 @@ def _one_by_one(rule: Rule, pairs: list[tuple[int, int]]) -> Int[Tensor, "pair"]
         except Exception as error:  # any, since it is the user's code
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise ValueError(f"step({state}, {x}) = {reason} of {rule}: must be a state") from None
-        if isinstance(value, Tensor) and value.ndim == 0:
-            value = value.item()
+        number: Any = value.item() if isinstance(value, Tensor) and value.ndim == 0 else value
         try:
-            found.append(operator.index(value))
+            found.append(operator.index(number))
         except TypeError:
             raise ValueError(f"step({state}, {x}) = {value!r} of {rule}: must be an integer, a state") from None
     return torch.tensor(found, dtype=torch.long)
