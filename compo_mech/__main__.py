@@ -57,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def usage() -> str:
     """The verbs, a line each."""
     lines = [f"  {verb:<9}{what.summary}" for verb, what in VERBS.items()]
-    return "\n".join([f"usage: {NAME} VERB ...", "", *lines, "", f"{NAME} VERB --help tells what a verb takes."])
+    more = f"{NAME} VERB --help tells what a verb takes; --import MODULE brings tasks of your own to any of them."
+    return "\n".join([f"usage: {NAME} VERB ...", "", *lines, "", more])
 
 
 if __name__ == "__main__":

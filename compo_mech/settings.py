@@ -1,6 +1,9 @@
 """The base of every group of settings: frozen, strict, one spelling, and one-line errors."""
 
 import ast
+import inspect
+import keyword
+import sys
 from collections.abc import Mapping
 from typing import ClassVar, TypeVar
 
@@ -26,14 +29,45 @@ class Settings(BaseModel):
         except ValidationError as error:
             raise ValueError(one_line(error)) from None
 
+    def without_dependents(self: Group, changes: Mapping[str, object]) -> Group:
+        """Return the same settings, at their defaults where they mean nothing once these changes are made.
+
+        Args:
+            changes: new values by name.
+
+        Raises:
+            ValueError: one of them cannot be.
+        """
+        return self
+
 
 class Spelled(Settings):
     """Settings that are written as a call, `polynomial(modulus=7)`, wherever they appear.
 
-    `str` gives the spelling and `read` takes it back; settings at their default are left out.
+    `str` gives the spelling and `read` takes it back; settings at their default are left out. Classes that share an
+    abstract base are told apart by their `name` alone.
+
+    Raises:
+        ValueError: when a class is defined: it has no name of its own, or one that is taken or cannot be read.
     """
 
     name: ClassVar[str]
+    elsewhere: ClassVar[str] = ""
+    """What a complaint about an unknown name says of names that are not known yet."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: object) -> None:
+        super().__pydantic_init_subclass__(**options)
+        if inspect.isabstract(cls):
+            return
+        name, where = vars(cls).get("name"), f"{cls.__module__}.{cls.__qualname__}"
+        if not isinstance(name, str) or not name.isascii() or not name.isidentifier() or keyword.iskeyword(name):
+            raise ValueError(f"name = {name!r}: must be an identifier, set in {where} itself: name = 'walk'")
+        taken = _KINDS.get((_family(cls), name))
+        if taken is not None and not _is_redefined(taken, cls):
+            other = f"{taken.__module__}.{taken.__qualname__}"
+            raise ValueError(f"name = {name!r}: must be another in {where}, since {other} has it")
+        _KINDS[_family(cls), name] = cls
 
     def __str__(self) -> str:
         given = [
@@ -50,7 +84,7 @@ class Spelled(Settings):
         Raises:
             ValueError: one line: not a spelling, no such name, no such setting, or a bad value.
         """
-        known = {kind.name: kind for kind in (cls, *cls.__subclasses__()) if "name" in vars(kind)}
+        known = {name: kind for (_, name), kind in _KINDS.items() if issubclass(kind, cls)}
         what = cls.__name__.lower()
         try:
             call = ast.parse(text.strip(), mode="eval").body
@@ -64,11 +98,34 @@ class Spelled(Settings):
         except (SyntaxError, ValueError):
             raise ValueError(f"{what} = {text!r}: must be written as name or name(setting=value)") from None
         if name not in known:
-            raise ValueError(f"{what} = {text!r}: must be one of {', '.join(sorted(known))}")
+            raise ValueError(f"{what} = {text!r}: must be one of {', '.join(sorted(known))}{cls.elsewhere}")
         try:
             return known[name](**given)
         except ValueError as error:
             raise ValueError(f"{name}: {error}" if what == name else f"{what} {name}: {error}") from None
+
+
+_KINDS: dict[tuple[type[Spelled], str], type[Spelled]] = {}
+"""Every class that can be spelled, by the base that it shares with others of its kind and its name."""
+
+
+def _family(kind: type[Spelled]) -> type[Spelled]:
+    return next(base for base in kind.__mro__ if Spelled in base.__bases__)
+
+
+def _is_redefined(old: type[Spelled], new: type[Spelled]) -> bool:
+    """Whether a class takes the place of an older one: the same cell, module or function was run once more.
+
+    One that was made in a function is given up when another function makes one of its name.
+    """
+    (old_file, old_name), (new_file, new_name) = (
+        (getattr(sys.modules.get(kind.__module__), "__file__", kind.__module__), kind.__qualname__)
+        for kind in (old, new)
+    )
+    old_function, new_function = (name.rpartition("<locals>")[0] for name in (old_name, new_name))
+    if old_function and (old_file, old_function) != (new_file, new_function):
+        return True
+    return (old_file, old_name) == (new_file, new_name)
 
 
 def one_line(error: ValidationError) -> str:
@@ -84,7 +141,7 @@ def one_line(error: ValidationError) -> str:
 
 
 def changed(settings: Group, changes: Mapping[str, object]) -> Group:
-    """Return the same settings with these changes.
+    """Return the same settings with these changes, at their defaults where they belonged to what is changed.
 
     Args:
         settings: a group, maybe with groups in it.
@@ -93,7 +150,8 @@ def changed(settings: Group, changes: Mapping[str, object]) -> Group:
     Raises:
         ValueError: there is no such setting, or it cannot have this value.
     """
-    new = {name: getattr(settings, name) for name in type(settings).model_fields}
+    kept = settings.without_dependents(changes)
+    new = {name: getattr(kept, name) for name in type(settings).model_fields}
     within: dict[str, dict[str, object]] = {}
     for name, value in changes.items():
         first, _, rest = name.partition(".")

@@ -78,3 +78,14 @@ def test_a_figure_is_drawn_by_the_command_that_it_says(tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "decoded from its output" in out.read_text()
+
+
+def test_the_task_of_ones_own_is_trained_as_it_says(tmp_path, monkeypatch):
+    (command,) = re.findall(r"`python experiments/train_parity\.py (--import [^`]*)`", README)
+    (source,) = re.findall(r"with this in `my_tasks\.py`:\n\n```py\n(.*?)```", README, flags=re.S)
+    (tmp_path / "my_tasks.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("PYTHONPATH", "")
+    asked = settings.parse(recipes.parity(), words(command))
+    assert asked.data.tasks[0].table[1].tolist() == [1, 2, 3, 3]

@@ -42,7 +42,7 @@ def class_mean_subspaces(
         but one.
     """
     site = Site("resid_mid", layer)
-    values = found.at(site).double()
+    values = found.at(site).cpu().double()
     means = group_means(values, grid.split.groups).means
     spread, rows, bases = (values - values.mean(0)).square().sum(), [], {}
     names: tuple[Variable, ...] = ("s", "x")
@@ -54,11 +54,11 @@ def class_mean_subspaces(
         bases[variable] = basis
         share = float(((values - values.mean(0)) @ basis).square().sum() / spread)
         pairs = make_interchanges(data, variable, "independent", n_swaps, generator, task)
-        pairs = pairs[(pairs.base.t > 1) & (pairs.source.t > 1)].to(values.device)
+        pairs = pairs[(pairs.base.t > 1) & (pairs.source.t > 1)].to(model.device)
         traces = interchange_traces(model, pairs)
         drawn = torch.linalg.qr(torch.randn(basis.shape, generator=generator, dtype=torch.float64)).Q.to(basis)
         score, random = (
-            interchange(model, pairs, site, generator, directions.to(found.logits.dtype), traces)
+            interchange(model, pairs, site, generator, directions.to(found.logits), traces)
             for directions in (basis, drawn)
         )
         more = {"n_dims": basis.shape[1], "share": share, "random": random.accuracy.mean}

@@ -247,7 +247,7 @@ def _neurons(
     """Rank neurons by how much of their output is beyond sums over i and j, and that rest."""
     means = group_means(hidden(model, found, layer), grid.split.groups).means
     rest = additive_rest(means, grid.i, grid.j)
-    weight = blocks.neuron_outputs(model, layer).norm(dim=1).double()
+    weight = blocks.neuron_outputs(model, layer).norm(dim=1).cpu().double()
     varied = (means - means.mean(0)).square().sum(0)
     by_t = torch.stack(
         [(means[grid.t == t] - means.mean(0)).mean(0).square() * (grid.t == t).sum() for t in grid.t.unique()]

@@ -35,13 +35,13 @@ CARRIED = (RouteName.TEXTBOOK, RouteName.OFFSET, RouteName.STATE)
 
 def test_sets(data: DataConfig, task: Task, n_strings: int) -> tuple[EvalSet, ...]:
     """Return test strings of lengths from `MIN_LENGTH` on, or of all where none is that long."""
-    return _test_sets(data.model_dump_json(), task, n_strings)
+    return _test_sets(data.model_dump_json(), task, n_strings, "cpu")
 
 
 @functools.lru_cache(maxsize=8)
-def _test_sets(spelled: str, task: Task, n_strings: int) -> tuple[EvalSet, ...]:
+def _test_sets(spelled: str, task: Task, n_strings: int, device: str) -> tuple[EvalSet, ...]:
     data = DataConfig.model_validate_json(spelled)
-    sets = [test for test in eval_sets(data, n_strings) if test.task == task]
+    sets = [test for test in eval_sets(data, n_strings, device) if test.task == task]
     return tuple([test for test in sets if test.length >= MIN_LENGTH] or sets)
 
 
@@ -56,7 +56,7 @@ def attention_metrics(data: DataConfig, task: Task, n_strings: int, model: Model
     sums: dict[Quantity, list[float]] = {}
     n_right, n, n_states_right, n_states = 0, 0, 0, 0
     counts = PatternAblationCounts(model, get_args(Work))
-    for test in test_sets(data, task, n_strings):
+    for test in _test_sets(data.model_dump_json(), task, n_strings, str(model.device)):
         run, scored = trace_set(model, test), list(test.layout.scored(test.length))
         logits = run.logits[:, scored]
         correct = logits.argmax(-1) == test.targets

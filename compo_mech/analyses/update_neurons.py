@@ -57,7 +57,7 @@ def _added(
     post = found.at(Site("resid_post", model.config.n_layers - 1))
     scale = post.std(1, correction=0)[:, None] if model.config.normalization == "LN" else torch.ones_like(post[:, :1])
     inverse = group_means(1 / scale, grid.split.groups).means[:, 0]
-    states = direct[:, : int(grid.split.labels.max()) + 1].double()
+    states = direct[:, : int(grid.split.labels.max()) + 1].cpu().double()
     n_states, right = states.shape[1], grid.split.group_labels
     above = (states[:, right] - (states.sum(1, keepdim=True) - states[:, right]) / max(1, n_states - 1)).mT
     return (rest * inverse[:, None] * above).mean(0)

@@ -81,6 +81,7 @@ def align(
         ValueError: the site has no room for the subspaces, or there is no such site.
     """
     check_row_site(site, model.config)
+    train = {v: pairs.to(model.device) for v, pairs in train.items()}
     width = model.config.d_model
     if site.kind in HEAD_ROW_KINDS:
         width = model.config.head_width * (model.config.n_heads if site.head is None else 1)
@@ -99,7 +100,7 @@ def align(
             best, subspaces, losses = right, found, found_losses
         if best >= ENOUGH:
             break
-    drawn = _random_basis(width, n_dims, generator).to(losses.device)
+    drawn = _random_basis(width, n_dims, generator).to(losses)
 
     def scored(bases: Mapping[Variable, Tensor]) -> dict[Variable, InterchangeScore]:
         return {
@@ -127,7 +128,7 @@ class _Asked:
         return cls(found, base, source, pairs.answers, pairs.changes)
 
     def logits(self, model: Model, site: Site, subspace: Tensor, heat: float) -> Float[Tensor, "row d_vocab"]:
-        return continued(model, self.found, site, swapped(self.base, self.source, subspace), heat)
+        return continued(model, self.found, site, swapped(self.base, self.source, subspace.to(self.base)), heat)
 
     @property
     def weight(self) -> Float[Tensor, "row"]:
@@ -153,10 +154,11 @@ def _descend(
     """Subspaces from one initialisation, and the loss by step."""
     width, n_dims = start.shape
     device = model.device
-    rotation = torch.nn.utils.skip_init(torch.nn.Linear, width, n_dims, bias=False, device=device)
+    dtype = torch.promote_types(model.params["embed.W_E"].dtype, torch.float32)  # no rotation is made in less
+    rotation = torch.nn.utils.skip_init(torch.nn.Linear, width, n_dims, bias=False, device=device, dtype=dtype)
     # a trivialisation would complete the basis by draws of the global generator
     parametrizations.orthogonal(rotation, orthogonal_map="householder", use_trivialization=False)
-    rotation.weight = start.to(device).mT
+    rotation.weight = start.to(device, dtype).mT
     adam = torch.optim.Adam(rotation.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95))
     heat = max(1.0, max(_lead(model, asked.found) for _, asked in known) / SOFT_LEAD)
     weights, losses = [asked.weight for _, asked in known], []
@@ -164,7 +166,7 @@ def _descend(
         for group in adam.param_groups:
             group["lr"] = LEARNING_RATE * (1 + math.cos(math.pi * step / n_steps)) / 2
         parts = split(rotation.weight.mT, dims)
-        loss = torch.zeros((), device=device)
+        loss = torch.zeros((), device=device, dtype=dtype)
         for (variable, asked), weight in zip(known, weights, strict=True):
             logits = asked.logits(model, site, parts[variable], heat)
             loss = loss + (F.cross_entropy(logits, asked.answers, reduction="none") * weight).sum() / len(known)

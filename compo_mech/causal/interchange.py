@@ -106,9 +106,10 @@ def interchange(
         ValueError: the network has no such site.
     """
     check_row_site(site, model.config)
+    pairs = pairs.to(model.device)
     found, other = traces or interchange_traces(model, pairs)
     base, source = found.at(site), other.at(site)
-    value = swapped(base, source, subspace)
+    value = swapped(base, source, None if subspace is None else subspace.to(base))
     direction = torch.randn(base.shape, generator=generator, dtype=torch.float64).to(base)
     direction = direction * ((value - base).norm(dim=1) / direction.norm(dim=1))[:, None]
     answered, sham = (continued(model, found, site, v).argmax(-1) for v in (value, base + direction))

@@ -115,6 +115,7 @@ class EdgePatches:
         Raises:
             ValueError: nothing is scored in them.
         """
+        rows = rows.to(self.pairs.row.device)
         n_rows, kept = len(self.pairs.clean_tokens), scored_positions(self.pairs, rows)[1]
         clean, corrupt = (
             {writer: out.expand(n_rows, *out.shape[1:])[rows] for writer, out in outputs.items()}

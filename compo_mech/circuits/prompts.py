@@ -60,6 +60,7 @@ def take_rows(pairs: Pairs, rows: Int[Tensor, "taken"]) -> Pairs:
     >>> taken.lengths.tolist() == pairs.lengths[[3, 0, 3]].tolist()
     True
     """
+    rows = rows.to(pairs.row.device)
     taken, index = scored_positions(pairs, rows)
     whole = ("clean_tokens", "corrupt_tokens", "clean_position_ids", "corrupt_position_ids", "lengths")
     scored = ("position", "target", "foil")
@@ -82,5 +83,5 @@ def scored_positions(
     >>> [index.tolist() for index in scored_positions(pairs, torch.tensor([2]))]
     [[0, 0], [4, 5]]
     """
-    taken, index = (pairs.row == rows[:, None]).nonzero(as_tuple=True)
+    taken, index = (pairs.row == rows.to(pairs.row.device)[:, None]).nonzero(as_tuple=True)
     return taken, index

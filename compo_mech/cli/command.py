@@ -6,6 +6,7 @@ from typing import Any
 
 import tyro
 
+from compo_mech.cli.imports import HINT, without_imports
 from compo_mech.cli.usage import parsed
 
 Positional = tyro.conf.Positional
@@ -31,7 +32,8 @@ def call(
         description: for --help; None: the function's docstring.
         prog: what the command is called; None: the script's name.
     """
-    parsed(lambda: tyro.cli(_bound(command), prog=prog, args=argv, description=description))()
+    words = without_imports(argv)
+    parsed(lambda: tyro.cli(_bound(command), prog=prog, args=words, description=_with_hint(description)))()
 
 
 def call_one(
@@ -42,7 +44,12 @@ def call_one(
 ) -> None:
     """As `call`, of the function that the first word names."""
     bound: dict[str, Callable[..., Any]] = {name: _bound(command) for name, command in commands.items()}
-    parsed(lambda: tyro.extras.subcommand_cli_from_dict(bound, prog=prog, args=argv, description=description))()
+    words, about = without_imports(argv), _with_hint(description)
+    parsed(lambda: tyro.extras.subcommand_cli_from_dict(bound, prog=prog, args=words, description=about))()
+
+
+def _with_hint(description: str | None) -> str | None:
+    return description and f"{description.strip()}\n\n{HINT}"
 
 
 def _bound(command: Command) -> Callable[..., Callable[[], None]]:

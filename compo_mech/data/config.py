@@ -1,7 +1,8 @@
 """DataConfig: tasks, lengths, their mixture over time, and the size of a batch."""
 
 import math
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
@@ -92,12 +93,34 @@ class DataConfig(Settings):
     def vocabulary(self) -> Vocabulary:
         return Vocabulary(self.tasks)
 
+    def without_tasks(self) -> "DataConfig":
+        """Return the same data without what belongs to its tasks: their weights, and stages that change nothing else.
+
+        Example:
+            >>> from compo_mech.data import Copy, DataConfig, Parity, Stage
+            >>> stages = Stage(n_steps=9, task_weights=(1, 1)), Stage(n_steps=9, max_length=4, task_weights=(1, 1))
+            >>> data = DataConfig(tasks=(Copy(), Parity()), task_weights=(1, 0), curriculum=stages).without_tasks()
+            >>> data.task_weights, *map(str, data.curriculum)
+            (None, 'stage(n_steps=9, max_length=4)')
+        """
+        stages = [stage.model_copy(update={"task_weights": None}) for stage in self.curriculum]
+        curriculum = tuple(stage for stage in stages if stage != Stage(n_steps=stage.n_steps))
+        weights = {"task_weights": None, "task_loss_weights": None}
+        return self.model_copy(update=weights | {"curriculum": curriculum})
+
+    def without_dependents(self, changes: Mapping[str, object]) -> "DataConfig":
+        asked: dict[str, Any] = {name: value for name, value in changes.items() if name == "tasks"}
+        return self.without_tasks() if asked and DataConfig(**asked).tasks != self.tasks else self
+
     @model_validator(mode="after")
     def _consistent(self) -> "DataConfig":
         if not self.tasks:
             raise ValueError("tasks = (): at least one task is needed")
         if len(set(map(str, self.tasks))) < len(self.tasks):
             raise ValueError(f"tasks = {' '.join(map(str, self.tasks))}: each task may be named once")
+        symbols = self.vocabulary.symbols
+        if twice := [symbol for symbol in symbols if symbols.count(symbol) > 1]:
+            raise ValueError(f"tasks = {' '.join(map(str, self.tasks))}: must not have the token {twice[0]} for a task")
         if self.min_length > self.max_length:
             raise ValueError(f"min_length = {self.min_length}: must be at most max_length = {self.max_length}")
         for name in ("task_weights", "task_loss_weights", "length_weights", "length_loss_weights"):

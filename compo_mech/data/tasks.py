@@ -7,6 +7,7 @@ constructed, `parity` or `polynomial(modulus=7)`: on the command line, in `confi
 import itertools
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Hashable
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -15,6 +16,7 @@ from jaxtyping import Int
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 from torch import Tensor
 
+from compo_mech.data.rule import rule_table
 from compo_mech.data.tables import run_tables
 from compo_mech.settings import Spelled
 
@@ -23,7 +25,8 @@ class Task(Spelled, ABC):
     """One iterative task.
 
     A subclass gives `name`, `n_states` and `step`; the inputs and the start only where they differ from the defaults
-    here: as many inputs as states, and 0 before the first input.
+    here: as many inputs as states, and 0 before the first input. `--import MODULE` makes one of your own known to any
+    command.
 
     Example:
         >>> from compo_mech.data import Task
@@ -32,6 +35,7 @@ class Task(Spelled, ABC):
     """
 
     name: ClassVar[str]
+    elsewhere: ClassVar[str] = ", or be defined in a module that --import names"
 
     @property
     @abstractmethod
@@ -57,17 +61,35 @@ class Task(Spelled, ABC):
     def step(self, state: Any, x: Any) -> Any:  # one rule serves both, and no type says so
         """Return the next state, for integers or for tensors of equal shape."""
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: object) -> None:
+        super().__pydantic_init_subclass__(**options)
+        for taken in {"states", "table"} & set(vars(cls)):
+            raise ValueError(f"{taken} = of {cls.__qualname__}: must be left alone, since a task is its rule `step`")
+
     @property
     def table(self) -> Int[Tensor, "state_or_start input"]:
-        """`step` written out; the last row is the step out of the start."""
-        return _table(self)
+        """`step` written out; the last row is the step out of the start.
+
+        Raises:
+            ValueError: as `checked`.
+        """
+        return rule_table(self).clone()
 
     def __hash__(self) -> int:  # frozen, but type checkers do not know it
         return hash(str(self))
 
     def states(self, inputs: Int[Tensor, "*batch length"]) -> Int[Tensor, "*batch length"]:
-        """Return all states of each string of inputs."""
-        return run_tables(self.table[None], torch.zeros(inputs.shape[:-1], dtype=torch.long), inputs)
+        """Return all states of each string of inputs.
+
+        Raises:
+            ValueError: something is no input.
+        """
+        wrong = inputs[(inputs < 0) | (inputs >= self.n_inputs)]
+        if len(wrong):
+            raise ValueError(f"inputs = {int(wrong[0])}: must be 0 .. {self.n_inputs - 1} in {self}")
+        start = torch.zeros(inputs.shape[:-1], dtype=torch.long, device=inputs.device)
+        return run_tables(rule_table(self)[None].to(inputs.device), start, inputs)
 
 
 class Copy(Task):
@@ -177,7 +199,7 @@ class Automaton(Task):
         return self.start
 
     def step(self, state: Any, x: Any) -> Any:
-        return torch.tensor(self.transitions)[state, x]
+        return torch.tensor(self.transitions, device=getattr(state, "device", None))[state, x]
 
 
 class Counter(Task):
@@ -243,7 +265,7 @@ class Symmetric(Task):
         return math.factorial(self.n)
 
     def step(self, state: Any, x: Any) -> Any:
-        return _products(self.n)[state, x]
+        return _products(self.n).to(getattr(state, "device", "cpu"))[state, x].clone()  # with integers a view
 
 
 @lru_cache
@@ -256,17 +278,29 @@ def _products(n: int) -> Int[Tensor, "element element"]:
     return order[torch.searchsorted(codes[order], products @ powers)]
 
 
-@lru_cache
-def _table(task: Task) -> Int[Tensor, "state_or_start input"]:
-    state, x = torch.arange(task.n_states)[:, None], torch.arange(task.n_inputs)
-    grid = task.step(*torch.broadcast_tensors(state, x))
-    first = x if task.start_state is None else grid[task.start_state]
-    return torch.cat([grid, first[None]])
-
-
 TaskField = Annotated[
     Task,
-    BeforeValidator(lambda given: Task.read(given) if isinstance(given, str) else given),
+    BeforeValidator(lambda given: checked(Task.read(given) if isinstance(given, str) else given)),
     PlainSerializer(str),
 ]
 """A task as a setting: a `Task`, or its spelling."""
+
+
+def checked(given: Any) -> Any:
+    """Return what is given. A task's spelling gives the same task back, and its rule gives states.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if isinstance(given, Task):
+        for name, value in given:
+            if not isinstance(value, Hashable):
+                raise ValueError(f"{name} = {value!r} of {given}: must be fixed, such as a tuple")
+        try:
+            again = Task.read(str(given))
+        except ValueError as error:
+            raise ValueError(f"task = {given}: must be what its spelling gives back, but {error}") from None
+        if again != given:
+            raise ValueError(f"task = {given}: must be what its spelling gives back, but that is another")
+        rule_table(given)
+    return given

@@ -43,6 +43,7 @@ def _forced_tails(
     layer, start, end = heads[0][0], rows[0], rows[-1] + 1
     n_forced = len(forced)
     tail = torch.arange(start, end, device=whole.logits.device)
+    index_of = torch.tensor(rows, device=tail.device) - start
 
     def repeated(x: Float[Tensor, "batch *dim"]) -> Float[Tensor, "forced_batch *dim"]:
         return repeat(x, "batch ... -> (forced batch) ...", forced=n_forced)
@@ -51,7 +52,7 @@ def _forced_tails(
     pattern = repeat(whole.pattern[layer][:, :, start:end, :end], "... -> forced ...", forced=n_forced).clone()
     for index, weights in enumerate(forced):
         for _, head in heads:
-            pattern[index, :, head, torch.tensor(rows) - start] = weights[:, :end].to(pattern)
+            pattern[index, :, head, index_of] = weights[:, :end].to(pattern)
     z = rearrange(pattern @ whole.v[layer][:, :, :end], "forced batch ... -> (forced batch) ...")
     stream = repeated(whole.resid_pre[layer][:, start:end]) + blocks.attn_out(model, layer, blocks.merge_heads(z))
     stream = stream + blocks.mlp_out_in_parts(model, layer, stream)

@@ -27,7 +27,7 @@ def check_pairs(model: Model, pairs: Pairs) -> None:
     """Refuse pairs that the model cannot read.
 
     Raises:
-        ValueError: a token id or a position id is out of the model's range.
+        ValueError: a token id or a position id is out of the model's range, or they are on another device.
 
     >>> from compo_mech import Parity, Switch, build, make_pairs
     >>> built = build(Parity(), max_length=3)
@@ -36,6 +36,8 @@ def check_pairs(model: Model, pairs: Pairs) -> None:
     Traceback (most recent call last):
     ValueError: pairs.position_ids = 0 .. ...: must be 0 .. 12, what the model knows
     """
+    if pairs.row.device != model.device:
+        raise ValueError(f"pairs = on {pairs.row.device}: must be on {model.device}, where the model is: pairs.to(...)")
     for name, ids, n in (
         ("tokens", (pairs.clean_tokens, pairs.corrupt_tokens), model.d_vocab),
         ("position_ids", (pairs.clean_position_ids, pairs.corrupt_position_ids), model.n_ctx),

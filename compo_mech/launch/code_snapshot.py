@@ -30,7 +30,7 @@ def snapshot(folder: Path) -> Path:
         for name, content in files.items():
             (part / name).parent.mkdir(parents=True, exist_ok=True)
             (part / name).write_bytes(content)
-        (part / GIT_FILE).write_text(json.dumps(git_state()))
+        (part / GIT_FILE).write_text(json.dumps(git_state()), encoding="utf-8")
         try:
             part.rename(target)
         except OSError:

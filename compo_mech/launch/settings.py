@@ -1,5 +1,6 @@
 """A run's settings, and where and how it runs."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,6 +11,7 @@ from pydantic import Field, field_validator
 
 from compo_mech.cli.errors import fail
 from compo_mech.cli.settings import read
+from compo_mech.data.config import DataConfig
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.names import folder_problem
 
@@ -60,7 +62,7 @@ def parse(
         prog: what the command is called; None: the script's name.
     """
     start = Launch(**{name: getattr(default, name) for name in RunConfig.model_fields})
-    settings = read(start, argv, description or "Train a transformer on an iterative task.", prog)
+    settings = _read(start, argv, description or "Train a transformer on an iterative task.", prog)
     try:
         check_device(settings.device)
     except ValueError as error:
@@ -68,6 +70,31 @@ def parse(
     if settings.resume and settings.overwrite:
         fail("resume = True: goes without overwrite")
     return settings
+
+
+def _read(start: Launch, argv: Sequence[str] | None, description: str, prog: str | None) -> Launch:
+    """The settings asked for. Those of the start that belong to its tasks do not outlive them; a line says which."""
+    words = sys.argv[1:] if argv is None else argv
+    if not any(word.partition("=")[0] == "--data.tasks" for word in words):
+        return read(start, argv, description, prog)
+    freed = start.model_copy(update={"data": start.data.without_tasks()})
+    settings = read(freed, argv, description, prog)
+    if settings.data.tasks == start.data.tasks:
+        return read(start, argv, description, prog)
+    if told := dropped(start.data, settings.data):
+        print(told, file=sys.stderr)
+    return settings
+
+
+def dropped(before: DataConfig, after: DataConfig) -> str | None:
+    """A line that says which settings were dropped with the tasks that they belonged to; None: none was."""
+    bare = before.without_tasks()
+    belonged = [name for name in DataConfig.model_fields if getattr(before, name) != getattr(bare, name)]
+    lost = [name for name in belonged if getattr(after, name) == getattr(bare, name)]
+    if before.tasks == after.tasks or not lost:
+        return None
+    tasks, own = (" ".join(map(str, data.tasks)) for data in (after, before))
+    return f"data.tasks = {tasks}: drops the {' and the '.join(lost)} of {own}"
 
 
 def check_device(name: str) -> None:

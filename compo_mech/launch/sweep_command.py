@@ -1,5 +1,6 @@
 """The command that trains a grid of settings, many seeds each, and tables what came of it."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from compo_mech.cli.command import Positional, Ungrouped
 from compo_mech.cli.errors import one_line_errors
 from compo_mech.cli.output import say, write_table
 from compo_mech.launch.grid import grid, read_axis
+from compo_mech.launch.settings import dropped
 from compo_mech.launch.sweep import How, sweep
 from compo_mech.runs.outcome import summary_or_failure
 from compo_mech.runs.recipes import RECIPES, RecipeName
@@ -40,7 +42,11 @@ def sweep_command(
         settings = [read_axis(axis) for axis in axes] + [("seed", list(range(n_seeds)))]
         if len({name for name, _ in settings}) < len(settings):
             raise ValueError(f"axes = {' '.join(axes)}: must name each setting once, and not the seed")
-        runs = {f"{recipe},{name}": run for name, run in grid(RECIPES[recipe](), dict(settings)).items()}
+        base = RECIPES[recipe]()
+        runs = {f"{recipe},{name}": run for name, run in grid(base, dict(settings)).items()}
+        for told in dict.fromkeys(dropped(base.data, run.data) for run in runs.values()):
+            if told:
+                print(told, file=sys.stderr)
         table = sweep(runs, how, console)
         came = [summary_or_failure(Path(str(row.path))) if row.state == "done" else {} for row in table.itertuples()]
         whole = table.join(pd.DataFrame(came, index=table.index))

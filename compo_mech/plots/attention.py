@@ -8,7 +8,7 @@ from jaxtyping import Float
 from plotly.subplots import make_subplots
 from torch import Tensor
 
-from compo_mech.plots.theme import LAYOUT
+from compo_mech.plots.theme import LAYOUT, plain
 
 
 def attention_maps(patterns: Sequence[Float[Tensor, "head pos pos"]], labels: Sequence[str], title: str) -> go.Figure:
@@ -20,12 +20,12 @@ def attention_maps(patterns: Sequence[Float[Tensor, "head pos pos"]], labels: Se
         labels: a name for every position.
         title: of the whole figure.
     """
-    n_layers, n_heads = len(patterns), patterns[0].shape[0]
+    labels, (n_layers, n_heads) = [plain(label) for label in labels], (len(patterns), patterns[0].shape[0])
     n_rows, n_columns = (1, n_layers) if n_heads == 1 else (n_layers, n_heads)
     titles = [f"layer {layer} head {head}" for layer in range(n_layers) for head in range(n_heads)]
     side = 440 if n_columns <= 2 else 340
     figure = make_subplots(n_rows, n_columns, subplot_titles=titles, vertical_spacing=0.25 / n_rows)
-    ticks: dict[str, Any] = {"tickmode": "array", "tickvals": list(range(len(labels))), "ticktext": list(labels)}
+    ticks: dict[str, Any] = {"tickmode": "array", "tickvals": list(range(len(labels))), "ticktext": labels}
     for layer, heads in enumerate(patterns):
         for head, pattern in enumerate(heads):
             cell: Any = {"row": 1, "col": layer + 1} if n_heads == 1 else {"row": layer + 1, "col": head + 1}

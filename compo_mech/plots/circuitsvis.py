@@ -5,6 +5,7 @@ its wheel ships is put inline.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -22,6 +23,13 @@ def script() -> str:
     return f"<script>{bundle.replace('</script>', '')}</script>"
 
 
+ELEMENTS = (
+    *("AttentionHeads", "AttentionPattern", "AttentionPatterns", "ColoredTokens", "ColoredTokensMulti"),
+    *("TextNeuronActivations", "TokenLogProbs", "TopkSamples", "TopkTokens"),
+)
+"""What the script draws."""
+
+
 @dataclass(frozen=True)
 class View:
     """One view: `html` for a page that has the `script` already, or, as a notebook shows it, with its own.
@@ -30,16 +38,25 @@ class View:
         element: of circuitsvis.
         props: that it is drawn from, as JSON takes them.
         name: of the view's element, unique on the page.
+
+    Raises:
+        ValueError: the script would draw nothing: it has no such element, or cannot find one of this name.
     """
 
     element: str
     props: dict[str, object]
     name: str
 
+    def __post_init__(self) -> None:
+        if self.element not in ELEMENTS:
+            raise ValueError(f"element = {self.element!r}: must be one of {', '.join(ELEMENTS)}")
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", self.name):
+            raise ValueError(f"name = {self.name!r}: must be a letter, then letters, digits, - or _")
+
     @property
     def html(self) -> str:
         """The view without the script."""
-        props = json.dumps(self.props).replace("</", "<\\/")  # a token could close the script
+        props = json.dumps(self.props).replace("<", "\\u003c")  # or a token could end the script, or begin one in it
         draw = f"CircuitsVis.render({json.dumps(self.name)}, CircuitsVis.{self.element}, {props})"
         return f'<div id="{self.name}" style="margin: 15px 0;"></div><script>{draw}</script>'
 
@@ -78,6 +95,8 @@ def token_view(labels: Sequence[str], values: Float[Tensor, "pos measure"], meas
 
 def _rounded(values: Tensor) -> object:
     """Nested lists of four decimals: what is seen, in a tenth of the bytes."""
+    if not values.isfinite().all():
+        raise ValueError("values = not all finite: must be numbers, or nothing is drawn for them")
     return json.loads(
         json.dumps(values.detach().cpu().double().tolist()), parse_float=lambda text: round(float(text), 4)
     )

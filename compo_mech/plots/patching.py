@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from compo_mech.plots.theme import LAYOUT
+from compo_mech.plots.theme import LAYOUT, plain
 
 
 def effect_maps(
@@ -18,7 +18,8 @@ def effect_maps(
         columns, rows: their names.
         title: of the whole figure.
     """
-    figure = make_subplots(len(maps), 1, subplot_titles=list(maps), vertical_spacing=0.34 / len(maps))
+    columns, rows = [plain(name) for name in columns], [plain(name) for name in rows]
+    figure = make_subplots(len(maps), 1, subplot_titles=list(map(plain, maps)), vertical_spacing=0.34 / len(maps))
     largest = max(abs(value) for effects in maps.values() for row in effects for value in row) or 1.0
     for i, effects in enumerate(maps.values(), start=1):
         labels = [[f"{row}, {column}" for column in columns] for row in rows]
@@ -26,8 +27,8 @@ def effect_maps(
             z=effects, coloraxis="coloraxis", row=i, col=1, customdata=labels,
             hovertemplate="%{customdata}: %{z:.3g}<extra></extra>", xgap=1, ygap=1,
         )  # fmt: skip
-        figure.update_xaxes(tickmode="array", tickvals=list(range(len(columns))), ticktext=list(columns), row=i, col=1)
-        figure.update_yaxes(tickmode="array", tickvals=list(range(len(rows))), ticktext=list(rows), row=i, col=1)
+        figure.update_xaxes(tickmode="array", tickvals=list(range(len(columns))), ticktext=columns, row=i, col=1)
+        figure.update_yaxes(tickmode="array", tickvals=list(range(len(rows))), ticktext=rows, row=i, col=1)
     figure.update_layout(
         **{**LAYOUT, "margin": {"l": 80, "r": 20, "t": 80, "b": 40}},
         title=title,

@@ -3,7 +3,7 @@
 import plotly.graph_objects as go
 
 from compo_mech.analyses.sharing import Sharing, Standing
-from compo_mech.plots.theme import LAYOUT
+from compo_mech.plots.theme import LAYOUT, plain
 
 N_SHOWN_EDGES = 36
 STANDING_COLOURS: dict[tuple[Standing, bool | None], str] = {
@@ -21,7 +21,7 @@ def edges_figure(found: Sharing) -> go.Figure:
     """Each edge's share of the gap for both tasks, joined by a line, coloured by what is said of the edge."""
     table = found.edges.assign(largest=found.edges[["first_share", "second_share"]].abs().max(axis=1))
     table = table.sort_values("largest", ascending=False).head(N_SHOWN_EDGES)
-    first, second = found.names
+    first, second = map(plain, found.names)
     names = {
         ("shared", True): "shared, of other strength",
         ("first", None): f"only {first}'s",

@@ -9,7 +9,7 @@ from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
 from compo_mech.plots.tables import CONTROL_COLOURS
-from compo_mech.plots.theme import HEAD_COLOURS, LAYOUT
+from compo_mech.plots.theme import HEAD_COLOURS, LAYOUT, plain
 
 
 def by_step(
@@ -99,7 +99,9 @@ def timeline(rows: pd.DataFrame, title: str) -> go.Figure:
                 x=ends, y=[y, y], mode="lines", line={"color": colour, "width": 3 if len(own) == 1 else 1.4},
                 opacity=0.55, showlegend=False, hoverinfo="skip",
             )  # fmt: skip
-            text = f"{row['run']}, {component}: onset {row['onset']:.0f}, half way {row['midpoint']:.0f}, end "
+            text = (
+                f"{plain(str(row['run']))}, {component}: onset {row['onset']:.0f}, half way {row['midpoint']:.0f}, end "
+            )
             figure.add_scatter(
                 x=[row["midpoint"]], y=[y], mode="markers", marker={"color": colour, "size": 9 if len(own) == 1 else 5},
                 showlegend=False, hovertemplate=f"{text}{row['saturation']:.0f}<extra></extra>",
@@ -144,7 +146,7 @@ def curves_of_runs(
             if name in curves:
                 steps, values = curves[name]
                 figure.add_scatter(
-                    x=list(steps), y=list(values), mode="lines", name=name, legendgroup=name, opacity=0.8,
+                    x=list(steps), y=list(values), mode="lines", name=plain(name), legendgroup=name, opacity=0.8,
                     line={"color": colour}, showlegend=name not in shown, row=row, col=1,
                     hovertemplate="step %{x}: %{y:.2f}",
                 )  # fmt: skip

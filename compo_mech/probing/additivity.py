@@ -75,5 +75,5 @@ def made_additive(
     rest = additive_rest(group_means(found.at(site), groups).means, *keys)
     direction = torch.randn(rest.shape, generator=generator, dtype=rest.dtype).to(rest)
     direction = direction * (rest.norm(dim=1) / direction.norm(dim=1))[:, None]
-    changes = (-part[groups].to(found.logits.dtype) for part in (rest, direction))
+    changes = (-part[groups].to(found.logits) for part in (rest, direction))
     return Without(share_right(model, rows, found), *(share_right(model, rows, found, site, c) for c in changes))

@@ -38,14 +38,14 @@ def without_neurons(
         Columns n_neurons, chosen, random: the last for as many neurons drawn at random, a mean.
     """
     n, outputs = rest.shape[1], blocks.neuron_outputs(model, layer)
-    site, table = Site("mlp_out", layer), rest.to(outputs.dtype)
+    site, table, groups = Site("mlp_out", layer), rest.to(outputs), groups.to(outputs.device)
 
     def right(neurons: Tensor) -> float:
         return share_right(model, rows, found, site, -(table[:, neurons] @ outputs[neurons])[groups]).mean
 
     counts = [0, *(2**k for k in range(n.bit_length()) if 2**k < n), n]
-    ordered = torch.tensor(order)
-    drawn = [torch.randperm(n, generator=generator) for _ in range(N_RANDOM)]
+    ordered = torch.tensor(order, device=outputs.device)
+    drawn = [torch.randperm(n, generator=generator).to(outputs.device) for _ in range(N_RANDOM)]
     return pd.DataFrame(
         {
             "n_neurons": counts,

@@ -34,7 +34,7 @@ def linear_probe(
         ValueError: the ridge is not above 0.
     """
     _check_ridge(ridge)
-    features, classes = features.detach().double(), one_hot(split.labels, split.n_classes).double()
+    features, classes = features.detach().cpu().double(), one_hot(split.labels, split.n_classes).double()
     predicted = features.new_full(features.shape[:-1], -1, dtype=torch.long)
     for fold, weights in enumerate(split.weights):
         rows = split.fold == fold
@@ -66,7 +66,7 @@ def mlp_probe(
     Features are centred and scaled by all rows, without their labels. All sites start from the same
     weights, so that the result at one does not depend on the others.
     """
-    x = features.detach().float().reshape(-1, *features.shape[-2:])
+    x = features.detach().cpu().float().reshape(-1, *features.shape[-2:])
     x = x - x.mean(1, keepdim=True)
     x = (x / x.square().mean((1, 2), keepdim=True).clamp_min(TINY).sqrt()).mT.contiguous()  # rows last: twice as fast
     weights = split.weights.float().repeat(len(x), 1)  # [site and fold, row]
@@ -99,7 +99,7 @@ def _least_squares(
     features: Float[Tensor, "*sites row dim"], targets: Float[Tensor, "row out"], split: Split, ridge: float
 ) -> Float[Tensor, "*sites row out"]:
     """The prediction for each row of the fit to the other folds; 0 for rows in no fold."""
-    features = features.detach().double()
+    features = features.detach().cpu().double()
     said = features.new_zeros(*features.shape[:-1], targets.shape[1])
     for fold, weights in enumerate(split.weights):
         rows = split.fold == fold
@@ -134,12 +134,13 @@ def separable(features: Float[Tensor, "*sites row dim"], labels: Int[Tensor, "ro
     The better of least squares and, unless that is always right, logistic regression. Below 1 it is
     a lower bound: neither minimises the number of errors.
     """
-    x, uniform = features.detach().double(), torch.ones(len(labels)).to(features.device).double() / len(labels)
+    labels = labels.cpu()
+    x, uniform = features.detach().cpu().double(), torch.ones(len(labels)).double() / len(labels)
     best = (_fit(x, one_hot(labels).double(), uniform, ROUNDING).argmax(-1) == labels).double().mean(-1)
     for site, rows in enumerate(x.reshape(-1, *x.shape[-2:]).cpu().numpy()):
         if best.view(-1)[site] < 1:
             rows = (rows - rows.mean(0)) / rows.std(0).clip(min=TINY + ROUNDING * abs(rows).max())
             with warnings.catch_warnings(action="ignore"):
-                score = LogisticRegression(C=1e4, max_iter=200).fit(rows, labels.cpu()).score(rows, labels.cpu())
+                score = LogisticRegression(C=1e4, max_iter=200).fit(rows, labels).score(rows, labels)
             best.view(-1)[site] = max(float(best.view(-1)[site]), score)
     return best

@@ -123,8 +123,8 @@ def ask_unseen_pairs(model: Model, data: DataConfig, task: Task, exposure: Expos
     rows = rows_of(data, task, every, draw_inputs(data, task, len(every), generator))
     rows = rows.to(model.device)
     pairs = list(zip(rows.position.tolist(), rows.end.tolist(), strict=True))
-    new = torch.tensor([pair in exposure.unseen for pair in pairs])
-    old = torch.tensor([pair in exposure.trained for pair in pairs]) & ~new
+    new = torch.tensor([pair in exposure.unseen for pair in pairs], device=model.device)
+    old = torch.tensor([pair in exposure.trained for pair in pairs], device=model.device) & ~new
     if not new.any() or not old.any():
         return None
     found = trace_rows(model, rows)
@@ -158,13 +158,13 @@ def _rescued(
     drawn = query.clone()
     for t, queries in donors.items():
         here = new & (rows.t == t)
-        drawn[here] = queries[torch.randint(len(queries), (int(here.sum()),), generator=generator)]
+        drawn[here] = queries[torch.randint(len(queries), (int(here.sum()),), generator=generator).to(queries.device)]
     return share_right(model, rows, found, site, drawn - query, only=new)
 
 
 def _over_pairs(right: Tensor, generator: torch.Generator, n_boot: int = 1000) -> Interval:
     """Mean over pairs with a bootstrap over pairs."""
-    shares = right.view(-1, N_STRINGS).double().mean(1)
+    shares = right.cpu().view(-1, N_STRINGS).double().mean(1)
     drawn = torch.randint(len(shares), (n_boot, len(shares)), generator=generator)
     low, high = Interval.of(shares[drawn].mean(1).tolist())[1:]
     return Interval(float(shares.mean()), low, high)

@@ -46,7 +46,7 @@ def beyond_additive(
     (Allen's PRESS); groups of leverage 1 in the larger fit are left out of the sums. Both fractions are 0 where first +
     second explain all. The bootstraps draw groups.
     """
-    values = values.detach().double()
+    values = values.detach().cpu().double()
     values = values - values.mean(-2, keepdim=True)
     whole, one = values.square().sum(-1), torch.ones_like(labels)
     fits = [_residuals(values, *keys, one) for keys in ((labels,), (first, second), (first, second, labels))]
@@ -72,7 +72,7 @@ def additive_rest(
     values: Float[Tensor, "*sites group dim"], first: Int[Tensor, "group"], second: Int[Tensor, "group"]
 ) -> Float[Tensor, "*sites group dim"]:
     """Return what no function f(first) + g(second) can be: residuals of least squares on both, one-hot."""
-    return _residuals(values.detach().double(), first, second)[0]
+    return _residuals(values.detach().cpu().double(), first.cpu(), second.cpu())[0]
 
 
 def _residuals(
@@ -98,8 +98,8 @@ class Grouped(NamedTuple):
 
 
 def group_means(features: Float[Tensor, "*sites row dim"], groups: Int[Tensor, "row"]) -> Grouped:
-    """Groups in the order of their numbers."""
-    x = features.detach().double()
+    """Groups in the order of their numbers; on the CPU, where the splits of pairs are, whatever the features are on."""
+    x, groups = features.detach().cpu().double(), groups.cpu()
     numbers, index, counts = groups.unique(return_inverse=True, return_counts=True)
     sums = x.new_zeros(*x.shape[:-2], len(numbers), x.shape[-1]).index_add(-2, index, x)
     means = sums / counts[:, None]

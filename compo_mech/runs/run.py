@@ -1,8 +1,8 @@
 """A run is a folder that a stranger can read.
 
 config.json         the settings, as RunConfig takes them
-environment.json    versions, git commit and changes, command; trained_at_once: how many runs were trained as one, if
-                    so; checksum: of all that
+environment.json    versions, git commit and changes, command; rules: checksum of each task's;
+                    trained_at_once: how many runs were trained as one, if so; checksum: of all that
 metrics.csv         long rows: step, split, task, length, layer, head, metric, value
 checkpoints/        000128.safetensors: the model under HookedTransformer's names;
                     000128.resume.safetensors (newest two): optimiser and generator;
@@ -33,6 +33,7 @@ from compo_mech.runs.config import RunConfig
 from compo_mech.runs.environment import environment
 from compo_mech.runs.files import identity, write_whole
 from compo_mech.runs.folder import building_place, of_run, put_back, remove, set_aside, strangers
+from compo_mech.runs.rules import rule_changed, rules_of
 from compo_mech.runs.stored import environment_text, shortened, stored_config, stored_environment
 from compo_mech.runs.sums import digest, write_sums
 from compo_mech.runs.vouched import BESIDE, Vouched, rows_until
@@ -53,7 +54,10 @@ class Run(Checkpoints):
         path = Path(path)
         if not (path / "config.json").exists():
             raise RunError(f"run = {path}: must be a folder that holds a config.json")
-        return cls(path, stored_config(Vouched(path)))
+        run = cls(path, stored_config(Vouched(path)))
+        if (changed := rule_changed(run, run.config)) is not None:
+            raise RunError(f"data.tasks = {changed}: must have the rule that {path} was trained on, and has another")
+        return run
 
     @classmethod
     def create(cls, path: Path, config: RunConfig, overwrite: bool = False) -> "Run":
@@ -70,7 +74,7 @@ class Run(Checkpoints):
         part = building_place(place)  # built beside its place, so that it is there whole or not
         contents = {
             "config.json": json.dumps(config.model_dump(mode="json"), indent=2),
-            "environment.json": environment_text(environment()),
+            "environment.json": environment_text(environment() | rules_of(config)),
             "metrics.csv": _as_csv([COLUMNS]),
         }
         try:
@@ -253,10 +257,10 @@ def _check_replaceable(path: Path, overwrite: bool) -> None:
 
 
 def analysis_name(what: str, step: int, task: Task) -> str:
-    """Return the name of the folder of an analysis of a task at a step; tasks with long names are distinguished by a
-    hash."""
+    """Return the name of the folder of an analysis of a task at a step; tasks whose names are long, or no name of a
+    folder, are distinguished by a hash."""
     name = str(task)
-    if len(name) > 80:
+    if len(name) > 80 or not name.isprintable() or set(name) & set('/\\<>:"|?*'):
         name = f"{task.name}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
     return f"{what}-{step:06d}-{name}"
 

@@ -28,7 +28,7 @@ def special_rows(run: Run) -> list[RunScore]:
 
 
 def _row_scores(model: Model, data: DataConfig, task: Task, seed: int) -> list[RunScore]:
-    return row_scores(model, [test for test in eval_sets(data, N_STRINGS) if test.task == task])
+    return row_scores(model, [test for test in eval_sets(data, N_STRINGS, model.device) if test.task == task])
 
 
 @torch.no_grad()

@@ -3,11 +3,7 @@ import torch
 
 from compo_mech.model.config import ModelConfig, is_frozen, parameter_shapes
 from compo_mech.model.forward import forward
-from compo_mech.model.hooked import (
-    config_of,
-    from_hooked,
-    to_hooked,  # fmt: skip
-)
+from compo_mech.model.hooked import config_of, from_hooked, to_hooked
 from compo_mech.model.params import Model, gradient_masks, init_params
 
 
@@ -89,18 +85,37 @@ def test_unknown_parts_cannot_be_frozen():
         ModelConfig(freeze=("blocks.2",))
 
 
-def test_any_hooked_transformer_that_can_be_followed_is_taken_in():
+PLAIN = {"n_layers": 2, "d_model": 8, "n_ctx": 6, "d_head": 4, "n_heads": 2, "d_vocab": 5, "d_mlp": 9, "act_fn": "gelu"}
+
+
+def hooked(**options):
+    """A HookedTransformer none of whose parameters is 0 or 1."""
     from transformer_lens import HookedTransformer, HookedTransformerConfig
 
-    plain = {"n_layers": 2, "d_model": 16, "n_ctx": 12, "d_head": 8, "n_heads": 2, "d_vocab": 9, "d_mlp": 24}
-    tokens = torch.randint(0, 9, (3, 10), generator=torch.Generator().manual_seed(0))
-    for options in ({"normalization_type": "LN", "act_fn": "gelu"}, {"normalization_type": None, "act_fn": "relu"}):
-        hooked = HookedTransformer(HookedTransformerConfig(**plain, **options))
-        for param in hooked.parameters():
-            torch.nn.init.normal_(param, std=0.3)
-        config = config_of(hooked)
-        found = forward(Model(from_hooked(hooked, config), config), tokens)
-        torch.testing.assert_close(found, hooked(tokens).flatten(0, 1).detach(), atol=1e-4, rtol=1e-4)
+    model = HookedTransformer(HookedTransformerConfig(**(PLAIN | options)))
+    draws = torch.Generator().manual_seed(0)
+    for param in model.parameters():
+        torch.nn.init.normal_(param, std=0.5, generator=draws)
+    return model
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"normalization_type": "LN", "act_fn": "gelu"},
+        {"normalization_type": None, "act_fn": "relu"},
+        {"dtype": torch.float64, "d_vocab_out": 3},
+        {"use_attn_result": True, "use_split_qkv_input": True, "use_hook_mlp_in": True, "seed": 3, "model_name": "own"},
+    ],
+)
+def test_any_hooked_transformer_that_can_be_followed_is_taken_in(options):
+    model = hooked(**options)
+    config = config_of(model)
+    params = from_hooked(model, config)
+    tokens = torch.randint(0, 5, (3, 6), generator=torch.Generator().manual_seed(0))
+    for theirs in (model, to_hooked(params, config)):
+        expected = theirs(tokens).flatten(0, 1).detach()
+        torch.testing.assert_close(forward(Model(params, config), tokens), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -113,12 +128,71 @@ def test_any_hooked_transformer_that_can_be_followed_is_taken_in():
         ({"post_embedding_ln": True}, "post_embedding_ln = True"),
         ({"attention_dir": "bidirectional"}, "attention_dir = 'bidirectional'"),
         ({"act_fn": "gelu_new"}, "act_fn = 'gelu_new': must be 'gelu' or 'relu' or 'silu'"),
+        ({"clip_qkv": 0.1}, r"model\.cfg\.clip_qkv = 0\.1: must be None"),
+        ({"use_attention_sinks": True}, "use_attention_sinks = True: must be False"),
+        ({"use_logn_attn": True, "train_seq_length": 2}, "use_logn_attn = True: must be False"),
+        ({"n_key_value_heads": 2}, "n_key_value_heads = 2: must be None"),
+        ({"dtype": torch.bfloat16}, "dtype = torch.bfloat16: must be torch.float32 or torch.float64"),
     ],
 )
 def test_a_hooked_transformer_with_an_option_that_cannot_be_followed_is_refused(option, complaint):
-    from transformer_lens import HookedTransformer, HookedTransformerConfig
-
-    plain = {"n_layers": 1, "d_model": 8, "n_ctx": 6, "d_head": 8, "n_heads": 1, "d_vocab": 5, "act_fn": "gelu"}
-    hooked = HookedTransformer(HookedTransformerConfig(**(plain | option)))
     with pytest.raises(ValueError, match=complaint):
-        config_of(hooked)
+        config_of(hooked(**option))
+
+
+def doubled(value, hook):
+    return 2 * value
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (
+            lambda model: model.add_perma_hook("blocks.0.hook_mlp_out", doubled),
+            "hooks = blocks.0.hook_mlp_out: must be",
+        ),
+        (lambda model: model.add_hook("hook_embed", doubled), "hooks = hook_embed: must be none"),
+        (lambda model: model.blocks[0].attn.register_forward_pre_hook(lambda *_: None), "hooks = blocks.0.attn: must"),
+        (lambda model: setattr(model.ln_final, "eps", 1.0), "logits = off by .*: must be those of a plain"),
+        (lambda model: setattr(model.blocks[1].mlp, "act_fn", torch.tanh), "logits = off by"),
+        (lambda model: setattr(model.blocks[1].attn, "attn_scale", 1.0), "logits = off by"),
+        (lambda model: setattr(model.blocks[1], "mlp", torch.nn.Identity()), r"without blocks\.1\.mlp\.W_in"),
+        (lambda model: model.W_E.data.fill_(torch.nan), "logits = off by nan"),
+    ],
+)
+def test_what_no_option_tells_is_told_by_hooks_and_by_one_forward_pass(change, complaint):
+    model = hooked()
+    config_of(model)
+    change(model)
+    with pytest.raises(ValueError, match=complaint):
+        config_of(model)
+
+
+def test_a_copy_under_another_configuration_is_refused():
+    model = hooked()
+    for change in ({"biases": False}, {"act_fn": "relu"}, {"normalization": "none"}):
+        with pytest.raises(ValueError, match="model logits = off by"):
+            from_hooked(model, config_of(model).model_copy(update=change))
+
+
+def test_a_change_at_any_token_or_position_is_seen():
+    for name in ("W_E", "W_pos"):
+        model = hooked(d_vocab=11)
+        for i in range(len(getattr(model, name))):
+            seen = model.forward
+
+            def elsewhere(tokens, seen=seen, name=name, i=i):
+                place = tokens if name == "W_E" else torch.arange(tokens.shape[1]).expand(tokens.shape)
+                return seen(tokens) + (place == i)[..., None]
+
+            model.forward = elsewhere
+            with pytest.raises(ValueError, match="off by 1:"):
+                config_of(model)
+            model.forward = seen
+
+
+def test_double_precision_stays_so():
+    config = ModelConfig(d_model=8)
+    params = {name: param.double() for name, param in params_of(config).items()}
+    back = from_hooked(to_hooked(params, config), config)
+    assert all(torch.equal(back[name], params[name]) and back[name].dtype == torch.float64 for name in params)

@@ -1,0 +1,127 @@
+"""A task's rule written out as a table, and what is wrong with one that gives no states."""
+
+import contextlib
+import hashlib
+import operator
+from collections.abc import Hashable
+from functools import lru_cache
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+MAX_TABLE = 2**22
+"""Pairs of a state and an input that a rule is written out for: 32 MB."""
+
+
+@runtime_checkable
+class Rule(Hashable, Protocol):
+    """What a table needs to know of a task; see `Task`."""
+
+    @property
+    def n_states(self) -> int: ...
+
+    @property
+    def n_inputs(self) -> int: ...
+
+    @property
+    def first_input(self) -> int: ...
+
+    @property
+    def start_state(self) -> int | None: ...
+
+    def step(self, state: Any, x: Any) -> Any: ...
+
+
+@lru_cache
+def rule_table(rule: Rule) -> Int[Tensor, "state_or_start input"]:
+    """Write out a rule; the last row is the step out of the start. Callers share the table, so they leave it as it is.
+
+    Raises:
+        ValueError: the sizes are none, or a step fails, or gives no state, or not always the same.
+    """
+    check_sizes(rule)
+    table = torch.zeros(rule.n_states + 1, rule.n_inputs, dtype=torch.long)
+    states, inputs, first = torch.arange(rule.n_states), torch.arange(rule.n_inputs), rule.first_input
+    table[:-1, first:] = _steps(rule, states, inputs[first:])
+    with contextlib.suppress(ValueError):  # of inputs that are never drawn nothing is asked
+        table[:-1, :first] = _steps(rule, states, inputs[:first])
+    table[-1] = inputs if rule.start_state is None else table[rule.start_state]
+    return table
+
+
+def rule_checksum(rule: Rule) -> str:
+    """Return the SHA-256 of a rule's table and start, by which another rule of the same name is told apart."""
+    about = f"{rule.first_input} {rule.start_state} {tuple(rule_table(rule).shape)}".encode()
+    return hashlib.sha256(about + rule_table(rule).numpy().tobytes()).hexdigest()
+
+
+def check_sizes(rule: Rule) -> None:
+    """
+    Raises:
+        ValueError: the numbers of states and inputs, the first input or the start state cannot be.
+    """
+
+    def need(name: str, is_good: bool, allowed: str) -> None:
+        if not is_good:
+            raise ValueError(f"{name} = {getattr(rule, name)!r} of {rule}: must be {allowed}")
+
+    need("n_states", _is_int(rule.n_states) and rule.n_states > 0, "an integer of at least 1")
+    need("n_inputs", _is_int(rule.n_inputs) and rule.n_inputs > 0, "an integer of at least 1")
+    inputs, states = f"0 .. {rule.n_inputs - 1}", f"0 .. {rule.n_states - 1}"
+    need("first_input", _is_int(rule.first_input) and 0 <= rule.first_input < rule.n_inputs, f"an input, {inputs}")
+    if rule.start_state is None:
+        need("n_inputs", rule.n_inputs <= rule.n_states, f"at most {rule.n_states}: the first input is the first state")
+    else:
+        need("start_state", _is_int(rule.start_state) and 0 <= rule.start_state < rule.n_states, f"a state, {states}")
+    n_pairs = rule.n_states * rule.n_inputs
+    if n_pairs > MAX_TABLE:
+        raise ValueError(f"tasks = {rule}: its rule has {n_pairs} entries, must have at most {MAX_TABLE}")
+
+
+def _steps(rule: Rule, states: Int[Tensor, "state"], inputs: Int[Tensor, "input"]) -> Int[Tensor, "state input"]:
+    """The rule of every pair: all at once, or one by one if it is written for integers alone."""
+    grid = states[:, None].expand(-1, len(inputs)), inputs.expand(len(states), -1)
+    try:
+        found = _at_once(rule, *grid)
+        is_same = torch.equal(found, _at_once(rule, *(part.flip(0, 1) for part in grid)).flip(0, 1))
+    except Exception:  # any, since it is the user's code; one by one it shows again
+        pairs = [(int(state), int(x)) for state in states for x in inputs]
+        found, again = (_one_by_one(rule, pairs).view(len(states), len(inputs)) for _ in range(2))
+        is_same = torch.equal(found, again)
+    if not is_same:
+        raise ValueError(f"step = of {rule}: must depend on nothing but its state and its input")
+    wrong = ((found < 0) | (found >= rule.n_states)).nonzero().tolist()
+    if wrong:
+        i, j = wrong[0]
+        where = f"step({int(states[i])}, {int(inputs[j])})"
+        raise ValueError(f"{where} = {int(found[i, j])} of {rule}: must be a state, 0 .. {rule.n_states - 1}")
+    return found
+
+
+def _at_once(rule: Rule, state: Int[Tensor, "state input"], x: Int[Tensor, "state input"]) -> Tensor:
+    found = torch.as_tensor(rule.step(state.clone(), x.clone()))
+    if found.is_floating_point() or found.is_complex():
+        raise ValueError(f"step = {found.dtype} of {rule}: must give integers")
+    return found.long().expand(state.shape)
+
+
+def _one_by_one(rule: Rule, pairs: list[tuple[int, int]]) -> Int[Tensor, "pair"]:
+    found = []
+    for state, x in pairs:
+        try:
+            value = rule.step(state, x)
+        except Exception as error:  # any, since it is the user's code
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise ValueError(f"step({state}, {x}) = {reason} of {rule}: must be a state") from None
+        number: Any = value.item() if isinstance(value, Tensor) and value.ndim == 0 else value
+        try:
+            found.append(operator.index(number))
+        except TypeError:
+            raise ValueError(f"step({state}, {x}) = {value!r} of {rule}: must be an integer, a state") from None
+    return torch.tensor(found, dtype=torch.long)
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
