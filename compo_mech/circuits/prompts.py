@@ -62,7 +62,7 @@ def take_rows(pairs: Pairs, rows: Int[Tensor, "taken"]) -> Pairs:
     """
     rows = rows.to(pairs.row.device)
     taken, index = scored_positions(pairs, rows)
-    whole = ("clean_tokens", "corrupt_tokens", "clean_position_ids", "corrupt_position_ids", "lengths")
+    whole = ("clean_tokens", "corrupt_tokens", "clean_position_ids", "corrupt_position_ids", "lengths", "corrupt_lengths")
     scored = ("position", "target", "foil")
     return replace(
         pairs,
