@@ -84,6 +84,7 @@ def dissect(
     data: DataConfig,
     task: Task,
     step: int,
+    max_shift: int,
     seed: int = 0,
     n_pairs: int = 48,
     n_strings: int = 128,
@@ -96,6 +97,7 @@ def dissect(
         data: what it was trained on.
         task: one of the data's.
         step: of the checkpoint.
+        max_shift: of position ids, as in training.
         seed: of all that is drawn, and of the control's weights.
         n_pairs: clean and corrupt inputs for edges and circuits.
         n_strings: test strings of each length.
@@ -111,8 +113,8 @@ def dissect(
     weights = init_params(model.config, *shape, generator)
     device = model.device
     untrained = Model({name: weight.to(device) for name, weight in weights.items()}, model.config)
-    find = partial(network_findings, data=data, task=task, seed=seed, n_pairs=n_pairs, n_strings=n_strings)
+    asked = {"max_shift": max_shift, "seed": seed, "n_pairs": n_pairs, "n_strings": n_strings}
+    find = partial(network_findings, data=data, task=task, **asked)
     trained = find(model, tell=lambda what: tell(f"{task}: {what}"))
     control = find(untrained, tell=lambda what: tell(f"{task}, control: {what}"))
-    switch, max_shift = circuit_switch(data, shape[1])
-    return Dissection(model, data, task, step, PAIRS[switch], max_shift, trained, control)
+    return Dissection(model, data, task, step, PAIRS[circuit_switch(data, max_shift)], max_shift, trained, control)

@@ -18,7 +18,7 @@ from compo_mech.circuits.stability import stability
 from compo_mech.data.config import DataConfig
 from compo_mech.data.layout import WHOLE_SPANS
 from compo_mech.data.tasks import Task
-from compo_mech.evaluation.sets import eval_sets
+from compo_mech.evaluation.sets import drawn_sets
 from compo_mech.interventions.edges import Writer
 from compo_mech.interventions.head_ablation import Ablations, Cost
 from compo_mech.interventions.head_roles import Heads, name_heads
@@ -43,7 +43,7 @@ SHOWN_LENGTH = 8
 class Patching:
     """How much cross-entropy rises when one position carries the corrupt run's value, on strings of one length.
 
-    The strings have length `SHOWN_LENGTH`, or the data's nearest to it.
+    The strings have length `SHOWN_LENGTH`, or the nearest to it that is drawn.
 
     Attributes:
         length: of the strings.
@@ -95,12 +95,19 @@ class NetworkFindings:
 
 
 def network_findings(
-    model: Model, data: DataConfig, task: Task, seed: int, n_pairs: int, n_strings: int, tell: Callable[[str], None]
+    model: Model,
+    data: DataConfig,
+    task: Task,
+    max_shift: int,
+    seed: int,
+    n_pairs: int,
+    n_strings: int,
+    tell: Callable[[str], None],
 ) -> NetworkFindings:
     """The whole battery on one network. Arguments as `dissect`."""
     generator = torch.Generator().manual_seed(seed)
     config, device = model.config, model.device
-    sets = [test for test in eval_sets(data, n_strings, device) if test.task == task]
+    sets = drawn_sets(data, task, n_strings, device)
     tell("heads")
     means = Ablations(model, sets, "mean", generator)
     heads = name_heads(means, data, generator, task=task)
@@ -108,8 +115,8 @@ def network_findings(
     single, subsets, greedy = _ablated(means, generator)
     tell("patching")
     same_length = _same_length_pairs(model, data, task, n_pairs, generator)
-    circuit_pairs(model, data, n_pairs, generator, task)  # edges are scored with the second draw of a seed
-    pairs = circuit_pairs(model, data, n_pairs, generator, task)
+    circuit_pairs(model, data, n_pairs, generator, task, max_shift)  # edges are scored with a seed's second draw
+    pairs = circuit_pairs(model, data, n_pairs, generator, task, max_shift)
     patching, patterns = _patching(model, same_length, pairs)
     tell("edges and circuit")
     patches = EdgePatches.run(model, pairs)
@@ -161,7 +168,7 @@ def _ablated(ablations: Ablations, generator: torch.Generator) -> tuple[list[Cos
 
 def _same_length_pairs(model: Model, data: DataConfig, task: Task, n_pairs: int, generator: torch.Generator) -> Pairs:
     """Pairs of other strings, all of the length that patching maps show."""
-    length = max(data.min_length, min(SHOWN_LENGTH, data.max_length))
+    length = data.drawn_length_near(SHOWN_LENGTH)
     one = DataConfig(
         tasks=data.tasks,
         min_length=length,

@@ -60,25 +60,26 @@ class Evidence:
     end: Float[Tensor, "layer head"] | None
 
 
-def evidence(model: Model, data: DataConfig, task: Task, seed: int = 0, n_pairs: int = 48) -> Evidence:
+def evidence(model: Model, data: DataConfig, task: Task, max_shift: int, seed: int = 0, n_pairs: int = 48) -> Evidence:
     """Circuits, edge scores and heads' shares of one task.
 
     Args:
         model: the network.
         data: what it was trained on.
         task: one of the data's.
+        max_shift: of position ids, as in training.
         seed: of all that is drawn.
         n_pairs: clean and corrupt inputs in each of the two sets.
     """
     generator = torch.Generator().manual_seed(seed)
-    pairs = circuit_pairs(model, data, 2 * n_pairs, generator, task)
+    pairs = circuit_pairs(model, data, 2 * n_pairs, generator, task, max_shift)
     sets = [take_rows(pairs, rows) for rows in torch.arange(2 * n_pairs, device=pairs.row.device).chunk(2)]
     passes = [EdgePatches.run(model, prompts) for prompts in sets]
     one, two = (discover(model, prompts, generator, patches=kept) for prompts, kept in zip(sets, passes, strict=True))
     x = end = None
     if data.chain_of_thought:
         x = carried_share(model, data, "x", generator, task=task)[0].cpu()
-        if len(data.lengths) > 1:
+        if len(data.drawn_lengths) > 1:
             end = carried_share(model, data, "end", generator, task=task)[0].cpu()
     return Evidence(task, (one, two), (passes[0].by_row(), passes[1].by_row()), x, end)
 

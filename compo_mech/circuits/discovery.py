@@ -55,7 +55,8 @@ class Discovery:
     >>> from compo_mech import BuildOptions, Parity, build
     >>> from compo_mech.circuits.prompts import circuit_pairs
     >>> decoy, generator = build(Parity(), 3, BuildOptions(broken="update")), torch.Generator().manual_seed(0)
-    >>> found = discover(decoy.model, circuit_pairs(decoy.model, decoy.data, 8, generator, Parity()), generator)
+    >>> pairs = circuit_pairs(decoy.model, decoy.data, 8, generator, Parity(), decoy.max_shift)
+    >>> found = discover(decoy.model, pairs, generator)
     >>> found.verdict, found.kept
     ('no circuit', frozenset())
     """
@@ -141,7 +142,8 @@ def discover(
     >>> from compo_mech import Parity, build
     >>> from compo_mech.circuits.prompts import circuit_pairs
     >>> built, generator = build(Parity(), max_length=3), torch.Generator().manual_seed(0)
-    >>> found = discover(built.model, circuit_pairs(built.model, built.data, 8, generator, Parity()), generator)
+    >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Parity(), built.max_shift)
+    >>> found = discover(built.model, pairs, generator)
     >>> found.verdict, found.circuit == built.edges
     ('circuit', True)
     """

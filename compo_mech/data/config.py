@@ -81,6 +81,10 @@ class DataConfig(Settings):
         weights = zip(self.lengths, self.length_weights or equal, self.length_loss_weights or equal, strict=True)
         return tuple(length for length, drawn, counted in weights if drawn > 0 and counted > 0)
 
+    def drawn_length_near(self, length: int) -> int:
+        """The drawn length that is nearest to this one; of two, the shorter."""
+        return min(self.drawn_lengths, key=lambda drawn: abs(drawn - length))
+
     @property
     def measured_tasks(self) -> tuple[TaskField, ...]:
         """Tasks of the data's own mixture: what is only mixed in by a stage is not measured."""
@@ -128,7 +132,9 @@ class DataConfig(Settings):
         for name in ("task_weights", "task_loss_weights", "length_weights", "length_loss_weights"):
             self._check_weights(name, getattr(self, name))
         if not self.drawn_lengths:
-            raise ValueError(f"length_loss_weights = {self.length_loss_weights}: leave nothing of what is drawn to train")
+            raise ValueError(
+                f"length_loss_weights = {self.length_loss_weights}: leave nothing of what is drawn to train"
+            )
         if self.order == "shortest_first" and self.n_train_strings is None:
             raise ValueError("order = shortest_first: needs a fixed training set, n_train_strings")
         if self.order == "shortest_first" and (len(self.tasks) > 1 or self.curriculum or self.length_weights):

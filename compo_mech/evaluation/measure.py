@@ -1,6 +1,6 @@
 """All measures of one network on test strings, as long rows: what is recorded at each snapshot."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from einops import rearrange
@@ -43,7 +43,7 @@ def generated(model: Model, test: EvalSet, predicted: Int[Tensor, "batch query"]
 
 
 def measure(model: Model, data: DataConfig, sets: list[EvalSet]) -> list[Row]:
-    """Every measure on every set, then each head's means over lengths and its verdict."""
+    """Every measure on every set, then each head's means over the lengths that training asks about, and its verdict."""
     rows: list[Row] = []
     for test in sets:
         logits, patterns = run_set(model, test)
@@ -63,7 +63,7 @@ def measure(model: Model, data: DataConfig, sets: list[EvalSet]) -> list[Row]:
         rows += [Row(*where, None, None, name, float(value)) for name, value in numbers.items()]
         for layer, pattern in enumerate(patterns):
             rows += [Row(*where, layer, *rest) for rest in layer_measures(pattern, test.layout, test.length)]
-    return rows + list(_summaries(rows))
+    return rows + list(_summaries(rows, data.drawn_lengths))
 
 
 @torch.no_grad()
@@ -84,11 +84,11 @@ def measure_control(config: ModelConfig, n_ctx: int, data: DataConfig, sets: lis
     return [row._replace(split=CONTROL) for row in measure(control, data, sets)]
 
 
-def _summaries(rows: list[Row]) -> Iterator[Row]:
-    """Means of each head and layer over lengths >= 4 (sharp rows: over all rows of those lengths) and verdicts."""
+def _summaries(rows: list[Row], drawn: Sequence[int]) -> Iterator[Row]:
+    """Means of each head and layer over drawn lengths >= 4 (sharp rows: over all their rows) and verdicts."""
     of_heads: dict[tuple, dict[str, dict[int, float]]] = {}  # (task, layer, head) -> metric -> length -> value
     for row in rows:
-        if row.layer is not None and row.length is not None and row.length >= attention.MIN_LENGTH:
+        if row.layer is not None and row.length in drawn and row.length >= attention.MIN_LENGTH:
             found = of_heads.setdefault((row.task, row.layer, row.head), {})
             found.setdefault(row.metric, {})[row.length] = row.value
     for (task, layer, head), found in of_heads.items():

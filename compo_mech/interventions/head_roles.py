@@ -277,7 +277,7 @@ def name_heads(
     if data.chain_of_thought:
         shares["x"], layers = carried_share(model, data, "x", generator, n_pairs, task)
         together = tuple(layers.tolist())
-        if len(data.lengths) > 1:
+        if len(data.drawn_lengths) > 1:
             shares["end"], _ = carried_share(model, data, "end", generator, n_pairs, task)
     roles, removals = [], []
     for layer in range(config.n_layers):

@@ -202,11 +202,13 @@ def _check(data: DataConfig, switch: Switch, n_rows: int, max_shift: int, task: 
 def _other_lengths(
     layout: Layout, drawn: Int[Tensor, "drawn"], lengths: Int[Tensor, "batch"], generator: torch.Generator
 ) -> Int[Tensor, "batch"]:
-    """Another of the drawn lengths for each string, by which the clean row's first scored position is read if any is."""
+    """Another drawn length for each string, whose row is read as far as the first scored position if any is."""
     differs = drawn != lengths[:, None]
     reached = differs & (layout.n_read(drawn) > layout.end_of_input(lengths)[:, None])
     allowed = torch.where(reached.any(1, keepdim=True), reached, differs)
-    rank = torch.randint(2**31, lengths.shape, generator=generator) % allowed.sum(1)  # a draw a string, as all draws here
+    rank = torch.randint(2**31, lengths.shape, generator=generator) % allowed.sum(
+        1
+    )  # a draw a string, as all draws here
     return drawn[(allowed.cumsum(1) > rank[:, None]).int().argmax(1)]
 
 

@@ -55,7 +55,7 @@ def route_map(
         data: what it was trained on: tasks, layout, vocabulary.
         generator: source of the strings and of the changed tokens, on the CPU.
         n_strings: strings of each length.
-        lengths: which ones; None: the data's.
+        lengths: which ones; None: those that training asks about.
         task: one of the data's; None: its first.
 
     Raises:
@@ -108,7 +108,7 @@ def _cells(
 ) -> list[Cell]:
     """Apply `cell_of` to every swap of these variables, x_t first, with its clean and corrupt run."""
     layout = data.layout
-    lengths, n_ctx = list(data.lengths if lengths is None else lengths), model.n_ctx
+    lengths, n_ctx = list(data.drawn_lengths if lengths is None else lengths), model.n_ctx
     if model.config.n_layers != 2:
         raise ValueError(f"n_layers = {model.config.n_layers}: routes are defined for two layers")
     if task not in data.tasks:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
-from compo_mech.evaluation.sets import EvalSet, eval_sets
+from compo_mech.evaluation.sets import EvalSet, drawn_sets
 from compo_mech.interventions.ablation import ablated_logits
 from compo_mech.interventions.edges import Writer
 from compo_mech.interventions.graph import embeddings, run_graph
@@ -28,7 +28,7 @@ def special_rows(run: Run) -> list[RunScore]:
 
 
 def _row_scores(model: Model, data: DataConfig, task: Task, seed: int) -> list[RunScore]:
-    return row_scores(model, [test for test in eval_sets(data, N_STRINGS, model.device) if test.task == task])
+    return row_scores(model, drawn_sets(data, task, N_STRINGS))
 
 
 @torch.no_grad()

@@ -89,7 +89,7 @@ def built(apart):
 @cache
 def shared_by(apart):
     model = built(apart)
-    return compare(model, DATA, *(evidence(model, DATA, task, n_pairs=16) for task in TASKS))
+    return compare(model, DATA, *(evidence(model, DATA, task, 4, n_pairs=16) for task in TASKS))
 
 
 def share(found, name, kind="reader"):
@@ -226,7 +226,7 @@ def test_a_difference_of_size_alone_is_none():
 def test_halves_of_one_task_do_not_differ():
     model = built(False)
     one = shared_by(apart=False).tasks[0]
-    found = compare(model, DATA, one, evidence(model, DATA, TASKS[0], seed=1, n_pairs=16))
+    found = compare(model, DATA, one, evidence(model, DATA, TASKS[0], 4, seed=1, n_pairs=16))
     assert found.task_token is None
     assert "must differ in the answer" in found.unasked
     assert (found.edges["p"] > 0.05).all()

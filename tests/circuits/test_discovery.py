@@ -35,8 +35,8 @@ BREAKS = ("lookup", "subtraction", "iteration", "update")
 
 
 def found_in(model, data, seed=0):
-    max_shift = model.n_ctx - data.layout.n_read(data.max_length)
-    return discover(model, pairs_of(data, n_rows=24, seed=seed, max_shift=min(4, max_shift)), generator(seed))
+    max_shift = model.n_ctx - data.layout.n_tokens(data.max_length)  # as trained, or as built
+    return discover(model, pairs_of(data, n_rows=24, seed=seed, max_shift=max_shift), generator(seed))
 
 
 @cache
