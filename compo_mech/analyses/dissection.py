@@ -62,8 +62,8 @@ class Dissection:
                 found.append(f"Its routes are not the textbook's: {routes}.")
             elif own.heads.iteration is None:
                 found.append(f"Its routes are the textbook's, through several heads: {routes}.")
-        found.append(f"{own.discovery.reason[0].upper()}{own.discovery.reason[1:]}.")
-        found.append(f"A randomly initialised network: {self.control.discovery.reason}.")
+        found.append(f"{own.discovery.sentence[0].upper()}{own.discovery.sentence[1:]}")
+        found.append(f"A randomly initialised network: {self.control.discovery.sentence}")
         return found
 
     def tables(self) -> dict[str, pd.DataFrame]:

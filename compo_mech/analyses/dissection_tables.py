@@ -87,6 +87,7 @@ def _patching_table(found: Patching, layout: Layout) -> pd.DataFrame:
 
 def _edges_table(found: NetworkFindings) -> pd.DataFrame:
     scores, kept = found.discovery.scores, found.discovery.kept
+    flat = dict(zip(found.attribution.edges, found.attribution.zero_gradient, strict=True))
     attributed = dict(zip(found.attribution.edges, found.attribution.scores.tolist(), strict=True))
     rows = [
         {
@@ -97,6 +98,7 @@ def _edges_table(found: NetworkFindings) -> pd.DataFrame:
             "in_circuit": edge in kept,
             "unidentifiable": hidden,
             "no_effect": idle,
+            "zero_gradient": flat[edge],
         }
         for edge, score, hidden, idle in zip(
             scores.edges, scores.scores.tolist(), scores.unidentifiable, scores.no_effect, strict=True

@@ -68,7 +68,7 @@ class NetworkFindings:
         subsets: of every set of heads, by the mean; empty where there are too many.
         greedy: of one head more each time, in the order in which they cost least, by the mean.
         patching: maps.
-        discovery: circuit or no circuit, with the exact scores.
+        discovery: what circuit there is, with the exact scores.
         attribution: of EAP-IG with 20 steps on the same pairs.
         gap: cross-entropy of the clean answers, on the corrupt and on the clean input: what there is to explain.
         curve, random: faithfulness by size, in score order and in random order.

@@ -47,7 +47,7 @@ class Evidence:
 
     Attributes:
         task: whose prompts they are.
-        found: circuit or no circuit, on either set.
+        found: what circuit there is, on either set.
         sets: scores of the rows of either set.
         x, end: fraction of the answers that follow the x_t, or the position of [EoI], that a head carries; None: not
             asked.
@@ -132,6 +132,12 @@ class Sharing:
         """Of the tasks, as short as tells them apart."""
         one, other = (evidence.task for evidence in self.tasks)
         return (one.name, other.name) if one.name != other.name else (str(one), str(other))
+
+    @property
+    def refusals(self) -> dict[str, str]:
+        """Why no circuit is judged, by the name of the task where that is so."""
+        found = zip(self.names, self.tasks, strict=True)
+        return {name: d.reason for name, task in found for d in task.found if d.verdict == "cannot be told"}
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Every result as a tidy table, by name."""

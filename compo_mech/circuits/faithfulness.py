@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from compo_mech.circuits.accuracy import pair_accuracy
 from compo_mech.circuits.circuit_runs import CircuitRuns
 from compo_mech.circuits.selection import connected, graph_order
 from compo_mech.interventions.edges import Edge, all_edges, check_edges
@@ -28,6 +29,10 @@ class Behaviour:
     """A metric of a network in which only a circuit carries the clean input.
 
     Values are kept, so that no circuit is run twice.
+
+    Attributes:
+        none, all: the metric when no edge, and when every edge, carries its own values.
+        accuracy: of the network on both inputs.
 
     >>> from compo_mech import Parity, Switch, build, make_pairs
     >>> built = build(Parity(), max_length=3)
@@ -63,6 +68,7 @@ class Behaviour:
         check_edges(model, self.edges)
         self._known, self._rerun = frozenset(self.edges), corrupt is None
         self._runs = CircuitRuns(model, pairs, self.edges, corrupt)
+        self.accuracy = pair_accuracy(model, pairs, self._runs.runs, self._rerun)
         self._values: dict[frozenset[Edge], float] = {}
         self.none, self.all = self.value(()), self.value(self.edges)
 

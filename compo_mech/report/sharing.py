@@ -85,6 +85,9 @@ def _heads_sentence(found: Sharing) -> str:
 
 
 def _circuits_sentence(found: Sharing) -> str:
+    if found.refusals:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in found.refusals.items())
+        return f"What the circuits share is not judged. {reasons}."
     one, other = found.circuits
     chance, kind = found.anywhere[0], found.same_kind[0]
     halves = " and ".join(f"{half[0]:.2f}" for half in found.halves)

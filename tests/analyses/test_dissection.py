@@ -54,11 +54,11 @@ def test_a_hand_built_model_is_found_out(found):
     assert own.patching.heads[1, 0].max() > 0.1
     assert own.patching.heads[:, 1].abs().max() < 1e-5
     assert own.patching.spans[1, 0].argmax() == 3  # the states
-    assert control.discovery.verdict == "no circuit"
+    assert control.discovery.verdict == "cannot be told"
     assert control.routes is not None
     assert control.routes.summary().name == RouteName.NO_ROUTE
     assert "L1H0 is the iteration head" in dissection.sentences[0]
-    assert dissection.sentences[-1].startswith("A randomly initialised network: no circuit")
+    assert dissection.sentences[-1].startswith("A randomly initialised network: cannot be told")
 
 
 def test_every_table_holds_the_control(found):
