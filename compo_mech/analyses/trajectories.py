@@ -20,6 +20,7 @@ from compo_mech.evaluation.attention import MIN_LENGTH
 from compo_mech.evaluation.head_scores import layer_measures
 from compo_mech.evaluation.sets import EvalSet, drawn_sets
 from compo_mech.interventions.attention_patterns import PatternAblation, PatternAblationCounts, Work, trace_set
+from compo_mech.model.finite import likeliest
 from compo_mech.model.params import Model
 from compo_mech.model.sites import Site
 from compo_mech.routes.route_map import route_shares
@@ -59,7 +60,7 @@ def attention_metrics(data: DataConfig, task: Task, n_strings: int, model: Model
     for test in _test_sets(data.model_dump_json(), task, n_strings, str(model.device)):
         run, scored = trace_set(model, test), list(test.layout.scored(test.length))
         logits = run.logits[:, scored]
-        correct = logits.argmax(-1) == test.targets
+        correct = likeliest(logits) == test.targets
         n_right, n = n_right + int(correct.all(-1).sum()), n + len(correct)
         states = correct[:, :-1]
         n_states_right, n_states = n_states_right + int(states.sum()), n_states + states.numel()

@@ -13,6 +13,7 @@ from torch import Tensor
 from compo_mech.interventions.graph import Runs, total_of
 from compo_mech.interventions.pairs import Pairs
 from compo_mech.model import blocks
+from compo_mech.model.finite import likeliest
 from compo_mech.model.params import Model
 
 ABLE = 0.9
@@ -77,7 +78,7 @@ def pair_accuracy(model: Model, pairs: Pairs, runs: Runs, reruns: bool = True) -
     """
 
     def share(logits: Float[Tensor, "some d_vocab"], answers: Tensor) -> float:
-        return float((logits.argmax(-1) == answers).double().mean())
+        return float((likeliest(logits) == answers).double().mean())
 
     asked: Bool[Tensor, "scored"] = pairs.foil_is_answer
     corrupt = None

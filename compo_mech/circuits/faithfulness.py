@@ -18,6 +18,7 @@ from compo_mech.interventions.edges import Edge, all_edges, check_edges
 from compo_mech.interventions.graph import Outputs
 from compo_mech.interventions.metrics import Metric, cross_entropy
 from compo_mech.interventions.pairs import Pairs
+from compo_mech.model.finite import check_finite
 from compo_mech.model.params import Model
 from compo_mech.stats.intervals import Interval
 
@@ -87,7 +88,9 @@ class Behaviour:
             kept = connected(kept)
         if kept not in self._values:
             clean = self._runs.runs.logits
-            self._values[kept] = float(self.metric(self._runs.logits(kept), clean, self.pairs))
+            value = self.metric(self._runs.logits(kept), clean, self.pairs)
+            check_finite(f"metric with {len(kept)} edges in the circuit", value)
+            self._values[kept] = float(value)
         return self._values[kept]
 
     @property

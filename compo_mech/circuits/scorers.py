@@ -168,6 +168,21 @@ def _gradients(
     return dict(zip(seen, found, strict=True))
 
 
+def check_scores(edges: Sequence[Edge], scores: Float[Tensor, "edge"]) -> None:
+    """Refuse scores that cannot be ranked.
+
+    Raises:
+        ValueError: one is not finite; the message names its edge.
+
+    >>> check_scores([Edge(TOK, Reader("mlp", 0))], torch.tensor([float("nan")]))
+    Traceback (most recent call last):
+    ValueError: score of tok → mlp0 = nan: must be a finite number
+    """
+    bad = (~scores.isfinite()).nonzero()[:, 0].tolist()
+    if bad:
+        raise ValueError(f"score of {edges[bad[0]]} = {float(scores[bad[0]])}: must be a finite number")
+
+
 def flagged(edges: Sequence[Edge], scores: Tensor, pairs: Pairs, runs: Runs) -> EdgeScores:
     """Scores of exact patching with their flags; an edge in a span is judged by what its writer does there.
 
@@ -184,6 +199,7 @@ def flagged(edges: Sequence[Edge], scores: Tensor, pairs: Pairs, runs: Runs) -> 
         own, other = own[where], other.expand_as(own)[where]
         return bool((other - own).norm() <= TOLERANCE * own.norm().clamp(min=TOLERANCE))
 
+    check_scores(edges, scores)
     hidden = {source: still(*source) for source in {(edge.writer, edge.span) for edge in edges}}
     unidentifiable = tuple(hidden[edge.writer, edge.span] for edge in edges)
     no_effect = tuple(

@@ -13,6 +13,7 @@ from compo_mech.evaluation.head_scores import SUMMARISED, layer_measures
 from compo_mech.evaluation.sets import EvalSet
 from compo_mech.evaluation.table import CONTROL, TRAIN, Row
 from compo_mech.model.config import ModelConfig
+from compo_mech.model.finite import likeliest
 from compo_mech.model.forward import forward
 from compo_mech.model.generate import generate
 from compo_mech.model.params import Model, init_params
@@ -47,7 +48,7 @@ def measure(model: Model, data: DataConfig, sets: list[EvalSet]) -> list[Row]:
     rows: list[Row] = []
     for test in sets:
         logits, patterns = run_set(model, test)
-        predicted = logits.argmax(-1)
+        predicted = likeliest(logits)
         written = generated(model, test, predicted)
         vocabulary = data.vocabulary
         right = accuracy.strings_right(predicted, test.targets)
@@ -72,7 +73,7 @@ def measure_train(model: Model, sets: list[EvalSet]) -> list[Row]:
     rows = []
     for known in sets:
         logits, _ = run_set(model, known)
-        right = float(accuracy.share(accuracy.strings_right(logits.argmax(-1), known.targets)))
+        right = float(accuracy.share(accuracy.strings_right(likeliest(logits), known.targets)))
         rows.append(Row(TRAIN, str(known.task), known.length, None, None, "accuracy", right))
     return rows
 

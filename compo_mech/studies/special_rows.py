@@ -12,6 +12,7 @@ from compo_mech.evaluation.sets import EvalSet, drawn_sets
 from compo_mech.interventions.ablation import ablated_logits
 from compo_mech.interventions.edges import Writer
 from compo_mech.interventions.graph import embeddings, run_graph
+from compo_mech.model.finite import likeliest
 from compo_mech.model.params import Model
 from compo_mech.runs.run import Run
 from compo_mech.studies import measures
@@ -58,7 +59,7 @@ def row_scores(model: Model, sets: Sequence[EvalSet]) -> list[RunScore]:
         for outputs, test in pairs:
             rows = list(test.layout.scored(test.length))
             values = {component: means[component].expand_as(outputs[component]) for component in removed}
-            correct = ablated_logits(model, outputs, removed, values)[:, rows].argmax(-1) == test.targets
+            correct = likeliest(ablated_logits(model, outputs, removed, values)[:, rows]) == test.targets
             indices = {"first": [0], "middle": list(range(1, len(rows) - 2)), "last": [-2], "end": [-1]}
             for position, columns in indices.items():
                 right.setdefault(position, []).append(correct[:, columns].flatten())
