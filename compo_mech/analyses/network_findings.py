@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from compo_mech.analyses.beyond_training import accuracy_table
 from compo_mech.circuits.completeness import CircuitVerdict, judge
 from compo_mech.circuits.discovery import Discovery, discover
 from compo_mech.circuits.edge_patches import EdgePatches
@@ -17,6 +19,7 @@ from compo_mech.circuits.selection import score_order
 from compo_mech.circuits.stability import stability
 from compo_mech.data.config import DataConfig
 from compo_mech.data.layout import WHOLE_SPANS
+from compo_mech.data.shifts import Shifts
 from compo_mech.data.tasks import Task
 from compo_mech.evaluation.sets import drawn_sets
 from compo_mech.interventions.edges import Writer
@@ -76,6 +79,7 @@ class NetworkFindings:
         stable: Jaccard overlap of circuits of its size from resampled prompts; None without one.
         routes: where x_t travels; None for other than two layers.
         patterns: mean attention on strings of the patching maps' length, a tensor a layer.
+        accuracy: of `accuracy_table`.
     """
 
     heads: Heads
@@ -92,13 +96,14 @@ class NetworkFindings:
     stable: Interval | None
     routes: RouteMap | None
     patterns: list[Float[Tensor, "head pos pos"]]
+    accuracy: pd.DataFrame
 
 
 def network_findings(
     model: Model,
     data: DataConfig,
     task: Task,
-    max_shift: int,
+    shifts: Shifts,
     seed: int,
     n_pairs: int,
     n_strings: int,
@@ -115,8 +120,8 @@ def network_findings(
     single, subsets, greedy = _ablated(means, generator)
     tell("patching")
     same_length = _same_length_pairs(model, data, task, n_pairs, generator)
-    circuit_pairs(model, data, n_pairs, generator, task, max_shift)  # edges are scored with a seed's second draw
-    pairs = circuit_pairs(model, data, n_pairs, generator, task, max_shift)
+    circuit_pairs(model, data, n_pairs, generator, task, shifts)  # edges are scored with a seed's second draw
+    pairs = circuit_pairs(model, data, n_pairs, generator, task, shifts)
     patching, patterns = _patching(model, same_length, pairs)
     tell("edges and circuit")
     patches = EdgePatches.run(model, pairs)
@@ -149,6 +154,7 @@ def network_findings(
         stable=stable,
         routes=routes,
         patterns=patterns,
+        accuracy=accuracy_table(model, data, task, shifts, n_strings),
     )
 
 

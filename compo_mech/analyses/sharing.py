@@ -31,6 +31,7 @@ from compo_mech.circuits.overlap import (
 from compo_mech.circuits.prompts import circuit_pairs, take_rows
 from compo_mech.circuits.selection import top
 from compo_mech.data.config import DataConfig
+from compo_mech.data.shifts import Shifts
 from compo_mech.data.tasks import Task
 from compo_mech.interventions.edges import Edge
 from compo_mech.interventions.head_roles import carried_share
@@ -60,19 +61,19 @@ class Evidence:
     end: Float[Tensor, "layer head"] | None
 
 
-def evidence(model: Model, data: DataConfig, task: Task, max_shift: int, seed: int = 0, n_pairs: int = 48) -> Evidence:
+def evidence(model: Model, data: DataConfig, task: Task, shifts: Shifts, seed: int = 0, n_pairs: int = 48) -> Evidence:
     """Circuits, edge scores and heads' shares of one task.
 
     Args:
         model: the network.
         data: what it was trained on.
         task: one of the data's.
-        max_shift: of position ids, as in training.
+        shifts: of position ids, as in training or as built.
         seed: of all that is drawn.
         n_pairs: clean and corrupt inputs in each of the two sets.
     """
     generator = torch.Generator().manual_seed(seed)
-    pairs = circuit_pairs(model, data, 2 * n_pairs, generator, task, max_shift)
+    pairs = circuit_pairs(model, data, 2 * n_pairs, generator, task, shifts)
     sets = [take_rows(pairs, rows) for rows in torch.arange(2 * n_pairs, device=pairs.row.device).chunk(2)]
     passes = [EdgePatches.run(model, prompts) for prompts in sets]
     one, two = (discover(model, prompts, generator, patches=kept) for prompts, kept in zip(sets, passes, strict=True))

@@ -27,6 +27,7 @@ class PairAccuracy(NamedTuple):
     Attributes:
         clean: of those to the clean input.
         corrupt: of those to the corrupt input; None where it asks for none, or a baseline takes its place.
+        both_needed: whether the network should be right about the corrupt input as well (see `Pairs.corrupt_kind`).
 
     >>> print(PairAccuracy(clean=1.0, corrupt=0.84))
     right about 100% of the answers to the clean input and 84% of those to the corrupt one
@@ -34,15 +35,17 @@ class PairAccuracy(NamedTuple):
 
     clean: float
     corrupt: float | None
+    both_needed: bool = True
 
     @property
     def able(self) -> bool:
-        """Whether the network does the task on both inputs.
+        """Whether the network does the task, on both inputs where it should.
 
         >>> PairAccuracy(clean=1.0, corrupt=0.84).able, PairAccuracy(clean=0.9, corrupt=None).able
         (False, True)
         """
-        return all(fraction >= ABLE for fraction in self if fraction is not None)
+        corrupt = self.corrupt if self.both_needed else None
+        return self.clean >= ABLE and (corrupt is None or corrupt >= ABLE)
 
     def __str__(self) -> str:
         corrupt = "" if self.corrupt is None else f" and {self.corrupt:.0%} of those to the corrupt one"
@@ -55,7 +58,7 @@ class PairAccuracy(NamedTuple):
         >>> print(PairAccuracy(clean=0.5, corrupt=None).refusal)
         cannot be told: the network is right about 50% of the answers to the clean input, and 90% are needed
         """
-        each = "" if self.corrupt is None else " of each"
+        each = "" if self.corrupt is None else " of each" if self.both_needed else " of the former"
         return f"cannot be told: the network is {self}, and {ABLE:.0%}{each} are needed"
 
 
@@ -74,7 +77,7 @@ def pair_accuracy(model: Model, pairs: Pairs, runs: Runs, reruns: bool = True) -
     >>> built = build(Parity(), max_length=3)
     >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
     >>> pair_accuracy(built.model, pairs, run_both(built.model, pairs))
-    PairAccuracy(clean=1.0, corrupt=1.0)
+    PairAccuracy(clean=1.0, corrupt=1.0, both_needed=True)
     """
 
     def share(logits: Float[Tensor, "some d_vocab"], answers: Tensor) -> float:
@@ -85,4 +88,4 @@ def pair_accuracy(model: Model, pairs: Pairs, runs: Runs, reruns: bool = True) -
     if reruns and asked.any():
         stream = total_of(runs.corrupt)[pairs.row[asked], pairs.position[asked]]
         corrupt = share(blocks.logits(model, stream), pairs.foil[asked])
-    return PairAccuracy(share(runs.logits, pairs.target), corrupt)
+    return PairAccuracy(share(runs.logits, pairs.target), corrupt, pairs.corrupt_kind == "trained")

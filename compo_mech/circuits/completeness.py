@@ -88,7 +88,7 @@ def completeness(behaviour: Behaviour, circuit: Iterable[Edge], without: Sequenc
     >>> from compo_mech import Parity, build
     >>> from compo_mech.circuits.prompts import circuit_pairs
     >>> built, generator = build(Parity(), max_length=3), torch.Generator().manual_seed(0)
-    >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Parity(), built.max_shift)
+    >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Parity(), built.shifts)
     >>> behaviour = Behaviour(built.model, pairs)
     >>> gaps = completeness(behaviour, built.edges, list(removals(built.edges, generator, n_halves=2)))
     >>> max(gap.size for gap in gaps) < 0.01  # what is not in the true circuit never stands in for it
@@ -115,7 +115,7 @@ def minimality(behaviour: Behaviour, circuit: Iterable[Edge], without: Sequence[
     >>> from compo_mech import Parity, build
     >>> from compo_mech.circuits.prompts import circuit_pairs
     >>> built, generator = build(Parity(), max_length=3), torch.Generator().manual_seed(0)
-    >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Parity(), built.max_shift)
+    >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Parity(), built.shifts)
     >>> behaviour = Behaviour(built.model, pairs)
     >>> effects = minimality(behaviour, built.edges, list(removals(built.edges, generator, n_halves=2)))
     >>> set(effects) == built.edges, min(effects.values()) > MINIMAL
@@ -236,7 +236,7 @@ def judge(
     >>> from compo_mech import Parity, build
     >>> from compo_mech.circuits.prompts import circuit_pairs
     >>> built, generator = build(Parity(), max_length=3), torch.Generator().manual_seed(0)
-    >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Parity(), built.max_shift)
+    >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Parity(), built.shifts)
     >>> behaviour = Behaviour(built.model, pairs)
     >>> verdict = judge(behaviour, built.edges, generator, n_halves=2, n_random=1)
     >>> verdict.faithful, verdict.complete, verdict.minimal

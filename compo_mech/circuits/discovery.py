@@ -58,7 +58,7 @@ class Discovery:
     >>> from compo_mech import BuildOptions, Parity, build
     >>> from compo_mech.circuits.prompts import circuit_pairs
     >>> decoy, generator = build(Parity(), 3, BuildOptions(broken="update")), torch.Generator().manual_seed(0)
-    >>> pairs = circuit_pairs(decoy.model, decoy.data, 8, generator, Parity(), decoy.max_shift)
+    >>> pairs = circuit_pairs(decoy.model, decoy.data, 8, generator, Parity(), decoy.shifts)
     >>> found = discover(decoy.model, pairs, generator)
     >>> found.verdict, found.kept
     ('cannot be told', frozenset())
@@ -153,7 +153,7 @@ def discover(
     >>> from compo_mech import Parity, build
     >>> from compo_mech.circuits.prompts import circuit_pairs
     >>> built, generator = build(Parity(), max_length=3), torch.Generator().manual_seed(0)
-    >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Parity(), built.max_shift)
+    >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Parity(), built.shifts)
     >>> found = discover(built.model, pairs, generator)
     >>> found.verdict, found.circuit == built.edges
     ('circuit', True)

@@ -171,7 +171,7 @@ def curve(behaviour: Behaviour, order: Sequence[Edge], n_edges: Sequence[int] | 
     >>> from compo_mech import Parity, build, exact, score_order
     >>> from compo_mech.circuits.prompts import circuit_pairs
     >>> built, generator = build(Parity(), max_length=3), torch.Generator().manual_seed(0)
-    >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Parity(), built.max_shift)
+    >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Parity(), built.shifts)
     >>> behaviour = Behaviour(built.model, pairs)
     >>> order = score_order(exact(built.model, behaviour.pairs, behaviour.edges))
     >>> curve(behaviour, order, (0, 10, len(order))).faithfulness.abs().round(decimals=2).tolist()  # 10 true edges
@@ -199,7 +199,7 @@ class RandomCurves:
     >>> from compo_mech import Parity, build
     >>> from compo_mech.circuits.prompts import circuit_pairs
     >>> built, generator = build(Parity(), max_length=3), torch.Generator().manual_seed(0)
-    >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Parity(), built.max_shift)
+    >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Parity(), built.shifts)
     >>> behaviour = Behaviour(built.model, pairs)
     >>> found = random_curves(behaviour, 4, generator, (0, 10, len(behaviour.edges)))
     >>> bool((found.low <= found.mean + 1e-6).all()), found.cpr.low <= found.cpr.mean <= found.cpr.high
@@ -222,7 +222,7 @@ def random_curves(
     >>> from compo_mech import Parity, build
     >>> from compo_mech.circuits.prompts import circuit_pairs
     >>> built, generator = build(Parity(), max_length=3), torch.Generator().manual_seed(0)
-    >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Parity(), built.max_shift)
+    >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Parity(), built.shifts)
     >>> behaviour = Behaviour(built.model, pairs)
     >>> found = random_curves(behaviour, 4, generator, (0, 10, len(behaviour.edges)))
     >>> found.mean.abs().round(decimals=2).tolist()  # 10 random edges do nothing

@@ -7,6 +7,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from compo_mech.data.config import DataConfig
+from compo_mech.data.shifts import Shifts
 from compo_mech.data.tasks import Task
 from compo_mech.interventions.pairs import Pairs, Switch, make_pairs
 from compo_mech.model.params import Model
@@ -20,25 +21,25 @@ PAIRS = {
 """Names of what `circuit_switch` may choose, as on the method card."""
 
 
-def circuit_switch(data: DataConfig, max_shift: int) -> Switch:
+def circuit_switch(data: DataConfig, shifts: Shifts) -> Switch:
     """What moves as many writers as can be moved by what the network was trained on: other strings, of other lengths
     where more than one is drawn, with shifted position ids where they were shifted in training.
 
-    >>> circuit_switch(DataConfig(max_length=3), max_shift=0)
+    >>> circuit_switch(DataConfig(max_length=3), Shifts(0))
     <Switch.TOKEN|LENGTH: 3>
-    >>> circuit_switch(DataConfig(max_length=3, length_weights=(0, 0, 1)), max_shift=2)
+    >>> circuit_switch(DataConfig(max_length=3, length_weights=(0, 0, 1)), Shifts(2))
     <Switch.TOKEN|SHIFT: 5>
     """
     switch = Switch.TOKEN
     if len(data.drawn_lengths) > 1:
         switch |= Switch.LENGTH
-    if max_shift:
+    if shifts.largest:
         switch |= Switch.SHIFT
     return switch
 
 
 def circuit_pairs(
-    model: Model, data: DataConfig, n_pairs: int, generator: torch.Generator, task: Task, max_shift: int
+    model: Model, data: DataConfig, n_pairs: int, generator: torch.Generator, task: Task, shifts: Shifts
 ) -> Pairs:
     """Pairs of what `circuit_switch` says, on the model's device.
 
@@ -48,17 +49,17 @@ def circuit_pairs(
         n_pairs: clean and corrupt inputs.
         generator: source of the strings.
         task: one of the data's.
-        max_shift: of position ids, as in training (`RunConfig.train.max_position_shift`, or that of a build); with
-            larger ones, or other lengths, the corrupt run is of inputs that the network never learned to read.
+        shifts: of position ids, as in training (`RunConfig.shifts`) or as built; with larger ones, or other lengths,
+            the corrupt run is of inputs that the network never learned to read.
 
     >>> from compo_mech import Parity, build
     >>> built = build(Parity(), max_length=3)
-    >>> pairs = circuit_pairs(built.model, built.data, 4, torch.Generator().manual_seed(0), Parity(), built.max_shift)
+    >>> pairs = circuit_pairs(built.model, built.data, 4, torch.Generator().manual_seed(0), Parity(), built.shifts)
     >>> bool((pairs.corrupt_position_ids > pairs.clean_position_ids).all())
     True
     """
-    switch = circuit_switch(data, max_shift)
-    return make_pairs(data, switch, n_pairs, generator, max_shift, task).to(model.device)
+    pairs = make_pairs(data, circuit_switch(data, shifts), n_pairs, generator, shifts.largest, task)
+    return replace(pairs, corrupt_kind="trained" if shifts.answered else pairs.corrupt_kind).to(model.device)
 
 
 def take_rows(pairs: Pairs, rows: Int[Tensor, "taken"]) -> Pairs:

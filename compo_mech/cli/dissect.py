@@ -53,7 +53,7 @@ class DissectionOfRun:
                 run.config.data,
                 task,
                 step,
-                run.config.train.max_position_shift,
+                run.config.shifts,
                 self.seed,
                 tell=lambda what: bar.update(shown, description=what),
             )
@@ -81,7 +81,7 @@ class DissectionOfRun:
             found = []
             for task in data.measured_tasks:
                 bar.update(shown, description=f"{task}: two sets of prompts")
-                found.append(evidence(model, data, task, run.config.train.max_position_shift, self.seed))
+                found.append(evidence(model, data, task, run.config.shifts, self.seed))
             pairs = []
             for one, other in itertools.combinations(found, 2):
                 bar.update(shown, description=f"{one.task} and {other.task}")

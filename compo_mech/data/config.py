@@ -132,9 +132,7 @@ class DataConfig(Settings):
         for name in ("task_weights", "task_loss_weights", "length_weights", "length_loss_weights"):
             self._check_weights(name, getattr(self, name))
         if not self.drawn_lengths:
-            raise ValueError(
-                f"length_loss_weights = {self.length_loss_weights}: leave nothing of what is drawn to train"
-            )
+            raise ValueError(f"length_loss_weights = {self.length_loss_weights}: must leave a length that is drawn")
         if self.order == "shortest_first" and self.n_train_strings is None:
             raise ValueError("order = shortest_first: needs a fixed training set, n_train_strings")
         if self.order == "shortest_first" and (len(self.tasks) > 1 or self.curriculum or self.length_weights):

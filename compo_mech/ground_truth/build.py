@@ -23,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from compo_mech.data.config import DataConfig
+from compo_mech.data.shifts import Shifts
 from compo_mech.data.tasks import Task, TaskField
 from compo_mech.ground_truth.builder import SPARE_POSITIONS
 from compo_mech.ground_truth.iteration_head import IterationHead
@@ -46,7 +47,6 @@ class Constructed:
             `carried` (x_t after layer 0); without chain of thought `count` or `value`, and `answer`.
             `end` has one dimension, a number, if the subtraction is by difference.
         gaps: pairs (own position, position of [EoI]) that the subtraction lacks.
-        max_shift: of the position ids with which it solves the task, as of the lengths all those of the data.
 
     Example:
         >>> from compo_mech.data import Parity
@@ -62,7 +62,11 @@ class Constructed:
     roles: dict[str, str]
     subspaces: dict[str, Float[Tensor, "d_model dim"]] = field(repr=False)
     gaps: frozenset[tuple[int, int]] = frozenset()
-    max_shift: int = SPARE_POSITIONS
+
+    @property
+    def shifts(self) -> Shifts:
+        """Shifts of position ids that it has room for; it makes something of them, though not the task's answers."""
+        return Shifts(SPARE_POSITIONS, answered=False)
 
 
 def solves(task: Task, rungs: BuildOptions) -> bool:

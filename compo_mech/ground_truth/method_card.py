@@ -111,7 +111,7 @@ def counterfactual(built: Constructed, name: str, n_pairs: int, seed: int) -> tu
     """
     switch, baseline = COUNTERFACTUALS[name]
     generator = torch.Generator().manual_seed(seed)
-    pairs = make_pairs(built.data, switch, n_pairs, generator, built.max_shift)
+    pairs = make_pairs(built.data, switch, n_pairs, generator, built.shifts.largest)
     if baseline is None:
         return pairs, None
     inputs = embeddings(built.model, pairs.clean_tokens, pairs.clean_position_ids)

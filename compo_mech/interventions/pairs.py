@@ -10,6 +10,7 @@ position does nothing.
 
 from dataclasses import dataclass, fields, replace
 from enum import Flag, auto
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Int
@@ -42,6 +43,9 @@ class Switch(Flag):
     """[EoI] is swapped with the input before it; the rest stays."""
 
 
+CorruptKind = Literal["trained", "shifted", "altered"]
+
+
 @dataclass(frozen=True)
 class Pairs:
     """Clean and corrupt inputs of equal shape, and the positions and answers that a metric needs.
@@ -54,8 +58,9 @@ class Pairs:
         foil: the token that follows the same position in the corrupt input.
         lengths, corrupt_lengths: of the clean and of the corrupt strings.
         layout: where their tokens sit.
-        is_answered: whether a network should answer the corrupt input with the foils, from its [EoI] on; not where its
-            states are not those of its string.
+        corrupt_kind: what the corrupt rows are: `trained`, strings that the network should be right about; `shifted`,
+            strings whose position ids are shifted further than it is known to be trained on; `altered`, rows whose
+            states are not those of a string.
 
     Raises:
         ValueError: the inputs differ in shape, nothing is scored, or something is where one of the inputs is not read.
@@ -77,7 +82,7 @@ class Pairs:
     lengths: Int[Tensor, "batch"]
     corrupt_lengths: Int[Tensor, "batch"]
     layout: Layout
-    is_answered: bool
+    corrupt_kind: CorruptKind
 
     def __post_init__(self) -> None:
         inputs = (self.clean_tokens, self.corrupt_tokens, self.clean_position_ids, self.corrupt_position_ids)
@@ -103,7 +108,9 @@ class Pairs:
     @property
     def foil_is_answer(self) -> Bool[Tensor, "scored"]:
         """True where the foil is the right answer to the corrupt input."""
-        return (self.position >= self.layout.end_of_input(self.corrupt_lengths)[self.row]) & self.is_answered
+        return (self.position >= self.layout.end_of_input(self.corrupt_lengths)[self.row]) & (
+            self.corrupt_kind != "altered"
+        )
 
     def where(self, span: Span) -> Bool[Tensor, "batch pos"]:
         """True where a span of the clean rows lies.
@@ -115,7 +122,7 @@ class Pairs:
 
     def to(self, device: torch.device | str) -> "Pairs":
         """The same pairs on a device."""
-        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("layout", "is_answered")}
+        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("layout", "corrupt_kind")}
         return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items()})
 
 
@@ -182,7 +189,7 @@ def make_pairs(
         lengths=lengths,
         corrupt_lengths=other,
         layout=layout,
-        is_answered=not switch & (Switch.STATE | Switch.END),
+        corrupt_kind=_corrupt_kind(switch),
     )
 
 
@@ -197,6 +204,12 @@ def _check(data: DataConfig, switch: Switch, n_rows: int, max_shift: int, task: 
         raise ValueError("switch = none: pairs need something to differ in")
     if Switch.LENGTH in switch and len(data.drawn_lengths) < 2:
         raise ValueError("switch = LENGTH: the data must have more than one length")
+
+
+def _corrupt_kind(switch: Switch) -> CorruptKind:
+    if switch & (Switch.STATE | Switch.END):
+        return "altered"
+    return "shifted" if Switch.SHIFT in switch else "trained"
 
 
 def _other_lengths(

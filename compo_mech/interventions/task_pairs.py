@@ -68,7 +68,7 @@ def task_pairs(
         lengths=lengths,
         corrupt_lengths=lengths,
         layout=layout,
-        is_answered=not inputs,  # F_one(s, x') is the answer to neither row
+        corrupt_kind="altered" if inputs else "trained",  # F_one(s, x') is the answer to neither row
     )
 
 

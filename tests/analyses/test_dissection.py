@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[2]
 def found():
     torch.set_num_threads(1)
     built = build(Parity(), max_length=5, rungs=BuildOptions(distractors=True, rotated=True))
-    return built, dissect(built.model, built.data, Parity(), 0, built.max_shift, n_pairs=32, n_strings=32)
+    return built, dissect(built.model, built.data, Parity(), 0, built.shifts, n_pairs=32, n_strings=32)
 
 
 def test_a_hand_built_model_is_found_out(found):
@@ -164,7 +164,7 @@ def test_bad_input_gets_one_line(run, tmp_path, dissect_script, capsys):
         assert complaint in line
     built = build(Parity(), max_length=3)
     with pytest.raises(ValueError, match="task = polynomial: must be one of parity"):
-        dissect(built.model, built.data, Polynomial(), 0, 0)
+        dissect(built.model, built.data, Polynomial(), 0, built.shifts)
 
 
 @pytest.mark.parametrize("shift", [0, 1, 2])
@@ -175,7 +175,7 @@ def test_pairs_of_a_run_move_what_was_trained_however_much_room_there_is(shift, 
     config = changed(config, {"data.length_weights": weights, "train.max_position_shift": shift})
     config = changed(config, {"model.n_ctx": config.n_ctx + shift + n_spare})
     model = Model(init_params(config.model, 20, config.n_ctx, torch.Generator().manual_seed(0)), config.model)
-    pairs = circuit_pairs(model, config.data, 64, torch.Generator().manual_seed(0), Polynomial(), shift)
+    pairs = circuit_pairs(model, config.data, 64, torch.Generator().manual_seed(0), Polynomial(), config.shifts)
     moved = pairs.corrupt_position_ids - pairs.clean_position_ids
     assert set(moved.flatten().tolist()) == set(range(1, shift + 1)) or shift == int(moved.max()) == 0
     for lengths in (pairs.lengths, pairs.corrupt_lengths):

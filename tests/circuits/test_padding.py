@@ -17,6 +17,7 @@ from compo_mech.circuits.selection import score_order, top
 from compo_mech.circuits.stability import stability
 from compo_mech.data.config import DataConfig
 from compo_mech.data.layout import WHOLE_SPANS
+from compo_mech.data.shifts import Shifts
 from compo_mech.data.tasks import Copy, Parity
 from compo_mech.ground_truth.build import build
 from compo_mech.interventions.ablation import baseline_outputs
@@ -102,7 +103,7 @@ def baseline_figures(model, pairs):
 
 
 def shared_figures(model, pairs):
-    found = compare(model, DATA, *(evidence(model, DATA, task, SHIFT, n_pairs=8) for task in DATA.tasks))
+    found = compare(model, DATA, *(evidence(model, DATA, task, Shifts(SHIFT), n_pairs=8) for task in DATA.tasks))
     columns = ["first_share", "second_share", "p"]
     return {
         "edges": torch.tensor(found.edges[columns].values),
@@ -112,7 +113,7 @@ def shared_figures(model, pairs):
 
 @pytest.mark.parametrize("figures", [edge_scores, circuit_figures, patching_figures, baseline_figures, shared_figures])
 def test_what_no_string_reads_changes_no_score(networks, figures):
-    pairs = circuit_pairs(networks[0], DATA, 12, generator(), Parity(), SHIFT)
+    pairs = circuit_pairs(networks[0], DATA, 12, generator(), Parity(), Shifts(SHIFT))
     assert (pairs.corrupt_lengths < pairs.lengths).any()
     assert (pairs.corrupt_lengths > pairs.lengths).any()
     before, after = (figures(model, pairs) for model in networks)
@@ -122,8 +123,8 @@ def test_what_no_string_reads_changes_no_score(networks, figures):
 
 def test_the_verdict_on_a_circuit_does_not_depend_on_what_no_string_reads():
     built = build(Parity(), max_length=3)
-    other = redrawn(built.model, built.data, built.data.layout.n_read(3) + built.max_shift)
-    pairs = circuit_pairs(built.model, built.data, 8, generator(), Parity(), built.max_shift)
+    other = redrawn(built.model, built.data, built.data.layout.n_read(3) + built.shifts.largest)
+    pairs = circuit_pairs(built.model, built.data, 8, generator(), Parity(), built.shifts)
     one, two = (discover(model, pairs, generator()) for model in (built.model, other))
     assert replace(one, scores=two.scores) == two
     assert torch.equal(one.scores.scores, two.scores.scores)
