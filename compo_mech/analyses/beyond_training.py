@@ -36,7 +36,7 @@ def accuracy_table(model: Model, data: DataConfig, task: Task, shifts: Shifts, n
     >>> built = build(Parity(), max_length=2)
     >>> table = accuracy_table(built.model, built.data, Parity(), built.shifts, n_strings=8)
     >>> table.groupby("trained")["accuracy"].min().round(2).tolist()  # shifted strings are not what it is built for
-    [0.5, 1.0]
+    [0.25, 1.0]
     """
     check_weights(model)
     rows = []

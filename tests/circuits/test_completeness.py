@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from compo_mech.circuits.completeness import FAITHFUL, MINIMAL, completeness, judge, minimality, removals
+from compo_mech.circuits.discovery import discover
 from compo_mech.circuits.faithfulness import Behaviour
 from compo_mech.data.tasks import Automaton, Copy, Parity, Polynomial, Symmetric
 from compo_mech.ground_truth.build import build, solves
@@ -151,3 +154,30 @@ def test_no_verdict_where_there_is_nothing_to_measure_by():
     assert found.measures is None
     assert not any((found.holds, found.faithful, found.complete, found.minimal))
     assert str(found).startswith("no verdict")
+
+
+@pytest.mark.parametrize("n_wrong", [0, 1, 2])
+def test_no_circuit_is_judged_where_the_network_does_not_do_the_task(n_wrong):
+    """From 90% on of the answers to either input; one more wrong, and neither verdict is given."""
+    built = build(Parity(), max_length=3)
+    pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
+    some = torch.arange(10)
+    pairs = replace(pairs, **{name: getattr(pairs, name)[some] for name in ("row", "position", "target", "foil")})
+    for name in ("target", "foil"):
+        answers = getattr(pairs, name).clone()
+        answers[:n_wrong] = built.data.vocabulary.beginning_id  # never said
+        asked = replace(pairs, **{name: answers})
+        behaviour = Behaviour(built.model, asked)
+        rights = {"target": behaviour.accuracy.clean, "foil": behaviour.accuracy.corrupt}
+        assert rights == {"target": 1.0, "foil": 1.0} | {name: 1 - n_wrong / 10}
+        verdict = judge(behaviour, built.edges, torch.Generator().manual_seed(0), 1, 1)
+        found = discover(built.model, asked, torch.Generator().manual_seed(0))
+        refused = n_wrong == 2
+        assert (found.verdict == "cannot be told") == refused
+        assert (verdict.measures is None) == refused
+        assert str(verdict).startswith("cannot be told: the network is right about ") == refused
+        assert f"{rights['target']:.0%} of the answers to the clean input and {rights['foil']:.0%}" in found.sentence
+        unasked = replace(asked, corrupt_kind="altered")
+        assert Behaviour(built.model, unasked).accuracy.corrupt is None
+        shifted = discover(built.model, replace(asked, corrupt_kind="shifted"), torch.Generator().manual_seed(0))
+        assert (shifted.verdict == "cannot be told") == (refused and name == "target")
