@@ -57,8 +57,8 @@ def drawn_sets(config: DataConfig, task: Task, n_strings: int, device: torch.dev
 
 
 def train_sets(stream: TrainingStream) -> list[EvalSet]:
-    """The (first seed's) training strings of every measured task and length; none where new strings are drawn at every
-    step."""
+    """The (first seed's) training strings of every measured task and drawn length; none where new strings are drawn at
+    every step."""
     config = stream.config
     if stream.strings is None:
         return []
@@ -66,6 +66,7 @@ def train_sets(stream: TrainingStream) -> list[EvalSet]:
         _set_of(config, task, stream.strings[0, config.tasks.index(task), i, :, :length].cpu(), TRAIN, stream.device)
         for task in config.measured_tasks
         for i, length in enumerate(config.lengths)
+        if length in config.drawn_lengths
     ]
 
 

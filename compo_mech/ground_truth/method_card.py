@@ -3,6 +3,10 @@
 Hypothesis: which true edges a method finds depends on the triple (circuit, counterfactual,
 method). Primary measure: area under the ROC curve over all edges, unidentifiable ones as 0 (the
 field's habit), beside the area over identifiable edges and their coverage.
+
+Where clean and corrupt rows differ in length, only positions that both read are scored. No scored row sees a later
+position, so that padding enters no score, and a patch there does nothing. Position ids are shifted as far as a build
+has room, though it does not answer shifted strings: the pairs are there to move its edges.
 """
 
 from collections.abc import Iterator

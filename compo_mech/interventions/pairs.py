@@ -5,7 +5,7 @@ A counterfactual can only reveal what it changes: an edge from `pos` has no effe
 
 Where the rows of a pair differ in length, some positions are read in one of them alone, and hold padding in the other.
 Nothing is scored there. No scored row sees a later position, so that no padding enters any score, and a patch at such a
-position does nothing.
+position does nothing. So late answers to long strings are asked less often, and the last ones to the longest never.
 """
 
 from dataclasses import dataclass, fields, replace
