@@ -89,7 +89,9 @@ def _summaries(rows: list[Row], drawn: Sequence[int]) -> Iterator[Row]:
     """Means of each head and layer over drawn lengths >= 4 (sharp rows: over all their rows) and verdicts."""
     of_heads: dict[tuple, dict[str, dict[int, float]]] = {}  # (task, layer, head) -> metric -> length -> value
     for row in rows:
-        if row.layer is not None and row.length in drawn and row.length >= attention.MIN_LENGTH:
+        if row.layer is None or row.length is None:
+            continue
+        if row.length in drawn and row.length >= attention.MIN_LENGTH:
             found = of_heads.setdefault((row.task, row.layer, row.head), {})
             found.setdefault(row.metric, {})[row.length] = row.value
     for (task, layer, head), found in of_heads.items():
