@@ -34,7 +34,7 @@ class Switch(Flag):
     """Another string of the same length."""
     LENGTH = auto()
     """Another string of another length, so that [EoI] and the states sit elsewhere; it is long enough to be read as far
-    as the clean string's first answer, if there are such lengths."""
+    as the clean string's first answer. Where no other length is, it is of the same."""
     SHIFT = auto()
     """Position ids start elsewhere."""
     STATE = auto()
@@ -215,13 +215,12 @@ def _corrupt_kind(switch: Switch) -> CorruptKind:
 def _other_lengths(
     layout: Layout, drawn: Int[Tensor, "drawn"], lengths: Int[Tensor, "batch"], generator: torch.Generator
 ) -> Int[Tensor, "batch"]:
-    """Another drawn length for each string, whose row is read as far as the first scored position if any is."""
-    differs = drawn != lengths[:, None]
-    reached = differs & (layout.n_read(drawn) > layout.end_of_input(lengths)[:, None])
-    allowed = torch.where(reached.any(1, keepdim=True), reached, differs)
-    rank = torch.randint(2**31, lengths.shape, generator=generator) % allowed.sum(
-        1
-    )  # a draw a string, as all draws here
+    """Another drawn length for each string, whose row is read as far as its first scored position; else its own."""
+    same = drawn == lengths[:, None]
+    reached = ~same & (layout.n_read(drawn) > layout.end_of_input(lengths)[:, None])
+    allowed = torch.where(reached.any(1, keepdim=True), reached, same)
+    draw = torch.randint(2**31, lengths.shape, generator=generator)  # one a string, however many are allowed
+    rank = draw % allowed.sum(1)
     return drawn[(allowed.cumsum(1) > rank[:, None]).int().argmax(1)]
 
 
