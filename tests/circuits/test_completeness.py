@@ -11,6 +11,7 @@ from compo_mech.ground_truth.build import build, solves
 from compo_mech.ground_truth.method_card import RUNGS
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.interventions.edges import LOGITS, TOK, Edge, Reader, Writer
+from compo_mech.interventions.graph import run_both
 from compo_mech.interventions.pairs import Switch, make_pairs
 from compo_mech.model.params import Model
 
@@ -150,10 +151,15 @@ def test_verdicts_say_what_is_wrong():
 def test_no_verdict_where_there_is_nothing_to_measure_by():
     built, behaviour = setting()
     mute = {**built.model.params, "unembed.W_U": torch.zeros_like(built.model.params["unembed.W_U"])}
-    found = verdict_on(Behaviour(Model(mute, built.model.config), behaviour.pairs), built.edges)
-    assert found.measures is None
-    assert not any((found.holds, found.faithful, found.complete, found.minimal))
-    assert str(found).startswith("no verdict")
+    still = run_both(built.model, behaviour.pairs).clean
+    for silent, words in (
+        (Behaviour(Model(mute, built.model.config), behaviour.pairs), "cannot be told"),
+        (Behaviour(built.model, behaviour.pairs, corrupt=still), "no verdict"),
+    ):
+        found = verdict_on(silent, built.edges)
+        assert found.measures is None
+        assert not any((found.holds, found.faithful, found.complete, found.minimal))
+        assert str(found).startswith(words)
 
 
 @pytest.mark.parametrize("n_wrong", [0, 1, 2])
