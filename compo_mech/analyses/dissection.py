@@ -65,9 +65,10 @@ class Dissection:
             elif own.heads.iteration is None:
                 found.append(f"Its routes are the textbook's, through several heads: {routes}.")
         found.append(f"{own.discovery.sentence[0].upper()}{own.discovery.sentence[1:]}")
-        found.append(f"A randomly initialised network: {self.control.discovery.sentence}")
         beyond = beyond_sentence(own.accuracy)
-        return found if beyond is None else [*found, beyond]
+        found += [] if beyond is None else [beyond]
+        found.append(f"A randomly initialised network: {self.control.discovery.sentence}")
+        return found
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Every result as a tidy table, by name; the column `network` says trained or control."""

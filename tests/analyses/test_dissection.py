@@ -65,7 +65,8 @@ def test_every_table_holds_the_control(found):
     built, dissection = found
     tables = dissection.tables()
     assert set(tables) == {
-        "heads", "ablations", "subsets", "greedy", "patching", "edges", "faithfulness", "routes"
+        "heads", "ablations", "subsets", "greedy", "patching", "edges", "circuit", "accuracy",
+        "faithfulness", "routes",
     }  # fmt: skip
     for name, table in tables.items():
         if name != "routes":
