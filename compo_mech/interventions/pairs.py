@@ -219,7 +219,7 @@ def _other_lengths(
     same = drawn == lengths[:, None]
     reached = ~same & (layout.n_read(drawn) > layout.end_of_input(lengths)[:, None])
     allowed = torch.where(reached.any(1, keepdim=True), reached, same)
-    draw = torch.randint(2**31, lengths.shape, generator=generator)  # one a string, however many are allowed
+    draw = torch.randint(2**24, lengths.shape, generator=generator)  # as much randomness, however many are allowed
     rank = draw % allowed.sum(1)
     return drawn[(allowed.cumsum(1) > rank[:, None]).int().argmax(1)]
 
