@@ -7,6 +7,10 @@ from torch import Tensor
 from compo_mech.model.params import Model
 
 
+class NotFinite(ValueError):
+    """A value is a NaN or infinite; the message, one line, says where."""
+
+
 def check_finite(name: str, values: Tensor | float) -> None:
     """Refuse values that are not all finite.
 
@@ -15,27 +19,27 @@ def check_finite(name: str, values: Tensor | float) -> None:
         values: any number of them.
 
     Raises:
-        ValueError: one is a NaN or infinite.
+        NotFinite: one is a NaN or infinite.
 
     Example:
         >>> import torch
         >>> from compo_mech.model.finite import check_finite
         >>> check_finite("logits", torch.tensor([1.0, float("inf")]))
         Traceback (most recent call last):
-        ValueError: logits = inf: must be finite, 1 of 2 are not
+        compo_mech.model.finite.NotFinite: logits = inf: must be finite, 1 of 2 are not
     """
     values = torch.as_tensor(values)
     bad = ~values.isfinite()
     if bad.any():
         n_bad, n = int(bad.sum()), bad.numel()
-        raise ValueError(f"{name} = {float(values[bad][0])}: must be finite, {n_bad} of {n} are not")
+        raise NotFinite(f"{name} = {float(values[bad][0])}: must be finite, {n_bad} of {n} are not")
 
 
 def check_weights(model: Model) -> None:
     """Refuse a network with a weight that is not finite.
 
     Raises:
-        ValueError: there is one; the message names its tensor.
+        NotFinite: there is one; the message names its tensor.
 
     Example:
         >>> import torch
@@ -46,7 +50,7 @@ def check_weights(model: Model) -> None:
         >>> params["ln_final.w"][3] = float("nan")
         >>> check_weights(Model(params, config))
         Traceback (most recent call last):
-        ValueError: weight ln_final.w = nan: must be finite, 1 of 8 are not
+        compo_mech.model.finite.NotFinite: weight ln_final.w = nan: must be finite, 1 of 8 are not
     """
     for name, weight in model.params.items():
         check_finite(f"weight {name}", weight)
@@ -56,7 +60,7 @@ def likeliest(logits: Float[Tensor, "*row d_vocab"]) -> Int[Tensor, "*row"]:
     """Return the token of the highest logit in each row.
 
     Raises:
-        ValueError: a logit is not finite, so that none is the highest.
+        NotFinite: a logit is not finite, so that none is the highest.
 
     Example:
         >>> import torch

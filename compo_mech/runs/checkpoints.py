@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from compo_mech.model.config import parameter_shapes
-from compo_mech.model.finite import check_finite
+from compo_mech.model.finite import NotFinite, check_finite
 from compo_mech.model.hooked import to_hooked
 from compo_mech.model.params import Params, init_params
 from compo_mech.runs.config import RunConfig
@@ -237,7 +237,7 @@ class Checkpoints(Vouched):
                 raise RunError(f"{file}: is of another network, it has {has} where the run's settings say {shape}")
             try:
                 check_finite(f"weight {name}", loaded[name])
-            except ValueError as error:
+            except NotFinite as error:
                 raise RunError(f"{self.folder / _model_file(step)}: {error}") from None
         return {name: loaded[name] for name in shapes}
 
