@@ -59,17 +59,17 @@ def beyond_sentence(table: pd.DataFrame) -> str | None:
 
     >>> rows = [(3, 0, True, 1.0, 8), (4, 0, False, 0.5, 16), (3, 1, False, 0.75, 8)]
     >>> beyond_sentence(pd.DataFrame(rows, columns=["length", "shift", "trained", "accuracy", "n"]))
-    'Beyond training: of strings of length 4 50% of the tokens are right, with position ids shifted by 1 75%.'
+    'Beyond training: 50% of the tokens are right in strings of length 4; 75% with position ids shifted by 1.'
     """
     beyond = pd.DataFrame(table[~table["trained"]])
     lengths, parts = beyond[beyond["shift"] == 0], []
     if len(lengths):
         named = ", ".join(map(str, lengths["length"]))
-        parts.append(f"of strings of length {named} {lengths['accuracy'].mean():.0%} of the tokens are right")
+        parts.append(f"{lengths['accuracy'].mean():.0%} of the tokens are right in strings of length {named}")
     drawn = table.loc[table["trained"], "length"].unique()
     shifted = beyond[beyond["length"].isin(drawn)]
     if len(shifted):
         right = "" if parts else " of the tokens are right"
         shift = shifted["shift"].iloc[0]
-        parts.append(f"with position ids shifted by {shift} {shifted['accuracy'].mean():.0%}{right}")
-    return f"Beyond training: {', '.join(parts)}." if parts else None
+        parts.append(f"{shifted['accuracy'].mean():.0%}{right} with position ids shifted by {shift}")
+    return f"Beyond training: {'; '.join(parts)}." if parts else None
