@@ -36,13 +36,13 @@ CARRIED = (RouteName.TEXTBOOK, RouteName.OFFSET, RouteName.STATE)
 
 def test_sets(data: DataConfig, task: Task, n_strings: int) -> tuple[EvalSet, ...]:
     """Return test strings of drawn lengths from `MIN_LENGTH` on, or of all drawn ones where none is that long."""
-    return _test_sets(data.model_dump_json(), task, n_strings)
+    return _test_sets(data.model_dump_json(), task, n_strings, "cpu")
 
 
 @functools.lru_cache(maxsize=8)
 def _test_sets(spelled: str, task: Task, n_strings: int, device: str) -> tuple[EvalSet, ...]:
     data = DataConfig.model_validate_json(spelled)
-    sets = drawn_sets(data, task, n_strings)
+    sets = drawn_sets(data, task, n_strings, device)
     return tuple([test for test in sets if test.length >= MIN_LENGTH] or sets)
 
 

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from compo_mech.cli.errors import fail
+from compo_mech.cli.output import say
 from compo_mech.evaluation.table import of_lengths
 from compo_mech.launch.run import Diverged, launch
 from compo_mech.launch.settings import parse
@@ -70,8 +71,9 @@ def finish(run: Run, console: Console) -> None:
     for task in map(str, config.data.measured_tasks):
         for table in _tables(outcome.length_table(measured, task), task, console.width):
             console.print(table)
-        console.print(outcome.run_sentence(of_lengths(measured, config.data.drawn_lengths), task), highlight=False)
-    console.print(f"Look at {write_page(run)}", highlight=False, soft_wrap=True)
+        trained = of_lengths(measured, config.data.drawn_lengths)
+        console.print(Text(outcome.run_sentence(trained, task)), highlight=False)
+    say(console, f"Look at {write_page(run)}")
 
 
 def _tables(rows: pd.DataFrame, title: str, width: int) -> Iterator[Table]:

@@ -238,8 +238,10 @@ class Checkpoints(Vouched):
             try:
                 check_finite(f"weight {name}", loaded[name])
             except NotFinite as error:
-                raise RunError(f"{self.folder / _model_file(step)}: {error}") from None
-        return {name: loaded[name] for name in shapes}
+                raise RunError(f"{file}: {error}") from None
+        if more := sorted(set(loaded) - set(shapes)):
+            raise RunError(f"{file}: is of another network, it has {more[0]} where the run's settings say none")
+        return {name: loaded[name] for name in shapes}  # the file has them in no particular order
 
     def _tensors(self, name: str) -> dict[str, Tensor]:
         try:

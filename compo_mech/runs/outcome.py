@@ -7,6 +7,7 @@ import pandas as pd
 from compo_mech.evaluation import attention
 from compo_mech.evaluation.attention import MIN_LENGTH, TEXTBOOK_SCORE, AttentionVerdict
 from compo_mech.evaluation.table import CONTROL, measured, of_lengths, select
+from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.run import Run
 from compo_mech.stats import onset
 

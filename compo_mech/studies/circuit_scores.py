@@ -44,7 +44,7 @@ def head_role_scores(model: Model, data: DataConfig, task: Task, seed: int) -> l
 
     `heads to remove` is infinite where no set of one layer's heads is enough.
     """
-    sets = drawn_sets(data, task, N_STRINGS)
+    sets = drawn_sets(data, task, N_STRINGS, model.device)
     generator = torch.Generator().manual_seed(seed)
     found = name_heads(Ablations(model, sets, "mean", generator), data, generator, task=task)
     carried = [role.x for role in found.roles if role.x is not None]

@@ -29,7 +29,7 @@ def special_rows(run: Run) -> list[RunScore]:
 
 
 def _row_scores(model: Model, data: DataConfig, task: Task, seed: int) -> list[RunScore]:
-    return row_scores(model, drawn_sets(data, task, N_STRINGS))
+    return row_scores(model, drawn_sets(data, task, N_STRINGS, model.device))
 
 
 @torch.no_grad()
