@@ -142,6 +142,8 @@ def test_a_checkpoint_that_holds_no_numbers_is_named(tmp_path):
     params = init_params(config.model, len(DATA.vocabulary), config.n_ctx, generator())
     found = Checkpoints(tmp_path, config)
     found.folder.mkdir()
+    for name in ("config.json", "metrics.csv"):  # which are vouched for as well
+        (tmp_path / name).write_text("")
     found.save(0, params, {})
     params["blocks.0.mlp.W_in"][1, 2] = math.nan
     found.save(1, params, {})
