@@ -6,7 +6,7 @@ import pandas as pd
 
 from compo_mech.evaluation import attention
 from compo_mech.evaluation.attention import MIN_LENGTH, TEXTBOOK_SCORE, AttentionVerdict
-from compo_mech.evaluation.table import CONTROL, measured, select
+from compo_mech.evaluation.table import CONTROL, measured, of_lengths, select
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.run import Run
 from compo_mech.stats import onset
@@ -97,7 +97,7 @@ def run_summary(run: Run) -> dict[str, object]:
     Where no head is scored, without a chain of thought or with short strings only: accuracy alone, and when.
     """
     task = str(run.config.data.measured_tasks[0])
-    of_task = measured(run.metrics, task)
+    of_task = measured(of_lengths(run.metrics, run.config.data.drawn_lengths), task)
     control = select(run.metrics, task=task, split=CONTROL, metric="iteration")
     accuracy = select(of_task, metric="generated_accuracy").groupby("step")["value"].min()
     since = onset.reached(accuracy.index.tolist(), accuracy.tolist(), ACCURACY_LEVEL)

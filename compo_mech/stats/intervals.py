@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import torch
 
+from compo_mech.model.finite import check_finite
+
 
 class Interval(NamedTuple):
     """A mean and the 2.5% and 97.5% quantiles."""
@@ -20,11 +22,13 @@ class Interval(NamedTuple):
         """Return the interval of these values.
 
         Raises:
-            ValueError: there are none.
+            ValueError: there are none, or one is not finite.
         """
         if not len(values):
             raise ValueError("values = none: an interval needs at least one")
-        low, high = torch.tensor(values, dtype=torch.float64).quantile(torch.tensor([0.025, 0.975]).double()).tolist()
+        known = torch.tensor(values, dtype=torch.float64)
+        check_finite("values", known)
+        low, high = known.quantile(torch.tensor([0.025, 0.975]).double()).tolist()
         return cls(statistics.fmean(values), low, high)
 
     def __str__(self) -> str:
