@@ -110,7 +110,7 @@ def check_out(out: Path, *endings: str) -> None:
     if not out.parent.is_dir():
         raise ValueError(f"out = {out}: must be in a folder that exists")
     if out.exists() and not out.is_file():
-        raise ValueError(f"out = {out}: must be a file, or not be there yet")
+        raise ValueError(f"out = {out}: cannot be written (must be a file, or not be there yet)")
     try:
         check_writable(out.parent)
         if out.exists():

@@ -183,4 +183,4 @@ def test_tables_that_say_nothing(tmp_path):
 def test_an_output_that_is_a_folder(refused, tmp_path):
     (tmp_path / "page.html").mkdir()
     line = refused(Path("figures/task_and_circuit.py"), "page.html")
-    assert line == "out = page.html: must be a file, or not be there yet"
+    assert line == "out = page.html: cannot be written (must be a file, or not be there yet)"

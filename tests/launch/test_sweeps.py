@@ -288,7 +288,10 @@ def test_the_script_tells_recipes_and_grids_apart(tmp_path, monkeypatch, capsys)
     with pytest.raises(SystemExit) as stop:
         sweep_command("copy", out=tmp_path / "folder.csv", how=how)
     assert stop.value.code == 2
-    assert capsys.readouterr().err == f"error: out = {tmp_path / 'folder.csv'}: must be a file, or not be there yet\n"
+    assert (
+        capsys.readouterr().err
+        == f"error: out = {tmp_path / 'folder.csv'}: cannot be written (must be a file, or not be there yet)\n"
+    )
 
 
 def test_without_slurm_nothing_is_started(tmp_path, monkeypatch):
