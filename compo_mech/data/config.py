@@ -133,7 +133,7 @@ class DataConfig(Settings):
             raise ValueError(f"min_length = {self.min_length}: must be at most max_length = {self.max_length}")
         for name in ("task_weights", "task_loss_weights", "length_weights", "length_loss_weights"):
             self._check_weights(name, getattr(self, name))
-        if not self.drawn_lengths:
+        if (self.length_weights or self.length_loss_weights) and not self.drawn_lengths:
             raise ValueError(f"length_loss_weights = {self.length_loss_weights}: must leave a length that is drawn")
         if self.order == "shortest_first" and self.n_train_strings is None:
             raise ValueError("order = shortest_first: needs a fixed training set, n_train_strings")
