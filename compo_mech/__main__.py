@@ -35,7 +35,15 @@ VERBS = {
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Do what the first word says. Exits with code 2 and one line on bad input."""
+    """Do what the first word says. Exits with code 2 and one line on bad input, with 130 after Ctrl-C."""
+    try:
+        _main(argv)
+    except KeyboardInterrupt:  # while libraries are imported; a command that has begun says itself what to do next
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def _main(argv: Sequence[str] | None) -> None:
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
         print(usage())

@@ -1,13 +1,16 @@
-"""A process pool of which any worker may die."""
+"""A pool of processes of which any may die, and none of which outlives its parent."""
 
-import concurrent.futures
+import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
+import pickle
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from typing import TypeVar
 
 import torch
@@ -25,9 +28,9 @@ def each(
 ) -> Iterator[tuple[int, Result | Exception]]:
     """Apply the function to every item in a pool of processes, and yield results as they complete.
 
-    A process that dies costs its own item only: which one it was is not known, so those that were being worked on are
-    tried again one by one. The workers end with their parent, even if it is killed. They use one thread each, unless
-    the function sets another number.
+    A process that dies costs its own item only, which is tried once more when no other is left and it has the machine
+    to itself. The workers end with their parent, even if it is killed, and with this iterator, after Ctrl-C say, of
+    which they know nothing themselves. They use one thread each, unless the function sets another number.
 
     Args:
         function: of a module, or made of such by functools.partial. It may be called twice with an item.
@@ -36,55 +39,112 @@ def each(
 
     Returns:
         An item's index and its result, or what it raised (ProcessDied: its process died, alone too); each once.
+
+    Raises:
+        ValueError: there is to be no worker.
     """
-    suspects: list[int] = []
-    left = list(range(len(items)))
-    while left:
-        came = set()
-        for place, result in _pool(function, items, left, n_workers):
-            came.add(place)
-            if isinstance(result, ProcessDied):
-                suspects.append(place)
-            else:
-                yield place, result
-        left = [place for place in left if place not in came]
-    for place in suspects:
+    if n_workers < 1:
+        raise ValueError(f"n_workers = {n_workers}: must be at least 1")
+    lost: list[int] = []
+    for place, result in _pool(function, items, range(len(items)), n_workers):
+        if isinstance(result, ProcessDied):
+            lost.append(place)
+        else:
+            yield place, result
+    for place in lost:
         yield from _pool(function, items, [place], 1)
 
 
 def _pool(
     function: Callable[[Item], Result], items: Sequence[Item], places: Sequence[int], n_workers: int
 ) -> Iterator[tuple[int, Result | Exception]]:
-    """As `each` for these indices, until a process dies: ProcessDied for all that were being worked on then."""
+    """As `each` for these indices, but that an item whose process died is not tried again."""
     queue = deque(places)
-    running: dict[concurrent.futures.Future[Result], int] = {}
-    broken = False
-    spawn = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(n_workers, spawn, _begin) as pool:
-        while running or (queue and not broken):
-            while queue and not broken and len(running) < n_workers:  # so that what is running is known
+    working: dict[Connection, tuple[SpawnProcess, int]] = {}
+    idle: list[tuple[Connection, SpawnProcess]] = []
+    try:
+        while queue or working:
+            while queue and len(working) < n_workers:
+                connection, process = idle.pop() if idle else _begun(function)
+                place = queue.popleft()
+                working[connection] = process, place
+                with contextlib.suppress(BrokenPipeError):  # it died before it began; waiting tells
+                    connection.send_bytes(pickle.dumps(items[place]))
+            ready = multiprocessing.connection.wait(list(working))
+            for connection in [connection for connection in working if connection in ready]:
+                process, place = working.pop(connection)
                 try:
-                    running[pool.submit(function, items[queue[0]])] = queue[0]
-                    queue.popleft()
-                except BrokenProcessPool:  # not begun, so it is no suspect
-                    broken = True
-            ended, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
-            for job in ended:
-                place = running.pop(job)
-                try:
-                    result = job.result()
-                except BrokenProcessPool:
-                    broken = True
+                    result = pickle.loads(connection.recv_bytes())
+                except (EOFError, OSError):
+                    process.join()
                     yield place, ProcessDied("its process died")
-                except Exception as error:
-                    yield place, error
                 else:
+                    idle.append((connection, process))
                     yield place, result
+    finally:
+        processes = [process for process, _ in working.values()] + [process for _, process in idle]
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.join()
 
 
-def _begin() -> None:
-    """One thread; and a worker whose parent was killed must not go on writing beside the one that takes over."""
+def _begun(function: Callable) -> tuple[Connection, SpawnProcess]:
+    """A worker that waits for items, and the connection to it."""
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    process = spawn.Process(target=_work, args=(function, theirs), daemon=True)
+    with _without_interrupts():
+        process.start()
+    theirs.close()  # so that its end is heard of when the worker has gone
+    return ours, process
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Inside, a process that is begun is deaf to Ctrl-C for good: a terminal tells all, and the parent alone acts.
+
+    Windows has no such masks; there the worker itself stops listening once it runs.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _work(function: Callable, connection: Connection) -> None:
+    """Answer every item that comes with its result, or with what was raised."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
+    _end_with_parent()
+    while True:
+        try:
+            item = pickle.loads(connection.recv_bytes())
+        except EOFError:
+            return
+        try:
+            answer = pickle.dumps(function(item))
+        except Exception as error:
+            answer = _pickled(error)
+        connection.send_bytes(answer)
+
+
+def _pickled(error: Exception) -> bytes:
+    """An exception, or its words where it does not survive pickling."""
+    try:
+        answer = pickle.dumps(error)
+        pickle.loads(answer)
+    except Exception:
+        return pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
+    return answer
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed must not go on writing beside the one that takes over."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 

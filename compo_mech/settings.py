@@ -137,6 +137,8 @@ def one_line(error: ValidationError) -> str:
         return f"{name} = {first['input']!r}: there is no such setting"
     if first["type"] == "value_error":  # raised by a check of ours, which names its own setting
         return message
+    if first["type"] == "too_short":
+        return f"{name} = {first['input']!r}: must have at least {first.get('ctx', {}).get('min_length')}"
     return f"{name} = {first['input']!r}: {message[0].lower()}{message[1:]}"
 
 

@@ -9,22 +9,21 @@ Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
 from compo_mech.circuits.circuit import from_json
-from compo_mech.cli.errors import one_line_errors
+from compo_mech.cli.command import Positional, call
+from compo_mech.cli.draw import drawing
 from compo_mech.plots import circuits
 from compo_mech.report import html_parts
 from compo_mech.runs.run import Run
 
 
-def main(run: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro.conf.Positional]) -> None:
+def main(run: Annotated[Path, Positional], out: Annotated[Path, Positional]) -> None:
     """Draw RUN's latest circuit into OUT."""
-    with one_line_errors():
+    with drawing(out):
         opened = Run.open(run)
         circuit = from_json(opened.found("dissect", "circuit.json"), opened.config.model)
         html_parts.write_figure(circuits.circuit_graph(circuit, f"Circuit of {opened.name}"), out)
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    call(main, description=__doc__)

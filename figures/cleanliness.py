@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import plotly.graph_objects as go
-import tyro
 
-from compo_mech.cli.errors import one_line_errors
+from compo_mech.cli.command import Positional, Runs, call
+from compo_mech.cli.draw import drawing
 from compo_mech.evaluation.table import measured, select
 from compo_mech.plots import theme
 from compo_mech.report import html_parts
@@ -57,14 +57,14 @@ def drawn(runs: list[Run], measure: str) -> go.Figure:
 
 
 def main(
-    out: Annotated[Path, tyro.conf.Positional],
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    out: Annotated[Path, Positional],
+    runs: Runs,
     measure: Literal["iteration", "lookup"] = "iteration",
 ) -> None:
     """Draw the runs into OUT."""
-    with one_line_errors():
+    with drawing(out):
         html_parts.write_figure(drawn([Run.open(run) for run in once(runs)], measure), out)
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    call(main, description=__doc__)

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Annotated
 
 import pandas as pd
-import tyro
 from plotly.subplots import make_subplots
 
-from compo_mech.cli.errors import one_line_errors
+from compo_mech.cli.command import Positional, call
+from compo_mech.cli.draw import drawing
 from compo_mech.cli.output import table_of
 from compo_mech.plots import theme, trajectories
 from compo_mech.report import html_parts
 
-COLUMNS = ("task", "run", "component", "onset", "midpoint", "saturation", "last_step")
+COLUMNS = ("task", "run", "component")
+NUMBERS = ("onset", "midpoint", "saturation", "last_step")
 
 
 def drawn(table: pd.DataFrame):
@@ -45,12 +46,12 @@ def drawn(table: pd.DataFrame):
     return figure
 
 
-def main(table: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro.conf.Positional]) -> None:
+def main(table: Annotated[Path, Positional], out: Annotated[Path, Positional]) -> None:
     """Draw TABLE, as experiments/emergence.py writes it, into OUT."""
-    with one_line_errors():
-        rows = table_of(table, "experiments/emergence.py", COLUMNS)
+    with drawing(out):
+        rows = table_of(table, "experiments/emergence.py", COLUMNS, NUMBERS)
         html_parts.write_figure(drawn(rows), out)
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    call(main, description=__doc__)

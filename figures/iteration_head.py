@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Annotated
 
 import plotly.graph_objects as go
-import tyro
 from plotly.subplots import make_subplots
 from rich.console import Console
 
-from compo_mech.cli.errors import one_line_errors
+from compo_mech.cli.command import Count, Positional, Step, call
+from compo_mech.cli.draw import drawing
 from compo_mech.cli.output import warn
 from compo_mech.evaluation.sets import EvalSet, eval_sets
 from compo_mech.model.params import Model, Params
@@ -26,13 +26,13 @@ from compo_mech.runs.run import Run
 
 
 def main(
-    run: Annotated[Path, tyro.conf.Positional],
-    out: Annotated[Path, tyro.conf.Positional],
-    steps: tuple[int, ...] = (),
-    length: int = 8,
+    run: Annotated[Path, Positional],
+    out: Annotated[Path, Positional],
+    steps: tuple[Step, ...] = (),
+    length: Count = 8,
 ) -> None:
     """Draw the run's heads at `steps` (none given: first, middle and last) on strings of one length."""
-    with one_line_errors():
+    with drawing(out):
         opened = Run.open(run)
         if out.suffix == ".html":
             frames, unread = frames_of(opened, steps)
@@ -109,4 +109,4 @@ def _axis(axis) -> dict:
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    call(main, description=__doc__)

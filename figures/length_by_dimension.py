@@ -7,9 +7,9 @@ Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or
 
 import pandas as pd
 import plotly.graph_objects as go
-import tyro
 from plotly.subplots import make_subplots
 
+from compo_mech.cli.command import call
 from compo_mech.cli.draw import command_to_draw
 from compo_mech.evaluation.table import measured
 from compo_mech.plots import theme
@@ -63,4 +63,4 @@ main = command_to_draw(drawn)
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    call(main, description=__doc__)

@@ -11,10 +11,10 @@ from typing import Annotated
 
 import pandas as pd
 import plotly.graph_objects as go
-import tyro
 from plotly.subplots import make_subplots
 
-from compo_mech.cli.errors import one_line_errors
+from compo_mech.cli.command import Positional, call
+from compo_mech.cli.draw import drawing
 from compo_mech.cli.output import table_of
 from compo_mech.report import html_parts
 from compo_mech.runs.trajectory import Quantity
@@ -55,7 +55,8 @@ FIGURES = {
 """By component, what is drawn of it."""
 
 TITLES = {"MLP 0": "MLP 0: positions subtracted?", "MLP 1": "MLP 1: state updated?"}
-COLUMNS = ("run", "task", "component", *Quantity._fields, "value", "low", "high", "control")
+COLUMNS = ("run", "task", "component", *Quantity._fields)
+NUMBERS = ("layer", "head", "value", "low", "high", "control")
 
 
 def drawn(table: pd.DataFrame) -> go.Figure:
@@ -99,10 +100,10 @@ def drawn(table: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def main(table: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro.conf.Positional]) -> None:
+def main(table: Annotated[Path, Positional], out: Annotated[Path, Positional]) -> None:
     """Draw TABLE, as probes/over_runs.py writes it, into OUT; runs that left lengths out are not shown."""
-    with one_line_errors():
-        rows = table_of(table, "probes/over_runs.py", COLUMNS)
+    with drawing(out):
+        rows = table_of(table, "probes/over_runs.py", COLUMNS, NUMBERS)
         again = rows.duplicated(["run", "task", "component", *Quantity._fields])
         if again.any():
             raise ValueError(
@@ -112,4 +113,4 @@ def main(table: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    call(main, description=__doc__)

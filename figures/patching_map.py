@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Annotated
 
 import pandas as pd
-import tyro
 
-from compo_mech.cli.errors import one_line_errors
+from compo_mech.cli.command import Positional, call
+from compo_mech.cli.draw import drawing
 from compo_mech.plots import patching
 from compo_mech.report import html_parts
 from compo_mech.runs.run import Run
@@ -30,9 +30,9 @@ def _names(table: pd.DataFrame) -> list[str]:
     ]
 
 
-def main(run: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro.conf.Positional]) -> None:
+def main(run: Annotated[Path, Positional], out: Annotated[Path, Positional]) -> None:
     """Draw RUN's latest dissection into OUT: whole components from the embedding up, then each head on its own."""
-    with one_line_errors():
+    with drawing(out):
         opened = Run.open(run)
         table = pd.read_csv(io.StringIO(opened.found("dissect", "patching.csv")))
         table = table[table["span"].isna()]  # the others are of whole spans
@@ -47,4 +47,4 @@ def main(run: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro.c
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    call(main, description=__doc__)

@@ -6,9 +6,9 @@ Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or
 """
 
 import plotly.graph_objects as go
-import tyro
 from plotly.subplots import make_subplots
 
+from compo_mech.cli.command import call
 from compo_mech.cli.draw import command_to_draw
 from compo_mech.plots import theme
 from compo_mech.runs.names import distinct
@@ -57,4 +57,4 @@ main = command_to_draw(drawn)
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    call(main, description=__doc__)

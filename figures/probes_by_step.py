@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Annotated
 
 import pandas as pd
-import tyro
 
-from compo_mech.cli.errors import one_line_errors
+from compo_mech.cli.command import Positional, call
+from compo_mech.cli.draw import drawing
 from compo_mech.plots import trajectories
 from compo_mech.report import html_parts
 from compo_mech.runs.run import Run
@@ -37,9 +37,9 @@ PANELS = {
 PROBES = ("position-subtraction", "state-update")
 
 
-def main(run: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro.conf.Positional]) -> None:
+def main(run: Annotated[Path, Positional], out: Annotated[Path, Positional]) -> None:
     """Draw RUN's figures by step into OUT; dotted: its randomly initialised control."""
-    with one_line_errors():
+    with drawing(out):
         opened = Run.open(run)
         table = pd.concat([pd.read_csv(io.StringIO(opened.found(probe, "by-step.csv"))) for probe in PROBES])
         panels: dict[str, dict] = {}
@@ -59,4 +59,4 @@ def main(run: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro.c
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    call(main, description=__doc__)

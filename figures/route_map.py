@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 import plotly.graph_objects as go
 import torch
-import tyro
 from plotly.subplots import make_subplots
 
-from compo_mech.cli.errors import one_line_errors
+from compo_mech.cli.command import Positional, Runs, Seed, Step, call
+from compo_mech.cli.draw import drawing
 from compo_mech.model.params import Model
 from compo_mech.plots import routes
 from compo_mech.report import html_parts
@@ -24,14 +24,14 @@ from compo_mech.runs.run import Run
 
 
 def main(
-    out: Annotated[Path, tyro.conf.Positional],
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    out: Annotated[Path, Positional],
+    runs: Runs,
     titles: tuple[str, ...] = (),
-    step: int | None = None,
-    seed: int = 0,
+    step: Step | None = None,
+    seed: Seed = 0,
 ) -> None:
     """Draw the route map of each run's first task at `step` (none given: the last); `titles` for the panels."""
-    with one_line_errors():
+    with drawing(out):
         opened = [Run.open(run) for run in runs]
         maps = [
             route_map(Model(run.params(step), run.config.model), run.config.data, torch.Generator().manual_seed(seed))
@@ -67,4 +67,4 @@ def beside(maps: list[RouteMap], names: list[str]) -> go.Figure:
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    call(main, description=__doc__)

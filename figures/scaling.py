@@ -12,11 +12,11 @@ from typing import Annotated
 
 import pandas as pd
 import plotly.graph_objects as go
-import tyro
 from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
-from compo_mech.cli.errors import one_line_errors
+from compo_mech.cli.command import Positional, call
+from compo_mech.cli.draw import drawing
 from compo_mech.cli.output import table_of
 from compo_mech.plots import theme
 from compo_mech.report import html_parts
@@ -25,7 +25,8 @@ from compo_mech.studies import measures
 from compo_mech.studies.exponents import exponents
 from compo_mech.studies.table import trained_rows
 
-COLUMNS = ("length", "d_model", "seed", "measure", "network", "value", "error")
+COLUMNS = ("measure", "network", "error")
+NUMBERS = ("length", "d_model", "seed", "value")
 SPEED = measures.FIRST_STEP_AT_99.name
 MAPS = {
     measures.ACCURACY: "accuracy",
@@ -170,11 +171,11 @@ def task_of(table: pd.DataFrame) -> str:
     return ", ".join(str(task) for task in tasks).capitalize()
 
 
-def main(table: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro.conf.Positional]) -> None:
+def main(table: Annotated[Path, Positional], out: Annotated[Path, Positional]) -> None:
     """Draw TABLE, as experiments/scaling.py writes it, into OUT."""
-    with one_line_errors():
-        html_parts.write_figure(drawn(table_of(table, "experiments/scaling.py", COLUMNS)), out)
+    with drawing(out):
+        html_parts.write_figure(drawn(table_of(table, "experiments/scaling.py", COLUMNS, NUMBERS)), out)
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    call(main, description=__doc__)

@@ -15,10 +15,11 @@ from typing import Annotated, NamedTuple
 
 import pandas as pd
 import plotly.graph_objects as go
-import tyro
 from plotly.subplots import make_subplots
+from pydantic import Field
 
-from compo_mech.cli.errors import one_line_errors
+from compo_mech.cli.command import Positional, call
+from compo_mech.cli.draw import drawing
 from compo_mech.cli.output import table_of
 from compo_mech.plots import theme
 from compo_mech.report import html_parts
@@ -248,9 +249,9 @@ def colour_of(task: str, tasks: list) -> str:
 
 
 def main(
-    table: Annotated[Path, tyro.conf.Positional],
-    out: Annotated[Path, tyro.conf.Positional],
-    measures: Annotated[tuple[str, ...], tyro.conf.Positional],
+    table: Annotated[Path, Positional],
+    out: Annotated[Path, Positional],
+    measures: Annotated[tuple[str, ...], Positional, Field(min_length=1)],
 ) -> None:
     """Draw MEASURES of TABLE, as a study writes it, into OUT.
 
@@ -259,11 +260,10 @@ def main(
         out: the picture or page.
         measures: a panel each: MEASURE, or `MEASURE, LABEL=VALUE, ...` where labels tell its rows apart.
     """
-    with one_line_errors():
-        if not measures:
-            raise ValueError("measures = (): must be at least one")
-        html_parts.write_figure(drawn(table_of(table, "a study in experiments/", COLUMNS), measures), out)
+    with drawing(out):
+        rows = table_of(table, "a study in experiments/", COLUMNS, ("seed", "value"))
+        html_parts.write_figure(drawn(rows, measures), out)
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    call(main, description=__doc__)

@@ -10,9 +10,9 @@ from typing import Annotated
 
 import plotly.graph_objects as go
 import torch
-import tyro
 
-from compo_mech.cli.errors import one_line_errors
+from compo_mech.cli.command import Positional, call
+from compo_mech.cli.draw import drawing
 from compo_mech.data.config import DataConfig
 from compo_mech.data.encode import encode
 from compo_mech.data.layout import Layout
@@ -176,11 +176,11 @@ def annotations(sketch: Sketch, symbols: list[str], states: list[int], length: i
         sketch.words(query + 0.06, y, text, 13, colour, xanchor="left")
 
 
-def main(out: Annotated[Path, tyro.conf.Positional]) -> None:
+def main(out: Annotated[Path, Positional]) -> None:
     """Draw it into OUT."""
-    with one_line_errors():
+    with drawing(out):
         html_parts.write_figure(drawn(), out)
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    call(main, description=__doc__)

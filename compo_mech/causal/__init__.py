@@ -1,7 +1,7 @@
 """Where a network holds the algorithm's variables: interchange interventions and alignment."""
 
 from compo_mech.causal.rows import Rows, Variable, rows_of, draw_inputs, draw_rows, cells, check_data
-from compo_mech.causal.variables import Interchanges, Context, make_interchanges, expected, uses, cell_pairs
+from compo_mech.causal.variables import Interchanges, Context, make_interchanges, expected, uses, cell_pairs, has_pairs
 from compo_mech.causal.row_patching import continued, swapped, trace_rows, check_row_site
 from compo_mech.causal.interchange import (
     InterchangeScore,
@@ -29,6 +29,7 @@ __all__ = [
     "expected",
     "uses",
     "cell_pairs",
+    "has_pairs",
     "continued",
     "swapped",
     "trace_rows",

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from compo_mech.causal.row_patching import Traces, check_row_site, continued, swapped, trace_rows
 from compo_mech.causal.rows import Variable, check_data
-from compo_mech.causal.variables import Context, Interchanges, cell_pairs, make_interchanges, uses
+from compo_mech.causal.variables import Context, Interchanges, has_pairs, make_interchanges, uses
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
 from compo_mech.model.finite import likeliest
@@ -175,7 +175,7 @@ def interchange_map(
         if not uses(task, variable):
             continue
         for context in get_args(Context):
-            if not len(cell_pairs(data, variable, context)[0]):
+            if not has_pairs(data, variable, context):
                 continue  # of one length, no two rows differ in t and nothing else
             pairs = make_interchanges(data, variable, context, n, generator, task).to(device)
             traces = interchange_traces(model, pairs)

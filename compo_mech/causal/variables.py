@@ -111,17 +111,10 @@ def make_interchanges(
         raise ValueError(f"variable = {variable}: must be one that {task} uses")
     if n < 1:
         raise ValueError(f"n = {n}: must be at least 1")
-    base_cells, source_cells = cell_pairs(data, variable, context)
-    if not len(base_cells):
-        lengths = f"{data.min_length} .. {data.max_length}"
-        raise ValueError(f"lengths = {lengths}: must have two rows that differ in {variable} and nothing else")
-    # every base cell is as likely as any other, and so is every source of it
-    base_id = (base_cells * torch.tensor([10**6, 1])).sum(1)
-    _, group, n_sources = base_id.unique(return_inverse=True, return_counts=True)
-    chosen = torch.multinomial(1 / n_sources[group].double(), n, replacement=True, generator=generator)
-    base = rows_of(data, task, base_cells[chosen], draw_inputs(data, task, n, generator))
+    base_cells, source_cells = _drawn_cells(data, variable, context, n, generator)
+    base = rows_of(data, task, base_cells, draw_inputs(data, task, n, generator))
     inputs = base.inputs if (variable, context) == ("s", "matched") else draw_inputs(data, task, n, generator)
-    source = rows_of(data, task, source_cells[chosen], inputs)
+    source = rows_of(data, task, source_cells, inputs)
     if context == "matched" and variable in ("t", "x"):
         source = _with_state(source, base.s)
     if context == "matched" and variable == "s":
@@ -132,20 +125,67 @@ def make_interchanges(
     return Interchanges(variable, context, base, source, answers, expected(task, variable, base, permuted))
 
 
+MAX_PAIRS = 2**24
+"""Pairs of cells that torch draws from, and that are listed: of lengths up to 90 or so."""
+
+
+def _drawn_cells(
+    data: DataConfig, variable: Variable, context: Context, n: int, generator: torch.Generator
+) -> tuple[Int[Tensor, "row 2"], Int[Tensor, "row 2"]]:
+    """Draw cells of bases and their sources: every base is as likely as any other, and so is every source of it."""
+    every = cells(data)
+    if len(every) ** 2 > MAX_PAIRS:
+        return _drawn_one_by_one(every, variable, context, n, generator)
+    base, source = cell_pairs(data, variable, context)
+    if not len(base):
+        lengths = f"{data.min_length} .. {data.max_length}"
+        raise ValueError(f"lengths = {lengths}: must have two rows that differ in {variable} and nothing else")
+    base_id = (base * torch.tensor([10**6, 1])).sum(1)
+    _, group, n_sources = base_id.unique(return_inverse=True, return_counts=True)
+    chosen = torch.multinomial(1 / n_sources[group].double(), n, replacement=True, generator=generator)
+    return base[chosen], source[chosen]
+
+
+def _drawn_one_by_one(
+    every: Int[Tensor, "cell 2"], variable: Variable, context: Context, n: int, generator: torch.Generator
+) -> tuple[Int[Tensor, "row 2"], Int[Tensor, "row 2"]]:
+    """Do the same without a list of all pairs; bases without a source are drawn again, and with so many most have."""
+    drawn = []
+    while len(drawn) < n:
+        base = every[torch.randint(len(every), (1,), generator=generator)]
+        sources = every[_allowed(variable, context, base, every)]
+        if len(sources):
+            drawn.append((base[0], sources[torch.randint(len(sources), (), generator=generator)]))
+    bases, found = zip(*drawn, strict=True)
+    return torch.stack(bases), torch.stack(found)
+
+
 def cell_pairs(
     data: DataConfig, variable: Variable, context: Context
 ) -> tuple[Int[Tensor, "pair 2"], Int[Tensor, "pair 2"]]:
     """Every pair of cells (length, t) that the base and the source may have."""
     every = cells(data)
     base, source = every.repeat_interleave(len(every), 0), every.repeat(len(every), 1)
+    allowed = _allowed(variable, context, base, source)
+    return base[allowed], source[allowed]
+
+
+def has_pairs(data: DataConfig, variable: Variable, context: Context) -> bool:
+    """Tell whether `cell_pairs` has any, without listing them."""
+    every = cells(data)
+    return any(bool(_allowed(variable, context, base[None], every).any()) for base in every)
+
+
+def _allowed(
+    variable: Variable, context: Context, base: Int[Tensor, "#pair 2"], source: Int[Tensor, "pair 2"]
+) -> Bool[Tensor, "pair"]:
+    """Whether a cell may be the source of another, of which there may be one for all."""
     (length, t), (length2, t2) = base.unbind(1), source.unbind(1)
     if context == "independent":
-        allowed = (t2 <= length) if variable == "t" else torch.ones_like(t, dtype=torch.bool)
-    elif variable == "t":  # the same row and token there, another position of [EoI]; [EoI] itself is another token
-        allowed = (length + t == length2 + t2) & (t2 != t) & (t > 1) & (t2 > 1) & (t2 <= length)
-    else:
-        allowed = (base == source).all(1) & ((t > 1) if variable == "s" else True)
-    return base[allowed], source[allowed]
+        return (t2 <= length) if variable == "t" else torch.ones_like(t2, dtype=torch.bool)
+    if variable == "t":  # the same row and token there, another position of [EoI]; [EoI] itself is another token
+        return (length + t == length2 + t2) & (t2 != t) & (t > 1) & (t2 > 1) & (t2 <= length)
+    return (base == source).all(1) & ((t > 1) if variable == "s" else True)
 
 
 def _with_state(rows: Rows, s: Int[Tensor, "row"]) -> Rows:

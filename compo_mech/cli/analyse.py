@@ -8,9 +8,9 @@ import pandas as pd
 import torch
 from rich.console import Console
 
-from compo_mech.cli.command import Command, Flag, Positional
+from compo_mech.cli.command import Command, Flag, Positional, Seed, Step
 from compo_mech.cli.errors import one_line_errors
-from compo_mech.cli.output import Output, keep, say
+from compo_mech.cli.output import Output, check_writable, keep, say
 from compo_mech.data.tasks import Task
 from compo_mech.report.run_page import write_page
 from compo_mech.runs.run import Run, analysis_name
@@ -70,26 +70,47 @@ def analyse(
     analysis: Analysis[FindingsT],
     task: str | None = None,
     across: Callable[[Run, Console], Sequence[Output]] = lambda run, console: (),
+    out: Path | None = None,
 ) -> None:
-    """Analyse a run; nothing is written before all is computed. Exits with code 2 and one line on bad input.
+    """Analyse a run; no result is written before all is computed. Exits with code 2 and one line on bad input.
 
     Args:
         path: folder of the run.
         analysis: what is asked of each task.
         task: one of the run's, spelled; None: all that are measured.
         across: what is asked of several tasks together.
+        out: folder of the results; None: they go into the run, whose page is written anew.
     """
     torch.set_num_threads(1)
     console = Console()
     with one_line_errors():
         run = Run.open(path)
         analysis.check(run)
+        _check_place(run, out)
         found = [(asked, analysis.ask(run, asked, console)) for asked in run.tasks(task)]
         step = run.steps[-1] if analysis.step is None else analysis.step
         outputs = [output_of(analysis, asked, step, findings) for asked, findings in found]
         for output in (*outputs, *across(run, console)):
-            keep(run, output, console)
-        say(console, f"Look at {write_page(run)}")
+            keep(run, output, console, out)
+        if out is None:
+            say(console, f"Look at {write_page(run)}")
+
+
+def _check_place(run: Run, out: Path | None) -> None:
+    """
+    Raises:
+        ValueError: nothing can be written where the results are to go.
+    """
+    folders = [run.path, run.path / "analysis"] if out is None else [out]
+    try:
+        for folder in folders:
+            if folder.exists() or folder == out:
+                check_writable(folder)
+    except OSError as error:
+        if out is not None:
+            raise ValueError(f"out = {out}: must be a folder that can be written ({error.strerror})") from None
+        hint = "--out FOLDER writes elsewhere"
+        raise ValueError(f"run = {run.path}: cannot be written ({error.strerror}); {hint}") from None
 
 
 def check_steps(step: int | None, all_steps: bool) -> None:
@@ -111,12 +132,13 @@ def stepwise_command(analysis: Callable[[int | None, bool, int], Analysis[Findin
 
     def command(
         run: Annotated[Path, Positional],
-        step: int | None = None,
+        step: Step | None = None,
         all_steps: Annotated[bool, Flag] = False,
         task: str | None = None,
-        seed: int = 0,
+        seed: Seed = 0,
+        out: Path | None = None,
     ) -> None:
-        analyse(run, analysis(step, all_steps, seed), task)
+        analyse(run, analysis(step, all_steps, seed), task, out=out)
 
     command.__doc__ = summary
     return command

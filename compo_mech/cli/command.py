@@ -2,12 +2,16 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import tyro
+from pydantic import Field, ValidationError, validate_call
 
+from compo_mech.cli.errors import fail, one_line_errors
 from compo_mech.cli.imports import HINT, without_imports
 from compo_mech.cli.usage import parsed
+from compo_mech.settings import one_line
 
 Positional = tyro.conf.Positional
 """Marks an argument that is given by its position."""
@@ -18,22 +22,40 @@ Flag = tyro.conf.FlagCreatePairsOff
 Ungrouped = tyro.conf.arg(name="")
 """Marks settings whose names have no prefix."""
 
+Count = Annotated[int, Field(ge=1, le=100_000)]
+"""A number of things, of which there has to be one."""
+
+NWorkers = Annotated[int, Field(ge=1, le=256)]
+"""A number of processes."""
+
+NThreads = Annotated[int, Field(ge=1, le=1024)]
+"""A number of threads: from some tens of thousands on, the process crashes."""
+
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+"""What random generators take."""
+
+Step = Annotated[int, Field(ge=0)]
+"""Of a checkpoint."""
+
+Runs = Annotated[tuple[Path, ...], Positional, Field(min_length=1)]
+"""Folders of runs, given by their positions."""
+
 Command = Callable[..., None]
 
 
 def call(
     command: Command, argv: Sequence[str] | None = None, description: str | None = None, prog: str | None = None
 ) -> None:
-    """Call a function as the command line asks. Exits with code 2 and one line on bad input.
+    """Call a function as the command line asks. Exits with code 2 and one line on bad input, with 130 after Ctrl-C.
 
     Args:
-        command: takes what its annotations say.
+        command: takes what its annotations say, bounds of numbers included.
         argv: None: the process' arguments.
         description: for --help; None: the function's docstring.
         prog: what the command is called; None: the script's name.
     """
     words = without_imports(argv)
-    parsed(lambda: tyro.cli(_bound(command), prog=prog, args=words, description=_with_hint(description)))()
+    _run(parsed(lambda: tyro.cli(_bound(command), prog=prog, args=words, description=_with_hint(description))))
 
 
 def call_one(
@@ -45,19 +67,28 @@ def call_one(
     """As `call`, of the function that the first word names."""
     bound: dict[str, Callable[..., Any]] = {name: _bound(command) for name, command in commands.items()}
     words, about = without_imports(argv), _with_hint(description)
-    parsed(lambda: tyro.extras.subcommand_cli_from_dict(bound, prog=prog, args=words, description=about))()
+    _run(parsed(lambda: tyro.extras.subcommand_cli_from_dict(bound, prog=prog, args=words, description=about)))
 
 
 def _with_hint(description: str | None) -> str | None:
     return description and f"{description.strip()}\n\n{HINT}"
 
 
+def _run(asked: Callable[[], None]) -> None:
+    with one_line_errors():
+        try:
+            asked()
+        except ValidationError as error:
+            fail(one_line(error))
+
+
 def _bound(command: Command) -> Callable[..., Callable[[], None]]:
     """The same, to be called once its arguments are known to be good: what it prints must not be taken for a complaint
     about them."""
+    checked = validate_call(command)
 
     @functools.wraps(command)
     def bound(*given: Any, **named: Any) -> Callable[[], None]:
-        return functools.partial(command, *given, **named)
+        return functools.partial(checked, *given, **named)
 
     return bound

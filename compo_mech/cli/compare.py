@@ -1,29 +1,25 @@
 """The command that sets several runs beside each other on one page."""
 
 from pathlib import Path
-from typing import Annotated
 
 import torch
 from rich.console import Console
 
-from compo_mech.cli.command import Positional
+from compo_mech.cli.command import Runs
 from compo_mech.cli.errors import one_line_errors
-from compo_mech.cli.output import say, warn
+from compo_mech.cli.output import check_out, say, warn
 from compo_mech.report import html_parts
 from compo_mech.report.comparison import compared, overview, page
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.names import opened
 
 
-def compare_command(runs: Annotated[tuple[Path, ...], Positional], out: Path = Path("compare.html")) -> None:
+def compare_command(runs: Runs, out: Path = Path("compare.html")) -> None:
     """Compare RUNS on the page `out`."""
     torch.set_num_threads(1)
     console = Console()
     with one_line_errors():
-        if out.suffix != ".html":
-            raise ValueError(f"out = {out}: must end in .html")
-        if not out.parent.is_dir():
-            raise ValueError(f"out = {out}: must be in a folder that exists")
+        check_out(out, ".html")
         read, unread = opened(runs)
         if not read:
             raise RunError(unread[0] if unread else "runs = none: must be folders of runs")

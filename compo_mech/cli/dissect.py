@@ -13,7 +13,7 @@ from compo_mech.analyses.dissection import Dissection
 from compo_mech.analyses.sharing import Sharing, compare, evidence
 from compo_mech.circuits.circuit import to_json
 from compo_mech.cli.analyse import analyse
-from compo_mech.cli.command import Positional
+from compo_mech.cli.command import Positional, Seed, Step
 from compo_mech.cli.output import Output, csv_files
 from compo_mech.cli.progress import spinner
 from compo_mech.data.tasks import Task
@@ -104,7 +104,9 @@ def sharing_output(pairs: list[Sharing], step: int) -> Output:
     )
 
 
-def dissect_command(run: Annotated[Path, Positional], step: int | None = None, seed: int = 0) -> None:
-    """Dissect RUN at a step; None: at its last."""
+def dissect_command(
+    run: Annotated[Path, Positional], step: Step | None = None, seed: Seed = 0, out: Path | None = None
+) -> None:
+    """Dissect RUN at a step; None: at its last. `out`: a folder for the results, None: they go into RUN."""
     asked = DissectionOfRun(step, seed, method_card_table())
-    analyse(run, asked, across=asked.shared)
+    analyse(run, asked, across=asked.shared, out=out)

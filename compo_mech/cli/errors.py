@@ -1,25 +1,52 @@
-"""One line with exit code 2 for whoever mistyped a setting, or whose run cannot be read."""
+"""One line for whoever mistyped a setting, whose run cannot be read, or who pressed Ctrl-C."""
 
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
+import torch
+
 from compo_mech.runs.checkpoints import RunError
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
 
 
 def fail(message: str) -> NoReturn:
     """One line for the user, exit code 2."""
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {' '.join(message.splitlines())}", file=sys.stderr)
     sys.exit(2)
 
 
 @contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Inside, what is wrong with a run, a setting or a file ends the script with one line and code 2."""
+def one_line_errors(next_step: Callable[[], str] = lambda: "") -> Iterator[None]:
+    """Inside, what is wrong with a run, a setting or a file ends the script with one line and code 2, and Ctrl-C with
+    one line and code 130.
+
+    Args:
+        next_step: asked after Ctrl-C what there is to do next.
+    """
     try:
         yield
+    except KeyboardInterrupt:
+        hint = next_step()
+        print(f"interrupted; {hint}" if hint else "interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except (RunError, ValueError) as error:
         fail(str(error))
+    except BrokenPipeError:  # whoever read the output has seen enough; Python must not try to flush the rest
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:
         fail(f"{error.filename}: cannot be read or written ({error.strerror})" if error.filename else str(error))
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        fail(f"memory = exhausted: smaller settings are needed ({str(error).strip().splitlines()[0]})")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Torch names the exception on a GPU; on a CPU its words alone tell."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

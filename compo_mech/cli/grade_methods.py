@@ -7,8 +7,9 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
+from compo_mech.cli.command import Count, Seed
 from compo_mech.cli.errors import one_line_errors
-from compo_mech.cli.output import say, write_table
+from compo_mech.cli.output import check_out, say, write_table
 from compo_mech.ground_truth.build import solves
 from compo_mech.ground_truth.method_card import CARD, COUNTERFACTUALS, RUNGS, SCORERS, TASKS, method_card
 from compo_mech.report.html_parts import write_page
@@ -18,7 +19,7 @@ PAGE = Path("figures/results/method_card.html")
 """Where the page lies in a checkout."""
 
 
-def grade_methods_command(out: Path | None = None, n_pairs: int = 48, seed: int = 0) -> None:
+def grade_methods_command(out: Path | None = None, n_pairs: Count = 48, seed: Seed = 0) -> None:
     """Write the method card and its page, which takes about ten minutes on one core.
 
     Args:
@@ -31,9 +32,8 @@ def grade_methods_command(out: Path | None = None, n_pairs: int = 48, seed: int 
     torch.set_num_threads(1)
     console = Console()
     with one_line_errors():
-        for folder in (card.parent, page.parent):
-            if not folder.is_dir():
-                raise ValueError(f"out = {folder}: must be a folder that exists")
+        check_out(card, ".csv")
+        check_out(page, ".html")
         n_builds = sum(solves(task, rungs) for task in TASKS for rungs in RUNGS.values())
         n_cells = n_builds * len(COUNTERFACTUALS) * len(SCORERS)
         table = pd.DataFrame(track(method_card(n_pairs, seed), "grading", total=n_cells, console=console))

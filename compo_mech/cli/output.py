@@ -1,5 +1,6 @@
 """What analyses leave in a run's folder and tell whoever ran them, and tables that scripts read."""
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
+from compo_mech.runs.analysis_folder import write_folder
 from compo_mech.runs.files import write_whole
 from compo_mech.runs.run import Run
 
@@ -31,14 +33,19 @@ class Output:
     table: pd.DataFrame | None = None
 
 
-def keep(run: Run, output: Output, console: Console) -> None:
-    """Keep the output of an analysis in the run's folder, and tell what was found.
+def keep(run: Run, output: Output, console: Console, out: Path | None = None) -> None:
+    """Keep the output of an analysis in the run's folder, or in another, and tell what was found.
 
     Raises:
         RunError: it cannot be written.
     """
     said = [sentence for sentences in output.sentences.values() for sentence in sentences]
-    folder = run.write_analysis(output.folder, {**output.files, "findings.txt": "\n".join(said) + "\n"})
+    files = {**output.files, "findings.txt": "\n".join(said) + "\n"}
+    if out is None:
+        folder = run.write_analysis(output.folder, files)
+    else:
+        folder = out / output.folder
+        write_folder(folder, files)
     say(console, output.title)
     if output.table is not None:
         say(console, output.table.to_string(index=False))
@@ -81,16 +88,60 @@ def csv_files(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
     return {f"{name}.csv": table.to_csv(index=False) for name, table in tables.items()}
 
 
-def table_of(path: Path, script: str, columns: Sequence[str]) -> pd.DataFrame:
-    """A table that a script wrote, with these columns and maybe others.
+def check_writable(folder: Path) -> None:
+    """Try whether files can be made in a folder; nothing is left there.
 
     Raises:
-        ValueError: it cannot be read, or lacks a column.
+        OSError: they cannot.
     """
+    with tempfile.TemporaryFile(dir=folder) as file:  # permissions do not tell: file systems can be read-only, or full
+        file.write(bytes(1))
+        file.flush()
+
+
+def check_out(out: Path, *endings: str) -> None:
+    """Before anything is computed: whether a file can be written there.
+
+    Raises:
+        ValueError: it has another ending, its folder is not there, or nothing can be written into that.
+    """
+    if out.suffix not in endings:
+        raise ValueError(f"out = {out}: must end in {' or '.join(endings)}")
+    if not out.parent.is_dir():
+        raise ValueError(f"out = {out}: must be in a folder that exists")
+    if out.exists() and not out.is_file():
+        raise ValueError(f"out = {out}: cannot be written (must be a file, or not be there yet)")
     try:
-        table = pd.read_csv(path)
+        check_writable(out.parent)
+        if out.exists():
+            out.open("ab").close()
+    except OSError as error:
+        raise ValueError(f"out = {out}: cannot be written ({error.strerror})") from None
+
+
+def table_of(path: Path, script: str, columns: Sequence[str], numbers: Sequence[str] = ()) -> pd.DataFrame:
+    """A table that a script wrote, with these columns and maybe others.
+
+    Args:
+        path: of the table.
+        script: that writes such tables.
+        columns: it must have; what they hold is taken for text, whatever it looks like.
+        numbers: columns of numbers, which it must have as well.
+
+    Raises:
+        ValueError: it cannot be read, has no rows, lacks a column, or has text where numbers must be.
+    """
+    what = f"table = {path}: must be a table by {script}"
+    try:
+        table = pd.read_csv(path, dtype=dict.fromkeys(set(columns) - set(numbers), str), encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise ValueError(f"table = {path}: must be a table by {script} ({error})") from None
-    if missing := [name for name in columns if name not in table]:
-        raise ValueError(f"table = {path}: must be a table by {script} (it has no column {missing[0]})")
+        raise ValueError(f"{what} ({error})") from None
+    if missing := [name for name in (*columns, *numbers) if name not in table]:
+        raise ValueError(f"{what} (it has no column {missing[0]})")
+    if not len(table):
+        raise ValueError(f"{what} (it has no rows)")
+    for name in numbers:
+        words = [value for value in table[name].tolist() if isinstance(value, str | bool)]
+        if words:
+            raise ValueError(f"{what} (its column {name} has {words[0]!r}, which is no number)")
     return table

@@ -16,8 +16,9 @@ from compo_mech.analyses.over_runs import Row, rows_of
 from compo_mech.analyses.subtraction_probe import SUBTRACTION
 from compo_mech.analyses.update_probe import UPDATE
 from compo_mech.cli.analyse import check_steps, stepwise_command
-from compo_mech.cli.command import Positional
-from compo_mech.cli.output import csv_files, say, warn, write_table
+from compo_mech.cli.command import Positional, Runs, Seed
+from compo_mech.cli.errors import fail, one_line_errors
+from compo_mech.cli.output import check_out, csv_files, say, warn, write_table
 from compo_mech.cli.progress import counting
 from compo_mech.data.tasks import Task
 from compo_mech.model.params import Model
@@ -122,27 +123,29 @@ update_command = stepwise_command(
 )
 
 
-def over_runs_command(
-    out: Annotated[Path, Positional], runs: Annotated[tuple[Path, ...], Positional], seed: int = 0
-) -> None:
+def over_runs_command(out: Annotated[Path, Positional], runs: Runs, seed: Seed = 0) -> None:
     """Write the table of RUNS, each asked by both probes about all its tasks, to OUT."""
     torch.set_num_threads(1)
     console = Console()
     rows: list[Row] = []
     paths = once(runs)
     named = list(zip(distinct(paths), paths, strict=True))
-    for name, path in track(named, "runs", console=console, transient=True):
-        try:
-            run = Run.open(path)
-            for task in run.tasks():
-                rows += rows_of(run, name, task, seed)
-        except (RunError, ValueError) as error:
-            rows.append({"run": name, "failed": str(error)})
-            warn(console, f"{name}: {error}")
-    table = pd.DataFrame(rows)
-    table = table.astype({name: "Int64" for name in ("layer", "head") if name in table})
-    write_table(out, table.round(4))
+    with one_line_errors():
+        check_out(out, ".csv")
+        for name, path in track(named, "runs", console=console, transient=True):
+            try:
+                run = Run.open(path)
+                for task in run.tasks():
+                    rows += rows_of(run, name, task, seed)
+            except (RunError, ValueError) as error:
+                rows.append({"run": name, "failed": str(error)})
+                warn(console, f"{name}: {error}")
+        table = pd.DataFrame(rows)
+        table = table.astype({name: "Int64" for name in ("layer", "head") if name in table})
+        write_table(out, table.round(4))
     say(console, f"{len(paths)} runs in {out}")
+    if "value" not in table:
+        fail(f"runs = {len(paths)}: must hold one that can be analysed, all failed; {out} says why")
 
 
 PROBES = {

@@ -13,7 +13,7 @@ from rich.console import Console
 from compo_mech.analyses.emergence import changes_after_accuracy, component_emergence, sentences
 from compo_mech.analyses.watch import Advance, Watched, watch
 from compo_mech.cli.analyse import analyse
-from compo_mech.cli.command import Positional
+from compo_mech.cli.command import Count, NWorkers, Positional, Seed
 from compo_mech.cli.output import csv_files, warn
 from compo_mech.cli.progress import counting
 from compo_mech.data.tasks import Task
@@ -90,7 +90,13 @@ def checkpoint_bars(console: Console, title: str) -> Iterator[Advance]:
 
 
 def watch_command(
-    run: Annotated[Path, Positional], task: str | None = None, seed: int = 0, n_workers: int = 2, every: int = 2
+    run: Annotated[Path, Positional],
+    task: str | None = None,
+    seed: Seed = 0,
+    n_workers: NWorkers = 2,
+    every: Count = 2,
+    out: Path | None = None,
 ) -> None:
-    """Watch RUN with `n_workers` processes; routes are asked of each `every`-th checkpoint only."""
-    analyse(run, Watching(seed, n_workers, every), task)
+    """Watch RUN with `n_workers` processes; routes are asked of each `every`-th checkpoint only. `out`: a folder for
+    the results; None: they go into RUN, with all that was measured."""
+    analyse(run, Watching(seed, n_workers, every), task, out=out)

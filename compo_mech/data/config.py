@@ -1,6 +1,5 @@
 """DataConfig: tasks, lengths, their mixture over time, and the size of a batch."""
 
-import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -25,7 +24,7 @@ class Stage(Spelled):
     """
 
     name: ClassVar[str] = "stage"
-    n_steps: int = Field(gt=0, description="steps that the stage lasts")
+    n_steps: int = Field(gt=0, le=10**12, description="steps that the stage lasts")
     max_length: int | None = Field(default=None, gt=0, description="longest string; None: as in the data")
     task_weights: Weights | None = Field(default=None, description="one weight a task; None: as in the data")
     length_weights: Weights | None = Field(default=None, description="one weight a length; None: as in the data")
@@ -51,15 +50,18 @@ class DataConfig(Settings):
     tasks: tuple[TaskField, ...] = Field(default=(Parity(),), description="tasks, e.g. parity 'polynomial(modulus=7)'")
     task_weights: Weights | None = Field(default=None, description="weight of each task; None: equal")
     task_loss_weights: Weights | None = Field(default=None, description="loss weight of each task's rows; None: 1")
-    min_length: int = Field(default=1, gt=0, description="shortest string of inputs")
-    max_length: int = Field(default=12, gt=0, description="longest string of inputs")
+    min_length: int = Field(default=1, gt=0, le=10**12, description="shortest string of inputs")
+    max_length: int = Field(default=12, gt=0, le=10**12, description="longest string of inputs")
     length_weights: Weights | None = Field(default=None, description="weight of each length; None: equal")
     length_loss_weights: Weights | None = Field(default=None, description="loss weight of each length's rows; None: 1")
     chain_of_thought: bool = Field(default=True, description="write out every state, or only the last")
     task_token: bool = Field(default=True, description="begin rows with the task's own token, or with [BoS]")
-    batch_size: int = Field(default=64, gt=0, description="rows a step")
+    batch_size: int = Field(default=64, gt=0, le=10**12, description="rows a step")
     n_train_strings: int | None = Field(
-        default=None, gt=0, description="fixed training set of n strings per length; None: new strings at every step"
+        default=None,
+        gt=0,
+        le=10**12,
+        description="fixed training set of n strings per length; None: new strings at every step",
     )
     order: Literal["mixed", "shortest_first"] = Field(
         default="mixed", description="mix lengths in each batch, or one length a batch, shortest first, every epoch"
@@ -131,7 +133,7 @@ class DataConfig(Settings):
             raise ValueError(f"min_length = {self.min_length}: must be at most max_length = {self.max_length}")
         for name in ("task_weights", "task_loss_weights", "length_weights", "length_loss_weights"):
             self._check_weights(name, getattr(self, name))
-        if not self.drawn_lengths:
+        if (self.length_weights or self.length_loss_weights) and not self.drawn_lengths:
             raise ValueError(f"length_loss_weights = {self.length_loss_weights}: must leave a length that is drawn")
         if self.order == "shortest_first" and self.n_train_strings is None:
             raise ValueError("order = shortest_first: needs a fixed training set, n_train_strings")
@@ -153,5 +155,5 @@ class DataConfig(Settings):
         n = len(self.tasks) if "task" in name else n_lengths or len(self.lengths)
         if len(weights) != n:
             raise ValueError(f"{name} = {weights}: needs one weight for each of {n}")
-        if not 0 < sum(weights) < math.inf:
+        if not 1e-30 < sum(weights) < 1e30:  # they are used in single precision
             raise ValueError(f"{name} = {weights}: must sum to something positive and finite")

@@ -20,6 +20,9 @@ from compo_mech.data.rule import rule_table
 from compo_mech.data.tables import run_tables
 from compo_mech.settings import Spelled
 
+MAX_VALUES = 2048
+"""States of a task whose number is a setting: its rule is written out, which takes the square of them."""
+
 
 class Task(Spelled, ABC):
     """One iterative task.
@@ -140,7 +143,7 @@ class Polynomial(Task):
     """
 
     name: ClassVar[str] = "polynomial"
-    modulus: int = Field(default=11, ge=2, description="p; states are 0 .. p-1")
+    modulus: int = Field(default=11, ge=2, le=MAX_VALUES, description="p; states are 0 .. p-1")
     coefficients: tuple[int, int, int, int] = Field(default=(1, 0, 0, 1), description="a, b, c, d")
     zero_inputs: bool = Field(default=False, description="draw x from 0 .. p-1 rather than 1 .. p-1")
     start: Literal["first_input", "zero"] = Field(default="first_input", description="s_1 = x_1, or s_0 = 0")
@@ -158,7 +161,7 @@ class Polynomial(Task):
         return 0 if self.zero_inputs else 1
 
     def step(self, state: Any, x: Any) -> Any:
-        a, b, c, d = self.coefficients
+        a, b, c, d = (coefficient % self.modulus for coefficient in self.coefficients)  # or tensors overflow
         return (a * state * x + b * state + c * x + d) % self.modulus
 
 
@@ -212,7 +215,7 @@ class Counter(Task):
     """
 
     name: ClassVar[str] = "counter"
-    modulus: int = Field(default=3, ge=2, description="k")
+    modulus: int = Field(default=3, ge=2, le=MAX_VALUES, description="k")
 
     @property
     def n_states(self) -> int:
@@ -235,7 +238,7 @@ class Dihedral(Task):
     """
 
     name: ClassVar[str] = "dihedral"
-    n: int = Field(default=4, ge=2, description="corners; the group has 2n elements")
+    n: int = Field(default=4, ge=2, le=MAX_VALUES // 2, description="corners; the group has 2n elements")
 
     @property
     def n_states(self) -> int:

@@ -83,7 +83,7 @@ def method_card_table() -> pd.DataFrame:
         >>> sorted(method_card_table()["task"].unique())
         ['copy', 'parity', 'polynomial(modulus=5)']
     """
-    return pd.read_csv(CARD)
+    return pd.read_csv(CARD, encoding="utf-8")
 
 
 def builds() -> Iterator[tuple[str, Constructed]]:

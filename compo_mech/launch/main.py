@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from compo_mech.cli.errors import fail
+from compo_mech.cli.errors import fail, one_line_errors
 from compo_mech.cli.output import say
 from compo_mech.evaluation.table import of_lengths
 from compo_mech.launch.run import Diverged, launch
-from compo_mech.launch.settings import parse
+from compo_mech.launch.settings import Launch, parse
 from compo_mech.runs import outcome, recipes
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
@@ -48,19 +48,26 @@ def main(
     """
     settings = parse(default, argv, description, prog)
     console = Console()
+    with one_line_errors(lambda: _how_to_go_on(settings)):
+        try:
+            run = launch(settings, console)
+        except Diverged as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(1)
+        except OSError as error:
+            fail(f"run = {settings.path}: cannot be written ({error.strerror})")
+        finish(run, console)
+
+
+def _how_to_go_on(settings: Launch) -> str:
+    """What to do after Ctrl-C: there may be a checkpoint to go on from, or none yet."""
     try:
-        run = launch(settings, console)
-    except Diverged as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except RunError as error:
-        fail(str(error))
-    except OSError as error:
-        fail(f"run = {settings.path}: cannot be written ({error.strerror})")
-    except KeyboardInterrupt:
-        print(f"interrupted; the same command with --resume goes on with {settings.path}", file=sys.stderr)
-        sys.exit(130)
-    finish(run, console)
+        has_checkpoint = bool(Run.open(settings.path).steps)
+    except RunError:
+        has_checkpoint = False
+    if has_checkpoint:
+        return f"the same command with --resume goes on with {settings.path}"
+    return "there was no checkpoint yet, so the same command begins again"
 
 
 def finish(run: Run, console: Console) -> None:

@@ -14,8 +14,10 @@ from compo_mech.data.stream import TrainingStream
 from compo_mech.evaluation.measure import measure, measure_control, measure_train
 from compo_mech.evaluation.sets import EvalSet, eval_sets, train_sets
 from compo_mech.evaluation.table import Row
+from compo_mech.launch.machine import check_machine
 from compo_mech.launch.observers import observers, tell
 from compo_mech.launch.settings import Launch, check_device
+from compo_mech.launch.tracker import check_tracking
 from compo_mech.model.finite import NotFinite
 from compo_mech.model.params import Model, Params, init_params
 from compo_mech.runs.checkpoints import RunError
@@ -71,12 +73,17 @@ def launch(settings: Launch, console: Console) -> Run:
     """Start or resume the run and train it to its end.
 
     Raises:
-        RunError: the folder is taken or cannot be written, there is nothing to resume, or another process trains it.
+        RunError: this machine cannot hold it, the folder is taken or cannot be written, there is nothing to resume, or
+            another process trains it.
         Diverged: training went astray; what was saved is kept.
     """
     config = settings.config
+    check_machine(settings)
+    check_tracking(settings.wandb)
     torch.set_num_threads(config.n_threads)
     with contextlib.ExitStack() as held:
+        if never_began(settings):
+            settings = settings.model_copy(update={"resume": False, "overwrite": True})
         if settings.resume:
             run = reopen(settings, held)
             state = go_back(run, settings.device, console)
@@ -156,6 +163,19 @@ def new_state(config: RunConfig, device: str) -> TrainState:
     return loop.start(params, config.model, config.optim, generator)
 
 
+def never_began(settings: Launch) -> bool:
+    """Whether the folder has a run of these settings that was stopped before its first checkpoint: there is nothing to
+    go on from, and nothing is lost by beginning again."""
+    try:
+        run = Run.open(settings.path)
+        later = [file for file in run.folder.glob("[0-9]*") if not file.name.startswith("000000.")]
+        if run.steps or later or (run.metrics["step"] > 0).any():
+            return False
+    except (RunError, ValueError, OSError):  # damaged
+        return False
+    return not list(differences(run.config, settings.config))
+
+
 def begin(settings: Launch, held: contextlib.ExitStack) -> tuple[Run, TrainState]:
     """A new run, and its state before the first step; `held` keeps others from training it."""
     state = new_state(settings.config, settings.device)
@@ -181,10 +201,15 @@ def go_back(run: Run, device: str, console: Console, at_most: int | None = None)
     step, params, tensors, damaged = run.resumable(at_most)
     for message in damaged:
         warn(console, f"{message}; the checkpoint before it is used")
-    run.cut(step)
     state = new_state(run.config, device)
     _put(state, params)
-    state.load_tensors(tensors)
+    try:
+        state.load_tensors(tensors)
+    except RuntimeError:  # before anything is forgotten
+        raise RunError(
+            f"device = {device!r}: must be of the kind that the run was trained on, whose random numbers others lack"
+        ) from None
+    run.cut(step)
     state.step = step
     return state
 

@@ -40,7 +40,7 @@ N_TIMEOUTS = 10_000
 
 
 def submit(
-    launches: Sequence[Launch], train: Callable[[Launch], None], folder: Path, config: SlurmConfig
+    launches: Sequence[Launch], train: Callable[[Launch], object], folder: Path, config: SlurmConfig
 ) -> list[Path]:
     """Submit, as one array, those runs that no job of an earlier submission is to do or doing.
 
@@ -188,6 +188,6 @@ def _locked(home: Path) -> Iterator[None]:
     """Two commands started at once submit one after the other, and the second finds the jobs of the first."""
     import fcntl  # not on Windows, where the rest of the package runs
 
-    with (home / "lock").open("w") as file:
+    with (home / "lock").open("w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Job:
     """What a job calls. Pickled when it is submitted, and again whenever it is stopped to be queued again."""
 
-    def __init__(self, train: Callable[[Launch], None], code: Path, config: SlurmConfig) -> None:
+    def __init__(self, train: Callable[[Launch], object], code: Path, config: SlurmConfig) -> None:
         self.train, self.code, self.config = train, code, config
         self.command = list(sys.argv)
         self.begun, self.step = math.inf, -1

@@ -4,6 +4,7 @@ What there is of a sweep lies in its runs' folders, and in failures/ beside them
 killed at any moment goes on when the same is asked again. A run that failed is tried again then.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,9 @@ from pydantic import Field
 from rich.console import Console
 
 from compo_mech.launch import run, slurm, slurm_commands
-from compo_mech.launch.ensemble import best_group, launch_together
+from compo_mech.launch.ensemble import launch_together
+from compo_mech.launch.group_size import group_size
+from compo_mech.launch.machine import check_machine
 from compo_mech.launch.run import differences
 from compo_mech.launch.settings import Launch, check_device
 from compo_mech.launch.slurm_settings import SlurmConfig
@@ -37,7 +40,7 @@ class How(Settings):
         "environment.json says trained_at_once); by n_workers processes of this machine; or as an array of jobs",
     )
     runs_dir: Path = Field(default=Path("runs"), description="folder of the sweep's runs")
-    n_workers: int = Field(default=2, gt=0, description="processes at a time")
+    n_workers: int = Field(default=2, gt=0, le=256, description="processes at a time")
     device: str = Field(default="cpu", description="cpu, cuda, cuda:1, mps")
     slurm: SlurmConfig = Field(default=SlurmConfig(), description="what each run asks of the cluster")
 
@@ -54,9 +57,9 @@ def sweep(runs: Mapping[str, RunConfig], how: How, console: Console) -> pd.DataF
         A row a run in the order given: run, path, state (done, failed, unfinished), error.
 
     Raises:
-        RunError, ValueError: before anything is trained, where there is no such device, runs_dir can be no folder, a
-            folder is that of two runs or holds a run of other settings, or a run cannot start from what it is to start
-            from.
+        RunError, ValueError: before anything is trained, where there is no such device, this machine cannot hold a run,
+            runs_dir can be no folder, a folder is that of two runs or holds a run of other settings, or a run cannot
+            start from what it is to start from.
     """
     if how.on != "slurm":
         check_device(how.device)
@@ -67,6 +70,9 @@ def sweep(runs: Mapping[str, RunConfig], how: How, console: Console) -> pd.DataF
         slurm_commands.check(how.slurm)
     for settings in launches.values():
         _check(settings)
+        if how.on != "slurm":
+            check_machine(settings)
+    errors: Mapping[Path, str] = {}
     missing = [settings for settings in launches.values() if state_of(settings)[0] != "done"]
     if missing:
         try:
@@ -76,13 +82,20 @@ def sweep(runs: Mapping[str, RunConfig], how: How, console: Console) -> pd.DataF
         with steps_bar(list(launches.values()), console):
             match how.on:
                 case "here":
-                    _here(missing)
+                    errors = _here(list(launches.values()), missing)
                 case "processes":
-                    _by_processes(missing, how.n_workers)
+                    errors = _by_processes(missing, how.n_workers)
                 case "slurm":
-                    _on_slurm(missing, how)
-    rows = [(name, str(settings.path), *state_of(settings)) for name, settings in launches.items()]
+                    errors = _on_slurm(missing, how)
+    states = {name: _state_or_error(settings, errors.get(settings.path)) for name, settings in launches.items()}
+    rows = [(name, str(settings.path), *states[name]) for name, settings in launches.items()]
     return pd.DataFrame(rows, columns=["run", "path", "state", "error"])
+
+
+def _state_or_error(settings: Launch, error: str | None) -> tuple[str, str]:
+    """As `state_of`; failed, too, where the error could not be recorded."""
+    state, recorded = state_of(settings)
+    return ("failed", error) if error is not None and state != "done" and not recorded else (state, recorded)
 
 
 def _launch(name: str, config: RunConfig, how: How) -> Launch:
@@ -102,15 +115,30 @@ def _check(settings: Launch) -> None:
         raise RunError(f"{name} = {given!r}: the run in {settings.path} has {stored!r}")
 
 
-def train_one(settings: Launch) -> None:
-    """Start the run, go on with it, or leave it alone if it is done; what goes wrong is recorded beside it."""
+def train_one(settings: Launch) -> str | None:
+    """Start the run, go on with it, or leave it alone if it is done; what goes wrong is recorded beside it, and
+    returned, for on a full disk nothing can be recorded."""
     try:
         ready = _ready(settings)
         if not (ready.resume and Run.open(ready.path).is_done):
             run.launch(ready, Console(quiet=True))
-        forget_failure(settings.path)
+        _forgotten(settings.path)
     except Exception as error:  # must not stop the others; it is recorded and reported
-        record_failure(settings.path, f"{type(error).__name__}: {error}")
+        return _recorded(settings.path, f"{type(error).__name__}: {error}")
+    return None
+
+
+def _recorded(path: Path, error: str) -> str:
+    """The error, recorded if that is possible."""
+    with contextlib.suppress(OSError):
+        record_failure(path, error)
+    return error
+
+
+def _forgotten(path: Path) -> None:
+    """Forget an earlier failure; where that cannot be, there can be no record of one either."""
+    with contextlib.suppress(OSError):
+        forget_failure(path)
 
 
 def _ready(settings: Launch) -> Launch:
@@ -128,67 +156,85 @@ def _ready(settings: Launch) -> Launch:
     return settings.model_copy(update={"resume": begun, "overwrite": not begun})
 
 
-def _here(missing: Sequence[Launch]) -> None:
-    """Train in this process; runs that differ in their seed alone at once, as many as measuring says is fastest."""
+def _here(launches: Sequence[Launch], missing: Sequence[Launch]) -> dict[Path, str]:
+    """Train in this process; runs that differ in their seed alone at once, as many as measuring said is fastest.
+
+    Groups are of all the runs, not of the missing ones, so that each is trained with the same others when it is asked
+    again. Where a kill left some of a group done, these go along for the last steps, to the same bits.
+    """
     alike: dict[str, list[Launch]] = {}
-    for settings in missing:
+    for settings in launches:
         alike.setdefault(settings.config.model_copy(update={"seed": 0}).model_dump_json(), []).append(settings)
+    errors: dict[Path, str] = {}
     for group in alike.values():
-        n = _group_size(group)
+        if not any(settings in missing for settings in group):
+            continue
+        n = group_size(group)
         for start in range(0, len(group), n):
             some = group[start : start + n]
-            if len(some) == 1:
-                train_one(some[0])
-            else:
-                _train_together(some)
+            left = [settings for settings in some if settings in missing]
+            together = some if any(map(_is_begun, left)) else left
+            errors |= _train_together(together) if n > 1 and len(together) > 1 else _one_by_one(left)
+    return errors
 
 
-def _group_size(group: Sequence[Launch]) -> int:
-    if len(group) == 1:
-        return 1
+def _is_begun(settings: Launch) -> bool:
+    """Whether there is a checkpoint to go on from."""
     try:
-        return best_group(group[0].config, len(group), group[0].device)
-    except RuntimeError:  # too much for the device, say; what is wrong with one alone is recorded when it is trained
-        return 1
+        return bool(Run.open(settings.path).steps)
+    except RunError:
+        return False
 
 
-def _train_together(group: Sequence[Launch]) -> None:
+def _one_by_one(some: Sequence[Launch]) -> dict[Path, str]:
+    errors = {settings.path: train_one(settings) for settings in some}
+    return {path: error for path, error in errors.items() if error is not None}
+
+
+def _train_together(group: Sequence[Launch]) -> dict[Path, str]:
     """As `train_one`, all at once; one by one where that fails as a whole."""
+    errors: dict[Path, str] = {}
     ready = []
     for settings in group:
         try:
             ready.append(_ready(settings))
         except RunError as error:
-            record_failure(settings.path, f"{type(error).__name__}: {error}")
+            errors[settings.path] = _recorded(settings.path, f"{type(error).__name__}: {error}")
     try:
         results = launch_together(ready, Console(quiet=True))
     except Exception:  # memory that is too small for all at once, say
         results = None
     if results is None:  # and not above, where the error still holds on to that memory
-        for settings in ready:
-            train_one(settings)
-        return
+        return errors | _one_by_one(ready)
     for settings, came in zip(ready, results, strict=True):
         if isinstance(came, Exception):
-            record_failure(settings.path, f"{type(came).__name__}: {came}")
+            errors[settings.path] = _recorded(settings.path, f"{type(came).__name__}: {came}")
         else:
-            forget_failure(settings.path)
+            _forgotten(settings.path)
+    return errors
 
 
-def _on_slurm(missing: Sequence[Launch], how: How) -> None:
+def _on_slurm(missing: Sequence[Launch], how: How) -> dict[Path, str]:
     """Train as jobs of an array, and wait for them, those submitted earlier included."""
     for path in slurm.submit(missing, train_one, how.runs_dir, how.slurm):
-        forget_failure(path)  # tried again; what a job submitted earlier recorded is its own
+        _forgotten(path)  # tried again; what a job submitted earlier recorded is its own
     for _ in slurm.waiting(missing, how.runs_dir):
         pass
+    errors: dict[Path, str] = {}
     for settings in missing:
         if state_of(settings)[0] == "unfinished":
             log = slurm.log(settings, how.runs_dir)
-            record_failure(settings.path, f"its job ended before it did; {f'see {log}' if log else 'it left no log'}")
+            what = f"its job ended before it did; {f'see {log}' if log else 'it left no log'}"
+            errors[settings.path] = _recorded(settings.path, what)
+    return errors
 
 
-def _by_processes(missing: Sequence[Launch], n_workers: int) -> None:
+def _by_processes(missing: Sequence[Launch], n_workers: int) -> dict[Path, str]:
     """Train by a pool of processes."""
+    errors: dict[Path, str] = {}
     for index, came in each(train_one, missing, n_workers):
         if isinstance(came, Exception):
-            record_failure(missing[index].path, str(came))
+            errors[missing[index].path] = _recorded(missing[index].path, str(came))
+        elif came is not None:
+            errors[missing[index].path] = came
+    return errors

@@ -7,9 +7,9 @@ from typing import Annotated
 import pandas as pd
 from rich.console import Console
 
-from compo_mech.cli.command import Positional, Ungrouped
-from compo_mech.cli.errors import one_line_errors
-from compo_mech.cli.output import say, write_table
+from compo_mech.cli.command import Count, Positional, Ungrouped
+from compo_mech.cli.errors import fail, one_line_errors
+from compo_mech.cli.output import check_out, say, write_table
 from compo_mech.launch.grid import grid, read_axis
 from compo_mech.launch.settings import dropped
 from compo_mech.launch.sweep import How, sweep
@@ -22,7 +22,7 @@ HERE = How()
 def sweep_command(
     recipe: Annotated[RecipeName, Positional],
     axes: Annotated[tuple[str, ...], Positional] = (),
-    n_seeds: int = 1,
+    n_seeds: Count = 1,
     out: Path | None = None,
     how: Annotated[How, Ungrouped] = HERE,
 ) -> None:
@@ -36,9 +36,10 @@ def sweep_command(
         how: where the runs are trained.
     """
     console = Console()
-    with one_line_errors():
-        if out is not None and (out.suffix != ".csv" or not out.parent.is_dir()):
-            raise ValueError(f"out = {out}: must end in .csv, in a folder that exists")
+    with one_line_errors(lambda: "the same command goes on"):
+        file = out or how.runs_dir / "sweep.csv"
+        if out is not None or how.runs_dir.is_dir():
+            check_out(file, ".csv")
         settings = [read_axis(axis) for axis in axes] + [("seed", list(range(n_seeds)))]
         if len({name for name, _ in settings}) < len(settings):
             raise ValueError(f"axes = {' '.join(axes)}: must name each setting once, and not the seed")
@@ -50,5 +51,7 @@ def sweep_command(
         table = sweep(runs, how, console)
         came = [summary_or_failure(Path(str(row.path))) if row.state == "done" else {} for row in table.itertuples()]
         whole = table.join(pd.DataFrame(came, index=table.index))
-        write_table(out or how.runs_dir / "sweep.csv", whole)
+        write_table(file, whole)
     say(console, whole.drop(columns="path").to_string(index=False))
+    if (table["state"] != "done").all():
+        fail(f"runs = {len(table)}: none was trained to its end; the table says why")

@@ -1,11 +1,14 @@
 """Weights & Biases, if asked for."""
 
 import contextlib
+import importlib.util
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compo_mech.evaluation.table import Row
 from compo_mech.launch.settings import Launch
+from compo_mech.runs.checkpoints import RunError
 
 if TYPE_CHECKING:
     import wandb
@@ -32,14 +35,51 @@ class Tracker:
             self._run.log(named, step=step)
 
 
+def check_tracking(mode: str) -> None:
+    """Before there is a folder: whether the run can be tracked in this mode, if it is to be.
+
+    Raises:
+        RunError: the package is missing, or nobody is logged in.
+    """
+    if mode == "disabled":
+        return
+    if importlib.util.find_spec("wandb") is None:
+        raise RunError(f"wandb = {mode!r}: needs the package wandb, which pip install wandb installs")
+    import wandb
+
+    if mode == "online" and not wandb.api.api_key:
+        raise RunError(f"wandb = {mode!r}: must be offline, or somebody must be logged in (wandb login)")
+
+
+def tracked_as(path: Path) -> str | None:
+    """The id under which the run in this folder was last tracked, which its library's folder is named by."""
+    folders = sorted(path.glob("wandb/*run-*-*"), key=lambda folder: folder.name.split("run-", 1)[1])
+    return folders[-1].name.rsplit("-", 1)[1] if folders else None
+
+
 @contextlib.contextmanager
 def tracker(settings: Launch) -> Iterator[Tracker]:
-    """Begins a run of Weights & Biases, and ends it where training came to its end."""
+    """Begins a run of Weights & Biases, or goes on with the one that a resumed run has, and ends it where training came
+    to its end.
+
+    Raises:
+        RunError: it cannot be begun.
+    """
     import wandb
 
     config = settings.config.model_dump(mode="json")
-    run = wandb.init(
-        project="compo_mech", name=settings.path.name, dir=settings.path, mode=settings.wandb, config=config
-    )
+    known = tracked_as(settings.path) if settings.resume else None
+    try:
+        run = wandb.init(
+            project="compo_mech",
+            name=settings.path.name,
+            dir=settings.path,
+            mode=settings.wandb,
+            config=config,
+            id=known,
+            resume="allow" if known else None,
+        )
+    except wandb.Error as error:
+        raise RunError(f"wandb = {settings.wandb!r}: cannot begin ({error})") from None
     yield Tracker(run)
     run.finish()

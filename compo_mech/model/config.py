@@ -18,11 +18,11 @@ class ModelConfig(Settings):
     """
 
     n_layers: int = Field(default=2, gt=0, le=1000, description="transformer blocks")
-    n_heads: int = Field(default=1, gt=0, description="attention heads a layer")
-    d_model: int = Field(default=64, gt=0, description="width of the residual stream")
-    d_head: int | None = Field(default=None, gt=0, description="width of a head; None: d_model / n_heads")
-    d_mlp: int | None = Field(default=None, gt=0, description="neurons of each MLP; None: 4 d_model")
-    n_ctx: int | None = Field(default=None, gt=0, description="positions; None: as many as the data needs")
+    n_heads: int = Field(default=1, gt=0, le=10**12, description="attention heads a layer")
+    d_model: int = Field(default=64, gt=0, le=10**12, description="width of the residual stream")
+    d_head: int | None = Field(default=None, gt=0, le=10**12, description="width of a head; None: d_model / n_heads")
+    d_mlp: int | None = Field(default=None, gt=0, le=10**12, description="neurons of each MLP; None: 4 d_model")
+    n_ctx: int | None = Field(default=None, gt=0, le=10**12, description="positions; None: as many as the data needs")
     act_fn: Literal["gelu", "relu", "silu"] = Field(default="gelu", description="activation (gelu is the exact one)")
     normalization: Literal["LN", "none"] = Field(default="LN", description="LayerNorm before each component, or none")
     biases: bool = Field(default=False, description="biases everywhere, or nowhere")
@@ -32,7 +32,7 @@ class ModelConfig(Settings):
         "transformer_lens: every matrix N(0, 0.64 / d_model)",
     )
     n_pos_dims: int | None = Field(
-        default=None, gt=0, description="position embeddings live in the first n dimensions; None: in all"
+        default=None, gt=0, le=10**12, description="position embeddings live in the first n dimensions; None: in all"
     )
     freeze: tuple[str, ...] = Field(
         default=(), description="components that stay as initialised, by name or prefix: pos_embed blocks.0.attn ..."

@@ -57,8 +57,10 @@ def position_grid(data: DataConfig, task: Task, generator: torch.Generator) -> P
 
 
 N_ROWS = 512
-"""Rows in all; each pair has at least `MIN_ROWS` of them."""
+"""Rows in all; each pair has at least `MIN_ROWS` of them, unless that would be more than `MAX_ROWS`."""
 MIN_ROWS = 8
+MAX_ROWS = 2**14
+"""Rows that the probes of all sites and folds can be fitted to in about a gigabyte, and in minutes."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,9 @@ def state_grid(data: DataConfig, task: Task, generator: torch.Generator) -> Stat
     if not uses(task, "x"):
         raise ValueError(f"task = {task}: must be one whose states depend on its inputs")
     n_pairs = task.n_states * (task.n_inputs - task.first_input)
-    n_each = max(MIN_ROWS, N_ROWS // n_pairs)
+    if n_pairs > MAX_ROWS:
+        raise ValueError(f"task = {task}: has {n_pairs} pairs (s, x), must have at most {MAX_ROWS} to be probed")
+    n_each = max(min(MIN_ROWS, MAX_ROWS // n_pairs), N_ROWS // n_pairs)
     drawn = draw_rows(data, task, 12 * n_each * n_pairs, generator)
     start = drawn[drawn.t == 1][:N_ROWS]
     drawn = drawn[drawn.t > 1]

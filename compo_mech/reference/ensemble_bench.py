@@ -3,13 +3,18 @@
 import statistics
 import sys
 import time
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
+from compo_mech.cli.command import Count, NThreads
+from compo_mech.cli.errors import one_line_errors
 from compo_mech.data.config import DataConfig
 from compo_mech.launch import ensemble
+from compo_mech.launch.settings import check_device
 from compo_mech.model.config import ModelConfig
 from compo_mech.runs.config import RunConfig
 
@@ -32,24 +37,32 @@ def measure(config: RunConfig, n: int, device: str, n_rounds: int) -> tuple[floa
 
 
 def ensemble_bench(
-    sizes: tuple[int, ...] = (1, 8, 64, 256),
-    batch_sizes: tuple[int, ...] = (64, 16),
-    d_model: int = 32,
-    max_length: int = 8,
-    n_rounds: int = 15,
-    n_threads: int = 1,
+    sizes: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 8, 64, 256),
+    batch_sizes: Annotated[tuple[Count, ...], Field(min_length=1)] = (64, 16),
+    d_model: Count = 32,
+    max_length: Count = 8,
+    n_rounds: Count = 15,
+    n_threads: NThreads = 1,
     device: str = "cpu",
 ) -> None:
     """Parity, two layers, lengths 1 .. max_length, Muon."""
+    with one_line_errors():
+        check_device(device)
+        configs = [
+            RunConfig(
+                data=DataConfig(max_length=max_length, batch_size=batch_size),
+                model=ModelConfig(d_model=d_model),
+                n_threads=n_threads,
+            )
+            for batch_size in batch_sizes
+        ]
     torch.set_num_threads(n_threads)
     console = Console()
     console.print(f"torch {torch.__version__}, {device}, {n_threads} thread(s), {sys.platform}", highlight=False)
     table = Table(title="Milliseconds a step and model", title_justify="left")
     for column in ("batch", "models", "one by one", "at once", "at once is"):
         table.add_column(column, justify="right")
-    for batch_size in batch_sizes:
-        data = DataConfig(max_length=max_length, batch_size=batch_size)
-        config = RunConfig(data=data, model=ModelConfig(d_model=d_model), n_threads=n_threads)
+    for batch_size, config in zip(batch_sizes, configs, strict=True):
         for n in sizes:
             alone, at_once = measure(config, n, device, n_rounds)
             figures = (f"{alone * 1e3:.2f}", f"{at_once * 1e3:.2f}", f"{alone / at_once:.2f}× as fast")

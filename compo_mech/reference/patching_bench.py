@@ -6,17 +6,22 @@ import time
 import torch
 from rich.console import Console
 
+from compo_mech.cli.command import Count, NThreads
+from compo_mech.cli.errors import one_line_errors
 from compo_mech.data.config import DataConfig
 from compo_mech.interventions.metrics import cross_entropy
 from compo_mech.interventions.pairs import Switch, make_pairs
 from compo_mech.interventions.patching import sweep
+from compo_mech.launch.settings import check_device
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.hooked import to_hooked
 from compo_mech.model.params import Model, init_params
 
 
-def patching_bench(n_rounds: int = 5, n_prompts: int = 64, n_threads: int = 1, device: str = "cpu") -> None:
+def patching_bench(n_rounds: Count = 5, n_prompts: Count = 64, n_threads: NThreads = 1, device: str = "cpu") -> None:
     """2 layers × 4 heads × 34 positions, d_model 128, strings of length 16."""
+    with one_line_errors():
+        check_device(device)
     from transformer_lens import patching  # which takes seconds
 
     torch.set_num_threads(n_threads)

@@ -1,11 +1,13 @@
 """The bench of training: one step, and whole recipes."""
 
 import sys
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from rich.console import Console
 
+from compo_mech.cli.command import Count, NThreads
 from compo_mech.cli.errors import one_line_errors
 from compo_mech.launch.settings import check_device
 from compo_mech.reference.recipe_bench import bench_recipes
@@ -13,11 +15,11 @@ from compo_mech.reference.step_bench import bench_steps
 
 
 def training_bench(
-    parts: tuple[Literal["steps", "recipes"], ...] = ("steps", "recipes"),
+    parts: Annotated[tuple[Literal["steps", "recipes"], ...], Field(min_length=1)] = ("steps", "recipes"),
     device: str = "cpu",
-    n_threads: int = 1,
-    n_rounds: int = 100,
-    n_seeds: int = 3,
+    n_threads: NThreads = 1,
+    n_rounds: Count = 100,
+    n_seeds: Count = 3,
 ) -> None:
     """Time training.
 

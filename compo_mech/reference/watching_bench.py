@@ -21,7 +21,7 @@ from rich.console import Console
 
 from compo_mech.analyses import trajectories
 from compo_mech.analyses.watch import fetching_layer, thinned, watch
-from compo_mech.cli.command import Positional
+from compo_mech.cli.command import Count, Positional
 from compo_mech.cli.errors import one_line_errors
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
@@ -192,7 +192,7 @@ def two_cores(bench: Bench, path: Path, steps: Sequence[int], console: Console) 
         )  # fmt: skip
 
 
-def watching_bench(path: Annotated[Path, Positional], n_checkpoints: int = 12) -> None:
+def watching_bench(path: Annotated[Path, Positional], n_checkpoints: Count = 12) -> None:
     """Compare on checkpoints spread over RUN, then time everything over all of them."""
     with one_line_errors():
         compare_speed(path, n_checkpoints, Console())
@@ -206,8 +206,6 @@ def compare_speed(path: Path, n_checkpoints: int, console: Console) -> None:
     """
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
-    if n_checkpoints < 1:
-        raise ValueError(f"n_checkpoints = {n_checkpoints}: must be at least 1")
     bench = Bench.of(path)
     run = bench.run
     steps = thinned(run.steps, max(1, len(run.steps) // n_checkpoints))

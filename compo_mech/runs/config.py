@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from compo_mech.data.config import DataConfig
 from compo_mech.data.shifts import Shifts
 from compo_mech.model.config import ModelConfig, is_frozen, parameter_shapes
+from compo_mech.runs.sizes import check_settings
 from compo_mech.settings import Settings
 from compo_mech.training.loop import TrainConfig
 from compo_mech.training.optim import OptimConfig
@@ -25,12 +26,14 @@ class RunConfig(Settings):
     model: ModelConfig = Field(default=ModelConfig(), description="the network")
     optim: OptimConfig = Field(default=OptimConfig(), description="the optimiser")
     train: TrainConfig = Field(default=TrainConfig(), description="the loop")
-    n_test_strings: int = Field(default=256, gt=0, description="test strings for each task and length")
+    n_test_strings: int = Field(default=256, gt=0, le=10**12, description="test strings for each task and length")
     seed: int = Field(default=0, ge=0, le=2**63 - 1, description="seed of the weights, the data and the noise")
     start_from: Path | None = Field(
         default=None, description="run whose last checkpoint the weights start from; None: random ones"
     )
-    n_threads: int = Field(default=1, gt=0, description="CPU threads; one is usually fastest for networks this small")
+    n_threads: int = Field(
+        default=1, gt=0, le=1024, description="CPU threads; one is usually fastest for networks this small"
+    )
 
     @property
     def control_seed(self) -> int:
@@ -48,6 +51,15 @@ class RunConfig(Settings):
         return self.model.n_ctx or self._n_ctx_needed
 
     @property
+    def n_params(self) -> int:
+        """Parameters of the model."""
+        return sum(map(math.prod, self._shapes.values()))
+
+    @property
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        return parameter_shapes(self.model, len(self.data.vocabulary), self.n_ctx)
+
+    @property
     def _n_ctx_needed(self) -> int:
         return self.data.layout.n_tokens(self.data.max_length) + self.train.max_position_shift
 
@@ -58,10 +70,9 @@ class RunConfig(Settings):
                 f"data.max_length = {self.data.max_length}: needs model.n_ctx of at least "
                 f"{self._n_ctx_needed}, which is {self.n_ctx}"
             )
-        shapes = parameter_shapes(self.model, len(self.data.vocabulary), self.n_ctx)
-        n_params = sum(map(math.prod, shapes.values()))
-        if n_params > MAX_PARAMS:
-            raise ValueError(f"model = {n_params} parameters: must be at most {MAX_PARAMS}")
-        if all(is_frozen(self.model, name) for name in shapes):
+        if self.n_params > MAX_PARAMS:
+            raise ValueError(f"model = {self.n_params} parameters: must be at most {MAX_PARAMS}")
+        check_settings(self.data, self.model, self.train, self.n_test_strings, self.n_params)
+        if all(is_frozen(self.model, name) for name in self._shapes):
             raise ValueError(f"model.freeze = {' '.join(self.model.freeze)}: leaves nothing to train")
         return self

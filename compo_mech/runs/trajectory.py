@@ -5,6 +5,7 @@ and of each checkpoint's own checksum. A second call computes what is missing; o
 checkpoint are computed again.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -101,7 +102,8 @@ class _Memory:
 
     def write(self) -> None:
         if self._tables:
-            self.run.remember(self.name, self.table)
+            with contextlib.suppress(RunError):  # a run that is only read is measured anew each time
+                self.run.remember(self.name, self.table)
 
     @property
     def table(self) -> pd.DataFrame:
@@ -141,11 +143,11 @@ def follow(
         n_workers: processes, one thread each; 1: this one.
 
     Returns:
-        The columns of `as_table`, the control first. Checkpoints that are missing or damaged have no rows.
+        The columns of `as_table`, the control first. Checkpoints that are missing or damaged, or of which a worker
+        died, twice, have no rows.
 
     Raises:
         ValueError: a step has no checkpoint.
-        ProcessDied: a worker died of a checkpoint, twice; what the others found is remembered.
     """
     wanted = _wanted(run, steps)
     memory = _Memory(run, f"{name}-{_key(name, settings, code)}")
@@ -162,7 +164,7 @@ def follow(
         if missing:
             memory.write()
     kept = [wanted.get(step) == checksum for step, checksum in memory.stamps()]
-    table = memory.table[kept].drop(columns="checksum")
+    table = memory.table.loc[kept].drop(columns="checksum")  # a mere list, empty, would choose columns
     return table.sort_values("step", kind="stable", na_position="first").reset_index(drop=True)
 
 
@@ -183,10 +185,13 @@ def _asked(run: Run, steps: Sequence[Step], measure: NetworkMeasure, n_workers: 
     if n_workers == 1 or len(steps) < 2:
         yield from (_ask(run, measure, step) for step in steps)
         return
-    for _, answer in parallel.each(functools.partial(_ask, run, measure), steps, n_workers):
-        if isinstance(answer, Exception):
+    for place, answer in parallel.each(functools.partial(_ask, run, measure), steps, n_workers):
+        if isinstance(answer, parallel.ProcessDied):
+            yield steps[place], str(answer), ()
+        elif isinstance(answer, Exception):
             raise answer
-        yield answer
+        else:
+            yield answer
 
 
 def _ask(run: Run, measure: NetworkMeasure, step: Step) -> Answer:

@@ -17,7 +17,7 @@ from rich.console import Console
 from compo_mech.analyses.emergence import changes_after_accuracy, component_emergence
 from compo_mech.analyses.watch import ExtraMeasure, watch
 from compo_mech.cli.errors import one_line_errors
-from compo_mech.cli.output import say, warn, write_table
+from compo_mech.cli.output import check_out, say, warn, write_table
 from compo_mech.cli.progress import counting
 from compo_mech.launch.sweep import How
 from compo_mech.parallel import each
@@ -52,27 +52,37 @@ def main(
         more: what else to ask, see `watch`.
     """
     console = Console()
-    with one_line_errors():
+    with one_line_errors(lambda: "the same command goes on"):
+        check_tables(out)
         runs, unread = opened(once(paths))
         if unread and not runs:
             raise RunError(unread[0])
-        if n_workers < 1:
-            raise ValueError(f"n_workers = {n_workers}: must be at least 1")
-        if not out.parent.is_dir():
-            raise ValueError(f"out = {out}: must be in a folder that exists")
         components, rises, failed = watched(runs, n_workers, seed, console, more)
         failed = unread + failed
         for message in failed:
             warn(console, message)
         if not len(components):
             raise ValueError("runs = none: must hold at least one that can be watched")
-        tables = {"": components, "-rises": rises}
-        tables |= {"-order": order(components, seed), "-verdict": verdicts(rises)}
-        for name, table in tables.items():
+        tables = (components, rises, order(components, seed), verdicts(rises))
+        for name, table in zip(TABLES, tables, strict=True):
             write_table(out.with_name(f"{out.name}{name}.csv"), table, float_format="%.6g")
             if name in ("-order", "-verdict"):
                 say(console, table.to_string(index=False))
         say(console, f"{len(runs) + len(unread)} runs, {len(failed)} of them failed; tables: {out}*.csv")
+
+
+TABLES = ("", "-rises", "-order", "-verdict")
+"""What the tables' names end in: components of each run, changes after accuracy, their order, the verdicts."""
+
+
+def check_tables(out: Path) -> None:
+    """Before anything is computed: whether all tables can be written.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    for name in TABLES:
+        check_out(out.with_name(f"{out.name}{name}.csv"), ".csv")
 
 
 def train_seeds(recipe: RunConfig, n_seeds: int, runs_dir: Path, n_workers: int, console: Console) -> list[Path]:

@@ -9,8 +9,8 @@ import pandas as pd
 import torch
 from rich.console import Console
 
-from compo_mech.cli.errors import one_line_errors
-from compo_mech.cli.output import say, write_table
+from compo_mech.cli.errors import fail, one_line_errors
+from compo_mech.cli.output import check_out, say, write_table
 from compo_mech.cli.progress import counting
 from compo_mech.cli.settings import read
 from compo_mech.launch.sweep import How, sweep
@@ -30,7 +30,7 @@ FurtherTable = Callable[[pd.DataFrame], pd.DataFrame]
 def main(study: Study, further: Mapping[str, FurtherTable] | None = None, argv: Sequence[str] | None = None) -> None:
     """What a study's script runs: trains what is missing, writes the table, prints what the arms came to.
 
-    Exits with code 2 and one line on bad input, and with code 1 where all runs failed.
+    Exits with code 2 and one line on bad input and where all runs failed.
 
     Args:
         study: to run.
@@ -46,24 +46,18 @@ def main(study: Study, further: Mapping[str, FurtherTable] | None = None, argv: 
         study, settings = study.quick(), changed(settings, {"runs_dir": settings.runs_dir / "quick"})
     n_seeds = settings.n_seeds or study.n_seeds
     out = settings.out or settings.runs_dir / f"{study.name}.csv"
-    with one_line_errors():
-        if out.suffix != ".csv":
-            raise ValueError(f"out = {out}: must end in .csv")
-        if settings.out is not None and not out.parent.is_dir():
-            raise ValueError(f"out = {out}: must be in a folder that exists")
+    with one_line_errors(lambda: "the same command goes on"):
+        if settings.out is not None or settings.runs_dir.is_dir():
+            check_out(out, ".csv")
         _declare(study, n_seeds, console)
-        try:
-            table = run_study(study, range(n_seeds), settings, console)
-        except KeyboardInterrupt:
-            print("interrupted; the same command goes on", file=sys.stderr)
-            sys.exit(130)
+        table = run_study(study, range(n_seeds), settings, console)
         write_table(out, table, float_format="%.6g")
     _print_tables({study.primary.name: summary(table, study)}, console)
     _print_tables({title: make(table) for title, make in (further or {}).items()}, console)
     n_failed, n_runs = len(failed_runs(table)), n_seeds * len(study.arms)
     say(console, f"{n_failed} of {n_runs} runs failed. Table: {out}")
     if n_failed == n_runs:
-        sys.exit(1)
+        fail(f"runs = {n_runs}: none gave scores; {out} says why")
 
 
 def _declare(study: Study, n_seeds: int, console: Console) -> None:

@@ -7,8 +7,8 @@ from typing import Annotated
 import pandas as pd
 from rich.console import Console
 
-from compo_mech.cli.command import Positional, Ungrouped
-from compo_mech.cli.errors import one_line_errors
+from compo_mech.cli.command import Count, Positional, Ungrouped
+from compo_mech.cli.errors import fail, one_line_errors
 from compo_mech.cli.output import say
 from compo_mech.launch.sweep import How, sweep
 from compo_mech.runs.config import RunConfig
@@ -33,10 +33,12 @@ def seed_runs(recipe: RunConfig, seeds: Sequence[int], how: How, console: Consol
 
 
 def seeds_command(
-    recipe: Annotated[RecipeName, Positional], n_seeds: int = 10, how: Annotated[How, Ungrouped] = HERE
+    recipe: Annotated[RecipeName, Positional], n_seeds: Count = 10, how: Annotated[How, Ungrouped] = HERE
 ) -> None:
     """Train a recipe with seeds 0 .. n_seeds - 1 and print a table, failures included; what is trained is read."""
     console = Console()
-    with one_line_errors():
+    with one_line_errors(lambda: "the same command goes on"):
         table = pd.DataFrame(seed_runs(RECIPES[recipe](), range(n_seeds), how, console))
     say(console, table.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+    if "failed" in table and table["failed"].notna().all():
+        fail(f"runs = {len(table)}: none was trained to its end; the table says why")

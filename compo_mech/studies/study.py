@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from compo_mech.cli.command import Count
 from compo_mech.launch.sweep import How
 from compo_mech.runs.config import RunConfig
 from compo_mech.settings import changed
@@ -69,7 +70,7 @@ class Study:
 class Options(How):
     """How a study is run."""
 
-    n_seeds: int | None = Field(default=None, gt=0, description="seeds of each arm; None: the study's number")
+    n_seeds: Count | None = Field(default=None, description="seeds of each arm; None: the study's number")
     out: Path | None = Field(default=None, description="the table; None: NAME.csv in runs_dir")
     quick: bool = Field(
         default=False, description="twenty steps and two seeds, in a folder quick of runs_dir, to see that it runs"

@@ -23,13 +23,13 @@ from compo_mech.training.schedule import learning_rate
 class TrainConfig(Settings):
     """How long, with which noise, and when snapshots are taken."""
 
-    n_steps: int = Field(default=2400, gt=0, description="steps of training")
+    n_steps: int = Field(default=2400, gt=0, le=10**12, description="steps of training")
     embed_dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout at the embedding")
     max_position_shift: int = Field(
-        default=0, ge=0, description="each training row's position ids start at a random 0 .. n"
+        default=0, ge=0, le=10**12, description="each training row's position ids start at a random 0 .. n"
     )
     snapshot_every: int = Field(
-        default=200, gt=0, description="steps between snapshots after those at 0, 1, 2, 4, 8 ..."
+        default=200, gt=0, le=10**12, description="steps between snapshots after those at 0, 1, 2, 4, 8 ..."
     )
 
 

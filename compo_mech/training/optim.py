@@ -22,13 +22,17 @@ class OptimConfig(Settings):
     optimizer: Literal["muon", "adamw", "adam", "sgd"] = Field(
         default="muon", description="muon: Muon on the blocks' matrices and AdamW on the rest"
     )
-    lr: float = Field(default=3e-3, gt=0, description="learning rate after warm-up")
+    lr: float = Field(default=3e-3, gt=0, le=1e18, description="learning rate after warm-up")
     momentum: float = Field(default=0.95, ge=0, lt=1, description="momentum of Muon and SGD")
     betas: tuple[float, float] = Field(default=(0.9, 0.999), description="decay rates of Adam's two averages")
-    weight_decay: float = Field(default=0.0, ge=0, description="decoupled weight decay, on matrices only")
-    n_warmup_steps: int = Field(default=50, ge=0, description="steps over which the learning rate rises from 0")
+    weight_decay: float = Field(default=0.0, ge=0, le=1e18, description="decoupled weight decay, on matrices only")
+    n_warmup_steps: int = Field(
+        default=50, ge=0, le=10**12, description="steps over which the learning rate rises from 0"
+    )
     decay_share: float = Field(default=0.4, ge=0, le=1, description="last fraction of training, in which it falls to 0")
-    max_grad_norm: float | None = Field(default=None, gt=0, description="clip gradients to this norm; None: do not")
+    max_grad_norm: float | None = Field(
+        default=None, gt=0, le=1e18, description="clip gradients to this norm; None: do not"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "OptimConfig":

@@ -4,6 +4,7 @@ import pytest
 import torch
 from helpers import generator, random_model
 
+from compo_mech.causal import variables
 from compo_mech.causal.interchange import (
     HOLDS,
     balanced_accuracy,
@@ -14,7 +15,7 @@ from compo_mech.causal.interchange import (
 )
 from compo_mech.causal.row_patching import continued, swapped, trace_rows
 from compo_mech.causal.rows import draw_rows
-from compo_mech.causal.variables import expected, make_interchanges, uses
+from compo_mech.causal.variables import cell_pairs, expected, has_pairs, make_interchanges, uses
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Automaton, Copy, Counter, Parity, Polynomial, Symmetric
 from compo_mech.ground_truth.build import build
@@ -325,3 +326,24 @@ def test_sites_that_are_not_a_rows_own_are_refused():
     found = trace_rows(model, rows)
     with pytest.raises(ValueError, match=r"site.kind = 'pattern': must be one of resid_pre"):
         continued(model, found, Site("pattern", 0, 0), torch.zeros(4, 32))
+
+
+@pytest.mark.parametrize(("variable", "context"), [("t", "matched"), ("t", "independent"), ("s", "matched")])
+def test_pairs_drawn_one_by_one_are_as_likely_as_those_of_the_list(monkeypatch, variable, context):
+    data, n = DataConfig(max_length=4), 3000
+    monkeypatch.setattr(variables, "MAX_PAIRS", 0)  # as with lengths beyond 90, whose pairs are too many to list
+    base, source = cell_pairs(data, variable, context)
+    drawn = make_interchanges(data, variable, context, n, generator())
+    found = torch.cat([torch.stack([rows.length, rows.t], 1) for rows in (drawn.base, drawn.source)], 1)
+    listed = torch.cat([base, source], 1)
+    assert {*map(tuple, found.tolist())} == {*map(tuple, listed.tolist())}
+    cells, counts = found[:, :2].unique(dim=0, return_counts=True)
+    assert (counts / n - 1 / len(cells)).abs().max() < 4 * (1 / len(cells) / n) ** 0.5  # four standard errors
+    assert has_pairs(data, variable, context)
+    assert not has_pairs(DataConfig(max_length=1), "t", "matched")
+
+
+def test_strings_of_more_than_ninety_inputs_have_interchanges():
+    pairs = make_interchanges(DataConfig(max_length=95), "t", "independent", 50, generator())
+    assert (pairs.source.t <= pairs.base.length).all()
+    assert pairs.base.length.max() > 90

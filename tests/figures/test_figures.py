@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import tyro
 from browser import PHONE_WIDTH, open_page, started
 from plotly.offline import get_plotlyjs
 from rich.console import Console
@@ -17,6 +16,7 @@ from rich.console import Console
 from compo_mech.analyses.dissection_tables import stages
 from compo_mech.analyses.examine import at_named_site
 from compo_mech.circuits.circuit import Circuit, to_json
+from compo_mech.cli import command
 from compo_mech.interventions.edges import all_edges
 from compo_mech.launch import settings
 from compo_mech.launch.run import launch
@@ -184,7 +184,7 @@ def call(name, *words):
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    tyro.cli(module.main, args=[str(word) for word in words])
+    command.call(module.main, [str(word) for word in words])
 
 
 def refused(capsys, name, *words):

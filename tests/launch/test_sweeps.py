@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from compo_mech.launch import slurm, slurm_commands
+from compo_mech.launch import group_size, slurm, slurm_commands
 from compo_mech.launch import sweep as sweeps
 from compo_mech.launch.grid import grid, read_axis
 from compo_mech.launch.sweep import How, sweep
@@ -84,7 +84,7 @@ def test_what_is_no_axis_is_refused(text):
 
 @pytest.mark.slow
 def test_processes_and_this_process_give_the_same_bits_and_only_what_is_missing_is_trained(tmp_path, monkeypatch):
-    monkeypatch.setattr(sweeps, "best_group", lambda config, n, device: 1)  # at once they differ in the last bits
+    monkeypatch.setattr(group_size, "best_group", lambda config, n, device: 1)  # at once they differ in the last bits
     runs = seeds(3)
     here = sweep(runs, How(on="here", runs_dir=tmp_path / "here"), QUIET)
     assert here["state"].tolist() == ["done"] * 3
@@ -153,11 +153,11 @@ if __name__ == "__main__":
 def test_seeds_at_once_come_to_what_they_come_to_one_by_one(tmp_path, monkeypatch):
     runs = seeds(3) | {"other": changed(SMALL, {"model.d_model": 16})}
     asked = []
-    monkeypatch.setattr(sweeps, "best_group", lambda config, n, device: asked.append(n) or 2)
+    monkeypatch.setattr(group_size, "best_group", lambda config, n, device: asked.append(n) or 2)
     table = sweep(runs, How(on="here", runs_dir=tmp_path / "together"), QUIET)
     assert table["state"].tolist() == ["done"] * 4
     assert asked == [3]
-    monkeypatch.setattr(sweeps, "best_group", lambda config, n, device: 1)
+    monkeypatch.setattr(group_size, "best_group", lambda config, n, device: 1)
     sweep(runs, How(on="here", runs_dir=tmp_path / "alone"), QUIET)
     for name in runs:
         one, other = (Run.open(tmp_path / place / name) for place in ("together", "alone"))
@@ -171,8 +171,41 @@ def test_seeds_at_once_come_to_what_they_come_to_one_by_one(tmp_path, monkeypatc
     }  # fmt: skip
 
 
+def test_a_killed_sweep_that_is_repeated_has_the_same_bits_though_timing_would_choose_otherwise(tmp_path, monkeypatch):
+    runs, asked = seeds(4), []
+    monkeypatch.setattr(group_size, "best_group", lambda config, n, device: asked.append(n) or 2)
+    sweep(runs, How(on="here", runs_dir=tmp_path / "peaceful"), QUIET)
+    save, n_saved = Run.save, 0
+
+    def killed(self, step, *args):  # where the second group has its last checkpoints: one member is done, one is not
+        nonlocal n_saved
+        save(self, step, *args)
+        n_saved += step == SMALL.train.n_steps
+        if n_saved == 3:
+            raise KeyboardInterrupt
+
+    how = How(on="here", runs_dir=tmp_path / "killed")
+    monkeypatch.setattr(Run, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(runs, how, QUIET)
+    monkeypatch.setattr(Run, "save", save)
+    monkeypatch.setattr(group_size, "best_group", lambda config, n, device: asked.append(n) or 3)
+    assert sweep(runs, how, QUIET)["state"].tolist() == ["done"] * 4
+    assert asked == [4, 4]
+    assert sums(tmp_path / "killed") == sums(tmp_path / "peaceful")
+
+
+def test_a_failure_that_cannot_be_recorded_is_told_and_does_not_stop_the_others(tmp_path, capsys):
+    (tmp_path / "failures").write_text("a file, so that nothing can be recorded there", encoding="utf-8")
+    (tmp_path / "seed0").mkdir()
+    (tmp_path / "seed0" / "config.json").write_text("{", encoding="utf-8")
+    table = sweep(seeds(2), How(on="here", runs_dir=tmp_path), QUIET).set_index("run")
+    assert table["state"].to_dict() == {"seed0": "failed", "seed1": "done"}
+    assert "config.json" in table["error"]["seed0"]
+
+
 def test_one_that_fails_at_once_with_others_is_recorded(tmp_path, monkeypatch):
-    monkeypatch.setattr(sweeps, "best_group", lambda config, n, device: n)
+    monkeypatch.setattr(group_size, "best_group", lambda config, n, device: n)
     (tmp_path / "seed1").mkdir()
     (tmp_path / "seed1" / "config.json").write_text("{")
     table = sweep(seeds(3), How(on="here", runs_dir=tmp_path), QUIET).set_index("run")
@@ -185,8 +218,8 @@ def too_much(*args):
 
 @pytest.mark.parametrize("where", ["best_group", "launch_together"])
 def test_where_all_at_once_is_too_much_they_are_trained_one_by_one(tmp_path, monkeypatch, where):
-    monkeypatch.setattr(sweeps, "best_group", lambda config, n, device: n)
-    monkeypatch.setattr(sweeps, where, too_much)
+    monkeypatch.setattr(group_size, "best_group", lambda config, n, device: n)
+    monkeypatch.setattr(group_size if where == "best_group" else sweeps, where, too_much)
     table = sweep(seeds(2), How(on="here", runs_dir=tmp_path), QUIET)
     assert table["state"].tolist() == ["done"] * 2
 
@@ -250,12 +283,15 @@ def test_the_script_tells_recipes_and_grids_apart(tmp_path, monkeypatch, capsys)
     for out in ("other.txt", "no/other.csv"):
         with pytest.raises(SystemExit):
             sweep_command("copy", out=tmp_path / out, how=how)
-        assert "must end in .csv, in a folder that exists" in capsys.readouterr().err
+        assert capsys.readouterr().err.startswith(f"error: out = {tmp_path / out}: must ")
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(SystemExit) as stop:
         sweep_command("copy", out=tmp_path / "folder.csv", how=how)
     assert stop.value.code == 2
-    assert capsys.readouterr().err == f"error: {tmp_path / 'folder.csv'}: cannot be read or written (Is a directory)\n"
+    assert (
+        capsys.readouterr().err
+        == f"error: out = {tmp_path / 'folder.csv'}: cannot be written (must be a file, or not be there yet)\n"
+    )
 
 
 def test_without_slurm_nothing_is_started(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from compo_mech.model.config import ModelConfig
 from compo_mech.model.hooked import to_hooked
 from compo_mech.model.params import Model, init_params
 from compo_mech.model.sites import Site
+from compo_mech.probing import grid as grids
 from compo_mech.probing.additivity import made_additive, share_right
 from compo_mech.probing.grid import state_grid
 from compo_mech.probing.neurons import hidden, without_neurons
@@ -157,3 +158,16 @@ def test_four_neurons_make_the_exclusive_or():
         assert curve["chosen"].iloc[:5].tolist() == pytest.approx(right)  # 0, 1, 2, 4, 8 of them
         assert curve["chosen"].iloc[-1] == pytest.approx(0.5)
     assert curve["chosen"].iloc[-2] == 1
+
+
+def test_rows_of_many_pairs_are_bounded_and_too_many_pairs_are_refused(monkeypatch):
+    """Of 120 states and inputs, as many rows a pair as of smaller tasks took gigabytes to trace."""
+    task, data = Counter(modulus=5), DataConfig(tasks=(Counter(modulus=5),), max_length=4)
+    monkeypatch.setattr(grids, "N_ROWS", 16)
+    for most, n_each in ((10_000, grids.MIN_ROWS), (3 * 25, 3), (25, 1)):
+        monkeypatch.setattr(grids, "MAX_ROWS", most)
+        found = state_grid(data, task, generator())
+        assert found.split.groups.bincount().tolist() == [n_each] * 25
+    monkeypatch.setattr(grids, "MAX_ROWS", 24)
+    with pytest.raises(ValueError, match=r"task = counter\(modulus=5\): has 25 pairs \(s, x\), must have at most 24"):
+        state_grid(data, task, generator())

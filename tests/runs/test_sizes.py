@@ -1,0 +1,100 @@
+"""What no machine could train is refused from the settings alone, with a figure and the limit."""
+
+import json
+import shutil
+import time
+from types import SimpleNamespace
+from typing import ClassVar
+
+import pytest
+import torch
+from rich.console import Console
+
+from compo_mech.data.config import DataConfig
+from compo_mech.data.tasks import Polynomial, Task
+from compo_mech.launch import machine
+from compo_mech.launch.run import launch
+from compo_mech.launch.settings import Launch
+from compo_mech.runs import recipes
+from compo_mech.runs.checkpoints import RunError
+from compo_mech.runs.run import Run
+from compo_mech.settings import changed
+
+ALONE = {"data.task_weights": None, "data.curriculum": ()}
+TOO_MUCH = [
+    ({"data.tasks": ("polynomial(modulus=1000000000)",)} | ALONE, "modulus = 1000000000: .* 2048"),
+    ({"data.tasks": ("counter(modulus=100000)",)} | ALONE, "modulus = 100000: .* 2048"),
+    ({"data.tasks": ("dihedral(n=1000000000000)",)} | ALONE, "n = 1000000000000: .* 1024"),
+    ({"data.n_train_strings": 10**9}, "data.n_train_strings = 1000000000: takes about .* GB of memory.* most 275 GB"),
+    ({"data.batch_size": 10**8}, "data.batch_size = 100000000: takes about .* GB of memory.* at most 275 GB"),
+    ({"data.batch_size": 10**30}, "data.batch_size = 10{30}: "),
+    ({"n_test_strings": 10**9, "data.max_length": 60}, "n_test_strings = 1000000000: takes about .* GB"),
+    ({"model.n_heads": 10**5, "model.d_head": 1, "data.max_length": 2000}, "n_test_strings = 256: takes about .* GB"),
+    ({"data.max_length": 10**30}, "data.max_length = 10{30}: "),
+    ({"n_threads": 10**5}, "n_threads = 100000: .* 1024"),
+    ({"optim.lr": 1e300}, r"optim.lr = 1e\+300: "),
+    ({"optim.weight_decay": 1e300}, r"optim.weight_decay = 1e\+300: "),
+    ({"data.task_weights": (1e300, 0.0)}, r"data.task_weights = \(1e\+300, 0.0\): must sum to something positive"),
+    ({"train.n_steps": 10**12}, "train.n_steps = 1000000000000: takes about .* days or more, must take at most 365"),
+    ({"train.n_steps": 10**10, "train.snapshot_every": 1}, "train.snapshot_every = 1: takes about .* days"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "told"), TOO_MUCH, ids=[str(changes)[:50] for changes, _ in TOO_MUCH])
+def test_settings_that_no_machine_could_train(changes, told):
+    begun = time.perf_counter()
+    with pytest.raises(ValueError, match=told):
+        changed(recipes.parity(), changes)
+    assert time.perf_counter() - begun < 1
+
+
+def test_a_stored_run_of_such_settings_is_refused_as_well(tmp_path, tiny):
+    run = Run.create(tmp_path / "one", tiny)
+    stored = json.loads((run.path / "config.json").read_text(encoding="utf-8"))
+    stored["train"]["n_steps"] = 10**12
+    (run.path / "config.json").write_text(json.dumps(stored), encoding="utf-8")
+    with pytest.raises(RunError):
+        Run.open(run.path)
+
+
+def test_a_rule_of_ones_own_that_cannot_be_written_out():
+    class Huge(Task):
+        name: ClassVar[str] = "huge"
+
+        @property
+        def n_states(self):
+            return 10**9
+
+        def step(self, state, x):
+            return (state + x) % 10**9
+
+    with pytest.raises(ValueError, match=f"tasks = huge: its rule has {10**18} entries, must have at most 4194304"):
+        DataConfig(tasks=(Huge(),))
+
+
+def test_what_this_machine_cannot_hold_is_refused_before_there_is_a_folder(tmp_path, tiny, monkeypatch):
+    settings = {name: getattr(tiny, name) for name in type(tiny).model_fields}
+    asked = Launch(**settings, runs_dir=tmp_path / "runs")
+    monkeypatch.setattr(machine, "available_memory", lambda device: 1e4)
+    with pytest.raises(RunError, match=r" = 16: takes about .* must be at most 1e-05 GB, which this machine has"):
+        launch(asked, Console(quiet=True))
+    monkeypatch.setattr(machine, "available_memory", lambda device: 1e12)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=10))
+    with pytest.raises(RunError, match=r"train.snapshot_every = 10: checkpoints take .* GB, must be at most 1e-08"):
+        launch(asked, Console(quiet=True))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_machine_has_memory():
+    assert 2**28 < machine.available_memory("cpu") < 2**50
+
+
+@pytest.mark.parametrize("coefficients", [(2**63 - 1, 2**62, -(2**63), 2**64 + 3), (10**30, -1, 7, 10**40)])
+def test_coefficients_of_any_size_are_taken_modulo_p(coefficients):
+    task = Polynomial(modulus=11, coefficients=coefficients, zero_inputs=True, start="zero")
+    a, b, c, d = coefficients
+    by_hand = [[(a * s * x + b * s + c * x + d) % 11 for x in range(11)] for s in range(11)]  # of unbounded integers
+    assert task.table[:-1].tolist() == by_hand
+    assert task.step(3, 4) == by_hand[3][4]
+    states, inputs = torch.tensor([3, 10]), torch.tensor([4, 9])
+    assert task.step(states, inputs).tolist() == [by_hand[3][4], by_hand[10][9]]
