@@ -32,9 +32,8 @@ def ramp(start, end, low=0.0, high=1.0):
     return [low + (high - low) * min(1.0, max(0.0, (step - start) / (end - start))) for step in STEPS]
 
 
-def planted(seed=0, noise=0.02, late=0.0, accuracy_end=700, **others):
-    """A run whose components come at known steps; `late`: how much the iteration score still rises after accuracy;
-    `others`: values of the lookup or of t, in place of those here."""
+def planted(seed=0, noise=0.02, late=0.0, accuracy_end=700):
+    """A run whose components come at known steps; `late`: how much the iteration score still rises after accuracy."""
     rng = generator(seed)
     iteration = ramp(200, 400, 0.1, 0.8)
     iteration = [
@@ -43,14 +42,18 @@ def planted(seed=0, noise=0.02, late=0.0, accuracy_end=700, **others):
     curves = {
         ACCURACY: ramp(400, accuracy_end),
         Quantity("iteration_together", layer=1): iteration,
-        Quantity("lookup_together", layer=0): others.get("lookup", [0.08] * len(STEPS)),
-        **({Quantity("IIA", "above placebo", "t", "independent", "q", 1): others["t"]} if "t" in others else {}),
+        Quantity("lookup_together", layer=0): [0.08] * len(STEPS),
         Quantity("iteration pattern ablation", "cost", layer=1, head=0): ramp(300, 500, 0, 0.4),
         Quantity("IIA", "above placebo", "x", "independent", "attn_out", 1): ramp(500, 100),  # falls
     }
-    drawn = {q: torch.randn(len(STEPS), generator=rng) * (0 if q == ACCURACY else noise) for q in curves}
+    return run_of(curves, STEPS, noise, rng)
+
+
+def run_of(curves, steps, noise, rng):
+    """A run of these curves, its control at 0.05; accuracy is without noise."""
+    drawn = {q: torch.randn(len(steps), generator=rng) * (0 if q == ACCURACY else noise) for q in curves}
     tables = [as_table(None, [Measured(quantity, 0.05) for quantity in curves])]
-    for i, step in enumerate(STEPS):
+    for i, step in enumerate(steps):
         found = [Measured(quantity, values[i] + float(drawn[quantity][i])) for quantity, values in curves.items()]
         tables.append(as_table(step, found))
     return Watched(Parity(), 1, pd.concat(tables, ignore_index=True))
@@ -85,29 +88,40 @@ def test_what_goes_on_after_accuracy_is_told_from_what_does_not():
     assert table.loc["lookup score", "low"] < 0 < table.loc["lookup score", "high"]
 
 
+FEW = STEPS[::2]
+
+
 def saturating(start, end, scale):
     """The upper half of a logistic, half way before the first step."""
-    return [start + (end - start) * (2 / (1 + math.exp(-step / scale)) - 1) for step in STEPS]
+    return [start + (end - start) * (2 / (1 + math.exp(-step / scale)) - 1) for step in FEW]
+
+
+def of_lookup(values):
+    """The row of a lookup with these values, and what is said of it and of an accuracy that is plain to see."""
+    found = run_of(
+        {Quantity("lookup_together", layer=0): values, ACCURACY: ramp(400, 700)[::2]}, FEW, 0.01, generator()
+    )
+    components = of_a_run.component_emergence(found, generator())
+    row = components.set_index("component").loc["lookup"]
+    return components, row, sentences(components, of_a_run.AfterAccuracy(None, 0, 0.5, pd.DataFrame()))
 
 
 @pytest.mark.parametrize(
     ("lookup", "fate"),
     [
         (saturating(0.09, 0.47, 500), "rises throughout"),
-        ([0.09 + 0.38 * (step / STEPS[-1]) ** 0.5 for step in STEPS], "rises throughout"),
-        ([0.09 + 0.38 * step / STEPS[-1] for step in STEPS], "rises throughout"),
-        ([0.9] * len(STEPS), "already high"),
-        (ramp(500, 900, 0.6, 0.9), "already high"),
-        (saturating(0.7, 0.95, 300), "already high"),
-        (ramp(900, 500, 0.4, 0.9), "already high"),  # it falls
+        ([0.09 + 0.38 * (step / FEW[-1]) ** 0.5 for step in FEW], "rises throughout"),
+        ([0.09 + 0.38 * step / FEW[-1] for step in FEW], "rises throughout"),
+        ([0.9] * len(FEW), "already high"),
+        (ramp(500, 900, 0.6, 0.9)[::2], "already high"),
+        (ramp(900, 500, 0.4, 0.9)[::2], "already high"),  # it falls
     ],
 )
 def test_what_is_not_seen_to_rise_is_not_dated_nor_ranked(lookup, fate):
-    components = of_a_run.component_emergence(planted(lookup=lookup, noise=0.01), generator())
-    row = components.set_index("component").loc["lookup"]
+    components, row, (order, *rest) = of_lookup(lookup)
     assert row["course"] == fate
     assert row[["onset", "midpoint", "saturation"]].isna().all()
-    (order, *rest) = sentences(components, of_a_run.after_accuracy(planted()))
+    assert "accuracy" in order
     assert "lookup" not in order
     assert any(said.startswith(f"Not dated, {fate}: ") and "lookup (from" in said for said in rest)
     assert "start" not in order
@@ -116,30 +130,30 @@ def test_what_is_not_seen_to_rise_is_not_dated_nor_ranked(lookup, fate):
     assert not [trace for trace in figure.data if trace.hovertemplate and "lookup" in trace.hovertemplate]
 
 
-@pytest.mark.parametrize("first", [0.05, 0.2])
-def test_what_rises_at_once_from_the_controls_level_is_dated(first):
-    components = of_a_run.component_emergence(planted(lookup=ramp(25, 600, first, 0.9)), generator())
-    row = components.set_index("component").loc["lookup"]
+@pytest.mark.parametrize("first", [0.05, 0.4])
+def test_what_rises_soon_from_near_the_controls_level_is_dated(first):
+    _, row, _ = of_lookup(ramp(50, 600, first, 0.9)[::2])
     assert row["course"] == "complete"
-    assert STEPS[0] <= row["midpoint_low"] <= 312 <= row["midpoint_high"] < 400
+    assert FEW[0] <= row["midpoint_low"] <= 325 <= row["midpoint_high"] < 400
 
 
 def test_a_rise_that_is_not_half_way_is_said_so_and_not_ranked():
-    late = ramp(1600, 3000, 0.05, 0.95)
-    components = of_a_run.component_emergence(planted(t=late, noise=0.005), generator())
-    said = sentences(components, of_a_run.after_accuracy(planted()))
-    assert components.set_index("component").loc["t in the query", "course"] == "unfinished"
-    assert "t in the query" not in said[0]
-    assert any(one.startswith("Not half way at the last checkpoint: t in the query (from 0.0") for one in said)
+    components, row, _ = of_lookup(ramp(1000, 4000, 0.05, 0.95)[::2])
+    assert row["course"] == "unfinished"
+    late = components["component"] == "lookup"
+    components.loc[late, ["midpoint", "midpoint_low"]] = math.inf
+    half_way, others, _ = sentences(components, of_a_run.AfterAccuracy(None, 0, 0.5, pd.DataFrame()))
+    assert "lookup" not in half_way
+    assert others.startswith("Not half way at the last checkpoint: lookup (from 0.0")
+    figure = trajectories.timeline(components.assign(run="one"), "")
+    assert [note.text for note in figure.layout.annotations] == ["not half way at the last checkpoint"]
 
 
 def ended(n_at_level, final=1.0):
     """A run whose accuracy is at 99% for so many checkpoints, the last ones."""
-    found = planted()
-    of_accuracy = (found.rows["measure"] == "strings right") & (found.rows["network"] == "trained")
-    values = [0.5] * (len(STEPS) - n_at_level) + [final] * n_at_level
-    found.rows.loc[of_accuracy, "value"] = values
-    return of_a_run.after_accuracy(found)
+    values = [0.5] * (len(FEW) - n_at_level) + [final] * n_at_level
+    curves = {ACCURACY: values, Quantity("iteration_together", layer=1): ramp(200, 400)[::2]}
+    return of_a_run.after_accuracy(run_of(curves, FEW, 0.01, generator()))
 
 
 def test_too_few_checkpoints_are_told_from_an_accuracy_that_does_not_stay():
@@ -149,7 +163,7 @@ def test_too_few_checkpoints_are_told_from_an_accuracy_that_does_not_stay():
     for n, few in ((1, "1 checkpoint"), (7, "7 checkpoints")):
         (said,) = sentences(none, ended(n))
         assert said.startswith("Too few checkpoints to tell")
-        assert f"from step {STEPS[-n]} on, in {few}, and 8 are needed" in said
+        assert f"from step {FEW[-n]} on, in {few}, and 8 are needed" in said
     enough = sentences(none, ended(8))
     assert enough
     assert not any("few" in said for said in enough)
@@ -224,7 +238,7 @@ def test_runs_without_a_date_are_left_out_of_the_order_and_counted():
     for n_undated in (5, 8, 10):
         most = over_seeds_study.order(mixed_runs(n_undated), 0).set_index("component").loc["lookup"]
         assert most["n_undated"] == n_undated
-        assert most[["median_step", "low", "lag", "before"]].isna().all()
+        assert most.reindex(["median_step", "low", "lag", "before"]).isna().all()
 
 
 def test_the_timeline_shows_every_run_and_counts_those_without():
