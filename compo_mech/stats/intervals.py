@@ -10,6 +10,7 @@ import torch
 
 Bounds = tuple[float, float]
 ROUNDING = 1e-9
+MAX_DECIMALS = 12
 
 
 class Interval(NamedTuple):
@@ -39,6 +40,19 @@ class Interval(NamedTuple):
 def two_decimals(value: float) -> str:
     """Write a number with two decimals, without the sign of what is rounded to zero."""
     return f"{round(value, 2) + 0.0:.2f}"
+
+
+def on_its_side(value: float, level: float, percent: bool = False) -> str:
+    """Write a number with two decimals (as a percentage with one), or with as many as it takes that what is written is
+    below the level if the number is.
+
+    >>> on_its_side(0.9, 0.9), on_its_side(0.8996, 0.9), on_its_side(0.9896, 0.99, percent=True)
+    ('0.90', '0.8996', '98.96%')
+    """
+    scale, decimals = (100, 1) if percent else (1, 2)
+    while decimals < MAX_DECIMALS and (round(value * scale, decimals) < round(level * scale, 9)) != (value < level):
+        decimals += 1
+    return f"{value:.{decimals}%}" if percent else f"{round(value, decimals) + 0.0:.{decimals}f}"
 
 
 def wilson(n_right: int, n: int) -> Interval:
