@@ -18,7 +18,7 @@ from compo_mech.cli.output import table_of
 from compo_mech.plots import theme, trajectories
 from compo_mech.report import html_parts
 
-COLUMNS = ("task", "run", "component", "course", "onset", "midpoint", "saturation", "last_step")
+COLUMNS = ("task", "run", "component", "onset", "midpoint", "saturation", "last_step")
 
 
 def drawn(table: pd.DataFrame):

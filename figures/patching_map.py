@@ -15,6 +15,7 @@ import tyro
 
 from compo_mech.cli.errors import one_line_errors
 from compo_mech.plots import patching
+from compo_mech.plots.notes import with_notes
 from compo_mech.report import html_parts
 from compo_mech.runs.run import Run
 
@@ -42,8 +43,10 @@ def main(run: Annotated[Path, tyro.conf.Positional], out: Annotated[Path, tyro.c
             own = table[table["network"] == network].assign(name=_names)
             effects = own.pivot(index="name", columns="token", values="effect")
             maps[title] = effects.loc[components, tokens].values.tolist()
+        latest = opened.analysed("dissect")
         title = f"Rise of {opened.name}'s loss when one position carries another string's activation"
-        html_parts.write_figure(patching.effect_maps(maps, tokens, components, title), out)
+        figure = patching.effect_maps(maps, tokens, components, f"{title}, step {latest.step}")
+        html_parts.write_figure(with_notes(figure, latest.notes), out)
 
 
 if __name__ == "__main__":

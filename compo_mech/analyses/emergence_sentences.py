@@ -33,7 +33,9 @@ def half_way(rows: list[dict]) -> str:
 
 
 def fate(row: Mapping) -> str:
-    """Say why a component has no midpoint."""
+    """Say why a component has no midpoint, as far as its course is known."""
+    if "course" not in row:
+        return "without a midpoint"
     course = Course(row["course"])
     if not course.dated:
         return f"not dated, {course}"

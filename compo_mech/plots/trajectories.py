@@ -81,7 +81,7 @@ def timeline(rows: pd.DataFrame, title: str) -> go.Figure:
     """Draw when each component came about: a line from onset to saturation with a dot half way, for each run.
 
     Args:
-        rows: columns component, run, course, onset, midpoint, saturation, last_step; inf: later or never, nan: not
+        rows: columns component, run, onset, midpoint, saturation, last_step and perhaps course; inf: later or never, nan: not
             dated. With several runs a diamond is the median of their midpoints, where more than half have one; why
             runs are not shown, and how many, stands at the right.
         title: of the figure.

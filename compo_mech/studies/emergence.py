@@ -103,20 +103,25 @@ def watched(
     for which in (0, 1):
         named = []
         for i, pair in sorted(found.items()):
-            run = runs[i]
-            labels = {"task": str(run.config.data.measured_tasks[0]), "seed": run.config.seed, "run": names[i]}
-            table = pair[which]
-            for column, value in reversed(labels.items()):
-                table.insert(0, column, value)
+            run, table = runs[i], pair[which]
+            if len(table):
+                table.insert(1, "seed", run.config.seed)
+                table.insert(2, "run", names[i])
             named.append(table)
         tables.append(pd.concat(named, ignore_index=True) if named else pd.DataFrame())
     return tables[0], tables[1], failed
 
 
 def _watch(run: Run, seed: int, more: Mapping[str, ExtraMeasure]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    every = dict.fromkeys(("route_scores", *more), SLOW_EVERY)
-    found = watch(run, run.config.data.measured_tasks[0], seed=seed, every=every, more=more)
-    return component_emergence(found, torch.Generator().manual_seed(seed)), after_accuracy(found).changes
+    every, tables = dict.fromkeys(("route_scores", *more), SLOW_EVERY), ([], [])
+    for task in run.config.data.measured_tasks:
+        found = watch(run, task, seed=seed, every=every, more=more)
+        components = component_emergence(found, torch.Generator().manual_seed(seed))
+        for rows, table in zip(tables, (components, after_accuracy(found).changes), strict=True):
+            if len(table):
+                table.insert(0, "task", str(task))
+            rows.append(table)
+    return pd.concat(tables[0], ignore_index=True), pd.concat(tables[1], ignore_index=True)
 
 
 def order(components: pd.DataFrame, seed: int) -> pd.DataFrame:
