@@ -82,7 +82,9 @@ def notes(table: pd.DataFrame, without: Sequence[str]) -> list[str]:
             rows = quantity.rows(pd.DataFrame(table[table["component"] == component]))
             n = rows.dropna(subset="value")["run"].nunique()
             if n < n_runs:
-                said.append(f"{component}, {html.unescape(re.sub('<.*?>', '', name))}: {n} of {n_runs} runs have it.")
+                said.append(
+                    f"{component}, {html.unescape(re.sub('<.*?>', '', name.replace('<sub>', '_')))}: {n} of {n_runs} runs have it."
+                )
     return said
 
 

@@ -88,8 +88,8 @@ def timeline(rows: pd.DataFrame, title: str) -> go.Figure:
     """
     names = [component for component in COMPONENT_COLOURS if component in set(rows["component"])]
     names += [component for component in dict.fromkeys(rows["component"]) if component not in names]
-    medians = rows.groupby("component")["midpoint"].median()
-    names.sort(key=lambda component: float(medians.fillna(math.inf)[component]))
+    medians = rows.groupby("component")["midpoint"].agg(_median_of_most)
+    names.sort(key=lambda component: float(medians[component]))
     figure, end = go.Figure(), float(rows["last_step"].max())
     for position, component in enumerate(names):
         own = rows[rows["component"] == component].sort_values("midpoint")
@@ -109,7 +109,7 @@ def timeline(rows: pd.DataFrame, title: str) -> go.Figure:
                 x=[row["midpoint"]], y=[y], mode="markers", marker={"color": colour, "size": 9 if len(own) == 1 else 5},
                 showlegend=False, hovertemplate=f"{text}{row['saturation']:.0f}<extra></extra>",
             )  # fmt: skip
-        if len(own) > 1 and 2 * len(came) > len(own):
+        if len(own) > 1 and float(medians[component]) < math.inf:
             figure.add_scatter(
                 x=[float(medians[component])], y=[position], mode="markers", showlegend=False, hoverinfo="skip",
                 marker={"color": "#ffffff", "symbol": "diamond", "size": 11, "line": {"color": colour, "width": 2}},
@@ -122,7 +122,7 @@ def timeline(rows: pd.DataFrame, title: str) -> go.Figure:
                 x=1.01, xref="paper", y=position, text=text, showarrow=False, xanchor="left", align="left"
             )
     figure.update_layout(
-        **{**LAYOUT, "margin": {"l": 150, "r": 150, "t": 60, "b": 50}}, title=title, width=1000,
+        **{**LAYOUT, "margin": {"l": 180, "r": 270, "t": 60, "b": 50}}, title=title, width=1120,
         height=130 + (34 if rows["run"].nunique() == 1 else 62) * len(names),
     )  # fmt: skip
     figure.update_xaxes(title="step", range=[-0.02 * end, 1.02 * end])
@@ -131,6 +131,12 @@ def timeline(rows: pd.DataFrame, title: str) -> go.Figure:
         showgrid=False, zeroline=False,
     )  # fmt: skip
     return figure
+
+
+def _median_of_most(midpoints: pd.Series) -> float:
+    """Return the median of those that came; inf, which is last, where they are not more than half."""
+    came = midpoints[midpoints.abs() < math.inf]
+    return float(came.median()) if 2 * len(came) > len(midpoints) else math.inf
 
 
 def curves_of_runs(
