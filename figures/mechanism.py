@@ -82,9 +82,8 @@ def notes(table: pd.DataFrame, without: Sequence[str]) -> list[str]:
             rows = quantity.rows(pd.DataFrame(table[table["component"] == component]))
             n = rows.dropna(subset="value")["run"].nunique()
             if n < n_runs:
-                said.append(
-                    f"{component}, {html.unescape(re.sub('<.*?>', '', name.replace('<sub>', '_')))}: {n} of {n_runs} runs have it."
-                )
+                plain = html.unescape(re.sub("<.*?>", "", name.replace("<sub>", "_")))
+                said.append(f"{component}, {plain}: {n} of {n_runs} runs have it.")
     return said
 
 

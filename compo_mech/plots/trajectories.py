@@ -81,8 +81,8 @@ def timeline(rows: pd.DataFrame, title: str) -> go.Figure:
     """Draw when each component came about: a line from onset to saturation with a dot half way, for each run.
 
     Args:
-        rows: columns component, run, onset, midpoint, saturation, last_step and perhaps course; inf: later or never, nan: not
-            dated. With several runs a diamond is the median of their midpoints, where more than half have one; why
+        rows: columns component, run, onset, midpoint, saturation, last_step and perhaps course; inf: later or never,
+            nan: not dated. With several runs a diamond is the median of their midpoints, where more than half have one; why
             runs are not shown, and how many, stands at the right.
         title: of the figure.
     """
