@@ -82,8 +82,8 @@ def timeline(rows: pd.DataFrame, title: str) -> go.Figure:
 
     Args:
         rows: columns component, run, onset, midpoint, saturation, last_step and perhaps course; inf: later or never,
-            nan: not dated. With several runs a diamond is the median of their midpoints, where more than half have one; why
-            runs are not shown, and how many, stands at the right.
+            nan: not dated. With several runs a diamond is the median of their midpoints, where more than half have
+            one; why runs are not shown, and how many, stands at the right.
         title: of the figure.
     """
     names = [component for component in COMPONENT_COLOURS if component in set(rows["component"])]
