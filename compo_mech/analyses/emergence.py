@@ -113,7 +113,9 @@ def after_accuracy(found: Watched) -> AfterAccuracy:
     accuracy = found.curve(ACCURACY)
     since = reached(accuracy["step"].tolist(), accuracy["value"].tolist(), ACCURACY_LEVEL)
     rows: list[dict[str, object]] = []
-    for name, cleanliness in CLEANLINESS.items() if since is not None else ():
+    if since is None:
+        return AfterAccuracy(None, 0, float(accuracy["value"].iloc[-1]), pd.DataFrame())
+    for name, cleanliness in CLEANLINESS.items():
         for quantity in cleanliness.quantities(found):
             curve = found.curve(quantity)
             if (curve["step"] >= since).sum() < MIN_POINTS:
@@ -125,5 +127,5 @@ def after_accuracy(found: Watched) -> AfterAccuracy:
             row |= dict(zip(("total", "low", "high"), rise.total, strict=True))
             rows.append(row | {"slope": rise.slope.mean, "correlation": rise.correlation})
     changes = pd.DataFrame(rows).astype({"layer": "Int64", "head": "Int64"}) if rows else pd.DataFrame()
-    n_left = 0 if since is None else int((accuracy["step"] >= since).sum())
+    n_left = int((accuracy["step"] >= since).sum())
     return AfterAccuracy(since, n_left, float(accuracy["value"].iloc[-1]), changes)

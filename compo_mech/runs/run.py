@@ -173,7 +173,8 @@ class Run(Checkpoints):
         latest = {path.name: path for at, path in found if at == step}
         shown = next((task for task, name in names.items() if name in latest), None)
         folder = next(iter(latest.values())) if shown is None else latest[names[shown]]
-        return analysis_folder.Analysed(folder, step, self.steps[-1] if self.steps else step, [t for t in names if t != shown])
+        others = [task for task in names if task != shown]
+        return analysis_folder.Analysed(folder, step, self.steps[-1] if self.steps else step, others)
 
     def found(self, what: str, file: str) -> str:
         """Read a file of the latest analysis of a kind (see `analysed`).

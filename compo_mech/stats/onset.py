@@ -182,11 +182,13 @@ class _Fits(NamedTuple):
 
     @classmethod
     def of(cls, ramps: tuple[Tensor, ...], logistics: tuple[Tensor, ...]) -> "_Fits":
-        return cls(*(torch.cat(two, -1) for two in zip(ramps, logistics, strict=True)), ramps[-1].numel())
+        at, low, high, misfit = (torch.cat(two, -1) for two in zip(ramps, logistics, strict=True))
+        return cls(at, low, high, misfit, ramps[-1].numel())
 
     def only(self, kept: Bool[Tensor, "pair"]) -> "_Fits":
         """The lines that are kept."""
-        return _Fits(*(found[..., kept] for found in self[:4]), int(kept[: self.n_ramps].sum()))
+        at, low, high = (found[:, kept] for found in (self.at, self.low, self.high))
+        return _Fits(at, low, high, self.misfit[kept], int(kept[: self.n_ramps].sum()))
 
     def best(self, x: Steps, y: Steps) -> tuple[Float[Tensor, "3"], Steps]:
         """Onset, midpoint and saturation of the best, and its curve."""

@@ -139,11 +139,12 @@ def order(components: pd.DataFrame, seed: int) -> pd.DataFrame:
     for task, of_task in components.groupby("task", sort=False):
         reference = of_task[of_task["component"] == REFERENCE].set_index("run")["midpoint"].dropna()
         for component, own in of_task.groupby("component", sort=False):
-            row: dict[str, object] = {"task": task, "component": component, "n_runs": len(own)}
+            n_runs = len(own)
+            row: dict[str, object] = {"task": task, "component": component, "n_runs": n_runs}
             row["n_undated"] = int(own["midpoint"].isna().sum())
             row["n_censored"] = int((own["midpoint"] == math.inf).sum())
             own = own.dropna(subset="midpoint").set_index("run")
-            if len(own) >= MIN_SEEDS and 2 * len(own) > row["n_runs"]:
+            if len(own) >= MIN_SEEDS and 2 * len(own) > n_runs:
                 row |= _moment(survival(own["midpoint"].tolist(), own["last_step"].tolist()).median)
                 both = own.index.intersection(reference.index)
                 if component != REFERENCE and len(both) >= MIN_SEEDS:
