@@ -13,14 +13,18 @@ from compo_mech.stats.intervals import two_decimals
 from compo_mech.stats.onset import Course
 
 
+COURSES = {Course.COMPLETE: "reaches a plateau", Course.UNFINISHED: "reaches no plateau"}
+"""What a dated course is called on pages: a plateau may be low."""
+
+
 def shown_emergence(components: pd.DataFrame) -> pd.DataFrame:
     """Lay out the table of components as a person reads it."""
     rows = []
     for row in components.to_dict("records"):
-        shown: dict[str, object] = {"component": row["component"], "course": row["course"]}
+        course = Course(row["course"])
+        shown: dict[str, object] = {"component": row["component"], "course": COURSES.get(course, str(course))}
         for name in MOMENTS:
-            known = Course(row["course"]) in (Course.UNFINISHED, Course.COMPLETE)
-            shown[name] = moment(row, name) if known else "–"
+            shown[name] = moment(row, name) if course in COURSES else "–"
         final, control = two_decimals(row["final"]), two_decimals(row["control"])
         rows.append(shown | {"first": two_decimals(row["first"]), "final": f"{final} [{control}]"})
     return pd.DataFrame(rows)

@@ -20,6 +20,7 @@ from compo_mech.data.tasks import Parity
 from compo_mech.launch.run import launch
 from compo_mech.launch.settings import parse
 from compo_mech.plots import trajectories
+from compo_mech.report.emergence import shown_emergence
 from compo_mech.runs import recipes
 from compo_mech.runs.run import Run
 from compo_mech.runs.trajectory import Measured, Quantity, as_table
@@ -135,6 +136,11 @@ def test_what_rises_soon_from_near_the_controls_level_is_dated(first):
     _, row, _ = of_lookup(ramp(50, 600, first, 0.9)[::2])
     assert row["course"] == "complete"
     assert FEW[0] <= row["midpoint_low"] <= 325 <= row["midpoint_high"] < 400
+
+
+def test_a_plateau_is_not_called_complete_on_the_page():
+    rows = of_a_run.component_emergence(planted(), generator())
+    assert set(shown_emergence(rows)["course"]) == {"reaches a plateau", "nothing", "already high"}
 
 
 def test_a_rise_that_is_not_half_way_is_said_so_and_not_ranked():
