@@ -12,7 +12,6 @@ from compo_mech.report.html_parts import table_html, wide
 from compo_mech.stats.intervals import two_decimals
 from compo_mech.stats.onset import Course
 
-
 COURSES = {Course.COMPLETE: "reaches a plateau", Course.UNFINISHED: "reaches no plateau"}
 """What a dated course is called on pages: a plateau may be low."""
 
