@@ -9,6 +9,7 @@ from checking import N_CALLS, check_anew, has_arrays
 from jaxtyping import Float, TypeCheckError
 from torch import Tensor
 
+from compo_mech.circuits.accuracy import PairAccuracy
 from compo_mech.circuits.completeness import CircuitVerdict
 from compo_mech.circuits.selection import node_name
 from compo_mech.interventions.graph import Reader, embeddings
@@ -29,7 +30,7 @@ def test_types_and_shapes_are_checked():
     with pytest.raises(BeartypeCallHintViolation):
         node_name("m0")
     with pytest.raises(BeartypeCallHintViolation):
-        CircuitVerdict(1, None, None, None)
+        CircuitVerdict(PairAccuracy(1.0, None), 1, None, None, None)
     model = Model({}, ModelConfig())
     with pytest.raises(TypeCheckError):
         token_embedding(model, torch.zeros(2, 3))

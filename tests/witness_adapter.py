@@ -34,6 +34,7 @@ from compo_mech.circuits.selection import score_order
 from compo_mech.circuits.stability import stability
 from compo_mech.data.config import DataConfig
 from compo_mech.data.layout import WHOLE_SPANS
+from compo_mech.data.shifts import Shifts
 from compo_mech.data.stream import TrainingStream
 from compo_mech.data.tasks import Parity, Task
 from compo_mech.evaluation.measure import measure, measure_control, measure_train
@@ -115,6 +116,11 @@ class Network(NamedTuple):
     model: Model
     data: DataConfig
     task: Task
+
+    @property
+    def shifts(self) -> Shifts:
+        """As trained or built: the positions that the longest row leaves."""
+        return Shifts(self.model.n_ctx - self.data.layout.n_tokens(self.data.max_length), answered=False)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -298,7 +304,7 @@ def measure_rows(settings: Settings, params: dict[str, torch.Tensor], n_strings:
 
 
 def pairs_of(network: Network, n_pairs: int, seed: int = 0):
-    return circuit_pairs(network.model, network.data, n_pairs, seeded(seed), network.task)
+    return circuit_pairs(network.model, network.data, n_pairs, seeded(seed), network.task, network.shifts)
 
 
 def edge_scores(network: Network, n_pairs: int) -> dict[str, Figures]:
@@ -366,7 +372,7 @@ def circuit_figures(network: Network, n_pairs: int, n_resamples: int = 5) -> Fig
 def grade_figures(max_length: int, rungs: Settings, n_pairs: int) -> Figures:
     """How well scores of edges tell the true edges of a hand-built network."""
     built = build(Parity(), max_length=max_length, rungs=BuildOptions.model_validate(rungs))
-    pairs = circuit_pairs(built.model, built.data, n_pairs, seeded(), Parity())
+    pairs = circuit_pairs(built.model, built.data, n_pairs, seeded(), Parity(), built.shifts)
     edges, found = all_edges(built.model.config), {"true edges": float(len(built.edges))}
     for name, scorer in (("exact", exact), ("eap", eap)):
         graded = grade(scorer(built.model, pairs, edges, cross_entropy, None), built.edges)
@@ -607,7 +613,7 @@ def emergence_figures() -> Figures:
 def dissection_figures(network: Network, n_pairs: int, n_strings: int) -> Figures:
     """Every table of a dissection, that of the control as well."""
     model, data, task = network
-    tables = dissect(model, data, task, 0, n_pairs=n_pairs, n_strings=n_strings).tables()
+    tables = dissect(model, data, task, 0, network.shifts, n_pairs=n_pairs, n_strings=n_strings).tables()
     tables["heads"]["head"] = [f"L{r.layer}H{r.head}" for r in tables["heads"].itertuples()]
     tables["edges"]["edge"] = tables["edges"]["writer"] + " → " + tables["edges"]["reader"]
     tables["patching"] = tables["patching"].assign(part=patched_part, place=lambda t: t["token"].fillna(t["span"]))
@@ -640,7 +646,7 @@ def patched_part(table: pd.DataFrame) -> list[str]:
 def sharing_figures(network: Network, other: Task, n_pairs: int) -> Figures:
     """What two tasks of one network share."""
     model, data, task = network
-    one, two = (evidence(model, data, t, 0, n_pairs) for t in (task, other))
+    one, two = (evidence(model, data, t, network.shifts, 0, n_pairs) for t in (task, other))
     tables = compare(model, data, one, two).tables()
     edges = tables["edges"].assign(edge=lambda t: t["writer"] + " → " + t["reader"])
     shares = {"first_share": "one", "second_share": "other"}

@@ -11,11 +11,13 @@ from functools import partial
 import pandas as pd
 import torch
 
+from compo_mech.analyses.beyond_training import beyond_sentence
 from compo_mech.analyses.dissection_tables import network_tables
 from compo_mech.analyses.network_findings import NetworkFindings, network_findings
 from compo_mech.circuits.circuit import Circuit
 from compo_mech.circuits.prompts import PAIRS, circuit_switch
 from compo_mech.data.config import DataConfig
+from compo_mech.data.shifts import Shifts
 from compo_mech.data.tasks import Task
 from compo_mech.evaluation.attention import TEXTBOOK_SCORE
 from compo_mech.model.params import Model, init_params
@@ -60,10 +62,12 @@ class Dissection:
         if own.routes is not None:
             other = None if control.routes is None else control.routes.summary()
             found.append(routes_sentence(own.routes.summary(), other, own.heads.iteration is None))
-        found.append(f"{own.discovery.reason[0].upper()}{own.discovery.reason[1:]}.")
+        found.append(f"{own.discovery.sentence[0].upper()}{own.discovery.sentence[1:]}")
         if own.verdict is not None:
-            found.append(f"That circuit is {own.verdict}.")
-        found.append(f"A randomly initialised network: {control.discovery.reason}.")
+            found.append(f"The verdict on that circuit: {own.verdict}.")
+        beyond = beyond_sentence(own.accuracy)
+        found += [] if beyond is None else [beyond]
+        found.append(f"A randomly initialised network: {control.discovery.sentence}")
         return found
 
     def tables(self) -> dict[str, pd.DataFrame]:
@@ -103,6 +107,7 @@ def dissect(
     data: DataConfig,
     task: Task,
     step: int,
+    shifts: Shifts,
     seed: int = 0,
     n_pairs: int = 48,
     n_strings: int = 128,
@@ -115,6 +120,7 @@ def dissect(
         data: what it was trained on.
         task: one of the data's.
         step: of the checkpoint.
+        shifts: of position ids, as in training or as built.
         seed: of all that is drawn, and of the control's weights.
         n_pairs: clean and corrupt inputs for edges and circuits.
         n_strings: test strings of each length.
@@ -130,8 +136,8 @@ def dissect(
     weights = init_params(model.config, *shape, generator)
     device = model.device
     untrained = Model({name: weight.to(device) for name, weight in weights.items()}, model.config)
-    find = partial(network_findings, data=data, task=task, seed=seed, n_pairs=n_pairs, n_strings=n_strings)
+    asked = {"shifts": shifts, "seed": seed, "n_pairs": n_pairs, "n_strings": n_strings}
+    find = partial(network_findings, data=data, task=task, **asked)
     trained = find(model, tell=lambda what: tell(f"{task}: {what}"))
     control = find(untrained, tell=lambda what: tell(f"{task}, control: {what}"))
-    switch, max_shift = circuit_switch(data, shape[1])
-    return Dissection(model, data, task, step, PAIRS[switch], max_shift, trained, control)
+    return Dissection(model, data, task, step, PAIRS[circuit_switch(data, shifts)], shifts.largest, trained, control)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from compo_mech.analyses.network_findings import NetworkFindings, Patching
+from compo_mech.circuits.discovery import Discovery
 from compo_mech.data.layout import WHOLE_SPANS, Layout
 from compo_mech.interventions.head_ablation import Cost
 
@@ -18,6 +19,8 @@ def network_tables(found: NetworkFindings, layout: Layout) -> dict[str, pd.DataF
         "greedy": _costs_table(found.greedy),
         "patching": _patching_table(found.patching, layout),
         "edges": _edges_table(found),
+        "circuit": _circuit_table(found.discovery),
+        "accuracy": found.accuracy,
         "faithfulness": _curve_table(found),
         "routes": pd.DataFrame() if found.routes is None else found.routes.frame(),
     }
@@ -87,6 +90,7 @@ def _patching_table(found: Patching, layout: Layout) -> pd.DataFrame:
 
 def _edges_table(found: NetworkFindings) -> pd.DataFrame:
     scores, kept = found.discovery.scores, found.discovery.kept
+    flat = dict(zip(found.attribution.edges, found.attribution.zero_gradient, strict=True))
     attributed = dict(zip(found.attribution.edges, found.attribution.scores.tolist(), strict=True))
     rows = [
         {
@@ -97,12 +101,27 @@ def _edges_table(found: NetworkFindings) -> pd.DataFrame:
             "in_circuit": edge in kept,
             "unidentifiable": hidden,
             "no_effect": idle,
+            "zero_gradient": flat[edge],
         }
         for edge, score, hidden, idle in zip(
             scores.edges, scores.scores.tolist(), scores.unidentifiable, scores.no_effect, strict=True
         )
     ]
     return pd.DataFrame(rows)
+
+
+def _circuit_table(found: Discovery) -> pd.DataFrame:
+    row = {
+        "verdict": found.verdict,
+        "n_kept": len(found.kept),
+        "n_edges": found.n_edges,
+        "swap": found.swap,
+        "held_out": found.held_out,
+        "overlap": found.overlap,
+        "clean_accuracy": found.accuracy.clean,
+        "corrupt_accuracy": found.accuracy.corrupt,
+    }
+    return pd.DataFrame([row])
 
 
 def _curve_table(found: NetworkFindings) -> pd.DataFrame:

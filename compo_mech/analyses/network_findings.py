@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from compo_mech.analyses.beyond_training import accuracy_table
 from compo_mech.circuits.completeness import CircuitVerdict, judge
 from compo_mech.circuits.discovery import Discovery, discover
 from compo_mech.circuits.edge_patches import EdgePatches
@@ -17,8 +19,9 @@ from compo_mech.circuits.selection import score_order
 from compo_mech.circuits.stability import stability
 from compo_mech.data.config import DataConfig
 from compo_mech.data.layout import WHOLE_SPANS
+from compo_mech.data.shifts import Shifts
 from compo_mech.data.tasks import Task
-from compo_mech.evaluation.sets import eval_sets
+from compo_mech.evaluation.sets import drawn_sets
 from compo_mech.interventions.edges import Writer
 from compo_mech.interventions.head_ablation import Ablations, Cost
 from compo_mech.interventions.head_roles import Heads, name_heads
@@ -43,7 +46,7 @@ SHOWN_LENGTH = 8
 class Patching:
     """How much cross-entropy rises when one position carries the corrupt run's value, on strings of one length.
 
-    The strings have length `SHOWN_LENGTH`, or the data's nearest to it.
+    The strings have length `SHOWN_LENGTH`, or the nearest to it that is drawn.
 
     Attributes:
         length: of the strings.
@@ -68,7 +71,7 @@ class NetworkFindings:
         subsets: of every set of heads, by the mean; empty where there are too many.
         greedy: of one head more each time, in the order in which they cost least, by the mean.
         patching: maps.
-        discovery: circuit or no circuit, with the exact scores.
+        discovery: what circuit there is, with the exact scores.
         attribution: of EAP-IG with 20 steps on the same pairs.
         gap: cross-entropy of the clean answers, on the corrupt and on the clean input: what there is to explain.
         curve, random: faithfulness by size, in score order and in random order.
@@ -76,6 +79,7 @@ class NetworkFindings:
         stable: Jaccard overlap of circuits of its size from resampled prompts; None without one.
         routes: where x_t travels; None for other than two layers.
         patterns: mean attention on strings of the patching maps' length, a tensor a layer.
+        accuracy: of `accuracy_table`.
     """
 
     heads: Heads
@@ -92,15 +96,23 @@ class NetworkFindings:
     stable: Interval | None
     routes: RouteMap | None
     patterns: list[Float[Tensor, "head pos pos"]]
+    accuracy: pd.DataFrame
 
 
 def network_findings(
-    model: Model, data: DataConfig, task: Task, seed: int, n_pairs: int, n_strings: int, tell: Callable[[str], None]
+    model: Model,
+    data: DataConfig,
+    task: Task,
+    shifts: Shifts,
+    seed: int,
+    n_pairs: int,
+    n_strings: int,
+    tell: Callable[[str], None],
 ) -> NetworkFindings:
     """The whole battery on one network. Arguments as `dissect`."""
     generator = torch.Generator().manual_seed(seed)
     config, device = model.config, model.device
-    sets = [test for test in eval_sets(data, n_strings, device) if test.task == task]
+    sets = drawn_sets(data, task, n_strings, device)
     tell("heads")
     means = Ablations(model, sets, "mean", generator)
     heads = name_heads(means, data, generator, task=task)
@@ -108,8 +120,8 @@ def network_findings(
     single, subsets, greedy = _ablated(means, generator)
     tell("patching")
     same_length = _same_length_pairs(model, data, task, n_pairs, generator)
-    circuit_pairs(model, data, n_pairs, generator, task)  # edges are scored with the second draw of a seed
-    pairs = circuit_pairs(model, data, n_pairs, generator, task)
+    circuit_pairs(model, data, n_pairs, generator, task, shifts)  # edges are scored with a seed's second draw
+    pairs = circuit_pairs(model, data, n_pairs, generator, task, shifts)
     patching, patterns = _patching(model, same_length, pairs)
     tell("edges and circuit")
     patches = EdgePatches.run(model, pairs)
@@ -142,6 +154,7 @@ def network_findings(
         stable=stable,
         routes=routes,
         patterns=patterns,
+        accuracy=accuracy_table(model, data, task, shifts, n_strings),
     )
 
 
@@ -161,7 +174,7 @@ def _ablated(ablations: Ablations, generator: torch.Generator) -> tuple[list[Cos
 
 def _same_length_pairs(model: Model, data: DataConfig, task: Task, n_pairs: int, generator: torch.Generator) -> Pairs:
     """Pairs of other strings, all of the length that patching maps show."""
-    length = max(data.min_length, min(SHOWN_LENGTH, data.max_length))
+    length = data.drawn_length_near(SHOWN_LENGTH)
     one = DataConfig(
         tasks=data.tasks,
         min_length=length,

@@ -31,6 +31,7 @@ from compo_mech.circuits.overlap import (
 from compo_mech.circuits.prompts import circuit_pairs, take_rows
 from compo_mech.circuits.selection import top
 from compo_mech.data.config import DataConfig
+from compo_mech.data.shifts import Shifts
 from compo_mech.data.tasks import Task
 from compo_mech.interventions.edges import Edge
 from compo_mech.interventions.head_roles import carried_share
@@ -47,7 +48,7 @@ class Evidence:
 
     Attributes:
         task: whose prompts they are.
-        found: circuit or no circuit, on either set.
+        found: what circuit there is, on either set.
         sets: scores of the rows of either set.
         x, end: fraction of the answers that follow the x_t, or the position of [EoI], that a head carries; None: not
             asked.
@@ -60,25 +61,26 @@ class Evidence:
     end: Float[Tensor, "layer head"] | None
 
 
-def evidence(model: Model, data: DataConfig, task: Task, seed: int = 0, n_pairs: int = 48) -> Evidence:
+def evidence(model: Model, data: DataConfig, task: Task, shifts: Shifts, seed: int = 0, n_pairs: int = 48) -> Evidence:
     """Circuits, edge scores and heads' shares of one task.
 
     Args:
         model: the network.
         data: what it was trained on.
         task: one of the data's.
+        shifts: of position ids, as in training or as built.
         seed: of all that is drawn.
         n_pairs: clean and corrupt inputs in each of the two sets.
     """
     generator = torch.Generator().manual_seed(seed)
-    pairs = circuit_pairs(model, data, 2 * n_pairs, generator, task)
+    pairs = circuit_pairs(model, data, 2 * n_pairs, generator, task, shifts)
     sets = [take_rows(pairs, rows) for rows in torch.arange(2 * n_pairs, device=pairs.row.device).chunk(2)]
     passes = [EdgePatches.run(model, prompts) for prompts in sets]
     one, two = (discover(model, prompts, generator, patches=kept) for prompts, kept in zip(sets, passes, strict=True))
     x = end = None
     if data.chain_of_thought:
         x = carried_share(model, data, "x", generator, task=task)[0].cpu()
-        if len(data.lengths) > 1:
+        if len(data.drawn_lengths) > 1:
             end = carried_share(model, data, "end", generator, task=task)[0].cpu()
     return Evidence(task, (one, two), (passes[0].by_row(), passes[1].by_row()), x, end)
 
@@ -131,6 +133,12 @@ class Sharing:
         """Of the tasks, as short as tells them apart."""
         one, other = (evidence.task for evidence in self.tasks)
         return (one.name, other.name) if one.name != other.name else (str(one), str(other))
+
+    @property
+    def refusals(self) -> dict[str, str]:
+        """Why no circuit is judged, by the name of the task where that is so."""
+        found = zip(self.names, self.tasks, strict=True)
+        return {name: d.reason for name, task in found for d in task.found if d.verdict == "cannot be told"}
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Every result as a tidy table, by name."""

@@ -18,8 +18,9 @@ from compo_mech.data.tasks import Task
 from compo_mech.evaluation import accuracy
 from compo_mech.evaluation.attention import MIN_LENGTH
 from compo_mech.evaluation.head_scores import layer_measures
-from compo_mech.evaluation.sets import EvalSet, eval_sets
+from compo_mech.evaluation.sets import EvalSet, drawn_sets
 from compo_mech.interventions.attention_patterns import PatternAblation, PatternAblationCounts, Work, trace_set
+from compo_mech.model.finite import likeliest
 from compo_mech.model.params import Model
 from compo_mech.model.sites import Site
 from compo_mech.routes.route_map import route_shares
@@ -34,14 +35,14 @@ CARRIED = (RouteName.TEXTBOOK, RouteName.OFFSET, RouteName.STATE)
 
 
 def test_sets(data: DataConfig, task: Task, n_strings: int) -> tuple[EvalSet, ...]:
-    """Return test strings of lengths from `MIN_LENGTH` on, or of all where none is that long."""
+    """Return test strings of drawn lengths from `MIN_LENGTH` on, or of all drawn ones where none is that long."""
     return _test_sets(data.model_dump_json(), task, n_strings, "cpu")
 
 
 @functools.lru_cache(maxsize=8)
 def _test_sets(spelled: str, task: Task, n_strings: int, device: str) -> tuple[EvalSet, ...]:
     data = DataConfig.model_validate_json(spelled)
-    sets = [test for test in eval_sets(data, n_strings, device) if test.task == task]
+    sets = drawn_sets(data, task, n_strings, device)
     return tuple([test for test in sets if test.length >= MIN_LENGTH] or sets)
 
 
@@ -59,7 +60,7 @@ def attention_metrics(data: DataConfig, task: Task, n_strings: int, model: Model
     for test in _test_sets(data.model_dump_json(), task, n_strings, str(model.device)):
         run, scored = trace_set(model, test), list(test.layout.scored(test.length))
         logits = run.logits[:, scored]
-        correct = logits.argmax(-1) == test.targets
+        correct = likeliest(logits) == test.targets
         n_right, n = n_right + int(correct.all(-1).sum()), n + len(correct)
         states = correct[:, :-1]
         n_states_right, n_states = n_states_right + int(states.sum()), n_states + states.numel()
@@ -121,8 +122,9 @@ def interchange_scores(data: DataConfig, task: Task, layer: int, seed: int, mode
 
 
 def route_scores(data: DataConfig, task: Task, seed: int, model: Model) -> list[Measured]:
-    """Measure the routes of x_t, as shares of its effect at the longest length and at about half of it."""
+    """Measure the routes of x_t, as shares of its effect at the longest drawn length and at about half of it."""
     generator = torch.Generator().manual_seed(seed)
-    lengths = sorted({data.max_length, max(data.min_length, (data.max_length + 1) // 2)})
+    longest = max(data.drawn_lengths)
+    lengths = sorted({longest, data.drawn_length_near((longest + 1) // 2)})
     shares = route_shares(model, data, generator, N_ROUTE_STRINGS, lengths, task)
     return [Measured(Quantity("route share", str(route)), shares.get(route, 0.0)) for route in CARRIED]

@@ -21,6 +21,7 @@ from compo_mech.causal.rows import Variable
 from compo_mech.causal.variables import Interchanges
 from compo_mech.interventions.traces import RowTrace
 from compo_mech.model import blocks
+from compo_mech.model.finite import likeliest
 from compo_mech.model.params import Model
 from compo_mech.model.sites import Site
 
@@ -139,7 +140,7 @@ class _Asked:
 
     @torch.no_grad()
     def accuracy(self, model: Model, site: Site, subspace: Tensor) -> float:
-        answered = self.logits(model, site, subspace, 1.0).argmax(-1)
+        answered = likeliest(self.logits(model, site, subspace, 1.0))
         return balanced_accuracy(answered, self.answers, self.changes)[0].mean
 
 

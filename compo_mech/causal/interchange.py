@@ -25,6 +25,7 @@ from compo_mech.causal.rows import Variable, check_data
 from compo_mech.causal.variables import Context, Interchanges, cell_pairs, make_interchanges, uses
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
+from compo_mech.model.finite import likeliest
 from compo_mech.model.params import Model
 from compo_mech.model.sites import Site
 from compo_mech.stats.intervals import Interval, wilson
@@ -112,7 +113,7 @@ def interchange(
     value = swapped(base, source, None if subspace is None else subspace.to(base))
     direction = torch.randn(base.shape, generator=generator, dtype=torch.float64).to(base)
     direction = direction * ((value - base).norm(dim=1) / direction.norm(dim=1))[:, None]
-    answered, sham = (continued(model, found, site, v).argmax(-1) for v in (value, base + direction))
+    answered, sham = (likeliest(continued(model, found, site, v)) for v in (value, base + direction))
     accuracy, follows, keeps = balanced_accuracy(answered, pairs.answers, pairs.changes)
     placebo, _, _ = balanced_accuracy(sham, pairs.answers, pairs.changes)
     permuted, _, _ = balanced_accuracy(answered, pairs.permuted, pairs.permuted != pairs.base.answer)

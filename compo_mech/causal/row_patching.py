@@ -9,6 +9,7 @@ from compo_mech.causal.rows import Rows
 from compo_mech.interventions.traces import RowTrace, row_trace
 from compo_mech.model import blocks
 from compo_mech.model.config import ModelConfig
+from compo_mech.model.finite import check_finite, check_weights
 from compo_mech.model.params import Model
 from compo_mech.model.sites import Kind, Site, check_site
 
@@ -129,5 +130,12 @@ Traces = tuple[RowTrace, RowTrace]
 
 
 def trace_rows(model: Model, rows: Rows) -> RowTrace:
-    """Their trace."""
-    return row_trace(model, rows.tokens, rows.position_ids, rows.position)
+    """Their trace.
+
+    Raises:
+        ValueError: a weight or a logit is not finite.
+    """
+    check_weights(model)
+    found = row_trace(model, rows.tokens, rows.position_ids, rows.position)
+    check_finite("logits", found.logits)
+    return found

@@ -14,6 +14,7 @@ from compo_mech.data.layout import Span
 from compo_mech.interventions.edges import LOGITS, POS, TOK, Edge, Reader, Writer, writers_before
 from compo_mech.interventions.graph import Outputs, Stream, run_both, run_graph
 from compo_mech.interventions.pairs import Pairs
+from compo_mech.model.finite import check_finite
 from compo_mech.model.params import Model
 
 MAX_KEPT = 2**27
@@ -75,7 +76,9 @@ class CircuitRuns:
             self._kept[name] = outputs[writer]
         for name in list(self._kept)[: max(0, len(self._kept) - self._n_kept)]:
             del self._kept[name]
-        return logits[self.pairs.row, self.pairs.position]
+        scored = logits[self.pairs.row, self.pairs.position]
+        check_finite(f"logits with {len(circuit)} edges in the circuit", scored)
+        return scored
 
     def _names(self, patched: Patched) -> dict[Writer, int]:
         """A number for what each head and MLP puts out: the same where all edges that lead to it agree."""

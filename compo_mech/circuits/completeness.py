@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 
+from compo_mech.circuits.accuracy import PairAccuracy
 from compo_mech.circuits.faithfulness import Behaviour
 from compo_mech.circuits.selection import graph_order
 from compo_mech.interventions.edges import Edge
@@ -87,7 +88,8 @@ def completeness(behaviour: Behaviour, circuit: Iterable[Edge], without: Sequenc
     >>> from compo_mech import Parity, build
     >>> from compo_mech.circuits.prompts import circuit_pairs
     >>> built, generator = build(Parity(), max_length=3), torch.Generator().manual_seed(0)
-    >>> behaviour = Behaviour(built.model, circuit_pairs(built.model, built.data, 8, generator, Parity()))
+    >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Parity(), built.shifts)
+    >>> behaviour = Behaviour(built.model, pairs)
     >>> gaps = completeness(behaviour, built.edges, list(removals(built.edges, generator, n_halves=2)))
     >>> max(gap.size for gap in gaps) < 0.01  # what is not in the true circuit never stands in for it
     True
@@ -113,7 +115,8 @@ def minimality(behaviour: Behaviour, circuit: Iterable[Edge], without: Sequence[
     >>> from compo_mech import Parity, build
     >>> from compo_mech.circuits.prompts import circuit_pairs
     >>> built, generator = build(Parity(), max_length=3), torch.Generator().manual_seed(0)
-    >>> behaviour = Behaviour(built.model, circuit_pairs(built.model, built.data, 8, generator, Parity()))
+    >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Parity(), built.shifts)
+    >>> behaviour = Behaviour(built.model, pairs)
     >>> effects = minimality(behaviour, built.edges, list(removals(built.edges, generator, n_halves=2)))
     >>> set(effects) == built.edges, min(effects.values()) > MINIMAL
     (True, True)
@@ -166,17 +169,20 @@ class CircuitVerdict:
     """Whether a circuit is faithful, complete and minimal.
 
     Attributes:
-        measures: of the circuit; None where the network's own gap is too small to measure by.
+        accuracy: of the network on both inputs.
+        measures: of the circuit; None where that accuracy, or the network's own gap, is too small to measure by.
         random_faithfulness, random_incompleteness, random_minimality: of random circuits of its size.
 
     >>> from compo_mech.interventions.edges import LOGITS, TOK
     >>> measures = CircuitMeasures(1.0, Gap("nothing", 1.0, 0.9), effects={Edge(TOK, LOGITS): 0.5})
-    >>> print(*str(CircuitVerdict(measures, None, None, None)).split("; "), sep=chr(10))
+    >>> verdict = CircuitVerdict(PairAccuracy(1.0, 1.0), measures, None, None, None)
+    >>> print(*str(verdict).split("; "), sep=chr(10))
     faithful: 1.000 (within 0.01 of 1 needed)
     complete: 0.100 apart without nothing (at most 0.3)
     minimal: tok → logits moves 0.500 (more than 0.01)
     """
 
+    accuracy: PairAccuracy
     measures: CircuitMeasures | None
     random_faithfulness: Interval | None
     random_incompleteness: Interval | None
@@ -199,6 +205,8 @@ class CircuitVerdict:
         return self.faithful and self.complete and self.minimal
 
     def __str__(self) -> str:
+        if not self.accuracy.able:
+            return self.accuracy.refusal
         if self.measures is None:
             return "no verdict: the network does the same on the corrupt input"
         found, (edge, effect) = self.measures, min(self.measures.effects.items(), key=lambda item: item[1])
@@ -218,6 +226,8 @@ def judge(
 ) -> CircuitVerdict:
     """Measure faithfulness, completeness and minimality of a circuit, each beside random circuits of its size.
 
+    Nothing is measured where the network does not do the task (see `accuracy.ABLE`).
+
     Args:
         behaviour: of the network.
         circuit: some of its edges.
@@ -231,7 +241,8 @@ def judge(
     >>> from compo_mech import Parity, build
     >>> from compo_mech.circuits.prompts import circuit_pairs
     >>> built, generator = build(Parity(), max_length=3), torch.Generator().manual_seed(0)
-    >>> behaviour = Behaviour(built.model, circuit_pairs(built.model, built.data, 8, generator, Parity()))
+    >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Parity(), built.shifts)
+    >>> behaviour = Behaviour(built.model, pairs)
     >>> verdict = judge(behaviour, built.edges, generator, n_halves=2, n_random=1)
     >>> verdict.faithful, verdict.complete, verdict.minimal
     (True, True, True)
@@ -239,6 +250,8 @@ def judge(
     kept = frozenset(circuit)
     if not kept:
         raise ValueError("circuit = no edge: must have at least one")
+    if not behaviour.accuracy.able:
+        return CircuitVerdict(behaviour.accuracy, None, None, None, None)
     found = _measures(behaviour, kept, generator, n_halves)
     others = [
         _measures(behaviour, behaviour.random_circuit(len(kept), generator), generator, n_halves)
@@ -246,8 +259,9 @@ def judge(
     ]
     measured = [other for other in others if other is not None]
     if found is None or not measured:
-        return CircuitVerdict(found, None, None, None)
+        return CircuitVerdict(behaviour.accuracy, found, None, None, None)
     return CircuitVerdict(
+        behaviour.accuracy,
         found,
         Interval.of([other.faithfulness for other in measured]),
         Interval.of([other.incompleteness for other in measured]),

@@ -1,6 +1,7 @@
-"""Is there a circuit? Its stability over prompts, and the verdict "circuit" or "no circuit".
+"""Is there a circuit? Its stability over prompts, and the verdict "circuit", "no circuit" or "cannot be told".
 
-The network's accuracy is not used: only the effects of its edges under intervention count.
+Accuracy says whether there is anything to judge (see `accuracy`); of a network that does the task, only the effects of
+its edges under intervention count.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,6 +10,7 @@ from typing import Literal
 
 import torch
 
+from compo_mech.circuits.accuracy import PairAccuracy
 from compo_mech.circuits.edge_patches import EdgePatches, scores_of_rows
 from compo_mech.circuits.faithfulness import Behaviour
 from compo_mech.circuits.overlap import jaccard
@@ -43,8 +45,9 @@ class Discovery:
     Attributes:
         verdict: of all that follows.
         reason: the verdict in a sentence.
+        accuracy: of the network, on the clean and on the corrupt input.
         circuit: the smallest that moves enough of the answers, in score order, whatever the verdict on it; None if not
-            even the whole network does.
+            even the whole network does, or nothing was judged.
         scores: that order it.
         n_edges: of the whole network.
         swap: fraction of the answers to be moved that the circuit moves, or the best one if none moves enough.
@@ -55,13 +58,15 @@ class Discovery:
     >>> from compo_mech import BuildOptions, Parity, build
     >>> from compo_mech.circuits.prompts import circuit_pairs
     >>> decoy, generator = build(Parity(), 3, BuildOptions(broken="update")), torch.Generator().manual_seed(0)
-    >>> found = discover(decoy.model, circuit_pairs(decoy.model, decoy.data, 8, generator, Parity()), generator)
+    >>> pairs = circuit_pairs(decoy.model, decoy.data, 8, generator, Parity(), decoy.shifts)
+    >>> found = discover(decoy.model, pairs, generator)
     >>> found.verdict, found.kept
-    ('no circuit', frozenset())
+    ('cannot be told', frozenset())
     """
 
-    verdict: Literal["circuit", "no circuit"]
+    verdict: Literal["circuit", "no circuit", "cannot be told"]
     reason: str
+    accuracy: PairAccuracy
     circuit: frozenset[Edge] | None
     scores: EdgeScores
     n_edges: int
@@ -69,6 +74,12 @@ class Discovery:
     random: Interval | None = None
     held_out: float | None = None
     overlap: float | None = None
+
+    @property
+    def sentence(self) -> str:
+        """The verdict with its reason and the network's accuracy."""
+        beside = "" if self.verdict == "cannot be told" else f"; the network is {self.accuracy}"
+        return f"{self.reason}{beside}."
 
     @property
     def kept(self) -> frozenset[Edge]:
@@ -122,6 +133,7 @@ def discover(
 ) -> Discovery:
     """Search for a circuit that does the pairs' task.
 
+    It is judged where the network is right about at least `ABLE` of the answers to the clean and to the corrupt input.
     There is one if, with all other edges carrying the corrupt input, the edges of highest score give the algorithm's
     answers to the clean input (not the network's: one that does something else by a small circuit has no circuit for
     the task); if they leave out enough of the network; if random circuits of their size do not do as well; and if each
@@ -141,7 +153,8 @@ def discover(
     >>> from compo_mech import Parity, build
     >>> from compo_mech.circuits.prompts import circuit_pairs
     >>> built, generator = build(Parity(), max_length=3), torch.Generator().manual_seed(0)
-    >>> found = discover(built.model, circuit_pairs(built.model, built.data, 8, generator, Parity()), generator)
+    >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Parity(), built.shifts)
+    >>> found = discover(built.model, pairs, generator)
     >>> found.verdict, found.circuit == built.edges
     ('circuit', True)
     """
@@ -154,12 +167,15 @@ def discover(
     scores = score(None)
     swap, order = _Swap(model, pairs), score_order(scores)
     size, moved = swap.smallest(order)
+    accuracy = swap.behaviour.accuracy
+    if not accuracy.able:
+        return Discovery("cannot be told", accuracy.refusal, accuracy, None, scores, len(edges), moved)
     if size is None:
         reason = (
             f"no circuit: of the answers that the task asks for, edges in score order move "
             f"{on_its_side(moved, SWAPPED)} at best, and {SWAPPED} are needed"
         )
-        return Discovery("no circuit", reason, None, scores, len(edges), moved)
+        return Discovery("no circuit", reason, accuracy, None, scores, len(edges), moved)
     random = Interval.of([swap(swap.behaviour.random_circuit(size, generator)) for _ in range(N_RANDOM)])
     halves = torch.randperm(n_rows, generator=generator).chunk(2)
     halves = [half.to(pairs.row.device) for half in halves]
@@ -176,8 +192,18 @@ def discover(
             f"circuit: {of_edges}, as many at random {random}; circuits of two halves of the prompts overlap by "
             f"{on_its_side(overlap or 0.0, OVERLAP)} ({OVERLAP} needed)"
         )
-    verdict = "no circuit" if objections else "circuit"
-    return Discovery(verdict, reason, frozenset(order[:size]), scores, len(edges), moved, random, held_out, overlap)
+    return Discovery(
+        verdict="no circuit" if objections else "circuit",
+        reason=reason,
+        accuracy=accuracy,
+        circuit=frozenset(order[:size]),
+        scores=scores,
+        n_edges=len(edges),
+        swap=moved,
+        random=random,
+        held_out=held_out,
+        overlap=overlap,
+    )
 
 
 def _objections(

@@ -13,11 +13,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from compo_mech.circuits.prompts import scored_positions, take_rows
-from compo_mech.circuits.scorers import EdgeScores, Scorer, exact, flagged
+from compo_mech.circuits.scorers import EdgeScores, Scorer, check_scores, exact, flagged
 from compo_mech.interventions.edges import LOGITS, Edge, all_edges, check_edges, writers_before
 from compo_mech.interventions.graph import Outputs, Runs, run_both, run_patched
 from compo_mech.interventions.metrics import Metric, cross_entropy
 from compo_mech.interventions.pairs import Pairs
+from compo_mech.model.finite import check_finite
 from compo_mech.model.params import Model
 
 SMALLEST_GAP = 0.05
@@ -34,6 +35,9 @@ class RowScores:
         gap: the same when the whole input is the corrupt one, with the clean answers.
         n_scored: positions of each row.
 
+    Raises:
+        ValueError: a rise or a gap is not finite.
+
     >>> from compo_mech import ModelConfig
     >>> one, other = (torch.tensor([[1.0, 3.0]], dtype=torch.float64), torch.tensor([2.0, 6.0], dtype=torch.float64))
     >>> scores = RowScores(tuple(all_edges(ModelConfig())[:1]), rise=one, gap=other, n_scored=torch.tensor([1, 1]))
@@ -45,6 +49,10 @@ class RowScores:
     rise: Float[Tensor, "edge row"]
     gap: Float[Tensor, "row"]
     n_scored: Int[Tensor, "row"]
+
+    def __post_init__(self) -> None:
+        check_scores(self.edges, self.rise.sum(1))
+        check_finite("gap", self.gap)
 
     def shares(self, groups: Float[Tensor, "group row"]) -> Float[Tensor, "group edge"]:
         """Each edge's rise as a fraction of the gap, over the rows that each group counts."""

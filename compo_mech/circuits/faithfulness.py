@@ -11,12 +11,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from compo_mech.circuits.accuracy import pair_accuracy
 from compo_mech.circuits.circuit_runs import CircuitRuns
 from compo_mech.circuits.selection import connected, graph_order
 from compo_mech.interventions.edges import Edge, all_edges, check_edges
 from compo_mech.interventions.graph import Outputs
 from compo_mech.interventions.metrics import Metric, cross_entropy
 from compo_mech.interventions.pairs import Pairs
+from compo_mech.model.finite import check_finite
 from compo_mech.model.params import Model
 from compo_mech.stats.intervals import Interval
 
@@ -28,6 +30,10 @@ class Behaviour:
     """A metric of a network in which only a circuit carries the clean input.
 
     Values are kept, so that no circuit is run twice.
+
+    Attributes:
+        none, all: the metric when no edge, and when every edge, carries its own values.
+        accuracy: of the network on both inputs.
 
     >>> from compo_mech import Parity, Switch, build, make_pairs
     >>> built = build(Parity(), max_length=3)
@@ -63,6 +69,7 @@ class Behaviour:
         check_edges(model, self.edges)
         self._known, self._rerun = frozenset(self.edges), corrupt is None
         self._runs = CircuitRuns(model, pairs, self.edges, corrupt)
+        self.accuracy = pair_accuracy(model, pairs, self._runs.runs, self._rerun)
         self._values: dict[frozenset[Edge], float] = {}
         self.none, self.all = self.value(()), self.value(self.edges)
 
@@ -81,7 +88,9 @@ class Behaviour:
             kept = connected(kept)
         if kept not in self._values:
             clean = self._runs.runs.logits
-            self._values[kept] = float(self.metric(self._runs.logits(kept), clean, self.pairs))
+            value = self.metric(self._runs.logits(kept), clean, self.pairs)
+            check_finite(f"metric with {len(kept)} edges in the circuit", value)
+            self._values[kept] = float(value)
         return self._values[kept]
 
     @property
@@ -162,7 +171,8 @@ def curve(behaviour: Behaviour, order: Sequence[Edge], n_edges: Sequence[int] | 
     >>> from compo_mech import Parity, build, exact, score_order
     >>> from compo_mech.circuits.prompts import circuit_pairs
     >>> built, generator = build(Parity(), max_length=3), torch.Generator().manual_seed(0)
-    >>> behaviour = Behaviour(built.model, circuit_pairs(built.model, built.data, 8, generator, Parity()))
+    >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Parity(), built.shifts)
+    >>> behaviour = Behaviour(built.model, pairs)
     >>> order = score_order(exact(built.model, behaviour.pairs, behaviour.edges))
     >>> curve(behaviour, order, (0, 10, len(order))).faithfulness.abs().round(decimals=2).tolist()  # 10 true edges
     [0.0, 1.0, 1.0]
@@ -189,7 +199,8 @@ class RandomCurves:
     >>> from compo_mech import Parity, build
     >>> from compo_mech.circuits.prompts import circuit_pairs
     >>> built, generator = build(Parity(), max_length=3), torch.Generator().manual_seed(0)
-    >>> behaviour = Behaviour(built.model, circuit_pairs(built.model, built.data, 8, generator, Parity()))
+    >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Parity(), built.shifts)
+    >>> behaviour = Behaviour(built.model, pairs)
     >>> found = random_curves(behaviour, 4, generator, (0, 10, len(behaviour.edges)))
     >>> bool((found.low <= found.mean + 1e-6).all()), found.cpr.low <= found.cpr.mean <= found.cpr.high
     (True, True)
@@ -211,7 +222,8 @@ def random_curves(
     >>> from compo_mech import Parity, build
     >>> from compo_mech.circuits.prompts import circuit_pairs
     >>> built, generator = build(Parity(), max_length=3), torch.Generator().manual_seed(0)
-    >>> behaviour = Behaviour(built.model, circuit_pairs(built.model, built.data, 8, generator, Parity()))
+    >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Parity(), built.shifts)
+    >>> behaviour = Behaviour(built.model, pairs)
     >>> found = random_curves(behaviour, 4, generator, (0, 10, len(behaviour.edges)))
     >>> found.mean.abs().round(decimals=2).tolist()  # 10 random edges do nothing
     [0.0, 0.0, 1.0]

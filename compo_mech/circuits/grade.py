@@ -43,7 +43,7 @@ def grade(scores: EdgeScores, truth: Iterable[Edge]) -> Grade:
     >>> from compo_mech import Parity, all_edges, build, exact
     >>> from compo_mech.circuits.prompts import circuit_pairs
     >>> built = build(Parity(), max_length=3)
-    >>> pairs = circuit_pairs(built.model, built.data, 8, torch.Generator().manual_seed(0), Parity())
+    >>> pairs = circuit_pairs(built.model, built.data, 8, torch.Generator().manual_seed(0), Parity(), built.shifts)
     >>> found = grade(exact(built.model, pairs, all_edges(built.model.config)), built.edges)
     >>> found.auc, found.coverage, found.top_is_truth
     (1.0, 1.0, True)

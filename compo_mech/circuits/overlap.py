@@ -16,6 +16,7 @@ from torch import Tensor
 from compo_mech.circuits.edge_patches import RowScores
 from compo_mech.circuits.scorers import TOLERANCE
 from compo_mech.interventions.edges import Edge
+from compo_mech.model.finite import check_finite
 from compo_mech.stats.intervals import Interval
 
 
@@ -119,6 +120,7 @@ def standard_ranks(values: Float[Tensor, "edge"]) -> Float[Tensor, "edge"]:
     >>> round(float(one @ other), 6)  # Spearman's correlation
     -1.0
     """
+    check_finite("values", values)
     ranks = torch.tensor(pd.Series(values.tolist()).rank().tolist(), dtype=torch.float64)
     ranks = ranks - ranks.mean()
     return ranks / ranks.norm().clamp(min=TOLERANCE)

@@ -7,6 +7,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from compo_mech.data.config import DataConfig
+from compo_mech.data.shifts import Shifts
 from compo_mech.data.tasks import Task
 from compo_mech.interventions.pairs import Pairs, Switch, make_pairs
 from compo_mech.model.params import Model
@@ -20,33 +21,45 @@ PAIRS = {
 """Names of what `circuit_switch` may choose, as on the method card."""
 
 
-def circuit_switch(data: DataConfig, n_ctx: int) -> tuple[Switch, int]:
-    """What moves as many writers as can be moved, and the largest shift: other strings, of other lengths where there
-    are any, with shifted position ids where the model has room for them.
+def circuit_switch(data: DataConfig, shifts: Shifts) -> Switch:
+    """What moves as many writers as can be moved by what the network was trained on: other strings, of other lengths
+    where more than one is drawn, with shifted position ids where they were shifted in training.
 
-    >>> circuit_switch(DataConfig(max_length=3), n_ctx=8), circuit_switch(DataConfig(max_length=3), n_ctx=10)[1]
-    ((<Switch.TOKEN|LENGTH: 3>, 0), 2)
+    >>> circuit_switch(DataConfig(max_length=3), Shifts(0))
+    <Switch.TOKEN|LENGTH: 3>
+    >>> circuit_switch(DataConfig(max_length=3, length_weights=(0, 0, 1)), Shifts(2))
+    <Switch.TOKEN|SHIFT: 5>
     """
-    max_shift = max(0, min(4, n_ctx - data.layout.n_read(data.max_length)))
     switch = Switch.TOKEN
-    if len(data.lengths) > 1:
+    if len(data.drawn_lengths) > 1:
         switch |= Switch.LENGTH
-    if max_shift:
+    if shifts.largest:
         switch |= Switch.SHIFT
-    return switch, max_shift
+    return switch
 
 
-def circuit_pairs(model: Model, data: DataConfig, n_pairs: int, generator: torch.Generator, task: Task) -> Pairs:
+def circuit_pairs(
+    model: Model, data: DataConfig, n_pairs: int, generator: torch.Generator, task: Task, shifts: Shifts
+) -> Pairs:
     """Pairs of what `circuit_switch` says, on the model's device.
+
+    Args:
+        model: the network.
+        data: what it was trained on.
+        n_pairs: clean and corrupt inputs.
+        generator: source of the strings.
+        task: one of the data's.
+        shifts: of position ids, as in training (`RunConfig.shifts`) or as built; with larger ones, or other lengths,
+            the corrupt run is of inputs that the network never learned to read.
 
     >>> from compo_mech import Parity, build
     >>> built = build(Parity(), max_length=3)
-    >>> pairs = circuit_pairs(built.model, built.data, 4, torch.Generator().manual_seed(0), Parity())
+    >>> pairs = circuit_pairs(built.model, built.data, 4, torch.Generator().manual_seed(0), Parity(), built.shifts)
     >>> bool((pairs.corrupt_position_ids > pairs.clean_position_ids).all())
     True
     """
-    switch, max_shift = circuit_switch(data, model.n_ctx)
-    return make_pairs(data, switch, n_pairs, generator, max(1, max_shift), task).to(model.device)
+    pairs = make_pairs(data, circuit_switch(data, shifts), n_pairs, generator, shifts.largest, task)
+    return replace(pairs, corrupt_kind="trained" if shifts.answered else pairs.corrupt_kind).to(model.device)
 
 
 def take_rows(pairs: Pairs, rows: Int[Tensor, "taken"]) -> Pairs:
@@ -62,7 +75,14 @@ def take_rows(pairs: Pairs, rows: Int[Tensor, "taken"]) -> Pairs:
     """
     rows = rows.to(pairs.row.device)
     taken, index = scored_positions(pairs, rows)
-    whole = ("clean_tokens", "corrupt_tokens", "clean_position_ids", "corrupt_position_ids", "lengths")
+    whole = (
+        "clean_tokens",
+        "corrupt_tokens",
+        "clean_position_ids",
+        "corrupt_position_ids",
+        "lengths",
+        "corrupt_lengths",
+    )
     scored = ("position", "target", "foil")
     return replace(
         pairs,

@@ -6,7 +6,7 @@ over inputs, Hanna et al. 2024, arXiv 2403.17806).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -30,7 +30,10 @@ class EdgeScores:
         scores: change of the metric, patched minus clean.
         unidentifiable: the writer puts out the same on both inputs (to 1e-6 of its norm), so that no patch of the edge
             can show anything.
-        no_effect: the writer varies, yet the metric moves by less than 1e-6.
+        no_effect: by exact patching alone: the writer varies, yet the metric moves by less than 1e-6.
+        zero_gradient: by gradient methods alone: the writer varies, yet what is attributed to the edge is less than
+            1e-6. That is no claim about patching: where attention is saturated, gradients of edges that matter vanish.
+            Empty where patching was exact.
 
     >>> from compo_mech import Parity, Switch, build, make_pairs
     >>> built = build(Parity(), max_length=3)
@@ -43,6 +46,7 @@ class EdgeScores:
     scores: Float[Tensor, "edge"]
     unidentifiable: tuple[bool, ...]
     no_effect: tuple[bool, ...]
+    zero_gradient: tuple[bool, ...] = ()
 
 
 Scorer = Callable[[Model, Pairs, Sequence[Edge], Metric, Outputs | None], EdgeScores]
@@ -88,8 +92,8 @@ def eap(
     >>> built = build(Parity(), max_length=3)
     >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
     >>> found = eap(built.model, pairs, [Edge(TOK, Reader("v", 1, 1))])  # into a spare head
-    >>> found.scores.tolist(), found.no_effect
-    ([0.0], (True,))
+    >>> found.scores.tolist(), found.zero_gradient, found.no_effect
+    ([0.0], (True,), (False,))
     """
     return eap_ig(model, pairs, edges, metric, corrupt, n_steps=1)
 
@@ -131,7 +135,8 @@ def eap_ig(
     for edge in edges:
         by_position = (total[edge.reader] * change[edge.writer]).sum(-1)
         scores.append(by_position.sum() if edge.span is None else by_position[pairs.where(edge.span)].sum())
-    return flagged(edges, torch.stack(scores), pairs, runs)
+    found = flagged(edges, torch.stack(scores), pairs, runs)
+    return replace(found, no_effect=(False,) * len(edges), zero_gradient=found.no_effect)
 
 
 SCORERS: dict[str, Scorer] = {
@@ -163,8 +168,23 @@ def _gradients(
     return dict(zip(seen, found, strict=True))
 
 
+def check_scores(edges: Sequence[Edge], scores: Float[Tensor, "edge"]) -> None:
+    """Refuse scores that cannot be ranked.
+
+    Raises:
+        ValueError: one is not finite; the message names its edge.
+
+    >>> check_scores([Edge(TOK, Reader("mlp", 0))], torch.tensor([float("nan")]))
+    Traceback (most recent call last):
+    ValueError: score of tok → mlp0 = nan: must be a finite number
+    """
+    bad = (~scores.isfinite()).nonzero()[:, 0].tolist()
+    if bad:
+        raise ValueError(f"score of {edges[bad[0]]} = {float(scores[bad[0]])}: must be a finite number")
+
+
 def flagged(edges: Sequence[Edge], scores: Tensor, pairs: Pairs, runs: Runs) -> EdgeScores:
-    """Scores with their flags; an edge in a span is judged by what its writer does there.
+    """Scores of exact patching with their flags; an edge in a span is judged by what its writer does there.
 
     >>> from compo_mech import Parity, Switch, build, make_pairs
     >>> built, edge = build(Parity(), max_length=3), Edge(TOK, Reader("v", 1, 1))
@@ -175,10 +195,11 @@ def flagged(edges: Sequence[Edge], scores: Tensor, pairs: Pairs, runs: Runs) -> 
 
     def still(writer: Writer, span: Span | None) -> bool:
         own, other = runs.clean[writer], runs.corrupt[writer]
-        where = pairs.read if span is None else pairs.where(span)
+        where = pairs.both_read if span is None else pairs.both_read & pairs.where(span)
         own, other = own[where], other.expand_as(own)[where]
         return bool((other - own).norm() <= TOLERANCE * own.norm().clamp(min=TOLERANCE))
 
+    check_scores(edges, scores)
     hidden = {source: still(*source) for source in {(edge.writer, edge.span) for edge in edges}}
     unidentifiable = tuple(hidden[edge.writer, edge.span] for edge in edges)
     no_effect = tuple(

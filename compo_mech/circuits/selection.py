@@ -7,7 +7,7 @@ from functools import cache
 from jaxtyping import Float
 from torch import Tensor
 
-from compo_mech.circuits.scorers import TOLERANCE, EdgeScores
+from compo_mech.circuits.scorers import TOLERANCE, EdgeScores, check_scores
 from compo_mech.interventions.edges import LOGITS, Edge, Reader, Writer
 
 
@@ -21,6 +21,7 @@ def ranked(scores: EdgeScores) -> Float[Tensor, "edge"]:
     >>> ranked(scores).tolist()
     [0.5, 0.0, 1.0]
     """
+    check_scores(scores.edges, scores.scores)
     sizes = (scores.scores.detach().double().abs() / TOLERANCE).round() * TOLERANCE
     for i, hidden in enumerate(scores.unidentifiable):
         if hidden:

@@ -43,7 +43,7 @@ def stability(
     >>> from compo_mech.circuits.prompts import circuit_pairs
     >>> from compo_mech.circuits.selection import top
     >>> built, generator = build(Parity(), max_length=3), torch.Generator().manual_seed(0)
-    >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Parity())
+    >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Parity(), built.shifts)
     >>> print(stability(built.model, pairs, lambda scores: top(scores, 10), generator, n_resamples=4))
     1.00 (1.00 .. 1.00)
     """

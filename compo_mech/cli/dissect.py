@@ -49,7 +49,13 @@ class DissectionOfRun:
         with spinner(console) as bar:
             shown = bar.add_task(str(task))
             return dissection.dissect(
-                model, run.config.data, task, step, self.seed, tell=lambda what: bar.update(shown, description=what)
+                model,
+                run.config.data,
+                task,
+                step,
+                run.config.shifts,
+                self.seed,
+                tell=lambda what: bar.update(shown, description=what),
             )
 
     def files(self, found: Dissection) -> dict[str, str]:
@@ -75,7 +81,7 @@ class DissectionOfRun:
             found = []
             for task in data.measured_tasks:
                 bar.update(shown, description=f"{task}: two sets of prompts")
-                found.append(evidence(model, data, task, self.seed))
+                found.append(evidence(model, data, task, run.config.shifts, self.seed))
             pairs = []
             for one, other in itertools.combinations(found, 2):
                 bar.update(shown, description=f"{one.task} and {other.task}")

@@ -75,9 +75,15 @@ class DataConfig(Settings):
 
     @property
     def drawn_lengths(self) -> tuple[int, ...]:
-        """Lengths of the data's own mixture: what only a stage has, or nothing, is left out."""
-        weights = self.length_weights or [1.0] * len(self.lengths)
-        return tuple(length for length, weight in zip(self.lengths, weights, strict=True) if weight > 0)
+        """Lengths that training asks about, and so analyses: those of the data's own mixture that count in the loss.
+        What only a stage has, or nothing, is left out."""
+        equal = [1.0] * len(self.lengths)
+        weights = zip(self.lengths, self.length_weights or equal, self.length_loss_weights or equal, strict=True)
+        return tuple(length for length, drawn, counted in weights if drawn > 0 and counted > 0)
+
+    def drawn_length_near(self, length: int) -> int:
+        """The drawn length that is nearest to this one; of two, the shorter."""
+        return min(self.drawn_lengths, key=lambda drawn: abs(drawn - length))
 
     @property
     def measured_tasks(self) -> tuple[TaskField, ...]:
@@ -125,6 +131,8 @@ class DataConfig(Settings):
             raise ValueError(f"min_length = {self.min_length}: must be at most max_length = {self.max_length}")
         for name in ("task_weights", "task_loss_weights", "length_weights", "length_loss_weights"):
             self._check_weights(name, getattr(self, name))
+        if not self.drawn_lengths:
+            raise ValueError(f"length_loss_weights = {self.length_loss_weights}: must leave a length that is drawn")
         if self.order == "shortest_first" and self.n_train_strings is None:
             raise ValueError("order = shortest_first: needs a fixed training set, n_train_strings")
         if self.order == "shortest_first" and (len(self.tasks) > 1 or self.curriculum or self.length_weights):

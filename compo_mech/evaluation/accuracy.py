@@ -5,13 +5,15 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from compo_mech.model.finite import check_finite, likeliest
+
 
 def token_accuracy(
     logits: Float[Tensor, "batch query d_vocab"], targets: Int[Tensor, "batch query"]
 ) -> Float[Tensor, ""]:
     """Return the fraction of scored rows whose likeliest token is the right one, given the true tokens before it
     (teacher forcing)."""
-    return (logits.argmax(-1) == targets).float().mean()
+    return (likeliest(logits) == targets).float().mean()
 
 
 def strings_right(predicted: Int[Tensor, "batch query"], targets: Int[Tensor, "batch query"]) -> Bool[Tensor, "batch"]:
@@ -21,6 +23,7 @@ def strings_right(predicted: Int[Tensor, "batch query"], targets: Int[Tensor, "b
 
 def mean_loss(logits: Float[Tensor, "batch query d_vocab"], targets: Int[Tensor, "batch query"]) -> Float[Tensor, ""]:
     """Return the mean cross-entropy of the scored rows, in nats."""
+    check_finite("logits", logits)
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 

@@ -1,6 +1,6 @@
 """All measures of one network on test strings, as long rows: what is recorded at each snapshot."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from einops import rearrange
@@ -13,6 +13,7 @@ from compo_mech.evaluation.head_scores import SUMMARISED, layer_measures
 from compo_mech.evaluation.sets import EvalSet
 from compo_mech.evaluation.table import CONTROL, TRAIN, Row
 from compo_mech.model.config import ModelConfig
+from compo_mech.model.finite import likeliest
 from compo_mech.model.forward import forward
 from compo_mech.model.generate import generate
 from compo_mech.model.params import Model, init_params
@@ -43,11 +44,11 @@ def generated(model: Model, test: EvalSet, predicted: Int[Tensor, "batch query"]
 
 
 def measure(model: Model, data: DataConfig, sets: list[EvalSet]) -> list[Row]:
-    """Every measure on every set, then each head's means over lengths and its verdict."""
+    """Every measure on every set, then each head's means over the lengths that training asks about, and its verdict."""
     rows: list[Row] = []
     for test in sets:
         logits, patterns = run_set(model, test)
-        predicted = logits.argmax(-1)
+        predicted = likeliest(logits)
         written = generated(model, test, predicted)
         vocabulary = data.vocabulary
         right = accuracy.strings_right(predicted, test.targets)
@@ -63,7 +64,7 @@ def measure(model: Model, data: DataConfig, sets: list[EvalSet]) -> list[Row]:
         rows += [Row(*where, None, None, name, float(value)) for name, value in numbers.items()]
         for layer, pattern in enumerate(patterns):
             rows += [Row(*where, layer, *rest) for rest in layer_measures(pattern, test.layout, test.length)]
-    return rows + list(_summaries(rows))
+    return rows + list(_summaries(rows, data.drawn_lengths))
 
 
 @torch.no_grad()
@@ -72,7 +73,7 @@ def measure_train(model: Model, sets: list[EvalSet]) -> list[Row]:
     rows = []
     for known in sets:
         logits, _ = run_set(model, known)
-        right = float(accuracy.share(accuracy.strings_right(logits.argmax(-1), known.targets)))
+        right = float(accuracy.share(accuracy.strings_right(likeliest(logits), known.targets)))
         rows.append(Row(TRAIN, str(known.task), known.length, None, None, "accuracy", right))
     return rows
 
@@ -84,11 +85,13 @@ def measure_control(config: ModelConfig, n_ctx: int, data: DataConfig, sets: lis
     return [row._replace(split=CONTROL) for row in measure(control, data, sets)]
 
 
-def _summaries(rows: list[Row]) -> Iterator[Row]:
-    """Means of each head and layer over lengths >= 4 (sharp rows: over all rows of those lengths) and verdicts."""
+def _summaries(rows: list[Row], drawn: Sequence[int]) -> Iterator[Row]:
+    """Means of each head and layer over drawn lengths >= 4 (sharp rows: over all their rows) and verdicts."""
     of_heads: dict[tuple, dict[str, dict[int, float]]] = {}  # (task, layer, head) -> metric -> length -> value
     for row in rows:
-        if row.layer is not None and row.length is not None and row.length >= attention.MIN_LENGTH:
+        if row.layer is None or row.length is None:
+            continue
+        if row.length in drawn and row.length >= attention.MIN_LENGTH:
             found = of_heads.setdefault((row.task, row.layer, row.head), {})
             found.setdefault(row.metric, {})[row.length] = row.value
     for (task, layer, head), found in of_heads.items():

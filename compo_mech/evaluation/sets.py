@@ -51,9 +51,14 @@ def eval_sets(config: DataConfig, n_strings: int, device: torch.device | str = "
     return sets
 
 
+def drawn_sets(config: DataConfig, task: Task, n_strings: int, device: torch.device | str = "cpu") -> list[EvalSet]:
+    """Those of `eval_sets` of one task whose lengths training asks about."""
+    return [t for t in eval_sets(config, n_strings, device) if t.task == task and t.length in config.drawn_lengths]
+
+
 def train_sets(stream: TrainingStream) -> list[EvalSet]:
-    """The (first seed's) training strings of every measured task and length; none where new strings are drawn at every
-    step."""
+    """The (first seed's) training strings of every measured task and drawn length; none where new strings are drawn at
+    every step."""
     config = stream.config
     if stream.strings is None:
         return []
@@ -61,6 +66,7 @@ def train_sets(stream: TrainingStream) -> list[EvalSet]:
         _set_of(config, task, stream.strings[0, config.tasks.index(task), i, :, :length].cpu(), TRAIN, stream.device)
         for task in config.measured_tasks
         for i, length in enumerate(config.lengths)
+        if length in config.drawn_lengths
     ]
 
 

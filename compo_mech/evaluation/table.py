@@ -1,5 +1,6 @@
 """Measurements as long rows, and how rows are chosen from a table of them."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -28,6 +29,11 @@ def select(metrics: pd.DataFrame, **wanted: object) -> pd.DataFrame:
     for column, value in wanted.items():
         metrics = pd.DataFrame(metrics[metrics[column] == value])
     return metrics
+
+
+def of_lengths(metrics: pd.DataFrame, lengths: Sequence[int]) -> pd.DataFrame:
+    """Select the rows of these lengths, such as `DataConfig.drawn_lengths`, and those of no length."""
+    return pd.DataFrame(metrics[metrics["length"].isna() | metrics["length"].isin(lengths)])
 
 
 def measured(metrics: pd.DataFrame, task: str) -> pd.DataFrame:

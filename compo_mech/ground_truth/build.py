@@ -23,7 +23,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from compo_mech.data.config import DataConfig
+from compo_mech.data.shifts import Shifts
 from compo_mech.data.tasks import Task, TaskField
+from compo_mech.ground_truth.builder import SPARE_POSITIONS
 from compo_mech.ground_truth.iteration_head import IterationHead
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.ground_truth.shortcut import SHORTCUT_TASKS, Shortcut
@@ -60,6 +62,11 @@ class Constructed:
     roles: dict[str, str]
     subspaces: dict[str, Float[Tensor, "d_model dim"]] = field(repr=False)
     gaps: frozenset[tuple[int, int]] = frozenset()
+
+    @property
+    def shifts(self) -> Shifts:
+        """Shifts of position ids that it has room for; it makes something of them, though not the task's answers."""
+        return Shifts(SPARE_POSITIONS, answered=False)
 
 
 def solves(task: Task, rungs: BuildOptions) -> bool:

@@ -3,6 +3,10 @@
 Hypothesis: which true edges a method finds depends on the triple (circuit, counterfactual,
 method). Primary measure: area under the ROC curve over all edges, unidentifiable ones as 0 (the
 field's habit), beside the area over identifiable edges and their coverage.
+
+Where clean and corrupt rows differ in length, only positions that both read are scored. No scored row sees a later
+position, so that padding enters no score, and a patch there does nothing. Position ids are shifted as far as a build
+has room, though it does not answer shifted strings: the pairs are there to move its edges.
 """
 
 from collections.abc import Iterator
@@ -111,7 +115,7 @@ def counterfactual(built: Constructed, name: str, n_pairs: int, seed: int) -> tu
     """
     switch, baseline = COUNTERFACTUALS[name]
     generator = torch.Generator().manual_seed(seed)
-    pairs = make_pairs(built.data, switch, n_pairs, generator)
+    pairs = make_pairs(built.data, switch, n_pairs, generator, built.shifts.largest)
     if baseline is None:
         return pairs, None
     inputs = embeddings(built.model, pairs.clean_tokens, pairs.clean_position_ids)

@@ -23,6 +23,7 @@ from compo_mech.data.layout import Layout
 from compo_mech.evaluation.sets import EvalSet
 from compo_mech.interventions.traces import Trace, trace
 from compo_mech.model import blocks
+from compo_mech.model.finite import check_weights, likeliest
 from compo_mech.model.params import Model
 from compo_mech.stats.intervals import Interval, wilson
 
@@ -174,6 +175,7 @@ def trace_set(model: Model, test: EvalSet) -> Trace:
     >>> trace_set(built.model, test).logits[:, 2].argmax(-1).tolist() == test.tokens[:, 1].tolist()  # s1 = x1
     True
     """
+    check_weights(model)
     return trace(model, test.read, test.position_ids, test.layout.scored(test.length)[0])
 
 
@@ -227,7 +229,7 @@ class PatternAblationCounts:
         patterns = [pattern.mean(0) for pattern in run.pattern]
         predicting = list(test.layout.scored(test.length))[:-1]
         targets = test.targets[:, :-1]
-        correct = run.logits[:, predicting].argmax(-1) == targets
+        correct = likeliest(run.logits[:, predicting]) == targets
         n_whole = int(correct.sum())
         for (work, heads), count in self._counts.items():
             rows, keys = work_rows(test.layout, test.length, work)
@@ -236,7 +238,7 @@ class PatternAblationCounts:
             layer, start = heads[0][0], rows[0]
             logits = _forced_tails(self.model, run, heads, rows, [uniform(rows, n_pos), idealised(keys, n_pos)])
             changed = slice(start - predicting[0], rows[-1] + 1 - predicting[0])  # of the predicting rows
-            right = logits.argmax(-1) == targets[:, changed]
+            right = likeliest(logits) == targets[:, changed]
             as_before = n_whole - int(correct[:, changed].sum())
             flat, ideal = (as_before + right.sum((1, 2))).tolist()
             weights = patterns[layer][[head for _, head in heads]][:, rows, keys]  # [head, edge]

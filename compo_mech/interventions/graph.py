@@ -14,6 +14,7 @@ from torch import Tensor
 from compo_mech.interventions.edges import LOGITS, POS, TOK, Edge, Reader, Writer, all_readers, writers_before
 from compo_mech.interventions.pairs import Pairs
 from compo_mech.model import blocks
+from compo_mech.model.finite import check_finite, check_weights
 from compo_mech.model.params import Model
 
 Stream = Float[Tensor, "batch pos d_model"]
@@ -153,7 +154,7 @@ def run_both(model: Model, pairs: Pairs, corrupt: Outputs | None = None) -> Runs
     """Run the clean input, and the corrupt one unless what patched edges carry is given.
 
     Raises:
-        ValueError: the model cannot read the pairs.
+        ValueError: the model cannot read the pairs, or a weight or a logit is not finite.
 
     >>> from compo_mech import Parity, Switch, build, make_pairs
     >>> built = build(Parity(), max_length=3)
@@ -163,10 +164,13 @@ def run_both(model: Model, pairs: Pairs, corrupt: Outputs | None = None) -> Runs
     (True, False)
     """
     check_pairs(model, pairs)
+    check_weights(model)
     clean, logits = run_graph(model, embeddings(model, pairs.clean_tokens, pairs.clean_position_ids))
     if corrupt is None:
         corrupt, _ = run_graph(model, embeddings(model, pairs.corrupt_tokens, pairs.corrupt_position_ids))
-    return Runs(clean, corrupt, logits[pairs.row, pairs.position])
+    scored = logits[pairs.row, pairs.position]
+    check_finite("logits of the clean run", scored)
+    return Runs(clean, corrupt, scored)
 
 
 def run_patched(model: Model, pairs: Pairs, runs: Runs, patched: Iterable[Edge]) -> Float[Tensor, "scored d_vocab"]:
@@ -211,4 +215,6 @@ def run_patched(model: Model, pairs: Pairs, runs: Runs, patched: Iterable[Edge])
         layer = (Writer("head", first.layer, head) for head in range(model.config.n_heads))
         read_by = {(reader.layer, reader.head) for reader in by_reader if reader.kind in ("q", "k", "v")}
         known |= {w: runs.clean[w] for w in layer if (w.layer, w.head) not in read_by}
-    return run_graph(model, known, read)[1][pairs.row, pairs.position]
+    logits = run_graph(model, known, read)[1][pairs.row, pairs.position]
+    check_finite("logits with patched edges", logits)
+    return logits

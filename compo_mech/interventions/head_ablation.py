@@ -15,6 +15,7 @@ from compo_mech.evaluation.sets import EvalSet
 from compo_mech.interventions.ablation import Baseline, ablated_logits, ablation_values
 from compo_mech.interventions.edges import Writer
 from compo_mech.interventions.graph import Outputs, embeddings, run_graph
+from compo_mech.model.finite import check_weights, likeliest
 from compo_mech.model.params import Model
 
 COSTS = 0.02
@@ -63,7 +64,7 @@ class Ablations:
         whole: accuracy without ablation.
 
     Raises:
-        ValueError: there are no test strings.
+        ValueError: there are no test strings, or a weight or a logit is not finite.
 
     >>> from compo_mech import Parity, build, eval_sets
     >>> built = build(Parity(), max_length=3)
@@ -82,6 +83,7 @@ class Ablations:
     ) -> None:
         if not sets:
             raise ValueError("sets = none: accuracy needs test strings")
+        check_weights(model)
         self.model, self.sets, self._n_reference = model, sets, n_reference
         with torch.no_grad():
             runs = [run_graph(model, embeddings(model, test.read, test.position_ids)) for test in sets]
@@ -116,7 +118,7 @@ class Ablations:
         right = []
         for test, found in zip(self.sets, logits, strict=True):
             rows = list(test.layout.scored(test.length))[:-1]
-            right.append((found[:, rows].argmax(-1) == test.targets[:, :-1]).flatten())
+            right.append((likeliest(found[:, rows]) == test.targets[:, :-1]).flatten())
         return float(torch.cat(right).float().mean())
 
     def accuracy(self, components: Sequence[Writer]) -> float:

@@ -27,6 +27,7 @@ from compo_mech.interventions.head_ablation import COSTS, Ablations, Cost, best_
 from compo_mech.interventions.pairs import Pairs, Switch, make_pairs
 from compo_mech.interventions.patching import patched_logits
 from compo_mech.interventions.traces import both_traces
+from compo_mech.model.finite import likeliest
 from compo_mech.model.params import Model
 from compo_mech.model.sites import Site
 
@@ -85,13 +86,13 @@ def carried_share(
     pairs = pairs.to(model.device)
     expected, counts = _expected(pairs, task, variable, end_of_input)
     clean, corrupt = both_traces(model, pairs)
-    counts &= clean.logits[pairs.row, pairs.position].argmax(-1) != expected
+    counts &= likeliest(clean.logits[pairs.row, pairs.position]) != expected
     where = torch.zeros_like(pairs.read)
     where[pairs.row, pairs.position] = True
 
     def share(site: Site) -> Float[Tensor, ""]:
         logits = patched_logits(model, clean, corrupt, site, where, pairs)
-        return ((logits.argmax(-1) == expected) & counts).sum() / counts.sum().clamp(min=1)
+        return ((likeliest(logits) == expected) & counts).sum() / counts.sum().clamp(min=1)
 
     layers, heads = range(config.n_layers), range(config.n_heads)
     alone = torch.stack([share(Site("z", layer, head)) for layer in layers for head in heads])
@@ -277,7 +278,7 @@ def name_heads(
     if data.chain_of_thought:
         shares["x"], layers = carried_share(model, data, "x", generator, n_pairs, task)
         together = tuple(layers.tolist())
-        if len(data.lengths) > 1:
+        if len(data.drawn_lengths) > 1:
             shares["end"], _ = carried_share(model, data, "end", generator, n_pairs, task)
     roles, removals = [], []
     for layer in range(config.n_layers):

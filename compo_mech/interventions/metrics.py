@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from compo_mech.interventions.pairs import Pairs
+from compo_mech.model.finite import likeliest
 
 ScoredLogits = Float[Tensor, "scored d_vocab"]
 Metric = Callable[[ScoredLogits, ScoredLogits, Pairs], Float[Tensor, ""]]
@@ -63,7 +64,7 @@ def inaccuracy(logits: ScoredLogits, clean: ScoredLogits, pairs: Pairs) -> Float
     >>> [float(inaccuracy(logits, right, pairs)) for logits in (right, -right)]
     [0.0, 1.0]
     """
-    return (logits.argmax(-1) != pairs.target).to(logits.dtype).mean()
+    return (likeliest(logits) != pairs.target).to(logits.dtype).mean()
 
 
 METRICS: dict[str, Metric] = {
@@ -85,5 +86,5 @@ def answered(logits: ScoredLogits, clean: ScoredLogits, pairs: Pairs) -> Float[T
     [1.0, 0.0]
     """
     differ = pairs.foil != pairs.target
-    right = (logits.argmax(-1) == pairs.target) & differ
+    right = (likeliest(logits) == pairs.target) & differ
     return right.sum().to(logits.dtype) / differ.sum().clamp(min=1)

@@ -2,10 +2,15 @@
 
 A counterfactual can only reveal what it changes: an edge from `pos` has no effect on pairs with equal position ids.
 `Switch` says what differs; switches combine.
+
+Where the rows of a pair differ in length, some positions are read in one of them alone, and hold padding in the other.
+Nothing is scored there. No scored row sees a later position, so that no padding enters any score, and a patch at such a
+position does nothing. So late answers to long strings are asked less often, and the last ones to the longest never.
 """
 
 from dataclasses import dataclass, fields, replace
 from enum import Flag, auto
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Int
@@ -28,13 +33,17 @@ class Switch(Flag):
     TOKEN = auto()
     """Another string of the same length."""
     LENGTH = auto()
-    """Another string of another length, so that [EoI] and the states sit elsewhere."""
+    """Another string of another length, so that [EoI] and the states sit elsewhere; it is long enough to be read as far
+    as the clean string's first answer. Where no other length is, it is of the same."""
     SHIFT = auto()
     """Position ids start elsewhere."""
     STATE = auto()
     """The states written so far are replaced, each drawn independently; the inputs stay."""
     END = auto()
     """[EoI] is swapped with the input before it; the rest stays."""
+
+
+CorruptKind = Literal["trained", "shifted", "altered"]
 
 
 @dataclass(frozen=True)
@@ -44,14 +53,17 @@ class Pairs:
     Attributes:
         clean_tokens, corrupt_tokens: what is read; shorter rows are padded with [EoS].
         clean_position_ids, corrupt_position_ids: from which position embeddings are looked up.
-        row, position: the scored positions of the clean input.
+        row, position: the scored positions of the clean input, all of which are read in both inputs.
         target: the right token at each of them, on the clean input.
         foil: the token that follows the same position in the corrupt input.
-        lengths: of the clean strings.
+        lengths, corrupt_lengths: of the clean and of the corrupt strings.
         layout: where their tokens sit.
+        corrupt_kind: what the corrupt rows are: `trained`, strings that the network should be right about; `shifted`,
+            strings whose position ids are shifted further than it is known to be trained on; `altered`, rows whose
+            states are not those of a string.
 
     Raises:
-        ValueError: the inputs differ in shape, or nothing is scored.
+        ValueError: the inputs differ in shape, nothing is scored, or something is where one of the inputs is not read.
 
     >>> pairs = make_pairs(DataConfig(max_length=3), Switch.TOKEN, 4, torch.Generator().manual_seed(0))
     >>> pairs.where(Span("inputs")).sum(1).tolist() == pairs.lengths.tolist()
@@ -68,7 +80,9 @@ class Pairs:
     target: Int[Tensor, "scored"]
     foil: Int[Tensor, "scored"]
     lengths: Int[Tensor, "batch"]
+    corrupt_lengths: Int[Tensor, "batch"]
     layout: Layout
+    corrupt_kind: CorruptKind
 
     def __post_init__(self) -> None:
         inputs = (self.clean_tokens, self.corrupt_tokens, self.clean_position_ids, self.corrupt_position_ids)
@@ -77,12 +91,26 @@ class Pairs:
             raise ValueError(f"pairs = {shapes}: clean and corrupt inputs must be of one shape")
         if not len(self.row):
             raise ValueError("pairs = no scored position: a metric needs at least one")
+        n_outside = int((~self.both_read[self.row, self.position]).sum())
+        if n_outside:
+            raise ValueError(f"pairs = {n_outside} scored positions in padding: must be read in both inputs")
 
     @property
     def read(self) -> Bool[Tensor, "batch pos"]:
         """True where the clean rows have tokens, False in their padding."""
-        position = torch.arange(self.clean_tokens.shape[1], device=self.lengths.device)
-        return position < self.layout.n_read(self.lengths)[:, None]
+        return is_read(self.layout, self.lengths, self.clean_tokens.shape[1])
+
+    @property
+    def both_read(self) -> Bool[Tensor, "batch pos"]:
+        """True where the clean and the corrupt row both have tokens."""
+        return self.read & is_read(self.layout, self.corrupt_lengths, self.clean_tokens.shape[1])
+
+    @property
+    def foil_is_answer(self) -> Bool[Tensor, "scored"]:
+        """True where the foil is the right answer to the corrupt input."""
+        return (self.position >= self.layout.end_of_input(self.corrupt_lengths)[self.row]) & (
+            self.corrupt_kind != "altered"
+        )
 
     def where(self, span: Span) -> Bool[Tensor, "batch pos"]:
         """True where a span of the clean rows lies.
@@ -94,8 +122,17 @@ class Pairs:
 
     def to(self, device: torch.device | str) -> "Pairs":
         """The same pairs on a device."""
-        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "layout"}
-        return replace(self, **moved)
+        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("layout", "corrupt_kind")}
+        return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items()})
+
+
+def is_read(layout: Layout, lengths: Int[Tensor, "batch"], n_pos: int) -> Bool[Tensor, "batch pos"]:
+    """True where rows of these lengths have tokens, False in their padding.
+
+    >>> is_read(Layout(), torch.tensor([1, 2]), 6).sum(1).tolist()
+    [4, 6]
+    """
+    return torch.arange(n_pos, device=lengths.device) < layout.n_read(lengths)[:, None]
 
 
 def make_pairs(
@@ -106,7 +143,7 @@ def make_pairs(
     max_shift: int = 4,
     task: Task | None = None,
 ) -> Pairs:
-    """Draw pairs of one task, with lengths drawn uniformly from the data's.
+    """Draw pairs of one task, with lengths drawn uniformly from those that training asks about.
 
     Args:
         data: task, lengths and layout.
@@ -129,13 +166,17 @@ def make_pairs(
     """
     task = task or data.tasks[0]
     _check(data, switch, n_rows, max_shift, task)
-    lengths = torch.randint(data.min_length, data.max_length + 1, (n_rows,), generator=generator)
+    layout, drawn = data.layout, torch.tensor(data.drawn_lengths)
+    lengths = drawn[torch.randint(len(drawn), (n_rows,), generator=generator)]
     inputs = _strings(task, n_rows, data.max_length, generator)
     clean = encode(data, task, inputs, lengths)
-    corrupt = _corrupt(data, task, switch, inputs, lengths, generator)
-    packing = Packing.of_lengths(data.layout, lengths.tolist())
+    other = _other_lengths(layout, drawn, lengths, generator) if Switch.LENGTH in switch else lengths
+    corrupt = _corrupt(data, task, switch, inputs, other, generator)
+    packing = Packing.of_lengths(layout, lengths.tolist())
     shift = torch.randint(1, max_shift + 1, (n_rows, 1), generator=generator) if Switch.SHIFT in switch else 0
     row, position = packing.scored_row, packing.scored_position
+    kept = is_read(layout, other, clean.read.shape[1])[row, position]
+    row, position = row[kept], position[kept]
     return Pairs(
         clean_tokens=clean.read,
         corrupt_tokens=corrupt.read,
@@ -146,7 +187,9 @@ def make_pairs(
         target=clean.tokens[row, position + 1],
         foil=corrupt.tokens[row, position + 1],
         lengths=lengths,
-        layout=data.layout,
+        corrupt_lengths=other,
+        layout=layout,
+        corrupt_kind=_corrupt_kind(switch),
     )
 
 
@@ -159,8 +202,26 @@ def _check(data: DataConfig, switch: Switch, n_rows: int, max_shift: int, task: 
         raise ValueError(f"max_shift = {max_shift}: must be at least 1 for pairs that shift")
     if not switch:
         raise ValueError("switch = none: pairs need something to differ in")
-    if Switch.LENGTH in switch and len(data.lengths) < 2:
+    if Switch.LENGTH in switch and len(data.drawn_lengths) < 2:
         raise ValueError("switch = LENGTH: the data must have more than one length")
+
+
+def _corrupt_kind(switch: Switch) -> CorruptKind:
+    if switch & (Switch.STATE | Switch.END):
+        return "altered"
+    return "shifted" if Switch.SHIFT in switch else "trained"
+
+
+def _other_lengths(
+    layout: Layout, drawn: Int[Tensor, "drawn"], lengths: Int[Tensor, "batch"], generator: torch.Generator
+) -> Int[Tensor, "batch"]:
+    """Another drawn length for each string, whose row is read as far as its first scored position; else its own."""
+    same = drawn == lengths[:, None]
+    reached = ~same & (layout.n_read(drawn) > layout.end_of_input(lengths)[:, None])
+    allowed = torch.where(reached.any(1, keepdim=True), reached, same)
+    draw = torch.randint(2**24, lengths.shape, generator=generator)  # as much randomness, however many are allowed
+    rank = draw % allowed.sum(1)
+    return drawn[(allowed.cumsum(1) > rank[:, None]).int().argmax(1)]
 
 
 def _corrupt(
@@ -171,10 +232,7 @@ def _corrupt(
     lengths: Int[Tensor, "batch"],
     generator: torch.Generator,
 ) -> Encoded:
-    """The corrupt rows to clean ones with these inputs and lengths; SHIFT does not change tokens."""
-    if Switch.LENGTH in switch:
-        step = torch.randint(1, len(data.lengths), lengths.shape, generator=generator)
-        lengths = data.min_length + (lengths - data.min_length + step) % len(data.lengths)
+    """The corrupt rows of these lengths to clean ones with these inputs; SHIFT does not change tokens."""
     if Switch.TOKEN in switch or Switch.LENGTH in switch:
         inputs = _strings(task, len(inputs), data.max_length, generator)
     tokens = encode(data, task, inputs, lengths).tokens

@@ -17,6 +17,7 @@ from compo_mech.interventions.metrics import Metric
 from compo_mech.interventions.pairs import Pairs
 from compo_mech.interventions.traces import Trace, both_traces
 from compo_mech.model import blocks
+from compo_mech.model.finite import check_finite
 from compo_mech.model.params import Model
 from compo_mech.model.sites import HEAD_KINDS, Kind, Site, check_site
 
@@ -63,7 +64,9 @@ def patched_logits(
     rows, stream = _enter(model, clean, corrupt, site, where, touched, needed if layer == last else None)
     for later in range(layer if site.kind == "resid_pre" else layer + 1, last + 1):
         rows, stream = _layer(model, clean, later, rows, stream, needed if later == last else None)
-    return _replaced(scored, pairs, rows, blocks.logits(model, stream), where.shape[1])
+    logits = _replaced(scored, pairs, rows, blocks.logits(model, stream), where.shape[1])
+    check_finite(f"logits with {site} patched", logits)
+    return logits
 
 
 def _enter(
@@ -190,6 +193,7 @@ def sweep(
     for layer, head, where in itertools.product(range(model.config.n_layers), heads, wheres):
         logits = patched_logits(model, clean, corrupt, Site(kind, layer, head), where, pairs)
         found.append(metric(logits, base, pairs))
+        check_finite(f"metric with {Site(kind, layer, head)} patched", found[-1])
     return torch.stack(found).unflatten(0, (model.config.n_layers, len(heads), len(wheres)))
 
 

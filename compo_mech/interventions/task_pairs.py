@@ -44,7 +44,8 @@ def task_pairs(
     new = values if inputs else None
     if not _answers(one, other, torch.arange(n_states)[:, None, None], values[:, None], new)[2].any():
         raise ValueError(f"tasks = {one} and {other}: must differ in the answer to values that they share")
-    lengths = torch.randint(max(2, data.min_length), data.max_length + 1, (n_rows,), generator=generator)
+    drawn = torch.tensor([length for length in data.drawn_lengths if length > 1])
+    lengths = drawn[torch.randint(len(drawn), (n_rows,), generator=generator)]
     x, new_x = (values[torch.randint(len(values), (n_rows, data.max_length), generator=generator)] for _ in range(2))
     states = torch.randint(n_states, x.shape, generator=generator)
     strings = encode(data, one, x, lengths, states)
@@ -65,7 +66,9 @@ def task_pairs(
         target=target[differ],
         foil=foil[differ],
         lengths=lengths,
+        corrupt_lengths=lengths,
         layout=layout,
+        corrupt_kind="altered" if inputs else "trained",  # F_one(s, x') is the answer to neither row
     )
 
 
@@ -84,8 +87,9 @@ def _shared_values(data: DataConfig, one: Task, other: Task) -> Int[Tensor, "val
     for name, value in (("task_token", data.task_token), ("chain_of_thought", data.chain_of_thought)):
         if not value:
             raise ValueError(f"{name} = False: must be True, for one row to be read as either task's")
-    if data.max_length < 2:
-        raise ValueError("max_length = 1: must be at least 2, for a state before the one that is asked")
+    longest = max(data.drawn_lengths)
+    if longest < 2:
+        raise ValueError(f"max_length = {longest}: must be at least 2, for a state before the one that is asked")
     values = torch.arange(max(one.first_input, other.first_input), min(one.n_inputs, other.n_inputs))
     if not len(values):
         raise ValueError(f"tasks = {one} and {other}: must share an input, for a string to be valid for both")

@@ -20,6 +20,7 @@ from compo_mech.interventions.pairs import Pairs
 from compo_mech.interventions.patching import patched_logits
 from compo_mech.interventions.task_pairs import task_pairs
 from compo_mech.interventions.traces import both_traces
+from compo_mech.model.finite import likeliest
 from compo_mech.model.params import Model
 from compo_mech.model.sites import Kind, Site
 from compo_mech.stats.intervals import wilson
@@ -59,7 +60,7 @@ class TaskTokenPatching:
         self.sham = Runs(self.runs.clean, noisy, self.runs.logits)
         self.row = torch.zeros_like(pairs.read)
         self.row[pairs.row, pairs.position] = True
-        self.counts = self.runs.logits.argmax(-1) != pairs.foil
+        self.counts = likeliest(self.runs.logits) != pairs.foil
 
     def _noisy(self, own: Tensor, other: Tensor) -> Tensor:
         direction = torch.randn(own.shape, generator=self.generator).to(own)
@@ -68,8 +69,8 @@ class TaskTokenPatching:
     def answers(self) -> dict[str, float]:
         """Fraction of positions where the clean run gives the task's own answer, and where the other run gives the
         foil."""
-        right = self.runs.logits.argmax(-1) == self.pairs.target
-        other = self.corrupt.logits[self.pairs.row, self.pairs.position].argmax(-1) == self.pairs.foil
+        right = likeliest(self.runs.logits) == self.pairs.target
+        other = likeliest(self.corrupt.logits[self.pairs.row, self.pairs.position]) == self.pairs.foil
         return {"own": float(right.double().mean()), "other": float(other.double().mean())}
 
     def site(self, site: Site, span: Span | None = None) -> dict[str, object]:
@@ -88,7 +89,7 @@ class TaskTokenPatching:
     def _shares(self, real: Tensor, sham: Tensor) -> dict[str, object]:
         n = int(self.counts.sum())
         followed, placebo = (
-            int(((logits.argmax(-1) == self.pairs.foil) & self.counts).sum()) for logits in (real, sham)
+            int(((likeliest(logits) == self.pairs.foil) & self.counts).sum()) for logits in (real, sham)
         )
         if not n:  # every answer is the other task's already: nothing can follow
             return {"follows": 0.0, "low": 0.0, "high": 1.0, "placebo": 0.0, "n": 0}

@@ -10,6 +10,7 @@ from torch import Tensor
 from compo_mech.interventions.graph import check_pairs
 from compo_mech.interventions.pairs import Pairs
 from compo_mech.model import blocks
+from compo_mech.model.finite import check_weights
 from compo_mech.model.params import Model
 from compo_mech.model.sites import Site
 
@@ -211,7 +212,7 @@ def both_traces(model: Model, pairs: Pairs) -> tuple[Trace, Trace]:
     """The clean and the corrupt run.
 
     Raises:
-        ValueError: the model cannot read the pairs.
+        ValueError: the model cannot read the pairs, or a weight is not finite.
 
     >>> from compo_mech import Parity, Switch, build, make_pairs
     >>> built = build(Parity(), max_length=3)
@@ -222,6 +223,7 @@ def both_traces(model: Model, pairs: Pairs) -> tuple[Trace, Trace]:
     (True, True)
     """
     check_pairs(model, pairs)
+    check_weights(model)
     return (
         trace(model, pairs.clean_tokens, pairs.clean_position_ids),
         trace(model, pairs.corrupt_tokens, pairs.corrupt_position_ids),

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from compo_mech.cli.errors import fail
 from compo_mech.cli.output import say
+from compo_mech.evaluation.table import of_lengths
 from compo_mech.launch.run import Diverged, launch
 from compo_mech.launch.settings import parse
 from compo_mech.runs import outcome, recipes
@@ -70,7 +71,8 @@ def finish(run: Run, console: Console) -> None:
     for task in map(str, config.data.measured_tasks):
         for table in _tables(outcome.length_table(measured, task), task, console.width):
             console.print(table)
-        console.print(Text(outcome.run_sentence(measured, task)), highlight=False)
+        trained = of_lengths(measured, config.data.drawn_lengths)
+        console.print(Text(outcome.run_sentence(trained, task)), highlight=False)
     say(console, f"Look at {write_page(run)}")
 
 

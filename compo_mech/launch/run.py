@@ -16,6 +16,7 @@ from compo_mech.evaluation.sets import EvalSet, eval_sets, train_sets
 from compo_mech.evaluation.table import Row
 from compo_mech.launch.observers import observers, tell
 from compo_mech.launch.settings import Launch, check_device
+from compo_mech.model.finite import NotFinite
 from compo_mech.model.params import Model, Params, init_params
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
@@ -131,11 +132,18 @@ def loss_row(run: Run, step: int, loss: float, finite: bool) -> Row:
 
 
 def snapshot(run: Run, state: TrainState, sets: list[EvalSet], known: list[EvalSet], rows: list[Row]) -> list[Row]:
-    """Measure, add the rows, then save: rows first, so that a checkpoint vouches for its rows. Returns all rows."""
+    """Measure, add the rows, then save: rows first, so that a checkpoint vouches for its rows. Returns all rows.
+
+    Raises:
+        Diverged: logits on the test strings are not finite.
+    """
     config = run.config
     model = Model(state.params, config.model)
-    rows = rows + measure(model, config.data, sets)
-    rows += measure_train(model, known)
+    try:
+        rows = rows + measure(model, config.data, sets) + measure_train(model, known)
+    except NotFinite as error:
+        kept = f"; what was saved up to step {run.steps[-1]} is kept in {run.path}" if run.steps else ""
+        raise Diverged(f"training diverged by step {state.step} ({error}){kept}") from None
     run.add_rows(state.step, rows)
     run.save(state.step, state.params, state.tensors())
     return rows

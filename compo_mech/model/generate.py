@@ -5,6 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from compo_mech.model import blocks
+from compo_mech.model.finite import likeliest
 from compo_mech.model.params import Model
 
 # positions have no name, since a call adds to them
@@ -70,6 +71,6 @@ def generate(model: Model, prompts: Int[Tensor, "batch pos"], n_new: int) -> Int
     written = [prompts[:, :0]]
     tokens = prompts
     for _ in range(n_new):
-        tokens = read_on(model, tokens, past).argmax(-1)[:, None]
+        tokens = likeliest(read_on(model, tokens, past))[:, None]
         written.append(tokens)
     return torch.cat(written, 1)

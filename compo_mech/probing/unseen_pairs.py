@@ -18,6 +18,7 @@ from compo_mech.data.config import DataConfig
 from compo_mech.data.stream import TrainingStream
 from compo_mech.data.tasks import Task
 from compo_mech.interventions.traces import RowTrace
+from compo_mech.model.finite import likeliest
 from compo_mech.model.params import Model
 from compo_mech.model.sites import Site
 from compo_mech.probing.additivity import share_right
@@ -128,15 +129,15 @@ def ask_unseen_pairs(model: Model, data: DataConfig, task: Task, exposure: Expos
     if not new.any() or not old.any():
         return None
     found = trace_rows(model, rows)
-    right = found.logits.argmax(-1) == rows.answer
+    right = likeliest(found.logits) == rows.answer
     table = task.table[:, task.first_input :]
-    likeliest = torch.stack([torch.bincount(row).max() / table.shape[1] for row in table])
+    guesses = torch.stack([torch.bincount(row).max() / table.shape[1] for row in table])
     rescued = _rescued(model, rows, found, new, old, generator) if model.config.n_layers > 1 else None
     return UnseenPairs(
         unseen=tuple(sorted(exposure.unseen & set(pairs))),
         seen_accuracy=_over_pairs(right[old], generator),
         unseen_accuracy=_over_pairs(right[new], generator),
-        guess=float(likeliest[rows.s[new].cpu()].mean()),
+        guess=float(guesses[rows.s[new].cpu()].mean()),
         rescued=rescued,
     )
 

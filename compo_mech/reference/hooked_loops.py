@@ -74,7 +74,8 @@ class Strings(NamedTuple):
 
 def route_lengths(data: DataConfig) -> list[int]:
     """Return those of `route_scores`."""
-    return sorted({data.max_length, max(data.min_length, (data.max_length + 1) // 2)})
+    longest = max(data.drawn_lengths)
+    return sorted({longest, data.drawn_length_near((longest + 1) // 2)})
 
 
 def route_strings(data: DataConfig, task: Task) -> list[Strings]:

@@ -21,8 +21,8 @@ SHOWN_LENGTH, N_SHOWN = 12, 64
 
 
 def shown_set(sets: Sequence[EvalSet], task: str) -> EvalSet:
-    """The longest strings of a task up to `SHOWN_LENGTH`, or its shortest ones."""
-    of_task = [test for test in sets if str(test.task) == task]
+    """The longest strings of a task up to `SHOWN_LENGTH`, or its shortest ones, of lengths that training asks about."""
+    of_task = [test for test in sets if str(test.task) == task and test.length in test.data.drawn_lengths]
     short = [test for test in of_task if test.length <= SHOWN_LENGTH]
     return max(short, key=lambda test: test.length) if short else min(of_task, key=lambda test: test.length)
 

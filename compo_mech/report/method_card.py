@@ -34,9 +34,10 @@ def method_card_page(table: pd.DataFrame) -> str:
     parts = [
         "<h1>Method card</h1><p class=quiet>Area under the ROC curve of each edge scorer on hand-built circuits "
         "whose true edges are known, all edges counted, those that the counterfactual cannot move as 0. IG 5: EAP with "
-        "integrated gradients of 5 steps. The first six counterfactuals are pairs of inputs, the last four put a "
-        "baseline in place of a writer's output. ● marks where the highest scores are exactly the true edges. Chance "
-        "is 0.5. Backup is a redundant build, in which every edge of either head is true.</p>"
+        "integrated gradients of 5 steps. Where clean and corrupt rows differ in length, only positions that both "
+        "read are scored, so that no padding enters a score. The first six counterfactuals are pairs of inputs, the "
+        "last four put a baseline in place of a writer's output. ● marks where the highest scores are exactly the "
+        "true edges. Chance is 0.5. Backup is a redundant build, in which every edge of either head is true.</p>"
     ]
     for task, of_task in table.groupby("task", sort=False):
         columns = list(dict.fromkeys(zip(of_task["counterfactual"], of_task["method"], strict=True)))

@@ -10,7 +10,7 @@ import pandas as pd
 from plotly.offline import get_plotlyjs
 
 from compo_mech.evaluation.sets import EvalSet, eval_sets
-from compo_mech.evaluation.table import measured
+from compo_mech.evaluation.table import measured, of_lengths
 from compo_mech.model.params import Params
 from compo_mech.plots import training
 from compo_mech.report import attention
@@ -58,18 +58,22 @@ def page(
         parts.append(f"<div class=problem>Not all of this run is whole:<ul>{lines}</ul></div>")
     model = config.model
     mixed_in = [str(task) for task in config.data.tasks if task not in config.data.measured_tasks]
+    never = [str(length) for length in config.data.lengths if length not in config.data.drawn_lengths]
     facts = [
         f"{counted(model.n_layers, 'layer')} × {counted(model.n_heads, 'head')}, d_model {model.d_model}",
         f"{', '.join(map(str, config.data.measured_tasks))}, lengths {config.data.min_length} to "
-        f"{config.data.max_length}" + (f" ({', '.join(mixed_in)} mixed in)" if mixed_in else ""),
+        f"{config.data.max_length}"
+        + (f" (never trained: {', '.join(never)})" if never else "")
+        + (f" ({', '.join(mixed_in)} mixed in)" if mixed_in else ""),
         f"{config.train.n_steps} steps of {config.data.batch_size} rows",
         f"seed {config.seed}",
     ]
     parts.append(f"<p class=quiet>{html.escape('; '.join(facts))}</p>")
     tasks = [str(task) for task in config.data.measured_tasks]
     tasks = [task for task in tasks if len(measured(metrics, task))]
+    trained = of_lengths(metrics, config.data.drawn_lengths)
     for task in tasks:
-        parts.append(f"<p class=verdict>{html.escape(capitalised(run_sentence(metrics, task)))}</p>")
+        parts.append(f"<p class=verdict>{html.escape(capitalised(run_sentence(trained, task)))}</p>")
     for task in tasks:
         of_task = f": {task}" if len(tasks) > 1 else ""
         parts.append(f"<h2>By length and head{html.escape(of_task)}</h2>")

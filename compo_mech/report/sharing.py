@@ -88,6 +88,9 @@ def _heads_sentence(found: Sharing) -> str:
 
 
 def _circuits_sentence(found: Sharing) -> str:
+    if found.refusals:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in found.refusals.items())
+        return f"What the circuits share is not judged. {reasons}."
     one, other = found.circuits
     chance, kind = found.anywhere[0], found.same_kind[0]
     halves = " and ".join(f"{half[0]:.2f}" for half in found.halves)
@@ -96,6 +99,8 @@ def _circuits_sentence(found: Sharing) -> str:
         f"permuted among edges of the same reader kind {kind.permuted.low:.2f} .. {kind.permuted.high:.2f}, "
         f"p = {kind.p:.3f}; circuits of two sets of prompts of one task {halves}."
     )
+    for name, task in zip(found.names, found.tasks, strict=True):
+        text += f" For {name} the network is {task.found[0].accuracy}."
     standing, differs = found.edges["standing"], found.edges["differs"]
     counts = {
         "shared but of other strength": int(((standing == "shared") & differs).sum()),

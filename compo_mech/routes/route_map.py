@@ -28,6 +28,7 @@ from compo_mech.data.encode import encode
 from compo_mech.data.layout import Layout
 from compo_mech.data.tasks import Task
 from compo_mech.interventions.traces import Trace, trace
+from compo_mech.model.finite import check_finite, check_weights, likeliest
 from compo_mech.model.params import Model
 from compo_mech.routes.paths import Route, patch_routes, patch_together, routes_of
 from compo_mech.routes.summary import SHARE_FLOOR, Cell, RouteMap, RouteName, long_cells, mean_shares
@@ -55,7 +56,7 @@ def route_map(
         data: what it was trained on: tasks, layout, vocabulary.
         generator: source of the strings and of the changed tokens, on the CPU.
         n_strings: strings of each length.
-        lengths: which ones; None: the data's.
+        lengths: which ones; None: those that training asks about.
         task: one of the data's; None: its first.
 
     Raises:
@@ -67,6 +68,7 @@ def route_map(
     def cell(swap: Swap, clean: Trace, corrupt: Trace) -> Cell:
         lean = _lean_cell(model, layout, swap, clean, corrupt)
         margins = patch_routes(model, swap, clean, corrupt)
+        check_finite("logits with a patched route", margins)
         before, effect = swap.margin(clean.logits[:, swap.row]), lean.effect
         share, done = _share(swap, before - margins, effect), (before - margins) * math.copysign(1, effect)
         strongest = done[share.argmax()] >= done.max(0).values - SHARE_FLOOR * abs(effect)
@@ -108,7 +110,7 @@ def _cells(
 ) -> list[Cell]:
     """Apply `cell_of` to every swap of these variables, x_t first, with its clean and corrupt run."""
     layout = data.layout
-    lengths, n_ctx = list(data.lengths if lengths is None else lengths), model.n_ctx
+    lengths, n_ctx = list(data.drawn_lengths if lengths is None else lengths), model.n_ctx
     if model.config.n_layers != 2:
         raise ValueError(f"n_layers = {model.config.n_layers}: routes are defined for two layers")
     if task not in data.tasks:
@@ -118,6 +120,7 @@ def _cells(
     for length in lengths:
         if length < 1 or layout.n_read(length) > n_ctx:
             raise ValueError(f"length = {length}: must be at least 1 and fit into the model's {n_ctx} positions")
+    check_weights(model)
     cells: list[Cell] = []
     for length in lengths:
         inputs = torch.randint(task.first_input, task.n_inputs, (n_strings, length), generator=generator)
@@ -134,7 +137,7 @@ def _cells(
             corrupts = trace(model, given, positions.expand(given.shape), n_unscored)
             for i, swap in enumerate(some):
                 corrupt = corrupts[i * n_strings : (i + 1) * n_strings]
-                moved.append(swap.mean((corrupt.logits.argmax(-1) != clean.logits.argmax(-1)).T).cpu())
+                moved.append(swap.mean((likeliest(corrupt.logits) != likeliest(clean.logits)).T).cpu())
                 found.append((swap.row, cell_of(swap, clean, corrupt)))
         reliance = torch.stack(moved[:length])  # [input, pos]
         for row, cell in found:
@@ -153,12 +156,14 @@ def _share(swap: Swap, done: Float[Tensor, "*rest batch"], effect: float) -> Flo
 def _lean_cell(model: Model, layout: Layout, swap: Swap, clean: Trace, corrupt: Trace) -> Cell:
     """The joint effect of the routes of each name, none of them patched alone."""
     before, after = clean.logits[:, swap.row], corrupt.logits[:, swap.row]
+    check_finite("logits", torch.cat([before, after]))
     whole = swap.margin(before)
     effect = float(swap.mean(whole - swap.margin(after)))
     members: dict[RouteName, list[Route]] = {}
     for route in routes_of(swap, model.config.n_heads):
         members.setdefault(_route_name(route, swap, layout), []).append(route)
     margins = patch_together(model, swap, clean, corrupt, list(members.values()))
+    check_finite("logits with patched routes", margins)
     return Cell(
         length=swap.length,
         t=swap.t,
@@ -169,7 +174,7 @@ def _lean_cell(model: Model, layout: Layout, swap: Swap, clean: Trace, corrupt: 
         names=(),
         together=dict(zip(members, _share(swap, whole - margins, effect).tolist(), strict=True)),
         effect=effect,
-        follows=float(swap.mean((before.argmax(-1) == swap.target) & (after.argmax(-1) == swap.foil))),
+        follows=float(swap.mean((likeliest(before) == swap.target) & (likeliest(after) == swap.foil))),
         agreement=math.nan,
     )
 

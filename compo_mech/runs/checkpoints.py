@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from compo_mech.model.config import parameter_shapes
+from compo_mech.model.finite import NotFinite, check_finite
 from compo_mech.model.hooked import to_hooked
 from compo_mech.model.params import Params, init_params
 from compo_mech.runs.config import RunConfig
@@ -234,6 +235,10 @@ class Checkpoints(Vouched):
             if name not in loaded or tuple(loaded[name].shape) != shape:
                 has = f"{name} of shape {tuple(loaded[name].shape)}" if name in loaded else f"no {name}"
                 raise RunError(f"{file}: is of another network, it has {has} where the run's settings say {shape}")
+            try:
+                check_finite(f"weight {name}", loaded[name])
+            except NotFinite as error:
+                raise RunError(f"{file}: {error}") from None
         if more := sorted(set(loaded) - set(shapes)):
             raise RunError(f"{file}: is of another network, it has {more[0]} where the run's settings say none")
         return {name: loaded[name] for name in shapes}  # the file has them in no particular order

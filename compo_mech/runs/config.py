@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from compo_mech.data.config import DataConfig
+from compo_mech.data.shifts import Shifts
 from compo_mech.model.config import ModelConfig, is_frozen, parameter_shapes
 from compo_mech.settings import Settings
 from compo_mech.training.loop import TrainConfig
@@ -35,6 +36,11 @@ class RunConfig(Settings):
     def control_seed(self) -> int:
         """Seed of the randomly initialised control."""
         return (self.seed + CONTROL_SEED_OFFSET) % 2**63
+
+    @property
+    def shifts(self) -> Shifts:
+        """The shifts of position ids that training draws, and so analyses."""
+        return Shifts(self.train.max_position_shift)
 
     @property
     def n_ctx(self) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from compo_mech.evaluation.attention import MIN_LENGTH, TEXTBOOK_SCORE, AttentionVerdict
-from compo_mech.evaluation.table import CONTROL, measured, select
+from compo_mech.evaluation.table import CONTROL, measured, of_lengths, select
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.run import Run
 from compo_mech.stats import onset
@@ -168,11 +168,12 @@ def run_summary(run: Run) -> dict[str, object]:
     Where no head is scored, without a chain of thought or with short strings only: accuracy alone, and since when.
     """
     task = str(run.config.data.measured_tasks[0])
-    accuracy, best = accuracy_outcome(run.metrics, task), head_outcome(run.metrics, task)
+    rows = of_lengths(run.metrics, run.config.data.drawn_lengths)
+    accuracy, best = accuracy_outcome(rows, task), head_outcome(rows, task)
     if best is None:
         return {"accuracy": accuracy.final, "accuracy from step": accuracy.since}
     control = select(run.metrics, task=task, split=CONTROL, metric="iteration")
-    lookup = select(measured(run.metrics, task), split="mean", metric="lookup", step=best.last).dropna(subset="head")
+    lookup = select(measured(rows, task), split="mean", metric="lookup", step=best.last).dropna(subset="head")
     return {
         "accuracy": accuracy.final,
         "head": f"L{best.layer}H{best.head}",

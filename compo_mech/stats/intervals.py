@@ -8,6 +8,8 @@ from typing import NamedTuple
 import scipy  # its parts load when they are first asked for
 import torch
 
+from compo_mech.model.finite import check_finite
+
 Bounds = tuple[float, float]
 ROUNDING = 1e-9
 MAX_DECIMALS = 12
@@ -25,11 +27,13 @@ class Interval(NamedTuple):
         """Return the interval of these values.
 
         Raises:
-            ValueError: there are none.
+            ValueError: there are none, or one is not finite.
         """
         if not len(values):
             raise ValueError("values = none: an interval needs at least one")
-        low, high = torch.tensor(values, dtype=torch.float64).quantile(torch.tensor([0.025, 0.975]).double()).tolist()
+        known = torch.tensor(values, dtype=torch.float64)
+        check_finite("values", known)
+        low, high = known.quantile(torch.tensor([0.025, 0.975]).double()).tolist()
         return cls(statistics.fmean(values), low, high)
 
     def __str__(self) -> str:

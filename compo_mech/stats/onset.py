@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from compo_mech.model.finite import check_finite
+
 MIN_POINTS, MIN_SEEDS = 8, 5
 FALSE_ALARMS, N_PERMUTATIONS, N_RESAMPLES = 0.05, 399, 4000
 
@@ -32,7 +34,12 @@ Knots = Float[Tensor, "knot"]
 
 
 def reached(steps: Sequence[int], values: Sequence[float], level: float) -> int | None:
-    """Return the first step from which on the curve stays at or above `level`; None if it does not end there."""
+    """Return the first step from which on the curve stays at or above `level`; None if it does not end there.
+
+    Raises:
+        ValueError: a value is not finite.
+    """
+    check_finite("values", torch.tensor(values, dtype=torch.float64))
     since = None
     for step, value in zip(steps, values, strict=True):
         if value < level:

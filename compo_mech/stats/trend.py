@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import scipy  # its parts load when they are first asked for
 import torch
 
+from compo_mech.model.finite import check_finite
 from compo_mech.stats.intervals import Interval
 from compo_mech.stats.onset import MIN_POINTS, MIN_SEEDS, ROUNDING, Numbers, checked_curve
 
@@ -93,10 +94,11 @@ def rising_over_seeds(totals: Sequence[float], least: float = 0.0) -> RiseOverSe
         least: the mean rise, in units of the values, to exceed ("yes") or not to ("no").
 
     Raises:
-        ValueError: too few runs.
+        ValueError: too few runs, or a rise is not finite.
     """
     if (n := len(totals)) < MIN_SEEDS:
         raise ValueError(f"totals = {n} runs: must be at least {MIN_SEEDS}")
+    check_finite("totals", torch.tensor(totals, dtype=torch.float64))
     mean = statistics.fmean(totals)
     half = float(scipy.special.stdtrit(n - 1, 0.975)) * statistics.stdev(totals) / math.sqrt(n)
     verdict: TrendVerdict = "yes" if mean - half > least else "no" if mean + half <= least else "undecided"

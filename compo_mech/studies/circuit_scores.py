@@ -11,7 +11,7 @@ import torch
 from compo_mech.analyses.trajectories import interchange_scores, route_scores
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
-from compo_mech.evaluation.sets import eval_sets
+from compo_mech.evaluation.sets import drawn_sets
 from compo_mech.interventions.head_ablation import Ablations
 from compo_mech.interventions.head_roles import CARRIES_IN_PART, name_heads
 from compo_mech.model.params import Model
@@ -44,7 +44,7 @@ def head_role_scores(model: Model, data: DataConfig, task: Task, seed: int) -> l
 
     `heads to remove` is infinite where no set of one layer's heads is enough.
     """
-    sets = [test for test in eval_sets(data, N_STRINGS, model.device) if test.task == task]
+    sets = drawn_sets(data, task, N_STRINGS, model.device)
     generator = torch.Generator().manual_seed(seed)
     found = name_heads(Ablations(model, sets, "mean", generator), data, generator, task=task)
     carried = [role.x for role in found.roles if role.x is not None]

@@ -19,7 +19,8 @@ def shared_work(run: Run) -> list[RunScore]:
     data, model = run.config.data, Model(run.params(), run.config.model)
     if len(data.measured_tasks) < 2:
         return scores
-    one, other = (evidence(model, data, task, run.config.seed) for task in data.measured_tasks)
+    shifts, seed = run.config.shifts, run.config.seed
+    one, other = (evidence(model, data, task, shifts, seed) for task in data.measured_tasks)
     found = compare(model, data, one, other, run.config.seed)
     scores += [*_overlap(found), *_task_token(found)]
     if found.across is not None:

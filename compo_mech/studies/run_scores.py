@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from compo_mech.evaluation import attention
-from compo_mech.evaluation.table import CONTROL, TRAIN, measured, select
+from compo_mech.evaluation.table import CONTROL, TRAIN, measured, of_lengths, select
 from compo_mech.runs.outcome import ACCURACY_LEVEL
 from compo_mech.runs.run import Run
 from compo_mech.stats import onset
@@ -21,7 +21,7 @@ def run_scores(run: Run) -> list[RunScore]:
     """
     scores: list[RunScore] = []
     for task in map(str, run.config.data.measured_tasks):
-        of_task = measured(run.metrics, task)
+        of_task = measured(of_lengths(run.metrics, run.config.data.drawn_lengths), task)
         scores += [score._replace(task=task) for score in _accuracy(of_task)]
         known = select(run.metrics, split=TRAIN, task=task, metric="accuracy").groupby("step")["value"].min()
         if len(known):

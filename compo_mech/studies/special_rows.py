@@ -8,10 +8,11 @@ from torch import Tensor
 
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
-from compo_mech.evaluation.sets import EvalSet, eval_sets
+from compo_mech.evaluation.sets import EvalSet, drawn_sets
 from compo_mech.interventions.ablation import ablated_logits
 from compo_mech.interventions.edges import Writer
 from compo_mech.interventions.graph import embeddings, run_graph
+from compo_mech.model.finite import likeliest
 from compo_mech.model.params import Model
 from compo_mech.runs.run import Run
 from compo_mech.studies import measures
@@ -28,7 +29,7 @@ def special_rows(run: Run) -> list[RunScore]:
 
 
 def _row_scores(model: Model, data: DataConfig, task: Task, seed: int) -> list[RunScore]:
-    return row_scores(model, [test for test in eval_sets(data, N_STRINGS, model.device) if test.task == task])
+    return row_scores(model, drawn_sets(data, task, N_STRINGS, model.device))
 
 
 @torch.no_grad()
@@ -58,7 +59,7 @@ def row_scores(model: Model, sets: Sequence[EvalSet]) -> list[RunScore]:
         for outputs, test in pairs:
             rows = list(test.layout.scored(test.length))
             values = {component: means[component].expand_as(outputs[component]) for component in removed}
-            correct = ablated_logits(model, outputs, removed, values)[:, rows].argmax(-1) == test.targets
+            correct = likeliest(ablated_logits(model, outputs, removed, values)[:, rows]) == test.targets
             indices = {"first": [0], "middle": list(range(1, len(rows) - 2)), "last": [-2], "end": [-1]}
             for position, columns in indices.items():
                 right.setdefault(position, []).append(correct[:, columns].flatten())

@@ -8,6 +8,7 @@ from torch import Tensor
 from compo_mech.interventions.edges import Writer
 from compo_mech.interventions.graph import embeddings, run_graph, total_of
 from compo_mech.model import blocks
+from compo_mech.model.finite import check_weights
 from compo_mech.model.params import Model
 
 BIAS = Writer("bias")
@@ -72,6 +73,7 @@ def _projected(model: Model, layer: int, head: int, which: str) -> tuple[Tensor,
     for name, value, n in (("layer", layer, model.config.n_layers), ("head", head, model.config.n_heads)):
         if not 0 <= value < n:
             raise ValueError(f"{name} = {value}: must be 0 .. {n - 1}")
+    check_weights(model)
     params, block = model.params, f"blocks.{layer}"
     weight = params[f"{block}.attn.W_{which}"][head]
     tok, pos = (_seen(model, f"{block}.ln1", params[name]) @ weight for name in ("embed.W_E", "pos_embed.W_pos"))
@@ -96,6 +98,7 @@ def direct_logit_attribution(
     unembedding's, where there are any, are an entry of their own, `BIAS`; a layer's attention bias counts
     with its head 0, as in `graph.run_graph`.
     """
+    check_weights(model)
     params = model.params
     outputs, _ = run_graph(model, embeddings(model, tokens, position_ids))
     stream = total_of(outputs)

@@ -16,6 +16,7 @@ from torch import Tensor
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
 from compo_mech.model import blocks
+from compo_mech.model.finite import check_weights
 from compo_mech.model.params import Model
 from compo_mech.weights.positions import NOTHING, explained_share, participation_ratio, sums_of_squares
 
@@ -67,6 +68,7 @@ def _looked_up(
     model: Model, data: DataConfig, task: Task, max_shift: int
 ) -> tuple[Float[Tensor, "pair token d_model"], Int[Tensor, "pair"], Int[Tensor, "pair"]]:
     """Streams in front of MLP 0 by the idealised lookup: every pair of positions, every token of its row."""
+    check_weights(model)
     layout, words = data.layout, data.vocabulary
     if not data.chain_of_thought:
         raise ValueError("chain_of_thought = False: positions are subtracted where states are written")

@@ -27,6 +27,7 @@ from compo_mech.circuits.scorers import SCORERS, exact
 from compo_mech.circuits.selection import score_order
 from compo_mech.circuits.stability import stability
 from compo_mech.data.config import DataConfig
+from compo_mech.data.shifts import Shifts
 from compo_mech.data.tasks import Automaton, Copy, Parity, Symmetric
 from compo_mech.evaluation.measure import measure
 from compo_mech.evaluation.sets import eval_sets
@@ -49,12 +50,13 @@ from compo_mech.weights.qk_ov import ov_circuit, qk_circuit
 from compo_mech.weights.subtraction import subtraction_neurons
 
 BUILT = build(Parity(), max_length=4)
+SHIFTS = Shifts(1, answered=False)
 DATA, TASK = BUILT.data, Parity()
 BOTH = DataConfig(tasks=(Parity(), Copy()), max_length=3)
 
 
 def pairs_for(model, n=8):
-    return circuit_pairs(model, DATA, n, generator(), TASK)
+    return circuit_pairs(model, DATA, n, generator(), TASK, SHIFTS)
 
 
 def interchanges(variable):
@@ -117,7 +119,7 @@ THOROUGH = {
     "interchange map": lambda model: interchange_map(model, DATA, generator(), 8, TASK),
     "update": lambda model: examine_update(model, DATA, TASK, 0),
     "subtraction": lambda model: examine_subtraction(model, DATA, TASK, 0, exposure=EXPOSURE),
-    "dissect": lambda model: dissect(model, DATA, TASK, 0, n_pairs=8, n_strings=8).tables(),
+    "dissect": lambda model: dissect(model, DATA, TASK, 0, SHIFTS, n_pairs=8, n_strings=8).tables(),
 }
 
 
@@ -169,7 +171,7 @@ def test_what_tasks_share_is_found_there():
     model = random_model(ModelConfig(d_model=16, n_heads=2), BOTH)
 
     def shared(model):
-        one, other = (evidence(model, BOTH, task, 0, 8) for task in BOTH.tasks)
+        one, other = (evidence(model, BOTH, task, SHIFTS, 0, 8) for task in BOTH.tasks)
         return compare(model, BOTH, one, other).names
 
     compared(shared, model)

@@ -14,7 +14,7 @@ import torch
 from compo_mech.analyses import dissection as dissection_module
 from compo_mech.analyses.dissection import dissect, routes_sentence
 from compo_mech.circuits.circuit import from_json
-from compo_mech.circuits.prompts import circuit_pairs, circuit_switch
+from compo_mech.circuits.prompts import circuit_pairs
 from compo_mech.cli.dissect import DissectionOfRun, dissect_command
 from compo_mech.data.tasks import Automaton, Parity, Polynomial
 from compo_mech.ground_truth.build import build
@@ -27,6 +27,7 @@ from compo_mech.report.method_card import card_sentence
 from compo_mech.routes.summary import RouteName
 from compo_mech.runs import recipes
 from compo_mech.runs.run import Run, analysis_name
+from compo_mech.settings import changed
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,7 +36,7 @@ ROOT = Path(__file__).parents[2]
 def found():
     torch.set_num_threads(1)
     built = build(Parity(), max_length=5, rungs=BuildOptions(distractors=True, rotated=True))
-    return built, dissect(built.model, built.data, Parity(), 0, n_pairs=32, n_strings=32)
+    return built, dissect(built.model, built.data, Parity(), 0, built.shifts, n_pairs=32, n_strings=32)
 
 
 def test_a_hand_built_model_is_found_out(found):
@@ -54,18 +55,19 @@ def test_a_hand_built_model_is_found_out(found):
     assert own.patching.heads[1, 0].max() > 0.1
     assert own.patching.heads[:, 1].abs().max() < 1e-5
     assert own.patching.spans[1, 0].argmax() == 3  # the states
-    assert control.discovery.verdict == "no circuit"
+    assert control.discovery.verdict == "cannot be told"
     assert control.routes is not None
     assert control.routes.summary().name == RouteName.NO_ROUTE
     assert "L1H0 is the iteration head" in dissection.sentences[0]
-    assert dissection.sentences[-1].startswith("A randomly initialised network: no circuit")
+    assert dissection.sentences[-1].startswith("A randomly initialised network: cannot be told")
 
 
 def test_every_table_holds_the_control(found):
     built, dissection = found
     tables = dissection.tables()
     assert set(tables) == {
-        "heads", "ablations", "subsets", "greedy", "patching", "edges", "faithfulness", "routes"
+        "heads", "ablations", "subsets", "greedy", "patching", "edges", "circuit", "accuracy",
+        "faithfulness", "routes",
     }  # fmt: skip
     for name, table in tables.items():
         if name != "routes":
@@ -185,17 +187,22 @@ def test_bad_input_gets_one_line(run, tmp_path, dissect_script, capsys):
         assert complaint in line
     built = build(Parity(), max_length=3)
     with pytest.raises(ValueError, match="task = polynomial: must be one of parity"):
-        dissect(built.model, built.data, Polynomial(), 0)
+        dissect(built.model, built.data, Polynomial(), 0, built.shifts)
 
 
-def test_pairs_of_a_run_move_as_much_as_there_is_room_for():
+@pytest.mark.parametrize("shift", [0, 1, 2])
+@pytest.mark.parametrize("n_spare", [0, 9])
+def test_pairs_of_a_run_move_what_was_trained_however_much_room_there_is(shift, n_spare):
+    weights = (0, 1, 1, 0, 0, 0, 1, 1)
     config = recipes.polynomial()
-    for n_ctx, shift in ((config.n_ctx, 1), (config.n_ctx - 1, 0), (config.n_ctx + 9, 4)):
-        model = Model(init_params(config.model, 20, n_ctx, torch.Generator().manual_seed(0)), config.model)
-        pairs = circuit_pairs(model, config.data, 64, torch.Generator().manual_seed(0), Polynomial())
-        assert circuit_switch(config.data, n_ctx)[1] == shift
-        assert int((pairs.corrupt_position_ids - pairs.clean_position_ids).max()) == shift
-        assert int(pairs.corrupt_position_ids.max()) < n_ctx
+    config = changed(config, {"data.length_weights": weights, "train.max_position_shift": shift})
+    config = changed(config, {"model.n_ctx": config.n_ctx + shift + n_spare})
+    model = Model(init_params(config.model, 20, config.n_ctx, torch.Generator().manual_seed(0)), config.model)
+    pairs = circuit_pairs(model, config.data, 64, torch.Generator().manual_seed(0), Polynomial(), config.shifts)
+    moved = pairs.corrupt_position_ids - pairs.clean_position_ids
+    assert set(moved.flatten().tolist()) == set(range(1, shift + 1)) or shift == int(moved.max()) == 0
+    for lengths in (pairs.lengths, pairs.corrupt_lengths):
+        assert set(lengths.tolist()) == {2, 3, 7, 8}
 
 
 @pytest.mark.parametrize(
@@ -222,7 +229,7 @@ def test_any_run_can_be_taken_apart(settings, tmp_path, quick):
     several = len(run.config.data.measured_tasks) > 1
     assert ("What the tasks share" in run.sections[-1]) == several
     if "--data.min-length" in settings:
-        assert "token, same length, shifted" in run.sections[0]
+        assert "token, same length, shifted (by at most 2)" in run.sections[0]
 
 
 def test_a_circuit_that_is_none_is_not_shown(found):

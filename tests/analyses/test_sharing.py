@@ -14,6 +14,7 @@ from compo_mech.circuits.selection import score_order
 from compo_mech.cli.dissect import dissect_command
 from compo_mech.data.config import DataConfig
 from compo_mech.data.layout import Span
+from compo_mech.data.shifts import Shifts
 from compo_mech.data.tasks import Copy, Counter, Parity, Polynomial
 from compo_mech.ground_truth.builder import Sketch
 from compo_mech.ground_truth.iteration_head import IterationHead
@@ -38,6 +39,9 @@ TASKS = (Parity(), Polynomial(modulus=3, zero_inputs=True))
 DATA = DataConfig(tasks=TASKS, max_length=4)
 SMALL = ModelConfig(d_model=16, n_heads=2)
 HEAD, LOOKUP, TELLER = Writer("head", 1, 0), Writer("head", 0, 0), Writer("head", 0, 1)
+
+
+SHIFTS = Shifts(4, answered=False)
 
 
 class TwoTasks(Sketch):
@@ -89,7 +93,7 @@ def built(apart):
 @cache
 def shared_by(apart):
     model = built(apart)
-    return compare(model, DATA, *(evidence(model, DATA, task, n_pairs=16) for task in TASKS))
+    return compare(model, DATA, *(evidence(model, DATA, task, SHIFTS, n_pairs=16) for task in TASKS))
 
 
 def share(found, name, kind="reader"):
@@ -226,7 +230,7 @@ def test_a_difference_of_size_alone_is_none():
 def test_halves_of_one_task_do_not_differ():
     model = built(False)
     one = shared_by(apart=False).tasks[0]
-    found = compare(model, DATA, one, evidence(model, DATA, TASKS[0], seed=1, n_pairs=16))
+    found = compare(model, DATA, one, evidence(model, DATA, TASKS[0], SHIFTS, seed=1, n_pairs=16))
     assert found.task_token is None
     assert "must differ in the answer" in found.unasked
     assert (found.edges["p"] > 0.05).all()

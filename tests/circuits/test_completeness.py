@@ -1,13 +1,17 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from compo_mech.circuits.completeness import FAITHFUL, MINIMAL, completeness, judge, minimality, removals
+from compo_mech.circuits.discovery import discover
 from compo_mech.circuits.faithfulness import Behaviour
 from compo_mech.data.tasks import Automaton, Copy, Parity, Polynomial, Symmetric
 from compo_mech.ground_truth.build import build, solves
 from compo_mech.ground_truth.method_card import RUNGS
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.interventions.edges import LOGITS, TOK, Edge, Reader, Writer
+from compo_mech.interventions.graph import run_both
 from compo_mech.interventions.pairs import Switch, make_pairs
 from compo_mech.model.params import Model
 
@@ -148,7 +152,39 @@ def test_verdicts_say_what_is_wrong():
 def test_no_verdict_where_there_is_nothing_to_measure_by():
     built, behaviour = setting()
     mute = {**built.model.params, "unembed.W_U": torch.zeros_like(built.model.params["unembed.W_U"])}
-    found = verdict_on(Behaviour(Model(mute, built.model.config), behaviour.pairs), built.edges)
-    assert found.measures is None
-    assert not any((found.holds, found.faithful, found.complete, found.minimal))
-    assert str(found).startswith("no verdict")
+    still = run_both(built.model, behaviour.pairs).clean
+    for silent, words in (
+        (Behaviour(Model(mute, built.model.config), behaviour.pairs), "cannot be told"),
+        (Behaviour(built.model, behaviour.pairs, corrupt=still), "no verdict"),
+    ):
+        found = verdict_on(silent, built.edges)
+        assert found.measures is None
+        assert not any((found.holds, found.faithful, found.complete, found.minimal))
+        assert str(found).startswith(words)
+
+
+@pytest.mark.parametrize("n_wrong", [0, 1, 2])
+def test_no_circuit_is_judged_where_the_network_does_not_do_the_task(n_wrong):
+    """From 90% on of the answers to either input; one more wrong, and neither verdict is given."""
+    built = build(Parity(), max_length=3)
+    pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
+    some = torch.arange(10)
+    pairs = replace(pairs, **{name: getattr(pairs, name)[some] for name in ("row", "position", "target", "foil")})
+    for name in ("target", "foil"):
+        answers = getattr(pairs, name).clone()
+        answers[:n_wrong] = built.data.vocabulary.beginning_id  # never said
+        asked = replace(pairs, **{name: answers})
+        behaviour = Behaviour(built.model, asked)
+        rights = {"target": behaviour.accuracy.clean, "foil": behaviour.accuracy.corrupt}
+        assert rights == {"target": 1.0, "foil": 1.0} | {name: 1 - n_wrong / 10}
+        verdict = judge(behaviour, built.edges, torch.Generator().manual_seed(0), 1, 1)
+        found = discover(built.model, asked, torch.Generator().manual_seed(0))
+        refused = n_wrong == 2
+        assert (found.verdict == "cannot be told") == refused
+        assert (verdict.measures is None) == refused
+        assert str(verdict).startswith("cannot be told: the network is right about ") == refused
+        assert f"{rights['target']:.0%} of the answers to the clean input and {rights['foil']:.0%}" in found.sentence
+        unasked = replace(asked, corrupt_kind="altered")
+        assert Behaviour(built.model, unasked).accuracy.corrupt is None
+        shifted = discover(built.model, replace(asked, corrupt_kind="shifted"), torch.Generator().manual_seed(0))
+        assert (shifted.verdict == "cannot be told") == (refused and name == "target")

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -169,6 +170,23 @@ def test_every_metric_is_still_where_nothing_is_patched(metric):
     assert measure(again, scored, pairs) == pytest.approx(float(measure(scored, scored, pairs)), abs=1e-6)
     worse = run_patched(built.model, pairs, runs, built.edges)
     assert measure(worse, scored, pairs) > measure(scored, scored, pairs) + 0.1
+
+
+@pytest.mark.parametrize("scorer", [eap, partial(eap_ig, n_steps=5)], ids=["eap", "eap_ig"])
+def test_a_gradient_that_vanishes_is_not_called_no_effect(scorer):
+    """Where attention is saturated no gradient passes, though a patch of the edge ruins the answers."""
+    built = build(Parity(), max_length=5, rungs=BuildOptions(sharpness=150))
+    pairs, edges = pairs_of(built.data, EVERY, 12), all_edges(built.model.config)
+    patched, attributed = exact(built.model, pairs, edges), scorer(built.model, pairs, edges)
+    assert not any(attributed.no_effect)
+    assert patched.zero_gradient == ()
+    flat = {edge for edge, zero in zip(edges, attributed.zero_gradient, strict=True) if zero}
+    moved = {edge for edge, score in zip(edges, patched.scores.tolist(), strict=True) if score > 1}
+    assert moved == built.edges
+    assert not {edge for edge, idle in zip(edges, patched.no_effect, strict=True) if idle} & built.edges
+    assert len(flat) > 20
+    if scorer is eap:
+        assert len(flat & built.edges) > 3
 
 
 def test_grades_by_hand():

@@ -70,7 +70,7 @@ def test_the_method_card(browser):
 def test_the_section_of_a_dissection(browser, run):
     torch.set_num_threads(1)
     built = build(Parity(), max_length=5, rungs=BuildOptions(distractors=True, rotated=True))
-    found = dissect(built.model, built.data, Parity(), 0, n_pairs=32, n_strings=32)
+    found = dissect(built.model, built.data, Parity(), 0, built.shifts, n_pairs=32, n_strings=32)
     assert found.circuit is not None
     run.write_analysis("dissect", {"section.html": dissection_section(found, None)})
     looked_at(browser, run_page.write_page(run), n_pictures=2 + 6, n_sliders=1)
