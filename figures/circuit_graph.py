@@ -13,6 +13,7 @@ from compo_mech.circuits.circuit import from_json
 from compo_mech.cli.command import Positional, call
 from compo_mech.cli.draw import drawing
 from compo_mech.plots import circuits
+from compo_mech.plots.notes import with_notes
 from compo_mech.report import html_parts
 from compo_mech.runs.run import Run
 
@@ -22,7 +23,9 @@ def main(run: Annotated[Path, Positional], out: Annotated[Path, Positional]) -> 
     with drawing(out):
         opened = Run.open(run)
         circuit = from_json(opened.found("dissect", "circuit.json"), opened.config.model)
-        html_parts.write_figure(circuits.circuit_graph(circuit, f"Circuit of {opened.name}"), out)
+        latest = opened.analysed("dissect")
+        figure = circuits.circuit_graph(circuit, f"Circuit of {opened.name}, step {latest.step}")
+        html_parts.write_figure(with_notes(figure, latest.notes), out)
 
 
 if __name__ == "__main__":

@@ -20,17 +20,20 @@ from compo_mech.runs.names import distinct, once
 from compo_mech.runs.run import Run
 
 N_NAMED = len(theme.HEAD_COLOURS)
-"""Up to this many runs have a colour each; beyond it each task has one."""
+"""Up to this many paths have a colour each; beyond it each task has one."""
 
 
 def drawn(runs: list[Run], measure: str) -> go.Figure:
-    """Draw a path a run, of its first task, with a ring where it ends."""
-    figure, tasks = go.Figure(), [str(run.config.data.measured_tasks[0]) for run in runs]
-    names = distinct([run.path for run in runs])
-    named = names if len(runs) <= N_NAMED else tasks
+    """Draw a path a run and task, with a ring where it ends."""
+    figure, paths, full = go.Figure(), [], []
+    for run, own in zip(runs, distinct([run.path for run in runs]), strict=True):
+        tasks = [str(task) for task in run.config.data.measured_tasks]
+        paths += [(run, task) for task in tasks]
+        full += [f"{own}, {task}" if len(tasks) > 1 else own for task in tasks]
+    named = full if len(paths) <= N_NAMED else [task for _, task in paths]
     colours = dict(zip(dict.fromkeys(named), itertools.cycle(theme.HEAD_COLOURS), strict=False))
     shown: set[str] = set()
-    for run, task, own, name in zip(runs, tasks, names, named, strict=True):
+    for (run, task), name, whole in zip(paths, named, full, strict=True):
         rows = measured(run.metrics, task)
         accuracy = select(rows, metric="accuracy").groupby("step")["value"].mean()
         score = select(rows, split="mean", metric=measure).groupby("step")["value"].max()
@@ -40,7 +43,7 @@ def drawn(runs: list[Run], measure: str) -> go.Figure:
         figure.add_scatter(
             x=table["accuracy"], y=table["score"], mode="lines", line={"color": colours[name], "width": 1.3},
             opacity=0.7, name=name, legendgroup=name, showlegend=name not in shown,
-            text=[f"{own}, step {step}" for step in table.index],
+            text=[f"{whole}, step {step}" for step in table.index],
             hovertemplate="%{text}: accuracy %{x:.2f}, score %{y:.2f}<extra></extra>",
         )  # fmt: skip
         figure.add_scatter(

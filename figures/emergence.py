@@ -35,12 +35,12 @@ def drawn(table: pd.DataFrame):
         for note in panel.layout.annotations:
             figure.add_annotation(
                 x=1.01, xref="paper", y=note.y, yref=f"y{row if row > 1 else ''}", text=note.text, showarrow=False,
-                xanchor="left",
+                xanchor="left", align="left",
             )  # fmt: skip
     figure.update_xaxes(title="step", row=len(tasks), col=1)
     height = round(0.72 * sum(panel.layout.height for panel in panels))
     figure.update_layout(
-        **{**theme.LAYOUT, "margin": {"l": 150, "r": 150, "t": 90, "b": 50}}, width=1000, height=height,
+        **{**theme.LAYOUT, "margin": {"l": 180, "r": 270, "t": 90, "b": 50}}, width=1120, height=height,
         title="A line a run from onset to saturation, its dot half way; a diamond at the median",
     )  # fmt: skip
     return figure

@@ -15,6 +15,7 @@ from compo_mech.cli.command import call
 from compo_mech.cli.draw import command_to_draw
 from compo_mech.evaluation.table import TRAIN, measured, select
 from compo_mech.plots import theme
+from compo_mech.plots.notes import other_tasks, with_notes
 from compo_mech.runs.names import distinct
 from compo_mech.runs.run import Run
 
@@ -69,7 +70,7 @@ def drawn(runs: list[Run]) -> go.Figure:
         **theme.LAYOUT, width=max(760, 190 + 330 * len(runs)), height=640, hovermode="x",
         legend={"orientation": "h", "y": -0.12},
     )  # fmt: skip
-    return figure
+    return with_notes(figure, other_tasks(runs))
 
 
 main = command_to_draw(drawn)

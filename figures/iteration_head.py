@@ -19,6 +19,7 @@ from compo_mech.cli.draw import drawing
 from compo_mech.cli.output import warn
 from compo_mech.evaluation.sets import EvalSet, eval_sets
 from compo_mech.model.params import Model, Params
+from compo_mech.plots.notes import other_tasks, with_notes
 from compo_mech.report import attention, html_parts
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
@@ -44,7 +45,7 @@ def main(
             chosen = steps or tuple(dict.fromkeys((saved[0], saved[len(saved) // 2], saved[-1])))
             params = {step: opened.params(step) for step in chosen}
             figure = beside(params, opened.config, shown_set(opened, length))
-        html_parts.write_figure(figure, out)
+        html_parts.write_figure(with_notes(figure, other_tasks([opened])), out)
 
 
 def frames_of(run: Run, steps: Sequence[int]) -> tuple[dict[int, Params], list[str]]:

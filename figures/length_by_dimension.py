@@ -13,6 +13,7 @@ from compo_mech.cli.command import call
 from compo_mech.cli.draw import command_to_draw
 from compo_mech.evaluation.table import measured
 from compo_mech.plots import theme
+from compo_mech.plots.notes import other_tasks, with_notes
 from compo_mech.runs.run import Run
 
 METRICS = {"accuracy": "accuracy", "iteration": "iteration score", "lookup": "lookup score"}
@@ -56,7 +57,7 @@ def drawn(runs: list[Run]) -> go.Figure:
         coloraxis={"colorscale": "Blues", "cmin": 0, "cmax": 1, "colorbar": {"thickness": 12}},
     )  # fmt: skip
     figure.update_yaxes(title="d_model", row=1, col=1)
-    return figure
+    return with_notes(figure, other_tasks(runs))
 
 
 main = command_to_draw(drawn)

@@ -1,11 +1,16 @@
-"""What MLP 0 and MLP 1 do over seeds: every figure of every run, beside randomly initialised controls.
+r"""What MLP 0 and MLP 1 do over seeds: every figure of every run, beside randomly initialised controls.
 
 python probes/over_runs.py figures/results/mechanism.csv runs/*
-python figures/mechanism.py figures/results/mechanism.csv figures/results/mechanism.png
+python figures/mechanism.py figures/results/mechanism.csv figures/results/mechanism.png --without \
+    parity-gaps-seed0 parity-gaps-seed1 parity-gaps-seed2
 
 Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
 
+import html
+import itertools
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,10 +21,14 @@ from plotly.subplots import make_subplots
 from compo_mech.cli.command import Positional, call
 from compo_mech.cli.draw import drawing
 from compo_mech.cli.output import table_of
+from compo_mech.plots import theme
+from compo_mech.plots.notes import with_notes
 from compo_mech.report import html_parts
 from compo_mech.runs.trajectory import Quantity
 
 COLOURS = {"parity": "#4c5fd5", "copy": "#2a9d6f", "polynomial": "#e07a1f"}
+"""Of tasks; any other has the next of `HEAD_COLOURS`."""
+
 FIGURES = {
     "MLP 0": {
         Quantity("probe accuracy", variable="t", site="MLP input", layer=0): "t decoded from its input",
@@ -59,10 +68,44 @@ COLUMNS = ("run", "task", "component", *Quantity._fields)
 NUMBERS = ("layer", "head", "value", "low", "high", "control")
 
 
-def drawn(table: pd.DataFrame) -> go.Figure:
-    """A panel an MLP; a dot with its interval a run, a grey tick the same run's control."""
+def colours(tasks: list[str]) -> dict[str, str]:
+    """A colour for each task."""
+    others = itertools.cycle(colour for colour in theme.HEAD_COLOURS if colour not in COLOURS.values())
+    return {task: COLOURS.get(task) or next(others) for task in tasks}
+
+
+def notes(table: pd.DataFrame, without: Sequence[str]) -> list[str]:
+    """Say which runs are left out, and of how many each figure is where some lack it."""
+    said = [f"Left out: {', '.join(without)}."] if without else []
+    n_runs = table["run"].nunique()
+    for component, named in FIGURES.items():
+        for quantity, name in named.items():
+            rows = quantity.rows(pd.DataFrame(table[table["component"] == component]))
+            n = rows.dropna(subset="value")["run"].nunique()
+            if n < n_runs:
+                plain = html.unescape(re.sub("<.*?>", "", name.replace("<sub>", "_")))
+                said.append(f"{component}, {plain}: {n} of {n_runs} runs have it.")
+    return said
+
+
+def drawn(table: pd.DataFrame, without: Sequence[str] = ()) -> go.Figure:
+    """A panel an MLP; a dot with its interval a run, a grey tick the same run's control.
+
+    Args:
+        table: as probes/over_runs.py writes it.
+        without: names of runs that are left out, which the figure says.
+
+    Raises:
+        ValueError: no such run.
+    """
+    for name in without:
+        if name not in set(table["run"]):
+            raise ValueError(f"without = {name}: must be one of {', '.join(sorted(set(table['run'])))}")
+    table = table[~table["run"].isin(without)]
     figure = make_subplots(1, 2, subplot_titles=[TITLES[component] for component in FIGURES], horizontal_spacing=0.28)
-    tasks = [task for task in COLOURS if task in set(table["task"])]
+    tasks = sorted(table["task"].unique(), key=lambda task: ([*COLOURS, task].index(task), task))
+    lanes, of_tasks = 0.78 / max(3, len(tasks)), colours(tasks)
+    shown: set[str] = set()
     for column, (component, named) in enumerate(FIGURES.items(), start=1):
         of_mlp = table[table["component"] == component]
         names = list(named.values())
@@ -73,7 +116,8 @@ def drawn(table: pd.DataFrame) -> go.Figure:
                 rows = quantity.rows(of_task).set_index("run").reindex(runs).dropna(subset=["value"])
                 if not len(rows):
                     continue
-                heights = [n_figure + 0.26 * (n_task - 1) + 0.016 * (n - len(rows) / 2) for n in range(len(rows))]
+                middle, apart = n_figure + lanes * (n_task - (max(3, len(tasks)) - 1) / 2), 0.016 * lanes / 0.26
+                heights = [middle + apart * (n - len(rows) / 2) for n in range(len(rows))]
                 figure.add_scatter(
                     x=rows["control"], y=heights, mode="markers", name="controls", legendgroup="control",
                     showlegend=(column, n_task, n_figure) == (1, 0, 0), hoverinfo="skip",
@@ -81,27 +125,33 @@ def drawn(table: pd.DataFrame) -> go.Figure:
                 )  # fmt: skip
                 figure.add_scatter(
                     x=rows["value"], y=heights, mode="markers", name=task, legendgroup=task, text=rows.index,
-                    showlegend=(column, n_figure) == (1, 0), marker={"size": 5, "color": COLOURS[task]},
+                    showlegend=task not in shown, marker={"size": 5, "color": of_tasks[task]},
                     error_x={
                         "type": "data", "symmetric": False, "array": rows["high"] - rows["value"],
                         "arrayminus": rows["value"] - rows["low"], "thickness": 0.7, "width": 0,
                     },
                     hovertemplate="%{text}: %{x:.2f}<extra></extra>", row=1, col=column,
                 )  # fmt: skip
+                shown.add(task)
         figure.update_yaxes(
             tickmode="array", tickvals=list(range(len(names))), ticktext=names, range=[len(names) - 0.5, -0.5],
             showgrid=False, zeroline=False, row=1, col=column,
         )  # fmt: skip
         figure.update_xaxes(range=[-0.03, 1.03], dtick=0.25, row=1, col=column)
     figure.update_layout(
-        template="plotly_white", width=1150, height=520, margin={"l": 230, "r": 20, "t": 50, "b": 70},
+        template="plotly_white", width=1150, height=520 + 100 * max(0, len(tasks) - 3),
+        margin={"l": 230, "r": 20, "t": 50, "b": 70},
         legend={"orientation": "h", "y": -0.1, "x": 0.5, "xanchor": "center"},
     )  # fmt: skip
-    return figure
+    return with_notes(figure, notes(table, without))
 
 
-def main(table: Annotated[Path, Positional], out: Annotated[Path, Positional]) -> None:
-    """Draw TABLE, as probes/over_runs.py writes it, into OUT; runs that left lengths out are not shown."""
+def main(
+    table: Annotated[Path, Positional],
+    out: Annotated[Path, Positional],
+    without: tuple[str, ...] = (),
+) -> None:
+    """Draw TABLE, as probes/over_runs.py writes it, into OUT; `without` these runs."""
     with drawing(out):
         rows = table_of(table, "probes/over_runs.py", COLUMNS, NUMBERS)
         again = rows.duplicated(["run", "task", "component", *Quantity._fields])
@@ -109,7 +159,7 @@ def main(table: Annotated[Path, Positional], out: Annotated[Path, Positional]) -
             raise ValueError(
                 f"table = {table}: must name its runs apart, it has two that are {rows['run'][again].iloc[0]}"
             )
-        html_parts.write_figure(drawn(rows[~rows["run"].str.contains("gaps")]), out)
+        html_parts.write_figure(drawn(rows, without), out)
 
 
 if __name__ == "__main__":

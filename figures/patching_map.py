@@ -15,6 +15,7 @@ import pandas as pd
 from compo_mech.cli.command import Positional, call
 from compo_mech.cli.draw import drawing
 from compo_mech.plots import patching
+from compo_mech.plots.notes import with_notes
 from compo_mech.report import html_parts
 from compo_mech.runs.run import Run
 
@@ -42,8 +43,10 @@ def main(run: Annotated[Path, Positional], out: Annotated[Path, Positional]) -> 
             own = table[table["network"] == network].assign(name=_names)
             effects = own.pivot(index="name", columns="token", values="effect")
             maps[title] = effects.loc[components, tokens].values.tolist()
+        latest = opened.analysed("dissect")
         title = f"Rise of {opened.name}'s loss when one position carries another string's activation"
-        html_parts.write_figure(patching.effect_maps(maps, tokens, components, title), out)
+        figure = patching.effect_maps(maps, tokens, components, f"{title}, step {latest.step}")
+        html_parts.write_figure(with_notes(figure, latest.notes), out)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import pandas as pd
 from compo_mech.cli.command import Positional, call
 from compo_mech.cli.draw import drawing
 from compo_mech.plots import trajectories
+from compo_mech.plots.notes import with_notes
 from compo_mech.report import html_parts
 from compo_mech.runs.run import Run
 from compo_mech.runs.trajectory import Quantity
@@ -55,7 +56,9 @@ def main(run: Annotated[Path, Positional], out: Annotated[Path, Positional]) -> 
                         controls.setdefault(panel, {})[name] = float(control["value"].iloc[0])
         if not panels:
             raise ValueError(f"run = {run}: must have two layers that were probed at every step")
-        html_parts.write_figure(trajectories.by_step(panels, controls, f"Decodable and used: {opened.name}"), out)
+        figure = trajectories.by_step(panels, controls, f"Decodable and used: {opened.name}")
+        notes = [note for probe in PROBES for note in opened.analysed(probe).notes]
+        html_parts.write_figure(with_notes(figure, list(dict.fromkeys(notes))), out)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from compo_mech.cli.command import Positional, Runs, Seed, Step, call
 from compo_mech.cli.draw import drawing
 from compo_mech.model.params import Model
 from compo_mech.plots import routes
+from compo_mech.plots.notes import other_tasks, with_notes
 from compo_mech.report import html_parts
 from compo_mech.routes.route_map import route_map
 from compo_mech.routes.summary import RouteMap
@@ -34,11 +35,17 @@ def main(
     with drawing(out):
         opened = [Run.open(run) for run in runs]
         maps = [
-            route_map(Model(run.params(step), run.config.model), run.config.data, torch.Generator().manual_seed(seed))
+            route_map(
+                Model(run.params(step), run.config.model),
+                run.config.data,
+                torch.Generator().manual_seed(seed),
+                task=run.config.data.measured_tasks[0],
+            )
             for run in opened
         ]
-        names = distinct([run.path for run in opened])
-        html_parts.write_figure(beside(maps, [*titles, *names[len(titles) :]]), out)
+        figure = beside(maps, [*titles, *distinct([run.path for run in opened])[len(titles) :]])
+        earlier = [] if step is None else [f"At step {step}."]
+        html_parts.write_figure(with_notes(figure, earlier + other_tasks(opened)), out)
 
 
 def beside(maps: list[RouteMap], names: list[str]) -> go.Figure:

@@ -131,7 +131,7 @@ def draw_panel(figure: go.Figure, rows: pd.DataFrame, measure: Measure, arms: li
             middle = place + height * (lane - (len(own_tasks) - 1) / 2)
             values = trained_rows(of_task)["value"].tolist()
             if values:
-                estimate = over_seeds(measure.summary, values)
+                estimate = over_seeds(measure.summary, values, measure.bounds)
                 censored = censored or math.inf in estimate
                 marks = estimated(
                     [at_censored if value == math.inf else value for value in estimate], middle, colour, name

@@ -21,7 +21,8 @@ from compo_mech.data.shifts import Shifts
 from compo_mech.data.tasks import Task
 from compo_mech.evaluation.attention import TEXTBOOK_SCORE
 from compo_mech.model.params import Model, init_params
-from compo_mech.routes.summary import RouteName
+from compo_mech.routes.summary import RouteName, Summary
+from compo_mech.stats.intervals import on_its_side, two_decimals
 
 
 @dataclass(frozen=True)
@@ -56,18 +57,17 @@ class Dissection:
     @property
     def sentences(self) -> list[str]:
         """What was found, for people."""
-        own = self.trained
+        own, control = self.trained, self.control
         found = [str(own.heads)]
         if own.routes is not None:
-            routes = own.routes.summary()
-            if routes.shares.get(RouteName.TEXTBOOK, 0.0) < TEXTBOOK_SCORE:
-                found.append(f"Its routes are not the textbook's: {routes}.")
-            elif own.heads.iteration is None:
-                found.append(f"Its routes are the textbook's, through several heads: {routes}.")
+            other = None if control.routes is None else control.routes.summary()
+            found.append(routes_sentence(own.routes.summary(), other, own.heads.iteration is None))
         found.append(f"{own.discovery.sentence[0].upper()}{own.discovery.sentence[1:]}")
+        if own.verdict is not None:
+            found.append(f"The verdict on that circuit: {own.verdict}.")
         beyond = beyond_sentence(own.accuracy)
         found += [] if beyond is None else [beyond]
-        found.append(f"A randomly initialised network: {self.control.discovery.sentence}")
+        found.append(f"A randomly initialised network: {control.discovery.sentence}")
         return found
 
     def tables(self) -> dict[str, pd.DataFrame]:
@@ -81,6 +81,25 @@ class Dissection:
             if of_both:
                 tables[name] = pd.concat(of_both, ignore_index=True)
         return tables
+
+
+def routes_sentence(routes: Summary, control: Summary | None, several_heads: bool) -> str:
+    """Say whether x_t comes by the textbook's route, and by which else.
+
+    Args:
+        routes: of the network.
+        control: of the randomly initialised control.
+        several_heads: whether no head is the iteration head by itself.
+    """
+    if not routes.n_cells:
+        return f"By which routes x_t comes cannot be told: {routes}."
+    share = routes.shares.get(RouteName.TEXTBOOK, 0.0)
+    known = "" if control is None else f"; control {two_decimals(control.shares.get(RouteName.TEXTBOOK, 0.0))}"
+    figures = f"{on_its_side(share, TEXTBOOK_SCORE)} of x_t's effect ({TEXTBOOK_SCORE} needed{known})"
+    if share < TEXTBOOK_SCORE:
+        return f"Its routes are not those of a textbook network: the textbook's carry {figures}. {routes}."
+    through = ", through several heads" if several_heads else ""
+    return f"Its routes are the textbook's{through}: they carry {figures}. {routes}."
 
 
 def dissect(

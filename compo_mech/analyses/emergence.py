@@ -1,6 +1,8 @@
 """When each component of the circuit came about in a run, and what went on changing once accuracy was flat."""
 
+import dataclasses
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import pandas as pd
@@ -9,10 +11,13 @@ import torch
 from compo_mech.analyses.watch import ACCURACY, Watched
 from compo_mech.runs.outcome import ACCURACY_LEVEL
 from compo_mech.runs.trajectory import Quantity
-from compo_mech.stats.onset import MIN_POINTS, Course, Emergence, emergence, reached
+from compo_mech.stats.onset import CENSORED, MIN_POINTS, UNDATED, Course, Emergence, emergence, reached
 from compo_mech.stats.trend import still_rising
 
 MOMENTS = ("onset", "midpoint", "saturation")
+
+HIGH = 0.1
+"""What does not rise was already high where it begins higher than the control by this much: all are fractions."""
 
 
 class Cleanliness(NamedTuple):
@@ -51,48 +56,65 @@ CLEANLINESS = {
 def component_emergence(found: Watched, generator: torch.Generator) -> pd.DataFrame:
     """Find when each component came about: a row a component.
 
+    It is dated only if its rise is seen, from the plateau of the control and of the first checkpoints (see `Course`).
+
     Returns:
         Columns component, those of `Quantity`, course, onset, midpoint, saturation with `_low` and `_high` each (steps;
-        inf after the last, -inf before the first), p_flat, rise, control (the control's value), first, final and
-        last_step.
+        inf after the last or never, -inf before the first, which a midpoint is not; nan where not dated), p_flat, rise,
+        control (the control's value), first, final and last_step.
     """
     rows = []
     for component, quantity in found.components().items():
         curve = found.curve(quantity)
         if len(curve) < MIN_POINTS:
             continue
-        steps, values = curve["step"].tolist(), curve["value"].tolist()
-        came = risen(emergence(steps, values, generator))
+        steps, values, control = curve["step"].tolist(), curve["value"].tolist(), found.control(quantity)
+        before = values[0] if math.isnan(control) else control
+        came = risen(emergence(steps, values, generator, before), before)
         row: dict[str, object] = {"component": component, **quantity._asdict(), "course": str(came.course)}
         for name in MOMENTS:
             moment = getattr(came, name)
             row |= {name: moment.step, f"{name}_low": moment.low, f"{name}_high": moment.high}
-        row |= {"p_flat": came.p_flat, "rise": came.rise, "control": found.control(quantity)}
+        row |= {"p_flat": came.p_flat, "rise": came.rise, "control": control}
         rows.append(row | {"first": values[0], "final": values[-1], "last_step": steps[-1]})
     return pd.DataFrame(rows).astype({"layer": "Int64", "head": "Int64"}) if rows else pd.DataFrame()
 
 
-def risen(came: Emergence) -> Emergence:
-    """Return the same; in a curve that fell nothing emerged."""
+def risen(came: Emergence, before: float) -> Emergence:
+    """Return the same; in a curve that did not rise nothing emerged, or it had before the first step."""
     if came.rise > 0:
         return came
-    nothing = {name: getattr(came, name)._replace(step=math.inf, low=math.inf, high=math.inf) for name in MOMENTS}
-    return Emergence(Course.NOTHING, **nothing, p_flat=came.p_flat, fitted=came.fitted, rise=came.rise)
+    high = float(came.fitted[0]) - before > HIGH
+    course, moment = (Course.ALREADY_HIGH, UNDATED) if high else (Course.NOTHING, CENSORED)
+    return dataclasses.replace(came, course=course, **dict.fromkeys(MOMENTS, moment))
 
 
-def changes_after_accuracy(found: Watched) -> pd.DataFrame:
-    """Find how the maps changed from the step on from which accuracy stays at 99%: a row a measure and head; none if it
-    does not.
+@dataclass(frozen=True)
+class AfterAccuracy:
+    """What became of the maps once accuracy stayed at 99%.
 
-    Returns:
-        Columns measure, layer, head, since (step), at_since, final, total, low, high (change of the straight line
-        through what follows), slope (per 1000 steps), correlation.
+    Attributes:
+        since: the first step from which on it stays there; None if at the end it is below.
+        n_checkpoints: from that step on.
+        final: accuracy at the last checkpoint.
+        changes: a row a measure and head, with columns measure, layer, head, since, at_since, final, total, low, high
+            (change of the straight line through what follows), slope (per 1000 steps), correlation; none if fewer than
+            `MIN_POINTS` checkpoints follow.
     """
+
+    since: int | None
+    n_checkpoints: int
+    final: float
+    changes: pd.DataFrame
+
+
+def after_accuracy(found: Watched) -> AfterAccuracy:
+    """Find how the maps changed from the step on from which accuracy stays at 99%."""
     accuracy = found.curve(ACCURACY)
     since = reached(accuracy["step"].tolist(), accuracy["value"].tolist(), ACCURACY_LEVEL)
     rows: list[dict[str, object]] = []
     if since is None:
-        return pd.DataFrame()
+        return AfterAccuracy(None, 0, float(accuracy["value"].iloc[-1]), pd.DataFrame())
     for name, cleanliness in CLEANLINESS.items():
         for quantity in cleanliness.quantities(found):
             curve = found.curve(quantity)
@@ -104,37 +126,6 @@ def changes_after_accuracy(found: Watched) -> pd.DataFrame:
             row |= {"since": since, "at_since": values[steps.index(since)], "final": values[-1]}
             row |= dict(zip(("total", "low", "high"), rise.total, strict=True))
             rows.append(row | {"slope": rise.slope.mean, "correlation": rise.correlation})
-    return pd.DataFrame(rows).astype({"layer": "Int64", "head": "Int64"}) if rows else pd.DataFrame()
-
-
-def step_text(step: float) -> str:
-    """Return a step as people read it; `start` and `end` where it lies before the first or after the last."""
-    return "end" if step == math.inf else "start" if step == -math.inf else f"{step:.0f}"
-
-
-def place_text(layer: int | None, head: int | None) -> str:
-    """Return a layer or a head as people read it, nothing for neither."""
-    return "" if pd.isna(layer) else f"L{layer}" if pd.isna(head) else f"L{layer}H{head}"
-
-
-def sentences(components: pd.DataFrame, rises: pd.DataFrame) -> list[str]:
-    """Say in which order the components came, and whether the maps went on changing once accuracy was flat."""
-    said = []
-    came = components[components["midpoint"] < math.inf].sort_values("midpoint") if len(components) else components
-    if len(came):
-        order = ", ".join(f"{c} ({step_text(m)})" for c, m in zip(came["component"], came["midpoint"], strict=True))
-        said.append(f"Half way, in order: {order}.")
-    missing = components.loc[components["course"] == Course.NOTHING, "component"].tolist() if len(components) else []
-    if missing:
-        said.append(f"Did not rise: {', '.join(missing)}.")
-    if not len(rises):
-        said.append(f"Accuracy did not stay at {ACCURACY_LEVEL:.0%} for {MIN_POINTS} checkpoints.")
-    for row in rises.to_dict("records"):
-        verdict = "rose" if row["low"] > 0 else "fell" if row["high"] < 0 else "neither rose nor fell for certain"
-        place = place_text(row["layer"], row["head"])
-        said.append(
-            f"From step {row['since']} on, with accuracy at {ACCURACY_LEVEL:.0%}, the {row['measure']}"
-            f"{f' of {place}' if place else ''} {verdict}: {row['total']:+.3f} "
-            f"({row['low']:+.3f} .. {row['high']:+.3f}), from {row['at_since']:.3f} to {row['final']:.3f}."
-        )
-    return said
+    changes = pd.DataFrame(rows).astype({"layer": "Int64", "head": "Int64"}) if rows else pd.DataFrame()
+    n_left = int((accuracy["step"] >= since).sum())
+    return AfterAccuracy(since, n_left, float(accuracy["value"].iloc[-1]), changes)

@@ -39,7 +39,7 @@ from compo_mech.probing.sites import read_sites
 from compo_mech.probing.unseen_pairs import Exposure, UnseenPairs, ask_unseen_pairs
 from compo_mech.probing.variance import additive_rest, group_means
 from compo_mech.runs.trajectory import Measured
-from compo_mech.stats.intervals import Interval
+from compo_mech.stats.intervals import Interval, bounded
 from compo_mech.weights.subtraction import (
     Subtraction,
     pair_queries,
@@ -213,7 +213,8 @@ def _features(model: Model, rows: Rows, found: RowTrace, layer: int) -> Mapping[
 
 
 def _score(queries: Float[Tensor, "pair dim"], grid: PositionGrid) -> Interval:
-    """Return the subtraction score and 1.96 of its standard errors to either side, by the jackknife over pairs.
+    """Return the subtraction score with its 95% interval, from its standard error by the jackknife over
+    pairs.
 
     A bootstrap would draw pairs twice, whose variance t then explains for nothing.
     """
@@ -221,7 +222,7 @@ def _score(queries: Float[Tensor, "pair dim"], grid: PositionGrid) -> Interval:
     without = torch.ones(n, n).bool().fill_diagonal_(False)
     left = torch.tensor([subtraction_score(queries[kept], grid.i[kept], grid.j[kept]) for kept in without])
     error = float(((n - 1) / n * (left - left.mean()).square().sum()).sqrt())
-    return Interval(own, max(0.0, own - 1.96 * error), min(1.0, own + 1.96 * error))
+    return bounded(own, 1.96 * error, (0.0, 1.0))
 
 
 def _interchanges(

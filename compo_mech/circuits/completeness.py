@@ -175,8 +175,11 @@ class CircuitVerdict:
 
     >>> from compo_mech.interventions.edges import LOGITS, TOK
     >>> measures = CircuitMeasures(1.0, Gap("nothing", 1.0, 0.9), effects={Edge(TOK, LOGITS): 0.5})
-    >>> print(CircuitVerdict(PairAccuracy(1.0, 1.0), measures, None, None, None))
-    faithful: 1.000; complete: 0.100 apart without nothing; minimal: tok → logits moves 0.500
+    >>> verdict = CircuitVerdict(PairAccuracy(1.0, 1.0), measures, None, None, None)
+    >>> print(*str(verdict).split("; "), sep=chr(10))
+    faithful: 1.000 (within 0.01 of 1 needed)
+    complete: 0.100 apart without nothing (at most 0.3)
+    minimal: tok → logits moves 0.500 (more than 0.01)
     """
 
     accuracy: PairAccuracy
@@ -207,9 +210,11 @@ class CircuitVerdict:
         if self.measures is None:
             return "no verdict: the network does the same on the corrupt input"
         found, (edge, effect) = self.measures, min(self.measures.effects.items(), key=lambda item: item[1])
-        faithful = f"{'' if self.faithful else 'not '}faithful: {found.faithfulness:.3f}"
-        complete = f"{'' if self.complete else 'in'}complete: {found.gap.size:.3f} apart without {found.gap.removed}"
-        return f"{faithful}; {complete}; {'' if self.minimal else 'not '}minimal: {edge} moves {effect:.3f}"
+        return (
+            f"{'' if self.faithful else 'not '}faithful: {found.faithfulness:.3f} (within {FAITHFUL} of 1 needed); "
+            f"{'' if self.complete else 'in'}complete: {found.gap.size:.3f} apart without {found.gap.removed} (at most "
+            f"{COMPLETE}); {'' if self.minimal else 'not '}minimal: {edge} moves {effect:.3f} (more than {MINIMAL})"
+        )
 
 
 def judge(

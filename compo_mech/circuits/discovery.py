@@ -21,7 +21,7 @@ from compo_mech.interventions.edges import Edge, all_edges
 from compo_mech.interventions.metrics import Metric, answered, cross_entropy
 from compo_mech.interventions.pairs import Pairs
 from compo_mech.model.params import Model
-from compo_mech.stats.intervals import Interval
+from compo_mech.stats.intervals import Interval, on_its_side
 
 SWAPPED = 0.9
 """A circuit does the task if it moves this fraction of the answers that have to change by the algorithm."""
@@ -172,8 +172,8 @@ def discover(
         return Discovery("cannot be told", accuracy.refusal, accuracy, None, scores, len(edges), moved)
     if size is None:
         reason = (
-            f"no circuit: of the answers that the task asks for, edges in score order move {moved:.2f} "
-            f"at best, and {SWAPPED} are needed"
+            f"no circuit: of the answers that the task asks for, edges in score order move "
+            f"{on_its_side(moved, SWAPPED)} at best, and {SWAPPED} are needed"
         )
         return Discovery("no circuit", reason, accuracy, None, scores, len(edges), moved)
     random = Interval.of([swap(swap.behaviour.random_circuit(size, generator)) for _ in range(N_RANDOM)])
@@ -181,11 +181,17 @@ def discover(
     halves = [half.to(pairs.row.device) for half in halves]
     held_out, overlap = _held_out([_Swap(model, take_rows(pairs, half)) for half in halves], map(score, halves))
     objections = _objections(size, len(edges), moved, random, held_out, overlap)
-    of_edges = f"{size} of {len(edges)} edges move {moved:.2f} of the answers that the task asks for"
+    of_edges = (
+        f"the first {size} of {len(edges)} edges in score order move {on_its_side(moved, SWAPPED)} of the answers that "
+        f"the task asks for ({SWAPPED} needed)"
+    )
     if objections:
         reason = f"no circuit: {of_edges}, but {', and '.join(objections)}"
     else:
-        reason = f"circuit: {of_edges}, random ones {random}; halves of the prompts agree by {overlap:.2f}"
+        reason = (
+            f"circuit: {of_edges}, as many at random {random}; circuits of two halves of the prompts overlap by "
+            f"{on_its_side(overlap or 0.0, OVERLAP)} ({OVERLAP} needed)"
+        )
     return Discovery(
         verdict="no circuit" if objections else "circuit",
         reason=reason,
@@ -206,15 +212,18 @@ def _objections(
     """What speaks against a circuit that moves enough of the answers, in words; none: it is one."""
     found = []
     if size > LARGEST_FRACTION * n_edges:
-        found.append("that is nearly the whole network")
+        found.append(f"that is nearly the whole network (at most {LARGEST_FRACTION:.0%} allowed)")
     if random.high >= moved:
-        found.append(f"random circuits of that size move {random}")
+        found.append(f"as many at random move {random}, up to as much")
     if held_out is None or overlap is None:
         found.append("half of the prompts show none")
     elif held_out < HELD_OUT:
-        found.append(f"found on half of the prompts, one moves {held_out:.2f} on the others")
+        moved_there = on_its_side(held_out, HELD_OUT)
+        found.append(f"found on half of the prompts, one moves {moved_there} on the others ({HELD_OUT} needed)")
     elif overlap < OVERLAP:
-        found.append(f"the circuits of two halves of the prompts overlap by {overlap:.2f}")
+        found.append(
+            f"circuits of two halves of the prompts overlap by {on_its_side(overlap, OVERLAP)} ({OVERLAP} needed)"
+        )
     return found
 
 

@@ -10,7 +10,8 @@ import pandas as pd
 import torch
 from rich.console import Console
 
-from compo_mech.analyses.emergence import changes_after_accuracy, component_emergence, sentences
+from compo_mech.analyses.emergence import AfterAccuracy, after_accuracy, component_emergence
+from compo_mech.analyses.emergence_sentences import sentences
 from compo_mech.analyses.watch import Advance, Watched, watch
 from compo_mech.cli.analyse import analyse
 from compo_mech.cli.command import Count, NWorkers, Positional, Seed
@@ -27,7 +28,7 @@ class Course(NamedTuple):
 
     watched: Watched
     components: pd.DataFrame
-    rises: pd.DataFrame
+    after: AfterAccuracy
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,13 @@ class Watching:
         with checkpoint_bars(console, str(task)) as advance:
             found = watch(run, task, advance, self.seed, self.n_workers, {"route_scores": self.every})
         components = component_emergence(found, torch.Generator().manual_seed(self.seed))
-        return Course(found, components, changes_after_accuracy(found))
+        return Course(found, components, after_accuracy(found))
 
     def files(self, found: Course) -> dict[str, str]:
-        return csv_files({"by-step": found.watched.rows, "emergence": found.components, "rises": found.rises})
+        return csv_files({"by-step": found.watched.rows, "emergence": found.components, "rises": found.after.changes})
 
     def sentences(self, found: Course) -> list[str]:
-        return sentences(found.components, found.rises)
+        return sentences(found.components, found.after)
 
     def section(self, found: Course) -> str:
         return emergence_section(found.watched, found.components, self.sentences(found))

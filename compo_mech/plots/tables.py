@@ -1,5 +1,6 @@
 """Figures beside their controls."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
@@ -27,7 +28,7 @@ def dots(
         unit: of the values.
     """
     figure = go.Figure()
-    for (control, given), colour in zip(controls.items(), CONTROL_COLOURS, strict=False):
+    for (control, given), colour in zip(controls.items(), itertools.cycle(CONTROL_COLOURS), strict=False):
         figure.add_scatter(
             x=list(given), y=list(names), mode="markers", name=control,
             marker={"size": 9, "color": colour, "symbol": "line-ns-open", "line": {"width": 2}},

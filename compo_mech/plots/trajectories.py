@@ -1,5 +1,6 @@
 """Figures followed over training, and when each component came about."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -8,6 +9,7 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
+from compo_mech.analyses.emergence_sentences import fate
 from compo_mech.plots.tables import CONTROL_COLOURS
 from compo_mech.plots.theme import HEAD_COLOURS, LAYOUT, plain
 
@@ -27,7 +29,7 @@ def by_step(
     figure = make_subplots(
         len(panels), 1, subplot_titles=list(panels), shared_xaxes=True, vertical_spacing=0.3 / len(panels)
     )
-    colours = ("#4c5fd5", *CONTROL_COLOURS)
+    colours = itertools.cycle(("#4c5fd5", *CONTROL_COLOURS, *HEAD_COLOURS))
     for row, (panel, curves) in enumerate(panels.items(), start=1):
         legend = "legend" if row == 1 else f"legend{row}"
         for (name, (steps, values)), colour in zip(curves.items(), colours, strict=False):
@@ -79,18 +81,19 @@ def timeline(rows: pd.DataFrame, title: str) -> go.Figure:
     """Draw when each component came about: a line from onset to saturation with a dot half way, for each run.
 
     Args:
-        rows: columns component, run, onset, midpoint, saturation, last_step; inf: later or never. With several runs a
-            diamond is the median of their midpoints, and the number of runs without any stands at the right.
+        rows: columns component, run, onset, midpoint, saturation, last_step and perhaps course; inf: later or never,
+            nan: not dated. With several runs a diamond is the median of their midpoints, where more than half have
+            one; why runs are not shown, and how many, stands at the right.
         title: of the figure.
     """
     names = [component for component in COMPONENT_COLOURS if component in set(rows["component"])]
     names += [component for component in dict.fromkeys(rows["component"]) if component not in names]
-    medians = rows.groupby("component")["midpoint"].median()
+    medians = rows.groupby("component")["midpoint"].agg(_median_of_most)
     names.sort(key=lambda component: float(medians[component]))
     figure, end = go.Figure(), float(rows["last_step"].max())
     for position, component in enumerate(names):
         own = rows[rows["component"] == component].sort_values("midpoint")
-        came = own[own["midpoint"] < math.inf]
+        came = own[own["midpoint"].abs() < math.inf]
         colour = COMPONENT_COLOURS.get(component, "#6b6b6b")
         for n, row in enumerate(came.to_dict("records")):
             y = position + 0.7 * ((n + 0.5) / len(own) - 0.5)
@@ -106,16 +109,20 @@ def timeline(rows: pd.DataFrame, title: str) -> go.Figure:
                 x=[row["midpoint"]], y=[y], mode="markers", marker={"color": colour, "size": 9 if len(own) == 1 else 5},
                 showlegend=False, hovertemplate=f"{text}{row['saturation']:.0f}<extra></extra>",
             )  # fmt: skip
-        if len(own) > 1 and 2 * len(came) > len(own):
+        if len(own) > 1 and float(medians[component]) < math.inf:
             figure.add_scatter(
                 x=[float(medians[component])], y=[position], mode="markers", showlegend=False, hoverinfo="skip",
                 marker={"color": "#ffffff", "symbol": "diamond", "size": 11, "line": {"color": colour, "width": 2}},
             )  # fmt: skip
         if len(own) > len(came):
-            text = "did not rise" if len(own) == 1 else f"{len(own) - len(came)} of {len(own)} did not rise"
-            figure.add_annotation(x=1.01, xref="paper", y=position, text=text, showarrow=False, xanchor="left")
+            left_out = [fate(row) for row in own.drop(came.index).to_dict("records")]
+            counts = {reason: left_out.count(reason) for reason in dict.fromkeys(left_out)}
+            text = "<br>".join(r if len(own) == 1 else f"{n} of {len(own)} {r}" for r, n in counts.items())
+            figure.add_annotation(
+                x=1.01, xref="paper", y=position, text=text, showarrow=False, xanchor="left", align="left"
+            )
     figure.update_layout(
-        **{**LAYOUT, "margin": {"l": 150, "r": 150, "t": 60, "b": 50}}, title=title, width=1000,
+        **{**LAYOUT, "margin": {"l": 180, "r": 270, "t": 60, "b": 50}}, title=title, width=1120,
         height=130 + (34 if rows["run"].nunique() == 1 else 62) * len(names),
     )  # fmt: skip
     figure.update_xaxes(title="step", range=[-0.02 * end, 1.02 * end])
@@ -124,6 +131,12 @@ def timeline(rows: pd.DataFrame, title: str) -> go.Figure:
         showgrid=False, zeroline=False,
     )  # fmt: skip
     return figure
+
+
+def _median_of_most(midpoints: pd.Series) -> float:
+    """Return the median of those that came; inf, which is last, where they are not more than half."""
+    came = midpoints[midpoints.abs() < math.inf]
+    return float(came.median()) if 2 * len(came) > len(midpoints) else math.inf
 
 
 def curves_of_runs(

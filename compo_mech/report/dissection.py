@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from compo_mech.analyses.dissection import Dissection
 from compo_mech.analyses.dissection_tables import stage_name, stages
 from compo_mech.analyses.network_findings import NetworkFindings
+from compo_mech.circuits.discovery import SWAPPED
 from compo_mech.circuits.scorers import EdgeScores
 from compo_mech.interventions.ablation import Baseline
 from compo_mech.interventions.edges import Edge
@@ -58,7 +59,8 @@ def dissection_section(found: Dissection, card: pd.DataFrame | None) -> str:
     parts.append("<h3>Edges and circuit</h3>")
     circuit = found.circuit
     if circuit is not None:
-        parts.append(wide(circuits.circuit_graph(circuit, "The smallest circuit that does the task")))
+        title = f"The smallest circuit in score order that moves {SWAPPED} of the answers"
+        parts.append(wide(circuits.circuit_graph(circuit, title)))
         parts.append(
             wide(
                 circuits.circuit_on_positions(
@@ -67,14 +69,14 @@ def dissection_section(found: Dissection, card: pd.DataFrame | None) -> str:
             )
         )
     parts.append(wide(circuits.faithfulness_curves(own.curve, own.random, control.curve)))
-    parts.append(f"<p class=quiet>{html.escape(_circuit_sentence(own, control))}</p>")
+    parts.append(f"<p class=quiet>{html.escape(_circuit_note(own, control))}</p>")
     parts.append(table_html(_edge_rows(own, control)))
 
     if own.routes is not None:
         parts.append("<h3>By which routes x<sub>t</sub> reaches s<sub>t</sub></h3>")
         parts.append(wide(routes.route_cells(own.routes)))
         parts.append(table_html(_route_rows(own.routes)))
-        parts.append(f"<p class=quiet>{html.escape(_route_sentence(own.routes, control.routes))}</p>")
+        parts.append(f"<p class=quiet>{html.escape(_route_note(control.routes))}</p>")
     return "\n".join(parts)
 
 
@@ -158,7 +160,7 @@ def _beside(value: float | None, control: float | None) -> str:
     return f"{value:.2f} [{control:.2f}]".replace("-0.00", "0.00")
 
 
-def _circuit_sentence(own: NetworkFindings, control: NetworkFindings) -> str:
+def _circuit_note(own: NetworkFindings, control: NetworkFindings) -> str:
     text = (
         "Faithfulness: how much of the way from the corrupt run's cross-entropy to the clean run's a circuit goes when "
         f"all other edges carry corrupt values: from {own.gap[0]:.2f} to {own.gap[1]:.2f} nats here, from "
@@ -170,14 +172,14 @@ def _circuit_sentence(own: NetworkFindings, control: NetworkFindings) -> str:
             f"{own.curve.cmd:.2f}, random {own.random.cmd}."
         )
     if own.verdict is not None:
-        text += f" Verdict on it: {own.verdict}; faithfulness of random circuits: {own.verdict.random_faithfulness}."
+        text += f" Faithfulness of random circuits of its size: {own.verdict.random_faithfulness}."
     if own.stable is not None:
         text += f" Circuits of its size from resampled prompts overlap with it by {own.stable} (Jaccard)."
     return text
 
 
-def _route_sentence(routes: RouteMap, control: RouteMap | None) -> str:
-    text = f"{routes.summary()}. Shares are of the logit difference, by path patching one position at a time."
+def _route_note(control: RouteMap | None) -> str:
+    text = "Shares are of the logit difference, by path patching one position at a time."
     return text + (f" Control: {control.summary()}." if control is not None else "")
 
 

@@ -1,35 +1,39 @@
 """When each component came about, as a section of a run's page."""
 
 import html
-import math
 
 import pandas as pd
 
-from compo_mech.analyses.emergence import MOMENTS, step_text
+from compo_mech.analyses.emergence import MOMENTS
+from compo_mech.analyses.emergence_sentences import moment
 from compo_mech.analyses.watch import Watched
 from compo_mech.plots import trajectories
 from compo_mech.report.html_parts import table_html, wide
+from compo_mech.stats.intervals import two_decimals
+from compo_mech.stats.onset import Course
+
+COURSES = {Course.COMPLETE: "reaches a plateau", Course.UNFINISHED: "reaches no plateau"}
+"""What a dated course is called on pages: a plateau may be low."""
 
 
 def shown_emergence(components: pd.DataFrame) -> pd.DataFrame:
     """Lay out the table of components as a person reads it."""
     rows = []
     for row in components.to_dict("records"):
-        shown: dict[str, object] = {"component": row["component"], "course": row["course"]}
+        course = Course(row["course"])
+        shown: dict[str, object] = {"component": row["component"], "course": COURSES.get(course, str(course))}
         for name in MOMENTS:
-            shown[name] = _moment(row[name], row[f"{name}_low"], row[f"{name}_high"])
-        rows.append(shown | {"final": f"{row['final']:.2f} [{row['control']:.2f}]"})
+            shown[name] = moment(row, name) if course in COURSES else "–"
+        final, control = two_decimals(row["final"]), two_decimals(row["control"])
+        rows.append(shown | {"first": two_decimals(row["first"]), "final": f"{final} [{control}]"})
     return pd.DataFrame(rows)
 
 
-def _moment(step: float, low: float, high: float) -> str:
-    if step == math.inf:
-        return "–"
-    return f"{step_text(step)} ({step_text(low)} .. {step_text(high)})"
-
-
 CAPTION = (
-    "<p class=quiet>Steps with 95% intervals; a dash: nothing rose; in brackets: a randomly initialised control. "
+    "<p class=quiet>Steps with 95% intervals, start: before the first checkpoint, end: after the last. A dash: nothing "
+    "rose, or its rise is not seen and is not dated: already high, if at the first checkpoint it had gone more than "
+    "half of the way from the control to its end; rises throughout, if from the first checkpoint on it leaves no "
+    "plateau. In brackets: a randomly initialised control. "
     "Lookup, iteration: attention of a layer's heads together. Ablation cost: fraction of states lost with uniform "
     "attention of the layer's heads. t, x, state: interchange intervention accuracy less that of a random change of "
     "the same size. Onset and saturation are where the line through 25% and 75% of the rise meets the plateaus.</p>"

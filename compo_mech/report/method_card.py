@@ -6,6 +6,7 @@ import pandas as pd
 
 from compo_mech.analyses.dissection import Dissection
 from compo_mech.report.html_parts import document
+from compo_mech.stats.intervals import on_its_side
 
 
 def card_sentence(card: pd.DataFrame | None, found: Dissection) -> str:
@@ -16,10 +17,11 @@ def card_sentence(card: pd.DataFrame | None, found: Dissection) -> str:
     used = used[used["counterfactual"] == found.counterfactual] if len(used) else used
     if not len(used):
         return f"{method} The method card has no row for that at hand, so nothing is said here of how well it does."
+    lowest, highest = (on_its_side(float(used["auc_all"].agg(name)), 1.0) for name in ("min", "max"))
+    areas = lowest if lowest == highest else f"{lowest} to {highest}"
     return (
         f"{method} On {len(used)} hand-built circuits whose truth is known this has an area under the ROC curve of "
-        f"{used['auc_all'].min():.3f} or more, and its highest scores are exactly the true edges on "
-        f"{used['top_is_truth'].sum()} of {len(used)}."
+        f"{areas}, and its highest scores are exactly the true edges on {used['top_is_truth'].sum()} of {len(used)}."
     )
 
 

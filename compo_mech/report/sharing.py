@@ -11,6 +11,8 @@ from compo_mech.interventions.head_roles import CARRIES, CARRIES_IN_PART
 from compo_mech.plots.shared_edges import edges_figure
 from compo_mech.report.html_parts import table_html, wide
 
+NEEDED = f"{CARRIES:.0%} needed"
+
 
 def sharing_sentences(found: Sharing) -> list[str]:
     """What two tasks share and where the task token matters, for people."""
@@ -65,7 +67,8 @@ def _heads_sentence(found: Sharing) -> str:
     texts = []
     both = ((one >= CARRIES) & (other >= CARRIES)).nonzero().tolist()
     for layer, head in both:
-        text = f"L{layer}H{head} carries x_t for both tasks ({one[layer, head]:.0%} and {other[layer, head]:.0%})"
+        shares = f"{one[layer, head]:.0%} and {other[layer, head]:.0%}, {NEEDED}"
+        text = f"L{layer}H{head} carries x_t for both tasks ({shares})"
         if found.across is not None:
             first, second = (share[layer, head] for share in found.across)
             text += f"; with its output from a run of the other task {first:.0%} and {second:.0%} follow the x_t there"
@@ -75,12 +78,12 @@ def _heads_sentence(found: Sharing) -> str:
         for name, share in zip(found.names, (one, other), strict=True):
             best = int(share.argmax())
             names.append(f"L{best // share.shape[1]}H{best % share.shape[1]} most for {name} ({share.max():.0%})")
-        texts.append(f"No head carries x_t for both tasks: {', '.join(names)}.")
+        texts.append(f"No head carries x_t for both tasks ({NEEDED}): {', '.join(names)}.")
     first, second = (task.end for task in found.tasks)
     if first is not None and second is not None:
         for layer, head in ((first >= CARRIES) & (second >= CARRIES)).nonzero().tolist():
             shares = f"{first[layer, head]:.0%} and {second[layer, head]:.0%}"
-            texts.append(f"L{layer}H{head} carries the position of [EoI] for both ({shares}).")
+            texts.append(f"L{layer}H{head} carries the position of [EoI] for both ({shares}, {NEEDED}).")
     return " ".join(texts)
 
 
@@ -119,12 +122,12 @@ def _task_token_sentence(found: Sharing) -> str:
     if not needed:
         return (
             "No component that alone reads the other task's stream makes the answers that task's: "
-            f"at most {most.max():.0%} ({most.idxmax()})."
+            f"at most {most.max():.0%} in one direction ({most.idxmax()}; {NEEDED} in both)."
         )
     last = needed[-1]  # in order of computation
     text = (
         f"{last} depends on the task token: where it alone reads the other task's stream, {_both(readers, last)} of "
-        f"the answers become that task's ({_controls(readers, last)})"
+        f"the answers become that task's ({NEEDED}; {_controls(readers, last)})"
     )
     edges = edges[edges["reader"] == last].assign(name=lambda e: e["writer"])
     shares = edges.groupby("name", sort=False)["follows"].min().sort_values(ascending=False)

@@ -4,8 +4,9 @@ A table to go on with says its own checksum in its first line. One that is damag
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -16,6 +17,28 @@ from compo_mech.runs.vouched import RunError
 
 N_TRIES = 5
 """How often a folder is put into a place that another process fills meanwhile."""
+
+
+class Analysed(NamedTuple):
+    """An analysis of a run.
+
+    Attributes:
+        folder: of its files.
+        step: of the checkpoint.
+        last: the run's last step.
+        other_tasks: of the run, which it is not of.
+    """
+
+    folder: Path
+    step: int
+    last: int
+    other_tasks: Sequence[str]
+
+    @property
+    def notes(self) -> list[str]:
+        """Say what of the run it is not of."""
+        notes = [] if self.step == self.last else [f"Of step {self.step}; the last checkpoint is of step {self.last}."]
+        return notes + [f"Not shown: {task}." for task in self.other_tasks]
 
 
 def write_folder(folder: Path, files: Mapping[str, str]) -> None:

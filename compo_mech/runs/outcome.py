@@ -1,48 +1,115 @@
 """The outcome of a run, as a sentence and a table by length and head."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from compo_mech.evaluation import attention
 from compo_mech.evaluation.attention import MIN_LENGTH, TEXTBOOK_SCORE, AttentionVerdict
 from compo_mech.evaluation.table import CONTROL, measured, of_lengths, select
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.run import Run
 from compo_mech.stats import onset
+from compo_mech.stats.intervals import on_its_side, two_decimals
 
 ACCURACY_LEVEL = 0.99
 POINTER_COLUMNS = {"iteration": "iteration", "pointer_sharp_rows": "sharp"}
 
 
+@dataclass(frozen=True)
+class HeadOutcome:
+    """The head, of all layers, with the highest iteration score at the last checkpoint.
+
+    Attributes:
+        layer, head: which.
+        score: its iteration score.
+        control: that of the same head of the randomly initialised control; nan if it was not measured.
+        verdict: on its pattern.
+        since: the step from which on its score is that of a textbook head; None if at the end it is not.
+        last: the last step.
+    """
+
+    layer: int
+    head: int
+    score: float
+    control: float
+    verdict: AttentionVerdict
+    since: int | None
+    last: int
+
+    def __str__(self) -> str:
+        name, score = f"L{self.layer}H{self.head}", on_its_side(self.score, TEXTBOOK_SCORE)
+        known = "" if self.control != self.control else f"; control {two_decimals(self.control)}"
+        if self.verdict is AttentionVerdict.TEXTBOOK:
+            return (
+                f"{name} attends as a textbook iteration head, with a score of {score} ({TEXTBOOK_SCORE} needed{known})"
+                + _from_step(self.since, self.last)
+            )
+        return (
+            f"no head attends as a textbook iteration head; {name} comes nearest, a {self.verdict} pattern with a "
+            f"score of {score} ({TEXTBOOK_SCORE} needed{known})"
+        )
+
+
+@dataclass(frozen=True)
+class AccuracyOutcome:
+    """Accuracy at the worst length, generated freely.
+
+    Attributes:
+        final: at the last checkpoint.
+        since: the step from which on it is at `ACCURACY_LEVEL`; None if at the end it is not.
+        last: the last step.
+    """
+
+    final: float
+    since: int | None
+    last: int
+
+    def __str__(self) -> str:
+        final, level = on_its_side(self.final, ACCURACY_LEVEL, percent=True), f"{ACCURACY_LEVEL:.0%}"
+        if self.since is None:
+            return f"accuracy at the worst length ends at {final}, below {level}"
+        return f"accuracy at the worst length ends at {final}, at {level} or more{_from_step(self.since, self.last)}"
+
+
+def _from_step(since: int | None, last: int) -> str:
+    """Say from which step on something holds."""
+    return f" at the last checkpoint alone, step {last}" if since == last else f" from step {since} on"
+
+
+def head_outcome(metrics: pd.DataFrame, task: str) -> HeadOutcome | None:
+    """Find the head that comes nearest to a textbook iteration head; None where no head is judged, without a chain of
+    thought or with short strings only."""
+    means = select(measured(metrics, task), split="mean").dropna(subset="head")
+    scores = select(means, metric="iteration")
+    verdicts = select(means, metric="verdict")
+    if not len(scores) or not len(verdicts):
+        return None
+    last = int(scores["step"].max())
+    layer, head, score = max(_heads(select(scores, step=last)), key=lambda row: row[2])
+    curve = select(scores, layer=layer, head=head)
+    control = select(metrics, task=task, split=CONTROL, metric="iteration", layer=layer, head=head)
+    control = control.loc[control["length"].isna(), "value"].tolist()
+    verdict = select(verdicts, step=last, layer=layer, head=head)["value"].item()
+    since = onset.reached(curve["step"].tolist(), curve["value"].tolist(), TEXTBOOK_SCORE)
+    return HeadOutcome(
+        layer, head, score, control[0] if control else float("nan"), AttentionVerdict(int(verdict)), since, last
+    )
+
+
+def accuracy_outcome(metrics: pd.DataFrame, task: str) -> AccuracyOutcome:
+    """Find where accuracy at the worst length ends, and since when it is high."""
+    accuracy = select(measured(metrics, task), metric="generated_accuracy").groupby("step")["value"].min()
+    steps, values = accuracy.index.tolist(), accuracy.tolist()
+    return AccuracyOutcome(values[-1], onset.reached(steps, values, ACCURACY_LEVEL), steps[-1])
+
+
 def run_sentence(metrics: pd.DataFrame, task: str) -> str:
     """Return the outcome on one task: the verdict on its heads, and the step from which accuracy stays high."""
-    of_task = measured(metrics, task)
-    last = of_task["step"].max()
-    means = select(of_task, split="mean")
-    verdicts = select(means, metric="verdict", step=last)
-    pointers = verdicts[verdicts["layer"] > 0] if (verdicts["layer"] > 0).any() else verdicts
-    if not len(pointers):
-        found = f"{task}: no verdict on heads, which takes chain of thought and a length of {MIN_LENGTH} or more"
-    else:
-        final = select(means, metric="iteration", step=last).set_index(["layer", "head"])["value"]
-        ranked = [(value, final[layer, head], layer, head) for layer, head, value in _heads(pointers)]
-        value, score, layer, head = max(ranked)
-        where = f"layer {layer} head {head}"
-        if value == AttentionVerdict.TEXTBOOK:
-            curve = select(means, metric="iteration", layer=layer, head=head)
-            step = onset.reached(curve["step"].tolist(), curve["value"].tolist(), TEXTBOOK_SCORE)
-            found = f"{task}: an iteration head formed in {where} by step {step} (score {score:.2f})"
-        else:
-            found = (
-                f"{task}: no textbook iteration head; {where} comes nearest, a {AttentionVerdict(int(value))} "
-                f"pattern with score {score:.2f}"
-            )
-    accuracy = select(of_task, metric="generated_accuracy").groupby("step")["value"].min()
-    step = onset.reached(accuracy.index.tolist(), accuracy.tolist(), ACCURACY_LEVEL)
-    if step is None:
-        return f"{found}; accuracy did not reach 99% at every length (lowest at the end: {accuracy.iloc[-1]:.1%})."
-    return f"{found}; accuracy reached 99% at every length at step {step}."
+    found = head_outcome(metrics, task)
+    if found is None:
+        found = f"no verdict on heads, which takes chain of thought and a length of {MIN_LENGTH} or more"
+    return f"{task}: {found}; {accuracy_outcome(metrics, task)}."
 
 
 def _heads(rows: pd.DataFrame) -> list[tuple[int, int, float]]:
@@ -54,8 +121,8 @@ def length_table(metrics: pd.DataFrame, task: str) -> pd.DataFrame:
     """Tabulate final figures by length; each head's score beside that of the randomly initialised control.
 
     Columns: split; accuracy generated and teacher-forced, grammar; then for each head its lookup
-    (layer 0), or its iteration score and fraction of sharp rows (other layers, or a lone one), the
-    control's in brackets.
+    (layer 0), or its iteration score and fraction of sharp rows (other layers, or a lone one; of layer 0
+    also the head with the highest of all), the control's in brackets.
     """
     of_task = measured(metrics, task)
     last = select(of_task, step=metrics["step"].max())
@@ -65,6 +132,7 @@ def length_table(metrics: pd.DataFrame, task: str) -> pd.DataFrame:
     control = select(metrics, task=task, split=CONTROL).set_index(index)["value"].to_dict()
     heads = list(dict.fromkeys((layer, head) for layer, head, _ in _heads(last[last["head"].notna()])))
     several = any(layer > 0 for layer, _ in heads)
+    nearest = head_outcome(metrics, task)
     rows = []
     for length in last["length"].unique():
         plain = select(last[last["head"].isna()], length=length)
@@ -72,7 +140,10 @@ def length_table(metrics: pd.DataFrame, task: str) -> pd.DataFrame:
         row: dict[str, object] = {"length": length, "split": plain["split"].iloc[0]}
         row |= {"free": overall["generated_accuracy"], "forced": overall["accuracy"], "grammar": overall["grammar"]}
         for layer, head in heads:
-            shown = {"lookup": "lookup"} if layer == 0 and several else POINTER_COLUMNS
+            shown = POINTER_COLUMNS
+            if layer == 0 and several:
+                named = nearest is not None and (layer, head) == (nearest.layer, nearest.head)
+                shown = {"lookup": "lookup"} | (POINTER_COLUMNS if named else {})
             for metric, column in shown.items():
                 key = (length, layer, head, metric)
                 known = f"{values[key]:.2f} [{control[key]:.2f}]" if key in values else "–"
@@ -92,29 +163,24 @@ def summary_or_failure(path: Path) -> dict[str, object]:
 
 
 def run_summary(run: Run) -> dict[str, object]:
-    """Summary of a run on its first task: accuracy, the best head's scores, and the steps at which they were reached.
+    """Summary of a run on its first task: accuracy, the best head's scores, and the steps from which they hold.
 
-    Where no head is scored, without a chain of thought or with short strings only: accuracy alone, and when.
+    Where no head is scored, without a chain of thought or with short strings only: accuracy alone, and since when.
     """
     task = str(run.config.data.measured_tasks[0])
-    of_task = measured(of_lengths(run.metrics, run.config.data.drawn_lengths), task)
+    rows = of_lengths(run.metrics, run.config.data.drawn_lengths)
+    accuracy, best = accuracy_outcome(rows, task), head_outcome(rows, task)
+    if best is None:
+        return {"accuracy": accuracy.final, "accuracy from step": accuracy.since}
     control = select(run.metrics, task=task, split=CONTROL, metric="iteration")
-    accuracy = select(of_task, metric="generated_accuracy").groupby("step")["value"].min()
-    since = onset.reached(accuracy.index.tolist(), accuracy.tolist(), ACCURACY_LEVEL)
-    means = select(of_task, split="mean").dropna(subset="head")
-    if not len(select(means, metric="iteration")):
-        return {"accuracy": float(accuracy.iloc[-1]), "accuracy from step": since}
-    final = select(means, step=means["step"].max())
-    table = final.pivot(index=["layer", "head"], columns="metric", values="value")
-    layer, head = max(table.index, key=lambda key: table["iteration"][key])
-    curve = select(means, metric="iteration", layer=layer, head=head)
+    lookup = select(measured(rows, task), split="mean", metric="lookup", step=best.last).dropna(subset="head")
     return {
-        "accuracy": float(accuracy.iloc[-1]),
-        "head": f"L{layer}H{head}",
-        "iteration": round(float(table["iteration"][layer, head]), 3),
+        "accuracy": accuracy.final,
+        "head": f"L{best.layer}H{best.head}",
+        "iteration": round(best.score, 3),
         "control": round(float(control[control["length"].isna()]["value"].max()), 3),
-        "lookup": round(float(table["lookup"].max()), 3),
-        "verdict": str(AttentionVerdict(int(table["verdict"][layer, head]))),
-        "accuracy from step": since,
-        "head from step": onset.reached(curve["step"].tolist(), curve["value"].tolist(), attention.TEXTBOOK_SCORE),
+        "lookup": round(float(lookup["value"].max()), 3),
+        "verdict": str(best.verdict),
+        "accuracy from step": accuracy.since,
+        "head from step": best.since,
     }

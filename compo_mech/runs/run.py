@@ -154,21 +154,42 @@ class Run(Checkpoints):
         folders = sorted(self.path.glob("analysis/[!.]*/"))
         return super().problems() + [line for folder in folders for line in analysis_folder.damage(folder)]
 
-    def found(self, what: str, file: str) -> str:
-        """Read a file of the latest analysis of a kind.
+    def analysed(self, what: str) -> analysis_folder.Analysed:
+        """Find the latest analysis of a kind, of the first task that has one of that step.
 
         Args:
             what: the kind, such as `dissect` or `watch`.
+
+        Raises:
+            RunError: there is none.
+        """
+        found = [(int(path.name.removeprefix(f"{what}-").split("-")[0]), path)
+                 for path in sorted(self.path.glob(f"analysis/{what}-[0-9]*"))]  # fmt: skip
+        if not found:
+            raise RunError(f"run = {self.path}: must have been analysed by {what} first (no analysis/{what}-*)")
+        step = max(step for step, _ in found)
+        tasks = self.config.data.measured_tasks
+        names = {str(task): analysis_name(what, step, task) for task in tasks}
+        latest = {path.name: path for at, path in found if at == step}
+        shown = next((task for task, name in names.items() if name in latest), None)
+        folder = next(iter(latest.values())) if shown is None else latest[names[shown]]
+        others = [task for task in names if task != shown]
+        return analysis_folder.Analysed(folder, step, self.steps[-1] if self.steps else step, others)
+
+    def found(self, what: str, file: str) -> str:
+        """Read a file of the latest analysis of a kind (see `analysed`).
+
+        Args:
+            what: the kind.
             file: its name, such as `circuit.json`.
 
         Raises:
-            RunError: there is no such analysis, or its file is damaged.
+            RunError: there is no such analysis, or the latest has no such file, or it is damaged.
         """
-        files = list(self.path.glob(f"analysis/{what}-[0-9]*/{file}"))
-        if not files:
-            raise RunError(f"run = {self.path}: must have been analysed by {what} first (no analysis/{what}-*/{file})")
-        steps = [int(found.parent.name.removeprefix(f"{what}-").split("-")[0]) for found in files]
-        text = analysis_folder.read_or_error(files[steps.index(max(steps))])
+        latest = self.analysed(what)
+        if not (latest.folder / file).exists():
+            raise RunError(f"run = {self.path}: must have a {file} in {latest.folder.name}, its latest of {what}")
+        text = analysis_folder.read_or_error(latest.folder / file)
         if isinstance(text, RunError):
             raise text
         return text

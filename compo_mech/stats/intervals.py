@@ -5,9 +5,14 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import scipy  # its parts load when they are first asked for
 import torch
 
 from compo_mech.model.finite import check_finite
+
+Bounds = tuple[float, float]
+ROUNDING = 1e-9
+MAX_DECIMALS = 12
 
 
 class Interval(NamedTuple):
@@ -32,7 +37,26 @@ class Interval(NamedTuple):
         return cls(statistics.fmean(values), low, high)
 
     def __str__(self) -> str:
-        return f"{self.mean:.2f} ({self.low:.2f} .. {self.high:.2f})"
+        mean, low, high = (two_decimals(value) for value in self)
+        return f"{mean} ({low} .. {high})"
+
+
+def two_decimals(value: float) -> str:
+    """Write a number with two decimals, without the sign of what is rounded to zero."""
+    return f"{round(value, 2) + 0.0:.2f}"
+
+
+def on_its_side(value: float, level: float, percent: bool = False) -> str:
+    """Write a number with two decimals (as a percentage with one), or with as many as it takes that what is written is
+    below the level if the number is.
+
+    >>> on_its_side(0.9, 0.9), on_its_side(0.8996, 0.9), on_its_side(0.9896, 0.99, percent=True)
+    ('0.90', '0.8996', '98.96%')
+    """
+    scale, decimals = (100, 1) if percent else (1, 2)
+    while decimals < MAX_DECIMALS and (round(value * scale, decimals) < round(level * scale, 9)) != (value < level):
+        decimals += 1
+    return f"{value:.{decimals}%}" if percent else f"{round(value, decimals) + 0.0:.{decimals}f}"
 
 
 def wilson(n_right: int, n: int) -> Interval:
@@ -40,11 +64,44 @@ def wilson(n_right: int, n: int) -> Interval:
     and 1.
 
     Raises:
-        ValueError: there is nothing to count.
+        ValueError: there is nothing to count, or there are more right than there are.
     """
     if n < 1:
         raise ValueError(f"n = {n}: must be at least 1")
-    share, z = n_right / n, statistics.NormalDist().inv_cdf(0.975)
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return Interval(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)))
+    if not 0 <= n_right <= n:
+        raise ValueError(f"n_right = {n_right}: must be 0 .. {n}")
+    share, found = n_right / n, scipy.stats.binomtest(n_right, n).proportion_ci(0.95, method="wilson")
+    return Interval(share, float(found.low), float(found.high))
+
+
+def bounded(mean: float, half: float, bounds: Bounds) -> Interval:
+    """Return the interval of an estimate that lies between bounds, and so does its interval.
+
+    It holds every value whose distance from the estimate is at most `half`, were the variance that of the value and not
+    of the estimate, as in Wilson's interval: in proportion to (value - low) (high - value), or with one bound to the
+    distance from it. Far from the bounds, and without any, it is mean - half .. mean + half; of ones and zeros with a
+    normal `half` it is Wilson's. At a bound itself there is no variance, and the interval is that one value.
+
+    Args:
+        mean: the estimate, between the bounds.
+        half: of its interval if nothing bounded it, such as a quantile of Student's t times a standard error.
+        bounds: lowest and highest value, either of which may be infinite.
+
+    Raises:
+        ValueError: the estimate is not between the bounds.
+
+    >>> print(bounded(0.9, 0.3, (0, 1)), bounded(0.9, 0.3, (-math.inf, math.inf)))
+    0.90 (0.41 .. 0.99) 0.90 (0.60 .. 1.20)
+    """
+    low, high = bounds
+    if not low - ROUNDING <= mean <= high + ROUNDING:
+        raise ValueError(f"mean = {mean:g}: must be {low:g} .. {high:g}")
+    if half == 0 or mean <= low or mean >= high:
+        return Interval(mean, mean, mean)
+    # of the variance at mean + d, in units of that at the mean: 1 + slope d + bend d²
+    below, above = 1 / (mean - low), 1 / (high - mean)
+    slope, bend = below - above, -below * above
+    # d² = half² (1 + slope d + bend d²)
+    middle = half * slope / 2
+    root, scale = math.sqrt(middle**2 + 1 - half**2 * bend), half / (1 - half**2 * bend)
+    return Interval(mean, mean + scale * (middle - root), mean + scale * (middle + root))

@@ -4,17 +4,21 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import NamedTuple
 
 import scipy  # its parts load when they are first asked for
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from compo_mech.model.finite import check_finite
 
 MIN_POINTS, MIN_SEEDS = 8, 5
 FALSE_ALARMS, N_PERMUTATIONS, N_RESAMPLES = 0.05, 399, 4000
+
+GONE = 0.5
+"""A rise of which more than this fraction lay before the first step has its midpoint there."""
 
 CUT, WIDE_CUT = 0.96, 0.99
 """Levels of F tests: of 95% intervals (at 0.95 those of wide logistics covered 91 to 93%, as kinks break the test's
@@ -55,15 +59,25 @@ class Moment(NamedTuple):
 
 Moments = Sequence[Moment | int | float]  # one a run; intervals are not used
 CENSORED = Moment(math.inf, math.inf, math.inf)
+UNDATED = Moment(math.nan, math.nan, math.nan)
 
 
 class Course(StrEnum):
-    """Whether a curve rose, and whether its plateau was reached: the saturation of an unfinished rise may lie after the
-    last step."""
+    """Whether a curve rose, and which of its plateaus were seen."""
 
     NOTHING = "nothing"
     UNFINISHED = "unfinished"
+    """Its saturation may lie after the last step."""
     COMPLETE = "complete"
+    ALREADY_HIGH = "already high"
+    """It had left its first plateau before the first step: nothing is dated."""
+    THROUGHOUT = "rises throughout"
+    """It leaves no plateau that is seen, but rises from the first step on: nothing is dated."""
+
+    @property
+    def dated(self) -> bool:
+        """Whether moments are known, be it that they did not come."""
+        return self not in (Course.ALREADY_HIGH, Course.THROUGHOUT)
 
 
 @dataclass(frozen=True)
@@ -72,7 +86,7 @@ class Emergence:
 
     Attributes:
         course: whether anything emerged, and whether its plateau was reached.
-        onset, midpoint, saturation: steps with intervals; inf if nothing emerged.
+        onset, midpoint, saturation: steps with intervals; inf if nothing emerged, nan if it cannot be dated.
         p_flat: p value of the curve being flat.
         fitted: the ramp or logistic that fits best; the mean where nothing emerged.
         rise: of the fitted curve from its first step to its last, in units of the values; negative if it falls.
@@ -87,7 +101,7 @@ class Emergence:
     rise: float
 
 
-def emergence(steps: Numbers, values: Numbers, generator: torch.Generator) -> Emergence:
+def emergence(steps: Numbers, values: Numbers, generator: torch.Generator, before: float | None = None) -> Emergence:
     """Estimate when a curve leaves one plateau, reaches its midpoint, and reaches the other plateau.
 
     Draw a line through the points at 25% and 75% of the rise. Onset and saturation are where it meets the plateaus, the
@@ -96,6 +110,12 @@ def emergence(steps: Numbers, values: Numbers, generator: torch.Generator) -> Em
     Intervals hold every onset (midpoint, saturation) with which some ramp or logistic fits by the F test: profile
     likelihood over the other parameters, plateaus and shape (Seber & Wild 1989, Nonlinear Regression, 5.4). Whether
     there is a rise at all is a permutation test of the fit of ramps, exact for independent noise.
+
+    Where it is known from where the curve came (`before`), a rise is dated only if it is seen. It is `ALREADY_HIGH` if
+    at the first step it had gone more than half of the way from there to its end, and more than two standard deviations
+    of the noise. It is `THROUGHOUT` if no line fits whose point at 25% of the rise lies after the first step, as where
+    the upper half of a logistic is all that there is, and if neither plateau is seen, as on a straight line. Else
+    moments are those of the lines that have this point, so that no midpoint is before the first step; an onset may be.
 
     Over 500 draws each of ramps, logistics and abrupt steps with independent noise of 2 to 10% of the rise, on 40 to
     200 points, equally spaced or not, with plateaus down to 2% of the curve, intervals covered 94 to 98% of the time.
@@ -107,6 +127,7 @@ def emergence(steps: Numbers, values: Numbers, generator: torch.Generator) -> Em
         steps: increasing, at least `MIN_POINTS`, spaced in any way.
         values: of any range.
         generator: of permutations.
+        before: value before the first step, as of a randomly initialised control; None: unknown.
 
     Raises:
         ValueError: too few points, lengths that differ, a value that is not finite, or steps that do not increase.
@@ -120,19 +141,70 @@ def emergence(steps: Numbers, values: Numbers, generator: torch.Generator) -> Em
     p_flat = 1.0 if constant else _p_flat(x, target, knots, generator)
     if p_flat > FALSE_ALARMS:
         return Emergence(Course.NOTHING, CENSORED, CENSORED, CENSORED, p_flat, flat, 0.0)
-    ramps, logistics = (_fits(x, target, knots, shape) for shape in (RAMP, LOGISTIC))
-    at, low, high, misfit = (torch.cat(two, -1) for two in zip(ramps, logistics, strict=True))
-    least = misfit.min()
-    good = misfit <= _limit(len(x), CUT) * least
-    # the middle of those as good: within the gap between two snapshots every step is
-    at = at[:, misfit <= least * (1 + 1e-6)].mean(1)
-    curve = _curves(x, at[::2, None], RAMP if ramps[-1].min() <= least else LOGISTIC)[0]
-    seen = torch.stack([at, low[:, good].amin(1), high[:, good].amax(1)], 1)
-    seen = seen.where(seen >= x[0], -math.inf).where(seen <= x[-1], math.inf)
-    onset, midpoint, saturation = (Moment(*row) for row in seen.tolist())
+    fits = _Fits.of(*(_fits(x, target, knots, shape) for shape in (RAMP, LOGISTIC)))
+    return _dated(x, y, fits, p_flat, before)
+
+
+def _dated(x: Steps, y: Steps, fits: "_Fits", p_flat: float, before: float | None) -> Emergence:
+    """What the lines that fit say of a curve that is not flat."""
+    good = fits.misfit <= _limit(len(x), CUT) * fits.misfit.min()
+    fitted = fits.best(x, y)[1]
+    undated = partial(Emergence, onset=UNDATED, midpoint=UNDATED, saturation=UNDATED, p_flat=p_flat)
+    if before is not None:
+        if _begun(y, fitted, before):
+            return undated(Course.ALREADY_HIGH, fitted=fitted, rise=float(fitted[-1] - fitted[0]))
+        good &= fits.at[:2].mean(0) >= x[0]  # between onset and midpoint: the point at 25%
+        if not good.any():
+            return undated(Course.THROUGHOUT, fitted=fitted, rise=float(fitted[-1] - fitted[0]))
+    kept = fits.only(good)
+    at, fitted = kept.best(x, y)
+    moments = torch.stack([at, kept.low.amin(1), kept.high.amax(1)], 1)
+    if before is not None:
+        moments[1:] = moments[1:].clamp_min(x[0])  # of low, which is a line further than those kept
+    moments = moments.where(moments >= x[0], -math.inf).where(moments <= x[-1], math.inf)
+    onset, midpoint, saturation = (Moment(*row) for row in moments.tolist())
+    rise = float(fitted[-1] - fitted[0])
     course = Course.UNFINISHED if saturation.high == math.inf else Course.COMPLETE
-    fitted = flat + (curve @ centred) * curve
-    return Emergence(course, onset, midpoint, saturation, p_flat, fitted, float(fitted[-1] - fitted[0]))
+    if before is not None and course is Course.UNFINISHED and onset.low == -math.inf:
+        return undated(Course.THROUGHOUT, fitted=fitted, rise=rise)
+    return Emergence(course, onset, midpoint, saturation, p_flat, fitted, rise)
+
+
+def _begun(y: Steps, fitted: Steps, before: float) -> bool:
+    """Whether more than half of the way to the end lay before the first step, and more than the noise."""
+    gone, whole = float(fitted[0]) - before, float(fitted[-1]) - before
+    noise = float((y - fitted).square().mean().sqrt())
+    return gone * whole > 0 and gone / whole > GONE and abs(gone) > 2 * noise
+
+
+class _Fits(NamedTuple):
+    """Lines, ramps first: onset, midpoint and saturation of each, those of its neighbours, and the sum of squares that
+    it leaves."""
+
+    at: Float[Tensor, "3 pair"]
+    low: Float[Tensor, "3 pair"]
+    high: Float[Tensor, "3 pair"]
+    misfit: Float[Tensor, "pair"]
+    n_ramps: int
+
+    @classmethod
+    def of(cls, ramps: tuple[Tensor, ...], logistics: tuple[Tensor, ...]) -> "_Fits":
+        at, low, high, misfit = (torch.cat(two, -1) for two in zip(ramps, logistics, strict=True))
+        return cls(at, low, high, misfit, ramps[-1].numel())
+
+    def only(self, kept: Bool[Tensor, "pair"]) -> "_Fits":
+        """The lines that are kept."""
+        at, low, high = (found[:, kept] for found in (self.at, self.low, self.high))
+        return _Fits(at, low, high, self.misfit[kept], int(kept[: self.n_ramps].sum()))
+
+    def best(self, x: Steps, y: Steps) -> tuple[Float[Tensor, "3"], Steps]:
+        """Onset, midpoint and saturation of the best, and its curve."""
+        least, centred = self.misfit.min(), y - y.mean()
+        # the middle of those as good: within the gap between two snapshots every step is
+        at = self.at[:, self.misfit <= least * (1 + 1e-6)].mean(1)
+        shape = RAMP if (self.misfit[: self.n_ramps] <= least).any() else LOGISTIC
+        curve = _curves(x, at[::2, None], shape)[0]
+        return at, y.mean() + (curve @ centred) * curve
 
 
 def checked_curve(steps: Numbers, values: Numbers) -> tuple[Steps, Steps]:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from compo_mech.stats.intervals import Interval, wilson
+from compo_mech.stats.intervals import Bounds, Interval, bounded, wilson
 from compo_mech.stats.onset import MIN_SEEDS, N_RESAMPLES, ROUNDING, Moment, Moments, Numbers
 
 
@@ -140,17 +140,24 @@ class SeedSummary(StrEnum):
     """The median, censored runs, in which the event did not come, being infinite."""
 
 
-def over_seeds(summary: SeedSummary, values: Sequence[float]) -> Interval:
+UNBOUNDED: Bounds = (-math.inf, math.inf)
+
+
+def over_seeds(summary: SeedSummary, values: Sequence[float], bounds: Bounds = UNBOUNDED) -> Interval:
     """Values over seeds, as one number with its 95% interval.
 
     A fraction has Wilson's interval. A time to event is the median, censored runs counted as longer than all others,
     with the order statistics that hold it (of fewer than six runs the lowest and the highest: for five, 94%). A mean
-    has Student's interval, which takes two seeds at least (nan: no interval); where a value is infinite, the median
-    stands for it.
+    has Student's interval, within the bounds as Wilson's is (see `bounded`), which takes two seeds at least (nan: no
+    interval); where a value is infinite, the median stands for it.
+
+    Of 3000 draws of 5 values each the interval of the mean held the truth in 95% (Beta(50, 50) and Beta(1/2, 1/2)), 94%
+    (Beta(9, 1)), 90% (Beta(2, 0.3)) and 93% (exponential); without bounds it did in 95, 93, 90, 82 and 88%.
 
     Args:
         summary: which of them.
         values: one a seed.
+        bounds: between which a mean lies, wider where a value is beyond them.
     """
     n, ordered = len(values), sorted(values)
     match summary:
@@ -166,4 +173,4 @@ def over_seeds(summary: SeedSummary, values: Sequence[float]) -> Interval:
             if n < 2:
                 return Interval(mean, math.nan, math.nan)
             half = float(scipy.special.stdtrit(n - 1, 0.975)) * statistics.stdev(values) / math.sqrt(n)
-            return Interval(mean, mean - half, mean + half)
+            return bounded(mean, half, (min(bounds[0], ordered[0]), max(bounds[1], ordered[-1])))

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from rich.console import Console
 
-from compo_mech.analyses.emergence import changes_after_accuracy, component_emergence
+from compo_mech.analyses.emergence import after_accuracy, component_emergence
 from compo_mech.analyses.watch import ExtraMeasure, watch
 from compo_mech.cli.errors import one_line_errors
 from compo_mech.cli.output import check_out, say, warn, write_table
@@ -113,41 +113,51 @@ def watched(
     for which in (0, 1):
         named = []
         for i, pair in sorted(found.items()):
-            run = runs[i]
-            labels = {"task": str(run.config.data.measured_tasks[0]), "seed": run.config.seed, "run": names[i]}
-            table = pair[which]
-            for column, value in reversed(labels.items()):
-                table.insert(0, column, value)
+            run, table = runs[i], pair[which]
+            if len(table):
+                table.insert(1, "seed", run.config.seed)
+                table.insert(2, "run", names[i])
             named.append(table)
         tables.append(pd.concat(named, ignore_index=True) if named else pd.DataFrame())
     return tables[0], tables[1], failed
 
 
 def _watch(run: Run, seed: int, more: Mapping[str, ExtraMeasure]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    every = dict.fromkeys(("route_scores", *more), SLOW_EVERY)
-    found = watch(run, run.config.data.measured_tasks[0], seed=seed, every=every, more=more)
-    return component_emergence(found, torch.Generator().manual_seed(seed)), changes_after_accuracy(found)
+    every, tables = dict.fromkeys(("route_scores", *more), SLOW_EVERY), ([], [])
+    for task in run.config.data.measured_tasks:
+        found = watch(run, task, seed=seed, every=every, more=more)
+        components = component_emergence(found, torch.Generator().manual_seed(seed))
+        for rows, table in zip(tables, (components, after_accuracy(found).changes), strict=True):
+            if len(table):
+                table.insert(0, "task", str(task))
+            rows.append(table)
+    return pd.concat(tables[0], ignore_index=True), pd.concat(tables[1], ignore_index=True)
 
 
 def order(components: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Find when each component is half way over runs, and how many steps before accuracy: a row a task and component.
 
+    Runs in which it is not dated are left out; where they are half of all or more, what is left would be a choice of
+    late ones, and there is no median, no lag and no fraction.
+
     Returns:
-        Columns task, component, n_runs, n_censored, median_step, low, high, lag, lag_low, lag_high (median of
-        accuracy's midpoint less this one's: above 0 is before accuracy), before, before_low, before_high (fraction of
-        runs in which it came first), n_unordered.
+        Columns task, component, n_runs (all), n_undated (left out), n_censored, median_step, low, high, lag, lag_low,
+        lag_high (median of accuracy's midpoint less this one's: above 0 is before accuracy), before, before_low,
+        before_high (fraction of runs in which it came first), n_unordered.
     """
     rows = []
     for task, of_task in components.groupby("task", sort=False):
-        reference = of_task[of_task["component"] == REFERENCE].set_index("run")["midpoint"]
+        reference = of_task[of_task["component"] == REFERENCE].set_index("run")["midpoint"].dropna()
         for component, own in of_task.groupby("component", sort=False):
-            own = own.set_index("run")
-            row: dict[str, object] = {"task": task, "component": component, "n_runs": len(own)}
+            n_runs = len(own)
+            row: dict[str, object] = {"task": task, "component": component, "n_runs": n_runs}
+            row["n_undated"] = int(own["midpoint"].isna().sum())
             row["n_censored"] = int((own["midpoint"] == math.inf).sum())
-            if len(own) >= MIN_SEEDS:
+            own = own.dropna(subset="midpoint").set_index("run")
+            if len(own) >= MIN_SEEDS and 2 * len(own) > n_runs:
                 row |= _moment(survival(own["midpoint"].tolist(), own["last_step"].tolist()).median)
-                if component != REFERENCE:
-                    both = own.index.intersection(reference.index)
+                both = own.index.intersection(reference.index)
+                if component != REFERENCE and len(both) >= MIN_SEEDS:
                     generator = torch.Generator().manual_seed(seed)
                     row |= _lag(lag(own.loc[both, "midpoint"].tolist(), reference[both].tolist(), generator))
             rows.append(row)

@@ -77,10 +77,10 @@ ABLATED_ROW_ACCURACY = Measure("ablated row accuracy", "the same with `component
 # What is held where, and by which routes it comes
 IIA = Measure("IIA", "interchange intervention accuracy: answers that follow another `variable` put in at `site`")
 PROBE = Measure("probe accuracy", "accuracy of a linear probe of `variable` at `site`")
-ROUTE_SHARE = Measure("route share", "share of the effect of x_t that comes by `route`", bounds=(-math.inf, 1.0))
+ROUTE_SHARE = Measure("route share", "share of the effect of x_t that comes by `route`")
 
 # How positions are subtracted, and how the state is updated
-SUBTRACTION = Measure("subtraction score", "how far the query is a function of i - j", bounds=(-math.inf, 1.0))
+SUBTRACTION = Measure("subtraction score", "how far the query is a function of i - j")
 BY_TABLE = Measure("subtraction by table", "whether neurons of MLP 0 are each for few pairs (i, j)", _FRACTION)
 BY_RULE = Measure("subtraction by rule", "whether neurons of MLP 0 are functions of i - j", _FRACTION)
 NEURONS_BY_DIFFERENCE = Measure("neurons by i - j", "variance of the neurons of MLP 0 that i - j alone explains")

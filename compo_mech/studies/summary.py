@@ -8,6 +8,7 @@ import pandas as pd
 
 from compo_mech.stats.intervals import Interval
 from compo_mech.stats.over_seeds import SeedSummary, over_seeds
+from compo_mech.studies.measures import Measure
 from compo_mech.studies.study import Study
 from compo_mech.studies.table import failed_runs, score_rows, trained_rows
 
@@ -34,23 +35,24 @@ def summary(table: pd.DataFrame, study: Study) -> pd.DataFrame:
         values = own["value"].dropna()
         row: dict[str, object] = {"arm": arm, "task": task, "n": len(values), "n_failed": int(own["failed"].sum())}
         if len(values):
-            found = over_seeds(measure.summary, values.tolist())
+            found = over_seeds(measure.summary, values.tolist(), measure.bounds)
             row |= dict(zip((measure.name, "low", "high"), found, strict=True))
         if study.reference is not None and arm != study.reference and (study.reference, task) in of_arms:
-            difference = _difference(own, of_arms[study.reference, task], measure.summary)
+            difference = _difference(own, of_arms[study.reference, task], measure)
             if difference is not None:
                 row |= dict(zip(("difference", "d_low", "d_high"), difference, strict=True))
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _difference(own: pd.DataFrame, reference: pd.DataFrame, kind: SeedSummary) -> Interval | None:
+def _difference(own: pd.DataFrame, reference: pd.DataFrame, measure: Measure) -> Interval | None:
     """Of one arm's runs less the reference's, seed by seed; None where there are too few."""
     both = pd.concat([arm.set_index("seed")["value"] for arm in (own, reference)], axis=1).dropna()
     pairs: Sequence[float] = [0.0 if one == two else one - two for one, two in both.to_numpy().tolist()]
-    if kind is SeedSummary.TIME_TO_EVENT and pairs:
+    if measure.summary is SeedSummary.TIME_TO_EVENT and pairs:
         return Interval(statistics.median(pairs), min(pairs), max(pairs))
-    return over_seeds(SeedSummary.MEAN, pairs) if len(pairs) >= 2 else None
+    widest = measure.bounds[1] - measure.bounds[0]
+    return over_seeds(SeedSummary.MEAN, pairs, (-widest, widest)) if len(pairs) >= 2 else None
 
 
 def _with_failed(table: pd.DataFrame, study: Study) -> pd.DataFrame:

@@ -1,3 +1,4 @@
+import html
 import re
 import runpy
 import sys
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from compo_mech.analyses import dissection as dissection_module
-from compo_mech.analyses.dissection import dissect
+from compo_mech.analyses.dissection import dissect, routes_sentence
 from compo_mech.circuits.circuit import from_json
 from compo_mech.circuits.prompts import circuit_pairs
 from compo_mech.cli.dissect import DissectionOfRun, dissect_command
@@ -98,13 +99,34 @@ def test_the_section_says_what_was_found(found):
                          "top_is_truth": [True, False]})  # fmt: skip
     section = dissection_section(dissection, card)
     assert "On 1 hand-built circuits" in section
-    assert "0.970 or more" in section
+    assert "area under the ROC curve of 0.97, and its highest" in section
+    card = pd.concat([card, card.assign(auc_all=[0.9996, 0.5])])
+    assert "area under the ROC curve of 0.97 to 0.9996, and its" in card_sentence(card, dissection)
+    assert "area under the ROC curve of 1.00, and its" in card_sentence(card.assign(auc_all=1.0), dissection)
+    assert "or more" not in card_sentence(card, dissection)
     assert "has no row for that" in card_sentence(None, dissection)
     other = replace(dissection, counterfactual="token, same length, shifted", max_shift=1)
     assert "same length, shifted (by at most 1)" in card_sentence(card, other)
     assert "has no row for that" in card_sentence(card, other)
     for sentence in dissection.sentences:
-        assert sentence.split("<")[0][:40] in section
+        assert html.escape(sentence) in section
+
+
+@pytest.mark.parametrize(
+    ("share", "several", "said"),
+    [
+        (0.87, False, "Its routes are not those of a textbook network: the textbook's carry 0.87 of"),
+        (0.8999, True, "Its routes are not those of a textbook network: the textbook's carry 0.8999 of"),
+        (0.9, False, "Its routes are the textbook's: they carry 0.90 of x_t's effect (0.9 needed; control 0.02)."),
+        (0.97, True, "Its routes are the textbook's, through several heads: they carry 0.97 of"),
+    ],
+)
+def test_routes_are_judged_by_a_figure_beside_its_threshold_and_control(found, share, several, said):
+    routes = found[1].trained.routes.summary()
+    own, control = (replace(routes, shares={RouteName.TEXTBOOK: value}) for value in (share, 0.02))
+    assert routes_sentence(own, control, several).startswith(said)
+    assert "(0.9 needed; control 0.02)" in routes_sentence(own, control, several)
+    assert "cannot be told" in routes_sentence(replace(own, n_cells=0, shares={}), control, several)
 
 
 @pytest.fixture

@@ -140,7 +140,8 @@ def test_measures_are_what_their_formulas_say():
 
 def test_verdicts_say_what_is_wrong():
     built, behaviour = setting()
-    assert str(verdict_on(behaviour, built.edges)).startswith("faithful: 1.000; complete: 0.000 apart without ")
+    good = str(verdict_on(behaviour, built.edges))
+    assert good.startswith("faithful: 1.000 (within 0.01 of 1 needed); complete: 0.000 apart without ")
     some = verdict_on(behaviour, built.edges - {Edge(TOK, Reader("mlp", 1))})
     assert str(some).startswith("not faithful: ")
     assert "incomplete: " in str(some)

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 from browser import PHONE_WIDTH, open_page, started
 from plotly.offline import get_plotlyjs
@@ -20,8 +21,10 @@ from compo_mech.cli import command
 from compo_mech.interventions.edges import all_edges
 from compo_mech.launch import settings
 from compo_mech.launch.run import launch
+from compo_mech.plots.notes import other_tasks, with_notes
 from compo_mech.plots.trajectories import COMPONENT_COLOURS
 from compo_mech.runs import recipes
+from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.run import Run, analysis_name
 from compo_mech.runs.trajectory import Measured, Quantity, as_table
 from compo_mech.studies import measures
@@ -177,14 +180,19 @@ def arguments(name, out, runs, tables):
     return [runs[0], out, *(("--length", "5") if name == "iteration_head" else ())]
 
 
-def call(name, *words):
-    """The script's command line."""
+def module_of(name):
+    """The script as a module."""
     spec = importlib.util.spec_from_file_location(f"figure_{name}", FIGURES / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    command.call(module.main, [str(word) for word in words])
+    return module
+
+
+def call(name, *words):
+    """The script's command line."""
+    command.call(module_of(name).main, [str(word) for word in words])
 
 
 def refused(capsys, name, *words):
@@ -218,6 +226,50 @@ def test_a_page_that_cannot_be_written(name, runs, tables, tmp_path, capsys):
         line = refused(capsys, name, *arguments(name, out, runs, tables))
         assert line.startswith(f"error: out = {out}: ")
         assert not out.exists()
+
+
+def test_an_older_step_and_other_tasks_are_said_on_the_figure(runs, tmp_path):
+    run = Run.open(Path(shutil.copytree(runs[0], tmp_path / "one")))
+    assert run.analysed("dissect").notes == []
+    shutil.rmtree(run.path / "analysis")
+    task = run.config.data.measured_tasks[0]
+    circuit = Circuit(run.config.model, frozenset(all_edges(run.config.model)[:3]), {})
+    run.write_analysis(analysis_name("dissect", 3, task), {"circuit.json": to_json(circuit)})
+    assert run.found("dissect", "circuit.json") == to_json(circuit)
+    assert run.analysed("dissect").notes == ["Of step 3; the last checkpoint is of step 6."]
+    run.write_analysis(analysis_name("dissect", 6, task), {"patching.csv": ""})  # no circuit was found in it
+    with pytest.raises(RunError, match=r"must have a circuit\.json in dissect-000006-parity, its latest of dissect"):
+        run.found("dissect", "circuit.json")
+
+
+def test_the_other_tasks_of_a_run_are_said_or_drawn(tmp_path):
+    argv = ["--runs-dir", str(tmp_path), "--name", "two", "--data.max-length", "5", "--model.d-model", "16",
+            "--train.n-steps", "4", "--n-test-strings", "8", "--data.tasks", "parity", "copy", "--data.curriculum",
+            "--data.task-weights", "1", "1"]  # fmt: skip
+    run = launch(settings.parse(recipes.parity(), argv), Console(quiet=True))
+    figure = with_notes(go.Figure().update_layout(height=300, margin_b=40), other_tasks([run]))
+    assert [note.text for note in figure.layout.annotations] == ["Of two only parity is shown, not copy."]
+    assert figure.layout.height - figure.layout.margin.b == 260
+    assert with_notes(go.Figure(), []).layout.annotations == ()
+    names = {trace.name for trace in module_of("cleanliness").drawn([run], "iteration").data if trace.name}
+    assert names == {"two, parity", "two, copy"}
+
+
+def test_no_run_or_task_of_the_mechanism_is_left_out_unsaid(tables):
+    module = module_of("mechanism")
+    table = pd.read_csv(tables["mechanism"])
+    own = table[table["run"].isin(["parity-seed0", "parity-gaps-seed0", "copy-seed0"])]
+    own = pd.concat([own, own[own["run"] == "parity-seed0"].assign(run="other-seed0", task="dihedral(n=3)")])
+    whole = module.drawn(own)
+    assert {run for trace in whole.data if trace.text is not None for run in trace.text} == set(own["run"])
+    assert "dihedral(n=3)" in {trace.name for trace in whole.data}
+    some = module.drawn(own, ["parity-gaps-seed0"])
+    assert "Left out: parity-gaps-seed0." in some.layout.annotations[-1].text
+    assert {run for trace in some.data if trace.text is not None for run in trace.text} == {
+        "parity-seed0", "copy-seed0", "other-seed0"
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="without = none: must be one of"):
+        module.drawn(own, ["none"])
 
 
 @pytest.mark.parametrize("name", [name for name, kind in SCRIPTS.items() if kind in (RUN, RUNS)])

@@ -37,17 +37,51 @@ def rows(curve, head_curve, verdict):
 def test_the_sentence_of_a_textbook_run():
     metrics = rows([0.2, 0.995, 0.5, 1.0], [0.1, 0.5, 0.93, 0.97], verdict=2)
     assert outcome.run_sentence(metrics, "parity") == (
-        "parity: an iteration head formed in layer 1 head 0 by step 200 (score 0.97); "
-        "accuracy reached 99% at every length at step 300."
+        "parity: L1H0 attends as a textbook iteration head, with a score of 0.97 (0.9 needed; control 0.95) from step "
+        "200 on; accuracy at the worst length ends at 100.0%, at 99% or more at the last checkpoint alone, step 300."
     )
 
 
 def test_the_sentence_of_a_patchwork_that_never_got_there():
     metrics = rows([0.2, 0.3, 0.4, 0.5], [0.1, 0.2, 0.3, 0.4], verdict=1)
     assert outcome.run_sentence(metrics, "parity") == (
-        "parity: no textbook iteration head; layer 1 head 0 comes nearest, a sharp patchwork pattern with score 0.40; "
-        "accuracy did not reach 99% at every length (lowest at the end: 50.0%)."
+        "parity: no head attends as a textbook iteration head; L1H0 comes nearest, a sharp patchwork pattern with a "
+        "score of 0.40 (0.9 needed; control 0.95); accuracy at the worst length ends at 50.0%, below 99%."
     )
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "score", "verdict", "said"),
+    [
+        (0.99, 0.9, 2, ("L1H0 attends as", "a score of 0.90 (0.9", "ends at 99.0%, at 99% or more from step 100 on")),
+        (0.9896, 0.8996, 0, ("no head attends as", "a score of 0.8996 (0.9", "ends at 98.96%, below 99%")),
+        (0.12, 0.3, 0, ("no head attends as", "a diffuse pattern with a score of 0.30", "ends at 12.0%, below 99%")),
+    ],
+)
+def test_what_is_written_is_on_the_side_of_the_threshold_that_it_is_said_to_be_on(accuracy, score, verdict, said):
+    sentence = outcome.run_sentence(rows([0.2, accuracy, accuracy], [0.1, score, score], verdict), "parity")
+    assert [part for part in said if part not in sentence] == []
+    assert "reached" not in sentence
+
+
+def test_a_head_of_layer_0_that_scores_highest_is_named_and_has_its_columns():
+    metrics = rows([0.2, 0.5, 0.8, 1.0], [0.1, 0.1, 0.1, 0.32], verdict=0)
+    lone = (metrics["layer"] == 0) & (metrics["metric"] == "iteration") & (metrics["step"] == 300)
+    metrics.loc[lone, "value"] = 0.557
+    assert "L0H0 comes nearest, a diffuse pattern with a score of 0.56 (0.9 needed)" in outcome.run_sentence(
+        metrics, "parity"
+    )
+    by_length = [
+        (300, split, "parity", 4, layer, 0, metric, value)
+        for split in ("test", "control")
+        for layer, metric, value in ((0, "lookup", 0.1), (0, "iteration", 0.557), (1, "iteration", 0.32))
+    ]
+    by_length += [(300, "test", "parity", 4, None, None, metric, 1.0) for metric in ("accuracy", "grammar")]
+    more = pd.DataFrame(by_length, columns=list(metrics.columns)).astype(metrics.dtypes)
+    metrics = pd.concat([metrics, more], ignore_index=True)
+    table = outcome.length_table(metrics[metrics["length"].ne(1).fillna(True)], "parity")
+    assert table["L0H0 iteration"].tolist() == ["0.56 [0.56]"]
+    assert table["L1H0 iteration"].tolist() == ["0.32 [0.32]"]
 
 
 class Links(HTMLParser):

@@ -13,12 +13,14 @@ from helpers import generator
 from rich.console import Console
 
 from compo_mech.analyses import emergence as of_a_run
+from compo_mech.analyses.emergence_sentences import sentences
 from compo_mech.analyses.watch import ACCURACY, Watched
 from compo_mech.cli.watch import watch_command
 from compo_mech.data.tasks import Parity
 from compo_mech.launch.run import launch
 from compo_mech.launch.settings import parse
 from compo_mech.plots import trajectories
+from compo_mech.report.emergence import shown_emergence
 from compo_mech.runs import recipes
 from compo_mech.runs.run import Run
 from compo_mech.runs.trajectory import Measured, Quantity, as_table
@@ -41,13 +43,18 @@ def planted(seed=0, noise=0.02, late=0.0, accuracy_end=700):
     curves = {
         ACCURACY: ramp(400, accuracy_end),
         Quantity("iteration_together", layer=1): iteration,
-        Quantity("lookup_together", layer=0): [0.3] * len(STEPS),
+        Quantity("lookup_together", layer=0): [0.08] * len(STEPS),
         Quantity("iteration pattern ablation", "cost", layer=1, head=0): ramp(300, 500, 0, 0.4),
         Quantity("IIA", "above placebo", "x", "independent", "attn_out", 1): ramp(500, 100),  # falls
     }
-    drawn = {q: torch.randn(len(STEPS), generator=rng) * (0 if q == ACCURACY else noise) for q in curves}
+    return run_of(curves, STEPS, noise, rng)
+
+
+def run_of(curves, steps, noise, rng):
+    """A run of these curves, its control at 0.05; accuracy is without noise."""
+    drawn = {q: torch.randn(len(steps), generator=rng) * (0 if q == ACCURACY else noise) for q in curves}
     tables = [as_table(None, [Measured(quantity, 0.05) for quantity in curves])]
-    for i, step in enumerate(STEPS):
+    for i, step in enumerate(steps):
         found = [Measured(quantity, values[i] + float(drawn[quantity][i])) for quantity, values in curves.items()]
         tables.append(as_table(step, found))
     return Watched(Parity(), 1, pd.concat(tables, ignore_index=True))
@@ -57,7 +64,7 @@ def test_planted_moments_are_found_and_falls_do_not_count():
     table = of_a_run.component_emergence(planted(), generator()).set_index("component")
     assert table["course"].to_dict() == {
         "accuracy": "complete", "iteration": "complete", "lookup": "nothing", "ablation cost of iteration": "complete",
-        "x in the attention output": "nothing",
+        "x in the attention output": "already high",
     }  # fmt: skip
     for component, (onset, saturation) in {
         "accuracy": (400, 700),
@@ -69,23 +76,118 @@ def test_planted_moments_are_found_and_falls_do_not_count():
             assert row[f"{name}_low"] - 1 <= truth <= row[f"{name}_high"] + 1
             assert row[name] == pytest.approx(truth, abs=40)
         assert row["control"] == 0.05
-    assert table.loc["x in the attention output", "midpoint"] == math.inf
+    assert table.loc["lookup", "midpoint"] == math.inf
+    assert math.isnan(table.loc["x in the attention output", "midpoint"])  # it was high, and fell
 
 
 def test_what_goes_on_after_accuracy_is_told_from_what_does_not():
-    rows = of_a_run.changes_after_accuracy(planted(late=0.1))
+    rows = of_a_run.after_accuracy(planted(late=0.1)).changes
     table = rows.set_index("measure")
     assert set(table["since"]) == {700}
     assert table.loc["iteration score", "low"] > 0
     assert table.loc["iteration score", "total"] == pytest.approx(0.1 * (STEPS[-1] - 700) / 1000, abs=0.03)
     assert table.loc["lookup score", "low"] < 0 < table.loc["lookup score", "high"]
-    never = planted()
-    low = never.rows["measure"] == "strings right"
-    never.rows.loc[low, "value"] *= 0.9
-    assert of_a_run.changes_after_accuracy(never).empty
-    components = of_a_run.component_emergence(never, torch.Generator())
-    said = of_a_run.sentences(components, of_a_run.changes_after_accuracy(never))
-    assert said[-1] == "Accuracy did not stay at 99% for 8 checkpoints."
+
+
+FEW = STEPS[::2]
+
+
+def saturating(start, end, scale):
+    """The upper half of a logistic, half way before the first step."""
+    return [start + (end - start) * (2 / (1 + math.exp(-step / scale)) - 1) for step in FEW]
+
+
+def of_lookup(values):
+    """The row of a lookup with these values, and what is said of it and of an accuracy that is plain to see."""
+    found = run_of(
+        {Quantity("lookup_together", layer=0): values, ACCURACY: ramp(400, 700)[::2]}, FEW, 0.01, generator()
+    )
+    components = of_a_run.component_emergence(found, generator())
+    row = components.set_index("component").loc["lookup"]
+    return components, row, sentences(components, of_a_run.AfterAccuracy(None, 0, 0.5, pd.DataFrame()))
+
+
+@pytest.mark.parametrize(
+    ("lookup", "fate"),
+    [
+        (saturating(0.09, 0.47, 500), "rises throughout"),
+        ([0.09 + 0.38 * (step / FEW[-1]) ** 0.5 for step in FEW], "rises throughout"),
+        ([0.09 + 0.38 * step / FEW[-1] for step in FEW], "rises throughout"),
+        ([0.9] * len(FEW), "already high"),
+        (ramp(500, 900, 0.6, 0.9)[::2], "already high"),
+        (ramp(900, 500, 0.4, 0.9)[::2], "already high"),  # it falls
+    ],
+)
+def test_what_is_not_seen_to_rise_is_not_dated_nor_ranked(lookup, fate):
+    components, row, (order, *rest) = of_lookup(lookup)
+    assert row["course"] == fate
+    assert row[["onset", "midpoint", "saturation"]].isna().all()
+    assert "accuracy" in order
+    assert "lookup" not in order
+    assert any(said.startswith(f"Not dated, {fate}: ") and "lookup (from" in said for said in rest)
+    assert "start" not in order
+    figure = trajectories.timeline(components.assign(run="one"), "")
+    assert f"not dated, {fate}" in [note.text for note in figure.layout.annotations]
+    assert not [trace for trace in figure.data if trace.hovertemplate and "lookup" in trace.hovertemplate]
+
+
+@pytest.mark.parametrize("first", [0.05, 0.4])
+def test_what_rises_soon_from_near_the_controls_level_is_dated(first):
+    _, row, _ = of_lookup(ramp(50, 600, first, 0.9)[::2])
+    assert row["course"] == "complete"
+    assert FEW[0] <= row["midpoint_low"] <= 325 <= row["midpoint_high"] < 400
+
+
+def test_a_plateau_is_not_called_complete_on_the_page():
+    rows = of_a_run.component_emergence(planted(), generator())
+    assert set(shown_emergence(rows)["course"]) == {"reaches a plateau", "nothing", "already high"}
+
+
+def test_a_rise_that_is_not_half_way_is_said_so_and_not_ranked():
+    components, row, _ = of_lookup(ramp(1000, 4000, 0.05, 0.95)[::2])
+    assert row["course"] == "unfinished"
+    late = components["component"] == "lookup"
+    components.loc[late, ["midpoint", "midpoint_low"]] = math.inf
+    half_way, others, _ = sentences(components, of_a_run.AfterAccuracy(None, 0, 0.5, pd.DataFrame()))
+    assert "lookup" not in half_way
+    assert others.startswith("Not half way at the last checkpoint: lookup (from 0.0")
+    figure = trajectories.timeline(components.assign(run="one"), "")
+    assert [note.text for note in figure.layout.annotations] == ["not half way at the last checkpoint"]
+
+
+def ended(n_at_level, final=1.0):
+    """A run whose accuracy is at 99% for so many checkpoints, the last ones."""
+    values = [0.5] * (len(FEW) - n_at_level) + [final] * n_at_level
+    curves = {ACCURACY: values, Quantity("iteration_together", layer=1): ramp(200, 400)[::2]}
+    return of_a_run.after_accuracy(run_of(curves, FEW, 0.01, generator()))
+
+
+def test_too_few_checkpoints_are_told_from_an_accuracy_that_does_not_stay():
+    none = pd.DataFrame()
+    assert sentences(none, ended(0)) == ["Accuracy is not at 99% at the last checkpoint, but at 50.0%."]
+    assert sentences(none, ended(3, 0.98)) == ["Accuracy is not at 99% at the last checkpoint, but at 98.0%."]
+    for n, few in ((1, "1 checkpoint"), (7, "7 checkpoints")):
+        (said,) = sentences(none, ended(n))
+        assert said.startswith("Too few checkpoints to tell")
+        assert f"from step {FEW[-n]} on, in {few}, and 8 are needed" in said
+    enough = sentences(none, ended(8))
+    assert enough
+    assert not any("few" in said for said in enough)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.001, 0.1, "rose"), (0.0, 0.1, "neither rose nor fell for certain"),
+        (-0.1, 0.0, "neither rose nor fell for certain"), (-0.1, -0.001, "fell"),
+    ],
+)  # fmt: skip
+def test_a_change_is_certain_where_its_interval_is_on_one_side_of_zero(low, high, verdict):
+    row = {"measure": "lookup score", "layer": 0, "head": None, "since": 700, "at_since": 0.5, "final": 0.6}
+    changes = pd.DataFrame([row | {"total": (low + high) / 2, "low": low, "high": high}])
+    (said,) = sentences(pd.DataFrame(), of_a_run.AfterAccuracy(700, 9, 1.0, changes))
+    assert said.startswith(f"The lookup score of L0 {verdict} once accuracy is at 99% or more from step 700 on: ")
+    assert f"({low:+.3f} .. {high:+.3f}), from 0.500 to 0.600" in said
 
 
 def of_run(seed):
@@ -100,7 +202,7 @@ def components_over_seeds(n=6):
 
 
 def changes_over_seeds(late, n=6):
-    found = [of_a_run.changes_after_accuracy(planted(seed, late=late)).assign(**of_run(seed)) for seed in range(n)]
+    found = [of_a_run.after_accuracy(planted(seed, late=late)).changes.assign(**of_run(seed)) for seed in range(n)]
     return pd.concat(found, ignore_index=True)
 
 
@@ -123,12 +225,36 @@ def test_order_and_verdict_over_seeds():
     assert flat.loc["iteration score", "low"] < 0 < flat.loc["iteration score", "high"]
 
 
+def mixed_runs(n_undated, n=10):
+    """Runs of which the first few have a lookup that is not dated."""
+    rows = [
+        {"task": "parity", "seed": seed, "run": f"run{seed}", "component": name, "midpoint": step, "last_step": 2000}
+        for seed in range(n)
+        for name, step in (("accuracy", 500.0 + seed), ("lookup", math.nan if seed < n_undated else 900.0 + seed))
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_runs_without_a_date_are_left_out_of_the_order_and_counted():
+    some = over_seeds_study.order(mixed_runs(4), 0).set_index("component").loc["lookup"]
+    assert (some["n_runs"], some["n_undated"], some["n_censored"]) == (10, 4, 0)
+    assert some["median_step"] == 906
+    assert some["lag"] == -400
+    assert some["before_high"] < 0.5
+    for n_undated in (5, 8, 10):
+        most = over_seeds_study.order(mixed_runs(n_undated), 0).set_index("component").loc["lookup"]
+        assert most["n_undated"] == n_undated
+        assert most.reindex(["median_step", "low", "lag", "before"]).isna().all()
+
+
 def test_the_timeline_shows_every_run_and_counts_those_without():
     components = components_over_seeds()
     figure = trajectories.timeline(components, "")
     dots = [trace for trace in figure.data if trace.mode == "markers" and trace.marker.symbol != "diamond"]
     assert len(dots) == (components["midpoint"] < math.inf).sum()
-    assert {note.text for note in figure.layout.annotations} == {"6 of 6 did not rise"}
+    assert {note.text for note in figure.layout.annotations} == {
+        "6 of 6 did not rise", "6 of 6 not dated, already high"
+    }  # fmt: skip
     first = next(trace for trace in figure.data if trace.mode == "lines")
     row = components[components["component"] == "iteration"].sort_values("midpoint").iloc[0]
     assert list(first.x) == [row["onset"], row["saturation"]]
