@@ -176,7 +176,7 @@ def _begin_rows(members: list[_Member], config: RunConfig, sets: list[EvalSet]) 
         rows = measure_control(config.model, config.n_ctx, config.data, sets, member.run.config.control_seed)
         try:
             run.snapshot(member.run, member.state, sets, member.known, rows)
-        except OSError as error:
+        except (RunError, OSError) as error:
             failures[member.index] = error
     return failures
 

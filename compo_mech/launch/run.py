@@ -149,8 +149,8 @@ def snapshot(run: Run, state: TrainState, sets: list[EvalSet], known: list[EvalS
     try:
         rows = rows + measure(model, config.data, sets) + measure_train(model, known)
     except NotFinite as error:
-        kept = f"; what was saved up to step {run.steps[-1]} is kept in {run.path}" if run.steps else ""
-        raise Diverged(f"training diverged by step {state.step} ({error}){kept}") from None
+        kept = f"what was saved up to step {run.steps[-1]} is kept in" if run.steps else "nothing was saved in"
+        raise Diverged(f"training diverged by step {state.step} ({error}); {kept} {run.path}") from None
     run.add_rows(state.step, rows)
     run.save(state.step, state.params, state.tensors())
     return rows

@@ -12,7 +12,7 @@ from rich.console import Console
 from compo_mech.cli import probe
 from compo_mech.cli.compare import compare_command
 from compo_mech.cli.draw import command_to_draw
-from compo_mech.launch import sweep as sweeps
+from compo_mech.launch import group_size
 from compo_mech.launch.run import launch
 from compo_mech.launch.settings import Launch
 from compo_mech.launch.sweep import How, sweep
@@ -282,7 +282,7 @@ def stack():
 
 
 def test_a_sweep_names_damaged_runs_and_removes_none(run, tmp_path, monkeypatch, stack):
-    monkeypatch.setattr(sweeps, "best_group", lambda config, n, device: 1)
+    monkeypatch.setattr(group_size, "best_group", lambda config, n, device: 1)
     runs_dir = tmp_path / "runs"
     harms = {
         "whole": ("config.json", lambda content: content),

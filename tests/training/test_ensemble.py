@@ -431,33 +431,34 @@ def test_the_groups_are_the_largest_and_then_the_newest():
     assert groups({4}, {8, 10}, {0}, {8, 10}) == [(10, [1, 3]), (4, [0]), (0, [2])]
 
 
-def test_a_run_that_diverges_is_its_own_failure(tmp_path, trained, monkeypatch):
+@pytest.mark.parametrize(("scale", "step"), [(1e6, 1), (1e30, 0)])
+def test_a_run_that_diverges_is_its_own_failure(scale, step, tmp_path, trained, monkeypatch):
     new = new_state
 
     def poisoned(config, device):
         state = new(config, device)
         if config.seed == 1:
             with torch.no_grad():
-                state.params["embed.W_E"].mul_(1e30)
-                state.params["unembed.W_U"].mul_(1e30)
+                state.params["embed.W_E"].mul_(scale)
+                state.params["unembed.W_U"].mul_(scale)
         return state
 
     monkeypatch.setattr(run_module, "new_state", poisoned)
     results = stack.launch_together(launches(tmp_path), QUIET)
     assert isinstance(results[1], Diverged)
-    assert "diverged by step 1 " in str(results[1])
+    assert f"diverged by step {step} " in str(results[1])
     assert str(tmp_path / "seed1") in str(results[1])
-    assert Run.open(tmp_path / "seed1").steps == [0]
+    assert Run.open(tmp_path / "seed1").steps == list(range(step))
     for i in (0, 2):
         assert isinstance(results[i], Run)
         assert results[i].steps == trained[i].steps
         measured, expected = results[i].metrics, trained[i].metrics
         assert measured.drop(columns="value").equals(expected.drop(columns="value"))
-        for step in (1, 7):
-            one, two = results[i].params(step), trained[i].params(step)
+        for saved in (1, 7):
+            one, two = results[i].params(saved), trained[i].params(saved)
             assert all((one[name] - two[name]).abs().max() <= 1e-4 for name in one)
-    both = stack.launch_together(launches(tmp_path, resume=True), QUIET)
-    assert [type(result) for result in both] == [Run, Diverged, Run]
+    again = stack.launch_together(launches(tmp_path, resume=True), QUIET)
+    assert [type(result) for result in again] == [Run, Diverged if step else RunError, Run]
 
 
 def test_a_folder_that_is_taken_is_that_run_s_failure(tmp_path):
