@@ -158,52 +158,49 @@ def discover(
     >>> found.verdict, found.circuit == built.edges
     ('circuit', True)
     """
-    n_rows, edges = len(pairs.clean_tokens), all_edges(model.config)
-    if n_rows < 2:
-        raise ValueError(f"pairs = {n_rows} rows: must be at least 2, to hold one half against the other")
-    if not (pairs.foil != pairs.target).any():
-        raise ValueError("pairs = none with answers that differ: there must be something to move")
+    _check(pairs)
+    n_rows, n_edges = len(pairs.clean_tokens), len(all_edges(model.config))
     score = scores_of_rows(model, pairs, scorer, metric, patches)
     scores = score(None)
     swap, order = _Swap(model, pairs), score_order(scores)
     size, moved = swap.smallest(order)
     accuracy = swap.behaviour.accuracy
     if not accuracy.able:
-        return Discovery("cannot be told", accuracy.refusal, accuracy, None, scores, len(edges), moved)
+        return Discovery("cannot be told", accuracy.refusal, accuracy, None, scores, n_edges, moved)
     if size is None:
-        reason = (
-            f"no circuit: of the answers that the task asks for, edges in score order move "
-            f"{on_its_side(moved, SWAPPED)} at best, and {SWAPPED} are needed"
-        )
-        return Discovery("no circuit", reason, accuracy, None, scores, len(edges), moved)
+        best = f"edges in score order move {on_its_side(moved, SWAPPED)} at best, and {SWAPPED} are needed"
+        reason = f"no circuit: of the answers that the task asks for, {best}"
+        return Discovery("no circuit", reason, accuracy, None, scores, n_edges, moved)
     random = Interval.of([swap(swap.behaviour.random_circuit(size, generator)) for _ in range(N_RANDOM)])
     halves = torch.randperm(n_rows, generator=generator).chunk(2)
     halves = [half.to(pairs.row.device) for half in halves]
     held_out, overlap = _held_out([_Swap(model, take_rows(pairs, half)) for half in halves], map(score, halves))
-    objections = _objections(size, len(edges), moved, random, held_out, overlap)
-    of_edges = (
-        f"the first {size} of {len(edges)} edges in score order move {on_its_side(moved, SWAPPED)} of the answers that "
+    objections = _objections(size, n_edges, moved, random, held_out, overlap)
+    verdict = "no circuit" if objections else "circuit"
+    alike = f"as many at random {random}; {_overlap(overlap or 0.0)}"
+    beside = f"but {', and '.join(objections)}" if objections else alike
+    reason = f"{verdict}: {_moved(size, n_edges, moved)}, {beside}"
+    circuit = frozenset(order[:size])
+    return Discovery(verdict, reason, accuracy, circuit, scores, n_edges, moved, random, held_out, overlap)
+
+
+def _check(pairs: Pairs) -> None:
+    if (n_rows := len(pairs.clean_tokens)) < 2:
+        raise ValueError(f"pairs = {n_rows} rows: must be at least 2, to hold one half against the other")
+    if not (pairs.foil != pairs.target).any():
+        raise ValueError("pairs = none with answers that differ: there must be something to move")
+
+
+def _moved(size: int, n_edges: int, moved: float) -> str:
+    return (
+        f"the first {size} of {n_edges} edges in score order move {on_its_side(moved, SWAPPED)} of the answers that "
         f"the task asks for ({SWAPPED} needed)"
     )
-    if objections:
-        reason = f"no circuit: {of_edges}, but {', and '.join(objections)}"
-    else:
-        reason = (
-            f"circuit: {of_edges}, as many at random {random}; circuits of two halves of the prompts overlap by "
-            f"{on_its_side(overlap or 0.0, OVERLAP)} ({OVERLAP} needed)"
-        )
-    return Discovery(
-        verdict="no circuit" if objections else "circuit",
-        reason=reason,
-        accuracy=accuracy,
-        circuit=frozenset(order[:size]),
-        scores=scores,
-        n_edges=len(edges),
-        swap=moved,
-        random=random,
-        held_out=held_out,
-        overlap=overlap,
-    )
+
+
+def _overlap(overlap: float) -> str:
+    shown = on_its_side(overlap, OVERLAP)
+    return f"circuits of two halves of the prompts overlap by {shown} ({OVERLAP} needed)"
 
 
 def _objections(
@@ -221,9 +218,7 @@ def _objections(
         moved_there = on_its_side(held_out, HELD_OUT)
         found.append(f"found on half of the prompts, one moves {moved_there} on the others ({HELD_OUT} needed)")
     elif overlap < OVERLAP:
-        found.append(
-            f"circuits of two halves of the prompts overlap by {on_its_side(overlap, OVERLAP)} ({OVERLAP} needed)"
-        )
+        found.append(_overlap(overlap))
     return found
 
 

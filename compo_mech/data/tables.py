@@ -1,6 +1,8 @@
 """Rules written out as tables: all states of a batch, whatever its rows' tasks, by one lookup a position."""
 
+import itertools
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from jaxtyping import Int
@@ -47,3 +49,14 @@ def run_tables(
         state = flat[base + state * n_inputs + inputs[..., t]]
         states[..., t] = state
     return states
+
+
+@lru_cache
+def permutation_products(n: int) -> Int[Tensor, "element element"]:
+    """Return the products of the permutations of n things, (s x)(i) = s(x(i)), numbered in lexicographic order."""
+    elements = torch.tensor(list(itertools.permutations(range(n))))
+    powers = n ** torch.arange(n)
+    products = elements[:, elements]  # [s, x, i] = s(x(i))
+    codes = elements @ powers
+    order = codes.argsort()
+    return order[torch.searchsorted(codes[order], products @ powers)]

@@ -4,11 +4,9 @@ States and inputs are the integers from 0; every rule works on tensors and on pl
 constructed, `parity` or `polynomial(modulus=7)`: on the command line, in `config.json` and in reports alike.
 """
 
-import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
-from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -17,7 +15,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 from torch import Tensor
 
 from compo_mech.data.rule import rule_table
-from compo_mech.data.tables import run_tables
+from compo_mech.data.tables import permutation_products, run_tables
 from compo_mech.settings import Spelled
 
 MAX_VALUES = 2048
@@ -268,17 +266,9 @@ class Symmetric(Task):
         return math.factorial(self.n)
 
     def step(self, state: Any, x: Any) -> Any:
-        return _products(self.n).to(getattr(state, "device", "cpu"))[state, x].clone()  # with integers a view
-
-
-@lru_cache
-def _products(n: int) -> Int[Tensor, "element element"]:
-    elements = torch.tensor(list(itertools.permutations(range(n))))
-    powers = n ** torch.arange(n)
-    products = elements[:, elements]  # [s, x, i] = s(x(i))
-    codes = elements @ powers
-    order = codes.argsort()
-    return order[torch.searchsorted(codes[order], products @ powers)]
+        return (
+            permutation_products(self.n).to(getattr(state, "device", "cpu"))[state, x].clone()
+        )  # with integers a view
 
 
 TaskField = Annotated[
