@@ -23,6 +23,7 @@ from compo_mech.interventions.head_roles import carried_share
 from compo_mech.model.params import Model
 from compo_mech.model.sites import Site
 from compo_mech.runs.run import Run
+from compo_mech.stats.intervals import on_its_side
 
 N_TRAIN, N_TEST = 768, 512
 N_MAP = 400
@@ -57,9 +58,9 @@ class Aligned:
         control = self.control[self.control["variable"] == variable]["iia"].max()
         held = "by itself held best" if best["iia"] >= HOLDS else "held by no site by itself; best"
         text = (
-            f"{variable}: {held} at {best['site']}, where {best['iia']:.0%} "
-            f"({best['low']:.0%} .. {best['high']:.0%}) of the answers follow it (placebo {best['placebo']:.0%}, "
-            f"permuted labels {best['permuted']:.0%}, control at best {control:.0%})."
+            f"{variable}: {held} at {best['site']}, where {on_its_side(best['iia'], HOLDS, percent=True)} "
+            f"({best['low']:.1%} .. {best['high']:.1%}) of the answers follow it ({HOLDS:.0%} needed; placebo "
+            f"{best['placebo']:.0%}, permuted labels {best['permuted']:.0%}, control at best {control:.0%})."
         )
         for row in self.searched[self.searched["variable"] == variable].to_dict("records"):
             text += (

@@ -8,13 +8,16 @@ from typing import Generic, TypeVar
 import pandas as pd
 import torch
 
+from compo_mech.causal.interchange import FOLLOWED, HOLDS
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
 from compo_mech.model.params import Model
+from compo_mech.probing.additivity import NEEDED, Without
 from compo_mech.probing.sites import iteration_layer
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.run import Run
 from compo_mech.runs.trajectory import Measured, Quantity
+from compo_mech.stats.intervals import on_its_side
 
 FoundT = TypeVar("FoundT")
 
@@ -47,6 +50,40 @@ class ProbeVerdict:
 def with_interval(row: Mapping | pd.Series, column: str) -> str:
     """Return a fraction of a row, such as its `iia` or `linear`, with the row's interval."""
     return f"{row[column]:.0%} ({row['low']:.0%} .. {row['high']:.0%})"
+
+
+def holds(row: Mapping | pd.Series) -> bool:
+    """Return whether a site holds its variable and nothing else that matters, and no control of the row passes."""
+    return bool(row["iia"] >= HOLDS > max(row["placebo"], row["permuted"]))
+
+
+def followed(row: Mapping | pd.Series) -> bool:
+    """Return whether more than half of the answers beyond chance follow what is put in, and no control passes."""
+    return bool(row["low"] > FOLLOWED > max(row["placebo"], row["permuted"]))
+
+
+def iia_text(row: Mapping | pd.Series) -> str:
+    """Return the IIA of a row with its interval, each written on its side of the level that it is compared with."""
+    iia, low = on_its_side(row["iia"], HOLDS, percent=True), on_its_side(row["low"], FOLLOWED, percent=True)
+    return f"{iia} ({low} .. {row['high']:.1%})"
+
+
+def beside_text(row: Mapping | pd.Series, control: Mapping | pd.Series) -> str:
+    """Return what an IIA is compared with: the levels, the row's own controls and the control network's."""
+    return (
+        f"{HOLDS:.0%} needed to hold it, an interval above {FOLLOWED:.0%} to be followed; same-size change "
+        f"{row['placebo']:.0%}, permuted labels {row['permuted']:.0%}, control {control['iia']:.0%}"
+    )
+
+
+def needed_text(found: Without) -> str:
+    """Return how many states are right once an MLP's output is made a sum, and what that is compared with."""
+    return (
+        f"{on_its_side(found.additive.mean, found.whole.mean - NEEDED, percent=True)} of states are right, with as "
+        f"much taken out at random {found.placebo.mean:.1%}, as it is {found.whole.mean:.1%} (needed if the first is "
+        f"lower than the last by more than {NEEDED:.0%}, and its interval, up to {found.additive.high:.1%}, below that "
+        f"at random, from {found.placebo.low:.1%})"
+    )
 
 
 def at_named_site(measure: str, variable: str, site: str, mlp: int, statistic: str = "value") -> Quantity:

@@ -13,10 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from compo_mech.analyses.examine import at_named_site, interchange_rows
+from compo_mech.analyses.examine import at_named_site, followed, holds, interchange_rows
 from compo_mech.causal.interchange import (
-    FOLLOWED,
-    HOLDS,
     interchange,
     interchange_row,
     interchange_table,
@@ -110,18 +108,11 @@ class SubtractionFindings:
     @property
     def followed(self) -> bool:
         """Whether more than half of the answers beyond chance follow the query's t, and no control passes."""
-        row = self.best_site("q", "independent")
-        return bool(row["low"] > FOLLOWED > max(row["placebo"], row["permuted"]))
+        return followed(self.best_site("q", "independent"))
 
     def holds(self, kind: str) -> bool:
         """Whether a site of this kind holds t and nothing else that matters, and no control passes."""
-        row = self.best_site(kind, "independent")
-        return bool(row["iia"] >= HOLDS > max(row["placebo"], row["permuted"]))
-
-    def needed(self, site: str) -> bool:
-        """Whether more than half of the answers beyond what the placebo costs go with what is not additive."""
-        found = self.additive[site]
-        return found.additive.high < found.placebo.low and found.additive.mean < found.whole.mean - 0.1
+        return holds(self.best_site(kind, "independent"))
 
     def measures(self) -> Iterator[Measured]:
         """Yield the figures to follow over training."""

@@ -14,9 +14,9 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from compo_mech.analyses.class_means import class_mean_subspaces
-from compo_mech.analyses.examine import at_named_site, interchange_rows
+from compo_mech.analyses.examine import at_named_site, followed, holds, interchange_rows
 from compo_mech.analyses.update_neurons import activation_table, neuron_table, with_start
-from compo_mech.causal.interchange import FOLLOWED, HOLDS, interchange, interchange_row, interchange_table
+from compo_mech.causal.interchange import interchange, interchange_row, interchange_table
 from compo_mech.causal.row_patching import trace_rows
 from compo_mech.causal.rows import Rows, Variable
 from compo_mech.causal.variables import Context, make_interchanges, uses
@@ -83,15 +83,18 @@ class UpdateFindings:
     @property
     def decodable(self) -> bool:
         """Whether s_t is decoded on pairs left out from the MLP's output, or the stream after it, by more than half of
-        the way from what its input, the embeddings, s or x alone and chance tell to all.
+        the way from what its input, the embeddings, s or x alone and chance tell to all."""
+        return any(bool(self.probe(site)["low"] > self.decodable_from(site)) for site in SITES[1:])
+
+    def decodable_from(self, site: str) -> float:
+        """Return the level that the interval of what is decoded from a site must lie above.
 
         With few pairs permuted labels are often functions of s or of x: what they can be decoded from says
         nothing of F.
         """
-        known = self.guess_from_s, self.guess_from_x, *(self.probe(site)["linear"] for site in BEFORE)
-        few = self.left_out is not None
-        rows = self.probe("MLP output"), self.probe("stream after")
-        return any(bool(row["low"] > (1 + max(*known, 0.0 if few else row["chance_high"])) / 2) for row in rows)
+        chance = 0.0 if self.left_out is not None else self.probe(site)["chance_high"]
+        known = self.guess_from_s, self.guess_from_x, *(self.probe(before)["linear"] for before in BEFORE)
+        return (1 + max(*known, chance)) / 2
 
     @property
     def separates(self) -> bool:
@@ -114,20 +117,12 @@ class UpdateFindings:
     @property
     def holds(self) -> bool:
         """Whether the MLP's output holds s_t and nothing else that matters, and no control passes."""
-        row = self.answer
-        return bool(row["iia"] >= HOLDS > max(row["placebo"], row["permuted"]))
+        return holds(self.answer)
 
     @property
     def followed(self) -> bool:
         """Whether more than half of the answers beyond chance follow the MLP's output, and no control passes."""
-        row = self.answer
-        return bool(row["low"] > FOLLOWED > max(row["placebo"], row["permuted"]))
-
-    @property
-    def needed(self) -> bool:
-        """Whether answers go with what the MLP's output has beyond sums, and do not go with the placebo."""
-        found = self.additive
-        return found.additive.high < found.placebo.low and found.additive.mean < found.whole.mean - 0.1
+        return followed(self.answer)
 
     def measures(self) -> Iterator[Measured]:
         """Yield the figures to follow over training."""

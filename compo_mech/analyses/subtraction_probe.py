@@ -3,7 +3,16 @@
 import pandas as pd
 
 from compo_mech.analyses import position_subtraction
-from compo_mech.analyses.examine import Answer, Probe, ProbeVerdict, Seen, with_interval
+from compo_mech.analyses.examine import (
+    Answer,
+    Probe,
+    ProbeVerdict,
+    Seen,
+    beside_text,
+    iia_text,
+    needed_text,
+    with_interval,
+)
 from compo_mech.analyses.position_subtraction import SubtractionFindings
 from compo_mech.probing.unseen_pairs import Exposure
 
@@ -27,10 +36,9 @@ def _used(trained: SubtractionFindings, control: SubtractionFindings) -> str:
     out, query = trained.best_site("mlp_out", "independent"), trained.best_site("q", "independent")
     control_out, control_query = (control.best_site(kind, "independent") for kind in ("mlp_out", "q"))
     return (
-        f"Used: with the layer-{trained.layer + 1} query of another string put in, {with_interval(query, 'iia')} of "
-        f"the answers are those for its t (same-size change {query['placebo']:.0%}, permuted labels "
-        f"{query['permuted']:.0%}, control {control_query['iia']:.0%}); with MLP {trained.layer}'s output alone "
-        f"{with_interval(out, 'iia')} (control {control_out['iia']:.0%})."
+        f"Used: with the layer-{trained.layer + 1} query of another string put in, {iia_text(query)} of the answers "
+        f"are those for its t ({beside_text(query, control_query)}); with MLP {trained.layer}'s output alone "
+        f"{iia_text(out)} ({beside_text(out, control_out)})."
     )
 
 
@@ -38,10 +46,10 @@ def _decodable(trained: SubtractionFindings, control: SubtractionFindings) -> st
     probe, before = trained.probe("MLP output"), trained.probe("MLP input")
     return (
         f"Decodable: on pairs of positions left out, a probe decodes t from MLP {trained.layer}'s output in "
-        f"{with_interval(probe, 'linear')} of cases, from its input in {before['linear']:.0%}, from the position "
-        f"embeddings in {trained.probe('raw embeddings')['linear']:.0%}, with permuted labels in "
-        f"{probe['permuted']:.0%}, in the control in {control.probe('MLP output')['linear']:.0%}; from i alone at best "
-        f"{trained.guess_from_i:.0%}."
+        f"{with_interval(probe, 'linear')} of cases (decodable if the interval lies above all of these: from its input "
+        f"{before['linear']:.0%}, from the position embeddings {trained.probe('raw embeddings')['linear']:.0%}, from i "
+        f"alone {trained.guess_from_i:.0%}, by chance {probe['chance_high']:.0%} at most; permuted labels "
+        f"{probe['permuted']:.0%}, control {control.probe('MLP output')['linear']:.0%})."
     )
 
 
@@ -56,10 +64,7 @@ def _explained(trained: SubtractionFindings, control: SubtractionFindings) -> st
 
 def _needed(trained: SubtractionFindings) -> str:
     cut = trained.additive["MLP output"]
-    return (
-        f"Needed: with MLP {trained.layer}'s output made such a sum {cut.additive.mean:.0%} of states are right, with "
-        f"as much taken out at random {cut.placebo.mean:.0%}, as it is {cut.whole.mean:.0%}."
-    )
+    return f"Needed: with MLP {trained.layer}'s output made such a sum {needed_text(cut)}."
 
 
 def _rule_or_table(trained: SubtractionFindings, control: SubtractionFindings) -> str:
@@ -76,7 +81,7 @@ def subtraction_verdict(found: SubtractionFindings) -> ProbeVerdict:
     """Answer whether the MLP subtracts positions, and why."""
     if found.decodable and found.holds("mlp_out"):
         return ProbeVerdict(Answer.YES, ("t is decodable from its output and answers follow it",))
-    if found.followed and found.decodable and found.needed("MLP output"):
+    if found.followed and found.decodable and found.additive["MLP output"].needed:
         reason = (
             "t is decodable from its output, answers follow the next layer's query, and they need what it has beyond "
             "sums over i and j; but its output without the rest of the stream does not hold t"
@@ -87,7 +92,7 @@ def subtraction_verdict(found: SubtractionFindings) -> ProbeVerdict:
             "t is not decodable from its output better than from its input or i alone": not found.decodable,
             "answers do not follow the t of its output": not found.holds("mlp_out"),
             "answers do not follow the t of the next layer's query": not found.followed,
-            "answers do not need what it has beyond sums over i and j": not found.needed("MLP output"),
+            "answers do not need what it has beyond sums over i and j": not found.additive["MLP output"].needed,
         }
     )
 

@@ -3,7 +3,16 @@
 import pandas as pd
 
 from compo_mech.analyses import state_update
-from compo_mech.analyses.examine import Answer, Probe, ProbeVerdict, Seen, with_interval
+from compo_mech.analyses.examine import (
+    Answer,
+    Probe,
+    ProbeVerdict,
+    Seen,
+    beside_text,
+    iia_text,
+    needed_text,
+    with_interval,
+)
 from compo_mech.analyses.state_update import UpdateFindings
 
 
@@ -27,21 +36,17 @@ def update_sentences(seen: Seen[UpdateFindings]) -> list[str]:
             "them after it."
         )
     if trained.computed:
-        cut = trained.additive
-        said.append(
-            f"Needed: with its output made a sum of a function of s and one of x {cut.additive.mean:.0%} of states are "
-            f"right, with as much taken out at random {cut.placebo.mean:.0%}, as it is {cut.whole.mean:.0%}."
-        )
+        cut = needed_text(trained.additive)
+        said.append(f"Needed: with its output made a sum of a function of s and one of x {cut}.")
         said.append(_neuron_sentence(trained))
     return said
 
 
 def _used(trained: UpdateFindings, control: UpdateFindings) -> str:
-    out, other = trained.answer, control.answer
+    out = trained.answer
     return (
-        f"Used: with MLP {trained.layer}'s output of another string put in, {with_interval(out, 'iia')} of the answers "
-        f"are that string's (same-size change {out['placebo']:.0%}, permuted labels {out['permuted']:.0%}, control "
-        f"{other['iia']:.0%})."
+        f"Used: with MLP {trained.layer}'s output of another string put in, {iia_text(out)} of the answers are that "
+        f"string's ({beside_text(out, control.answer)})."
     )
 
 
@@ -63,12 +68,15 @@ def _subspaces(trained: UpdateFindings) -> list[str]:
 
 def _decodable(trained: UpdateFindings, control: UpdateFindings) -> str:
     probe, after = trained.probe("MLP output"), trained.probe("stream after")
+    levels = [trained.decodable_from(site) for site in ("MLP output", "stream after")]
     return (
         f"Decodable: on pairs (s, x) left out, a probe decodes s_t from MLP {trained.layer}'s output in "
-        f"{with_interval(probe, 'linear')} of cases, from the stream after it in {with_interval(after, 'linear')}, "
-        f"from its input in {trained.probe('MLP input')['linear']:.0%}, with permuted labels in "
-        f"{probe['permuted']:.0%}, in the control in {control.probe('MLP output')['linear']:.0%}; the best guess "
-        f"from s alone is right in {trained.guess_from_s:.0%}, from x alone in {trained.guess_from_x:.0%}."
+        f"{with_interval(probe, 'linear')} of cases (an interval above {levels[0]:.0%} needed), from the stream after "
+        f"it in {with_interval(after, 'linear')} (above {levels[1]:.0%}). These are half of the way to all from the "
+        f"best of: its input {trained.probe('MLP input')['linear']:.0%}, the embeddings "
+        f"{trained.probe('raw embeddings')['linear']:.0%}, s alone {trained.guess_from_s:.0%}, x alone "
+        f"{trained.guess_from_x:.0%}{'' if trained.left_out is not None else ', and chance'}. Permuted labels: "
+        f"{probe['permuted']:.0%}, control: {control.probe('MLP output')['linear']:.0%}."
     )
 
 
@@ -77,10 +85,10 @@ def update_verdict(found: UpdateFindings) -> ProbeVerdict:
     if not found.computed:
         reason = "the new state is a sum of a function of s and one of x, which takes no MLP"
         return ProbeVerdict(Answer.NOTHING, (reason,))
-    if found.holds and found.decodable and found.needed:
+    if found.holds and found.decodable and found.additive.needed:
         reason = "its output holds s_t, also of pairs left out, and answers need what it has beyond sums over s and x"
         return ProbeVerdict(Answer.YES, (reason,))
-    if found.followed and found.decodable and found.needed:
+    if found.followed and found.decodable and found.additive.needed:
         reason = (
             "its output holds s_t for most answers, also of pairs left out, and they need what it has beyond sums over "
             "s and x"
@@ -90,7 +98,7 @@ def update_verdict(found: UpdateFindings) -> ProbeVerdict:
         {
             "answers do not follow its output": not found.followed,
             "s_t is not decodable from it better than before it": not found.decodable,
-            "answers do not need what it has beyond sums over s and x": not found.needed,
+            "answers do not need what it has beyond sums over s and x": not found.additive.needed,
         }
     )
 

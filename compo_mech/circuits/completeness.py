@@ -10,7 +10,7 @@ from compo_mech.circuits.accuracy import PairAccuracy
 from compo_mech.circuits.faithfulness import Behaviour
 from compo_mech.circuits.selection import graph_order
 from compo_mech.interventions.edges import Edge
-from compo_mech.stats.intervals import Interval
+from compo_mech.stats.intervals import Interval, on_its_side
 
 FAITHFUL = 0.01
 """A circuit is faithful if its faithfulness lies within this of 1."""
@@ -177,9 +177,9 @@ class CircuitVerdict:
     >>> measures = CircuitMeasures(1.0, Gap("nothing", 1.0, 0.9), effects={Edge(TOK, LOGITS): 0.5})
     >>> verdict = CircuitVerdict(PairAccuracy(1.0, 1.0), measures, None, None, None)
     >>> print(*str(verdict).split("; "), sep=chr(10))
-    faithful: 1.000 (within 0.01 of 1 needed)
-    complete: 0.100 apart without nothing (at most 0.3)
-    minimal: tok → logits moves 0.500 (more than 0.01)
+    faithful: 1.00 (within 0.01 of 1 needed)
+    complete: 0.10 apart without nothing (at most 0.3)
+    minimal: tok → logits moves 0.50 (more than 0.01)
     """
 
     accuracy: PairAccuracy
@@ -210,11 +210,18 @@ class CircuitVerdict:
         if self.measures is None:
             return "no verdict: the network does the same on the corrupt input"
         found, (edge, effect) = self.measures, min(self.measures.effects.items(), key=lambda item: item[1])
+        near = 1 - FAITHFUL if found.faithfulness < 1 else 1 + FAITHFUL
         return (
-            f"{'' if self.faithful else 'not '}faithful: {found.faithfulness:.3f} (within {FAITHFUL} of 1 needed); "
-            f"{'' if self.complete else 'in'}complete: {found.gap.size:.3f} apart without {found.gap.removed} (at most "
-            f"{COMPLETE}); {'' if self.minimal else 'not '}minimal: {edge} moves {effect:.3f} (more than {MINIMAL})"
+            f"{'' if self.faithful else 'not '}faithful: {on_its_side(found.faithfulness, near)} (within {FAITHFUL} of "
+            f"1 needed{_beside(self.random_faithfulness)}); {'' if self.complete else 'in'}complete: "
+            f"{on_its_side(found.gap.size, COMPLETE)} apart without {found.gap.removed} (at most {COMPLETE}"
+            f"{_beside(self.random_incompleteness)}); {'' if self.minimal else 'not '}minimal: {edge} moves "
+            f"{on_its_side(effect, MINIMAL)} (more than {MINIMAL}{_beside(self.random_minimality)})"
         )
+
+
+def _beside(random: Interval | None) -> str:
+    return "" if random is None else f"; random circuits {random}"
 
 
 def judge(

@@ -22,13 +22,27 @@ TIE = 1e-4
 a group gives all states the same logit, and rounding would decide."""
 
 
+NEEDED = 0.1
+"""What is not additive is needed if more than this fraction of answers goes with it."""
+
+
 class Without(NamedTuple):
     """Fraction of right answers: of the unmodified network, with the non-additive rest removed from a site, and with a
-    perturbation of the same norm in a random direction."""
+    perturbation of the same norm in a random direction.
+
+    >>> few, all_right = Interval(0.5, 0.4, 0.6), Interval(1.0, 0.9, 1.0)
+    >>> Without(all_right, few, all_right).needed, Without(all_right, few, few).needed
+    (True, False)
+    """
 
     whole: Interval
     additive: Interval
     placebo: Interval
+
+    @property
+    def needed(self) -> bool:
+        """Whether answers go with what is not additive, and do not go with the placebo."""
+        return self.additive.high < self.placebo.low and self.additive.mean < self.whole.mean - NEEDED
 
 
 def share_right(

@@ -48,13 +48,19 @@ def two_decimals(value: float) -> str:
 
 def on_its_side(value: float, level: float, percent: bool = False) -> str:
     """Write a number with two decimals (as a percentage with one), or with as many as it takes that what is written is
-    below the level if the number is.
+    below, at or above the level as the number is.
 
     >>> on_its_side(0.9, 0.9), on_its_side(0.8996, 0.9), on_its_side(0.9896, 0.99, percent=True)
     ('0.90', '0.8996', '98.96%')
     """
     scale, decimals = (100, 1) if percent else (1, 2)
-    while decimals < MAX_DECIMALS and (round(value * scale, decimals) < round(level * scale, 9)) != (value < level):
+
+    def side(number: float, of: float) -> int:
+        return int(number > of) - int(number < of)
+
+    while decimals < MAX_DECIMALS and side(round(value * scale, decimals), round(level * scale, 9)) != side(
+        value, level
+    ):
         decimals += 1
     return f"{value:.{decimals}%}" if percent else f"{round(value, decimals) + 0.0:.{decimals}f}"
 

@@ -31,7 +31,7 @@ def flags(found):
         "mlp_out": found.holds("mlp_out"),
         "q": found.holds("q"),
         "followed": found.followed,
-        "needed": found.needed("MLP output"),
+        "needed": found.additive["MLP output"].needed,
     }
 
 
@@ -179,7 +179,7 @@ def test_a_pointer_that_no_answer_follows_is_no_subtraction_that_is_used():
             assert not found.holds("mlp_out")
             assert not found.holds("q")
             assert not found.followed
-            assert not found.needed("MLP output")
+            assert not found.additive["MLP output"].needed
             assert str(subtraction_verdict(found)).startswith("no; answers do not follow")
 
 

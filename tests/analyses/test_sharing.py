@@ -130,7 +130,7 @@ def test_one_head_for_both_tasks_and_only_the_last_mlp_reads_the_task():
     assert (found.task_token["other"] == 1).all()
     assert found.task_token["control"].max() < 0.2
     heads, circuits, token = sharing_sentences(found)
-    assert heads.startswith("L1H0 carries x_t for both tasks (100% and 100%)")
+    assert heads.startswith("L1H0 carries x_t for both tasks (100% and 100%, 50% needed)")
     assert "L0H0 carries the position of [EoI] for both" in heads
     assert "share 10 of 10 edges: Jaccard 1.00" in circuits
     assert token.startswith(
@@ -155,7 +155,9 @@ def test_a_head_for_each_task():
     assert share(found, "mlp1") == [1, 1]
     assert [task.x[1].round().tolist() for task in found.tasks] == [[1, 0], [0, 1]]
     heads, circuits, _ = sharing_sentences(found)
-    assert heads.startswith("No head carries x_t for both tasks: L1H0 most for parity (100%), L1H1 most for polynomial")
+    assert heads.startswith(
+        "No head carries x_t for both tasks (50% needed): L1H0 most for parity (100%), L1H1 most for polynomial"
+    )
     assert "only parity's" in circuits
 
 

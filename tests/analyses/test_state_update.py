@@ -31,7 +31,8 @@ def quick(monkeypatch):
 
 def flags(found):
     """Every property that a verdict can rest on."""
-    return {name: getattr(found, name) for name in FLAGS if name != "separates" or "separable" in found.probes}
+    named = {name: getattr(found, name) for name in FLAGS[:-1] if name != "separates" or "separable" in found.probes}
+    return named | {"needed": found.additive.needed}
 
 
 @lru_cache
@@ -167,7 +168,7 @@ def test_copy_has_nothing_to_compute():
     for rungs in (BuildOptions(), BuildOptions(rotated=True)):
         found = examined(Copy(), rungs, thorough=False)
         assert not found.computed
-        assert not found.needed
+        assert not found.additive.needed
         assert found.additive.additive == found.additive.whole
         assert found.overlap is None
         assert found.guess_from_x == 1
@@ -195,7 +196,7 @@ def test_builds_with_a_broken_update_get_a_no(task):
         assert found.probe("MLP output")["linear"] == 1  # another state, but as good a label
         assert not found.holds
         assert not found.followed
-        assert not found.needed
+        assert not found.additive.needed
         if task != Copy():
             assert str(update_verdict(found)).startswith("no; answers do not follow its output")
 

@@ -3,7 +3,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from compo_mech.circuits.completeness import FAITHFUL, MINIMAL, completeness, judge, minimality, removals
+from compo_mech.circuits.accuracy import PairAccuracy
+from compo_mech.circuits.completeness import (
+    FAITHFUL,
+    MINIMAL,
+    CircuitMeasures,
+    CircuitVerdict,
+    Gap,
+    completeness,
+    judge,
+    minimality,
+    removals,
+)
 from compo_mech.circuits.discovery import discover
 from compo_mech.circuits.faithfulness import Behaviour
 from compo_mech.data.tasks import Automaton, Copy, Parity, Polynomial, Symmetric
@@ -141,7 +152,13 @@ def test_measures_are_what_their_formulas_say():
 def test_verdicts_say_what_is_wrong():
     built, behaviour = setting()
     good = str(verdict_on(behaviour, built.edges))
-    assert good.startswith("faithful: 1.000 (within 0.01 of 1 needed); complete: 0.000 apart without ")
+    assert good.startswith("faithful: 1.00 (within 0.01 of 1 needed; random circuits ")
+    assert "; complete: 0.00 apart without " in good
+    measures = CircuitMeasures(0.9896, Gap("nothing", 1.0, 0.6996), effects={Edge(TOK, LOGITS): 0.0104})
+    near = CircuitVerdict(PairAccuracy(1.0, 1.0), measures, None, None, None)
+    assert "not faithful: 0.9896 " in str(near)
+    assert "incomplete: 0.3004 apart" in str(near)
+    assert "; minimal: tok → logits moves 0.0104 (more than 0.01)" in str(near)
     some = verdict_on(behaviour, built.edges - {Edge(TOK, Reader("mlp", 1))})
     assert str(some).startswith("not faithful: ")
     assert "incomplete: " in str(some)

@@ -91,12 +91,12 @@ def test_means_over_seeds_hold_the_truth():
     assert right[0] > right[1]
 
 
-def test_what_rounds_to_zero_has_no_sign_and_what_is_below_a_level_looks_so():
+def test_what_rounds_to_zero_has_no_sign_and_what_is_off_a_level_looks_so():
     assert str(Interval(0.18, -0.001, 0.4)) == "0.18 (0.00 .. 0.40)"
     assert two_decimals(-0.004) == "0.00"
     assert two_decimals(-0.006) == "-0.01"
     assert [on_its_side(value, 0.9) for value in (0.9, 0.904, 0.896, 0.8951, 0.89)] == [
-        "0.90", "0.90", "0.896", "0.895", "0.89",
+        "0.90", "0.904", "0.896", "0.895", "0.89",
     ]  # fmt: skip
     assert [on_its_side(value, 0.99, percent=True) for value in (0.99, 0.9899, 0.98996, 1.0)] == [
         "99.0%", "98.99%", "98.996%", "100.0%",
