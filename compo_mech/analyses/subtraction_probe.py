@@ -2,17 +2,8 @@
 
 import pandas as pd
 
-from compo_mech.analyses import position_subtraction
-from compo_mech.analyses.examine import (
-    Answer,
-    Probe,
-    ProbeVerdict,
-    Seen,
-    beside_text,
-    iia_text,
-    needed_text,
-    with_interval,
-)
+from compo_mech.analyses import examine, position_subtraction
+from compo_mech.analyses.examine import Answer, Probe, ProbeVerdict, Seen
 from compo_mech.analyses.position_subtraction import SubtractionFindings
 from compo_mech.probing.unseen_pairs import Exposure
 
@@ -36,9 +27,9 @@ def _used(trained: SubtractionFindings, control: SubtractionFindings) -> str:
     out, query = trained.best_site("mlp_out", "independent"), trained.best_site("q", "independent")
     control_out, control_query = (control.best_site(kind, "independent") for kind in ("mlp_out", "q"))
     return (
-        f"Used: with the layer-{trained.layer + 1} query of another string put in, {iia_text(query)} of the answers "
-        f"are those for its t ({beside_text(query, control_query)}); with MLP {trained.layer}'s output alone "
-        f"{iia_text(out)} ({beside_text(out, control_out)})."
+        f"Used: with the layer-{trained.layer + 1} query of another string put in, {examine.iia_text(query)} of the "
+        f"answers are those for its t ({examine.beside_text(query, control_query)}); with MLP {trained.layer}'s output alone "
+        f"{examine.iia_text(out)} ({examine.beside_text(out, control_out)})."
     )
 
 
@@ -46,8 +37,8 @@ def _decodable(trained: SubtractionFindings, control: SubtractionFindings) -> st
     probe, before = trained.probe("MLP output"), trained.probe("MLP input")
     return (
         f"Decodable: on pairs of positions left out, a probe decodes t from MLP {trained.layer}'s output in "
-        f"{with_interval(probe, 'linear')} of cases (decodable if the interval lies above all of these: from its input "
-        f"{before['linear']:.0%}, from the position embeddings {trained.probe('raw embeddings')['linear']:.0%}, from i "
+        f"{examine.with_interval(probe, 'linear')} of cases (decodable if the interval lies above all of these: from its "
+        f"input {before['linear']:.0%}, from the position embeddings {trained.probe('raw embeddings')['linear']:.0%}, from i "
         f"alone {trained.guess_from_i:.0%}, by chance {probe['chance_high']:.0%} at most; permuted labels "
         f"{probe['permuted']:.0%}, control {control.probe('MLP output')['linear']:.0%})."
     )
@@ -64,7 +55,7 @@ def _explained(trained: SubtractionFindings, control: SubtractionFindings) -> st
 
 def _needed(trained: SubtractionFindings) -> str:
     cut = trained.additive["MLP output"]
-    return f"Needed: with MLP {trained.layer}'s output made such a sum {needed_text(cut)}."
+    return f"Needed: with MLP {trained.layer}'s output made such a sum {examine.needed_text(cut)}."
 
 
 def _rule_or_table(trained: SubtractionFindings, control: SubtractionFindings) -> str:

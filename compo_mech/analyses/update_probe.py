@@ -2,17 +2,8 @@
 
 import pandas as pd
 
-from compo_mech.analyses import state_update
-from compo_mech.analyses.examine import (
-    Answer,
-    Probe,
-    ProbeVerdict,
-    Seen,
-    beside_text,
-    iia_text,
-    needed_text,
-    with_interval,
-)
+from compo_mech.analyses import examine, state_update
+from compo_mech.analyses.examine import Answer, Probe, ProbeVerdict, Seen
 from compo_mech.analyses.state_update import UpdateFindings
 
 
@@ -22,7 +13,8 @@ def update_sentences(seen: Seen[UpdateFindings]) -> list[str]:
     said = [f"MLP {trained.layer} updates the state: {update_verdict(trained)}.", _used(trained, control)]
     if (x := trained.interchanges_of("x", "independent")) is not None:
         said.append(
-            f"x_t comes through layer {trained.layer}'s attention: {with_interval(x, 'iia')} of the answers follow it."
+            f"x_t comes through layer {trained.layer}'s attention: {examine.with_interval(x, 'iia')} of the answers "
+            "follow it."
         )
     said += _subspaces(trained)
     said.append(_decodable(trained, control))
@@ -36,7 +28,7 @@ def update_sentences(seen: Seen[UpdateFindings]) -> list[str]:
             "them after it."
         )
     if trained.computed:
-        cut = needed_text(trained.additive)
+        cut = examine.needed_text(trained.additive)
         said.append(f"Needed: with its output made a sum of a function of s and one of x {cut}.")
         said.append(_neuron_sentence(trained))
     return said
@@ -45,8 +37,8 @@ def update_sentences(seen: Seen[UpdateFindings]) -> list[str]:
 def _used(trained: UpdateFindings, control: UpdateFindings) -> str:
     out = trained.answer
     return (
-        f"Used: with MLP {trained.layer}'s output of another string put in, {iia_text(out)} of the answers are that "
-        f"string's ({beside_text(out, control.answer)})."
+        f"Used: with MLP {trained.layer}'s output of another string put in, {examine.iia_text(out)} of the answers are "
+        f"that string's ({examine.beside_text(out, control.answer)})."
     )
 
 
@@ -71,9 +63,9 @@ def _decodable(trained: UpdateFindings, control: UpdateFindings) -> str:
     levels = [trained.decodable_from(site) for site in ("MLP output", "stream after")]
     return (
         f"Decodable: on pairs (s, x) left out, a probe decodes s_t from MLP {trained.layer}'s output in "
-        f"{with_interval(probe, 'linear')} of cases (an interval above {levels[0]:.0%} needed), from the stream after "
-        f"it in {with_interval(after, 'linear')} (above {levels[1]:.0%}). These are half of the way to all from the "
-        f"best of: its input {trained.probe('MLP input')['linear']:.0%}, the embeddings "
+        f"{examine.with_interval(probe, 'linear')} of cases (an interval above {levels[0]:.0%} needed), from the stream "
+        f"after it in {examine.with_interval(after, 'linear')} (above {levels[1]:.0%}). These are half of the way to all from "
+        f"the best of: its input {trained.probe('MLP input')['linear']:.0%}, the embeddings "
         f"{trained.probe('raw embeddings')['linear']:.0%}, s alone {trained.guess_from_s:.0%}, x alone "
         f"{trained.guess_from_x:.0%}{'' if trained.left_out is not None else ', and chance'}. Permuted labels: "
         f"{probe['permuted']:.0%}, control: {control.probe('MLP output')['linear']:.0%}."

@@ -219,10 +219,10 @@ def random_curves(
 ) -> RandomCurves | None:
     """Measure curves of random orders; None where the gap is too small for any. Arguments as `curve`.
 
-    >>> from compo_mech import Parity, build
+    >>> from compo_mech import Copy, build
     >>> from compo_mech.circuits.prompts import circuit_pairs
-    >>> built, generator = build(Parity(), max_length=3), torch.Generator().manual_seed(0)
-    >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Parity(), built.shifts)
+    >>> built, generator = build(Copy(), max_length=3), torch.Generator().manual_seed(0)
+    >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Copy(), built.shifts)
     >>> behaviour = Behaviour(built.model, pairs)
     >>> found = random_curves(behaviour, 4, generator, (0, 10, len(behaviour.edges)))
     >>> found.mean.abs().round(decimals=2).tolist()  # 10 random edges do nothing
