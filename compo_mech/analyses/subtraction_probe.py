@@ -28,18 +28,19 @@ def _used(trained: SubtractionFindings, control: SubtractionFindings) -> str:
     control_out, control_query = (control.best_site(kind, "independent") for kind in ("mlp_out", "q"))
     return (
         f"Used: with the layer-{trained.layer + 1} query of another string put in, {examine.iia_text(query)} of the "
-        f"answers are those for its t ({examine.beside_text(query, control_query)}); with MLP {trained.layer}'s output alone "
-        f"{examine.iia_text(out)} ({examine.beside_text(out, control_out)})."
+        f"answers are those for its t ({examine.beside_text(query, control_query)}); with MLP {trained.layer}'s "
+        f"output alone {examine.iia_text(out)} ({examine.beside_text(out, control_out)})."
     )
 
 
 def _decodable(trained: SubtractionFindings, control: SubtractionFindings) -> str:
-    probe, before = trained.probe("MLP output"), trained.probe("MLP input")
+    probe = trained.probe("MLP output")
+    before, embedded = (trained.probe(site)["linear"] for site in ("MLP input", "raw embeddings"))
     return (
         f"Decodable: on pairs of positions left out, a probe decodes t from MLP {trained.layer}'s output in "
-        f"{examine.with_interval(probe, 'linear')} of cases (decodable if the interval lies above all of these: from its "
-        f"input {before['linear']:.0%}, from the position embeddings {trained.probe('raw embeddings')['linear']:.0%}, from i "
-        f"alone {trained.guess_from_i:.0%}, by chance {probe['chance_high']:.0%} at most; permuted labels "
+        f"{examine.with_interval(probe, 'linear')} of cases (decodable if the interval lies above all of these: from "
+        f"its input {before:.0%}, from the position embeddings {embedded:.0%}, from i alone "
+        f"{trained.guess_from_i:.0%}, by chance {probe['chance_high']:.0%} at most; permuted labels "
         f"{probe['permuted']:.0%}, control {control.probe('MLP output')['linear']:.0%})."
     )
 

@@ -61,14 +61,15 @@ def _subspaces(trained: UpdateFindings) -> list[str]:
 def _decodable(trained: UpdateFindings, control: UpdateFindings) -> str:
     probe, after = trained.probe("MLP output"), trained.probe("stream after")
     levels = [trained.decodable_from(site) for site in ("MLP output", "stream after")]
+    before, embedded = (trained.probe(site)["linear"] for site in ("MLP input", "raw embeddings"))
     return (
         f"Decodable: on pairs (s, x) left out, a probe decodes s_t from MLP {trained.layer}'s output in "
-        f"{examine.with_interval(probe, 'linear')} of cases (an interval above {levels[0]:.0%} needed), from the stream "
-        f"after it in {examine.with_interval(after, 'linear')} (above {levels[1]:.0%}). These are half of the way to all from "
-        f"the best of: its input {trained.probe('MLP input')['linear']:.0%}, the embeddings "
-        f"{trained.probe('raw embeddings')['linear']:.0%}, s alone {trained.guess_from_s:.0%}, x alone "
-        f"{trained.guess_from_x:.0%}{'' if trained.left_out is not None else ', and chance'}. Permuted labels: "
-        f"{probe['permuted']:.0%}, control: {control.probe('MLP output')['linear']:.0%}."
+        f"{examine.with_interval(probe, 'linear')} of cases (an interval above {levels[0]:.0%} needed), from the "
+        f"stream after it in {examine.with_interval(after, 'linear')} (above {levels[1]:.0%}). These are half of the "
+        f"way to all from the best of: its input {before:.0%}, the embeddings {embedded:.0%}, s alone "
+        f"{trained.guess_from_s:.0%}, x alone {trained.guess_from_x:.0%}"
+        f"{'' if trained.left_out is not None else ', and chance'}. Permuted labels: {probe['permuted']:.0%}, control: "
+        f"{control.probe('MLP output')['linear']:.0%}."
     )
 
 
