@@ -40,7 +40,7 @@ def drawn(table: pd.DataFrame):
     figure.update_xaxes(title="step", row=len(tasks), col=1)
     height = round(0.72 * sum(panel.layout.height for panel in panels))
     figure.update_layout(
-        **{**theme.LAYOUT, "margin": {"l": 180, "r": 270, "t": 90, "b": 50}}, width=1120, height=height,
+        **{**theme.LAYOUT, "margin": {"l": 180, "r": 310, "t": 90, "b": 50}}, width=1160, height=height,
         title="A line a run from onset to saturation, its dot half way; a diamond at the median",
     )  # fmt: skip
     return figure
