@@ -190,7 +190,7 @@ class CircuitVerdict:
 
     @property
     def faithful(self) -> bool:
-        return self.measures is not None and abs(1 - self.measures.faithfulness) <= FAITHFUL
+        return self.measures is not None and 1 - FAITHFUL <= self.measures.faithfulness <= 1 + FAITHFUL
 
     @property
     def complete(self) -> bool:
