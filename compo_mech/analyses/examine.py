@@ -81,8 +81,8 @@ def needed_text(found: Without) -> str:
     return (
         f"{on_its_side(found.additive.mean, found.whole.mean - NEEDED, percent=True)} of states are right, with as "
         f"much taken out at random {found.placebo.mean:.1%}, as it is {found.whole.mean:.1%} (needed if the first is "
-        f"lower than the last by more than {100 * NEEDED:.0f} points, and its interval, up to {found.additive.high:.1%}, below that "
-        f"at random, from {found.placebo.low:.1%})"
+        f"lower than the last by more than {100 * NEEDED:.0f} points, and its interval, up to "
+        f"{found.additive.high:.1%}, below that at random, from {found.placebo.low:.1%})"
     )
 
 
