@@ -133,13 +133,13 @@ def _drawn_cells(
     data: DataConfig, variable: Variable, context: Context, n: int, generator: torch.Generator
 ) -> tuple[Int[Tensor, "row 2"], Int[Tensor, "row 2"]]:
     """Draw cells of bases and their sources: every base is as likely as any other, and so is every source of it."""
+    if not has_pairs(data, variable, context):
+        lengths = f"{data.min_length} .. {data.max_length}"
+        raise ValueError(f"lengths = {lengths}: must have two rows that differ in {variable} and nothing else")
     every = cells(data)
     if len(every) ** 2 > MAX_PAIRS:
         return _drawn_one_by_one(every, variable, context, n, generator)
     base, source = cell_pairs(data, variable, context)
-    if not len(base):
-        lengths = f"{data.min_length} .. {data.max_length}"
-        raise ValueError(f"lengths = {lengths}: must have two rows that differ in {variable} and nothing else")
     base_id = (base * torch.tensor([10**6, 1])).sum(1)
     _, group, n_sources = base_id.unique(return_inverse=True, return_counts=True)
     chosen = torch.multinomial(1 / n_sources[group].double(), n, replacement=True, generator=generator)
@@ -149,7 +149,7 @@ def _drawn_cells(
 def _drawn_one_by_one(
     every: Int[Tensor, "cell 2"], variable: Variable, context: Context, n: int, generator: torch.Generator
 ) -> tuple[Int[Tensor, "row 2"], Int[Tensor, "row 2"]]:
-    """Do the same without a list of all pairs; bases without a source are drawn again, and with so many most have."""
+    """Do the same without a list of all pairs, of which there is one at least; bases without a source are redrawn."""
     drawn = []
     while len(drawn) < n:
         base = every[torch.randint(len(every), (1,), generator=generator)]

@@ -340,7 +340,10 @@ def test_pairs_drawn_one_by_one_are_as_likely_as_those_of_the_list(monkeypatch, 
     cells, counts = found[:, :2].unique(dim=0, return_counts=True)
     assert (counts / n - 1 / len(cells)).abs().max() < 4 * (1 / len(cells) / n) ** 0.5  # four standard errors
     assert has_pairs(data, variable, context)
-    assert not has_pairs(DataConfig(max_length=1), "t", "matched")
+    one = DataConfig(min_length=4, max_length=4)
+    assert not has_pairs(one, "t", "matched")
+    with pytest.raises(ValueError, match=r"lengths = 4 .. 4: must have two rows that differ in t and nothing else"):
+        make_interchanges(one, "t", "matched", n, generator())
 
 
 def test_strings_of_more_than_ninety_inputs_have_interchanges():
