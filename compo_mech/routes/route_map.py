@@ -128,7 +128,7 @@ def _cells(
         positions = torch.arange(tokens.shape[1], device=tokens.device)
         n_unscored = layout.scored(length)[0]
         clean = trace(model, tokens, positions.expand(tokens.shape), n_unscored)
-        found, moved = [], []
+        found, moved, answers = [], [], likeliest(clean.logits)
         swaps = [s for s in make_swaps(task, layout, inputs, tokens, generator) if s.variable in variables]
         at_once = max(1, MAX_TOKENS // tokens.numel())
         for start in range(0, len(swaps), at_once):
@@ -137,7 +137,7 @@ def _cells(
             corrupts = trace(model, given, positions.expand(given.shape), n_unscored)
             for i, swap in enumerate(some):
                 corrupt = corrupts[i * n_strings : (i + 1) * n_strings]
-                moved.append(swap.mean((likeliest(corrupt.logits) != likeliest(clean.logits)).T).cpu())
+                moved.append(swap.mean((likeliest(corrupt.logits) != answers).T).cpu())
                 found.append((swap.row, cell_of(swap, clean, corrupt)))
         reliance = torch.stack(moved[:length])  # [input, pos]
         for row, cell in found:
