@@ -15,6 +15,7 @@ from compo_mech.interventions.pairs import Pairs
 from compo_mech.model import blocks
 from compo_mech.model.finite import likeliest
 from compo_mech.model.params import Model
+from compo_mech.stats.intervals import on_its_side
 
 ABLE = 0.9
 """A circuit is judged where at least this fraction of the answers to either input is right: as many as a circuit has to
@@ -30,7 +31,7 @@ class PairAccuracy(NamedTuple):
         both_needed: whether the network should be right about the corrupt input as well (see `Pairs.corrupt_kind`).
 
     >>> print(PairAccuracy(clean=1.0, corrupt=0.84))
-    right about 100% of the answers to the clean input and 84% of those to the corrupt one
+    right about 100.0% of the answers to the clean input and 84.0% of those to the corrupt one
     """
 
     clean: float
@@ -48,15 +49,17 @@ class PairAccuracy(NamedTuple):
         return self.clean >= ABLE and (corrupt is None or corrupt >= ABLE)
 
     def __str__(self) -> str:
-        corrupt = "" if self.corrupt is None else f" and {self.corrupt:.0%} of those to the corrupt one"
-        return f"right about {self.clean:.0%} of the answers to the clean input{corrupt}"
+        clean, corrupt = (a if a is None else on_its_side(a, ABLE, percent=True) for a in (self.clean, self.corrupt))
+        return f"right about {clean} of the answers to the clean input" + (
+            "" if corrupt is None else f" and {corrupt} of those to the corrupt one"
+        )
 
     @property
     def refusal(self) -> str:
         """Why no circuit is judged, in words.
 
-        >>> print(PairAccuracy(clean=0.5, corrupt=None).refusal)
-        cannot be told: the network is right about 50% of the answers to the clean input, and 90% are needed
+        >>> print(PairAccuracy(clean=0.8996, corrupt=None).refusal)
+        cannot be told: the network is right about 89.96% of the answers to the clean input, and 90% are needed
         """
         each = "" if self.corrupt is None else " of each" if self.both_needed else " of the former"
         return f"cannot be told: the network is {self}, and {ABLE:.0%}{each} are needed"

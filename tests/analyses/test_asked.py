@@ -104,7 +104,7 @@ def test_a_network_is_judged_by_what_it_was_trained_on(forgetful):
     assert (table.loc[~table["trained"] & (table["length"] == 4), "accuracy"] < 0.9).all()
     assert found.sentences[-2].startswith("Beyond training: ")
     assert "of the tokens are right in strings of length 4; " in found.sentences[-2]
-    said = "right about 100% of the answers to the clean input and 100% of those to the corrupt one"
+    said = "right about 100.0% of the answers to the clean input and 100.0% of those to the corrupt one"
     assert any(said in sentence for sentence in found.sentences)
     circuit = found.tables()["circuit"].set_index("network")
     assert circuit.loc["trained", ["clean_accuracy", "corrupt_accuracy"]].tolist() == [1, 1]

@@ -200,7 +200,7 @@ def test_no_circuit_is_judged_where_the_network_does_not_do_the_task(n_wrong):
         assert (found.verdict == "cannot be told") == refused
         assert (verdict.measures is None) == refused
         assert str(verdict).startswith("cannot be told: the network is right about ") == refused
-        assert f"{rights['target']:.0%} of the answers to the clean input and {rights['foil']:.0%}" in found.sentence
+        assert f"{rights['target']:.1%} of the answers to the clean input and {rights['foil']:.1%}" in found.sentence
         unasked = replace(asked, corrupt_kind="altered")
         assert Behaviour(built.model, unasked).accuracy.corrupt is None
         shifted = discover(built.model, replace(asked, corrupt_kind="shifted"), torch.Generator().manual_seed(0))

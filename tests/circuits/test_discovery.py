@@ -148,7 +148,7 @@ def test_what_counts_is_the_task_and_not_what_the_network_does():
     found = discover(decoy.model, pairs, generator(0))
     assert found.verdict == "cannot be told"
     assert found.circuit is None
-    assert found.reason.startswith(f"cannot be told: the network is right about {found.accuracy.clean:.0%} of the ")
+    assert found.reason.startswith(f"cannot be told: the network is right about {found.accuracy.clean:.1%} of the ")
     assert "90% of the former are needed" in found.reason  # a build is not meant to answer shifted strings
     other_task = build(Copy())  # copy's tokens are parity's
     wrong = replace(pairs_of(other_task.data, n_rows=24), target=pairs_of(other_task.data, n_rows=24).target.roll(1))
