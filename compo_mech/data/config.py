@@ -1,5 +1,6 @@
 """DataConfig: tasks, lengths, their mixture over time, and the size of a batch."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -86,6 +87,27 @@ class DataConfig(Settings):
     def drawn_length_near(self, length: int) -> int:
         """The drawn length that is nearest to this one; of two, the shorter."""
         return min(self.drawn_lengths, key=lambda drawn: abs(drawn - length))
+
+    def weights_in(self, stage: Stage | None) -> tuple[float, ...]:
+        """Weight of each length, from the shortest on, in a stage, or after the last (None)."""
+        max_length = stage.max_length if stage and stage.max_length else self.max_length
+        weights = stage.length_weights if stage and stage.length_weights else self.length_weights
+        n_lengths = max_length - self.min_length + 1
+        return tuple(weights[:n_lengths]) if weights and sum(weights[:n_lengths]) > 0 else (1.0,) * n_lengths
+
+    def lengths_within(self, n_steps: int) -> frozenset[int]:
+        """Lengths that have a weight at some step of the first n.
+
+        Example:
+            >>> from compo_mech.data import DataConfig, Stage
+            >>> data = DataConfig(max_length=4, curriculum=(Stage(n_steps=9, max_length=2),))
+            >>> [sorted(data.lengths_within(n_steps)) for n_steps in (9, 10)]
+            [[1, 2], [1, 2, 3, 4]]
+        """
+        begun = itertools.accumulate((stage.n_steps for stage in self.curriculum), initial=0)
+        reached = [stage for stage, n_before in zip((*self.curriculum, None), begun, strict=True) if n_before < n_steps]
+        weights = (zip(self.lengths, self.weights_in(stage), strict=False) for stage in reached)
+        return frozenset(length for length, weight in itertools.chain(*weights) if weight > 0)
 
     @property
     def measured_tasks(self) -> tuple[TaskField, ...]:

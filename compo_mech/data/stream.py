@@ -115,11 +115,7 @@ class TrainingStream:
             index, start = self._index_in_epoch(step)
             n_left = min(config.batch_size, (config.n_train_strings or 0) - start)
             return tuple(n_left if i == index else 0 for i in range(len(config.lengths)))
-        max_length = stage.max_length if stage and stage.max_length else config.max_length
-        weights = stage.length_weights if stage and stage.length_weights else config.length_weights
-        n_lengths = max_length - config.min_length + 1
-        weights = weights[:n_lengths] if weights and sum(weights[:n_lengths]) > 0 else [1.0] * n_lengths
-        bounds = list(itertools.accumulate(weights))
+        bounds = list(itertools.accumulate(config.weights_in(stage)))
         # row r takes the quantile (r + offset) / batch_size of the weights
         offset = step * (math.sqrt(5) - 1) / 2 % 1
         ends = [max(0, math.ceil(bound / bounds[-1] * config.batch_size - offset)) for bound in bounds]

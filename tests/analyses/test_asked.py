@@ -8,7 +8,7 @@ from helpers import generator, random_model
 from compo_mech.analyses import trajectories
 from compo_mech.analyses.beyond_training import accuracy_table, beyond_sentence
 from compo_mech.analyses.dissection import dissect
-from compo_mech.data.config import DataConfig
+from compo_mech.data.config import DataConfig, Stage
 from compo_mech.data.shifts import Shifts
 from compo_mech.data.stream import TrainingStream
 from compo_mech.data.tasks import Copy, Parity
@@ -22,7 +22,9 @@ from compo_mech.interventions.task_pairs import task_pairs
 from compo_mech.model.config import ModelConfig
 from compo_mech.report.attention import shown_set
 from compo_mech.routes.route_map import route_map
+from compo_mech.runs.config import RunConfig
 from compo_mech.settings import changed
+from compo_mech.training.loop import TrainConfig
 
 WEIGHTS = (0, 1, 1, 0, 0, 1, 1, 0)
 DRAWN = (2, 3, 6, 7)
@@ -61,6 +63,18 @@ def test_lengths_nearest_to_those_that_are_shown():
     assert shown_set(eval_sets(HELD_OUT, 4), "parity").length == 7
     with pytest.raises(ValueError, match=r"length_loss_weights = .*: must leave a length that is drawn"):
         DataConfig(max_length=2, length_weights=(1, 0), length_loss_weights=(0, 1))
+
+
+def test_a_length_that_a_curriculum_keeps_out_until_the_end_is_refused():
+    data = DataConfig(max_length=4, batch_size=16, curriculum=(Stage(n_steps=9, max_length=2),))
+    stream = TrainingStream(data, 0)
+    for n_steps in (9, 10):
+        drawn = {length for step in range(1, n_steps + 1) for length in stream.lengths(step)}
+        assert data.lengths_within(n_steps) == drawn
+    with pytest.raises(ValueError, match=r"data.curriculum = stage.*: must end early enough for length 3 to be drawn"):
+        RunConfig(data=data, train=TrainConfig(n_steps=9))
+    RunConfig(data=data, train=TrainConfig(n_steps=10))
+    RunConfig(data=changed(data, {"curriculum": (Stage(n_steps=4), *data.curriculum)}), train=TrainConfig(n_steps=9))
 
 
 def test_means_of_heads_are_over_lengths_that_were_trained():
