@@ -21,7 +21,7 @@ from compo_mech.data.shifts import Shifts
 from compo_mech.data.tasks import Copy, Parity
 from compo_mech.ground_truth.build import build
 from compo_mech.interventions.ablation import baseline_outputs
-from compo_mech.interventions.edges import all_edges
+from compo_mech.interventions.edges import TOK, all_edges
 from compo_mech.interventions.graph import embeddings
 from compo_mech.interventions.head_roles import carried_share
 from compo_mech.interventions.metrics import METRICS
@@ -161,3 +161,12 @@ def test_a_length_that_no_other_reaches_stays():
     assert set(zip(pairs.lengths.tolist(), pairs.corrupt_lengths.tolist(), strict=True)) == {(1, 9), (9, 9)}
     assert len(pairs.row) == int(data.layout.n_scored(pairs.lengths).sum())
     assert not make_pairs(data, Switch.STATE, 4, generator()).foil_is_answer.any()
+
+
+def test_a_writer_that_differs_in_padding_alone_is_unidentifiable(networks):
+    pairs = circuit_pairs(networks[0], DATA, 12, generator(), Parity(), Shifts(0))
+    assert (pairs.read & ~pairs.both_read)[:, 1:].any()
+    same = replace(pairs, corrupt_tokens=torch.where(pairs.both_read, pairs.clean_tokens, pairs.corrupt_tokens))
+    edges = [edge for edge in all_edges(networks[0].config, by_span=True) if edge.writer == TOK]
+    found = exact(networks[0], same, [*edges, *(edge._replace(span=None) for edge in edges)])
+    assert all(found.unidentifiable)

@@ -23,6 +23,7 @@ from compo_mech.evaluation.accuracy import mean_loss, token_accuracy
 from compo_mech.evaluation.measure import measure
 from compo_mech.evaluation.sets import eval_sets
 from compo_mech.interventions.edges import all_edges
+from compo_mech.interventions.graph import Runs, run_both, run_patched
 from compo_mech.interventions.head_ablation import Ablations
 from compo_mech.interventions.head_roles import carried_share, name_heads
 from compo_mech.interventions.metrics import METRICS, cross_entropy
@@ -86,6 +87,14 @@ def test_logits_that_overflow_are_refused(asked):
     large = {name: weight.sign() * 3e38 if name == "unembed.W_U" else weight for name, weight in model.params.items()}
     with pytest.raises(ValueError, match=r"^logits.* = (-?inf|nan): must be finite"):
         ASKED[asked](Model(large, model.config))
+
+
+def test_a_patch_that_is_no_number_is_refused():
+    model = network()
+    runs = run_both(model, PAIRS)
+    corrupt = {writer: torch.full_like(out, math.inf) for writer, out in runs.corrupt.items()}
+    with pytest.raises(ValueError, match=r"^logits with patched edges = .*: must be finite"):
+        run_patched(model, PAIRS, Runs(runs.clean, corrupt, runs.logits), EDGES)
 
 
 def test_a_metric_that_is_no_number_is_refused_where_it_arose():
