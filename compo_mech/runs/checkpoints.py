@@ -4,7 +4,8 @@ A checkpoint exists once SHA256SUMS lists it, and every file is renamed into pla
 process killed at any moment leaves the last finished checkpoint intact.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from compo_mech.model.params import Params, init_params
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.files import is_part, write_whole
 from compo_mech.runs.stored import stored_environment
-from compo_mech.runs.sums import NAME, digest, write_sums
+from compo_mech.runs.sums import NAME, Sums, digest, write_sums
 from compo_mech.runs.vouched import BESIDE, CHECKPOINT, ROWS, RunError, Vouched, rows_until, steps_of
 from compo_mech.training.schedule import is_snapshot
 
@@ -66,7 +67,7 @@ class Checkpoints(Vouched):
         step = steps[-1] if step is None else step
         if step not in steps:
             raise RunError(f"step = {step}: must be one of {' '.join(map(str, steps))}")
-        return self._model_params(step)
+        return self._model_params(step, sums)
 
     def checkpoints(self) -> Iterator[tuple[int, Params]]:
         """Yield every checkpoint in order, one at a time.
@@ -74,8 +75,9 @@ class Checkpoints(Vouched):
         Raises:
             RunError: a checkpoint is missing or damaged.
         """
-        for step in self.steps:
-            yield step, self.params(step)
+        sums = self.sums()
+        for step in steps_of(sums):
+            yield step, self._model_params(step, sums)
 
     def model(self, step: int | None = None) -> "HookedTransformer":
         """Read the model at a step as a HookedTransformer; None: at the last one.
@@ -96,9 +98,7 @@ class Checkpoints(Vouched):
         Args:
             at_most: how many.
         """
-        steps = self.steps
-        n = min(at_most, len(steps))
-        return [steps[i] for i in sorted({round(i * (len(steps) - 1) / max(1, n - 1)) for i in range(n)})]
+        return _spread(self.steps, at_most)
 
     def readable(self, at_most: int) -> dict[int, Params]:
         """Checkpoints as `spread` chooses them, with one beside it for each that cannot be read (see `problems`).
@@ -107,7 +107,9 @@ class Checkpoints(Vouched):
             at_most: how many.
         """
         found: dict[int, Params] = {}
-        steps, wanted = self.steps, self.spread(at_most)
+        sums = self.sums()
+        steps = steps_of(sums)
+        wanted = _spread(steps, at_most)
         for target in wanted:
             place = steps.index(target)
             for i in sorted(range(len(steps)), key=lambda i, place=place: (abs(i - place), -i)):
@@ -115,7 +117,7 @@ class Checkpoints(Vouched):
                 if step in found or (step in wanted and step != target):
                     break
                 try:
-                    found[step] = self._model_params(step)
+                    found[step] = self._model_params(step, sums)
                     break
                 except RunError:
                     continue
@@ -127,18 +129,17 @@ class Checkpoints(Vouched):
         found = [] if sums.problem is None else [sums.problem]
         if not sums.is_there and self.has_unlisted_work():
             found.append(f"{self.folder / NAME}: is missing, so no checkpoint counts")
-        checks = {f"../{name}": self.content for name in BESIDE} | {ROWS: lambda name: self.rows()}
-        checks |= dict.fromkeys(sorted(filter(_is_resume, sums.known)), self._tensors)
-        checks |= {_model_file(step): lambda name, step=step: self._model_params(step) for step in steps_of(sums)}
-        for name in (name for name in checks if name in sums.known):
+        checks: dict[str, Callable[[], object]] = {}
+        for name in (f"../{name}" for name in BESIDE):
+            checks[name] = self.rows if name == ROWS else partial(self.content, name, sums)
+        checks |= {name: partial(self._tensors, name, sums) for name in sorted(filter(_is_resume, sums.known))}
+        checks |= {_model_file(step): partial(self._model_params, step, sums) for step in steps_of(sums)}
+        listed = [check for name, check in checks.items() if name in sums.known]
+        for check in (*listed, partial(stored_environment, self)):
             try:
-                checks[name](name)
+                check()
             except RunError as error:
                 found.append(str(error))
-        try:
-            stored_environment(self)
-        except RunError as error:
-            found.append(str(error))
         return found
 
     def problems(self) -> list[str]:
@@ -158,7 +159,8 @@ class Checkpoints(Vouched):
     def has_unlisted_work(self) -> bool:
         """Tell whether there are files of checkpoints after the first that the list does not hold."""
         names = [file.name for file in self.folder.iterdir()] if self.folder.is_dir() else []
-        return any(_number(name) > 0 for name in filter(CHECKPOINT.fullmatch, names) if name not in self.sums().known)
+        unlisted = set(filter(CHECKPOINT.fullmatch, names)).difference(self.sums().known)
+        return any(_number(name) > 0 for name in unlisted)
 
     def _missing_steps(self) -> list[str]:
         n_steps, steps = self.config.train.n_steps, set(self.steps)
@@ -191,7 +193,7 @@ class Checkpoints(Vouched):
             if _resume_file(step) not in sums.known or (at_most is not None and step > at_most):
                 continue
             try:
-                return step, self._model_params(step), self._tensors(_resume_file(step)), damaged
+                return step, self._model_params(step, sums), self._tensors(_resume_file(step), sums), damaged
             except RunError as error:
                 damaged.append(str(error))
         if damaged:
@@ -227,8 +229,8 @@ class Checkpoints(Vouched):
                 file.unlink()
         return content
 
-    def _model_params(self, step: int) -> Params:
-        loaded, file = self._tensors(_model_file(step)), self.folder / _model_file(step)
+    def _model_params(self, step: int, sums: Sums) -> Params:
+        loaded, file = self._tensors(_model_file(step), sums), self.folder / _model_file(step)
         config = self.config
         shapes = parameter_shapes(config.model, len(config.data.vocabulary), config.n_ctx)
         for name, shape in shapes.items():
@@ -243,11 +245,16 @@ class Checkpoints(Vouched):
             raise RunError(f"{file}: is of another network, it has {more[0]} where the run's settings say none")
         return {name: loaded[name] for name in shapes}  # the file has them in no particular order
 
-    def _tensors(self, name: str) -> dict[str, Tensor]:
+    def _tensors(self, name: str, sums: Sums) -> dict[str, Tensor]:
         try:
-            return safetensors.torch.load(self.content(name))
+            return safetensors.torch.load(self.content(name, sums))
         except safetensors.SafetensorError as error:
             raise RunError(f"{self.file(name)}: is no safetensors file ({error})") from None
+
+
+def _spread(steps: Sequence[int], at_most: int) -> list[int]:
+    n = min(at_most, len(steps))
+    return [steps[i] for i in sorted({round(i * (len(steps) - 1) / max(1, n - 1)) for i in range(n)})]
 
 
 def _is_resume(name: str) -> bool:

@@ -23,7 +23,7 @@ def stored_config(run: Vouched) -> RunConfig:
         config = RunConfig(**settings)
     except (ValueError, TypeError, ArithmeticError, RecursionError, MemoryError) as error:
         raise RunError(f"{file}: {shortened(error)}") from None
-    run.content("../config.json")
+    run.content("../config.json", run.sums())
     if missing := [name for name in ("data", "model", "optim", "train") if name not in settings]:
         raise RunError(f"{file}: has no {missing[0]}, so it is not the settings of a run")
     return config

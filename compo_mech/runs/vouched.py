@@ -38,19 +38,24 @@ class Vouched:
     @property
     def is_vouched_for(self) -> bool:
         """Whether the list holds the files beside the checkpoints, as those of earlier versions do not."""
-        return all(f"../{name}" in self.sums().known for name in BESIDE)
+        known = self.sums().known
+        return all(f"../{name}" in known for name in BESIDE)
 
     def file(self, name: str) -> Path:
         """Return the path of a file by its name in the list."""
         return self.path / name.removeprefix("../") if name.startswith("../") else self.folder / name
 
-    def content(self, name: str) -> bytes:
+    def content(self, name: str, sums: Sums) -> bytes:
         """Read a file by its name in the list; one that the list does not hold, as earlier versions left it.
+
+        Args:
+            name: of the file.
+            sums: the list, which is read once for many files.
 
         Raises:
             RunError: it is missing, damaged or cannot be read.
         """
-        sums, content = self.sums(), self.unchecked(name)
+        content = self.unchecked(name)
         if name in sums.known and sums.known[name] != digest(content):
             raise self.damaged(name, sums)
         return content
