@@ -12,8 +12,40 @@ from compo_mech.cli.errors import fail
 
 Asked = TypeVar("Asked")
 
+AS_HELP = "as --help says"
 KINDS = {"{None}|INT": "an integer", "{None}|FLOAT": "a number", "{None}|{[FLOAT [FLOAT ...]]}": "numbers"}
 """What tyro calls a setting that may also be None, and what it is."""
+
+REPLIES: Sequence[tuple[str, Callable[[re.Match[str]], str]]] = (
+    (r"Unrecognized options: (.*)", lambda m: f"{m[1]}: there is no such setting; --help lists them"),
+    (
+        r"Error parsing --(\S+): invalid literal for int\(\) with base 10: (.*)",
+        lambda m: f"{_setting(m[1])} = {m[2]}: must be an integer",
+    ),
+    (
+        r"Error parsing --(\S+): could not convert string to float: (.*)",
+        lambda m: f"{_setting(m[1])} = {m[2]}: must be a number",
+    ),
+    (
+        r"Error parsing (?:--)?(\S+): no type matching (.+) could .* from \[(.*)\]\.",
+        lambda m: f"{_setting(m[1])} = {m[3]}: must be {KINDS.get(m[2], AS_HELP)}",
+    ),
+    (
+        r"Error parsing (?:--)?(\S+): Could not .* arguments:? \[(.*?)\].*",
+        lambda m: f"{_setting(m[1])} = {m[2]}: must be {AS_HELP}",
+    ),
+    (r"Missing value for argument '(?:--)?(\S+)'\..*", lambda m: f"{_setting(m[1])} = missing: must be given"),
+    (r"Expected one of \{(.*)\}\.", lambda m: f"command = missing: must be one of {m[1]}"),
+    (
+        r"Missing from [^:]*:\s*(.*)",
+        lambda m: " ".join(re.findall(r"(\S+) \(required\)", m[1])) + " = missing: must be given",
+    ),
+    (
+        r"invalid choice (.*) for argument '(?:--)?(\S+)'\. Expected one of \((.*)\)\.",
+        lambda m: f"{_setting(m[2])} = {m[1]}: must be one of {m[3]}",
+    ),
+)
+"""What tyro complains of, and the line that says so here."""
 
 FRAMED = 76
 """Characters in a line of tyro's frame, at most."""
@@ -47,26 +79,9 @@ def _one_line(box: str, outermost: str) -> str:
     is_rule = [set(line) <= set("─-╭╮╰╯") for line in lines]
     begin = is_rule.index(False)
     message = _unwrapped(lines[begin : is_rule.index(True, begin)])
-    if match := re.fullmatch(r"Unrecognized options: (.*)", message):
-        return f"{match[1]}: there is no such setting; --help lists them"
-    if match := re.fullmatch(r"Error parsing --(\S+): invalid literal for int\(\) with base 10: (.*)", message):
-        return f"{_setting(match[1])} = {match[2]}: must be an integer"
-    if match := re.fullmatch(r"Error parsing --(\S+): could not convert string to float: (.*)", message):
-        return f"{_setting(match[1])} = {match[2]}: must be a number"
-    if match := re.fullmatch(r"Error parsing (?:--)?(\S+): no type matching (.+) could .* from \[(.*)\]\.", message):
-        kinds = KINDS.get(match[2], "as --help says")
-        return f"{_setting(match[1])} = {match[3]}: must be {kinds}"
-    if match := re.fullmatch(r"Error parsing (?:--)?(\S+): Could not .* arguments:? \[(.*?)\].*", message):
-        return f"{_setting(match[1])} = {match[2]}: must be as --help says"
-    if match := re.fullmatch(r"Missing value for argument '(?:--)?(\S+)'\..*", message):
-        return f"{_setting(match[1])} = missing: must be given"
-    if match := re.fullmatch(r"Expected one of \{(.*)\}\.", message):
-        return f"command = missing: must be one of {match[1]}"
-    if match := re.fullmatch(r"Missing from [^:]*:\s*(.*)", message):
-        missing = re.findall(r"(\S+) \(required\)", match[1])
-        return f"{' '.join(missing)} = missing: must be given"
-    if match := re.fullmatch(r"invalid choice (.*) for argument '(?:--)?(\S+)'\. Expected one of \((.*)\)\.", message):
-        return f"{_setting(match[2])} = {match[1]}: must be one of {match[3]}"
+    for pattern, reply in REPLIES:
+        if match := re.fullmatch(pattern, message):
+            return reply(match)
     if match := re.fullmatch(r"Error parsing (?:--)?(\S+): (.*)", message):
         where, what = _setting(match[1]), match[2]
         if where == outermost:  # the settings outside any group
