@@ -310,9 +310,7 @@ def test_every_measure_has_a_name_of_its_own():
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_study_measures_its_primary_measure(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        sites, "mlp_probe", lambda values, split, generator: linear_probe(values, split)
-    )  # the slow one
+    monkeypatch.setattr(sites, "mlp_probe", lambda values, split, generator: linear_probe(values, split))
     study = study_of(name)
     arm, config = next((name, arm.config) for name, arm in study.arms.items() if arm.start is None)
     small = {"train.n_steps": 2, "train.snapshot_every": 2, "n_test_strings": 8}
