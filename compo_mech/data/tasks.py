@@ -64,9 +64,9 @@ class Task(Spelled, ABC):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: object) -> None:
-        super().__pydantic_init_subclass__(**options)
         for taken in {"states", "table"} & set(vars(cls)):
             raise ValueError(f"{taken} = of {cls.__qualname__}: must be left alone, since a task is its rule `step`")
+        super().__pydantic_init_subclass__(**options)  # which makes its name known
 
     @property
     def table(self) -> Int[Tensor, "state_or_start input"]:
@@ -266,9 +266,8 @@ class Symmetric(Task):
         return math.factorial(self.n)
 
     def step(self, state: Any, x: Any) -> Any:
-        return (
-            permutation_products(self.n).to(getattr(state, "device", "cpu"))[state, x].clone()
-        )  # with integers a view
+        products = permutation_products(self.n).to(getattr(state, "device", None))
+        return products[state, x].clone()  # with integers a view
 
 
 TaskField = Annotated[

@@ -57,9 +57,9 @@ def sweep(runs: Mapping[str, RunConfig], how: How, console: Console) -> pd.DataF
         A row a run in the order given: run, path, state (done, failed, unfinished), error.
 
     Raises:
-        RunError, ValueError: before anything is trained, where there is no such device, this machine cannot hold a run,
-            runs_dir can be no folder, a folder is that of two runs or holds a run of other settings, or a run cannot
-            start from what it is to start from.
+        RunError, ValueError: before anything is trained, where there is no such device, this machine cannot hold a run
+            that is left to train, runs_dir can be no folder, a folder is that of two runs or holds a run of other
+            settings, or a run cannot start from what it is to start from.
     """
     if how.on != "slurm":
         check_device(how.device)
@@ -70,10 +70,11 @@ def sweep(runs: Mapping[str, RunConfig], how: How, console: Console) -> pd.DataF
         slurm_commands.check(how.slurm)
     for settings in launches.values():
         _check(settings)
-        if how.on != "slurm":
-            check_machine(settings)
     errors: Mapping[Path, str] = {}
     missing = [settings for settings in launches.values() if state_of(settings)[0] != "done"]
+    if how.on != "slurm":
+        for settings in missing:
+            check_machine(settings)
     if missing:
         try:
             how.runs_dir.mkdir(parents=True, exist_ok=True)

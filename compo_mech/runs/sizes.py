@@ -27,6 +27,9 @@ GB, DAY = 1e9, 86400
 N_DRAWN = 8
 """Strings that are drawn for each that is kept, where a set of distinct ones is made."""
 
+MANY = 64
+"""Length of which there are more strings than are ever drawn; counting those of a million inputs takes seconds."""
+
 
 def memory(data: DataConfig, model: ModelConfig, n_test_strings: int, n_params: int) -> dict[str, float]:
     """Estimate the bytes that training takes, by the setting that decides them, with its value."""
@@ -36,7 +39,7 @@ def memory(data: DataConfig, model: ModelConfig, n_test_strings: int, n_params: 
     of_layer = 8 * model.d_model + attention + 3 * model.mlp_width
     trained = n_pos * 4 * (model.n_layers * of_layer + 3 * n_words)  # bytes a row that the backward pass needs
     measured = n_pos * 4 * (of_layer + 3 * n_words)  # bytes a row where there is none
-    longest = [n_strings(task, length) for task in data.measured_tasks]
+    longest = [n_strings(task, min(length, MANY)) for task in data.measured_tasks]
     n_tested = max(min(n_test_strings, max(MIN_SPLIT, n)) for n in longest)
     return {
         f"model = {n_params} parameters": 16.0 * n_params,  # with gradients and two averages
@@ -51,7 +54,7 @@ def memory(data: DataConfig, model: ModelConfig, n_test_strings: int, n_params: 
 def _drawn_from(tasks: Sequence[Task], data: DataConfig, n: int) -> float:
     """Bytes of the strings from which n distinct ones are taken: all of a length, or some at random."""
     sizes = [
-        min(n_strings(task, length), N_DRAWN * n) * (56.0 + 24 * length)
+        min(n_strings(task, min(length, MANY)), N_DRAWN * n) * (56.0 + 24 * length)
         for task in tasks
         for length in (data.min_length, data.max_length)
     ]

@@ -28,9 +28,10 @@ from compo_mech.circuits.selection import score_order
 from compo_mech.circuits.stability import stability
 from compo_mech.data.config import DataConfig
 from compo_mech.data.shifts import Shifts
+from compo_mech.data.stream import TrainingStream
 from compo_mech.data.tasks import Automaton, Copy, Parity, Symmetric
-from compo_mech.evaluation.measure import measure
-from compo_mech.evaluation.sets import eval_sets
+from compo_mech.evaluation.measure import measure, measure_train
+from compo_mech.evaluation.sets import eval_sets, train_sets
 from compo_mech.ground_truth.build import build
 from compo_mech.interventions.attention_patterns import ablate_patterns
 from compo_mech.interventions.head_roles import carried_share
@@ -52,6 +53,7 @@ from compo_mech.weights.subtraction import subtraction_neurons
 BUILT = build(Parity(), max_length=4)
 SHIFTS = Shifts(1, answered=False)
 DATA, TASK = BUILT.data, Parity()
+KNOWN = DATA.model_copy(update={"n_train_strings": 4})
 BOTH = DataConfig(tasks=(Parity(), Copy()), max_length=3)
 
 
@@ -105,6 +107,7 @@ ANALYSES = {
     "probe accuracies": lambda model: probe_accuracies(DATA, TASK, 1, 0, model),
     "weights": lambda model: (qk_circuit(model, 0, 0), ov_circuit(model, 1, 0), subtraction_neurons(model, DATA, TASK)),
     "measure": lambda model: measure(model, DATA, sets(model)),
+    "training strings": lambda model: measure_train(model, train_sets(TrainingStream(KNOWN, 0, model.device))),
     "special rows": lambda model: row_scores(model, sets(model)),
     "picture": lambda model: str(attention_figure(model, sets(model)[-1]).data[0].z),
 }

@@ -1,6 +1,5 @@
 import re
 import runpy
-import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -240,18 +239,6 @@ def test_a_task_that_cannot_be_asked_leaves_no_other_half_done(runs, quick, caps
     assert "automaton" in capsys.readouterr().err
     assert contents(run.path) == before
     assert not (run.path / "analysis").exists()
-
-
-def test_help_does_not_wait_for_transformer_lens():
-    code = (
-        "import runpy, sys\n"
-        "sys.argv = ['position_subtraction.py', '--help']\n"
-        "try: runpy.run_path('probes/position_subtraction.py', run_name='__main__')\n"
-        "finally: assert 'transformer_lens' not in sys.modules\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "--all-steps" in done.stdout
 
 
 def test_the_script_takes_its_settings_from_the_command_line(run, monkeypatch, capsys):

@@ -33,6 +33,7 @@ TRUE_SITES = {
     "s": Site("resid_pre", 0),
     "answer": Site("mlp_out", 1),
 }
+OF_HEADS = Site("q", 1, 0), Site("z", 1, 0)
 
 
 def small_model(data, seed=0, **settings):
@@ -213,7 +214,7 @@ def test_balanced_accuracy_by_hand():
 @pytest.mark.parametrize("rungs", [BuildOptions(), BuildOptions(rotated=True)], ids=["pristine", "rotated"])
 def test_true_sites_hold_their_variable_and_no_other(task, rungs):
     built = build(task, rungs=rungs)
-    table = interchange_map(built.model, built.data, generator(), 400)
+    table = interchange_map(built.model, built.data, generator(), 400, sites=(*TRUE_SITES.values(), *OF_HEADS))
     table = table.set_index(["variable", "context", "site"])["iia"]
     for variable, site in TRUE_SITES.items():
         if not uses(task, variable):

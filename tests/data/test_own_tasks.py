@@ -14,28 +14,18 @@ from compo_mech.data.rule import rule_checksum
 from compo_mech.data.tasks import Automaton, Copy, Parity, Symmetric, Task
 
 
+def given(size, default):
+    return property(lambda self: self.sizes.get(size, default))
+
+
 class Own(Task):
     """Three states and as many inputs, under a rule that each test gives."""
 
     name: ClassVar[str] = "given_by_a_test"
     rule: ClassVar[Any]
     sizes: ClassVar[dict[str, Any]] = {}
-
-    @property
-    def n_states(self):
-        return self.sizes.get("n_states", 3)
-
-    @property
-    def n_inputs(self):
-        return self.sizes.get("n_inputs", 3)
-
-    @property
-    def first_input(self):
-        return self.sizes.get("first_input", 0)
-
-    @property
-    def start_state(self):
-        return self.sizes.get("start_state", 0)
+    n_states, n_inputs = given("n_states", 3), given("n_inputs", 3)
+    first_input, start_state = given("first_input", 0), given("start_state", 0)
 
     def step(self, state, x):
         return type(self).rule(state, x)
@@ -84,7 +74,7 @@ def test_a_rule_that_gives_no_states_is_refused(rule, complaint):
         (lambda state, x: 2, [2, 2, 2]),
         (lambda state, x: np.arange(9).reshape(3, 3)[int(x), int(state)] % 3, [1, 1, 1]),
         (lambda state, x: (state + x).to(torch.int8) % 3, [1, 2, 0]),
-        (lambda state, x: state.fill_(2) - x if isinstance(state, torch.Tensor) else 2 - x, [2, 1, 0]),
+        (lambda state, x: (state.mul_(2) - x) % 3, [2, 1, 0]),  # of tensors alone, which it changes
     ],
 )
 def test_rules_written_in_any_way_are_taken_at_their_word(rule, row):
@@ -132,6 +122,7 @@ def test_a_table_is_its_callers_own():
         task.table[:] += 1
         torch.as_tensor(task.step(1, 1)).add_(1)
         assert torch.equal(task.table, before)
+        assert task.step(1, 1) == before[1, 1]
 
 
 def test_a_taken_name_is_refused_and_means_what_it_meant():
@@ -237,6 +228,9 @@ def test_what_the_rule_decides_is_left_alone(attribute):
         class Beside(Copy):
             name: ClassVar[str] = "beside"
             locals()[attribute] = property(lambda self: None)
+
+    with pytest.raises(ValueError, match="task = 'beside': must be one of"):
+        Task.read("beside")
 
 
 def test_no_task_has_the_token_of_another_thing():

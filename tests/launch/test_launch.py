@@ -246,15 +246,17 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path, capsys):
 def test_help_and_bad_input_do_not_wait_for_transformer_lens():
     script = (
         "import runpy, sys\n"
-        "for argv in (['--help'], ['--model.d-model', '-1']):\n"
-        "    sys.argv = ['train_parity.py', *argv]\n"
-        "    try: runpy.run_path('experiments/train_parity.py', run_name='__main__')\n"
+        "parity, probe = 'experiments/train_parity.py', 'probes/position_subtraction.py'\n"
+        "for argv in ([parity, '--help'], [parity, '--model.d-model', '-1'], [probe, '--help']):\n"
+        "    sys.argv = argv\n"
+        "    try: runpy.run_path(argv[0], run_name='__main__')\n"
         "    except SystemExit as stop: print('code', stop.code)\n"
         "    assert 'transformer_lens' not in sys.modules\n"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert [line for line in done.stdout.splitlines() if line.startswith("code")] == ["code 0", "code 2"]
+    assert [line for line in done.stdout.splitlines() if line.startswith("code")] == ["code 0", "code 2", "code 0"]
+    assert "--all-steps" in done.stdout
     assert "Traceback" not in done.stderr
 
 

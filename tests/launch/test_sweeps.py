@@ -13,6 +13,7 @@ from rich.console import Console
 from compo_mech.launch import group_size, slurm, slurm_commands
 from compo_mech.launch import sweep as sweeps
 from compo_mech.launch.grid import grid, read_axis
+from compo_mech.launch.settings import Launch
 from compo_mech.launch.sweep import How, sweep
 from compo_mech.launch.sweep_command import sweep_command
 from compo_mech.runs import recipes
@@ -193,6 +194,15 @@ def test_a_killed_sweep_that_is_repeated_has_the_same_bits_though_timing_would_c
     assert sweep(runs, how, QUIET)["state"].tolist() == ["done"] * 4
     assert asked == [4, 4]
     assert sums(tmp_path / "killed") == sums(tmp_path / "peaceful")
+
+
+def test_a_choice_is_that_of_a_device_and_of_any_seeds(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(group_size, "best_group", lambda config, n, device: asked.append(device) or 2)
+    for device, order in (("cpu", 1), ("mps", 1), ("cpu", -1)):
+        group = [Launch(**dict(config), runs_dir=tmp_path, device=device) for config in seeds(3).values()]
+        assert group_size.group_size(group[::order]) == 2
+    assert asked == ["cpu", "mps"]
 
 
 def test_a_failure_that_cannot_be_recorded_is_told_and_does_not_stop_the_others(tmp_path, capsys):

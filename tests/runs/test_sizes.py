@@ -15,6 +15,7 @@ from compo_mech.data.tasks import Polynomial, Task
 from compo_mech.launch import machine
 from compo_mech.launch.run import launch
 from compo_mech.launch.settings import Launch
+from compo_mech.launch.sweep import How, sweep
 from compo_mech.runs import recipes
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.run import Run
@@ -31,6 +32,7 @@ TOO_MUCH = [
     ({"n_test_strings": 10**9, "data.max_length": 60}, "n_test_strings = 1000000000: takes about .* GB"),
     ({"model.n_heads": 10**5, "model.d_head": 1, "data.max_length": 2000}, "n_test_strings = 256: takes about .* GB"),
     ({"data.max_length": 10**30}, "data.max_length = 10{30}: "),
+    ({"data.tasks": ("polynomial",), "data.max_length": 4 * 10**6, "model.d_model": 1} | ALONE, "takes about .* GB"),
     ({"n_threads": 10**5}, "n_threads = 100000: .* 1024"),
     ({"optim.lr": 1e300}, r"optim.lr = 1e\+300: "),
     ({"optim.weight_decay": 1e300}, r"optim.weight_decay = 1e\+300: "),
@@ -83,6 +85,15 @@ def test_what_this_machine_cannot_hold_is_refused_before_there_is_a_folder(tmp_p
     with pytest.raises(RunError, match=r"train.snapshot_every = 10: checkpoints take .* GB, must be at most 1e-08"):
         launch(asked, Console(quiet=True))
     assert not (tmp_path / "runs").exists()
+
+
+def test_runs_that_are_done_need_no_room(tiny_run, monkeypatch):
+    monkeypatch.setattr(machine, "available_memory", lambda device: 1e4)
+    asked = {"one": tiny_run.config, "two": changed(tiny_run.config, {"seed": 1})}
+    how = How(runs_dir=tiny_run.path.parent, on="here")
+    assert sweep({"one": asked["one"]}, how, Console(quiet=True))["state"].tolist() == ["done"]
+    with pytest.raises(RunError, match="which this machine has"):
+        sweep(asked, how, Console(quiet=True))
 
 
 def test_the_machine_has_memory():

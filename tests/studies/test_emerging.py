@@ -53,11 +53,11 @@ def planted(seed=0, noise=0.02, late=0.0, accuracy_end=700):
 def run_of(curves, steps, noise, rng):
     """A run of these curves, its control at 0.05; accuracy is without noise."""
     drawn = {q: torch.randn(len(steps), generator=rng) * (0 if q == ACCURACY else noise) for q in curves}
-    tables = [as_table(None, [Measured(quantity, 0.05) for quantity in curves])]
-    for i, step in enumerate(steps):
-        found = [Measured(quantity, values[i] + float(drawn[quantity][i])) for quantity, values in curves.items()]
-        tables.append(as_table(step, found))
-    return Watched(Parity(), 1, pd.concat(tables, ignore_index=True))
+    found = [Measured(q, values[i] + float(drawn[q][i])) for i in range(len(steps)) for q, values in curves.items()]
+    trained = as_table(0, found)  # one table for all steps takes a hundredth of the time
+    trained["step"] = pd.array([step for step in steps for _ in curves], dtype="Int64")
+    control = as_table(None, [Measured(quantity, 0.05) for quantity in curves])
+    return Watched(Parity(), 1, pd.concat([control, trained], ignore_index=True))
 
 
 def test_planted_moments_are_found_and_falls_do_not_count():
@@ -263,7 +263,7 @@ def test_the_timeline_shows_every_run_and_counts_those_without():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     argv = ["--runs-dir", str(tmp_path_factory.mktemp("runs")), "--name", "one", "--data.max-length", "5",
-            "--model.d-model", "16", "--train.n-steps", "40", "--train.snapshot-every", "4", "--n-test-strings", "8",
+            "--model.d-model", "16", "--train.n-steps", "20", "--train.snapshot-every", "4", "--n-test-strings", "8",
             "--data.curriculum", "--data.task-weights", "1", "--data.tasks", "parity"]  # fmt: skip
     settings = parse(recipes.polynomial(), argv)
     return launch(settings, Console(quiet=True))
@@ -273,23 +273,17 @@ def test_a_run_is_watched_and_its_page_shows_it(run, tmp_path, capsys):
     shutil.copytree(run.path, tmp_path / "one")
     watch_command(tmp_path / "one", None, 0, 1, 2)
     copy = Run.open(tmp_path / "one")
-    table = pd.read_csv(copy.path / "analysis" / "watch-000040-parity" / "by-step.csv")
+    table = pd.read_csv(copy.path / "analysis" / "watch-000020-parity" / "by-step.csv")
     assert set(copy.steps) == set(table["step"].dropna())
     assert "When each component came: parity" in (copy.path / "report.html").read_text()
     assert "Tables:" in capsys.readouterr().out
-    components, _, failed = over_seeds_study.watched([copy, Run.open(tmp_path / "one")], 1, 0, Console(quiet=True))
-    assert failed == []
-    assert len(components) == 2 * len(pd.read_csv(copy.path / "analysis" / "watch-000040-parity" / "emergence.csv"))
-
-
-def test_a_run_that_fails_does_not_stop_the_others(run, tmp_path):
-    shutil.copytree(run.path, tmp_path / "empty")
+    shutil.copytree(run.path, tmp_path / "empty")  # one that fails does not stop the others
     shutil.rmtree(tmp_path / "empty" / "checkpoints")
-    runs = [Run.open(tmp_path / "empty"), Run.open(run.path)]
+    runs = [Run.open(tmp_path / "empty"), copy, Run.open(tmp_path / "one")]
     components, _, failed = over_seeds_study.watched(runs, 1, 0, Console(quiet=True))
     assert len(failed) == 1
     assert str(tmp_path / "empty") in failed[0]
-    assert set(components["run"]) == {"one"}
+    assert len(components) == 2 * len(pd.read_csv(copy.path / "analysis" / "watch-000020-parity" / "emergence.csv"))
 
 
 def die(run, seed, more):

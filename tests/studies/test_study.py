@@ -16,6 +16,8 @@ from compo_mech.ground_truth.build import build
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.launch.sweep import How
 from compo_mech.model.config import ModelConfig
+from compo_mech.probing import sites
+from compo_mech.probing.probes import linear_probe
 from compo_mech.runs import recipes
 from compo_mech.settings import changed
 from compo_mech.stats.over_seeds import SeedSummary, over_seeds
@@ -307,7 +309,8 @@ def test_every_measure_has_a_name_of_its_own():
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_a_study_measures_its_primary_measure(name, tmp_path):
+def test_a_study_measures_its_primary_measure(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(sites, "mlp_probe", lambda values, split, generator: linear_probe(values, split))
     study = study_of(name)
     arm, config = next((name, arm.config) for name, arm in study.arms.items() if arm.start is None)
     small = {"train.n_steps": 2, "train.snapshot_every": 2, "n_test_strings": 8}
