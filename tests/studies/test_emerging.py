@@ -138,6 +138,12 @@ def test_what_rises_soon_from_near_the_controls_level_is_dated(first):
     assert FEW[0] <= row["midpoint_low"] <= 325 <= row["midpoint_high"] < 400
 
 
+def test_what_rises_from_below_the_control_is_dated_and_not_called_high():
+    _, row, _ = of_lookup(ramp(500, 900, 0.0, 0.04)[::2])
+    assert row["course"] == "complete"
+    assert row["midpoint_low"] <= 700 <= row["midpoint_high"]
+
+
 def test_a_plateau_is_not_called_complete_on_the_page():
     rows = of_a_run.component_emergence(planted(), generator())
     assert set(shown_emergence(rows)["course"]) == {"reaches a plateau", "nothing", "already high"}
