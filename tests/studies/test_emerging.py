@@ -298,6 +298,16 @@ def test_a_run_that_fails_does_not_stop_the_others(run, tmp_path):
     assert set(components["run"]) == {"one"}
 
 
+def test_a_run_that_is_given_by_two_paths_is_watched_once(run, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        over_seeds_study, "watched", lambda runs, *_: seen.extend(runs) or (pd.DataFrame(), pd.DataFrame(), [])
+    )
+    with pytest.raises(SystemExit):  # nothing was found
+        over_seeds_study.main([run.path, run.path / ".." / run.path.name], tmp_path / "tables", 1, 0)
+    assert len(seen) == 1
+
+
 def die(run, seed, more):
     """Stands for a run that takes its process with it."""
     if run.path.name == "deadly":
