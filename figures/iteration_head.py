@@ -36,20 +36,18 @@ def main(
     with drawing(out):
         opened = Run.open(run)
         if out.suffix == ".html":
-            frames, unread = frames_of(opened, steps)
+            frames, notes = frames_of(opened, steps)
             figure = attention.attention_by_step(frames, opened.config, shown_set(opened, length))
-            if unread:
-                figure.update_layout(title=f"Without what is damaged: {'; '.join(unread)}")
         else:
             saved = opened.steps or [0]
             chosen = steps or tuple(dict.fromkeys((saved[0], saved[len(saved) // 2], saved[-1])))
-            params = {step: opened.params(step) for step in chosen}
+            params, notes = {step: opened.params(step) for step in chosen}, []
             figure = beside(params, opened.config, shown_set(opened, length))
-        html_parts.write_figure(with_notes(figure, other_tasks([opened])), out)
+        html_parts.write_figure(with_notes(figure, notes + other_tasks([opened])), out)
 
 
 def frames_of(run: Run, steps: Sequence[int]) -> tuple[dict[int, Params], list[str]]:
-    """Parameters at these steps, or at steps evenly spaced; and those of the latter that are damaged, which are told.
+    """Parameters at these steps, or at steps evenly spaced; and a note for each of the latter that is damaged.
 
     Raises:
         RunError: a step that was asked for cannot be read, or none can.
@@ -57,16 +55,16 @@ def frames_of(run: Run, steps: Sequence[int]) -> tuple[dict[int, Params], list[s
     if steps:
         return {step: run.params(step) for step in steps}, []
     frames: dict[int, Params] = {}
-    unread = []
+    notes = []
     for step in run.spread(attention.MAX_FRAMES):
         try:
             frames[step] = run.params(step)
         except RunError as error:
-            unread.append(f"step {step}")
+            notes.append(f"Step {step} is left out: it is damaged.")
             warn(Console(stderr=True), f"step {step} is left out: {error}")
     if not frames:
         raise RunError(f"run = {run.path}: has no checkpoint that can be read")
-    return frames, unread
+    return frames, notes
 
 
 def shown_set(run: Run, length: int) -> EvalSet:

@@ -18,7 +18,7 @@ from compo_mech.report.run_page import made_by
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.names import distinct
-from compo_mech.runs.outcome import run_summary, summary_or_failure
+from compo_mech.runs.outcome import summary_or_failure
 from compo_mech.runs.run import COLUMNS, Run
 
 MAX_BYTES = 9_500_000
@@ -47,12 +47,14 @@ class Compared:
         run: its folder and settings.
         name: that no other has.
         metrics: its rows, none where they cannot be read.
+        summary: of its outcome (see `run_summary`), or why there is none.
         problems: what is missing or damaged, a line each.
     """
 
     run: Run
     name: str
     metrics: pd.DataFrame
+    summary: Mapping[str, object]
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -65,7 +67,8 @@ def compared(runs: Sequence[Run]) -> list[Compared]:
     found = []
     for run, name in zip(runs, distinct([run.path for run in runs]), strict=True):
         problems, nothing = run.problems(), pd.DataFrame(columns=list(COLUMNS))
-        failed = summary_or_failure(run.path).get("failed") if run.steps else None
+        summary = summary_or_failure(run.path)
+        failed = summary.get("failed") if run.steps else None
         metrics = nothing
         try:
             metrics = nothing if failed else run.metrics
@@ -73,7 +76,7 @@ def compared(runs: Sequence[Run]) -> list[Compared]:
             failed = str(error)
         if failed and failed not in problems:
             problems.append(str(failed))
-        found.append(Compared(run, name, metrics, [line.replace(f"{run.path}/", "") for line in problems]))
+        found.append(Compared(run, name, metrics, summary, [line.replace(f"{run.path}/", "") for line in problems]))
     return found
 
 
@@ -110,7 +113,7 @@ def results(run: Compared) -> dict[str, str]:
     row["accuracy"] = f"{accuracy.iloc[-1]:.1%}"
     if not len(curve(run, "iteration")) or not len(curve(run, "lookup")):
         return row
-    came = run_summary(run.run)
+    came = run.summary
     row |= {"head": str(came["head"])}
     for measure in ("iteration", "lookup"):
         control = select(run.metrics, task=run.task, split=CONTROL, metric=measure)

@@ -1,5 +1,6 @@
 """The outcome of a run, as a sentence and a table by length and head."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +40,7 @@ class HeadOutcome:
 
     def __str__(self) -> str:
         name, score = f"L{self.layer}H{self.head}", on_its_side(self.score, TEXTBOOK_SCORE)
-        known = "" if self.control != self.control else f"; control {two_decimals(self.control)}"
+        known = "" if math.isnan(self.control) else f"; control {two_decimals(self.control)}"
         if self.verdict is AttentionVerdict.TEXTBOOK:
             return (
                 f"{name} attends as a textbook iteration head, with a score of {score} ({TEXTBOOK_SCORE} needed{known})"

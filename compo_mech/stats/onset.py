@@ -171,10 +171,11 @@ def _dated(x: Steps, y: Steps, fits: "_Fits", p_flat: float, before: float | Non
 
 
 def _begun(y: Steps, fitted: Steps, before: float) -> bool:
-    """Whether more than half of the way to the end lay before the first step, and more than the noise."""
+    """Whether more than half of the way to the end lay before the first step, and more than the noise; not so where
+    the curve goes back the way that it came."""
     gone, whole = float(fitted[0]) - before, float(fitted[-1]) - before
     noise = float((y - fitted).square().mean().sqrt())
-    return gone * whole > 0 and gone / whole > GONE and abs(gone) > 2 * noise
+    return gone * (whole - gone) > 0 and gone / whole > GONE and abs(gone) > 2 * noise
 
 
 class _Fits(NamedTuple):

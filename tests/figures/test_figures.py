@@ -327,7 +327,8 @@ def test_steps_that_cannot_be_read_are_left_out_of_the_slider_and_told(runs, tmp
     page = (tmp_path / "figure.html").read_text()
     steps = [step for step in copy.steps if f'"label":"{step}"' in page]
     assert steps == [step for step in copy.steps if step != 3]
-    assert "Without what is damaged: step 3" in page
+    assert "Step 3 is left out: it is damaged." in page
+    assert "test strings of length 5, by step" in page
     assert "step 3 is left out: " in capsys.readouterr().err
     for name, more in (("iteration_head", ["--steps", 3]), ("grokking", [])):
         paths = [copy.path, tmp_path / "no.html"] if more else [tmp_path / "no.html", copy.path]

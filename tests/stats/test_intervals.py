@@ -77,8 +77,8 @@ def test_means_of_fractions_over_seeds_have_intervals_between_0_and_1(values):
 
 
 def test_a_value_beyond_its_bounds_widens_them():
-    found = over_seeds(SeedSummary.MEAN, [0.9, 1.0, 1.03], FRACTION)
-    assert 0 < found.low < found.high < 1.03
+    found = over_seeds(SeedSummary.MEAN, [0.99, 1.0, 1.03], FRACTION)
+    assert 0 < found.low < 1 < found.mean < found.high < 1.03
 
 
 def test_means_over_seeds_hold_the_truth():

@@ -138,6 +138,12 @@ def test_what_rises_soon_from_near_the_controls_level_is_dated(first):
     assert FEW[0] <= row["midpoint_low"] <= 325 <= row["midpoint_high"] < 400
 
 
+def test_what_rises_from_below_the_control_is_dated_and_not_called_high():
+    _, row, _ = of_lookup(ramp(500, 900, 0.0, 0.04)[::2])
+    assert row["course"] == "complete"
+    assert row["midpoint_low"] <= 700 <= row["midpoint_high"]
+
+
 def test_a_plateau_is_not_called_complete_on_the_page():
     rows = of_a_run.component_emergence(planted(), generator())
     assert set(shown_emergence(rows)["course"]) == {"reaches a plateau", "nothing", "already high"}
@@ -284,6 +290,16 @@ def test_a_run_is_watched_and_its_page_shows_it(run, tmp_path, capsys):
     assert len(failed) == 1
     assert str(tmp_path / "empty") in failed[0]
     assert len(components) == 2 * len(pd.read_csv(copy.path / "analysis" / "watch-000020-parity" / "emergence.csv"))
+
+
+def test_a_run_that_is_given_by_two_paths_is_watched_once(run, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        over_seeds_study, "watched", lambda runs, *_: seen.extend(runs) or (pd.DataFrame(), pd.DataFrame(), [])
+    )
+    with pytest.raises(SystemExit):  # nothing was found
+        over_seeds_study.main([run.path, run.path / ".." / run.path.name], tmp_path / "tables", 1, 0)
+    assert len(seen) == 1
 
 
 def die(run, seed, more):
