@@ -43,17 +43,12 @@ class EvalSet(Encoded):
 
 def eval_sets(config: DataConfig, n_strings: int, device: torch.device | str = "cpu") -> list[EvalSet]:
     """Up to `n_strings` test strings for every measured task and length: the same for every run and seed."""
-    sets = []
-    for task in config.measured_tasks:
-        for length in config.lengths:
-            split = "test" if is_split(task, length) else "all"
-            sets.append(_set_of(config, task, test_strings(task, length, n_strings), split, device))
-    return sets
+    return [_test_set(config, task, n, n_strings, device) for task in config.measured_tasks for n in config.lengths]
 
 
 def drawn_sets(config: DataConfig, task: Task, n_strings: int, device: torch.device | str = "cpu") -> list[EvalSet]:
     """Those of `eval_sets` of one task whose lengths training asks about."""
-    return [t for t in eval_sets(config, n_strings, device) if t.task == task and t.length in config.drawn_lengths]
+    return [_test_set(config, task, length, n_strings, device) for length in config.drawn_lengths]
 
 
 def train_sets(stream: TrainingStream) -> list[EvalSet]:
@@ -68,6 +63,11 @@ def train_sets(stream: TrainingStream) -> list[EvalSet]:
         for i, length in enumerate(config.lengths)
         if length in config.drawn_lengths
     ]
+
+
+def _test_set(config: DataConfig, task: Task, length: int, n_strings: int, device: torch.device | str) -> EvalSet:
+    split = "test" if is_split(task, length) else "all"
+    return _set_of(config, task, test_strings(task, length, n_strings), split, device)
 
 
 def _set_of(
