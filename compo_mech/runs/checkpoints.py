@@ -157,10 +157,9 @@ class Checkpoints(Vouched):
         return found + self._missing_steps()
 
     def has_unlisted_work(self) -> bool:
-        """Tell whether there are files of checkpoints after the first that the list does not hold."""
+        """Tell whether there are files of checkpoints after the first, of a run whose list holds none."""
         names = [file.name for file in self.folder.iterdir()] if self.folder.is_dir() else []
-        unlisted = set(filter(CHECKPOINT.fullmatch, names)).difference(self.sums().known)
-        return any(_number(name) > 0 for name in unlisted)
+        return any(_number(name) > 0 for name in filter(CHECKPOINT.fullmatch, names))
 
     def _missing_steps(self) -> list[str]:
         n_steps, steps = self.config.train.n_steps, set(self.steps)

@@ -117,6 +117,7 @@ def test_wandb_offline_tracks_beside_the_csv(tmp_path):
 # ---------------------------------------------------------------------------------- bad input
 
 BAD = [
+    (["--data.length-weights", "a"], ["data.length_weights = 'a': must be numbers"]),
     (["--data.tasks", "walk"], ["task", "'walk'", "parity"]),
     (["--data.tasks"], ["tasks", "at least one"]),
     (["--data.tasks", "parity", "parity"], ["tasks", "once"]),

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
@@ -149,14 +150,14 @@ def test_writers_at_once_leave_one_of_their_files_whole(tmp_path):
             if (tmp_path / "page.html").exists():
                 read.append((tmp_path / "page.html").read_bytes())
 
-    writers = [threading.Thread(target=write, args=[page]) for page in pages]
     watcher = threading.Thread(target=watch)
-    for thread in (*writers, watcher):
-        thread.start()
-    for thread in writers:
-        thread.join()
-    ended.set()
-    watcher.join()
+    watcher.start()
+    try:
+        with ThreadPoolExecutor(len(pages)) as pool:
+            list(pool.map(write, pages))  # raises what a writer did
+    finally:
+        ended.set()
+        watcher.join()
     assert set(read) <= set(pages)
     assert [file.name for file in tmp_path.iterdir()] == ["page.html"]
 
