@@ -2,6 +2,7 @@ import os
 import shutil
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; scripts that tests start inherit it
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of them compiles the package anew
 
 import jaxtyping
 import pytest
