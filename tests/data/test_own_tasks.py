@@ -41,6 +41,9 @@ def ruled(rule, **sizes):
     return Ruled()
 
 
+CALLS = itertools.count()
+
+
 @pytest.mark.parametrize(
     ("rule", "complaint"),
     [
@@ -53,7 +56,7 @@ def ruled(rule, **sizes):
         (lambda state, x: {}[0], r"step\(0, 0\) = KeyError: 0 of ruled: must be a state"),
         (lambda state, x: torch.arange(9).view(3, 3) % 3, "must depend on nothing but its state and its input"),
         (lambda state, x: torch.randint(3, state.shape), "must depend on nothing but"),
-        (lambda state, x, calls=itertools.count(): next(calls) % 2 if x == 1 else 0, "must depend on nothing but"),
+        (lambda state, x: next(CALLS) % 2 if x == 1 else 0, "must depend on nothing but"),
     ],
 )
 def test_a_rule_that_gives_no_states_is_refused(rule, complaint):
