@@ -6,7 +6,6 @@ constructed, `parity` or `polynomial(modulus=7)`: on the command line, in `confi
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -286,8 +285,10 @@ def checked(given: Any) -> Any:
     """
     if isinstance(given, Task):
         for name, value in given:
-            if not isinstance(value, Hashable):
-                raise ValueError(f"{name} = {value!r} of {given}: must be fixed, such as a tuple")
+            try:
+                hash(value)
+            except TypeError:
+                raise ValueError(f"{name} = {value!r} of {given}: must be fixed, such as a tuple") from None
         try:
             again = Task.read(str(given))
         except ValueError as error:

@@ -28,6 +28,8 @@ def check_machine(settings: Launch) -> None:
     folder = settings.path.absolute()
     place = next(parent for parent in folder.parents if parent.is_dir())
     free, train = shutil.disk_usage(place).free, settings.train
+    if settings.resume:  # what is there already takes no more room
+        free += sum(file.stat().st_size for file in folder.glob("checkpoints/*.safetensors"))
     needed = 4.0 * settings.n_params * (train.n_steps // train.snapshot_every + N_FIRST_SNAPSHOTS)
     if needed > free:
         takes = f"train.snapshot_every = {train.snapshot_every}: checkpoints take about {needed / GB:.3g} GB"

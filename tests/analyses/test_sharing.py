@@ -340,11 +340,13 @@ def test_rows_differ_in_the_task_token_alone():
     assert pairs.target.tolist() == [int(TASKS[0].step(a, b)) for a, b in zip(s, x, strict=True)]
     assert pairs.foil.tolist() == [int(TASKS[1].step(a, b)) for a, b in zip(s, x, strict=True)]
     assert bool((pairs.target != pairs.foil).all())
+    assert bool(pairs.foil_is_answer.all())
     other = task_pairs(DATA, *TASKS, 64, generator(0), inputs=True)
     x = other.corrupt_tokens[other.row, other.position - other.lengths[other.row]]
     s = other.clean_tokens[other.row, other.position]
     assert all(int(TASKS[1].step(a, b)) != foil for a, b, foil in zip(s, x, other.foil, strict=True))
     assert other.foil.tolist() == [int(TASKS[0].step(a, b)) for a, b in zip(s, x, strict=True)]
+    assert not other.foil_is_answer.any()
 
 
 def test_every_other_pair_of_tasks_that_share_values():

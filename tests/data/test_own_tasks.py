@@ -212,13 +212,14 @@ def test_settings_that_cannot_be_spelled_are_refused():
         name: ClassVar[str] = "odd"
         where: Path = Path("a")
         given: int = Field(default=1, alias="called")
-        many: list[int] | tuple[int, ...] = ()
+        many: list[int] | tuple[int | list[int], ...] = ()
 
     assert DataConfig(tasks=(Odd(),)).tasks == (Odd(),)
     for odd, complaint in (
         (Odd(where=Path("b")), "must be what its spelling gives back, but"),
         (Odd(called=2), "must be what its spelling gives back, but"),
         (Odd(many=[1]), r"many = \[1\] of odd\(many=\[1\]\): must be fixed, such as a tuple"),
+        (Odd(many=(1, [2])), r"many = \(1, \[2\]\) of odd\(many=\(1, \[2\]\)\): must be fixed, such as a tuple"),
     ):
         with pytest.raises(ValueError, match=complaint):
             DataConfig(tasks=(odd,))

@@ -87,6 +87,23 @@ def test_what_this_machine_cannot_hold_is_refused_before_there_is_a_folder(tmp_p
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_resumed_run_is_not_charged_for_what_it_has(tiny_run, monkeypatch):
+    written = sum(file.stat().st_size for file in tiny_run.path.glob("checkpoints/*.safetensors"))
+    asked = Launch(
+        **{name: getattr(tiny_run.config, name) for name in type(tiny_run.config).model_fields},
+        runs_dir=tiny_run.path.parent,
+        name="one",
+    )
+    needed = 4 * asked.n_params * (4 + machine.N_FIRST_SNAPSHOTS)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=needed - written))
+    with pytest.raises(RunError, match="checkpoints take"):
+        machine.check_machine(asked)
+    machine.check_machine(asked.model_copy(update={"resume": True}))
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=needed - written - 1))
+    with pytest.raises(RunError, match="checkpoints take"):
+        machine.check_machine(asked.model_copy(update={"resume": True}))
+
+
 def test_runs_that_are_done_need_no_room(tiny_run, monkeypatch):
     monkeypatch.setattr(machine, "available_memory", lambda device: 1e4)
     asked = {"one": tiny_run.config, "two": changed(tiny_run.config, {"seed": 1})}
