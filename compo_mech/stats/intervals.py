@@ -96,7 +96,7 @@ def bounded(mean: float, half: float, bounds: Bounds) -> Interval:
     Raises:
         ValueError: the estimate is not between the bounds.
 
-    >>> print(bounded(0.9, 0.3, (0, 1)), bounded(0.9, 0.3, (-math.inf, math.inf)))
+    >>> print(bounded(0.9, 0.3, (0.0, 1.0)), bounded(0.9, 0.3, (-math.inf, math.inf)))
     0.90 (0.41 .. 0.99) 0.90 (0.60 .. 1.20)
     """
     low, high = bounds
