@@ -8,7 +8,7 @@ import torch
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.params import Model, init_params
 
-D_VOCAB, N_CTX = 9, 16
+D_VOCAB, N_CTX = 9, 20
 
 
 def random_config(seed: int) -> ModelConfig:
