@@ -1,7 +1,6 @@
 """Neurons of an MLP that updates states: what each adds to the right answer, and the pairs (s, x) it fires for."""
 
 import pandas as pd
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -30,7 +29,7 @@ def neuron_table(
     rest: Float[Tensor, "pair neuron"],
 ) -> pd.DataFrame:
     """Rank neurons by what their rest beyond sums adds to the right answer's logit above the other states', by the
-    direct path through the last LayerNorm as it is.
+    direct path through the last norm as it is.
 
     Returns:
         Columns neuron, added, share (of what all add), share beyond s and x (of its variance), fires on (s, x).
@@ -55,7 +54,7 @@ def _added(
     """Return what each neuron's rest adds to the right answer's logit above the mean of the other states'."""
     direct = direct_logits(model, blocks.neuron_outputs(model, layer))
     post = found.at(Site("resid_post", model.config.n_layers - 1))
-    scale = post.std(1, correction=0)[:, None] if model.config.normalization == "LN" else torch.ones_like(post[:, :1])
+    scale = blocks.norm_size(model, "ln_final", post)
     inverse = group_means(1 / scale, grid.split.groups).means[:, 0]
     states = direct[:, : int(grid.split.labels.max()) + 1].cpu().double()
     n_states, right = states.shape[1], grid.split.group_labels

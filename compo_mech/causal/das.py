@@ -185,8 +185,10 @@ def _random_basis(width: int, n_dims: int, generator: torch.Generator) -> Float[
 def _lead(model: Model, found: RowTrace) -> float:
     """Nats by which the strongest key leads the average one, of the sharpest head after layer 0, at the median row."""
     leads = [0.0]
-    for q, k in zip(found.q[1:], found.k[1:], strict=True):
-        scores, seen = blocks.row_scores(model, q, k), blocks.causal(found.position, k.shape[2])
+    for layer in range(1, model.config.n_layers):
+        q, k = found.q[layer], blocks.by_query_head(model, found.k[layer])
+        scores = blocks.row_scores(model, layer, q, k, found.position[:, None])
+        seen = blocks.causal(found.position, k.shape[2])
         mean = (scores * seen[:, None]).sum(-1) / seen.sum(-1)[:, None]
         lead = scores.masked_fill(~seen[:, None], -torch.inf).amax(-1) - mean
         leads.append(float(lead.median(0).values.max()))

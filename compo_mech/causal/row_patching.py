@@ -77,18 +77,18 @@ def continued(
             z = value if site.kind == "z" else _attended(model, found, layer, value[:, None], heat, site.head)[:, 0]
             change = z - found.z[layer][:, site.head]
             mid = own("resid_mid") + blocks.head_result(model, layer, site.head, change)
-        stream = mid + blocks.mlp_out_in_parts(model, layer, mid)
+        stream = blocks.resid_post(model, layer, own("resid_pre"), mid)
     for later in range(layer + 1, model.config.n_layers):
         projected = blocks.project(model, later, "QKV", blocks.attention_input(model, later, stream))
         q, k, v = (_split_heads(model, x) for x in projected)
         z = _attended(model, found, later, q, heat, own=(k, v))
         mid = stream + blocks.attn_out(model, later, z.flatten(1))
-        stream = mid + blocks.mlp_out_in_parts(model, later, mid)
+        stream = blocks.resid_post(model, later, stream, mid)
     return blocks.logits(model, stream)
 
 
 def _split_heads(model: Model, x: Float[Tensor, "row width"]) -> Float[Tensor, "row head d_head"]:
-    return rearrange(x, "row (head d_head) -> row head d_head", head=model.config.n_heads)
+    return rearrange(x, "row (head d_head) -> row head d_head", d_head=model.config.head_width)
 
 
 def _attended(
@@ -98,22 +98,24 @@ def _attended(
     query: Float[Tensor, "row head d_head"],
     heat: float,
     head: int | None = None,
-    own: tuple[Float[Tensor, "row head d_head"], Float[Tensor, "row head d_head"]] | None = None,
+    own: tuple[Float[Tensor, "row kv_head d_head"], Float[Tensor, "row kv_head d_head"]] | None = None,
 ) -> Float[Tensor, "row head d_head"]:
     """What heads (None: all) fetch for one row of each string, its own key and value being `own` where they are new."""
     chosen = slice(None) if head is None else slice(head, head + 1)
-    position, k, v = found.position, found.k[layer][:, chosen], found.v[layer][:, chosen]
-    n_pos = k.shape[2]
-    scores = blocks.row_scores(model, query, k, heat)
+    k, v = (blocks.by_query_head(model, each[layer])[:, chosen] for each in (found.k, found.v))
+    position, n_pos = found.position, k.shape[2]
+    scores = blocks.row_scores(model, layer, query, k, position[:, None], heat)
     here = torch.arange(n_pos, device=position.device) == position[:, None]
     if own is not None:
-        scores = torch.where(here[:, None], blocks.paired_scores(model, query, own[0], heat), scores)
+        own_k, own_v = (blocks.by_query_head(model, each) for each in own)
+        distance = torch.zeros_like(position)[:, None]
+        scores = torch.where(here[:, None], blocks.paired_scores(model, layer, query, own_k, distance, heat), scores)
     pattern = blocks.pattern(scores, blocks.causal(position, n_pos)[:, None])
     z = (pattern[:, :, None] @ v)[:, :, 0]
     if own is not None:
         weight = (pattern * here[:, None]).sum(-1, keepdim=True)
         at_row = v.gather(2, position[:, None, None, None].expand(-1, v.shape[1], 1, v.shape[3]))[:, :, 0]
-        z = z + weight * (own[1] - at_row)
+        z = z + weight * (own_v - at_row)
     return z
 
 

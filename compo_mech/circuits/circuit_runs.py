@@ -11,7 +11,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from compo_mech.data.layout import Span
-from compo_mech.interventions.edges import LOGITS, POS, TOK, Edge, Reader, Writer, writers_before
+from compo_mech.interventions.edges import (
+    LOGITS,
+    TOK,
+    Edge,
+    Reader,
+    Writer,
+    embedding_writers,
+    readers_of,
+    writers_before,
+)
 from compo_mech.interventions.graph import Outputs, Stream, run_both, run_graph
 from compo_mech.interventions.pairs import Pairs
 from compo_mech.model.finite import check_finite
@@ -64,7 +73,7 @@ class CircuitRuns:
                 into = patched.setdefault(edge.reader, {})
                 into[edge.writer] = into.get(edge.writer, frozenset()) | {edge.span}
         names = self._names(patched)
-        known = {writer: self.runs.clean[writer] for writer in (TOK, POS)}
+        known = {writer: self.runs.clean[writer] for writer in embedding_writers(self.model.config)}
         known |= {writer: self._kept[name] for writer, name in names.items() if name in self._kept}
 
         def read(reader: Reader, outputs: Outputs) -> Stream:
@@ -83,11 +92,11 @@ class CircuitRuns:
     def _names(self, patched: Patched) -> dict[Writer, int]:
         """A number for what each head and MLP puts out: the same where all edges that lead to it agree."""
         names: dict[Writer, int] = {}
-        for writer in writers_before(LOGITS, self.model.config)[2:]:  # after tok and pos
+        config = self.model.config
+        for writer in writers_before(LOGITS, config)[len(embedding_writers(config)) :]:
             seen: list[Hashable] = [writer]
-            kinds = "qkv" if writer.kind == "head" else ("mlp",)
-            for reader in (Reader(kind, writer.layer, writer.head) for kind in kinds):
-                for source in writers_before(reader, self.model.config):
+            for reader in readers_of(writer, config):
+                for source in writers_before(reader, config):
                     spans = patched.get(reader, {}).get(source, frozenset())
                     seen.append("corrupt" if None in spans else (names.get(source), spans))
             names[writer] = self._ids.setdefault(tuple(seen), len(self._ids))

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from compo_mech.data.layout import Span
-from compo_mech.interventions.edges import POS, TOK, Edge, Reader, Writer, check_edges
+from compo_mech.interventions.edges import TOK, Edge, Reader, Writer, check_edges, embedding_writers
 from compo_mech.interventions.graph import Outputs, Runs, Stream, run_both, run_graph, run_patched, total_of
 from compo_mech.interventions.metrics import Metric, cross_entropy
 from compo_mech.interventions.pairs import Pairs
@@ -38,6 +38,7 @@ class EdgeScores:
     >>> from compo_mech import Parity, Switch, build, make_pairs
     >>> built = build(Parity(), max_length=3)
     >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
+    >>> from compo_mech.interventions.edges import POS
     >>> exact(built.model, pairs, [Edge(POS, Reader("k", 0, 0))]).unidentifiable  # positions do not differ
     (True,)
     """
@@ -127,7 +128,9 @@ def eap_ig(
     total: dict[Reader, Tensor] = {}
     for k in range(n_steps):
         fraction = (k + 0.5) / n_steps if n_steps > 1 else 0.0
-        inputs = {w: runs.clean[w] + fraction * (runs.corrupt[w] - runs.clean[w]) for w in (TOK, POS)}
+        inputs = {
+            w: runs.clean[w] + fraction * (runs.corrupt[w] - runs.clean[w]) for w in embedding_writers(model.config)
+        }
         for reader, gradient in _gradients(model, inputs, pairs, metric, runs.logits).items():
             total[reader] = total.get(reader, torch.zeros((), device=gradient.device)) + gradient / n_steps
     change = {writer: runs.corrupt[writer] - runs.clean[writer] for writer in runs.clean}

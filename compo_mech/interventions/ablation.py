@@ -27,7 +27,7 @@ def baseline_outputs(
 
     Args:
         model: the network.
-        inputs: what `tok` and `pos` put out.
+        inputs: what `embeddings` puts out.
         baseline: `zero`; `mean`: over strings, at each position; `mean_over_positions`: over strings and positions;
             `resample`: of another string, at the same position; `resample_over_positions`: at any position of the
             batch.
@@ -119,7 +119,7 @@ def ablated_logits(
 
     Args:
         model: the network.
-        known: what `tok` and `pos` put out, and, to save time, any other writers' outputs of the whole network; those
+        known: what `embeddings` puts out, and, to save time, any other writers' outputs of the whole network; those
             that an ablation can change are recomputed.
         ablated: heads and MLPs.
         values: the ablation values, as `baseline_outputs` gives them.

@@ -54,18 +54,21 @@ def _forced_tails(
     for index, weights in enumerate(forced):
         for _, head in heads:
             pattern[index, :, head, index_of] = weights[:, :end].to(pattern)
-    z = rearrange(pattern @ whole.v[layer][:, :, :end], "forced batch ... -> (forced batch) ...")
-    stream = repeated(whole.resid_pre[layer][:, start:end]) + blocks.attn_out(model, layer, blocks.merge_heads(z))
-    stream = stream + blocks.mlp_out_in_parts(model, layer, stream)
+    z = rearrange(
+        pattern @ blocks.by_query_head(model, whole.v[layer][:, :, :end]), "forced batch ... -> (forced batch) ..."
+    )
+    stream = repeated(whole.resid_pre[layer][:, start:end])
+    mid = stream + blocks.attn_out(model, layer, blocks.merge_heads(z))
+    stream = blocks.resid_post(model, layer, stream, mid)
     for later in range(layer + 1, model.config.n_layers):
         q, k, v = blocks.qkv(model, later, stream)
         k, v = (
-            torch.cat([repeated(before[later][:, :, :start]), after], 2)
+            blocks.by_query_head(model, torch.cat([repeated(before[later][:, :, :start]), after], 2))
             for before, after in ((whole.k, k), (whole.v, v))
         )
-        z = blocks.pattern(blocks.scores(model, q, k), blocks.causal(tail, end)) @ v
-        stream = stream + blocks.attn_out(model, later, blocks.merge_heads(z))
-        stream = stream + blocks.mlp_out_in_parts(model, later, stream)
+        z = blocks.pattern(blocks.scores(model, later, q, k, tail), blocks.causal(tail, end)) @ v
+        mid = stream + blocks.attn_out(model, later, blocks.merge_heads(z))
+        stream = blocks.resid_post(model, later, stream, mid)
     return rearrange(blocks.logits(model, stream), "(forced batch) ... -> forced batch ...", forced=n_forced)
 
 

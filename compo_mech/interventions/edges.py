@@ -1,8 +1,9 @@
 """Names of the computational graph: its writers, its readers, and the edges between them.
 
-Writers put something into the residual stream: the token embedding, the position embedding, every head, every MLP.
-Readers take the stream in: each head's queries, keys and values, every MLP and the logits. An edge is a (writer,
-reader) pair, which may be narrowed to a span of the row, such as the states.
+Writers put something into the residual stream: the token embedding, the position embedding where there is one, every
+head, every MLP. Readers take the stream in: the queries of each head, keys and values, which heads may share, every MLP
+and the logits. An edge is a (writer, reader) pair, which may be narrowed to a span of the row, such as the states.
+Where attention and MLP are parallel, no head of its layer writes to an MLP.
 """
 
 from collections.abc import Sequence
@@ -29,7 +30,7 @@ class Writer(NamedTuple):
 
 
 class Reader(NamedTuple):
-    """`q`, `k` or `v` of a head, `mlp` of a layer, or `logits`.
+    """`q` of a head, `k` or `v` of a head of keys and values, `mlp` of a layer, or `logits`.
 
     >>> str(Reader("q", 1, 0)), str(Reader("mlp", 0)), str(LOGITS)
     ('L1H0.q', 'mlp0', 'logits')
@@ -74,12 +75,51 @@ def writers_before(reader: Reader, config: ModelConfig) -> list[Writer]:
     ['tok', 'pos', 'L0H0', 'L0H1']
     """
     layer = config.n_layers if reader.layer is None else reader.layer
-    writers = [TOK, POS]
+    writers = embedding_writers(config)
     for earlier in range(layer):
-        writers += [Writer("head", earlier, head) for head in range(config.n_heads)] + [Writer("mlp", earlier)]
-    if reader.kind == "mlp":
+        writers += [Writer("head", earlier, head) for head in range(config.n_heads)]
+        writers += [] if config.attn_only else [Writer("mlp", earlier)]
+    if reader.kind == "mlp" and not config.parallel_attn_mlp:
         writers += [Writer("head", layer, head) for head in range(config.n_heads)]
     return writers
+
+
+def embedding_writers(config: ModelConfig) -> list[Writer]:
+    """The writers that no reader feeds: `tok`, and `pos` where positions have an embedding.
+
+    >>> [str(writer) for writer in embedding_writers(ModelConfig(positional_embedding="rotary"))]
+    ['tok']
+    """
+    return [TOK, POS] if config.positional_embedding == "standard" else [TOK]
+
+
+def readers_of(writer: Writer, config: ModelConfig) -> list[Reader]:
+    """What a head or an MLP computes its output from.
+
+    >>> config = ModelConfig(n_heads=4, n_key_value_heads=2)
+    >>> [str(reader) for reader in readers_of(Writer("head", 0, 3), config)]
+    ['L0H3.q', 'L0H1.k', 'L0H1.v']
+    """
+    if writer.kind == "mlp":
+        return [Reader("mlp", writer.layer)]
+    if writer.head is None:
+        return []
+    shared = writer.head // config.n_sharing
+    return [Reader("q", writer.layer, writer.head), *(Reader(kind, writer.layer, shared) for kind in "kv")]
+
+
+def heads_reading(reader: Reader, config: ModelConfig) -> list[int]:
+    """The heads of its layer whose output depends on a reader: several where they share keys and values.
+
+    >>> config = ModelConfig(n_heads=4, n_key_value_heads=2)
+    >>> [heads_reading(Reader(kind, 0, 1), config) for kind in "qk"]
+    [[1], [2, 3]]
+    """
+    if reader.head is None:
+        return []
+    if reader.kind == "q":
+        return [reader.head]
+    return list(range(reader.head * config.n_sharing, (reader.head + 1) * config.n_sharing))
 
 
 def all_readers(config: ModelConfig) -> list[Reader]:
@@ -90,8 +130,9 @@ def all_readers(config: ModelConfig) -> list[Reader]:
     """
     readers = []
     for layer in range(config.n_layers):
-        readers += [Reader(kind, layer, head) for head in range(config.n_heads) for kind in "qkv"]
-        readers.append(Reader("mlp", layer))
+        for head in range(config.n_heads):
+            readers += [Reader(kind, layer, head) for kind in ("qkv" if head < config.n_kv_heads else "q")]
+        readers += [] if config.attn_only else [Reader("mlp", layer)]
     return [*readers, LOGITS]
 
 
@@ -125,5 +166,14 @@ def check_edges(model: Model, edges: Sequence[Edge]) -> None:
     known = set(all_edges(model.config))
     for edge in edges:
         if edge._replace(span=None) not in known:
-            n_layers, n_heads = model.config.n_layers, model.config.n_heads
-            raise ValueError(f"edge = {edge}: must be one of the network's, {n_layers} layers × {n_heads} heads")
+            raise ValueError(f"edge = {edge}: must be one of the network's, {_parts(model.config)}")
+
+
+def _parts(config: ModelConfig) -> str:
+    """What the edges of a network are between, in words."""
+    words = f"{config.n_layers} layers × {config.n_heads} heads"
+    if config.n_kv_heads != config.n_heads:
+        words += f" with {config.n_kv_heads} of keys and values"
+    words += "" if config.positional_embedding == "standard" else ", no pos"
+    words += ", no MLPs" if config.attn_only else ""
+    return words + (", attention and MLP in parallel" if config.parallel_attn_mlp else "")

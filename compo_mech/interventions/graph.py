@@ -11,7 +11,18 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from compo_mech.interventions.edges import LOGITS, POS, TOK, Edge, Reader, Writer, all_readers, writers_before
+from compo_mech.interventions.edges import (
+    LOGITS,
+    POS,
+    TOK,
+    Edge,
+    Reader,
+    Writer,
+    all_readers,
+    embedding_writers,
+    readers_of,
+    writers_before,
+)
 from compo_mech.interventions.pairs import Pairs
 from compo_mech.model import blocks
 from compo_mech.model.finite import check_finite, check_weights
@@ -28,7 +39,8 @@ def check_pairs(model: Model, pairs: Pairs) -> None:
     """Refuse pairs that the model cannot read.
 
     Raises:
-        ValueError: a token id or a position id is out of the model's range, or they are on another device.
+        ValueError: a token id or a position id is out of the model's range, they are on another device, or they differ
+            in position ids alone, which networks without position embeddings do not read.
 
     >>> from compo_mech import Parity, Switch, build, make_pairs
     >>> built = build(Parity(), max_length=3)
@@ -46,10 +58,14 @@ def check_pairs(model: Model, pairs: Pairs) -> None:
         low, high = min(int(i.min()) for i in ids), max(int(i.max()) for i in ids)
         if low < 0 or high >= n:
             raise ValueError(f"pairs.{name} = {low} .. {high}: must be 0 .. {n - 1}, what the model knows")
+    kind = model.config.positional_embedding
+    is_shifted = not torch.equal(pairs.clean_position_ids, pairs.corrupt_position_ids)
+    if kind != "standard" and is_shifted and torch.equal(pairs.clean_tokens, pairs.corrupt_tokens):
+        raise ValueError(f"pairs = of equal tokens: must differ in them, since positional_embedding = {kind}")
 
 
 def embeddings(model: Model, tokens: Int[Tensor, "batch pos"], position_ids: Int[Tensor, "batch pos"]) -> Outputs:
-    """What `tok` and `pos` put out.
+    """What `tok` puts out, and `pos`, where positions have an embedding.
 
     >>> from compo_mech import Parity, build
     >>> model = build(Parity(), max_length=3).model
@@ -57,7 +73,10 @@ def embeddings(model: Model, tokens: Int[Tensor, "batch pos"], position_ids: Int
     >>> torch.equal(out[TOK][0, 1], out[TOK][0, 3]), torch.equal(out[POS][0, 1], out[POS][0, 3])  # 1 is read twice
     (True, False)
     """
-    return {TOK: blocks.token_embedding(model, tokens), POS: blocks.position_embedding(model, position_ids)}
+    outputs = {TOK: blocks.token_embedding(model, tokens)}
+    if POS in embedding_writers(model.config):
+        outputs[POS] = blocks.position_embedding(model, position_ids)
+    return outputs
 
 
 def run_graph(
@@ -69,7 +88,7 @@ def run_graph(
 
     Args:
         model: the network.
-        known: what `tok` and `pos` put out, and any other writer that need not be computed.
+        known: what `embeddings` puts out, and any other writer that need not be computed.
         read: the stream that a reader sees, given what the writers before it put out; None: their sum, which is the
             network as it is.
 
@@ -84,35 +103,47 @@ def run_graph(
     [1, 1, 0, 3]
     """
     read = read or (lambda reader, outputs: total_of(outputs))
-    outputs = {TOK: known[TOK], POS: known[POS]}
+    outputs = {writer: known[writer] for writer in embedding_writers(model.config)}
     n_pos = known[TOK].shape[1]
     seen = blocks.causal(torch.arange(n_pos, device=known[TOK].device), n_pos)
     for layer in range(model.config.n_layers):
-        heads = {Writer("head", layer, head): head for head in range(model.config.n_heads)}
-        outputs |= {
-            writer: known[writer] if writer in known else _head_out(model, layer, head, outputs, read, seen)
-            for writer, head in heads.items()
-        }
+        before = outputs
+        outputs = before | _heads_out(model, layer, known, before, read, seen)
         mlp = Writer("mlp", layer)
         if mlp in known:
             outputs[mlp] = known[mlp]
-        else:
-            outputs[mlp] = blocks.mlp_out(model, layer, read(Reader("mlp", layer), outputs))
+        elif not model.config.attn_only:
+            seen_by_mlp = before if model.config.parallel_attn_mlp else outputs
+            outputs[mlp] = blocks.mlp_out(model, layer, read(Reader("mlp", layer), seen_by_mlp))
     return outputs, blocks.logits(model, read(LOGITS, outputs))
 
 
-def _head_out(
-    model: Model, layer: int, head: int, outputs: Outputs, read: Read, seen: Bool[Tensor, "pos pos"]
-) -> Stream:
-    """What one head puts out; the first of a layer carries the layer's bias along, which belongs to no head."""
+def _heads_out(
+    model: Model, layer: int, known: Outputs, before: Outputs, read: Read, seen: Bool[Tensor, "pos pos"]
+) -> Outputs:
+    """What the heads of a layer put out, those that are known or computed; keys and values are read once.
 
-    def projected(kind: str) -> Float[Tensor, "batch pos d_head"]:
-        normed = blocks.attention_input(model, layer, read(Reader(kind, layer, head), outputs))
-        return blocks.project_head(model, layer, head, kind.upper(), normed)
+    The first head carries the layer's bias along, which belongs to no head.
+    """
+    projected: dict[Reader, Float[Tensor, "batch pos d_head"]] = {}
 
-    q, k, v = projected("q"), projected("k"), projected("v")
-    out = blocks.head_result(model, layer, head, blocks.pattern(blocks.scores(model, q, k), seen) @ v)
-    return out + blocks.attn_bias(model, layer) if model.config.biases and head == 0 else out
+    def project(reader: Reader) -> Float[Tensor, "batch pos d_head"]:
+        assert reader.head is not None
+        if reader not in projected:
+            normed = blocks.attention_input(model, layer, read(reader, before))
+            projected[reader] = blocks.project_head(model, layer, reader.head, reader.kind.upper(), normed)
+        return projected[reader]
+
+    found: Outputs = {}
+    for head in range(model.config.n_heads):
+        writer = Writer("head", layer, head)
+        if writer in known:
+            found[writer] = known[writer]
+            continue
+        q, k, v = (project(reader) for reader in readers_of(writer, model.config))
+        out = blocks.head_result(model, layer, head, blocks.pattern(blocks.scores(model, layer, q, k), seen) @ v)
+        found[writer] = out + blocks.attn_bias(model, layer) if model.config.biases and head == 0 else out
+    return found
 
 
 def total_of(outputs: Outputs) -> Stream:
@@ -211,10 +242,10 @@ def run_patched(model: Model, pairs: Pairs, runs: Runs, patched: Iterable[Edge])
 
     first = next((reader for reader in all_readers(model.config) if reader in by_reader), LOGITS)
     known = {writer: runs.clean[writer] for writer in writers_before(first, model.config)}
-    if first.kind in ("q", "k", "v"):  # heads of the same layer that read nothing patched
-        layer = (Writer("head", first.layer, head) for head in range(model.config.n_heads))
-        read_by = {(reader.layer, reader.head) for reader in by_reader if reader.kind in ("q", "k", "v")}
-        known |= {w: runs.clean[w] for w in layer if (w.layer, w.head) not in read_by}
+    if first.layer is not None:  # heads of the same layer that read nothing patched
+        heads = (Writer("head", first.layer, head) for head in range(model.config.n_heads))
+        unchanged = (w for w in heads if not any(reader in by_reader for reader in readers_of(w, model.config)))
+        known |= {writer: runs.clean[writer] for writer in unchanged}
     logits = run_graph(model, known, read)[1][pairs.row, pairs.position]
     check_finite("logits with patched edges", logits)
     return logits

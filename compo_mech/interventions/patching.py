@@ -13,13 +13,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from compo_mech.data.layout import Span
+from compo_mech.interventions.edges import Reader, heads_reading
 from compo_mech.interventions.metrics import Metric
 from compo_mech.interventions.pairs import Pairs
 from compo_mech.interventions.traces import Trace, both_traces
 from compo_mech.model import blocks
 from compo_mech.model.finite import check_finite
 from compo_mech.model.params import Model
-from compo_mech.model.sites import HEAD_KINDS, Kind, Site, check_site
+from compo_mech.model.sites import Kind, Site, check_site, heads_of_kind
 
 
 @torch.no_grad()
@@ -90,40 +91,47 @@ def _enter(
         return touched, mixed(kind)
     if kind == "mlp_out":
         return touched, clean.resid_mid[layer][:, touched] + mixed(kind)
+    pre = clean.resid_pre[layer]
     if kind == "resid_mid":
-        return touched, _after_attention(model, layer, mixed(kind))
+        return touched, blocks.resid_post(model, layer, pre[:, touched], mixed(kind))
     if kind == "attn_out":
-        return touched, _after_attention(model, layer, clean.resid_pre[layer][:, touched] + mixed(kind))
+        return touched, blocks.resid_post(model, layer, pre[:, touched], pre[:, touched] + mixed(kind))
     rows = touched
     if kind in ("k", "v"):  # seen by every later row
         rows = torch.arange(int(touched[0]), where.shape[1], device=where.device)
         rows = rows if needed is None else rows[torch.isin(rows, needed)]
-    heads = {name: trace[layer][:, head] for name, trace in (("q", clean.q), ("k", clean.k), ("v", clean.v))}
-    if kind in ("q", "k", "v"):
-        heads[kind] = torch.where(where[..., None], corrupt.at(site), heads[kind])
-    if kind in ("z", "result"):
-        z = torch.where(chosen, corrupt.z[layer][:, head, touched], clean.z[layer][:, head, touched])
-    elif kind == "pattern":
-        own, other = clean.pattern[layer][:, head, touched], corrupt.pattern[layer][:, head, touched]
-        z = torch.where(chosen, other, own) @ heads["v"]
-    else:
-        z = _pattern(model, heads["q"][:, rows], heads["k"], rows) @ heads["v"]
     assert head is not None
-    change = blocks.head_result(model, layer, head, z - clean.z[layer][:, head, rows])
-    return rows, _after_attention(model, layer, clean.resid_mid[layer][:, rows] + change)
+    mid = clean.resid_mid[layer][:, rows]
+    for one in heads_reading(Reader(kind, layer, head), model.config) if kind in ("k", "v") else [head]:
+        z = _z_of_head(model, clean, corrupt, site, one, where, rows)
+        mid = mid + blocks.head_result(model, layer, one, z - clean.z[layer][:, one, rows])
+    return rows, blocks.resid_post(model, layer, pre[:, rows], mid)
 
 
-def _after_attention(model: Model, layer: int, mid: Tensor) -> Tensor:
-    return mid + blocks.mlp_out_in_parts(model, layer, mid)
+def _z_of_head(
+    model: Model, clean: Trace, corrupt: Trace, site: Site, head: int, where: Tensor, rows: Tensor
+) -> Float[Tensor, "batch row d_head"]:
+    """What one head fetches at these rows when a site that it depends on is patched."""
+    layer, kind, kv_head = site.layer, site.kind, head // model.config.n_sharing
+    chosen = where[:, rows, None]
+    if kind in ("z", "result"):
+        return torch.where(chosen, corrupt.z[layer][:, head, rows], clean.z[layer][:, head, rows])
+    own = {"q": clean.q[layer][:, head], "k": clean.k[layer][:, kv_head], "v": clean.v[layer][:, kv_head]}
+    if kind == "pattern":
+        pattern = torch.where(chosen, corrupt.pattern[layer][:, head, rows], clean.pattern[layer][:, head, rows])
+        return pattern @ own["v"]
+    own[kind] = torch.where(where[..., None], corrupt.at(site), own[kind])
+    return _pattern(model, layer, own["q"][:, rows], own["k"], rows) @ own["v"]
 
 
 def _pattern(
     model: Model,
+    layer: int,
     q: Float[Tensor, "*head row d_head"],
     k: Float[Tensor, "*head pos d_head"],
     rows: Int[Tensor, "row"],
 ) -> Float[Tensor, "*head row pos"]:
-    return blocks.pattern(blocks.scores(model, q, k), blocks.causal(rows, k.shape[-2]))
+    return blocks.pattern(blocks.scores(model, layer, q, k, rows), blocks.causal(rows, k.shape[-2]))
 
 
 def _layer(
@@ -139,9 +147,11 @@ def _layer(
             (clean.q[layer], clean.k[layer], clean.v[layer]), blocks.qkv(model, layer, stream), strict=True
         )
     )
+    k, v = blocks.by_query_head(model, k), blocks.by_query_head(model, v)
     pre = clean.resid_pre[layer].index_copy(1, rows, stream)[:, reached]
-    z = _pattern(model, q[:, :, reached], k, reached) @ v
-    return reached, _after_attention(model, layer, pre + blocks.attn_out(model, layer, blocks.merge_heads(z)))
+    z = _pattern(model, layer, q[:, :, reached], k, reached) @ v
+    mid = pre + blocks.attn_out(model, layer, blocks.merge_heads(z))
+    return reached, blocks.resid_post(model, layer, pre, mid)
 
 
 def _replaced(scored: Tensor, pairs: Pairs, rows: Tensor, logits: Tensor, n_pos: int) -> Tensor:
@@ -163,7 +173,7 @@ def sweep(
 ) -> Float[Tensor, "layer head position"]:
     """The metric when one site is patched at one position, for every layer, head and position.
 
-    Sites that belong to no head have one entry along the head's axis.
+    Sites that belong to no head have one entry along the head's axis; `k` and `v` have those of keys and values.
 
     Args:
         model: the network.
@@ -183,12 +193,12 @@ def sweep(
     >>> sweep(built.model, pairs, "z", answered, positions=[Span("states")])[:, :, 0].tolist()  # L1H0 carries x_t
     [[1.0, 1.0], [0.5, 1.0]]
     """
-    check_site(Site(kind, 0, 0 if kind in HEAD_KINDS else None), model.config)
+    heads = heads_of_kind(kind, model.config)
+    check_site(Site(kind, 0, heads[0]), model.config)
     clean, corrupt = traces or both_traces(model, pairs)
     base = clean.logits[pairs.row, pairs.position]
     n_pos = pairs.clean_tokens.shape[1]
     wheres = [_where(pairs, position) for position in (range(n_pos) if positions is None else positions)]
-    heads: Sequence[int | None] = range(model.config.n_heads) if kind in HEAD_KINDS else [None]
     found = []
     for layer, head, where in itertools.product(range(model.config.n_layers), heads, wheres):
         logits = patched_logits(model, clean, corrupt, Site(kind, layer, head), where, pairs)

@@ -20,9 +20,10 @@ class Trace:
     """Every activation of one run, one entry a layer.
 
     Attributes:
-        resid_pre, resid_mid, resid_post: the residual stream before attention, between attention and MLP, and after the
-            MLP.
-        q, k, v, z: of all heads.
+        resid_pre, resid_mid, resid_post: the residual stream before attention, after it, and after the MLP, which in a
+            parallel block reads `resid_pre`.
+        q, z: of all heads.
+        k, v: of all heads of keys and values.
         pattern: attention weights.
         attn_out, mlp_out: what attention and the MLP add.
         logits: at every position.
@@ -38,8 +39,8 @@ class Trace:
     resid_mid: list[Float[Tensor, "batch pos d_model"]]
     resid_post: list[Float[Tensor, "batch pos d_model"]]
     q: list[Float[Tensor, "batch head pos d_head"]]
-    k: list[Float[Tensor, "batch head pos d_head"]]
-    v: list[Float[Tensor, "batch head pos d_head"]]
+    k: list[Float[Tensor, "batch kv_head pos d_head"]]
+    v: list[Float[Tensor, "batch kv_head pos d_head"]]
     z: list[Float[Tensor, "batch head pos d_head"]]
     pattern: list[Float[Tensor, "batch head pos pos"]]
     attn_out: list[Float[Tensor, "batch pos d_model"]]
@@ -89,12 +90,14 @@ def trace(
         here, normed = stream[:, n_left_out:], blocks.attention_input(model, layer, stream)
         k, v = (blocks.split_heads(model, x) for x in blocks.project(model, layer, "KV", normed))
         (q,) = (blocks.split_heads(model, x) for x in blocks.project(model, layer, "Q", normed[:, n_left_out:]))
-        seen = blocks.causal(torch.arange(n_left_out, n_pos, device=tokens.device), n_pos)
-        pattern = blocks.pattern(blocks.scores(model, q, k), seen)
-        z = pattern @ v
+        queries = torch.arange(n_left_out, n_pos, device=tokens.device)
+        seen = blocks.causal(queries, n_pos)
+        keys, values = blocks.by_query_head(model, k), blocks.by_query_head(model, v)
+        pattern = blocks.pattern(blocks.scores(model, layer, q, keys, queries), seen)
+        z = pattern @ values
         attn_out = blocks.attn_out(model, layer, blocks.merge_heads(z))
         mid = here + attn_out
-        mlp_out = blocks.mlp_out_in_parts(model, layer, mid)
+        mlp_out = blocks.mlp_out_in_parts(model, layer, blocks.mlp_input(model, here, mid))
         values = {"resid_mid": mid, "resid_post": mid + mlp_out, "q": q, "z": z, "pattern": pattern}
         values |= {"attn_out": attn_out, "mlp_out": mlp_out}
         if n_left_out:
@@ -131,8 +134,8 @@ class RowTrace:
     mlp_out: list[Float[Tensor, "row d_model"]]
     q: list[Float[Tensor, "row head d_head"]]
     z: list[Float[Tensor, "row head d_head"]]
-    k: list[Float[Tensor, "row head pos d_head"]]
-    v: list[Float[Tensor, "row head pos d_head"]]
+    k: list[Float[Tensor, "row kv_head pos d_head"]]
+    v: list[Float[Tensor, "row kv_head pos d_head"]]
     logits: Float[Tensor, "row d_vocab"]
 
     def at(self, site: Site) -> Float[Tensor, "row dim"]:
@@ -193,10 +196,12 @@ def _rows_run(
             stream, normed = stream[index, position][:, None], normed[index, position][:, None]
             at, queries = torch.zeros_like(position), position[:, None, None]
         (q,) = (blocks.split_heads(model, x) for x in blocks.project(model, layer, "Q", normed))
-        z = blocks.pattern(blocks.scores(model, q, k), blocks.causal(queries, n_pos)) @ v
+        keys, values = blocks.by_query_head(model, k), blocks.by_query_head(model, v)
+        scores = blocks.scores(model, layer, q, keys, queries)
+        z = blocks.pattern(scores, blocks.causal(queries, n_pos)) @ values
         attn_out = blocks.attn_out(model, layer, blocks.merge_heads(z))
         mid = stream + attn_out
-        mlp_out = blocks.mlp_out_in_parts(model, layer, mid)
+        mlp_out = blocks.mlp_out_in_parts(model, layer, blocks.mlp_input(model, stream, mid))
         of_rows = {"resid_pre": stream, "resid_mid": mid, "resid_post": mid + mlp_out}
         for name, value in (of_rows | {"attn_out": attn_out, "mlp_out": mlp_out}).items():
             kept[name].append(value[index, at])

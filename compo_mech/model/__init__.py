@@ -6,7 +6,7 @@ from compo_mech.model import blocks
 from compo_mech.model.forward import forward
 from compo_mech.model.generate import generate, read_on, Past
 from compo_mech.model.hooked import to_hooked, from_hooked, config_of
-from compo_mech.model.sites import Site, Kind, HEAD_KINDS, check_site
+from compo_mech.model.sites import Site, Kind, HEAD_KINDS, check_site, heads_of_kind
 
 __all__ = [
     "ModelConfig",
@@ -28,4 +28,5 @@ __all__ = [
     "Kind",
     "HEAD_KINDS",
     "check_site",
+    "heads_of_kind",
 ]

@@ -11,16 +11,13 @@ Example:
     [[1.0, 0.0], [0.5, 0.5]]
 """
 
-import math
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from compo_mech.model.params import ACTIVATIONS, Model
-
-LAYER_NORM_EPS = 1e-5  # TransformerLens' default
+from compo_mech.model.rotary import rotated
 
 ROWS_AT_ONCE = 512
 """Of an MLP on a CPU: what its neurons hold then stays in the cache, which halves the time of thousands of rows."""
@@ -40,15 +37,34 @@ def embed(
     model: Model, tokens: Int[Tensor, "*row"], position_ids: Int[Tensor, "*row"]
 ) -> Float[Tensor, "*row d_model"]:
     """Return the residual stream in front of layer 0."""
-    return token_embedding(model, tokens) + position_embedding(model, position_ids)
+    embedded = token_embedding(model, tokens)
+    if model.config.positional_embedding != "standard":
+        return embedded
+    return embedded + position_embedding(model, position_ids)
 
 
 def norm(model: Model, name: str, x: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row d_model"]:
-    """Pass the stream through the LayerNorm of that name (`blocks.0.ln1`, `ln_final`), if there is one."""
+    """Pass the stream through the norm of that name (`blocks.0.ln1`, `ln_final`), if there is one."""
     if model.config.normalization == "none":
         return x
-    weight, bias = model.params[f"{name}.w"], model.params.get(f"{name}.b")
-    return F.layer_norm(x, x.shape[-1:], weight, bias, LAYER_NORM_EPS)
+    weight = model.params.get(f"{name}.w")
+    if centres(model, name):
+        return F.layer_norm(x, x.shape[-1:], weight, model.params.get(f"{name}.b"), model.config.eps)
+    return F.rms_norm(x, x.shape[-1:], weight, model.config.eps)
+
+
+def centres(model: Model, name: str) -> bool:
+    """Tell whether the norm of that name is a LayerNorm, which subtracts the mean, and not an RMSNorm or none."""
+    return model.config.normalization in ("LN", "LNPre") and not (name == "ln_final" and model.config.final_rms)
+
+
+def norm_size(model: Model, name: str, x: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row 1"]:
+    """Return what the norm of that name divides the stream by: 1 where there is none."""
+    if model.config.normalization == "none":
+        return torch.ones_like(x[..., :1])
+    if centres(model, name):
+        x = x - x.mean(-1, keepdim=True)
+    return (x.square().mean(-1, keepdim=True) + model.config.eps).sqrt()
 
 
 def attention_input(
@@ -73,14 +89,14 @@ def project(
     weights = [model.params[f"{attention}.W_{letter}"].transpose(0, 1).flatten(1) for letter in which]
     if len(which) == 1:
         return [_with_bias(model, f"{attention}.b_{which}", normed @ weights[0])]
-    found = (normed @ torch.cat(weights, 1)).chunk(len(which), -1)
+    found = (normed @ torch.cat(weights, 1)).split([weight.shape[1] for weight in weights], -1)
     return [_with_bias(model, f"{attention}.b_{letter}", x) for letter, x in zip(which, found, strict=True)]
 
 
 def project_head(
     model: Model, layer: int, head: int, which: str, normed: Float[Tensor, "*row d_model"]
 ) -> Float[Tensor, "*row d_head"]:
-    """Return queries (Q), keys (K) or values (V) of one head."""
+    """Return queries (Q) of one head, or keys (K) or values (V) of one head of these."""
     x = normed @ model.params[f"blocks.{layer}.attn.W_{which}"][head]
     bias = model.params.get(f"blocks.{layer}.attn.b_{which}")
     return x if bias is None else x + bias[head]
@@ -89,14 +105,14 @@ def project_head(
 def qkv(
     model: Model, layer: int, resid_pre: Float[Tensor, "batch pos d_model"]
 ) -> tuple[Float[Tensor, "batch head pos d_head"], ...]:
-    """Return queries, keys and values of all heads."""
+    """Return queries, keys and values of all heads, keys and values by their own heads."""
     found = project(model, layer, "QKV", attention_input(model, layer, resid_pre))
     return tuple(split_heads(model, x) for x in found)
 
 
 def split_heads(model: Model, x: Float[Tensor, "batch pos width"]) -> Float[Tensor, "batch head pos d_head"]:
     """Put heads that are side by side one behind the other."""
-    return x.unflatten(-1, (model.config.n_heads, -1)).transpose(1, 2)
+    return x.unflatten(-1, (-1, model.config.head_width)).transpose(1, 2)
 
 
 def merge_heads(z: Float[Tensor, "batch head pos d_head"]) -> Float[Tensor, "batch pos width"]:
@@ -104,28 +120,73 @@ def merge_heads(z: Float[Tensor, "batch head pos d_head"]) -> Float[Tensor, "bat
     return z.transpose(1, 2).flatten(2)
 
 
+def by_query_head(model: Model, x: Float[Tensor, "batch kv_head *dim"]) -> Float[Tensor, "batch head *dim"]:
+    """Give each head the keys or values that it shares with others."""
+    n = model.config.n_sharing
+    return x if n == 1 else x.repeat_interleave(n, 1)
+
+
 def scores(
     model: Model,
+    layer: int,
     q: Float[Tensor, "*#head query d_head"],
     k: Float[Tensor, "*#head key d_head"],
+    query_positions: Int[Tensor, "*#head #query"] | None = None,
     temperature: float = 1.0,
 ) -> Float[Tensor, "*head query key"]:
-    """Score every key for every query; a temperature other than 1 makes attention softer or sharper."""
-    return q @ k.mT / (temperature * math.sqrt(model.config.head_width))
+    """Score every key for every query.
+
+    Args:
+        model: the network.
+        layer: whose attention it is.
+        q, k: of one head, or of all, keys being those of `by_query_head`.
+        query_positions: in the row, whose first key is at 0; None: those of the keys.
+        temperature: other than 1 makes attention softer or sharper.
+    """
+    q, k = _normed(model, layer, "q", q), _normed(model, layer, "k", k)
+    if model.config.positional_embedding == "rotary":
+        keys = torch.arange(k.shape[-2], device=k.device)
+        q = rotated(model.config, q, keys if query_positions is None else query_positions)
+        k = rotated(model.config, k, keys)
+    return q @ k.mT / (temperature * model.config.score_scale)
 
 
 def row_scores(
-    model: Model, q: Float[Tensor, "*head d_head"], k: Float[Tensor, "*head key d_head"], temperature: float = 1.0
+    model: Model,
+    layer: int,
+    q: Float[Tensor, "*head d_head"],
+    k: Float[Tensor, "*head key d_head"],
+    position: Int[Tensor, "*#head"],
+    temperature: float = 1.0,
 ) -> Float[Tensor, "*head key"]:
-    """Return the `scores` of one query row."""
-    return (k @ q[..., None])[..., 0] / (temperature * math.sqrt(model.config.head_width))
+    """Return the `scores` of one query row, at that position."""
+    q, k = _normed(model, layer, "q", q), _normed(model, layer, "k", k)
+    if model.config.positional_embedding == "rotary":
+        q = rotated(model.config, q, position)
+        k = rotated(model.config, k, torch.arange(k.shape[-2], device=k.device))
+    return (k @ q[..., None])[..., 0] / (temperature * model.config.score_scale)
 
 
 def paired_scores(
-    model: Model, q: Float[Tensor, "*#row d_head"], k: Float[Tensor, "*#row d_head"], temperature: float = 1.0
+    model: Model,
+    layer: int,
+    q: Float[Tensor, "*#row d_head"],
+    k: Float[Tensor, "*#row d_head"],
+    distance: Int[Tensor, "*#row"],
+    temperature: float = 1.0,
 ) -> Float[Tensor, "*row 1"]:
-    """Score one key of its own for each query."""
-    return (q * k).sum(-1, keepdim=True) / (temperature * math.sqrt(model.config.head_width))
+    """Score one key of its own for each query, so many positions before it."""
+    q, k = _normed(model, layer, "q", q), _normed(model, layer, "k", k)
+    if model.config.positional_embedding == "rotary":
+        k = rotated(model.config, k, -distance)
+    return (q * k).sum(-1, keepdim=True) / (temperature * model.config.score_scale)
+
+
+def _normed(model: Model, layer: int, which: str, x: Float[Tensor, "*row d_head"]) -> Float[Tensor, "*row d_head"]:
+    """Pass queries (q) or keys (k) through the norm that they have, if any."""
+    if not model.config.use_qk_norm:
+        return x
+    return F.rms_norm(x, x.shape[-1:], model.params[f"blocks.{layer}.attn.{which}_norm.w"], model.config.eps)
 
 
 def causal(query_positions: Int[Tensor, "*query"], n_keys: int) -> Bool[Tensor, "*query key"]:
@@ -163,30 +224,49 @@ def attn_bias(model: Model, layer: int) -> Float[Tensor, "d_model"]:
     return model.params[f"blocks.{layer}.attn.b_O"]
 
 
-def mlp_pre(model: Model, layer: int, resid_mid: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row neuron"]:
-    """Return what an MLP's neurons read, before the nonlinearity."""
-    normed = norm(model, f"blocks.{layer}.ln2", resid_mid)
-    return _with_bias(model, f"blocks.{layer}.mlp.b_in", normed @ model.params[f"blocks.{layer}.mlp.W_in"])
-
-
-def activation(model: Model, pre: Float[Tensor, "*row neuron"]) -> Float[Tensor, "*row neuron"]:
-    """Apply the MLPs' nonlinearity."""
-    return ACTIVATIONS[model.config.act_fn](pre)
-
-
-def mlp_out(model: Model, layer: int, resid_mid: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row d_model"]:
-    """Return what an MLP writes."""
-    out = activation(model, mlp_pre(model, layer, resid_mid)) @ neuron_outputs(model, layer)
-    return _with_bias(model, f"blocks.{layer}.mlp.b_out", out)
-
-
-def mlp_out_in_parts(
-    model: Model, layer: int, resid_mid: Float[Tensor, "*row d_model"]
+def mlp_input(
+    model: Model, resid_pre: Float[Tensor, "*row d_model"], resid_mid: Float[Tensor, "*row d_model"]
 ) -> Float[Tensor, "*row d_model"]:
+    """Return which stream a layer's MLP reads: that before attention, where both are parallel, or after it."""
+    return resid_pre if model.config.parallel_attn_mlp else resid_mid
+
+
+def mlp_pre(model: Model, layer: int, mlp_in: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row neuron"]:
+    """Return what an MLP's neurons apply their nonlinearity to."""
+    normed, mlp = norm(model, f"blocks.{layer}.ln2", mlp_in), f"blocks.{layer}.mlp"
+    if model.config.gated_mlp:
+        return normed @ model.params[f"{mlp}.W_gate"]
+    return _with_bias(model, f"{mlp}.b_in", normed @ model.params[f"{mlp}.W_in"])
+
+
+def neurons(model: Model, layer: int, mlp_in: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row neuron"]:
+    """Return the activations of an MLP's neurons; of a gated one, times its linear map's."""
+    active = ACTIVATIONS[model.config.act_fn](mlp_pre(model, layer, mlp_in))
+    if not model.config.gated_mlp:
+        return active
+    linear = norm(model, f"blocks.{layer}.ln2", mlp_in) @ model.params[f"blocks.{layer}.mlp.W_in"]
+    return _with_bias(model, f"blocks.{layer}.mlp.b_in", active * linear)
+
+
+def mlp_out(model: Model, layer: int, mlp_in: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row d_model"]:
+    """Return what an MLP writes: nothing where there are none."""
+    if model.config.attn_only:
+        return torch.zeros_like(mlp_in)
+    return _with_bias(model, f"blocks.{layer}.mlp.b_out", neurons(model, layer, mlp_in) @ neuron_outputs(model, layer))
+
+
+def mlp_out_in_parts(model: Model, layer: int, mlp_in: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row d_model"]:
     """Return `mlp_out`, computed on a CPU `ROWS_AT_ONCE` rows at a time: for analyses of many rows."""
-    rows = resid_mid.flatten(0, -2)
+    rows = mlp_in.flatten(0, -2)
     n_at_once = ROWS_AT_ONCE if rows.device.type == "cpu" else len(rows)
-    return torch.cat([mlp_out(model, layer, part) for part in rows.split(max(1, n_at_once))]).view(resid_mid.shape)
+    return torch.cat([mlp_out(model, layer, part) for part in rows.split(max(1, n_at_once))]).view(mlp_in.shape)
+
+
+def resid_post(
+    model: Model, layer: int, resid_pre: Float[Tensor, "*row d_model"], resid_mid: Float[Tensor, "*row d_model"]
+) -> Float[Tensor, "*row d_model"]:
+    """Return the stream after a layer, given those before and after its attention: for analyses of many rows."""
+    return resid_mid + mlp_out_in_parts(model, layer, mlp_input(model, resid_pre, resid_mid))
 
 
 def neuron_outputs(model: Model, layer: int) -> Float[Tensor, "neuron d_model"]:
@@ -194,9 +274,15 @@ def neuron_outputs(model: Model, layer: int) -> Float[Tensor, "neuron d_model"]:
     return model.params[f"blocks.{layer}.mlp.W_out"]
 
 
+def unembedding(model: Model) -> Float[Tensor, "d_model d_vocab"]:
+    """Return the matrix from the last norm's output to the logits."""
+    params = model.params
+    return params["embed.W_E"].mT if model.config.tie_word_embeddings else params["unembed.W_U"]
+
+
 def logits(model: Model, resid_post: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row d_vocab"]:
     """Return the logits that the last layer's stream gives."""
-    return _with_bias(model, "unembed.b_U", norm(model, "ln_final", resid_post) @ model.params["unembed.W_U"])
+    return _with_bias(model, "unembed.b_U", norm(model, "ln_final", resid_post) @ unembedding(model))
 
 
 def _with_bias(model: Model, name: str, x: Float[Tensor, "*row width"]) -> Float[Tensor, "*row width"]:

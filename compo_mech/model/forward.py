@@ -55,8 +55,8 @@ def forward(
         normed = blocks.attention_input(model, layer, x)
         if last:
             x = x.index_select(0, packing.scored_token)
-        x = x + _attention(model, layer, normed, packing, last, patterns)
-        x = x + blocks.mlp_out(model, layer, x)
+        mid = x + _attention(model, layer, normed, packing, last, patterns)
+        x = mid + blocks.mlp_out(model, layer, blocks.mlp_input(model, x, mid))
     return blocks.logits(model, x)
 
 
@@ -84,7 +84,10 @@ def _attention(
         return blocks.split_heads(model, packed.unflatten(0, shape))
 
     q, k, v = projected("Q", source, *queries), projected("K", normed, *keys), projected("V", normed, *keys)
-    pattern = blocks.pattern(blocks.scores(model, q, k), packing.causal_scored if last else packing.causal)
+    k, v = blocks.by_query_head(model, k), blocks.by_query_head(model, v)
+    positions = packing.query_position[:, None] if last else None
+    scores = blocks.scores(model, layer, q, k, positions)
+    pattern = blocks.pattern(scores, packing.causal_scored if last else packing.causal)
     if patterns is not None:
         patterns.append(pattern if last else _scored_queries(pattern, packing))
     z = blocks.merge_heads(pattern @ v).flatten(0, 1)  # [slot, head * d_head]

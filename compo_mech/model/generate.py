@@ -35,7 +35,7 @@ def read_on(model: Model, tokens: Int[Tensor, "batch new"], past: Past) -> Float
     """
     n_before = past[0][0].shape[2] if past else 0
     position = torch.arange(n_before, n_before + tokens.shape[1], device=tokens.device)
-    x = blocks.token_embedding(model, tokens) + blocks.position_embedding(model, position)
+    x = blocks.embed(model, tokens, position.expand(tokens.shape))
     for layer in range(model.config.n_layers):
         normed = blocks.attention_input(model, layer, x)
         k, v = (blocks.split_heads(model, new) for new in blocks.project(model, layer, "KV", normed))
@@ -47,10 +47,10 @@ def read_on(model: Model, tokens: Int[Tensor, "batch new"], past: Past) -> Float
         if layer == model.config.n_layers - 1:  # no one needs the rows before the last
             x, normed, position = x[:, -1:], normed[:, -1:], position[-1:]
         (q,) = blocks.project(model, layer, "Q", normed)
-        q = blocks.split_heads(model, q)
-        pattern = blocks.pattern(blocks.scores(model, q, k), blocks.causal(position, k.shape[2]))
-        x = x + blocks.attn_out(model, layer, blocks.merge_heads(pattern @ v))
-        x = x + blocks.mlp_out(model, layer, x)
+        q, k, v = blocks.split_heads(model, q), blocks.by_query_head(model, k), blocks.by_query_head(model, v)
+        pattern = blocks.pattern(blocks.scores(model, layer, q, k, position), blocks.causal(position, k.shape[2]))
+        mid = x + blocks.attn_out(model, layer, blocks.merge_heads(pattern @ v))
+        x = mid + blocks.mlp_out(model, layer, blocks.mlp_input(model, x, mid))
     return blocks.logits(model, x[:, 0])
 
 

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from compo_mech.model import blocks
 from compo_mech.model.config import ModelConfig, parameter_shapes
 from compo_mech.model.forward import forward
 from compo_mech.model.params import ACTIVATIONS, Model, Params
@@ -19,51 +20,90 @@ if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
 
 MAX_DIFFERENCE = 1e-4
-"""Between a logit of a HookedTransformer and ours of the same weights, beside rounding."""
+"""Between a logit of a HookedTransformer and ours of the same weights, as a fraction of the largest, or of 1."""
 
 MAX_LOGITS = 2**22
 """That are compared: a few seconds' work, and 16 MB each, for the largest vocabulary."""
 
+MAX_SCORES = 2**24
+"""Of attention, of all heads of a layer for one row of tokens."""
+
 _SIZES = ("n_layers", "n_heads", "d_model", "d_head", "d_mlp", "n_ctx", "d_vocab", "d_vocab_out", "n_params")
+_FOLLOWED = (
+    *("eps", "attn_scale", "use_attn_scale", "use_qk_norm", "n_key_value_heads", "parallel_attn_mlp", "attn_only"),
+    *("gated_mlp", "final_rms", "rotary_dim", "rotary_base", "rotary_adjacent_pairs"),
+)
 _WITHOUT_EFFECT = (
     *("device", "dtype", "seed", "init_mode", "init_weights", "initializer_range", "tie_word_embeddings"),
     *("model_name", "original_architecture", "from_checkpoint", "checkpoint_index", "checkpoint_label_type"),
     *("checkpoint_value", "tokenizer_name", "tokenizer_prepends_bos", "default_prepend_bos", "trust_remote_code"),
     *("decoder_start_token_id", "use_attn_result", "use_split_qkv_input", "use_hook_mlp_in", "use_attn_in"),
-    *("use_hook_tokens", "layer_norm_folding", "ungroup_grouped_query_attention"),
+    *("use_hook_tokens", "layer_norm_folding", "ungroup_grouped_query_attention", "uses_rms_norm"),
+    *("train_seq_length", "NTK_by_parts_low_freq_factor", "NTK_by_parts_high_freq_factor", "NTK_by_parts_factor"),
+    *("NTK_original_ctx_len", "yarn_factor", "yarn_attention_factor", "yarn_beta_fast", "yarn_beta_slow"),
+    *("yarn_original_max_position_embeddings", "yarn_truncate", "yarn_global_attn_only", "norm_topk_prob"),
 )
 """Options that change no logit, where those that do are served."""
 
 
 def to_hooked(params: Params, config: ModelConfig) -> "HookedTransformer":
     """Build the HookedTransformer with these parameters, on their device and in their dtype. Biases that are off are
-    0."""
+    0, and a network without positions is one that rotates no dimension."""
     from transformer_lens import HookedTransformer, HookedTransformerConfig
 
-    embedding = params["embed.W_E"]
+    model, embedding = Model(params, config), params["embed.W_E"]
+    unembedding = blocks.unembedding(model)
+    rotary_dim = {"standard": None, "rotary": config.rotated_width, "none": 0}[config.positional_embedding]
     cfg = HookedTransformerConfig(
         n_layers=config.n_layers,
         n_heads=config.n_heads,
+        n_key_value_heads=config.n_key_value_heads,
         d_model=config.d_model,
         d_head=config.head_width,
         d_mlp=config.mlp_width,
-        n_ctx=params["pos_embed.W_pos"].shape[0],
+        n_ctx=model.n_ctx,
         d_vocab=embedding.shape[0],
-        d_vocab_out=params["unembed.W_U"].shape[-1],
+        d_vocab_out=unembedding.shape[-1],
         act_fn=config.act_fn,
-        normalization_type="LN" if config.normalization == "LN" else None,
+        normalization_type=None if config.normalization == "none" else config.normalization,
+        positional_embedding_type="standard" if rotary_dim is None else "rotary",
+        rotary_dim=rotary_dim,
+        rotary_base=config.rotary_base,
+        attn_scale=config.score_scale,
+        **{name: getattr(config, name) for name in _SAME},
         init_weights=False,
         device=str(embedding.device),
         dtype=embedding.dtype,
     )
-    model = HookedTransformer(cfg)
+    hooked = HookedTransformer(cfg)
+    named = {hooked_name(config, name): value for name, value in (params | {"unembed.W_U": unembedding}).items()}
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name in params:
-                parameter.copy_(params[name])
+        for name, parameter in hooked.named_parameters():
+            if name in named:
+                parameter.copy_(named[name])
             else:
                 parameter.zero_()
-    return model.eval()
+    return hooked.eval()
+
+
+_SAME = (
+    *("eps", "use_qk_norm", "parallel_attn_mlp", "attn_only", "gated_mlp", "final_rms", "rotary_adjacent_pairs"),
+    "tie_word_embeddings",
+)
+"""Options that are TransformerLens' by name and value."""
+
+
+def hooked_name(config: ModelConfig, name: str) -> str:
+    """Return HookedTransformer's name of a parameter: that of keys and values that heads share begins with `_`.
+
+    Example:
+        >>> from compo_mech.model import ModelConfig
+        >>> hooked_name(ModelConfig(n_heads=4, n_key_value_heads=2), "blocks.0.attn.W_K")
+        'blocks.0.attn._W_K'
+    """
+    layer, _, last = name.rpartition(".")
+    is_shared = config.n_key_value_heads is not None and layer.endswith(".attn") and last[-1] in "KV"
+    return f"{layer}._{last}" if is_shared else name
 
 
 def from_hooked(model: "HookedTransformer", config: ModelConfig) -> Params:
@@ -73,10 +113,11 @@ def from_hooked(model: "HookedTransformer", config: ModelConfig) -> Params:
         ValueError: it lacks one of them, or does something else with them than our forward pass.
     """
     state = model.state_dict()
-    names = parameter_shapes(config, model.cfg.d_vocab, model.cfg.n_ctx)
-    if missing := [name for name in names if name not in state]:
+    shapes = parameter_shapes(config, model.cfg.d_vocab, model.cfg.n_ctx)
+    names = {name: hooked_name(config, name) for name in shapes}
+    if missing := [theirs for theirs in names.values() if theirs not in state]:
         raise ValueError(f"model parameters = without {missing[0]}: must be those of a plain HookedTransformer")
-    params = {name: state[name].detach().clone() for name in names}
+    params = {name: state[theirs].detach().clone() for name, theirs in names.items()}
     _check_logits(model, Model(params, config))
     return params
 
@@ -88,7 +129,7 @@ def config_of(model: "HookedTransformer") -> ModelConfig:
     whether our forward is the model's.
 
     Raises:
-        ValueError: it has an option, a hook, a dtype or a forward pass that they cannot follow.
+        ValueError: it has an option, a parameter, a hook, a dtype or a forward pass that they cannot follow.
     """
     cfg = model.cfg
     for name, known in _served(cfg).items():
@@ -104,29 +145,62 @@ def config_of(model: "HookedTransformer") -> ModelConfig:
             f"model hooks = {' '.join(hooked)}: must be none, since no analysis would run them; "
             "model.reset_hooks(including_permanent=True) removes those of TransformerLens"
         )
-    config = ModelConfig(
-        n_layers=cfg.n_layers,
-        n_heads=cfg.n_heads,
-        d_model=cfg.d_model,
-        d_head=cfg.d_head,
-        d_mlp=cfg.d_mlp,
-        act_fn=cfg.act_fn,  # pyright: ignore[reportArgumentType]
-        normalization="LN" if cfg.normalization_type == "LN" else "none",
-        biases=True,
-    )
+    config = _options(model)
+    names = {hooked_name(config, name) for name in parameter_shapes(config, cfg.d_vocab, cfg.n_ctx)}
+    own = {name for name, _ in model.named_parameters()} - ({"unembed.W_U"} if config.tie_word_embeddings else set())
+    if unknown := sorted(own - names):
+        raise ValueError(f"model parameters = with {unknown[0]}: must be those of a plain HookedTransformer")
     from_hooked(model, config)
     return config
 
 
+def _options(model: "HookedTransformer") -> ModelConfig:
+    """What the options of a HookedTransformer are called here, all of them being served."""
+    cfg = model.cfg
+    is_rotary = cfg.positional_embedding_type == "rotary"
+    rotary_dim = cfg.rotary_dim if is_rotary else None
+    shape = model.W_E.shape == model.W_U.mT.shape
+    return ModelConfig(
+        n_layers=cfg.n_layers,
+        n_heads=cfg.n_heads,
+        n_key_value_heads=cfg.n_key_value_heads,
+        d_model=cfg.d_model,
+        d_head=cfg.d_head,
+        d_mlp=cfg.d_mlp,
+        n_ctx=cfg.n_ctx if is_rotary else None,
+        act_fn="gelu" if cfg.attn_only else cfg.act_fn,  # pyright: ignore[reportArgumentType]
+        normalization=cfg.normalization_type or "none",  # pyright: ignore[reportArgumentType]
+        final_rms=cfg.final_rms and cfg.normalization_type in ("LN", "LNPre"),
+        eps=cfg.eps,
+        gated_mlp=cfg.gated_mlp and not cfg.attn_only,
+        attn_only=cfg.attn_only,
+        parallel_attn_mlp=cfg.parallel_attn_mlp,
+        use_qk_norm=cfg.use_qk_norm,
+        attn_scale=_attn_scale(cfg),
+        positional_embedding="none" if rotary_dim == 0 else "rotary" if is_rotary else "standard",
+        rotary_dim=rotary_dim if rotary_dim not in (0, cfg.d_head) else None,
+        rotary_base=cfg.rotary_base if is_rotary else 10000.0,
+        rotary_adjacent_pairs=cfg.rotary_adjacent_pairs and is_rotary,
+        tie_word_embeddings=shape and torch.equal(model.W_E, model.W_U.mT),
+        biases=True,
+    )
+
+
+def _attn_scale(cfg: Any) -> float | None:
+    """What scores are divided by; None: by sqrt(d_head)."""
+    scale = float(cfg.attn_scale) if cfg.use_attn_scale else 1.0
+    return None if math.isclose(scale, math.sqrt(cfg.d_head), rel_tol=1e-12) else scale
+
+
 def _served(cfg: Any) -> dict[str, tuple[object, ...]]:
     """Values of each option that our forward pass serves: an option that nobody looked at must be at its default."""
-    free = (*_SIZES, *_WITHOUT_EFFECT)
+    free = (*_SIZES, *_FOLLOWED, *_WITHOUT_EFFECT)
     fields = dataclasses.fields(cfg)
     served: dict[str, tuple[object, ...]] = {field.name: (field.default,) for field in fields if field.name not in free}
     return served | {
-        "normalization_type": ("LN", None),
-        "act_fn": tuple(ACTIVATIONS),
-        "attn_scale": (math.sqrt(cfg.d_head),),
+        "normalization_type": ("LN", "LNPre", "RMS", "RMSPre", None),
+        "act_fn": (cfg.act_fn,) if cfg.attn_only else tuple(ACTIVATIONS),
+        "positional_embedding_type": ("standard", "rotary"),
     }
 
 
@@ -136,13 +210,11 @@ def _check_logits(model: "HookedTransformer", copied: Model) -> None:
     Raises:
         ValueError: a logit is not that of our forward pass.
     """
-    tokens = _every_token(model.cfg.d_vocab, model.cfg.n_ctx, model.cfg.d_vocab_out)
-    tokens = tokens.to(model.W_E.device)
+    tokens = _every_token(model.cfg).to(model.W_E.device)
     theirs = model(tokens).flatten(0, 1)
     ours = forward(copied, tokens)
-    rounding = 100 * torch.finfo(ours.dtype).eps * theirs.abs()
     difference = (ours - theirs).abs()
-    is_off = ~(difference <= MAX_DIFFERENCE + rounding)  # what is not a number is off
+    is_off = ~(difference <= MAX_DIFFERENCE * theirs.abs().amax().clamp(min=1))  # what is not a number is off
     if is_off.any():
         worst = float(difference[is_off].max())
         raise ValueError(
@@ -151,9 +223,9 @@ def _check_logits(model: "HookedTransformer", copied: Model) -> None:
         )
 
 
-def _every_token(d_vocab: int, n_ctx: int, d_vocab_out: int) -> Int[Tensor, "row pos"]:
+def _every_token(cfg: Any) -> Int[Tensor, "row pos"]:
     """Rows of all positions with every token in them; where that is too much, fewer positions, then fewer tokens."""
-    n_pos = max(1, min(n_ctx, MAX_LOGITS // d_vocab_out))
-    n_rows = max(1, min(math.ceil(d_vocab / n_pos), MAX_LOGITS // (d_vocab_out * n_pos)))
-    order = torch.randperm(d_vocab, generator=torch.Generator().manual_seed(0))
-    return order[torch.arange(n_rows * n_pos) % d_vocab].view(n_rows, n_pos)
+    n_pos = max(1, min(cfg.n_ctx, MAX_LOGITS // cfg.d_vocab_out, math.isqrt(MAX_SCORES // cfg.n_heads)))
+    n_rows = max(1, min(math.ceil(cfg.d_vocab / n_pos), MAX_LOGITS // (cfg.d_vocab_out * n_pos)))
+    order = torch.randperm(cfg.d_vocab, generator=torch.Generator().manual_seed(0))
+    return order[torch.arange(n_rows * n_pos) % cfg.d_vocab].view(n_rows, n_pos)

@@ -1,23 +1,50 @@
 """Parameters, their initialisation, and `Model`: parameters with the configuration that they belong to.
 
 Parameters are a plain dictionary under HookedTransformer's own names and shapes, without the
-ones that the configuration does not have (biases where they are off).
+ones that the configuration does not have (biases where they are off). Keys and values that heads
+share are `W_K`, `W_V`, `b_K` and `b_V` like any others, which HookedTransformer then calls `_W_K`.
 """
 
 import math
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from compo_mech.model.config import ModelConfig, parameter_shapes
+from compo_mech.model.config import MANY_POSITIONS, ModelConfig, parameter_shapes
 
 Params = dict[str, Tensor]
 """Parameters by HookedTransformer's names: `embed.W_E`, `blocks.0.attn.W_Q`, ..."""
 
-ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
+
+def _gelu_tanh(x: Float[Tensor, "*row neuron"]) -> Float[Tensor, "*row neuron"]:
+    return F.gelu(x, approximate="tanh")
+
+
+def _solu(x: Float[Tensor, "*row neuron"]) -> Float[Tensor, "*row neuron"]:
+    return x * x.softmax(-1)
+
+
+ACTIVATIONS = {
+    "gelu": F.gelu,
+    "gelu_new": _gelu_tanh,
+    "gelu_fast": _gelu_tanh,
+    "gelu_pytorch_tanh": _gelu_tanh,
+    "relu": F.relu,
+    "relu2": lambda x: F.relu(x).square(),
+    "silu": F.silu,
+    "solu": _solu,
+}
+"""Nonlinearities of MLPs by TransformerLens' names, three of which are one function written in three ways."""
+
+
+_OPTIONS = {
+    name: get_args(ModelConfig.model_fields[name].annotation)
+    for name in ("act_fn", "normalization", "positional_embedding")
+}
 
 
 def init_params(config: ModelConfig, d_vocab: int, n_ctx: int, generator: torch.Generator) -> Params:
@@ -44,6 +71,8 @@ def init_params(config: ModelConfig, d_vocab: int, n_ctx: int, generator: torch.
             params[name] = torch.randn(shape, generator=generator, device=device) * 0.8 / math.sqrt(config.d_model)
         elif last in ("W_E", "W_pos"):
             params[name] = torch.randn(shape, generator=generator, device=device)
+            if config.tie_word_embeddings:  # logits are then of size 1, and not sqrt(d_model)
+                params[name] /= math.sqrt(config.d_model)
         else:
             # of the whole linear map: a head's W_O is a slice of one with n_heads * d_head inputs
             fan_in = shape[0] * shape[1] if last == "W_O" else shape[-2]
@@ -89,8 +118,7 @@ class Model:
     config: ModelConfig
 
     def __post_init__(self) -> None:
-        options = {"act_fn": tuple(ACTIVATIONS), "normalization": ("LN", "none")}
-        for name, known in options.items():
+        for name, known in _OPTIONS.items():
             if getattr(self.config, name) not in known:
                 raise ValueError(f"{name} = {getattr(self.config, name)!r}: must be one of {', '.join(known)}")
 
@@ -106,5 +134,7 @@ class Model:
 
     @property
     def n_ctx(self) -> int:
-        """How many positions the network knows."""
-        return self.params["pos_embed.W_pos"].shape[0]
+        """How many positions the network knows: those of its table, or, where it has none, of its configuration."""
+        if self.config.positional_embedding == "standard":
+            return self.params["pos_embed.W_pos"].shape[0]
+        return self.config.n_ctx or MANY_POSITIONS

@@ -1,15 +1,19 @@
 """Addresses of activations, and TransformerLens' names for them."""
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
 from compo_mech.model.config import ModelConfig
 
 Kind = Literal["resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "q", "k", "v", "z", "pattern", "result"]
 HEAD_KINDS = ("q", "k", "v", "z", "pattern", "result")
+_OF_MLPS = ("resid_mid", "mlp_out")
 
 
 class Site(NamedTuple):
     """One activation: `Site("z", layer=1, head=0)`, `Site("resid_pre", layer=0)`.
+
+    The head of `k` and `v` is one of keys and values, which heads may share: see `heads_of_kind`.
 
     Example:
         >>> from compo_mech.model import Site
@@ -32,6 +36,20 @@ class Site(NamedTuple):
         return f"{self.kind}{self.layer}" if self.head is None else f"L{self.layer}H{self.head}.{self.kind}"
 
 
+def heads_of_kind(kind: Kind, config: ModelConfig) -> Sequence[int | None]:
+    """Return the heads that sites of this kind have: none is written None.
+
+    Example:
+        >>> from compo_mech.model import ModelConfig, heads_of_kind
+        >>> config = ModelConfig(n_heads=4, n_key_value_heads=2)
+        >>> [len(heads_of_kind(kind, config)) for kind in ("q", "k", "mlp_out")]
+        [4, 2, 1]
+    """
+    if kind not in HEAD_KINDS:
+        return [None]
+    return range(config.n_kv_heads if kind in ("k", "v") else config.n_heads)
+
+
 def check_site(site: Site, config: ModelConfig) -> None:
     """Refuse an address that the network does not have.
 
@@ -48,9 +66,13 @@ def check_site(site: Site, config: ModelConfig) -> None:
         raise ValueError(f"site.kind = {site.kind!r}: must be one of {', '.join(get_args(Kind))}")
     if not 0 <= site.layer < config.n_layers:
         raise ValueError(f"site.layer = {site.layer}: must be 0 .. {config.n_layers - 1}")
+    if (site.kind == "resid_mid" and config.parallel_attn_mlp) or (site.kind in _OF_MLPS and config.attn_only):
+        why = "no MLPs" if config.attn_only else "attention and MLP in parallel"
+        raise ValueError(f"site.kind = {site.kind!r}: must be one that the network has, which has {why}")
+    heads = heads_of_kind(site.kind, config)
     if site.kind in HEAD_KINDS and site.head is None:
-        raise ValueError(f"site.head = None: {site.kind} belongs to a head, 0 .. {config.n_heads - 1}")
+        raise ValueError(f"site.head = None: {site.kind} belongs to a head, 0 .. {len(heads) - 1}")
     if site.head is not None and site.kind not in HEAD_KINDS:
         raise ValueError(f"site.head = {site.head}: {site.kind} belongs to no head")
-    if site.head is not None and not 0 <= site.head < config.n_heads:
-        raise ValueError(f"site.head = {site.head}: must be 0 .. {config.n_heads - 1}")
+    if site.head not in heads:
+        raise ValueError(f"site.head = {site.head}: must be 0 .. {len(heads) - 1}")

@@ -17,7 +17,7 @@ from compo_mech.probing.additivity import N_RANDOM, share_right
 
 def hidden(model: Model, found: RowTrace, layer: int) -> Float[Tensor, "row neuron"]:
     """Activations of an MLP's neurons at each string's row."""
-    return blocks.activation(model, blocks.mlp_pre(model, layer, found.resid_mid[layer]))
+    return blocks.neurons(model, layer, blocks.mlp_input(model, found.resid_pre[layer], found.resid_mid[layer]))
 
 
 @torch.no_grad()

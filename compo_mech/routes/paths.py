@@ -64,17 +64,22 @@ def patch_routes(model: Model, swap: Swap, clean: Trace, corrupt: Trace) -> Floa
     at_row = [i for i, (_, carrier) in enumerate(hops) if carrier == row]
     carriers = torch.tensor([carrier for _, carrier in hops], device=carried.device)
     q, k, v = blocks.qkv(model, 1, carried)  # [batch, head, hop, d_head]
-    asked, keys, values = clean.q[1][:, :, row, None], clean.k[1][:, :, : row + 1], clean.v[1][:, :, : row + 1]
+    asked, at = clean.q[1][:, :, row, None], torch.tensor([row], device=carried.device)
+    k, v, keys, values = (
+        blocks.by_query_head(model, x) for x in (k, v, clean.k[1][:, :, : row + 1], clean.v[1][:, :, : row + 1])
+    )
     is_carrier = carriers[:, None] == torch.arange(row + 1, device=carried.device)  # [hop, key]
-    scores = torch.where(is_carrier, blocks.paired_scores(model, asked, k), blocks.scores(model, asked, keys))
+    by_pair = blocks.paired_scores(model, 1, asked, k, row - carriers)
+    scores = torch.where(is_carrier, by_pair, blocks.scores(model, 1, asked, keys, at))
     pattern = blocks.pattern(scores, None)
     by_key = pattern @ values + (pattern * is_carrier).sum(-1, keepdim=True) * (v - values[:, :, carriers])
-    by_query = blocks.pattern(blocks.scores(model, q[:, :, at_row], keys), None) @ values
+    by_query = blocks.pattern(blocks.scores(model, 1, q[:, :, at_row], keys, at), None) @ values
     change = torch.cat([by_key, by_query], 2) - clean.z[1][:, :, row, None]
     written = rearrange(blocks.result(model, 1, change), "batch head hop d_model -> batch (head hop) d_model")
     straight = carried[:, at_row] - clean.resid_post[0][:, row, None]
     mid = clean.resid_mid[1][:, row, None] + torch.cat([written, straight], 1)
-    return swap.margin(blocks.logits(model, mid + blocks.mlp_out_in_parts(model, 1, mid)).transpose(0, 1))
+    pre = clean.resid_post[0][:, row, None] + torch.cat([torch.zeros_like(written), straight], 1)
+    return swap.margin(blocks.logits(model, blocks.resid_post(model, 1, pre, mid)).transpose(0, 1))
 
 
 def _after_first_hop(model: Model, swap: Swap, clean: Trace, corrupt: Trace) -> Float[Tensor, "batch hop d_model"]:
@@ -82,9 +87,10 @@ def _after_first_hop(model: Model, swap: Swap, clean: Trace, corrupt: Trace) -> 
     carriers = slice(swap.source + 1, swap.row + 1)
     change = corrupt.z[0][:, :, carriers] - clean.z[0][:, :, carriers]
     mid = clean.resid_mid[0][:, None, carriers] + blocks.result(model, 0, change)
-    mid = rearrange(mid, "batch head carrier d_model -> batch (head carrier) d_model")
+    pre = clean.resid_pre[0][:, None, carriers].expand_as(mid)
+    pre, mid = (rearrange(x, "batch head carrier d_model -> batch (head carrier) d_model") for x in (pre, mid))
     stays = corrupt.resid_post[0][:, swap.source, None]
-    return torch.cat([stays, mid + blocks.mlp_out_in_parts(model, 0, mid)], 1)
+    return torch.cat([stays, blocks.resid_post(model, 0, pre, mid)], 1)
 
 
 @torch.no_grad()
@@ -106,10 +112,14 @@ def patch_together(
         return torch.where(which.view(-1, *[1] * old.dim()), new, old)
 
     q = chosen(asks, "q", 1)  # [bundle, batch, head, 1, d_head]
-    old, new = (blocks.scores(model, q, run.k[1][:, :, seen]) for run in (clean, corrupt))
+    keys, values = (
+        [blocks.by_query_head(model, run.at(Site(kind, 1))[:, :, seen]) for run in (clean, corrupt)]
+        for kind in ("k", "v")
+    )
+    old, new = (blocks.scores(model, 1, q, k, torch.tensor([row], device=device)) for k in keys)
     pattern = blocks.pattern(torch.where(by_key, new, old), None)
-    z = (pattern * ~by_key) @ clean.v[1][:, :, seen] + (pattern * by_key) @ corrupt.v[1][:, :, seen]
+    z = (pattern * ~by_key) @ values[0] + (pattern * by_key) @ values[1]
     stream, z = (rearrange(x, "bundle batch ... -> (bundle batch) ...") for x in (chosen(stays, "resid_post", 0), z))
     mid = stream + blocks.attn_out(model, 1, blocks.merge_heads(z))
-    logits = blocks.logits(model, mid + blocks.mlp_out_in_parts(model, 1, mid))[:, 0]
+    logits = blocks.logits(model, blocks.resid_post(model, 1, stream, mid))[:, 0]
     return swap.margin(rearrange(logits, "(bundle batch) d_vocab -> bundle batch d_vocab", bundle=len(bundles)))

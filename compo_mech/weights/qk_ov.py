@@ -12,7 +12,7 @@ from compo_mech.model.finite import check_weights
 from compo_mech.model.params import Model
 
 BIAS = Writer("bias")
-"""What the biases of the final LayerNorm and of the unembedding add to the logits, which is no writer's."""
+"""What the biases of the final norm and of the unembedding add to the logits, which is no writer's."""
 
 
 @dataclass(frozen=True)
@@ -37,24 +37,25 @@ def qk_circuit(model: Model, layer: int, head: int) -> QKCircuit:
     """Scores, divided by sqrt(d_head), that a head gives to the embeddings alone.
 
     The score of a key at (token, position) for a query at (token, position) is the sum of the four blocks; biases count
-    with the positions. LayerNorm centres and has its gain; its division is left out, so that each row's result holds up
-    to a positive factor of its own (except for biases). After layer 0 what earlier components write is left out.
+    with the positions. A norm has its gain, and LayerNorm centres; its division is left out, so that each row's result
+    holds up to a positive factor of its own (except for biases). After layer 0 what earlier components write is left
+    out.
 
     Raises:
-        ValueError: there is no such head.
+        ValueError: there is no such head, positions have no embedding, or queries and keys are normalised.
     """
     query, key = (_projected(model, layer, head, which) for which in "QK")
-    return QKCircuit(*(blocks.scores(model, q, k) for q in query for k in key))
+    return QKCircuit(*(q @ k.mT / model.config.score_scale for q in query for k in key))
 
 
 def ov_circuit(model: Model, layer: int, head: int) -> OVCircuit:
     """Logits that a head adds directly to the output when it attends, with weight 1, to the embeddings alone.
 
     Value biases count with the positions; biases of the whole layer and of the output are no head's.
-    Both LayerNorms centre and have their gain, and neither divides: see `qk_circuit`.
+    Both norms have their gain, LayerNorms centre, and neither divides: see `qk_circuit`.
 
     Raises:
-        ValueError: there is no such head.
+        ValueError: there is no such head, or positions have no embedding.
     """
     tok, pos = (
         direct_logits(model, blocks.head_result(model, layer, head, value))
@@ -64,8 +65,8 @@ def ov_circuit(model: Model, layer: int, head: int) -> OVCircuit:
 
 
 def direct_logits(model: Model, x: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row d_vocab"]:
-    """Logits that summands of the last layer's stream add straight, but for the final LayerNorm's division."""
-    return _seen(model, "ln_final", x) @ model.params["unembed.W_U"]
+    """Logits that summands of the last layer's stream add straight, but for the final norm's division."""
+    return _seen(model, "ln_final", x) @ blocks.unembedding(model)
 
 
 def _projected(model: Model, layer: int, head: int, which: str) -> tuple[Tensor, Tensor]:
@@ -73,8 +74,16 @@ def _projected(model: Model, layer: int, head: int, which: str) -> tuple[Tensor,
     for name, value, n in (("layer", layer, model.config.n_layers), ("head", head, model.config.n_heads)):
         if not 0 <= value < n:
             raise ValueError(f"{name} = {value}: must be 0 .. {n - 1}")
+    config = model.config
+    if config.positional_embedding != "standard":
+        raise ValueError(
+            f"positional_embedding = {config.positional_embedding}: must be standard, with weights of its own"
+        )
+    if config.use_qk_norm and which in "QK":
+        raise ValueError("use_qk_norm = True: must be False, where scores are sums of what tokens and positions do")
     check_weights(model)
     params, block = model.params, f"blocks.{layer}"
+    head = head if which == "Q" else head // config.n_sharing
     weight = params[f"{block}.attn.W_{which}"][head]
     tok, pos = (_seen(model, f"{block}.ln1", params[name]) @ weight for name in ("embed.W_E", "pos_embed.W_pos"))
     if f"{block}.ln1.b" in params:
@@ -83,10 +92,11 @@ def _projected(model: Model, layer: int, head: int, which: str) -> tuple[Tensor,
 
 
 def _seen(model: Model, name: str, x: Tensor) -> Tensor:
-    """What a LayerNorm makes of a summand of the stream, but for its division and its bias."""
-    if model.config.normalization == "none":
-        return x
-    return (x - x.mean(-1, keepdim=True)) * model.params[f"{name}.w"]
+    """What a norm makes of a summand of the stream, but for its division and its bias."""
+    if blocks.centres(model, name):
+        x = x - x.mean(-1, keepdim=True)
+    gain = model.params.get(f"{name}.w")
+    return x if gain is None else x * gain
 
 
 def direct_logit_attribution(
@@ -94,7 +104,7 @@ def direct_logit_attribution(
 ) -> dict[Writer, Float[Tensor, "batch pos d_vocab"]]:
     """Logits by the writer that they come from directly; they sum to the network's.
 
-    The final LayerNorm divides every summand by the size that the whole stream has. Its bias and the
+    The final norm divides every summand by the size that the whole stream has. Its bias and the
     unembedding's, where there are any, are an entry of their own, `BIAS`; a layer's attention bias counts
     with its head 0, as in `graph.run_graph`.
     """
@@ -102,13 +112,12 @@ def direct_logit_attribution(
     params = model.params
     outputs, _ = run_graph(model, embeddings(model, tokens, position_ids))
     stream = total_of(outputs)
-    size = 1.0
-    if model.config.normalization == "LN":
-        size = (stream.var(-1, keepdim=True, correction=0) + blocks.LAYER_NORM_EPS).sqrt()
-    parts = {writer: _seen(model, "ln_final", out) / size @ params["unembed.W_U"] for writer, out in outputs.items()}
+    size = blocks.norm_size(model, "ln_final", stream)
+    unembedding = blocks.unembedding(model)
+    parts = {writer: _seen(model, "ln_final", out) / size @ unembedding for writer, out in outputs.items()}
     if model.config.biases:
         constant = params["unembed.b_U"]
         if "ln_final.b" in params:
-            constant = constant + params["ln_final.b"] @ params["unembed.W_U"]
+            constant = constant + params["ln_final.b"] @ unembedding
         parts[BIAS] = constant.expand(*tokens.shape, -1)
     return parts

@@ -59,15 +59,20 @@ def pair_queries(
         raise ValueError(f"n_layers = {n_layers}: must be at least 2, the lookup's and the query's")
     if not 0 <= head < n_heads:
         raise ValueError(f"head = {head}: must be 0 .. {n_heads - 1}")
-    mid, i, j = _looked_up(model, data, task, max_shift)
-    query, _, _ = blocks.qkv(model, layer, mid + blocks.mlp_out_in_parts(model, 0, mid))
+    pre, mid, i, j = _looked_up(model, data, task, max_shift)
+    query, _, _ = blocks.qkv(model, layer, blocks.resid_post(model, 0, pre, mid))
     return query[:, head].mean(1), i, j
 
 
 def _looked_up(
     model: Model, data: DataConfig, task: Task, max_shift: int
-) -> tuple[Float[Tensor, "pair token d_model"], Int[Tensor, "pair"], Int[Tensor, "pair"]]:
-    """Streams in front of MLP 0 by the idealised lookup: every pair of positions, every token of its row."""
+) -> tuple[Float[Tensor, "pair token d_model"], Float[Tensor, "pair token d_model"], Tensor, Tensor]:
+    """Streams before and after layer 0's attention by the idealised lookup: of every pair of positions, which follow,
+    and every token of its row."""
+    config = model.config
+    if config.positional_embedding != "standard" or config.attn_only:
+        name = "attn_only" if config.attn_only else "positional_embedding"
+        raise ValueError(f"{name} = {getattr(config, name)}: MLP 0 subtracts positions where both have weights")
     check_weights(model)
     layout, words = data.layout, data.vocabulary
     if not data.chain_of_thought:
@@ -89,7 +94,8 @@ def _looked_up(
     end = blocks.embed(model, torch.full_like(j, words.end_of_input_id), j)[:, None]
     _, _, value = blocks.qkv(model, 0, end)
     stream = blocks.token_embedding(model, own) + blocks.position_embedding(model, i)[:, None]
-    return stream + blocks.attn_out(model, 0, blocks.merge_heads(value)), i, j
+    looked_up = blocks.merge_heads(blocks.by_query_head(model, value))
+    return stream, stream + blocks.attn_out(model, 0, looked_up), i, j
 
 
 def subtraction_neurons(model: Model, data: DataConfig, task: Task, layer: int = 0, max_shift: int = 0) -> pd.DataFrame:
@@ -110,9 +116,9 @@ def subtraction_neurons(model: Model, data: DataConfig, task: Task, layer: int =
     """
     if layer != 0:
         raise ValueError(f"layer = {layer}: must be 0, since the lookup alone is before it")
-    mid, i, j = _looked_up(model, data, task, max_shift)
-    pre = blocks.mlp_pre(model, layer, mid)
-    active = blocks.activation(model, pre).mean(1)
+    before, after, i, j = _looked_up(model, data, task, max_shift)
+    mlp_in = blocks.mlp_input(model, before, after)
+    active, pre = blocks.neurons(model, layer, mlp_in).mean(1), blocks.mlp_pre(model, layer, mlp_in)
     by_difference, varies = _shares(active, i - j)
     norms, deviations = blocks.neuron_outputs(model, layer).norm(dim=1), active.double().std(0, correction=0)
     columns = {

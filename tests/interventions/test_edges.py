@@ -301,6 +301,6 @@ def test_a_metric_without_a_gradient_goes_with_exact_patching_alone():
 
 
 def test_a_model_with_an_option_unknown_to_the_analyses_is_refused():
-    config = ModelConfig.model_construct(**(dict(ModelConfig()) | {"normalization": "RMS"}))
-    with pytest.raises(ValueError, match="normalization = 'RMS': must be one of LN, none"):
+    config = ModelConfig.model_construct(**(dict(ModelConfig()) | {"normalization": "batch"}))
+    with pytest.raises(ValueError, match="normalization = 'batch': must be one of LN, LNPre, RMS, RMSPre, none"):
         Model({}, config)

@@ -53,7 +53,7 @@ def test_composed_they_are_the_hooked_transformer(config, seed):
         q, k, v = blocks.qkv(model, layer, stream)
         for name, value in (("q", q), ("k", k), ("v", v)):
             same(f"attn.hook_{name}", value.transpose(1, 2))
-        scores = blocks.scores(model, q, k)
+        scores = blocks.scores(model, layer, q, blocks.by_query_head(model, k))
         same("attn.hook_attn_scores", scores.masked_fill(~seen, -torch.inf))
         pattern = blocks.pattern(scores, seen)
         same("attn.hook_pattern", pattern)
@@ -65,7 +65,7 @@ def test_composed_they_are_the_hooked_transformer(config, seed):
         same("hook_resid_mid", stream)
         pre = blocks.mlp_pre(model, layer, stream)
         same("mlp.hook_pre", pre)
-        same("mlp.hook_post", blocks.activation(model, pre))
+        same("mlp.hook_post", blocks.neurons(model, layer, stream))
         mlp_out = blocks.mlp_out(model, layer, stream)
         same("hook_mlp_out", mlp_out)
         stream = stream + mlp_out
@@ -95,11 +95,14 @@ def test_heads_one_by_one_are_the_heads_together(biases):
 def test_scores_of_one_row_and_of_pairs_are_entries_of_the_scores():
     model = random_model(ModelConfig(d_model=12, n_heads=3))
     q, k, _ = blocks.qkv(model, 0, torch.randn(2, 6, 12, generator=torch.Generator().manual_seed(0)))
-    scores = blocks.scores(model, q, k)
-    torch.testing.assert_close(blocks.row_scores(model, q[:, :, 4], k), scores[:, :, 4], **NEAR)
+    scores, at = blocks.scores(model, 0, q, k), torch.tensor([4])
+    torch.testing.assert_close(blocks.row_scores(model, 0, q[:, :, 4], k, at), scores[:, :, 4], **NEAR)
     diagonal = scores.diagonal(dim1=-2, dim2=-1)
-    torch.testing.assert_close(blocks.paired_scores(model, q, k)[..., 0], diagonal, **NEAR)
-    for found in (blocks.scores(model, q, k, 4.0)[:, :, 4], blocks.row_scores(model, q[:, :, 4], k, 4.0)):
+    torch.testing.assert_close(blocks.paired_scores(model, 0, q, k, torch.zeros(6).long())[..., 0], diagonal, **NEAR)
+    for found in (
+        blocks.scores(model, 0, q, k, None, 4.0)[:, :, 4],
+        blocks.row_scores(model, 0, q[:, :, 4], k, at, 4.0),
+    ):
         torch.testing.assert_close(found, scores[:, :, 4] / 4, **NEAR)
 
 

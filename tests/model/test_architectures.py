@@ -1,0 +1,65 @@
+"""Every architecture is HookedTransformer's: logits, gradients, patched activations, edge scores, generation.
+
+The default tests draw a few configurations; the slow ones those of `SEEDS`, more than 200.
+"""
+
+import pytest
+import torch
+from architectures import D_VOCAB, random_config, random_network
+
+from compo_mech.model.config import parameter_shapes
+from compo_mech.model.forward import forward
+from compo_mech.model.generate import Past, read_on
+from compo_mech.model.hooked import config_of, from_hooked, hooked_name, to_hooked
+from compo_mech.model.params import Model
+
+FEW, SEEDS = range(24), range(24, 264)
+few_and_many = pytest.mark.parametrize("seed", [*FEW, *(pytest.param(seed, marks=pytest.mark.slow) for seed in SEEDS)])
+
+
+def tokens_of(seed, n_rows=3, n_pos=8):
+    return torch.randint(D_VOCAB, (n_rows, n_pos), generator=torch.Generator().manual_seed(seed))
+
+
+@few_and_many
+def test_logits_and_gradients_are_the_hooked_transformers(seed):
+    config = random_config(seed)
+    model, tokens = random_network(config, seed, torch.float64), tokens_of(seed)
+    hooked = to_hooked(model.params, config)
+    for param in model.params.values():
+        param.requires_grad_()
+    own, theirs = forward(model, tokens[:, :-1]), hooked(tokens[:, :-1]).flatten(0, 1)
+    torch.testing.assert_close(own, theirs, atol=1e-5, rtol=1e-5)
+    for logits in (own, theirs):
+        torch.nn.functional.cross_entropy(logits, tokens[:, 1:].flatten()).backward()
+    expected = {name: parameter.grad for name, parameter in hooked.named_parameters()}
+    if config.tie_word_embeddings:
+        expected["embed.W_E"] = expected["embed.W_E"] + expected["unembed.W_U"].mT
+    for name, param in model.params.items():
+        torch.testing.assert_close(
+            param.grad, expected[hooked_name(config, name)], atol=1e-5, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+@few_and_many
+def test_a_hooked_transformer_is_taken_in_as_it_was_given_out(seed):
+    config = random_config(seed)
+    model = random_network(config, seed)
+    hooked = to_hooked(model.params, config)
+    taken = config_of(hooked)
+    own = from_hooked(hooked, taken)
+    assert set(model.params) <= set(own) == set(parameter_shapes(taken, D_VOCAB, model.n_ctx))
+    for name, param in own.items():
+        assert torch.equal(param, model.params.get(name, torch.zeros_like(param)))
+    tokens = tokens_of(seed)
+    torch.testing.assert_close(forward(Model(own, taken), tokens), forward(model, tokens))
+
+
+@few_and_many
+def test_reading_on_is_reading_all_at_once(seed):
+    config = random_config(seed)
+    model, tokens, past = random_network(config, seed, torch.float64), tokens_of(seed), Past()
+    logits = forward(model, tokens).unflatten(0, tokens.shape)
+    for start, end in ((0, 3), (3, 4), (4, 6), (6, 8)):
+        found = read_on(model, tokens[:, start:end], past)
+        torch.testing.assert_close(found, logits[:, end - 1])
