@@ -21,7 +21,7 @@ from compo_mech.data.splits import is_split, is_test_string
 from compo_mech.data.tasks import Task
 from compo_mech.interventions.head_roles import carried_share
 from compo_mech.model.params import Model
-from compo_mech.model.sites import Site
+from compo_mech.model.sites import Site, kinds_of
 from compo_mech.runs.run import Run
 from compo_mech.stats.intervals import on_its_side
 
@@ -147,9 +147,10 @@ def search_plans(
     if model.config.n_layers > 2:
         layer += int(carried_share(model, data, "x", generator, task=task)[1][1:].argmax())
     n_inputs = task.n_inputs - task.first_input
+    after_attention = "resid_mid" if "resid_mid" in kinds_of(model.config) else "resid_post"
     dims: list[tuple[Site, dict[Variable, int]]] = [
         (Site("resid_post", layer - 1), {"t": max(1, max(data.drawn_lengths) - 1)}),
-        (Site("resid_mid", layer), {"x": max(1, n_inputs - 1), "s": task.n_states}),  # [EoI] is one more state
+        (Site(after_attention, layer), {"x": max(1, n_inputs - 1), "s": task.n_states}),  # [EoI] is one more state
         (Site("resid_post", layer), {"answer": max(1, task.n_states - 1)}),
     ]
     used: list[tuple[Site, dict[Variable, int]]] = []

@@ -30,7 +30,8 @@ def accuracy_table(model: Model, data: DataConfig, task: Task, shifts: Shifts, n
 
     Returns:
         Columns length, shift, trained (whether training draws both), accuracy (fraction of the scored tokens that is
-        right, given the true ones before) and n (strings); shifts for which the network has no positions have no row.
+        right, given the true ones before) and n (strings); shifts for which the network has no positions have no row,
+        and none has one in a network that embeds no positions.
 
     >>> from compo_mech import Parity, build
     >>> built = build(Parity(), max_length=2)
@@ -41,8 +42,9 @@ def accuracy_table(model: Model, data: DataConfig, task: Task, shifts: Shifts, n
     check_weights(model)
     rows = []
     largest = shifts.largest if shifts.answered else 0
+    asked = {0, largest, largest + 1} if model.config.positional_embedding == "standard" else {0}
     for test in (one for one in eval_sets(data, n_strings, model.device) if one.task == task):
-        for shift in sorted({0, largest, largest + 1}):
+        for shift in sorted(asked):
             if data.layout.n_read(test.length) + shift <= model.n_ctx:
                 trained = test.length in data.drawn_lengths and shift <= largest
                 rows.append((test.length, shift, trained, _accuracy(model, test, shift), len(test.tokens)))

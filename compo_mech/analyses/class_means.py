@@ -11,7 +11,7 @@ from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
 from compo_mech.interventions.traces import RowTrace
 from compo_mech.model.params import Model
-from compo_mech.model.sites import Site
+from compo_mech.model.sites import mlp_input_site
 from compo_mech.probing.grid import StateGrid
 from compo_mech.probing.variance import group_means
 
@@ -41,7 +41,7 @@ def class_mean_subspaces(
         row a variable that the task uses; and the mean squared cosine between the two subspaces, None where there is
         but one.
     """
-    site = Site("resid_mid", layer)
+    site = mlp_input_site(model.config, layer)
     values = found.at(site).cpu().double()
     means = group_means(values, grid.split.groups).means
     spread, rows, bases = (values - values.mean(0)).square().sum(), [], {}

@@ -162,7 +162,7 @@ def _ablated(ablations: Ablations, generator: torch.Generator) -> tuple[list[Cos
     """Each head and MLP by itself, every set of heads, and heads in the order in which they cost least."""
     config = ablations.model.config
     heads = [Writer("head", layer, head) for layer in range(config.n_layers) for head in range(config.n_heads)]
-    mlps = [Writer("mlp", layer) for layer in range(config.n_layers)]
+    mlps = [] if config.attn_only else [Writer("mlp", layer) for layer in range(config.n_layers)]
     single = []
     for baseline in ("zero", "mean", "resample"):
         ablations = ablations.with_baseline(baseline, generator)
@@ -193,7 +193,8 @@ def _patching(model: Model, same_length: Pairs, varied: Pairs) -> tuple[Patching
     def effect(kind: Kind) -> Float[Tensor, "layer head pos"]:
         return sweep(model, same_length, kind, cross_entropy, traces) - base
 
-    whole, attn, mlp, last = (effect(kind)[:, 0] for kind in ("resid_pre", "attn_out", "mlp_out", "resid_post"))
+    whole, attn, last = (effect(kind)[:, 0] for kind in ("resid_pre", "attn_out", "resid_post"))
+    mlp = torch.zeros_like(attn) if model.config.attn_only else effect("mlp_out")[:, 0]
     stages = [whole[0], *(of[layer] for layer in range(model.config.n_layers) for of in (attn, mlp)), last[-1]]
     of_edges = both_traces(model, varied)
     spans = sweep(model, varied, "z", cross_entropy, of_edges, WHOLE_SPANS) - _clean_loss(varied, of_edges[0])

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from compo_mech.analyses.architecture import check_embeds_positions, check_has_mlps
 from compo_mech.analyses.examine import at_named_site, followed, holds, interchange_rows
 from compo_mech.causal.interchange import (
     interchange,
@@ -28,7 +29,7 @@ from compo_mech.data.tasks import Task
 from compo_mech.interventions.traces import RowTrace
 from compo_mech.model import blocks
 from compo_mech.model.params import Model
-from compo_mech.model.sites import Site
+from compo_mech.model.sites import Site, mlp_input_site
 from compo_mech.probing.additivity import Without, made_additive
 from compo_mech.probing.controls import best_from
 from compo_mech.probing.grid import PositionGrid, position_grid
@@ -153,12 +154,15 @@ def examine_subtraction(
         exposure: which pairs were trained on.
 
     Raises:
-        ValueError: there is no chain of thought, no layer after the MLP, or there are too few pairs.
+        ValueError: there is no chain of thought, no layer after the MLP, no MLP, no embedding of positions, or there
+            are too few pairs.
     """
     if layer > model.config.n_layers - 2:
         raise ValueError(
             f"n_layers = {model.config.n_layers}: must be at least {layer + 2}, since a pointer is used a layer later"
         )
+    check_has_mlps(model.config)
+    check_embeds_positions(model.config)
     generator = torch.Generator().manual_seed(seed)
     grid = position_grid(data, task, generator)
     rows = grid.rows.to(model.device)
@@ -193,10 +197,9 @@ def examine_subtraction(
 
 def _features(model: Model, rows: Rows, found: RowTrace, layer: int) -> Mapping[str, Float[Tensor, "row _"]]:
     """Read the activations that a probe is asked about, by the name of their site."""
-    embeddings = [blocks.position_embedding(model, at) for at in (rows.position, rows.end)]
     return {
-        "raw embeddings": torch.cat(embeddings, 1),
-        "MLP input": found.at(Site("resid_mid", layer)),
+        "raw embeddings": torch.cat([blocks.position_embedding(model, at) for at in (rows.position, rows.end)], 1),
+        "MLP input": found.at(mlp_input_site(model.config, layer)),
         "MLP output": found.at(Site("mlp_out", layer)),
         "stream after": found.at(Site("resid_post", layer)),
         "query": found.at(Site("q", layer + 1)),

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from compo_mech.analyses.architecture import check_has_mlps
 from compo_mech.analyses.class_means import class_mean_subspaces
 from compo_mech.analyses.examine import at_named_site, followed, holds, interchange_rows
 from compo_mech.analyses.update_neurons import activation_table, neuron_table, with_start
@@ -25,7 +26,7 @@ from compo_mech.data.tasks import Task
 from compo_mech.interventions.traces import RowTrace
 from compo_mech.model import blocks
 from compo_mech.model.params import Model
-from compo_mech.model.sites import Site
+from compo_mech.model.sites import Site, mlp_input_site
 from compo_mech.probing.additivity import Without, made_additive
 from compo_mech.probing.controls import best_from
 from compo_mech.probing.grid import StateGrid, state_grid
@@ -153,10 +154,11 @@ def examine_update(
         thorough: also what does not go into trajectories: small MLPs as probes, lines, and neurons one by one.
 
     Raises:
-        ValueError: there is no chain of thought, no layer before the MLP's, or there are too few pairs.
+        ValueError: there is no chain of thought, no layer before the MLP's, no MLP, or there are too few pairs.
     """
     if not 0 < layer < model.config.n_layers:
         raise ValueError(f"n_layers = {model.config.n_layers}: must be at least 2, since x_t is fetched before the MLP")
+    check_has_mlps(model.config)
     generator = torch.Generator().manual_seed(seed)
     grid = state_grid(data, task, generator)
     device, keys, groups = model.device, (grid.s, grid.x), grid.split.groups
@@ -202,7 +204,7 @@ def _is_computed(grid: StateGrid) -> bool:
 
 def _features(model: Model, rows: Rows, found: RowTrace, layer: int) -> Mapping[str, Float[Tensor, "row _"]]:
     """Read the activations that a probe is asked about, by the name of their site."""
-    sites = Site("resid_mid", layer), Site("mlp_out", layer), Site("resid_post", layer)
+    sites = mlp_input_site(model.config, layer), Site("mlp_out", layer), Site("resid_post", layer)
     features = {"raw embeddings": torch.cat([blocks.token_embedding(model, ids) for ids in (rows.s, rows.x)], 1)}
     return features | {name: found.at(site) for name, site in zip(SITES, sites, strict=True)}
 

@@ -22,7 +22,7 @@ from compo_mech.evaluation.sets import EvalSet, drawn_sets
 from compo_mech.interventions.attention_patterns import PatternAblation, PatternAblationCounts, Work, trace_set
 from compo_mech.model.finite import likeliest
 from compo_mech.model.params import Model
-from compo_mech.model.sites import Site
+from compo_mech.model.sites import Site, kinds_of
 from compo_mech.routes.route_map import route_shares
 from compo_mech.routes.summary import RouteName
 from compo_mech.runs.trajectory import Measured, Quantity
@@ -109,6 +109,8 @@ def interchange_scores(data: DataConfig, task: Task, layer: int, seed: int, mode
     ]
     device, rows = model.device, []
     for variable, site in plans:
+        if site.kind not in kinds_of(model.config):
+            continue
         if uses(task, variable) and (layer > 0 or variable != "t"):  # layer 0 has no pointer to read
             pairs = make_interchanges(data, variable, "independent", N_SWAPS, generator, task).to(device)
             score = interchange(model, pairs, site, generator)

@@ -25,9 +25,10 @@ from compo_mech.causal.rows import Variable, check_data
 from compo_mech.causal.variables import Context, Interchanges, has_pairs, make_interchanges, uses
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
+from compo_mech.model.config import ModelConfig
 from compo_mech.model.finite import likeliest
 from compo_mech.model.params import Model
-from compo_mech.model.sites import Site
+from compo_mech.model.sites import Site, kinds_of
 from compo_mech.stats.intervals import Interval, wilson
 
 HOLDS = 0.9
@@ -141,15 +142,17 @@ def interchange_table(rows: Sequence[dict[str, object]]) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"head": "Int64"})
 
 
-def row_sites(n_layers: int, n_heads: int) -> Iterator[Site]:
+def row_sites(config: ModelConfig) -> Iterator[Site]:
     """Yield every site of a row, in order of computation."""
+    n_heads, kinds = config.n_heads, kinds_of(config)
     yield Site("resid_pre", 0)
-    for layer in range(n_layers):
+    for layer in range(config.n_layers):
         yield from (Site("q", layer, head) for head in range(n_heads))
         if n_heads > 1:
             yield Site("q", layer)
         yield from (Site("z", layer, head) for head in range(n_heads))
-        yield from (Site(kind, layer) for kind in ("attn_out", "resid_mid", "mlp_out", "resid_post"))
+        of_layer = ("attn_out", "resid_mid", "mlp_out", "resid_post")
+        yield from (Site(kind, layer) for kind in of_layer if kind in kinds)
 
 
 def interchange_map(
@@ -169,7 +172,7 @@ def interchange_map(
         ValueError: as `make_interchanges`.
     """
     task = check_data(data, task)
-    sites = list(sites or row_sites(model.config.n_layers, model.config.n_heads))
+    sites = list(sites or row_sites(model.config))
     device, rows = model.device, []
     for variable in get_args(Variable):
         if not uses(task, variable):

@@ -2,7 +2,16 @@
 
 from compo_mech.circuits.prompts import PAIRS, circuit_switch, circuit_pairs, take_rows
 from compo_mech.circuits.scorers import EdgeScores, Scorer, SCORERS, exact, eap, eap_ig
-from compo_mech.circuits.selection import score_order, graph_order, top, at_least, greedy, connected, node_name
+from compo_mech.circuits.selection import (
+    score_order,
+    graph_order,
+    top,
+    at_least,
+    greedy,
+    connected,
+    node_name,
+    reading_nodes,
+)
 from compo_mech.circuits.circuit import Circuit, to_json, from_json
 from compo_mech.circuits.circuit_runs import CircuitRuns
 from compo_mech.circuits.edge_patches import EdgePatches, RowScores, scores_of_rows
@@ -40,6 +49,7 @@ __all__ = [
     "greedy",
     "connected",
     "node_name",
+    "reading_nodes",
     "Circuit",
     "to_json",
     "from_json",

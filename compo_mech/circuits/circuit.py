@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from compo_mech.circuits.scorers import EdgeScores
-from compo_mech.circuits.selection import graph_order, node_name
-from compo_mech.interventions.edges import LOGITS, Edge, all_edges, all_readers
+from compo_mech.circuits.selection import graph_order, node_name, reading_nodes
+from compo_mech.interventions.edges import LOGITS, Edge, all_edges, all_readers, embedding_writers
 from compo_mech.model.config import ModelConfig
 
 
@@ -75,7 +75,7 @@ def to_json(circuit: Circuit) -> str:
     for edge in sorted({*circuit.edges, *circuit.scores}, key=graph_order):
         if edge.span is not None:
             raise ValueError(f"edge = {edge}: must have no span to be written as JSON")
-    used = {node_name(end) for edge in circuit.edges for end in (edge.writer, edge.reader)} | {LOGITS.kind}
+    used = {name for edge in circuit.edges for name in _ends(edge, circuit.config)} | {LOGITS.kind}
     edges: dict[str, dict[str, object]] = {}
     for name, edge in _edge_names(circuit.config).items():
         edges[name] = {"in_graph": edge in circuit.edges}
@@ -129,7 +129,7 @@ def from_json(text: str, config: ModelConfig) -> Circuit:
     edges, scores = set[Edge](), dict[Edge, float]()
     for name, edge in _edge_names(config).items():
         if data["edges"][name]["in_graph"]:
-            for end in (node_name(edge.writer), node_name(edge.reader)):
+            for end in _ends(edge, config):
                 if not data["nodes"][end]["in_graph"]:
                     _refuse(f"node {end}", "out of the graph", f"must be in it, as {name} is")
             edges.add(edge)
@@ -150,17 +150,25 @@ def _cfg(config: ModelConfig) -> dict[str, object]:
     return {
         "n_layers": config.n_layers,
         "n_heads": config.n_heads,
-        "parallel_attn_mlp": False,
+        "parallel_attn_mlp": config.parallel_attn_mlp,
         "d_model": config.d_model,
-    }
+    } | ({} if config.n_sharing == 1 else {"n_key_value_heads": config.n_kv_heads})
 
 
 def _node_names(config: ModelConfig) -> list[str]:
-    return list(dict.fromkeys(["tok", "pos", *(node_name(reader) for reader in all_readers(config))]))
+    writers = map(node_name, embedding_writers(config))
+    return list(dict.fromkeys([*writers, *(name for r in all_readers(config) for name in reading_nodes(r, config))]))
+
+
+def _ends(edge: Edge, config: ModelConfig) -> list[str]:
+    return [node_name(edge.writer), *reading_nodes(edge.reader, config)]
 
 
 def _edge_names(config: ModelConfig) -> dict[str, Edge]:
-    """`a0.h0->m0` and `m0->a1.h0<q>`: every edge by its name, in the order of the graph."""
+    """`a0.h0->m0` and `m0->a1.h0<q>`: every edge by its name, in the order of the graph.
+
+    Before `<k>` and `<v>` stands the head of keys and values.
+    """
     names = {}
     for edge in all_edges(config):
         into = f"<{edge.reader.kind}>" if edge.reader.kind in ("q", "k", "v") else ""

@@ -85,7 +85,7 @@ class Behaviour:
             unknown = min(kept - self._known, key=graph_order)
             raise ValueError(f"circuit edge = {unknown}: must be one of the network's")
         if self._rerun:  # a component that no clean input reaches has its corrupt output anyway
-            kept = connected(kept)
+            kept = connected(kept, self.model.config)
         if kept not in self._values:
             clean = self._runs.runs.logits
             value = self.metric(self._runs.logits(kept), clean, self.pairs)

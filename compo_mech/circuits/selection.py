@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from compo_mech.circuits.scorers import TOLERANCE, EdgeScores, check_scores
-from compo_mech.interventions.edges import LOGITS, Edge, Reader, Writer
+from compo_mech.interventions.edges import LOGITS, Edge, Reader, Writer, heads_reading
+from compo_mech.model.config import ModelConfig
 
 
 def ranked(scores: EdgeScores) -> Float[Tensor, "edge"]:
@@ -94,34 +95,35 @@ def at_least(scores: EdgeScores, threshold: float) -> frozenset[Edge]:
     return frozenset(e for e, size in zip(scores.edges, sizes, strict=True) if size >= threshold - TOLERANCE / 2)
 
 
-def greedy(scores: EdgeScores, n_edges: int) -> frozenset[Edge]:
+def greedy(scores: EdgeScores, n_edges: int, config: ModelConfig) -> frozenset[Edge]:
     """Grow a circuit backwards from the logits, always by the edge of largest |score| whose reader is in the circuit.
 
-    So every edge leads to the logits. Source: the greedy search of Hanna et al. 2024 (arXiv 2403.17806).
+    So every edge leads to the logits; keys and values that heads share are read in the circuit if one of them is in it.
+    Source: the greedy search of Hanna et al. 2024 (arXiv 2403.17806).
 
     Raises:
         ValueError: there are not so many edges.
 
     >>> import torch
     >>> edges, no = (Edge(Writer("tok"), Reader("mlp", 0)), Edge(Writer("mlp", 0), LOGITS)), (False,) * 2
-    >>> chosen = greedy(EdgeScores(edges, torch.tensor([2.0, 1.0]), no, no), 1)
+    >>> chosen = greedy(EdgeScores(edges, torch.tensor([2.0, 1.0]), no, no), 1, ModelConfig())
     >>> [str(edge) for edge in chosen]  # the other scores higher, but leads nowhere yet
     ['mlp0 → logits']
     """
     _check_n_edges(scores, n_edges)
     waiting, inside, chosen = score_order(scores), {LOGITS.kind}, set[Edge]()
     for _ in range(n_edges):
-        edge = next(edge for edge in waiting if node_name(edge.reader) in inside)
+        edge = next(edge for edge in waiting if not inside.isdisjoint(reading_nodes(edge.reader, config)))
         waiting.remove(edge)
         chosen.add(edge)
         inside.add(node_name(edge.writer))
     return frozenset(chosen)
 
 
-def connected(edges: Iterable[Edge]) -> frozenset[Edge]:
+def connected(edges: Iterable[Edge], config: ModelConfig) -> frozenset[Edge]:
     """Return the edges on some path from `tok` or `pos` to the logits; the others have no effect on the logits.
 
-    >>> kept = connected([Edge(Writer("tok"), LOGITS), Edge(Writer("tok"), Reader("mlp", 0))])
+    >>> kept = connected([Edge(Writer("tok"), LOGITS), Edge(Writer("tok"), Reader("mlp", 0))], ModelConfig())
     >>> [str(edge) for edge in kept]  # what MLP 0 puts out is not read
     ['tok → logits']
     """
@@ -129,15 +131,33 @@ def connected(edges: Iterable[Edge]) -> frozenset[Edge]:
     reached, leading = {"tok", "pos"}, {LOGITS.kind}
     for edge in edges:  # readers in order of computation: every edge into a node comes before those out of it
         if node_name(edge.writer) in reached:
-            reached.add(node_name(edge.reader))
+            reached.update(reading_nodes(edge.reader, config))
     for edge in reversed(edges):
-        if node_name(edge.reader) in leading:
+        if not leading.isdisjoint(reading_nodes(edge.reader, config)):
             leading.add(node_name(edge.writer))
-    return frozenset(e for e in edges if node_name(e.writer) in reached and node_name(e.reader) in leading)
+    return frozenset(
+        edge
+        for edge in edges
+        if node_name(edge.writer) in reached and not leading.isdisjoint(reading_nodes(edge.reader, config))
+    )
+
+
+def reading_nodes(reader: Reader, config: ModelConfig) -> list[str]:
+    """Name the components that a reader belongs to: several heads where they share keys and values.
+
+    >>> config = ModelConfig(n_heads=4, n_key_value_heads=2)
+    >>> [reading_nodes(reader, config) for reader in (Reader("q", 1, 1), Reader("k", 1, 1), LOGITS)]
+    [['a1.h1'], ['a1.h2', 'a1.h3'], ['logits']]
+    """
+    if reader.head is None:
+        return [node_name(reader)]
+    return [node_name(Writer("head", reader.layer, head)) for head in heads_reading(reader, config)]
 
 
 def node_name(end: Writer | Reader) -> str:
-    """Name the component that an end of an edge belongs to, by its name in a circuit's JSON.
+    """Name a component by its name in a circuit's JSON: a writer, or whose queries, MLP or logits a reader is.
+
+    Keys and values have the number of their own heads: see `reading_nodes`.
 
     >>> node_name(Writer("head", 1, 0)), node_name(Reader("q", 1, 0)), node_name(Reader("mlp", 0))
     ('a1.h0', 'a1.h0', 'm0')

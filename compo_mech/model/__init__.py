@@ -6,7 +6,7 @@ from compo_mech.model import blocks
 from compo_mech.model.forward import forward
 from compo_mech.model.generate import generate, read_on, Past
 from compo_mech.model.hooked import to_hooked, from_hooked, config_of
-from compo_mech.model.sites import Site, Kind, HEAD_KINDS, check_site, heads_of_kind
+from compo_mech.model.sites import Site, Kind, HEAD_KINDS, check_site, kinds_of, heads_of_kind, mlp_input_site
 
 __all__ = [
     "ModelConfig",
@@ -28,5 +28,7 @@ __all__ = [
     "Kind",
     "HEAD_KINDS",
     "check_site",
+    "kinds_of",
     "heads_of_kind",
+    "mlp_input_site",
 ]

@@ -7,7 +7,6 @@ from compo_mech.model.config import ModelConfig
 
 Kind = Literal["resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "q", "k", "v", "z", "pattern", "result"]
 HEAD_KINDS = ("q", "k", "v", "z", "pattern", "result")
-_OF_MLPS = ("resid_mid", "mlp_out")
 
 
 class Site(NamedTuple):
@@ -34,6 +33,29 @@ class Site(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.kind}{self.layer}" if self.head is None else f"L{self.layer}H{self.head}.{self.kind}"
+
+
+def kinds_of(config: ModelConfig) -> tuple[Kind, ...]:
+    """Return the kinds of sites that a network has.
+
+    Example:
+        >>> from compo_mech.model import ModelConfig, kinds_of
+        >>> set(kinds_of(ModelConfig())) - set(kinds_of(ModelConfig(parallel_attn_mlp=True)))
+        {'resid_mid'}
+    """
+    missing = ("resid_mid", "mlp_out") if config.attn_only else ("resid_mid",) if config.parallel_attn_mlp else ()
+    return tuple(kind for kind in get_args(Kind) if kind not in missing)
+
+
+def mlp_input_site(config: ModelConfig, layer: int) -> Site:
+    """Return where a layer's MLP reads: before attention, where both are parallel, or after it.
+
+    Example:
+        >>> from compo_mech.model import ModelConfig, mlp_input_site
+        >>> str(mlp_input_site(ModelConfig(), 1)), str(mlp_input_site(ModelConfig(parallel_attn_mlp=True), 1))
+        ('resid_mid1', 'resid_pre1')
+    """
+    return Site("resid_pre" if config.parallel_attn_mlp else "resid_mid", layer)
 
 
 def heads_of_kind(kind: Kind, config: ModelConfig) -> Sequence[int | None]:
@@ -66,7 +88,7 @@ def check_site(site: Site, config: ModelConfig) -> None:
         raise ValueError(f"site.kind = {site.kind!r}: must be one of {', '.join(get_args(Kind))}")
     if not 0 <= site.layer < config.n_layers:
         raise ValueError(f"site.layer = {site.layer}: must be 0 .. {config.n_layers - 1}")
-    if (site.kind == "resid_mid" and config.parallel_attn_mlp) or (site.kind in _OF_MLPS and config.attn_only):
+    if site.kind not in kinds_of(config):
         why = "no MLPs" if config.attn_only else "attention and MLP in parallel"
         raise ValueError(f"site.kind = {site.kind!r}: must be one that the network has, which has {why}")
     heads = heads_of_kind(site.kind, config)

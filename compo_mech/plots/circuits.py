@@ -11,7 +11,17 @@ from compo_mech.circuits.circuit import Circuit
 from compo_mech.circuits.faithfulness import Curve, RandomCurves
 from compo_mech.circuits.selection import graph_order
 from compo_mech.data.layout import Layout
-from compo_mech.interventions.edges import Edge, Reader, Writer, all_readers
+from compo_mech.interventions.edges import (
+    POS,
+    TOK,
+    Edge,
+    Reader,
+    Writer,
+    all_readers,
+    embedding_writers,
+    heads_reading,
+)
+from compo_mech.model.config import ModelConfig
 from compo_mech.plots.theme import LAYOUT
 
 EDGE_COLOURS = {"q": "#4c5fd5", "k": "#e07a1f", "v": "#2a9d6f", "other": "#5f6368"}
@@ -30,7 +40,8 @@ def circuit_graph(circuit: Circuit, title: str = "") -> go.Figure:
     """A circuit as a graph: embeddings below, then heads and MLP of each layer, logits on top.
 
     The width of an edge is its |score|, its colour the input that it goes into. Heads take in
-    queries, keys and values from left to right; components that no edge touches are pale.
+    queries, keys and values from left to right; keys and values that heads share are drawn at each of them, and
+    components that no edge touches are pale.
 
     Args:
         circuit: its edges, one span or none each, and their scores (an edge without one is thin).
@@ -38,7 +49,8 @@ def circuit_graph(circuit: Circuit, title: str = "") -> go.Figure:
     """
     config, figure = circuit.config, go.Figure()
     spread = max(1.0, config.n_heads / 2)
-    spots: dict[str, tuple[float, float]] = {"tok": (-0.5 * spread, 0.0), "pos": (0.5 * spread, 0.0)}
+    sides = {TOK: -0.5 * spread, POS: 0.5 * spread}
+    spots = {_name(writer): (sides[writer], 0.0) for writer in embedding_writers(config)}
     for reader in all_readers(config):
         stage = _stage_of(reader, config.n_layers)
         x = 0.0 if reader.head is None else (reader.head - (config.n_heads - 1) / 2) * 1.2
@@ -46,9 +58,10 @@ def circuit_graph(circuit: Circuit, title: str = "") -> go.Figure:
             x = (config.n_heads - 1) / 2 * 1.2 + 0.9
         spots[_name(reader)] = (x, float(stage))
     largest, xs = _largest(circuit), [x for x, _ in spots.values()]
-    for edge in sorted(circuit.edges, key=lambda edge: abs(circuit.scores.get(edge, 0.0))):
-        kind = _colour_name(edge.reader)
-        (x0, y0), (x1, y1) = spots[_name(edge.writer)], spots[_name(edge.reader)]
+    drawn = [(edge, reader) for edge in circuit.edges for reader in _drawn_readers(edge.reader, config)]
+    for edge, reader in sorted(drawn, key=lambda line: abs(circuit.scores.get(line[0], 0.0))):
+        kind = _colour_name(reader)
+        (x0, y0), (x1, y1) = spots[_name(edge.writer)], spots[_name(reader)]
         x1 += PORTS.get(kind, 0.0)
         side = -1 if x0 + x1 < 0 or edge.writer.kind == "tok" else 1
         x, y = _curve(x0, y0 + 0.1, x1, y1 - (0.23 if kind in PORTS else 0.11), side * 0.2 * max(0.0, y1 - y0 - 1))
@@ -56,7 +69,7 @@ def circuit_graph(circuit: Circuit, title: str = "") -> go.Figure:
         size = abs(circuit.scores.get(edge, 0.0)) / largest
         score = f"{circuit.scores[edge]:.3g}" if edge in circuit.scores else "no score"
         _line(figure, x, y, size, f"{edge}: {score}", kind)
-    touched = {_name(end) for edge in circuit.edges for end in (edge.writer, edge.reader)}
+    touched = {_name(end) for edge, reader in drawn for end in (edge.writer, reader)}
     for name, (x, y) in spots.items():
         ink = "#202124" if name in touched else "#b0b4b9"
         figure.add_annotation(
@@ -145,16 +158,21 @@ def _bundles(
     bundles: dict[Bundle, list[tuple[float, str]]] = defaultdict(list)
     leading, n_pos = {("logits", column) for column in layout.scored(length)}, len(layout.labels(length))
     for edge in sorted(circuit.edges, key=graph_order, reverse=True):  # from the logits down
-        score = circuit.scores.get(edge, 0.0)
-        for start, end, weight in _columns(edge, layout, length, patterns, n_pos):
-            if (_name(edge.reader), end) not in leading:
-                continue
-            leading.add((_name(edge.writer), start))
-            stages = _stage_of(edge.writer, n_layers), _stage_of(edge.reader, n_layers)
-            bundle = (_colour_name(edge.reader), stages[0], start, stages[1], end)
-            label = f"{edge}: {score:.3g}" + (f" × attention {weight:.2f}" if weight < 1 else "")
-            bundles[bundle].append((abs(score) * weight / largest, label))
+        score, stages = circuit.scores.get(edge, 0.0), [_stage_of(end, n_layers) for end in (edge.writer, edge.reader)]
+        for reader in _drawn_readers(edge.reader, circuit.config):
+            for start, end, weight in _columns(edge._replace(reader=reader), layout, length, patterns, n_pos):
+                if (_name(reader), end) not in leading:
+                    continue
+                leading.add((_name(edge.writer), start))
+                bundle = (_colour_name(reader), stages[0], start, stages[1], end)
+                label = f"{edge}: {score:.3g}" + (f" × attention {weight:.2f}" if weight < 1 else "")
+                bundles[bundle].append((abs(score) * weight / largest, label))
     return bundles
+
+
+def _drawn_readers(reader: Reader, config: ModelConfig) -> list[Reader]:
+    """Where a reader is drawn: keys and values that heads share at each of these heads."""
+    return [reader._replace(head=head) for head in heads_reading(reader, config)] or [reader]
 
 
 def _add_stages(figure: go.Figure, names: Sequence[str], labels: Sequence[str], effects: Tensor) -> None:

@@ -42,8 +42,8 @@ class RunConfig(Settings):
 
     @property
     def shifts(self) -> Shifts:
-        """The shifts of position ids that training draws, and so analyses."""
-        return Shifts(self.train.max_position_shift)
+        """The shifts of position ids that training draws, and so analyses: none where ids have no embedding."""
+        return Shifts(self.train.max_position_shift if self.model.positional_embedding == "standard" else 0)
 
     @property
     def n_ctx(self) -> int:

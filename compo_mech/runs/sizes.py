@@ -35,8 +35,7 @@ def memory(data: DataConfig, model: ModelConfig, n_test_strings: int, n_params: 
     """Estimate the bytes that training takes, by the setting that decides them, with its value."""
     length, n_fixed = data.max_length, data.n_train_strings or 0
     n_pos, n_words, n_sets = data.layout.n_read(length), len(data.vocabulary), len(data.tasks) * len(data.lengths)
-    attention = model.n_heads * (4 * model.head_width + 2 * n_pos)
-    of_layer = 8 * model.d_model + attention + 3 * model.mlp_width
+    of_layer = 8 * model.d_model + _of_attention(model, n_pos) + _of_mlp(model)
     trained = n_pos * 4 * (model.n_layers * of_layer + 3 * n_words)  # bytes a row that the backward pass needs
     measured = n_pos * 4 * (of_layer + 3 * n_words)  # bytes a row where there is none
     longest = [n_strings(task, min(length, MANY)) for task in data.measured_tasks]
@@ -49,6 +48,19 @@ def memory(data: DataConfig, model: ModelConfig, n_test_strings: int, n_params: 
         f"n_test_strings = {n_test_strings}": float(n_tested) * measured
         + _drawn_from(data.measured_tasks, data, n_test_strings),
     }
+
+
+def _of_attention(model: ModelConfig, n_pos: int) -> int:
+    """Numbers a row that a layer's attention keeps: q, k, v and z, what they are made into, scores and pattern."""
+    n_given = model.n_heads if model.n_sharing > 1 else 0  # shared keys and values are copied for each head
+    n_made = 2 * model.n_heads if model.use_qk_norm or model.positional_embedding == "rotary" else 0
+    n_vectors = 2 * model.n_heads + 2 * (model.n_kv_heads + n_given) + n_made
+    return n_vectors * model.head_width + 2 * model.n_heads * n_pos
+
+
+def _of_mlp(model: ModelConfig) -> int:
+    """Numbers a row that a layer's MLP keeps: each neuron before and after its nonlinearity, and its gate."""
+    return 0 if model.attn_only else (6 if model.gated_mlp else 3) * model.mlp_width
 
 
 def _drawn_from(tasks: Sequence[Task], data: DataConfig, n: int) -> float:

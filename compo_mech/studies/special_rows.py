@@ -45,7 +45,7 @@ def row_scores(model: Model, sets: Sequence[EvalSet]) -> list[RunScore]:
     """
     config = model.config
     components = [Writer("head", layer, head) for layer in range(config.n_layers) for head in range(config.n_heads)]
-    components += [Writer("mlp", layer) for layer in range(config.n_layers)]
+    components += [] if config.attn_only else [Writer("mlp", layer) for layer in range(config.n_layers)]
     whole = [run_graph(model, embeddings(model, test.read, test.position_ids))[0] for test in sets]
     pairs = list(zip(whole, sets, strict=True))
     means = {

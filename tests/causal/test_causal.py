@@ -117,7 +117,7 @@ def test_a_row_continued_equals_the_whole_network_with_hooks(settings):
     found = trace_rows(model, rows)
     hooked = to_hooked(model.params, model.config)
     index = torch.arange(12)
-    for site in row_sites(model.config.n_layers, model.config.n_heads):
+    for site in row_sites(model.config):
         value = found.at(site)
         value = value + torch.randn(value.shape, generator=generator(1))
 
@@ -181,7 +181,7 @@ def test_a_row_that_keeps_its_value_keeps_its_answer():
     rows = draw_rows(data, Parity(), 20, generator())
     found = trace_rows(model, rows)
     _, logits = run_graph(model, embeddings(model, rows.tokens, rows.position_ids))
-    for site in row_sites(2, 2):
+    for site in row_sites(ModelConfig(n_heads=2)):
         same = continued(model, found, site, found.at(site))
         torch.testing.assert_close(same, logits[torch.arange(20), rows.position], atol=1e-5, rtol=1e-5)
 
@@ -281,7 +281,7 @@ def test_decoys_get_a_no(task, broken, variables):
             for context in ("matched", "independent"):
                 pairs = make_interchanges(built.data, variable, context, 200, generator())
                 traces = interchange_traces(built.model, pairs)
-                for site in row_sites(2, 2):
+                for site in row_sites(ModelConfig(n_heads=2)):
                     assert not interchange(built.model, pairs, site, generator(), traces=traces).holds
 
 

@@ -42,12 +42,12 @@ def test_selection_by_hand():
     assert top(scores, 2) == {deep, stray}
     assert at_least(scores, 3.0) == {deep, stray, into}
     assert at_least(scores, 3.0 + 1e-3) == {deep, stray}
-    assert greedy(scores, 1) == {out}  # the only way to the logits with a score
-    assert greedy(scores, 3) == {out, into, deep}
-    assert connected(top(scores, 4)) == {out, into, deep}
-    assert connected({deep, out}) == frozenset()
+    assert greedy(scores, 1, CONFIG) == {out}  # the only way to the logits with a score
+    assert greedy(scores, 3, CONFIG) == {out, into, deep}
+    assert connected(top(scores, 4), CONFIG) == {out, into, deep}
+    assert connected({deep, out}, CONFIG) == frozenset()
     for wrong in (-1, len(EVERY) + 1):
-        for select in (top, greedy):
+        for select in (top, lambda scores, n: greedy(scores, n, CONFIG)):
             with pytest.raises(ValueError, match=f"n_edges = {wrong}: must be 0 .. {len(EVERY)}"):
                 select(scores, wrong)
 
@@ -67,7 +67,7 @@ def test_graph_order_is_the_order_of_the_graph():
 def test_ties_fall_in_the_order_of_the_graph_however_edges_come(values, order, n_edges):
     one, other = scores_of(values), scores_of([values[i] for i in order], [EVERY[i] for i in order])
     assert score_order(one) == score_order(other)
-    assert greedy(one, n_edges) == greedy(other, n_edges)
+    assert greedy(one, n_edges, CONFIG) == greedy(other, n_edges, CONFIG)
     for before, after in itertools.pairwise(score_order(one)):
         a, b = (float(ranked(one)[EVERY.index(edge)]) for edge in (before, after))
         assert a > b or (a == b and EVERY.index(before) < EVERY.index(after))
@@ -77,7 +77,7 @@ def test_ties_fall_in_the_order_of_the_graph_however_edges_come(values, order, n
 @settings(max_examples=30, deadline=None)
 def test_greedy_takes_the_best_edge_that_touches_what_it_has(values, n_edges):
     scores = scores_of(values)
-    before, after = greedy(scores, n_edges - 1), greedy(scores, n_edges)
+    before, after = greedy(scores, n_edges - 1, CONFIG), greedy(scores, n_edges, CONFIG)
     (new,) = after - before
     parts = {edge.writer for edge in before}
 
@@ -107,8 +107,9 @@ def paths(edges, writer):
 @settings(max_examples=60, deadline=None)
 def test_connected_is_the_union_of_all_paths(edges):
     on_paths = {edge for start in (TOK, POS) for path in paths(edges, start) for edge in path}
-    assert connected(edges) == on_paths
-    assert connected(connected(edges)) == connected(edges)
+    kept = connected(edges, CONFIG)
+    assert kept == on_paths
+    assert connected(kept, CONFIG) == kept
 
 
 def test_grades_by_hand():

@@ -13,10 +13,21 @@ from helpers import generator, pairs_of, random_model
 from torch.testing import assert_close
 
 from compo_mech.causal.row_patching import ROW_KINDS, continued
-from compo_mech.circuits.scorers import eap, exact
+from compo_mech.circuits.circuit import Circuit, from_json, to_json
+from compo_mech.circuits.circuit_runs import CircuitRuns
+from compo_mech.circuits.scorers import EdgeScores, eap, exact
+from compo_mech.circuits.selection import connected, greedy
 from compo_mech.data.config import DataConfig
 from compo_mech.interventions import traces
-from compo_mech.interventions.edges import all_edges, all_readers, readers_of, writers_before
+from compo_mech.interventions.edges import (
+    TOK,
+    Edge,
+    all_edges,
+    all_readers,
+    heads_reading,
+    readers_of,
+    writers_before,
+)
 from compo_mech.interventions.graph import embeddings, run_both, run_graph, run_patched
 from compo_mech.interventions.metrics import cross_entropy
 from compo_mech.interventions.pairs import Switch
@@ -24,6 +35,7 @@ from compo_mech.interventions.patching import patched_logits, sweep
 from compo_mech.model.forward import forward
 from compo_mech.model.hooked import to_hooked
 from compo_mech.model.sites import HEAD_KINDS, Kind, Site, check_site, heads_of_kind
+from compo_mech.plots.circuits import circuit_graph
 from compo_mech.reference.hooked_edges import loop_eap, loop_exact
 
 FEW, SEEDS = range(10), range(10, 220)
@@ -128,6 +140,28 @@ def test_the_graph_is_the_network_and_its_edges_are_all_there_is(seed):
     everything = run_patched(model, pairs, runs, all_edges(config))
     assert_close(everything, corrupt[pairs.row, pairs.position], **NEAR)
     assert_close(run_patched(model, pairs, runs, []), runs.logits, **NEAR)
+
+
+@few_and_many
+def test_circuits_are_patches_of_all_other_edges_and_need_only_what_is_connected(seed):
+    model, pairs = network(seed)
+    config, draws = model.config, random.Random(seed)
+    edges = all_edges(config)
+    no = (False,) * len(edges)
+    runs, circuits = run_both(model, pairs), CircuitRuns(model, pairs, edges)
+    for share in (0.3, 0.6, 0.9):
+        circuit = frozenset(edge for edge in edges if draws.random() < share)
+        logits = circuits.logits(circuit)
+        assert_close(logits, run_patched(model, pairs, runs, set(edges) - circuit), **NEAR)
+        assert_close(logits, circuits.logits(connected(circuit, config)), **NEAR)
+        scores = {edge: draws.gauss(0, 1) for edge in circuit}
+        assert from_json(to_json(Circuit(config, circuit, scores)), config) == Circuit(config, circuit, scores)
+        ranking = EdgeScores(tuple(edges), torch.rand(len(edges), generator=generator(seed)), no, no)
+        grown = greedy(ranking, len(circuit), config)  # each of its edges leads to the logits
+        assert grown <= connected([*grown, *(Edge(TOK, reader) for reader in all_readers(config))], config)
+        figure = circuit_graph(Circuit(config, circuit, scores))
+        lines = [trace for trace in figure.data if trace.mode == "lines" and trace.text is not None]
+        assert len(lines) == sum(len(heads_reading(edge.reader, config)) or 1 for edge in circuit)
 
 
 def test_parts_that_a_network_does_not_have_have_no_edges():

@@ -116,7 +116,7 @@ def test_scores_that_are_no_numbers_are_not_ranked(value):
     values[5] = value
     scores = EdgeScores(tuple(EDGES), values, (False,) * len(EDGES), (False,) * len(EDGES))
     named = rf"score of {EDGES[5]} = {value}: must be a finite number"
-    for choose in (score_order, lambda s: top(s, 3), lambda s: at_least(s, 1.5), lambda s: greedy(s, 3),
+    for choose in (score_order, lambda s: top(s, 3), lambda s: at_least(s, 1.5), lambda s: greedy(s, 3, ModelConfig()),
                    lambda s: Circuit.of(ModelConfig(d_model=8, n_heads=1), [], s)):  # fmt: skip
         with pytest.raises(ValueError, match=named):
             choose(scores)
