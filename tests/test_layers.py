@@ -50,7 +50,7 @@ def test_no_files_go_in_circles():
 
 
 OWNERS = {
-    "transformer_lens": {"model.hooked", "reference"},
+    "transformer_lens": {"model.hooked", "model.bridge_modules", "reference"},
     "plotly": {"plots", "report"},
     "circuitsvis": {"plots.circuitsvis"},
     "safetensors": {"runs.checkpoints"},
