@@ -47,9 +47,8 @@ def empty_bridge(model: Model) -> "TransformerBridge":
             module, settings = _llama(model)
         else:
             module, settings = _native(model)
-    module = module.to(embedding.device, embedding.dtype).eval()
-    name = NATIVE if "tl_config" in settings else type(module).__name__
-    return build_bridge_from_module(module, name, **settings)
+        name = NATIVE if "tl_config" in settings else type(module).__name__
+        return build_bridge_from_module(module.to(embedding.device, embedding.dtype).eval(), name, **settings)
 
 
 def _has(config: ModelConfig, options: dict[str, Any]) -> bool:

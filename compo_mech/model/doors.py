@@ -14,18 +14,10 @@ from compo_mech.model.params import Model, Params
 KINDS = "a HookedTransformer, a TransformerBridge, a Run, (params, config) or a Model"
 
 
-class _Settings(Protocol):
-    """Settings of which the network's are a part."""
-
-    @property
-    def model(self) -> ModelConfig: ...
-
-
 class _Trained(Protocol):
-    """What keeps parameters of a network and its settings: a `Run`."""
+    """What keeps a network's parameters and settings, those of the network among others: a `Run`."""
 
-    @property
-    def config(self) -> _Settings: ...
+    config: Any
 
     def params(self) -> Params:
         """Read the last ones."""
