@@ -24,6 +24,9 @@ _ACT_FNS = ("gelu", "relu", "silu", *_GELUS)
 N_CTX = 2048
 """Positions of a bridge whose network has no table of them and sets none."""
 
+_EAGER: dict[str, Any] = {"attn_implementation": "eager"}
+"""Attention that is computed in steps, so that there are patterns to hook."""
+
 _PLAIN = {"attn_only": False, "parallel_attn_mlp": False, "final_rms": False, "use_qk_norm": False, "attn_scale": None}
 _GPT2 = _PLAIN | {"normalization": "LN", "gated_mlp": False}
 _LLAMA = _PLAIN | {"normalization": "RMS", "positional_embedding": "rotary", "rotary_adjacent_pairs": False}
@@ -79,7 +82,7 @@ def _gpt2(model: Model) -> tuple[nn.Module, dict[str, Any]]:
         activation_function=_act_fn(config),
         layer_norm_epsilon=config.eps,
         tie_word_embeddings=False,
-        attn_implementation="eager",
+        **_EAGER,
     )
     module = GPT2LMHeadModel(settings)
     module.lm_head = _unembedding(model)
@@ -106,7 +109,7 @@ def _llama(model: Model) -> tuple[nn.Module, dict[str, Any]]:
         mlp_bias=config.biases,
         tie_word_embeddings=False,
         pad_token_id=None,
-        attn_implementation="eager",
+        **_EAGER,
     )
     module = LlamaForCausalLM(settings)
     module.lm_head = _unembedding(model)
@@ -137,7 +140,7 @@ def _native(model: Model) -> tuple[nn.Module, dict[str, Any]]:
             raise ValueError(
                 f"{name} = {getattr(config, name)}: must be {allowed} in a TransformerBridge that can be built"
             )
-    settings = TransformerBridgeConfig(
+    settings: Any = TransformerBridgeConfig(
         n_layers=config.n_layers,
         n_heads=config.n_heads,
         d_model=config.d_model,
