@@ -1,5 +1,7 @@
 """Bridges of TransformerLens, whatever its version: these tests are run with 3.9 and, apart, with 4.x."""
 
+from functools import partial
+
 import pytest
 import torch
 from helpers import generator, pairs_of, random_model
@@ -13,6 +15,7 @@ from compo_mech.model.config import ModelConfig
 from compo_mech.model.forward import forward
 from compo_mech.model.params import Model
 from compo_mech.model.sites import HEAD_KINDS, Site
+from compo_mech.reference import hooked_loops
 
 DATA = DataConfig(max_length=4)
 SMALL = {"n_layers": 2, "n_heads": 2, "d_model": 8, "d_mlp": 12}
@@ -305,6 +308,9 @@ def test_editing_resid_mid_would_not_reach_the_stream_and_is_refused():
         with pytest.raises(ValueError, match="site = resid_mid0: must not be edited in a TransformerBridge"):
             hook_to_edit(to_bridge(model_of(options)), site)
     bridge = to_bridge(model)
+    for loop in (partial(hooked_loops.loop_route_scores, DATA), hooked_loops.loop_routes):  # which edit there
+        with pytest.raises(ValueError, match="site = resid_mid1: must not be edited in a TransformerBridge"):
+            loop([], False, bridge)
     theirs = edited_logits(bridge, site.hook_name, site, pairs.clean_tokens, pairs.corrupt_tokens)
     ours = patched_logits(model, clean, corrupt, site, everywhere, pairs)
     assert (theirs[pairs.row, pairs.position] - ours).abs().max() > 0.01

@@ -6,16 +6,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-SIZES = {
-    "n_layers": 2,
-    "n_heads": 2,
-    "d_model": 8,
-    "d_head": 4,
-    "d_mlp": 12,
-    "n_ctx": 6,
-    "d_vocab": 7,
-    "act_fn": "gelu",
-}
+SIZES = {"n_layers": 2, "n_heads": 2, "d_model": 8, "d_head": 4, "d_mlp": 12, "n_ctx": 6, "d_vocab": 7}
 
 
 def write(path: Path) -> None:
