@@ -11,7 +11,7 @@ PACKAGES = (
 )
 WITH_EXAMPLES = ("data", "model", "interventions", "circuits", "ground_truth")
 WITHOUT = {
-    *("to_hooked", "from_hooked", "config_of"),  # TransformerLens takes seconds to import
+    *("to_hooked", "to_bridge", "from_bridge", "hook_to_edit"),  # TransformerLens takes seconds to import
     "method_card",  # minutes
 }
 

@@ -46,11 +46,13 @@ def test_a_package_imports_only_packages_above_it_and_nobody_its_own_init():
 
 
 def test_no_files_go_in_circles():
-    graphlib.TopologicalSorter(FILES).prepare()
+    """But for `Model.of`, a method of what the doors build, which imports them when it is called."""
+    assert "model.doors" in FILES["model.params"]
+    graphlib.TopologicalSorter(FILES | {"model.params": FILES["model.params"] - {"model.doors"}}).prepare()
 
 
 OWNERS = {
-    "transformer_lens": {"model.hooked", "reference"},
+    "transformer_lens": {"model.hooked", "model.bridge_modules", "reference"},
     "plotly": {"plots", "report"},
     "circuitsvis": {"plots.circuitsvis"},
     "safetensors": {"runs.checkpoints"},

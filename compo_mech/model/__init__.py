@@ -5,7 +5,8 @@ from compo_mech.model.params import Params, Model, init_params, gradient_masks
 from compo_mech.model import blocks
 from compo_mech.model.forward import forward
 from compo_mech.model.generate import generate, read_on, Past
-from compo_mech.model.hooked import to_hooked, from_hooked, config_of
+from compo_mech.model.hooked import to_hooked
+from compo_mech.model.bridge import to_bridge, from_bridge, hook_to_edit
 from compo_mech.model.sites import Site, Kind, HEAD_KINDS, check_site, kinds_of, heads_of_kind, mlp_input_site
 
 __all__ = [
@@ -22,8 +23,9 @@ __all__ = [
     "read_on",
     "Past",
     "to_hooked",
-    "from_hooked",
-    "config_of",
+    "to_bridge",
+    "from_bridge",
+    "hook_to_edit",
     "Site",
     "Kind",
     "HEAD_KINDS",

@@ -18,6 +18,7 @@ from compo_mech.model.params import ACTIVATIONS, Model, Params
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
+    from transformer_lens.model_bridge import TransformerBridge
 
 MAX_DIFFERENCE = 1e-4
 """Between a logit of a HookedTransformer and ours of the same weights, as a fraction of the largest, or of 1."""
@@ -118,7 +119,7 @@ def from_hooked(model: "HookedTransformer", config: ModelConfig) -> Params:
     if missing := [theirs for theirs in names.values() if theirs not in state]:
         raise ValueError(f"model parameters = without {missing[0]}: must be those of a plain HookedTransformer")
     params = {name: state[theirs].detach().clone() for name, theirs in names.items()}
-    _check_logits(model, Model(params, config))
+    check_logits(model, Model(params, config))
     return params
 
 
@@ -205,13 +206,14 @@ def _served(cfg: Any) -> dict[str, tuple[object, ...]]:
 
 
 @torch.no_grad()
-def _check_logits(model: "HookedTransformer", copied: Model) -> None:
-    """
+def check_logits(model: "HookedTransformer | TransformerBridge", copied: Model) -> None:
+    """Compare a network with its copy over every token and position.
+
     Raises:
         ValueError: a logit is not that of our forward pass.
     """
     tokens = _every_token(model.cfg).to(model.W_E.device)
-    theirs = model(tokens).flatten(0, 1)
+    theirs = torch.as_tensor(model(tokens)).flatten(0, 1)
     ours = forward(copied, tokens)
     difference = (ours - theirs).abs()
     is_off = ~(difference <= MAX_DIFFERENCE * theirs.abs().amax().clamp(min=1))  # what is not a number is off

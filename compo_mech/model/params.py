@@ -122,6 +122,33 @@ class Model:
             if getattr(self.config, name) not in known:
                 raise ValueError(f"{name} = {getattr(self.config, name)!r}: must be one of {', '.join(known)}")
 
+    @classmethod
+    def of(cls, source: object) -> "Model":
+        """Bring in any network that can be followed, which one forward pass over every token and position decides.
+
+        Args:
+            source: a HookedTransformer, a TransformerBridge (of TransformerLens 3.9 or 4.x), a `Run`, of which the last
+                checkpoint is taken, parameters with their configuration, or a Model, which is returned as it is.
+
+        Raises:
+            ValueError: it is of another kind, or has an option, a hook, a dtype or a forward pass that cannot be
+                followed.
+
+        Example:
+            >>> from compo_mech.model import Model, ModelConfig, init_params
+            >>> config = ModelConfig(d_model=8)
+            >>> model = Model.of((init_params(config, 6, 9, torch.Generator().manual_seed(0)), config))
+            >>> Model.of(model) is model
+            True
+            >>> Model.of("runs/parity-seed0")
+            Traceback (most recent call last):
+            ValueError: model = a str: must be a HookedTransformer, a TransformerBridge, a Run, (params, config) or a \
+Model; Run.open reads the folder of a run
+        """
+        from compo_mech.model.doors import model_of  # which builds what is defined here
+
+        return model_of(source)
+
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""

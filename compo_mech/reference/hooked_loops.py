@@ -22,6 +22,7 @@ from compo_mech.evaluation import head_scores
 from compo_mech.evaluation.attention import MIN_LENGTH
 from compo_mech.evaluation.sets import EvalSet
 from compo_mech.interventions.attention_patterns import idealised, uniform, work_rows
+from compo_mech.model.bridge import hook_to_edit
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.sites import Site
 from compo_mech.routes.paths import Route
@@ -201,7 +202,12 @@ KEPT = [POST, Z, Q, K, V]
 
 
 def loop_route_scores(data: DataConfig, asked: Sequence[Strings], careful: bool, model: "HookedTransformer") -> Figures:
-    """Measure the shares of the routes of x_t, from runs with all routes of a name patched at once."""
+    """Measure the shares of the routes of x_t, from runs with all routes of a name patched at once.
+
+    Raises:
+        ValueError: it is no HookedTransformer, but a bridge, in which an edit at `MID` does not reach the stream.
+    """
+    hook_to_edit(model, Site("resid_mid", 1))
     cells: list[tuple[int, dict[RouteName, float]]] = []
     for tokens, swaps in asked:
         (logits, clean), moved = cached(model, tokens, KEPT, careful), []
@@ -250,7 +256,8 @@ def swap_quantity(variable: str, t: int, length: int, route: Route) -> Quantity:
 
 
 def loop_routes(asked: Sequence[Strings], careful: bool, model: "HookedTransformer") -> Figures:
-    """What each route does alone, in logits."""
+    """What each route does alone, in logits. Raises as `loop_route_scores`."""
+    hook_to_edit(model, Site("resid_mid", 1))
     found, heads = {}, range(model.cfg.n_heads)
     for tokens, swaps in asked:
         logits, clean = cached(model, tokens, KEPT, careful)

@@ -1,0 +1,116 @@
+import pytest
+import torch
+from helpers import generator, random_model
+
+from compo_mech.data.config import DataConfig
+from compo_mech.model.bridge import hook_to_edit, to_bridge
+from compo_mech.model.config import ModelConfig
+from compo_mech.model.forward import forward
+from compo_mech.model.hooked import to_hooked
+from compo_mech.model.params import Model, init_params
+from compo_mech.model.sites import HEAD_KINDS, Site
+from compo_mech.runs.run import Run
+
+DATA = DataConfig(max_length=4)
+SMALL = {"n_layers": 2, "n_heads": 2, "d_model": 8, "d_mlp": 12, "biases": True}
+LLAMA = {"normalization": "RMS", "gated_mlp": True, "positional_embedding": "rotary", "n_ctx": 20, "rotary_base": 99.0}
+
+
+def params_of(config, n_ctx=20):
+    return init_params(config, len(DATA.vocabulary), n_ctx, generator())
+
+
+@pytest.mark.parametrize("options", [{}, {"tie_word_embeddings": True}, LLAMA | {"n_key_value_heads": 1}])
+def test_a_hooked_transformer_comes_back_as_it_went_to_the_bit(options):
+    model = random_model(ModelConfig(**(SMALL | options)), DATA)
+    back = Model.of(to_hooked(model.params, model.config))
+    assert list(back.params) == list(model.params)
+    assert all(torch.equal(param, back.params[name]) for name, param in model.params.items())
+    tokens = torch.randint(0, model.d_vocab, (3, 20), generator=generator())
+    assert torch.equal(forward(back, tokens), forward(model, tokens))
+
+
+def test_the_same_network_comes_in_by_every_door(tiny_run):
+    run = Run.open(tiny_run.path)
+    ours, config = Model(run.params(), run.config.model), run.config.model
+    tokens = torch.randint(0, ours.d_vocab, (3, 5), generator=generator())
+    doors = (ours, run, (run.params(), config), run.model(), to_hooked(run.params(), config), to_bridge(ours))
+    for source in doors:
+        torch.testing.assert_close(forward(Model.of(source), tokens), forward(ours, tokens), atol=1e-6, rtol=1e-6)
+    assert Model.of(ours) is ours
+    assert Model.of(run).config == config
+    assert not torch.equal(Model.of(run).params["embed.W_E"], run.params(0)["embed.W_E"])  # the last checkpoint
+
+
+def test_a_run_needs_no_transformer_lens(tiny_run, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "transformer_lens", None)
+    assert Model.of(tiny_run).config == tiny_run.config.model
+
+
+def test_parameters_of_another_output_size_or_without_a_table_of_positions_are_taken_in():
+    config = ModelConfig(**SMALL)
+    params = {name: p[..., :3] if name.startswith("unembed.") else p for name, p in params_of(config).items()}
+    assert Model.of((params, config)).params is params
+    config = ModelConfig(**(SMALL | LLAMA))
+    assert Model.of((params_of(config), config)).n_ctx == 20
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda p: p.pop("blocks.1.attn.W_Q"), r"params = without blocks\.1\.attn\.W_Q: must have every parameter"),
+        (lambda p: p.pop("embed.W_E"), r"params = without embed\.W_E: must have every parameter"),
+        (lambda p: p.update({"blocks.0.mlp.W_gate": p["embed.W_E"]}), r"params = with blocks\.0\.mlp\.W_gate: must be"),
+        (
+            lambda p: p.update({"ln_final.w": p["embed.W_E"]}),
+            r"params\.ln_final\.w = of shape \(6, 8\): must be",
+        ),
+        (lambda p: p.update({"ln_final.w": p["ln_final.w"][:3]}), r"params\.ln_final\.w = of shape \(3,\): must be"),
+        (lambda p: p.update({"ln_final.w": 1.0}), "params = a dict: must be a dictionary of tensors"),
+    ],
+)
+def test_parameters_of_another_configuration_are_refused(change, complaint):
+    config = ModelConfig(**SMALL)
+    params = dict(params_of(config))
+    change(params)
+    with pytest.raises(ValueError, match=complaint):
+        Model.of((params, config))
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        (None, "NoneType"),
+        (3, "int"),
+        ("runs/parity-seed0", "str; Run.open reads"),
+        (torch.nn.Linear(2, 2), "Linear"),
+        ((1, 2, 3), "tuple"),
+        (({}, {}), "tuple"),
+        ({"embed.W_E": torch.zeros(2, 2)}, "dict"),
+    ],
+)
+def test_what_is_no_network_is_refused_in_one_line_that_says_what_is(source, kind):
+    kind, _, hint = kind.partition("; ")
+    with pytest.raises(ValueError, match=f"^model = a {kind}: must be a HookedTransformer, .*{hint}") as refusal:
+        Model.of(source)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_module_of_transformers_is_told_how_to_come_in():
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    module = GPT2LMHeadModel(GPT2Config(n_embd=8, n_head=2, n_layer=1, vocab_size=5))
+    with pytest.raises(ValueError, match=r"model = a GPT2LMHeadModel: .*build_bridge_from_module"):
+        Model.of(module)
+
+
+def test_every_site_of_a_hooked_transformer_can_be_edited_but_results_that_are_not_computed():
+    model = random_model(ModelConfig(**SMALL), DATA)
+    hooked = to_hooked(model.params, model.config)
+    for kind in ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", *HEAD_KINDS[:-1]):
+        site = Site(kind, 1, 0 if kind in HEAD_KINDS else None)
+        assert hook_to_edit(hooked, site) == site.hook_name
+    with pytest.raises(ValueError, match=r"site = L1H0\.result: must be computed first"):
+        hook_to_edit(hooked, Site("result", 1, 0))
