@@ -1,44 +1,24 @@
 import pytest
 import torch
+from architectures import D_VOCAB, N_CTX, random_config, random_network
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from compo_mech.model import blocks
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.hooked import to_hooked
-from compo_mech.model.params import Model, init_params
+from compo_mech.model.sites import kinds_of
 
-D_VOCAB, N_CTX = 9, 12
-NEAR = {"atol": 1e-5, "rtol": 1e-5}
-
-
-def random_model(config, seed=0):
-    """A network none of whose parameters is at its neutral value, so that a forgotten bias or gain shows."""
-    generator = torch.Generator().manual_seed(seed)
-    params = init_params(config, D_VOCAB, N_CTX, generator)
-    for name, param in params.items():
-        if param.ndim == 1 or name.split(".")[-1].startswith("b"):
-            param += 0.3 * torch.randn(param.shape, generator=generator)
-    return Model(params, config)
+NEAR = {"atol": 1e-6, "rtol": 1e-6}
 
 
-configs = st.builds(
-    ModelConfig,
-    n_layers=st.integers(1, 3),
-    n_heads=st.sampled_from([1, 2, 3]),
-    d_model=st.just(12),
-    d_head=st.sampled_from([None, 5]),
-    d_mlp=st.sampled_from([None, 7]),
-    act_fn=st.sampled_from(["gelu", "relu", "silu"]),
-    normalization=st.sampled_from(["LN", "none"]),
-    biases=st.booleans(),
-)
+configs = st.integers(0, 10**6).map(random_config)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(configs, st.integers(0, 99))
 def test_composed_they_are_the_hooked_transformer(config, seed):
-    model = random_model(config, seed)
+    model = random_network(config, seed, torch.float64)
     tokens = torch.randint(D_VOCAB, (3, 8), generator=torch.Generator().manual_seed(seed))
     expected, cache = to_hooked(model.params, config).run_with_cache(tokens)
     position_ids = torch.arange(8)
@@ -57,48 +37,58 @@ def test_composed_they_are_the_hooked_transformer(config, seed):
         same("attn.hook_attn_scores", scores.masked_fill(~seen, -torch.inf))
         pattern = blocks.pattern(scores, seen)
         same("attn.hook_pattern", pattern)
-        z = pattern @ v
+        z = pattern @ blocks.by_query_head(model, v)
         same("attn.hook_z", z.transpose(1, 2))
         attn_out = blocks.attn_out(model, layer, blocks.merge_heads(z))
         same("hook_attn_out", attn_out)
-        stream = stream + attn_out
-        same("hook_resid_mid", stream)
-        pre = blocks.mlp_pre(model, layer, stream)
-        same("mlp.hook_pre", pre)
-        same("mlp.hook_post", blocks.neurons(model, layer, stream))
-        mlp_out = blocks.mlp_out(model, layer, stream)
-        same("hook_mlp_out", mlp_out)
-        stream = stream + mlp_out
+        mid = stream + attn_out
+        if "resid_mid" in kinds_of(config):
+            same("hook_resid_mid", mid)
+        mlp_in = blocks.mlp_input(model, stream, mid)
+        if not config.attn_only:
+            same("mlp.hook_pre", blocks.mlp_pre(model, layer, mlp_in))
+            same("mlp.hook_post", blocks.neurons(model, layer, mlp_in))
+            same("hook_mlp_out", blocks.mlp_out(model, layer, mlp_in))
+        stream = blocks.resid_post(model, layer, stream, mid)
+        same("hook_resid_post", stream)
+    size = cache["ln_final.hook_scale"] if config.normalization != "none" else torch.ones(3, 8, 1)
+    torch.testing.assert_close(blocks.norm_size(model, "ln_final", stream), size.double(), **NEAR)
     torch.testing.assert_close(blocks.logits(model, stream), expected, **NEAR)
 
 
-@pytest.mark.parametrize("biases", [False, True])
-def test_heads_one_by_one_are_the_heads_together(biases):
-    model = random_model(ModelConfig(d_model=12, n_heads=3, d_head=5, biases=biases))
-    stream = torch.randn(2, 6, 12, generator=torch.Generator().manual_seed(0))
-    normed = blocks.attention_input(model, 1, stream)
-    together = blocks.qkv(model, 1, stream)
+@pytest.mark.parametrize("seed", range(8))
+def test_heads_one_by_one_are_the_heads_together(seed):
+    config = random_config(seed)
+    model, layer = random_network(config, seed, torch.float64), config.n_layers - 1
+    stream = torch.randn(2, 6, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    normed = blocks.attention_input(model, layer, stream)
+    together = blocks.qkv(model, layer, stream)
     for which, of_all in zip("QKV", together, strict=True):
-        (alone,) = blocks.project(model, 1, which, normed)
+        (alone,) = blocks.project(model, layer, which, normed)
         torch.testing.assert_close(blocks.split_heads(model, alone), of_all, **NEAR)
-        for head in range(3):
-            torch.testing.assert_close(blocks.project_head(model, 1, head, which, normed), of_all[:, head], **NEAR)
-    z = together[2]
-    results = blocks.result(model, 1, z)
-    for head in range(3):
-        torch.testing.assert_close(blocks.head_result(model, 1, head, z[:, head]), results[:, head], **NEAR)
-    total = results.sum(1) + (blocks.attn_bias(model, 1) if biases else 0)
-    torch.testing.assert_close(total, blocks.attn_out(model, 1, blocks.merge_heads(z)), **NEAR)
+        for head in range(of_all.shape[1]):
+            torch.testing.assert_close(blocks.project_head(model, layer, head, which, normed), of_all[:, head], **NEAR)
+    z = blocks.by_query_head(model, together[2])
+    results = blocks.result(model, layer, z)
+    for head in range(config.n_heads):
+        torch.testing.assert_close(blocks.head_result(model, layer, head, z[:, head]), results[:, head], **NEAR)
+    total = results.sum(1) + (blocks.attn_bias(model, layer) if config.biases else 0)
+    torch.testing.assert_close(total, blocks.attn_out(model, layer, blocks.merge_heads(z)), **NEAR)
     assert torch.equal(blocks.split_heads(model, blocks.merge_heads(z)), z)
 
 
-def test_scores_of_one_row_and_of_pairs_are_entries_of_the_scores():
-    model = random_model(ModelConfig(d_model=12, n_heads=3))
-    q, k, _ = blocks.qkv(model, 0, torch.randn(2, 6, 12, generator=torch.Generator().manual_seed(0)))
+@pytest.mark.parametrize("seed", range(8))
+def test_scores_of_one_row_and_of_pairs_are_entries_of_the_scores(seed):
+    config = random_config(seed)
+    model = random_network(config, seed, torch.float64)
+    stream = torch.randn(2, 6, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    q, k, _ = (blocks.by_query_head(model, x) if i else x for i, x in enumerate(blocks.qkv(model, 0, stream)))
     scores, at = blocks.scores(model, 0, q, k), torch.tensor([4])
     torch.testing.assert_close(blocks.row_scores(model, 0, q[:, :, 4], k, at), scores[:, :, 4], **NEAR)
-    diagonal = scores.diagonal(dim1=-2, dim2=-1)
-    torch.testing.assert_close(blocks.paired_scores(model, 0, q, k, torch.zeros(6).long())[..., 0], diagonal, **NEAR)
+    torch.testing.assert_close(blocks.scores(model, 0, q[:, :, 4:], k, torch.arange(4, 6)), scores[:, :, 4:], **NEAR)
+    for distance in (0, 2):
+        pairs = blocks.paired_scores(model, 0, q[:, :, distance:], k[:, :, : 6 - distance], torch.tensor([distance]))
+        torch.testing.assert_close(pairs[..., 0], scores.diagonal(-distance, -2, -1), **NEAR)
     for found in (
         blocks.scores(model, 0, q, k, None, 4.0)[:, :, 4],
         blocks.row_scores(model, 0, q[:, :, 4], k, at, 4.0),
@@ -107,7 +97,7 @@ def test_scores_of_one_row_and_of_pairs_are_entries_of_the_scores():
 
 
 def test_an_mlp_in_parts_is_the_mlp():
-    model = random_model(ModelConfig(d_model=12, biases=True))
+    model = random_network(ModelConfig(d_model=12, biases=True), 0)
     for n_rows in (0, 1, blocks.ROWS_AT_ONCE, 2 * blocks.ROWS_AT_ONCE + 3):
         stream = torch.randn(n_rows, 1, 12, generator=torch.Generator().manual_seed(0))
         whole = blocks.mlp_out(model, 0, stream)
@@ -115,5 +105,5 @@ def test_an_mlp_in_parts_is_the_mlp():
 
 
 def test_a_model_knows_its_sizes():
-    model = random_model(ModelConfig(d_model=12))
+    model = random_network(ModelConfig(d_model=12), 0)
     assert (model.d_vocab, model.n_ctx, model.device) == (D_VOCAB, N_CTX, torch.device("cpu"))
