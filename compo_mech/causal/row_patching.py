@@ -107,15 +107,15 @@ def _attended(
     scores = blocks.row_scores(model, layer, query, k, position[:, None], heat)
     here = torch.arange(n_pos, device=position.device) == position[:, None]
     if own is not None:
-        own_k, own_v = (blocks.by_query_head(model, each) for each in own)
+        own = blocks.by_query_head(model, own[0]), blocks.by_query_head(model, own[1])
         distance = torch.zeros_like(position)[:, None]
-        scores = torch.where(here[:, None], blocks.paired_scores(model, layer, query, own_k, distance, heat), scores)
+        scores = torch.where(here[:, None], blocks.paired_scores(model, layer, query, own[0], distance, heat), scores)
     pattern = blocks.pattern(scores, blocks.causal(position, n_pos)[:, None])
     z = (pattern[:, :, None] @ v)[:, :, 0]
     if own is not None:
         weight = (pattern * here[:, None]).sum(-1, keepdim=True)
         at_row = v.gather(2, position[:, None, None, None].expand(-1, v.shape[1], 1, v.shape[3]))[:, :, 0]
-        z = z + weight * (own_v - at_row)
+        z = z + weight * (own[1] - at_row)
     return z
 
 

@@ -147,12 +147,13 @@ def _refuse(setting: str, value: object, allowed: str) -> NoReturn:
 
 
 def _cfg(config: ModelConfig) -> dict[str, object]:
-    return {
+    cfg: dict[str, object] = {
         "n_layers": config.n_layers,
         "n_heads": config.n_heads,
         "parallel_attn_mlp": config.parallel_attn_mlp,
         "d_model": config.d_model,
-    } | ({} if config.n_sharing == 1 else {"n_key_value_heads": config.n_kv_heads})
+    }
+    return cfg if config.n_sharing == 1 else cfg | {"n_key_value_heads": config.n_kv_heads}
 
 
 def _node_names(config: ModelConfig) -> list[str]:

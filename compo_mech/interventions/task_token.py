@@ -22,7 +22,7 @@ from compo_mech.interventions.task_pairs import task_pairs
 from compo_mech.interventions.traces import both_traces
 from compo_mech.model.finite import likeliest
 from compo_mech.model.params import Model
-from compo_mech.model.sites import Site, kinds_of
+from compo_mech.model.sites import Kind, Site, kinds_of
 from compo_mech.stats.intervals import wilson
 
 N_ROWS = 96
@@ -108,7 +108,8 @@ def task_sites(model: Model) -> list[tuple[Site, Span | None]]:
     ['L0H0.z', 'attn_out0', 'resid_mid0', 'mlp_out0']
     """
     config, sites = model.config, list[tuple[Site, Span | None]]()
-    kinds = [kind for kind in ("attn_out", "resid_mid", "mlp_out") if kind in kinds_of(config)]
+    asked: tuple[Kind, ...] = ("attn_out", "resid_mid", "mlp_out")
+    kinds = [kind for kind in asked if kind in kinds_of(config)]
     heads = range(config.n_heads)
     for layer in range(config.n_layers):
         if layer:

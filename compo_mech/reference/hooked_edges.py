@@ -90,7 +90,7 @@ def loop_eap(model: Model, pairs: Pairs, edges: Sequence[Edge], metric: Metric) 
         _, corrupt = hooked.run_with_cache(pairs.corrupt_tokens)
     shape = clean["hook_embed"].shape
     nudges = {r: torch.zeros(shape, dtype=clean["hook_embed"].dtype, requires_grad=True) for r in readers}
-    hooks = [(input_hook(reader, model.config.n_layers), adding(reader, nudges[reader])) for reader in readers]
+    hooks: list = [(input_hook(reader, model.config.n_layers), adding(reader, nudges[reader])) for reader in readers]
     logits = hooked.run_with_hooks(pairs.clean_tokens, fwd_hooks=hooks)[pairs.row, pairs.position]
     gradients = dict(
         zip(readers, torch.autograd.grad(metric(logits, logits, pairs), list(nudges.values())), strict=True)
