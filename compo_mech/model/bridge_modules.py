@@ -11,6 +11,7 @@ from torch import nn
 
 from compo_mech.model.bridge_config import NATIVE
 from compo_mech.model.config import ModelConfig
+from compo_mech.model.hooked import n_ctx_to_build
 from compo_mech.model.params import Model
 
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ _GELUS = ("gelu_new", "gelu_fast", "gelu_pytorch_tanh")
 """Three names of one function."""
 
 _ACT_FNS = ("gelu", "relu", "silu", *_GELUS)
-
-N_CTX = 2048
-"""Positions of a bridge whose network has no table of them and sets none."""
 
 _EAGER: dict[str, Any] = {"attn_implementation": "eager"}
 """Attention that is computed in steps, so that there are patterns to hook."""
@@ -74,7 +72,7 @@ def _gpt2(model: Model) -> tuple[nn.Module, dict[str, Any]]:
     config = model.config
     settings = GPT2Config(
         vocab_size=model.d_vocab,
-        n_positions=_n_ctx(model),
+        n_positions=n_ctx_to_build(model),
         n_embd=config.d_model,
         n_layer=config.n_layers,
         n_head=config.n_heads,
@@ -95,7 +93,7 @@ def _llama(model: Model) -> tuple[nn.Module, dict[str, Any]]:
     config = model.config
     settings = LlamaConfig(
         vocab_size=model.d_vocab,
-        max_position_embeddings=_n_ctx(model),
+        max_position_embeddings=n_ctx_to_build(model),
         hidden_size=config.d_model,
         intermediate_size=config.mlp_width,
         num_hidden_layers=config.n_layers,
@@ -146,7 +144,7 @@ def _native(model: Model) -> tuple[nn.Module, dict[str, Any]]:
         d_model=config.d_model,
         d_head=config.head_width,
         d_mlp=config.mlp_width,
-        n_ctx=_n_ctx(model),
+        n_ctx=n_ctx_to_build(model),
         d_vocab=model.d_vocab,
         d_vocab_out=_d_vocab_out(model),
         act_fn="gelu_new" if config.act_fn in _GELUS else config.act_fn,
@@ -172,11 +170,6 @@ def _native(model: Model) -> tuple[nn.Module, dict[str, Any]]:
 def _act_fn(config: ModelConfig) -> str:
     """The name of the activation in transformers."""
     return "gelu_new" if config.act_fn in _GELUS else config.act_fn
-
-
-def _n_ctx(model: Model) -> int:
-    has_table = model.config.positional_embedding == "standard"
-    return model.n_ctx if has_table else model.config.n_ctx or N_CTX
 
 
 def _d_vocab_out(model: Model) -> int:

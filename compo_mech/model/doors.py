@@ -7,7 +7,7 @@ from torch import Tensor
 
 from compo_mech.model.bridge import from_bridge
 from compo_mech.model.config import ModelConfig, parameter_shapes
-from compo_mech.model.hooked import config_of, from_hooked
+from compo_mech.model.hooked import from_hooked
 from compo_mech.model.kinds import is_bridge, is_hooked
 from compo_mech.model.params import Model, Params
 
@@ -33,8 +33,7 @@ def model_of(source: object) -> Model:
     if isinstance(source, Model):
         return source
     if is_hooked(source):
-        config = config_of(source)
-        return Model(from_hooked(source, config), config)
+        return from_hooked(source)
     if is_bridge(source):
         return from_bridge(source)
     if _is_trained(source):

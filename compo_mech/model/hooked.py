@@ -14,7 +14,7 @@ from torch import Tensor
 from compo_mech.model import blocks
 from compo_mech.model.config import ModelConfig, parameter_shapes
 from compo_mech.model.forward import forward
-from compo_mech.model.params import ACTIVATIONS, Model, Params
+from compo_mech.model.params import ACTIVATIONS, Model
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
@@ -28,6 +28,9 @@ MAX_LOGITS = 2**22
 
 MAX_SCORES = 2**24
 """Of attention, of all heads of a layer for one row of tokens."""
+
+N_CTX = 2048
+"""Positions of a network of TransformerLens made from one that has no table of them and sets no `n_ctx`."""
 
 _SIZES = ("n_layers", "n_heads", "d_model", "d_head", "d_mlp", "n_ctx", "d_vocab", "d_vocab_out", "n_params")
 _FOLLOWED = (
@@ -47,13 +50,13 @@ _WITHOUT_EFFECT = (
 """Options that change no logit, where those that do are served."""
 
 
-def to_hooked(params: Params, config: ModelConfig) -> "HookedTransformer":
+def to_hooked(model: Model) -> "HookedTransformer":
     """Build the HookedTransformer with these parameters, on their device and in their dtype. Biases that are off are
     0, and a network without positions is one that rotates no dimension."""
     from transformer_lens import HookedTransformer, HookedTransformerConfig
 
-    model, embedding = Model(params, config), params["embed.W_E"]
-    unembedding = blocks.unembedding(model)
+    params, config = model.params, model.config
+    embedding, unembedding = params["embed.W_E"], blocks.unembedding(model)
     rotary_dim = {"standard": None, "rotary": config.rotated_width, "none": 0}[config.positional_embedding]
     cfg = HookedTransformerConfig(
         n_layers=config.n_layers,
@@ -62,7 +65,7 @@ def to_hooked(params: Params, config: ModelConfig) -> "HookedTransformer":
         d_model=config.d_model,
         d_head=config.head_width,
         d_mlp=config.mlp_width,
-        n_ctx=model.n_ctx,
+        n_ctx=n_ctx_to_build(model),
         d_vocab=embedding.shape[0],
         d_vocab_out=unembedding.shape[-1],
         act_fn=config.act_fn,
@@ -87,6 +90,12 @@ def to_hooked(params: Params, config: ModelConfig) -> "HookedTransformer":
     return hooked.eval()
 
 
+def n_ctx_to_build(model: Model) -> int:
+    """Return how many positions a network of TransformerLens gets, whose masks grow as their square."""
+    is_bounded = model.config.positional_embedding == "standard" or model.config.n_ctx is not None
+    return model.n_ctx if is_bounded else N_CTX
+
+
 _SAME = (
     *("eps", "use_qk_norm", "parallel_attn_mlp", "attn_only", "gated_mlp", "final_rms", "rotary_adjacent_pairs"),
     "tie_word_embeddings",
@@ -107,30 +116,36 @@ def hooked_name(config: ModelConfig, name: str) -> str:
     return f"{layer}._{last}" if is_shared else name
 
 
-def from_hooked(model: "HookedTransformer", config: ModelConfig) -> Params:
-    """Copy the parameters of a HookedTransformer of this configuration.
+def from_hooked(model: "HookedTransformer", config: ModelConfig | None = None) -> Model:
+    """Copy any HookedTransformer that the analyses can follow.
+
+    Options that are not known to be served are refused by name, and one pass over every token and position decides
+    whether our forward is the model's.
+
+    Args:
+        model: the HookedTransformer.
+        config: that of the network that it was made from; None: what its options tell.
 
     Raises:
-        ValueError: it lacks one of them, or does something else with them than our forward pass.
+        ValueError: it has an option, a parameter, a hook, a dtype or a forward pass that they cannot follow.
     """
+    told = _config_of(model)
+    config = config or told
     state = model.state_dict()
     shapes = parameter_shapes(config, model.cfg.d_vocab, model.cfg.n_ctx)
     names = {name: hooked_name(config, name) for name in shapes}
     if missing := [theirs for theirs in names.values() if theirs not in state]:
         raise ValueError(f"model parameters = without {missing[0]}: must be those of a plain HookedTransformer")
     params = {name: state[theirs].detach().clone() for name, theirs in names.items()}
-    check_logits(model, Model(params, config))
-    return params
+    copied = Model(params, config)
+    check_logits(model, copied)
+    return copied
 
 
-def config_of(model: "HookedTransformer") -> ModelConfig:
-    """Return the configuration of any HookedTransformer that the analyses can follow.
-
-    Options that are not known to be served are refused by name, and one pass over every token and position decides
-    whether our forward is the model's.
-
+def _config_of(model: "HookedTransformer") -> ModelConfig:
+    """
     Raises:
-        ValueError: it has an option, a parameter, a hook, a dtype or a forward pass that they cannot follow.
+        ValueError: it has an option, a parameter, a hook or a dtype that is not served.
     """
     cfg = model.cfg
     for name, known in _served(cfg).items():
@@ -151,7 +166,6 @@ def config_of(model: "HookedTransformer") -> ModelConfig:
     own = {name for name, _ in model.named_parameters()} - ({"unembed.W_U"} if config.tie_word_embeddings else set())
     if unknown := sorted(own - names):
         raise ValueError(f"model parameters = with {unknown[0]}: must be those of a plain HookedTransformer")
-    from_hooked(model, config)
     return config
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def split_inputs(model: Model) -> "HookedTransformer":
     """Build the HookedTransformer in which each reader has its own input, and each head its own output."""
-    hooked = to_hooked(model.params, model.config)
+    hooked = to_hooked(model)
     hooked.set_use_split_qkv_input(True)
     hooked.set_use_attn_result(True)
     if not model.config.attn_only:

@@ -32,7 +32,8 @@ def patching_bench(n_rounds: Count = 5, n_prompts: Count = 64, n_threads: NThrea
     pairs = make_pairs(data, Switch.TOKEN, n_prompts, generator)
     params = {name: param.to(device) for name, param in params.items()}
     pairs = pairs.to(device)
-    model, hooked = Model(params, config), to_hooked(params, config)
+    model = Model(params, config)
+    hooked = to_hooked(model)
 
     def metric(logits: torch.Tensor) -> torch.Tensor:
         scored = logits[pairs.row, pairs.position]

@@ -70,7 +70,8 @@ def bench_steps(device: str, n_rounds: int, console: Console) -> None:
     stream = TrainingStream(config.data, 0, device)
     d_vocab, n_ctx = len(config.data.vocabulary), config.n_ctx
     params = init_params(config.model, d_vocab, n_ctx, generator)
-    model, hooked = Model(params, config.model), to_hooked(params, config.model)
+    model = Model(params, config.model)
+    hooked = to_hooked(model)
     plain = PlainTransformer(config.model, d_vocab, n_ctx).to(device)
     leaves = [param.requires_grad_() for param in params.values()]
     contenders = {

@@ -17,7 +17,7 @@ from torch import Tensor
 from compo_mech.model.config import parameter_shapes
 from compo_mech.model.finite import NotFinite, check_finite
 from compo_mech.model.hooked import to_hooked
-from compo_mech.model.params import Params, init_params
+from compo_mech.model.params import Model, Params, init_params
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.files import is_part, write_whole
 from compo_mech.runs.stored import stored_environment
@@ -85,7 +85,7 @@ class Checkpoints(Vouched):
         Raises:
             RunError: as `params`.
         """
-        return to_hooked(self.params(step), self.config.model)
+        return to_hooked(Model(self.params(step), self.config.model))
 
     def control(self) -> Params:
         """Draw the parameters of the randomly initialised control of this configuration."""

@@ -115,7 +115,7 @@ def test_a_row_continued_equals_the_whole_network_with_hooks(settings):
     model = small_model(data, **settings)
     rows = draw_rows(data, Parity(), 12, generator())
     found = trace_rows(model, rows)
-    hooked = to_hooked(model.params, model.config)
+    hooked = to_hooked(model)
     index = torch.arange(12)
     for site in row_sites(model.config):
         value = found.at(site)

@@ -53,7 +53,7 @@ def value(rows, **place):
 
 
 def test_measures_against_the_hooked_transformer_and_plain_loops(model, sets, rows):
-    hooked, words = to_hooked(model.params, CONFIG), DATA.vocabulary
+    hooked, words = to_hooked(model), DATA.vocabulary
     some_right_some_wrong = set()
     for test in sets:
         n_prompt, n_new = test.length + 2, test.length + 1
@@ -75,7 +75,7 @@ def test_measures_against_the_hooked_transformer_and_plain_loops(model, sets, ro
 
 
 def test_scores_against_patterns_of_the_hooked_transformer(model, sets, rows):
-    hooked = to_hooked(model.params, CONFIG)
+    hooked = to_hooked(model)
     for test in sets:
         _, cache = hooked.run_with_cache(test.tokens[:, :-1])
         end = test.length + 1

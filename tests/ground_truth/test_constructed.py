@@ -149,7 +149,7 @@ def test_builds_of_other_lengths_are_right(length):
 
 def test_a_build_is_a_hooked_transformer():
     built = build(Parity(), rungs=BuildOptions(rotated=True))
-    model = to_hooked(built.model.params, built.model.config)
+    model = to_hooked(built.model)
     tokens = torch.randint(0, len(built.data.vocabulary), (4, 12), generator=torch.Generator().manual_seed(0))
     expected = forward(built.model, tokens).view(4, 12, -1)
     torch.testing.assert_close(model(tokens), expected, atol=1e-4, rtol=1e-4)

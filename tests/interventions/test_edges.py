@@ -55,7 +55,7 @@ def test_exact_patching_against_hooks_on_the_hooked_transformer():
     """The obvious way: TransformerLens' own inputs of each reader, one hook an edge."""
     config = CONFIGS[0]
     model, pairs = random_model(config, DATA), pairs_of(DATA, Switch.TOKEN | Switch.LENGTH)
-    hooked = to_hooked(model.params, config)
+    hooked = to_hooked(model)
     hooked.set_use_split_qkv_input(True)
     hooked.set_use_hook_mlp_in(True)
     hooked.set_use_attn_result(True)

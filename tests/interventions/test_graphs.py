@@ -76,7 +76,7 @@ def hooked_logits(hooked, tokens, site, where, corrupt):
 def test_patched_values_at_every_kind_of_site_are_those_of_hooks(seed):
     model, pairs = network(seed)
     config, draws = model.config, random.Random(seed)
-    hooked = to_hooked(model.params, config)
+    hooked = to_hooked(model)
     hooked.set_use_attn_result(True)
     _, cache = hooked.run_with_cache(pairs.corrupt_tokens)
     clean, corrupt = traces.both_traces(model, pairs)
@@ -100,7 +100,7 @@ def test_patched_values_at_every_kind_of_site_are_those_of_hooks(seed):
 def test_a_row_goes_on_as_with_hooks(seed):
     model, pairs = network(seed)
     config, draws = model.config, random.Random(seed)
-    hooked = to_hooked(model.params, config)
+    hooked = to_hooked(model)
     tokens, index = pairs.clean_tokens, torch.arange(len(pairs.clean_tokens))
     position = torch.randint(tokens.shape[1], (len(tokens),), generator=generator(seed))
     where = torch.zeros_like(pairs.read)

@@ -36,7 +36,7 @@ HEADED = ("q", "k", "v", "z", "pattern", "result")
 
 def by_hooks(model, pairs, site, where):
     """The obvious way: cache the corrupt run, hook its value into the clean one."""
-    hooked = to_hooked(model.params, model.config)
+    hooked = to_hooked(model)
     hooked.set_use_attn_result(True)
     _, corrupt = hooked.run_with_cache(pairs.corrupt_tokens)
 
@@ -113,7 +113,7 @@ def test_ablation_against_hooks():
     outputs, _ = graph.run_graph(model, inputs)
     values = baseline_outputs(model, inputs, "mean")
     torch.testing.assert_close(values[Writer("head", 1, 0)][3], outputs[Writer("head", 1, 0)].mean(0))
-    hooked = to_hooked(model.params, model.config)
+    hooked = to_hooked(model)
     hooked.set_use_attn_result(True)
     _, cache = hooked.run_with_cache(pairs.clean_tokens)
 
@@ -234,7 +234,7 @@ def test_what_lies_behind_every_scored_row_changes_nothing():
 def test_zero_ablation_leaves_the_bias_that_belongs_to_no_head():
     model, pairs = random_model(CONFIGS[1], DATA), pairs_of(DATA, UNSHIFTED)
     inputs = embeddings(model, pairs.clean_tokens, pairs.clean_position_ids)
-    hooked = to_hooked(model.params, model.config)
+    hooked = to_hooked(model)
     for head in (0, 1):
 
         def silence(z, hook, head=head):

@@ -93,7 +93,7 @@ def test_bad_input_gets_one_line():
 def test_twins_equal_whole_runs_with_the_pattern_replaced(n_layers):
     data = DataConfig(max_length=5)
     model = random_model(ModelConfig(d_model=32, n_heads=2, n_layers=n_layers, biases=True), data)
-    sets, hooked = eval_sets(data, 16)[1:], to_hooked(model.params, model.config)
+    sets, hooked = eval_sets(data, 16)[1:], to_hooked(model)
     for twin in ablate_patterns(model, sets):
         counted = {"whole": 0, "uniform": 0, "idealised": 0}
         n = 0

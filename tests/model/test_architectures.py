@@ -9,8 +9,7 @@ from architectures import D_VOCAB, random_config, random_network
 
 from compo_mech.model.config import parameter_shapes
 from compo_mech.model.forward import forward
-from compo_mech.model.hooked import config_of, from_hooked, hooked_name, to_hooked
-from compo_mech.model.params import Model
+from compo_mech.model.hooked import from_hooked, hooked_name, to_hooked
 
 FEW, SEEDS = range(12), range(12, 240)
 few_and_many = pytest.mark.parametrize("seed", [*FEW, *(pytest.param(seed, marks=pytest.mark.slow) for seed in SEEDS)])
@@ -24,7 +23,7 @@ def tokens_of(seed, n_rows=3, n_pos=8):
 def test_logits_and_gradients_are_the_hooked_transformers(seed):
     config = random_config(seed)
     model, tokens = random_network(config, seed, torch.float64), tokens_of(seed)
-    hooked = to_hooked(model.params, config)
+    hooked = to_hooked(model)
     for param in model.params.values():
         param.requires_grad_()
     own, theirs = forward(model, tokens[:, :-1]), hooked(tokens[:, :-1]).flatten(0, 1)
@@ -44,11 +43,9 @@ def test_logits_and_gradients_are_the_hooked_transformers(seed):
 def test_a_hooked_transformer_is_taken_in_as_it_was_given_out(seed):
     config = random_config(seed)
     model = random_network(config, seed)
-    hooked = to_hooked(model.params, config)
-    taken = config_of(hooked)
-    own = from_hooked(hooked, taken)
-    assert set(model.params) <= set(own) == set(parameter_shapes(taken, D_VOCAB, model.n_ctx))
-    for name, param in own.items():
+    own = from_hooked(to_hooked(model))
+    assert set(model.params) <= set(own.params) == set(parameter_shapes(own.config, D_VOCAB, model.n_ctx))
+    for name, param in own.params.items():
         assert torch.equal(param, model.params.get(name, torch.zeros_like(param)))
     tokens = tokens_of(seed)
-    torch.testing.assert_close(forward(Model(own, taken), tokens), forward(model, tokens))
+    torch.testing.assert_close(forward(own, tokens), forward(model, tokens))

@@ -20,7 +20,7 @@ configs = st.integers(0, 10**6).map(random_config)
 def test_composed_they_are_the_hooked_transformer(config, seed):
     model = random_network(config, seed, torch.float64)
     tokens = torch.randint(D_VOCAB, (3, 8), generator=torch.Generator().manual_seed(seed))
-    expected, cache = to_hooked(model.params, config).run_with_cache(tokens)
+    expected, cache = to_hooked(model).run_with_cache(tokens)
     position_ids = torch.arange(8)
     seen = blocks.causal(position_ids, 8)
     stream = blocks.embed(model, tokens, position_ids.expand(3, 8))

@@ -23,7 +23,7 @@ def params_of(config, n_ctx=20):
 @pytest.mark.parametrize("options", [{}, {"tie_word_embeddings": True}, LLAMA | {"n_key_value_heads": 1}])
 def test_a_hooked_transformer_comes_back_as_it_went_to_the_bit(options):
     model = random_model(ModelConfig(**(SMALL | options)), DATA)
-    back = Model.of(to_hooked(model.params, model.config))
+    back = Model.of(to_hooked(model))
     assert list(back.params) == list(model.params)
     assert all(torch.equal(param, back.params[name]) for name, param in model.params.items())
     tokens = torch.randint(0, model.d_vocab, (3, 20), generator=generator())
@@ -34,7 +34,7 @@ def test_the_same_network_comes_in_by_every_door(tiny_run):
     run = Run.open(tiny_run.path)
     ours, config = Model(run.params(), run.config.model), run.config.model
     tokens = torch.randint(0, ours.d_vocab, (3, 5), generator=generator())
-    doors = (ours, run, (run.params(), config), run.model(), to_hooked(run.params(), config), to_bridge(ours))
+    doors = (ours, run, (run.params(), config), run.model(), to_hooked(ours), to_bridge(ours))
     for source in doors:
         torch.testing.assert_close(forward(Model.of(source), tokens), forward(ours, tokens), atol=1e-6, rtol=1e-6)
     assert Model.of(ours) is ours
@@ -108,7 +108,7 @@ def test_a_module_of_transformers_is_told_how_to_come_in():
 
 def test_every_site_of_a_hooked_transformer_can_be_edited_but_results_that_are_not_computed():
     model = random_model(ModelConfig(**SMALL), DATA)
-    hooked = to_hooked(model.params, model.config)
+    hooked = to_hooked(model)
     for kind in ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", *HEAD_KINDS[:-1]):
         site = Site(kind, 1, 0 if kind in HEAD_KINDS else None)
         assert hook_to_edit(hooked, site) == site.hook_name

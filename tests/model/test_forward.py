@@ -30,7 +30,7 @@ def test_equal_to_hooked_transformer_in_values_and_gradients(config, lengths, ch
     layout = DataConfig(chain_of_thought=chain_of_thought).layout
     packing = Packing.of_lengths(layout, lengths)
     params = random_network(config, seed, torch.float64).params
-    model = to_hooked(params, config)
+    model = to_hooked(Model(params, config))
     tokens = torch.randint(0, D_VOCAB, (len(lengths), packing.n_pos + 1), generator=torch.Generator().manual_seed(seed))
     for param in params.values():
         param.requires_grad_()
@@ -62,7 +62,7 @@ def test_every_position_without_a_packing(biases):
     config = ModelConfig(d_model=16, n_heads=2, biases=biases)
     params = random_params(config)
     tokens = torch.randint(0, D_VOCAB, (3, 7))
-    expected = to_hooked(params, config)(tokens)
+    expected = to_hooked(Model(params, config))(tokens)
     torch.testing.assert_close(forward(Model(params, config), tokens).view(3, 7, -1), expected, atol=1e-5, rtol=1e-5)
 
 

@@ -3,7 +3,7 @@ import torch
 
 from compo_mech.model.config import ModelConfig, is_frozen, parameter_shapes
 from compo_mech.model.forward import forward
-from compo_mech.model.hooked import config_of, from_hooked, to_hooked
+from compo_mech.model.hooked import from_hooked, to_hooked
 from compo_mech.model.params import Model, gradient_masks, init_params
 
 
@@ -18,7 +18,7 @@ def params_of(config, seed=0):
 )  # fmt: skip
 def test_parameters_are_those_of_the_hooked_transformer(config):
     params = params_of(config)
-    model = to_hooked(params, config)
+    model = to_hooked(Model(params, config))
     own = {name: tuple(p.shape) for name, p in model.named_parameters()}
     for name, shape in parameter_shapes(config, 9, 14).items():
         assert own[name] == shape
@@ -26,7 +26,7 @@ def test_parameters_are_those_of_the_hooked_transformer(config):
         if name not in params:
             assert name.split(".")[-1].startswith("b")
             assert not parameter.any()
-    back = from_hooked(model, config)
+    back = from_hooked(model, config).params
     assert list(back) == list(params)
     assert all(torch.equal(back[name], params[name]) for name in params)
 
@@ -34,7 +34,7 @@ def test_parameters_are_those_of_the_hooked_transformer(config):
 def test_building_a_model_leaves_global_randomness_alone():
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    to_hooked(params_of(ModelConfig(d_model=8)), ModelConfig(d_model=8))
+    to_hooked(Model(params_of(ModelConfig(d_model=8)), ModelConfig(d_model=8)))
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -113,12 +113,11 @@ def hooked(**options):
 )
 def test_any_hooked_transformer_that_can_be_followed_is_taken_in(options):
     model = hooked(**options)
-    config = config_of(model)
-    params = from_hooked(model, config)
+    copied = from_hooked(model)
     tokens = torch.randint(0, 5, (3, 6), generator=torch.Generator().manual_seed(0))
-    for theirs in (model, to_hooked(params, config)):
+    for theirs in (model, to_hooked(copied)):
         expected = theirs(tokens).flatten(0, 1).detach()
-        torch.testing.assert_close(forward(Model(params, config), tokens), expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(forward(copied, tokens), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +152,7 @@ def test_any_hooked_transformer_that_can_be_followed_is_taken_in(options):
 )
 def test_a_hooked_transformer_with_an_option_that_cannot_be_followed_is_refused(option, complaint):
     with pytest.raises(ValueError, match=complaint):
-        config_of(hooked(**option))
+        from_hooked(hooked(**option))
 
 
 def doubled(value, hook):
@@ -178,17 +177,17 @@ def doubled(value, hook):
 )
 def test_what_no_option_tells_is_told_by_hooks_and_by_one_forward_pass(change, complaint):
     model = hooked()
-    config_of(model)
+    from_hooked(model)
     change(model)
     with pytest.raises(ValueError, match=complaint):
-        config_of(model)
+        from_hooked(model)
 
 
 def test_a_copy_under_another_configuration_is_refused():
     model = hooked()
     for change in ({"biases": False}, {"act_fn": "relu"}, {"normalization": "none"}):
         with pytest.raises(ValueError, match="model logits = off by"):
-            from_hooked(model, config_of(model).model_copy(update=change))
+            from_hooked(model, from_hooked(model).config.model_copy(update=change))
 
 
 def test_a_change_at_any_token_or_position_is_seen():
@@ -203,12 +202,12 @@ def test_a_change_at_any_token_or_position_is_seen():
 
             model.forward = elsewhere
             with pytest.raises(ValueError, match="off by 1:"):
-                config_of(model)
+                from_hooked(model)
             model.forward = seen
 
 
 def test_double_precision_stays_so():
     config = ModelConfig(d_model=8)
     params = {name: param.double() for name, param in params_of(config).items()}
-    back = from_hooked(to_hooked(params, config), config)
+    back = from_hooked(to_hooked(Model(params, config)), config).params
     assert all(torch.equal(back[name], params[name]) and back[name].dtype == torch.float64 for name in params)

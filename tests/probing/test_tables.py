@@ -121,7 +121,7 @@ def test_activations_are_those_of_transformer_lens(settings):
     params = {name: p + 0.1 * torch.randn(p.shape, generator=noise) for name, p in params.items()}
     rows = draw_rows(data, Parity(), 20, generator())
     found = trace_rows(Model(params, config), rows)
-    _, cache = to_hooked(params, config).run_with_cache(rows.tokens)
+    _, cache = to_hooked(Model(params, config)).run_with_cache(rows.tokens)
     for layer in range(2):
         slow = cache[f"blocks.{layer}.mlp.hook_post"][torch.arange(20), rows.position]
         torch.testing.assert_close(hidden(Model(params, config), found, layer), slow, rtol=1e-4, atol=1e-5)

@@ -99,7 +99,7 @@ def run_by_hand(data, model, length, n, generator):
 def test_every_route_and_all_that_a_cell_says_against_hooks(name, chain_of_thought):
     data = DataConfig(tasks=(Polynomial(modulus=3),), max_length=3, chain_of_thought=chain_of_thought)
     model = random_model(CONFIGS[name], data)
-    hooked = to_hooked(model.params, model.config)
+    hooked = to_hooked(model)
     cells = list(route_map(model, data, generator(1), 6, [3]).cells)
     tokens, swaps, clean, traces = run_by_hand(data, model, 3, 6, generator(1))
     answers = [hooked(swap.tokens).argmax(-1) for swap in swaps]
@@ -141,7 +141,7 @@ def test_routes_patched_together_against_hooks(name):
     """From these carriers all heads take the corrupt stream; from all of them, the corrupt run itself."""
     data = DataConfig(max_length=3)
     model = random_model(CONFIGS[name], data)
-    hooked = to_hooked(model.params, model.config)
+    hooked = to_hooked(model)
     tokens, swaps, clean, traces = run_by_hand(data, model, 3, 5, generator(1))
     for swap, corrupt in zip(swaps, traces, strict=True):
         routes = routes_of(swap, model.config.n_heads)

@@ -63,7 +63,7 @@ def test_a_step_is_that_of_the_hooked_transformer():
     optim = OptimConfig(optimizer="adamw", lr=1e-2, n_warmup_steps=0, decay_share=0, weight_decay=0.1)
     config = TrainConfig(n_steps=1)
     state = begin(optim=optim)
-    model = to_hooked(state.params, MODEL)
+    model = to_hooked(Model(state.params, MODEL))
     twin = torch.Generator().manual_seed(0)
     init_params(MODEL, len(DATA.vocabulary), 14, twin)
     batch = TrainingStream(DATA, 0).batch(1, twin)

@@ -140,7 +140,7 @@ def test_logits_by_writer_sum_to_the_logits(config):
 def test_logits_by_writer_against_the_hooked_transformer(config):
     model = random_model(config, DATA, dtype=torch.float64)
     model = Model({name: param.float() for name, param in model.params.items()}, config)
-    hooked = to_hooked(model.params, config)
+    hooked = to_hooked(model)
     tokens, _ = some_tokens(model)
     _, cache = hooked.run_with_cache(tokens)
     written = {Writer("tok"): cache["hook_embed"], Writer("pos"): cache["hook_pos_embed"]}
