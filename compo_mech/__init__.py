@@ -8,7 +8,7 @@ What is needed most, each name loaded when it is first asked for, so that import
     runs          Run, RunError
     evaluation    eval_sets, measure
     a network     Model, Site, Writer, Reader, Edge, all_edges
-    prompts       Pairs, Switch, make_pairs
+    prompts       Pairs (Pairs.of: your own), Switch, make_pairs, patch (edges as text)
     edges         exact, eap, eap_ig
     circuits      score_order, grade, discover, stability, curve, judge
     heads         name_heads, carried_share, Ablations
@@ -57,6 +57,7 @@ _HOME = {
     "Pairs": "interventions.pairs",
     "Switch": "interventions.pairs",
     "make_pairs": "interventions.pairs",
+    "patch": "interventions.patch_by_text",
     # edges
     "exact": "circuits.scorers",
     "eap": "circuits.scorers",
@@ -129,6 +130,7 @@ if TYPE_CHECKING:
     from compo_mech.interventions.pairs import Pairs as Pairs
     from compo_mech.interventions.pairs import Switch as Switch
     from compo_mech.interventions.pairs import make_pairs as make_pairs
+    from compo_mech.interventions.patch_by_text import patch as patch
     from compo_mech.launch.run import train as train
     from compo_mech.model.config import ModelConfig as ModelConfig
     from compo_mech.model.params import Model as Model

@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from compo_mech.interventions.graph import Runs, total_of
+from compo_mech.interventions.graph import Runs
 from compo_mech.interventions.pairs import Pairs
+from compo_mech.interventions.streams import total_of
 from compo_mech.model import blocks
 from compo_mech.model.finite import likeliest
 from compo_mech.model.params import Model

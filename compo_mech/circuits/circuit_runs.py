@@ -17,17 +17,21 @@ from compo_mech.interventions.edges import (
     Edge,
     Reader,
     Writer,
+    all_readers,
     embedding_writers,
     readers_of,
     writers_before,
 )
-from compo_mech.interventions.graph import Outputs, Stream, run_both, run_graph
+from compo_mech.interventions.graph import run_both, run_graph
 from compo_mech.interventions.pairs import Pairs
+from compo_mech.interventions.streams import Outputs, Stream, Totals
 from compo_mech.model.finite import check_finite
 from compo_mech.model.params import Model
 
 MAX_KEPT = 2**27
 """Bytes of outputs that are kept; beyond that those go that were not asked for longest."""
+
+EVERYWHERE: frozenset[Span | None] = frozenset({None})
 
 Patched = Mapping[Reader, Mapping[Writer, frozenset[Span | None]]]
 """By reader and writer, the spans in which an edge carries the corrupt value; None: everywhere."""
@@ -63,6 +67,16 @@ class CircuitRuns:
         self._n_kept = max(1, MAX_KEPT // self.runs.clean[TOK].nbytes)
         for writer, name in self._names({}).items():
             self._kept[name] = self.runs.clean[writer]
+        readers = all_readers(model.config)
+        before = {reader: writers_before(reader, model.config) for reader in readers}
+        corrupt_totals = Totals()
+        self._corrupt = {
+            n: corrupt_totals.of(_first(self.runs.corrupt, n)) for n in sorted(set(map(len, before.values())))
+        }
+        self._still: dict[int, Stream] = {}
+        if corrupt is None:  # what no clean value reaches is as in the corrupt run
+            nowhere = {reader: dict.fromkeys(writers, EVERYWHERE) for reader, writers in before.items()}
+            self._still = {name: self.runs.corrupt[writer] for writer, name in self._names(nowhere).items()}
 
     @torch.no_grad()
     def logits(self, circuit: frozenset[Edge]) -> Float[Tensor, "scored d_vocab"]:
@@ -75,17 +89,20 @@ class CircuitRuns:
         names = self._names(patched)
         known = {writer: self.runs.clean[writer] for writer in embedding_writers(self.model.config)}
         known |= {writer: self._kept[name] for writer, name in names.items() if name in self._kept}
+        known |= {writer: self._still[name] for writer, name in names.items() if name in self._still}
+        totals = Totals()
 
         def read(reader: Reader, outputs: Outputs) -> Stream:
-            return self._read(patched.get(reader, {}), outputs)
+            return self._read(patched.get(reader, {}), outputs, totals)
 
-        outputs, logits = run_graph(self.model, known, read)
+        outputs, scored = run_graph(self.model, known, read, (self.pairs.row, self.pairs.position))
         for writer, name in names.items():
+            if name in self._still:
+                continue
             self._kept.pop(name, None)  # the latest asked for stand last
             self._kept[name] = outputs[writer]
         for name in list(self._kept)[: max(0, len(self._kept) - self._n_kept)]:
             del self._kept[name]
-        scored = logits[self.pairs.row, self.pairs.position]
         check_finite(f"logits with {len(circuit)} edges in the circuit", scored)
         return scored
 
@@ -102,16 +119,20 @@ class CircuitRuns:
             names[writer] = self._ids.setdefault(tuple(seen), len(self._ids))
         return names
 
-    def _read(self, patched: Mapping[Writer, frozenset[Span | None]], outputs: Outputs) -> Stream:
-        """What a reader sees some of whose edges are patched."""
-        total = None
-        for writer, own in outputs.items():
-            spans = patched.get(writer, frozenset())
-            if None in spans:
-                own = self.runs.corrupt[writer]
-            elif spans:
-                where = torch.stack([self.pairs.where(span) for span in spans if span]).any(0)
-                own = torch.where(where[..., None], self.runs.corrupt[writer], own)
-            total = own if total is None else total + own
-        assert total is not None
+    def _read(self, patched: Mapping[Writer, frozenset[Span | None]], outputs: Outputs, totals: Totals) -> Stream:
+        """What a reader sees some of whose edges are patched: the clean or the corrupt sum, whichever is nearer, and
+        what the other edges change in it."""
+        whole = {writer for writer, spans in patched.items() if None in spans}
+        from_clean = 2 * len(whole) <= len(outputs)
+        total = totals.of(outputs) if from_clean else self._corrupt[len(outputs)]
+        for writer in patched if from_clean else [writer for writer in outputs if writer not in whole]:
+            change, spans = self.runs.corrupt[writer] - outputs[writer], patched.get(writer, frozenset())
+            if None not in spans and spans:
+                where = torch.stack([self.pairs.where(span) for span in spans if span]).any(0)[..., None]
+                change = change.where(where if from_clean else ~where, 0.0)
+            total = total + change if from_clean else total - change
         return total
+
+
+def _first(outputs: Outputs, n: int) -> Outputs:
+    return dict(list(outputs.items())[:n])

@@ -37,6 +37,9 @@ LARGEST_FRACTION = 0.9
 N_RANDOM = 20
 N_GRID = 32
 
+LARGE = 2000
+"""Edges beyond which circuits are sought by factors of two first."""
+
 
 @dataclass(frozen=True)
 class Discovery:
@@ -107,10 +110,8 @@ class _Swap:
         Sizes are tried on a grid first, then by bisection between the first that succeeds and the one before: the swap
         nearly always grows with size, but where it does not, a smaller circuit may be missed.
         """
-        total = len(order)
-        grid = sorted({round(total * k / N_GRID) for k in range(1, N_GRID + 1)} - {0})
         best, below = -1.0, 0
-        for n in grid:
+        for n in size_grid(len(order)):
             best = max(best, self(order[:n]))
             if best >= SWAPPED:
                 break
@@ -121,6 +122,20 @@ class _Swap:
             middle = (below + n) // 2
             below, n = (below, middle) if self(order[:middle]) >= SWAPPED else (middle, n)
         return n, self(order[:n])
+
+
+def size_grid(n_edges: int) -> list[int]:
+    """Return the sizes of circuits that are tried: evenly spaced, in large networks by factors as well.
+
+    A network of a few components has a circuit of a good part of its edges, one of tens of thousands of a few hundred.
+
+    >>> size_grid(61)[:4], len(size_grid(61)), size_grid(70_000)[:6]
+    ([2, 4, 6, 8], 32, [1, 2, 4, 8, 16, 32])
+    """
+    evenly = {round(n_edges * k / N_GRID) for k in range(1, N_GRID + 1)} - {0}
+    doubled = {2**k for k in range(n_edges.bit_length()) if 2**k < n_edges} if n_edges > LARGE else set()
+    first = min(evenly, default=0)
+    return sorted(evenly | {n for n in doubled if n < first})
 
 
 def discover(

@@ -15,9 +15,10 @@ from torch import Tensor
 from compo_mech.circuits.prompts import scored_positions, take_rows
 from compo_mech.circuits.scorers import EdgeScores, Scorer, check_scores, exact, flagged
 from compo_mech.interventions.edges import LOGITS, Edge, all_edges, check_edges, writers_before
-from compo_mech.interventions.graph import Outputs, Runs, run_both, run_patched
+from compo_mech.interventions.graph import Runs, run_both, run_patched
 from compo_mech.interventions.metrics import Metric, cross_entropy
 from compo_mech.interventions.pairs import Pairs
+from compo_mech.interventions.streams import Outputs
 from compo_mech.model.finite import check_finite
 from compo_mech.model.params import Model
 

@@ -15,9 +15,9 @@ from compo_mech.circuits.accuracy import pair_accuracy
 from compo_mech.circuits.circuit_runs import CircuitRuns
 from compo_mech.circuits.selection import connected, graph_order
 from compo_mech.interventions.edges import Edge, all_edges, check_edges
-from compo_mech.interventions.graph import Outputs
 from compo_mech.interventions.metrics import Metric, cross_entropy
 from compo_mech.interventions.pairs import Pairs
+from compo_mech.interventions.streams import Outputs
 from compo_mech.model.finite import check_finite
 from compo_mech.model.params import Model
 from compo_mech.stats.intervals import Interval

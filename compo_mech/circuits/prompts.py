@@ -87,6 +87,7 @@ def take_rows(pairs: Pairs, rows: Int[Tensor, "taken"]) -> Pairs:
     return replace(
         pairs,
         row=taken,
+        spans={name: where[rows] for name, where in pairs.spans.items()},
         **{name: getattr(pairs, name)[rows] for name in whole},
         **{name: getattr(pairs, name)[index] for name in scored},
     )

@@ -13,11 +13,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from compo_mech.circuits.attribution import attribution
 from compo_mech.data.layout import Span
-from compo_mech.interventions.edges import TOK, Edge, Reader, Writer, check_edges, embedding_writers
-from compo_mech.interventions.graph import Outputs, Runs, Stream, run_both, run_graph, run_patched, total_of
+from compo_mech.interventions.edges import Edge, Writer, check_edges
+from compo_mech.interventions.graph import Runs, run_both, run_patched
 from compo_mech.interventions.metrics import Metric, cross_entropy
 from compo_mech.interventions.pairs import Pairs
+from compo_mech.interventions.streams import Outputs
 from compo_mech.model.params import Model
 
 
@@ -35,11 +37,11 @@ class EdgeScores:
             1e-6. That is no claim about patching: where attention is saturated, gradients of edges that matter vanish.
             Empty where patching was exact.
 
+    >>> from compo_mech.interventions.notation import read_edge
     >>> from compo_mech import Parity, Switch, build, make_pairs
     >>> built = build(Parity(), max_length=3)
     >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
-    >>> from compo_mech.interventions.edges import POS
-    >>> exact(built.model, pairs, [Edge(POS, Reader("k", 0, 0))]).unidentifiable  # positions do not differ
+    >>> exact(built.model, pairs, [read_edge("pos → L0H0.k")]).unidentifiable  # positions do not differ
     (True,)
     """
 
@@ -70,10 +72,11 @@ def exact(
     Raises:
         ValueError: the model cannot read the pairs, or it has no such edge.
 
+    >>> from compo_mech.interventions.notation import read_edge
     >>> from compo_mech import Parity, Switch, build, make_pairs
     >>> built = build(Parity(), max_length=3)
     >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
-    >>> found = exact(built.model, pairs, [Edge(TOK, Reader("v", 1, 0)), Edge(TOK, Reader("v", 1, 1))])
+    >>> found = exact(built.model, pairs, [read_edge("tok → L1H0.v"), read_edge("tok → L1H1.v")])
     >>> bool(found.scores[0] > 1), float(found.scores[1])  # L1H0 carries x_t, L1H1 is spare
     (True, 0.0)
     """
@@ -89,10 +92,11 @@ def eap(
 ) -> EdgeScores:
     """Edge attribution patching: the clean run's gradient times the writer's change. Arguments as `exact`.
 
+    >>> from compo_mech.interventions.notation import read_edge
     >>> from compo_mech import Parity, Switch, build, make_pairs
     >>> built = build(Parity(), max_length=3)
     >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
-    >>> found = eap(built.model, pairs, [Edge(TOK, Reader("v", 1, 1))])  # into a spare head
+    >>> found = eap(built.model, pairs, [read_edge("tok → L1H1.v")])  # into a spare head
     >>> found.scores.tolist(), found.zero_gradient, found.no_effect
     ([0.0], (True,), (False,))
     """
@@ -114,8 +118,9 @@ def eap_ig(
     Raises:
         ValueError: as `exact`, or the metric has no gradient, or there is no step.
 
+    >>> from compo_mech.interventions.notation import read_edge
     >>> from compo_mech import Parity, Switch, build, make_pairs
-    >>> built, edges = build(Parity(), max_length=3), [Edge(TOK, Reader("v", 1, 0))]
+    >>> built, edges = build(Parity(), max_length=3), [read_edge("tok → L1H0.v")]
     >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
     >>> torch.equal(eap_ig(built.model, pairs, edges, n_steps=1).scores, eap(built.model, pairs, edges).scores)
     True
@@ -125,20 +130,8 @@ def eap_ig(
     check_edges(model, edges)
     with torch.no_grad():
         runs = run_both(model, pairs, corrupt)
-    total: dict[Reader, Tensor] = {}
-    for k in range(n_steps):
-        fraction = (k + 0.5) / n_steps if n_steps > 1 else 0.0
-        inputs = {
-            w: runs.clean[w] + fraction * (runs.corrupt[w] - runs.clean[w]) for w in embedding_writers(model.config)
-        }
-        for reader, gradient in _gradients(model, inputs, pairs, metric, runs.logits).items():
-            total[reader] = total.get(reader, torch.zeros((), device=gradient.device)) + gradient / n_steps
-    change = {writer: runs.corrupt[writer] - runs.clean[writer] for writer in runs.clean}
-    scores = []
-    for edge in edges:
-        by_position = (total[edge.reader] * change[edge.writer]).sum(-1)
-        scores.append(by_position.sum() if edge.span is None else by_position[pairs.where(edge.span)].sum())
-    found = flagged(edges, torch.stack(scores), pairs, runs)
+    fractions = [(k + 0.5) / n_steps for k in range(n_steps)] if n_steps > 1 else [0.0]
+    found = flagged(edges, attribution(model, pairs, runs, edges, metric, fractions), pairs, runs)
     return replace(found, no_effect=(False,) * len(edges), zero_gradient=found.no_effect)
 
 
@@ -151,33 +144,14 @@ SCORERS: dict[str, Scorer] = {
 """The scorers by their names on the method card."""
 
 
-def _gradients(
-    model: Model, inputs: Outputs, pairs: Pairs, metric: Metric, clean_logits: Tensor
-) -> dict[Reader, Stream]:
-    """Gradient of the metric with respect to every reader's input."""
-    seen: dict[Reader, Tensor] = {}
-
-    def read(reader: Reader, outputs: Outputs) -> Stream:
-        nudge = torch.zeros_like(inputs[TOK], requires_grad=True)
-        seen[reader] = nudge
-        return total_of(outputs) + nudge
-
-    with torch.enable_grad():
-        _, logits = run_graph(model, inputs, read)
-        value = metric(logits[pairs.row, pairs.position], clean_logits, pairs)
-        if not value.requires_grad:
-            raise ValueError("metric = one without a gradient: goes with exact patching alone")
-        found = torch.autograd.grad(value, list(seen.values()))
-    return dict(zip(seen, found, strict=True))
-
-
 def check_scores(edges: Sequence[Edge], scores: Float[Tensor, "edge"]) -> None:
     """Refuse scores that cannot be ranked.
 
     Raises:
         ValueError: one is not finite; the message names its edge.
 
-    >>> check_scores([Edge(TOK, Reader("mlp", 0))], torch.tensor([float("nan")]))
+    >>> from compo_mech.interventions.notation import read_edge
+    >>> check_scores([read_edge("tok → mlp0")], torch.tensor([float("nan")]))
     Traceback (most recent call last):
     ValueError: score of tok → mlp0 = nan: must be a finite number
     """
@@ -189,8 +163,9 @@ def check_scores(edges: Sequence[Edge], scores: Float[Tensor, "edge"]) -> None:
 def flagged(edges: Sequence[Edge], scores: Tensor, pairs: Pairs, runs: Runs) -> EdgeScores:
     """Scores of exact patching with their flags; an edge in a span is judged by what its writer does there.
 
+    >>> from compo_mech.interventions.notation import read_edge
     >>> from compo_mech import Parity, Switch, build, make_pairs
-    >>> built, edge = build(Parity(), max_length=3), Edge(TOK, Reader("v", 1, 1))
+    >>> built, edge = build(Parity(), max_length=3), read_edge("tok → L1H1.v")
     >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
     >>> flagged([edge], torch.tensor([1e-9]), pairs, run_both(built.model, pairs)).no_effect
     (True,)

@@ -1,5 +1,6 @@
 """From edge scores to a set of edges."""
 
+import heapq
 import math
 from collections.abc import Iterable
 from functools import cache
@@ -111,12 +112,16 @@ def greedy(scores: EdgeScores, n_edges: int, config: ModelConfig) -> frozenset[E
     ['mlp0 → logits']
     """
     _check_n_edges(scores, n_edges)
-    waiting, inside, chosen = score_order(scores), {LOGITS.kind}, set[Edge]()
-    for _ in range(n_edges):
-        edge = next(edge for edge in waiting if not inside.isdisjoint(reading_nodes(edge.reader, config)))
-        waiting.remove(edge)
-        chosen.add(edge)
-        inside.add(node_name(edge.writer))
+    into: dict[str, list[tuple[int, Edge]]] = {}
+    for place, edge in enumerate(score_order(scores)):
+        for node in reading_nodes(edge.reader, config):
+            into.setdefault(node, []).append((place, edge))
+    waiting, chosen = into.pop(LOGITS.kind, []), set[Edge]()  # a sorted list is a heap
+    while len(chosen) < n_edges:
+        _, edge = heapq.heappop(waiting)
+        chosen.add(edge)  # where heads share keys it may be there already
+        for item in into.pop(node_name(edge.writer), ()):
+            heapq.heappush(waiting, item)
     return frozenset(chosen)
 
 

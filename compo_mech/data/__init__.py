@@ -2,9 +2,10 @@
 
 from compo_mech.data.tasks import Task, Copy, Parity, Polynomial, Automaton, Counter, Dihedral, Symmetric, TaskField
 from compo_mech.data.tables import stack_tables, run_tables
-from compo_mech.data.layout import Span, WHOLE_SPANS, Layout
+from compo_mech.data.layout import Span, Rows, WHOLE_SPANS, Layout
 from compo_mech.data.packing import Packing
 from compo_mech.data.vocabulary import Vocabulary
+from compo_mech.data.tokenizer import Tokenizer, SymbolTokenizer, encoded, pieces
 from compo_mech.data.config import DataConfig, Stage
 from compo_mech.data.encode import encode, Encoded, Encoder
 from compo_mech.data.splits import (
@@ -32,10 +33,15 @@ __all__ = [
     "stack_tables",
     "run_tables",
     "Span",
+    "Rows",
     "WHOLE_SPANS",
     "Layout",
     "Packing",
     "Vocabulary",
+    "Tokenizer",
+    "SymbolTokenizer",
+    "encoded",
+    "pieces",
     "DataConfig",
     "Stage",
     "encode",

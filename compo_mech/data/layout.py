@@ -11,7 +11,7 @@ the loss, the accuracy and every measure use them alone.
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Int
@@ -21,7 +21,8 @@ from torch import Tensor
 class Span(NamedTuple):
     """A stretch of a row that moves with its length: `Span("inputs")`, `Span("state", 3)`.
 
-    `input` and `state` take a number n, counted from 1; the other kinds take none.
+    Rows of tasks have the kinds `first`, `inputs`, `end`, `states`, `input` and `state`; the last two take a number n,
+    counted from 1. In prompts of one's own the kind is the name that they give to a span, and there is no number.
 
     Example:
         >>> from compo_mech.data import Layout, Span
@@ -29,12 +30,40 @@ class Span(NamedTuple):
         [6]
     """
 
-    kind: Literal["first", "inputs", "end", "states", "input", "state"]
+    kind: str
     n: int | None = None
 
     def __str__(self) -> str:
         names = {"first": "task", "end": "EoI", "input": f"x{self.n}", "state": f"s{self.n}"}
         return names.get(self.kind, self.kind)
+
+
+@runtime_checkable
+class Rows(Protocol):
+    """How far rows of some length are read, which of their positions answer, and where their spans lie.
+
+    Example:
+        >>> from compo_mech.data import Layout, Rows
+        >>> rows: Rows = Layout()
+        >>> rows.n_read(3), rows.first_scored(3)
+        (8, 4)
+    """
+
+    def n_read(self, length):
+        """Return how many tokens the network has to read to predict all that is scored."""
+        ...
+
+    def first_scored(self, length):
+        """Return the first position that predicts an answer."""
+        ...
+
+    def where(self, span: Span, lengths: Int[Tensor, "batch"], n_pos: int) -> Bool[Tensor, "batch pos"]:
+        """Return a mask that is True where a span lies, in rows of these lengths.
+
+        Raises:
+            ValueError: there is no such span.
+        """
+        ...
 
 
 WHOLE_SPANS = (Span("first"), Span("inputs"), Span("end"), Span("states"))
@@ -62,6 +91,10 @@ class Layout:
     def end_of_input(self, length):
         """Return the position of [EoI]."""
         return length + 1
+
+    def first_scored(self, length):
+        """Return the first position that predicts a state: that of [EoI]."""
+        return self.end_of_input(length)
 
     def n_scored(self, length):
         """Return how many rows predict a state or the first [EoS]."""

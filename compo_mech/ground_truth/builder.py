@@ -17,7 +17,8 @@ from compo_mech.data.config import DataConfig
 from compo_mech.data.encode import encode
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.interventions.edges import Edge, Reader, Writer
-from compo_mech.interventions.graph import Outputs, embeddings, run_graph, total_of
+from compo_mech.interventions.graph import embeddings, run_graph
+from compo_mech.interventions.streams import Outputs, total_of
 from compo_mech.model.config import ModelConfig, parameter_shapes
 from compo_mech.model.params import Model, Params
 

@@ -23,8 +23,9 @@ from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.interventions import metrics
 from compo_mech.interventions.ablation import Baseline, baseline_outputs
 from compo_mech.interventions.edges import all_edges
-from compo_mech.interventions.graph import Outputs, embeddings
+from compo_mech.interventions.graph import embeddings
 from compo_mech.interventions.pairs import Pairs, Switch, make_pairs
+from compo_mech.interventions.streams import Outputs
 
 TASKS: tuple[Task, ...] = (Copy(), Parity(), Polynomial(modulus=5))
 

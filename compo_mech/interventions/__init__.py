@@ -1,6 +1,7 @@
 """Patches and ablations of edges, heads, attention patterns and the task token."""
 
-from compo_mech.interventions.pairs import Pairs, Switch, make_pairs
+from compo_mech.interventions.switches import Switch
+from compo_mech.interventions.pairs import Pairs, make_pairs
 from compo_mech.interventions import metrics
 from compo_mech.interventions.metrics import Metric, METRICS
 from compo_mech.interventions.edges import (
@@ -18,9 +19,20 @@ from compo_mech.interventions.edges import (
     all_edges,
     check_edges,
 )
-from compo_mech.interventions.graph import Outputs, Read, Runs, embeddings, run_graph, run_both, run_patched, total_of
+from compo_mech.interventions.streams import Outputs, total_of, Totals
+from compo_mech.interventions.graph import (
+    Read,
+    Runs,
+    embeddings,
+    run_graph,
+    run_layer,
+    run_both,
+    run_patched,
+)
 from compo_mech.interventions.traces import Trace, trace, RowTrace, row_trace, both_traces
 from compo_mech.interventions.patching import patched_logits, sweep
+from compo_mech.interventions.notation import Component, SitePatch, read_edge, read_patches
+from compo_mech.interventions.patch_by_text import Patched, patch
 from compo_mech.interventions.ablation import Baseline, baseline_outputs, ablation_values, ablated_logits
 from compo_mech.interventions.attention_patterns import (
     PatternAblation,
@@ -44,8 +56,8 @@ from compo_mech.interventions.task_token import (
 )
 
 __all__ = [
-    "Pairs",
     "Switch",
+    "Pairs",
     "make_pairs",
     "metrics",
     "Metric",
@@ -68,9 +80,11 @@ __all__ = [
     "Runs",
     "embeddings",
     "run_graph",
+    "run_layer",
     "run_both",
     "run_patched",
     "total_of",
+    "Totals",
     "Trace",
     "trace",
     "RowTrace",
@@ -78,6 +92,12 @@ __all__ = [
     "both_traces",
     "patched_logits",
     "sweep",
+    "Component",
+    "SitePatch",
+    "read_edge",
+    "read_patches",
+    "Patched",
+    "patch",
     "Baseline",
     "baseline_outputs",
     "ablation_values",

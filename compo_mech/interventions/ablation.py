@@ -8,7 +8,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from compo_mech.interventions.edges import TOK, Writer
-from compo_mech.interventions.graph import Outputs, run_graph
+from compo_mech.interventions.graph import run_graph
+from compo_mech.interventions.streams import Outputs
 from compo_mech.model import blocks
 from compo_mech.model.params import Model
 

@@ -24,15 +24,16 @@ from compo_mech.interventions.edges import (
     writers_before,
 )
 from compo_mech.interventions.pairs import Pairs
+from compo_mech.interventions.streams import Outputs, Stream, Totals
 from compo_mech.model import blocks
 from compo_mech.model.finite import check_finite, check_weights
 from compo_mech.model.params import Model
 
-Stream = Float[Tensor, "batch pos d_model"]
-Outputs = dict[Writer, Stream]
-
 Read = Callable[[Reader, Outputs], Stream]
 """The stream that a reader sees, given what the writers before it put out."""
+
+Rows = tuple[Int[Tensor, "row"], Int[Tensor, "row"]]
+"""Rows of a batch and a position of each."""
 
 
 def check_pairs(model: Model, pairs: Pairs) -> None:
@@ -83,7 +84,8 @@ def run_graph(
     model: Model,
     known: Outputs,
     read: Read | None = None,
-) -> tuple[Outputs, Float[Tensor, "batch pos d_vocab"]]:
+    at: Rows | None = None,
+) -> tuple[Outputs, Float[Tensor, "*row d_vocab"]]:
     """The network with every reader's input in the caller's hands.
 
     Args:
@@ -91,9 +93,10 @@ def run_graph(
         known: what `embeddings` puts out, and any other writer that need not be computed.
         read: the stream that a reader sees, given what the writers before it put out; None: their sum, which is the
             network as it is.
+        at: rows and positions of the logits; None: all [batch, pos].
 
     Returns:
-        What every writer put out, and the logits at every position.
+        What every writer put out, and the logits.
 
     >>> from compo_mech import Parity, build
     >>> model = build(Parity(), max_length=3).model
@@ -102,20 +105,42 @@ def run_graph(
     >>> logits[0, 4:].argmax(-1).tolist()  # s1 s2 s3 [EoS]
     [1, 1, 0, 3]
     """
-    read = read or (lambda reader, outputs: total_of(outputs))
+    totals = Totals()
+    read = read or (lambda reader, outputs: totals.of(outputs))
     outputs = {writer: known[writer] for writer in embedding_writers(model.config)}
-    n_pos = known[TOK].shape[1]
-    seen = blocks.causal(torch.arange(n_pos, device=known[TOK].device), n_pos)
     for layer in range(model.config.n_layers):
-        before = outputs
-        outputs = before | _heads_out(model, layer, known, before, read, seen)
-        mlp = Writer("mlp", layer)
-        if mlp in known:
-            outputs[mlp] = known[mlp]
-        elif not model.config.attn_only:
-            seen_by_mlp = before if model.config.parallel_attn_mlp else outputs
-            outputs[mlp] = blocks.mlp_out(model, layer, read(Reader("mlp", layer), seen_by_mlp))
-    return outputs, blocks.logits(model, read(LOGITS, outputs))
+        outputs = run_layer(model, layer, outputs, known, read)
+    last = read(LOGITS, outputs)
+    return outputs, blocks.logits(model, last if at is None else last[at])
+
+
+def run_layer(model: Model, layer: int, before: Outputs, known: Outputs, read: Read) -> Outputs:
+    """One layer of the graph: what is put out before it, and what its heads and its MLP put out.
+
+    Args:
+        model: the network.
+        layer: that is run.
+        before: what the writers before it put out, or their sum under any name.
+        known: what its heads and its MLP put out, where that need not be computed.
+        read: the stream that a reader sees.
+
+    >>> from compo_mech import Parity, build
+    >>> model = build(Parity(), max_length=3).model
+    >>> known = embeddings(model, torch.tensor([[5, 1, 2, 1]]), torch.arange(4)[None])
+    >>> outputs = run_layer(model, 0, known, {}, lambda reader, outputs: sum(outputs.values()))
+    >>> [str(writer) for writer in outputs]
+    ['tok', 'pos', 'L0H0', 'L0H1', 'mlp0']
+    """
+    n_pos = before[TOK].shape[1]
+    seen = blocks.causal(torch.arange(n_pos, device=before[TOK].device), n_pos)
+    outputs = before | _heads_out(model, layer, known, before, read, seen)
+    mlp = Writer("mlp", layer)
+    if mlp in known:
+        outputs[mlp] = known[mlp]
+    elif not model.config.attn_only:
+        seen_by_mlp = before if model.config.parallel_attn_mlp else outputs
+        outputs[mlp] = blocks.mlp_out(model, layer, read(Reader("mlp", layer), seen_by_mlp))
+    return outputs
 
 
 def _heads_out(
@@ -144,19 +169,6 @@ def _heads_out(
         out = blocks.head_result(model, layer, head, blocks.pattern(blocks.scores(model, layer, q, k), seen) @ v)
         found[writer] = out + blocks.attn_bias(model, layer) if model.config.biases and head == 0 else out
     return found
-
-
-def total_of(outputs: Outputs) -> Stream:
-    """The stream that these writers make together.
-
-    >>> total_of({TOK: torch.ones(1, 1, 2), POS: torch.tensor([[[0.0, 2.0]]])}).tolist()
-    [[[1.0, 3.0]]]
-    """
-    total = outputs[TOK]
-    for writer, out in outputs.items():
-        if writer != TOK:
-            total = total + out
-    return total
 
 
 @dataclass(frozen=True)
@@ -196,10 +208,10 @@ def run_both(model: Model, pairs: Pairs, corrupt: Outputs | None = None) -> Runs
     """
     check_pairs(model, pairs)
     check_weights(model)
-    clean, logits = run_graph(model, embeddings(model, pairs.clean_tokens, pairs.clean_position_ids))
+    at = pairs.row, pairs.position
+    clean, scored = run_graph(model, embeddings(model, pairs.clean_tokens, pairs.clean_position_ids), at=at)
     if corrupt is None:
-        corrupt, _ = run_graph(model, embeddings(model, pairs.corrupt_tokens, pairs.corrupt_position_ids))
-    scored = logits[pairs.row, pairs.position]
+        corrupt, _ = run_graph(model, embeddings(model, pairs.corrupt_tokens, pairs.corrupt_position_ids), at=at)
     check_finite("logits of the clean run", scored)
     return Runs(clean, corrupt, scored)
 
@@ -229,8 +241,12 @@ def run_patched(model: Model, pairs: Pairs, runs: Runs, patched: Iterable[Edge])
             before = swapped.get(edge.writer)
             swapped[edge.writer] = where if before is None else before | where
 
+    totals = Totals()
+
     def read(reader: Reader, outputs: Outputs) -> Stream:
-        swapped = by_reader.get(reader, {})
+        swapped = by_reader.get(reader)
+        if swapped is None:
+            return totals.of(outputs)
         total = None
         for writer, own in outputs.items():
             if writer in swapped:
@@ -246,6 +262,6 @@ def run_patched(model: Model, pairs: Pairs, runs: Runs, patched: Iterable[Edge])
         heads = (Writer("head", first.layer, head) for head in range(model.config.n_heads))
         unchanged = (w for w in heads if not any(reader in by_reader for reader in readers_of(w, model.config)))
         known |= {writer: runs.clean[writer] for writer in unchanged}
-    logits = run_graph(model, known, read)[1][pairs.row, pairs.position]
+    logits = run_graph(model, known, read, (pairs.row, pairs.position))[1]
     check_finite("logits with patched edges", logits)
     return logits

@@ -14,7 +14,8 @@ from compo_mech.data.tasks import Task
 from compo_mech.evaluation.sets import EvalSet
 from compo_mech.interventions.ablation import Baseline, ablated_logits, ablation_values
 from compo_mech.interventions.edges import Writer
-from compo_mech.interventions.graph import Outputs, embeddings, run_graph
+from compo_mech.interventions.graph import embeddings, run_graph
+from compo_mech.interventions.streams import Outputs
 from compo_mech.model.finite import check_weights, likeliest
 from compo_mech.model.params import Model
 

@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from compo_mech.data.config import DataConfig
+from compo_mech.data.layout import Layout
 from compo_mech.data.tasks import Task
 from compo_mech.interventions.edges import Writer
 from compo_mech.interventions.head_ablation import COSTS, Ablations, Cost, best_guess, smallest_removal
@@ -84,7 +85,7 @@ def carried_share(
     end_of_input = data.vocabulary.end_of_input_id
     pairs = _same_states(make_pairs(data, switch, n_pairs, generator, task=task), end_of_input)
     pairs = pairs.to(model.device)
-    expected, counts = _expected(pairs, task, variable, end_of_input)
+    expected, counts = _expected(pairs, data.layout, task, variable, end_of_input)
     clean, corrupt = both_traces(model, pairs)
     counts &= likeliest(clean.logits[pairs.row, pairs.position]) != expected
     where = torch.zeros_like(pairs.read)
@@ -108,10 +109,10 @@ def _same_states(pairs: Pairs, end_of_input: int) -> Pairs:
 
 
 def _expected(
-    pairs: Pairs, task: Task, variable: CarriedVariable, end_of_input: int
+    pairs: Pairs, layout: Layout, task: Task, variable: CarriedVariable, end_of_input: int
 ) -> tuple[Int[Tensor, "scored"], Bool[Tensor, "scored"]]:
     """What each scored row should answer with the other run's value, and where that tells something."""
-    row, position, layout = pairs.row, pairs.position, pairs.layout
+    row, position = pairs.row, pairs.position
     length, own = pairs.lengths[row], pairs.clean_tokens[row, position]
     table = task.table.to(row.device)
     before = torch.where(own == end_of_input, len(table) - 1, own.clamp(max=len(table) - 2))

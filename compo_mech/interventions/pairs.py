@@ -6,10 +6,12 @@ A counterfactual can only reveal what it changes: an edge from `pos` has no effe
 Where the rows of a pair differ in length, some positions are read in one of them alone, and hold padding in the other.
 Nothing is scored there. No scored row sees a later position, so that no padding enters any score, and a patch at such a
 position does nothing. So late answers to long strings are asked less often, and the last ones to the longest never.
+
+`make_pairs` draws pairs of a task; `Pairs.of` makes them of anybody's prompts, for any network that reads tokens.
 """
 
-from dataclasses import dataclass, fields, replace
-from enum import Flag, auto
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 import torch
@@ -17,31 +19,15 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from compo_mech.data.config import DataConfig
-from compo_mech.data.encode import Encoded, encode
-from compo_mech.data.layout import Layout, Span
+from compo_mech.data.encode import encode
+from compo_mech.data.layout import Rows, Span
 from compo_mech.data.packing import Packing
 from compo_mech.data.tasks import Task
-
-
-class Switch(Flag):
-    """What differs between the clean and the corrupt input.
-
-    >>> Switch.TOKEN in Switch.TOKEN | Switch.SHIFT, Switch.LENGTH in Switch.TOKEN | Switch.SHIFT
-    (True, False)
-    """
-
-    TOKEN = auto()
-    """Another string of the same length."""
-    LENGTH = auto()
-    """Another string of another length, so that [EoI] and the states sit elsewhere; it is long enough to be read as far
-    as the clean string's first answer. Where no other length is, it is of the same."""
-    SHIFT = auto()
-    """Position ids start elsewhere."""
-    STATE = auto()
-    """The states written so far are replaced, each drawn independently; the inputs stay."""
-    END = auto()
-    """[EoI] is swapped with the input before it; the rest stays."""
-
+from compo_mech.data.tokenizer import Tokenizer
+from compo_mech.interventions.prompt_table import Answers, Positions, prompt_table
+from compo_mech.interventions.prompts import Prompt, PromptReader, PromptRows, Where
+from compo_mech.interventions.switches import Switch, corrupt_rows, other_lengths, strings
+from compo_mech.model.params import Model
 
 CorruptKind = Literal["trained", "shifted", "altered"]
 
@@ -51,7 +37,7 @@ class Pairs:
     """Clean and corrupt inputs of equal shape, and the positions and answers that a metric needs.
 
     Attributes:
-        clean_tokens, corrupt_tokens: what is read; shorter rows are padded with [EoS].
+        clean_tokens, corrupt_tokens: what is read; shorter rows are padded.
         clean_position_ids, corrupt_position_ids: from which position embeddings are looked up.
         row, position: the scored positions of the clean input, all of which are read in both inputs.
         target: the right token at each of them, on the clean input.
@@ -60,7 +46,9 @@ class Pairs:
         layout: where their tokens sit.
         corrupt_kind: what the corrupt rows are: `trained`, strings that the network should be right about; `shifted`,
             strings whose position ids are shifted further than it is known to be trained on; `altered`, rows whose
-            states are not those of a string.
+            states are not those of a string, or prompts that the foil is not the answer to.
+        spans: where spans lie that the layout does not know, by name.
+        tokenizer: that says what tokens mean; None: they are shown as numbers.
 
     Raises:
         ValueError: the inputs differ in shape, nothing is scored, or something is where one of the inputs is not read.
@@ -81,8 +69,10 @@ class Pairs:
     foil: Int[Tensor, "scored"]
     lengths: Int[Tensor, "batch"]
     corrupt_lengths: Int[Tensor, "batch"]
-    layout: Layout
+    layout: Rows
     corrupt_kind: CorruptKind
+    spans: Mapping[str, Bool[Tensor, "_batch _pos"]] = field(default_factory=dict)
+    tokenizer: Tokenizer | None = None
 
     def __post_init__(self) -> None:
         inputs = (self.clean_tokens, self.corrupt_tokens, self.clean_position_ids, self.corrupt_position_ids)
@@ -94,6 +84,73 @@ class Pairs:
         n_outside = int((~self.both_read[self.row, self.position]).sum())
         if n_outside:
             raise ValueError(f"pairs = {n_outside} scored positions in padding: must be read in both inputs")
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        clean: Sequence[Prompt] | Int[Tensor, "batch _pos"],
+        corrupt: Sequence[Prompt] | Int[Tensor, "batch _pos"],
+        answer: Sequence[Answers] | Int[Tensor, "batch *n"],
+        foil: Sequence[Answers] | Int[Tensor, "batch *n"],
+        *,
+        position: Sequence[Positions] | None = None,
+        spans: Mapping[str, Where | Sequence[Where]] | None = None,
+        tokenizer: Tokenizer | None = None,
+        prepend_bos: bool = False,
+        corrupt_kind: CorruptKind = "trained",
+    ) -> "Pairs":
+        """Make pairs of prompts of one's own, as texts or as token ids.
+
+        The two prompts of a pair are best of one length, so that each token has its counterpart. Rows of different
+        lengths are padded on their right, where nothing is scored or patched.
+
+        Args:
+            model: that reads them.
+            clean, corrupt: prompts, one pair a row.
+            answer, foil: one token each: what follows the clean and the corrupt prompt, as texts or ids; several a row
+                where `position` names several.
+            position: where each row answers, counted from its end where negative; None: at its last token.
+            spans: named stretches of the clean rows: a position, a range of them or a text, in all rows or in each.
+            tokenizer: of the texts; None: the model's.
+            prepend_bos: whether to put the tokenizer's `bos_token_id` in front of texts.
+            corrupt_kind: `trained` where the foil is the right answer to the corrupt prompt, else `altered`.
+
+        Raises:
+            ValueError: one line that names the prompt: a text without a tokenizer, an answer that is not one token or
+                is its foil, prompts that do not differ, that are longer than the network reads, or of other lengths
+                with no position that both have, ids that it does not know, a span that is not there.
+
+        >>> from compo_mech import Parity, build
+        >>> from compo_mech.data.tokenizer import SymbolTokenizer
+        >>> built = build(Parity(), max_length=3)
+        >>> symbols = SymbolTokenizer(built.data.vocabulary)
+        >>> clean, corrupt = ["[parity] 1 0 1 [EoI]"], ["[parity] 0 0 1 [EoI]"]
+        >>> pairs = Pairs.of(built.model, clean, corrupt, ["1"], ["0"], spans={"x1": 1}, tokenizer=symbols)
+        >>> pairs.target.tolist(), pairs.foil.tolist(), pairs.where(Span("x1")).int().tolist()
+        ([1], [0], [[0, 1, 0, 0, 0]])
+        """
+        tokenizer = tokenizer or model.tokenizer
+        reader = PromptReader(model, tokenizer, prepend_bos)
+        prompts, answers = {"clean": clean, "corrupt": corrupt}, {"answer": answer, "foil": foil}
+        found = prompt_table(reader, prompts, answers, position, spans or {})
+        position_ids = torch.arange(found.clean.shape[1]).expand_as(found.clean)
+        return cls(
+            clean_tokens=found.clean,
+            corrupt_tokens=found.corrupt,
+            clean_position_ids=position_ids,
+            corrupt_position_ids=position_ids,
+            row=found.row,
+            position=found.position,
+            target=found.target,
+            foil=found.foil,
+            lengths=found.lengths,
+            corrupt_lengths=found.corrupt_lengths,
+            layout=PromptRows(tuple(found.spans)),
+            corrupt_kind=corrupt_kind,
+            spans=found.spans,
+            tokenizer=tokenizer,
+        ).to(model.device)
 
     @property
     def read(self) -> Bool[Tensor, "batch pos"]:
@@ -108,7 +165,7 @@ class Pairs:
     @property
     def foil_is_answer(self) -> Bool[Tensor, "scored"]:
         """True where the foil is the right answer to the corrupt input."""
-        return (self.position >= self.layout.end_of_input(self.corrupt_lengths)[self.row]) & (
+        return (self.position >= self.layout.first_scored(self.corrupt_lengths)[self.row]) & (
             self.corrupt_kind != "altered"
         )
 
@@ -118,17 +175,20 @@ class Pairs:
         Raises:
             ValueError: no row has it, or there is no such span.
         """
-        return self.layout.where(span, self.lengths, self.clean_tokens.shape[1])
+        named = self.spans.get(span.kind if span.n is None else str(span), self.spans.get(str(span)))
+        return self.layout.where(span, self.lengths, self.clean_tokens.shape[1]) if named is None else named
 
     def to(self, device: torch.device | str) -> "Pairs":
         """The same pairs on a device."""
-        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("layout", "corrupt_kind")}
-        return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items()})
+        held = {f.name: getattr(self, f.name) for f in fields(self)}
+        tensors = {name: value.to(device) for name, value in held.items() if isinstance(value, Tensor)}
+        return replace(self, **tensors, spans={name: where.to(device) for name, where in self.spans.items()})
 
 
-def is_read(layout: Layout, lengths: Int[Tensor, "batch"], n_pos: int) -> Bool[Tensor, "batch pos"]:
+def is_read(layout: Rows, lengths: Int[Tensor, "batch"], n_pos: int) -> Bool[Tensor, "batch pos"]:
     """True where rows of these lengths have tokens, False in their padding.
 
+    >>> from compo_mech.data.layout import Layout
     >>> is_read(Layout(), torch.tensor([1, 2]), 6).sum(1).tolist()
     [4, 6]
     """
@@ -168,10 +228,10 @@ def make_pairs(
     _check(data, switch, n_rows, max_shift, task)
     layout, drawn = data.layout, torch.tensor(data.drawn_lengths)
     lengths = drawn[torch.randint(len(drawn), (n_rows,), generator=generator)]
-    inputs = _strings(task, n_rows, data.max_length, generator)
+    inputs = strings(task, n_rows, data.max_length, generator)
     clean = encode(data, task, inputs, lengths)
-    other = _other_lengths(layout, drawn, lengths, generator) if Switch.LENGTH in switch else lengths
-    corrupt = _corrupt(data, task, switch, inputs, other, generator)
+    other = other_lengths(layout, drawn, lengths, generator) if Switch.LENGTH in switch else lengths
+    corrupt = corrupt_rows(data, task, switch, inputs, other, generator)
     packing = Packing.of_lengths(layout, lengths.tolist())
     shift = torch.randint(1, max_shift + 1, (n_rows, 1), generator=generator) if Switch.SHIFT in switch else 0
     row, position = packing.scored_row, packing.scored_position
@@ -210,54 +270,3 @@ def _corrupt_kind(switch: Switch) -> CorruptKind:
     if switch & (Switch.STATE | Switch.END):
         return "altered"
     return "shifted" if Switch.SHIFT in switch else "trained"
-
-
-def _other_lengths(
-    layout: Layout, drawn: Int[Tensor, "drawn"], lengths: Int[Tensor, "batch"], generator: torch.Generator
-) -> Int[Tensor, "batch"]:
-    """Another drawn length for each string, whose row is read as far as its first scored position; else its own."""
-    same = drawn == lengths[:, None]
-    reached = ~same & (layout.n_read(drawn) > layout.end_of_input(lengths)[:, None])
-    allowed = torch.where(reached.any(1, keepdim=True), reached, same)
-    draw = torch.randint(2**24, lengths.shape, generator=generator)  # as much randomness, however many are allowed
-    rank = draw % allowed.sum(1)
-    return drawn[(allowed.cumsum(1) > rank[:, None]).int().argmax(1)]
-
-
-def _corrupt(
-    data: DataConfig,
-    task: Task,
-    switch: Switch,
-    inputs: Int[Tensor, "batch max_length"],
-    lengths: Int[Tensor, "batch"],
-    generator: torch.Generator,
-) -> Encoded:
-    """The corrupt rows of these lengths to clean ones with these inputs; SHIFT does not change tokens."""
-    if Switch.TOKEN in switch or Switch.LENGTH in switch:
-        inputs = _strings(task, len(inputs), data.max_length, generator)
-    tokens = encode(data, task, inputs, lengths).tokens
-    if Switch.STATE in switch:
-        tokens = _other_states(data, task, tokens, lengths, generator)
-    if Switch.END in switch:
-        end = data.layout.end_of_input(lengths)[:, None]
-        before = tokens.gather(1, end - 1)
-        tokens = tokens.scatter(1, end, before).scatter(1, end - 1, data.vocabulary.end_of_input_id)
-    return Encoded(tokens)
-
-
-def _strings(task: Task, n_rows: int, length: int, generator: torch.Generator) -> Int[Tensor, "batch length"]:
-    return torch.randint(task.first_input, task.n_inputs, (n_rows, length), generator=generator)
-
-
-def _other_states(
-    data: DataConfig,
-    task: Task,
-    tokens: Int[Tensor, "batch n_tokens"],
-    lengths: Int[Tensor, "batch"],
-    generator: torch.Generator,
-) -> Int[Tensor, "batch n_tokens"]:
-    """The same rows with every state replaced by a different one."""
-    position = torch.arange(tokens.shape[1])
-    is_state = (position > data.layout.end_of_input(lengths)[:, None]) & (tokens < data.vocabulary.n_values)
-    step = torch.randint(1, task.n_states, tokens.shape, generator=generator)
-    return torch.where(is_state, (tokens + step) % task.n_states, tokens)

@@ -6,7 +6,7 @@ share are `W_K`, `W_V`, `b_K` and `b_V` like any others, which HookedTransformer
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import get_args
 
 import torch
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from compo_mech.data.tokenizer import Tokenizer
 from compo_mech.model.config import MANY_POSITIONS, ModelConfig, parameter_shapes
 
 Params = dict[str, Tensor]
@@ -103,6 +104,10 @@ def gradient_masks(config: ModelConfig, params: Params) -> dict[str, Float[Tenso
 class Model:
     """Parameters with the configuration that they belong to.
 
+    Attributes:
+        params, config: of the network.
+        tokenizer: between text and its tokens; None: it reads token ids alone.
+
     Raises:
         ValueError: the configuration has an option that analyses cannot follow.
 
@@ -116,6 +121,7 @@ class Model:
 
     params: Params
     config: ModelConfig
+    tokenizer: Tokenizer | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for name, known in _OPTIONS.items():

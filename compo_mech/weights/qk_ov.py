@@ -6,7 +6,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from compo_mech.interventions.edges import Writer
-from compo_mech.interventions.graph import embeddings, run_graph, total_of
+from compo_mech.interventions.graph import embeddings, run_graph
+from compo_mech.interventions.streams import total_of
 from compo_mech.model import blocks
 from compo_mech.model.finite import check_weights
 from compo_mech.model.params import Model

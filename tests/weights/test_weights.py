@@ -10,7 +10,8 @@ from compo_mech.data.tasks import Copy, Parity, Polynomial
 from compo_mech.ground_truth.build import build
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.interventions.edges import Reader, Writer
-from compo_mech.interventions.graph import embeddings, run_graph, total_of
+from compo_mech.interventions.graph import embeddings, run_graph
+from compo_mech.interventions.streams import total_of
 from compo_mech.interventions.traces import trace
 from compo_mech.model.blocks import norm
 from compo_mech.model.config import ModelConfig
