@@ -1,0 +1,160 @@
+"""Which heads of a language model look at x_t while it writes a copy, which carry it, and which are needed."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from compo_mech.pretrained.few_shot import FORMS, TASKS, FewShot, Form, drawn_lines, few_shot
+from compo_mech.pretrained.head_patches import Head, LastLine, each_head_interchanged, heads_replaced, read_last_line
+from compo_mech.pretrained.prefix import Prefix
+from compo_mech.studies.language_units import Row, Unit
+
+if TYPE_CHECKING:
+    from transformer_lens import HookedTransformer
+
+N_SHOTS, LENGTH, N_PAIRS = 24, 6, 3
+N_SINGLE = 6
+"""Prefixes of each form on which every head is interchanged alone."""
+
+LOOKING = ((17, 4), (18, 6), (17, 5))
+"""Heads of the highest weight on x_t in a trial of one form."""
+
+CARRYING = ((23, 0), (18, 6), (29, 1))
+"""Heads that together carried x_t in that trial."""
+
+SETS: dict[str, Sequence[Head]] = {
+    "L17H4": LOOKING[:1],
+    "L23H0": CARRYING[:1],
+    "L18H6": CARRYING[1:2],
+    "L29H1": CARRYING[2:],
+    "three that look most": LOOKING,
+    "L23H0 + L18H6": CARRYING[:2],
+    "three that carry": CARRYING,
+    "six that carry": (*CARRYING, (20, 8), (18, 7), (6, 0)),
+}
+N_RANDOM = 3
+
+
+def name_of(head: Head) -> str:
+    """Spell a head as components are spelled."""
+    return f"L{head[0]}H{head[1]}"
+
+
+def random_heads(n_heads: int, generator: torch.Generator) -> list[Head]:
+    """Draw as many heads as carry, from the same layers, none of which is among them."""
+    found = []
+    for layer, head in CARRYING:
+        step = 1 + int(torch.randint(n_heads - 1, (1,), generator=generator))
+        found.append((layer, (head + step) % n_heads))
+    return found
+
+
+def head_units(model: "HookedTransformer", n_prefixes: int, found: Mapping[str, Sequence[Head]]) -> dict[str, Unit]:
+    """Units of a form and a prefix.
+
+    Args:
+        model: the trained one.
+        n_prefixes: of each form.
+        found: further sets of heads, which are measured on prefixes after the first `N_SINGLE`.
+    """
+    return {
+        f"{name}-{i}": lambda name=name, form=form, i=i: head_rows(model, name, form, i, found)
+        for i in range(n_prefixes)
+        for name, form in FORMS.items()
+    }
+
+
+def lines_of(model: "HookedTransformer", name: str, form: Form, seed: int) -> tuple[Prefix, list[LastLine]]:
+    """Read pairs of last lines after one prefix, all of them copies of digits."""
+    generator = torch.Generator().manual_seed(1000 * list(FORMS).index(name) + seed)
+    task = TASKS["copy digits"]
+    before = drawn_lines(task, N_SHOTS - 1, LENGTH, generator)
+    last = drawn_lines(task, 2 * N_PAIRS, LENGTH, generator)
+    prompts = [few_shot(model.tokenizer, form, [*before, line]) for line in last]  # pyright: ignore[reportArgumentType]
+    with torch.no_grad():
+        prefix = Prefix.of(model, prompts[0].tokens[: prompts[0].input_positions[-1][0]])
+    return prefix, [read_last_line(prefix, prompt) for prompt in prompts]
+
+
+def head_rows(
+    model: "HookedTransformer", name: str, form: Form, seed: int, found: Mapping[str, Sequence[Head]]
+) -> list[Row]:
+    """Measure one prefix of one form."""
+    _, lines = lines_of(model, name, form, seed)
+    generator = torch.Generator().manual_seed(seed)
+    sets = {**SETS, **{f"random {i}": random_heads(model.cfg.n_heads, generator) for i in range(N_RANDOM)}}
+    if seed >= N_SINGLE:
+        sets |= found
+    pairs = list(zip(lines[::2], lines[1::2], strict=True))
+    rows = [*looks(lines), _counted("accuracy", "", [_right(line.logits, line.prompt) for line in lines])]
+    by_layer = zip(*(line.z for line in lines), strict=True)
+    mean = [torch.cat(z).mean((0, 1), keepdim=True) for z in by_layer]
+    for label, heads in sets.items():
+        carried = [carries(heads_replaced(a, dict(enumerate(b.z)), heads), a, b) for a, b in pairs]
+        values = {layer: mean[layer].expand_as(lines[0].z[layer]) for layer, _ in heads}
+        ablated = [_right(heads_replaced(line, values, heads), line.prompt) for line in lines]
+        rows += [_counted("carried", label, carried), _counted("accuracy, ablated", label, ablated)]
+    if seed < N_SINGLE:
+        rows += single_heads(*pairs[0])
+    return [{"form": name, "prefix": seed, **row} for row in rows]
+
+
+def looks(lines: Sequence[LastLine]) -> list[Row]:
+    """Mean weight of each head on x_t, and on another input of the same string."""
+    on_x, on_others = [], []
+    for line in lines:
+        keys = list(line.prompt.input_positions[-1])
+        inputs = torch.stack(list(line.patterns))[..., keys]  # [layer, head, state, input]
+        own = inputs.diagonal(dim1=-2, dim2=-1)
+        on_x.append(own.mean(-1))
+        on_others.append((inputs.sum(-1) - own).mean(-1) / (len(keys) - 1))
+    rows: list[Row] = []
+    for measure, values in (("weight on x_t", on_x), ("weight on another input", on_others)):
+        mean = torch.stack(values).mean(0)
+        for (layer, head), value in zip(_all_heads(mean), mean.flatten().tolist(), strict=True):
+            rows.append({"measure": measure, "component": name_of((layer, head)), "value": value, "n": len(lines)})
+    return rows
+
+
+def single_heads(line: LastLine, other: LastLine) -> list[Row]:
+    """How many answers each head alone carries, and how much of the difference of logits it moves."""
+    rows: list[Row] = []
+    answers, foils = line.prompt.answers, other.prompt.answers
+    asked = (answers != foils) & (line.logits.argmax(-1) == answers) & (other.logits.argmax(-1) == foils)
+
+    def difference(logits: Tensor) -> Tensor:
+        at = torch.arange(len(answers))
+        return (logits[..., at, foils] - logits[..., at, answers])[..., asked]
+
+    whole = difference(other.logits) - difference(line.logits)
+    for layer, logits in enumerate(each_head_interchanged(line, other)):
+        moved = ((difference(logits) - difference(line.logits)) / whole).mean(-1)
+        n_carried = (logits.argmax(-1) == foils)[:, asked].sum(-1)
+        for head in range(len(logits)):
+            name = name_of((layer, head))
+            rows.append(_counted("carried alone", name, [(int(n_carried[head]), int(asked.sum()))]))
+            rows.append({"measure": "logits moved alone", "component": name, "value": float(moved[head]), "n": 1})
+    return rows
+
+
+def carries(logits: Tensor, line: LastLine, other: LastLine) -> tuple[int, int]:
+    """How many answers become the other line's, of those that differ and are right in both."""
+    answers, foils = line.prompt.answers, other.prompt.answers
+    asked = (answers != foils) & (line.logits.argmax(-1) == answers) & (other.logits.argmax(-1) == foils)
+    return int((logits.argmax(-1) == foils)[asked].sum()), int(asked.sum())
+
+
+def _right(logits: Tensor, prompt: FewShot) -> tuple[int, int]:
+    right = logits.argmax(-1) == prompt.answers
+    return int(right.sum()), right.numel()
+
+
+def _counted(measure: str, component: str, counts: Sequence[tuple[int, int]]) -> Row:
+    n_right, n = (sum(each) for each in zip(*counts, strict=True))
+    return {"measure": measure, "component": component, "value": n_right, "n": n}
+
+
+def _all_heads(table: Tensor) -> list[Head]:
+    return [(layer, head) for layer in range(table.shape[0]) for head in range(table.shape[1])]
