@@ -1,17 +1,18 @@
 """What attention heads do at the last line of a prompt: where they look, what they carry, whether they are needed.
 
-A head's output is *interchanged* when, at every row of the last line that predicts a state, it is that of the same rows
-of another line after the same prefix; everything downstream is recomputed.
+A head's output is *interchanged* when, at every row of the last line from the one that predicts its first state on, it
+is that of the same rows of another line after the same prefix; everything downstream is recomputed.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from compo_mech.pretrained.few_shot import FewShot
+from compo_mech.pretrained.few_shot import FewShot, digit_tokens
 from compo_mech.pretrained.prefix import Prefix, Stream, Z
 
 Head = tuple[int, int]
@@ -35,72 +36,86 @@ class LastLine:
     prefix: Prefix
     streams: Sequence[Float[Tensor, "1 row d_model"]]
     mids: Sequence[Float[Tensor, "1 row d_model"]]
-    z: Sequence[Z]
+    z: Sequence[Float[Tensor, "1 row head d_head"]]
     patterns: Sequence[Float[Tensor, "head state pos"]]
 
     @property
-    def logits(self) -> Float[Tensor, "state d_vocab"]:
-        """Of what follows each row that predicts a state."""
-        return state_logits(self, self.streams[-1])[0]
+    def states(self) -> Int[Tensor, "state"]:
+        """The right digits."""
+        return torch.tensor(self.prompt.lines[-1][1])
+
+    @property
+    def logits(self) -> Float[Tensor, "state digit"]:
+        """Of each digit at the rows that predict a state."""
+        return digit_logits(self, self.streams[-1])[0]
+
+
+class Replaced(NamedTuple):
+    """Heads that put out something else, and what: z of each layer."""
+
+    heads: Collection[Head]
+    z: Sequence[Z]
 
 
 @torch.no_grad()
-def read_last_line(shared: Prefix, prompt: FewShot) -> LastLine:
-    """Run a prompt of which the first tokens have been read.
+def read_last_lines(shared: Prefix, prompts: Sequence[FewShot]) -> list[LastLine]:
+    """Run prompts of which the first tokens have been read.
 
     Args:
-        shared: those that it has in common with others.
-        prompt: that begins with them.
+        shared: those that they have in common.
+        prompts: of equally many tokens.
     """
-    model, rows = shared.model, prompt.rows
-    prefix = shared.read(prompt.tokens[shared.n_pos : prompt.first_row])
-    streams, mids, zs, patterns = [model.embed(prompt.tail[None])], [], [], []
+    model, first, rows = shared.model, prompts[0].first_row - shared.n_pos, prompts[0].rows
+    streams = [model.embed(torch.stack([p.tokens[shared.n_pos : p.state_positions[-1][-1]] for p in prompts]))]
+    keys, values, mids, zs, patterns = [], [], [], [], []
     for layer in range(model.cfg.n_layers):
-        z, pattern = prefix.attention(layer, streams[-1])
+        for store, own in zip((keys, values), shared.keys_and_values(layer, streams[-1]), strict=True):
+            store.append(own[:, :first])
+        z, pattern = shared.attention(layer, streams[-1])
         zs.append(z)
-        patterns.append(pattern[0, :, rows])
-        mids.append(prefix.attend(layer, streams[-1], z))
-        streams.append(prefix.mlp(layer, mids[-1]))
-    return LastLine(prompt, prefix, streams, mids, zs, patterns)
+        patterns.append(pattern[:, :, rows + first])
+        mids.append(shared.attend(layer, streams[-1], z))
+        streams.append(shared.mlp(layer, mids[-1]))
+    lines = []
+    for i, prompt in enumerate(prompts):
+        tails = ([kept[i : i + 1, first:] for kept in store] for store in (streams, mids, zs))
+        longer = (
+            [torch.cat([a, b[i]]) for a, b in zip(old, new, strict=True)]
+            for old, new in ((shared.keys, keys), (shared.values, values))
+        )
+        lines.append(LastLine(prompt, Prefix(model, *longer), *tails, [pattern[i] for pattern in patterns]))
+    return lines
 
 
 @torch.no_grad()
-def state_logits(line: LastLine, stream: Stream) -> Float[Tensor, "batch state d_vocab"]:
-    """Return the logits of what follows each row that predicts a state, given the stream after the last layer."""
+def digit_logits(line: LastLine, stream: Stream) -> Float[Tensor, "batch state digit"]:
+    """Return the logits of the digits at the rows that predict a state, given the stream after the last layer."""
     model = line.prefix.model
-    return model.unembed(model.ln_final(stream[:, line.prompt.rows]))
+    weight = model.W_U[:, digit_tokens(model.tokenizer)]  # pyright: ignore[reportArgumentType]
+    return model.ln_final(stream[:, line.prompt.rows]) @ weight
 
 
 @torch.no_grad()
-def each_head_interchanged(line: LastLine, other: LastLine) -> Iterator[Float[Tensor, "head state d_vocab"]]:
-    """Yield for each layer the logits when the output of one of its heads is that of another line."""
-    prefix = line.prefix
+def each_head_interchanged(line: LastLine, other: LastLine) -> Float[Tensor, "layer head state digit"]:
+    """Return the logits when the output of one head alone is that of another line, for each head."""
+    prefix, stream = line.prefix, line.streams[0][:0]
     for layer, block in enumerate(prefix.model.blocks):
+        if len(stream):  # of heads of earlier layers
+            stream = prefix.run(stream, layer, layer + 1)
         change = torch.einsum("brhd,hdm->hrm", other.z[layer] - line.z[layer], block.attn.W_O)
-        yield state_logits(line, prefix.run(prefix.mlp(layer, line.mids[layer] + change), layer + 1))
+        stream = torch.cat([stream, prefix.mlp(layer, line.mids[layer] + change)])
+    return digit_logits(line, stream).unflatten(0, (prefix.model.cfg.n_layers, -1))
 
 
 @torch.no_grad()
-def heads_replaced(line: LastLine, values: Mapping[int, Z], heads: Collection[Head]) -> Float[Tensor, "state d_vocab"]:
-    """Return the logits when some heads put out something else.
-
-    Args:
-        line: that is run again.
-        values: z of all heads of each layer in which there are such heads.
-        heads: that are replaced.
-    """
-    prefix, first = line.prefix, min(layer for layer, _ in heads)
-    stream = line.streams[first]
+def heads_replaced(line: LastLine, conditions: Sequence[Replaced]) -> Float[Tensor, "condition state digit"]:
+    """Return the logits when some heads put out something else, under each of several conditions."""
+    prefix, first = line.prefix, min(layer for condition in conditions for layer, _ in condition.heads)
+    stream = line.streams[first].expand(len(conditions), -1, -1)
     for layer in range(first, prefix.model.cfg.n_layers):
         z = prefix.attention(layer, stream)[0]
-        replaced = [head for at, head in heads if at == layer]
-        if replaced:
-            z[:, :, replaced] = values[layer][:, :, replaced]
+        for i, (heads, values) in enumerate(conditions):
+            for head in (head for at, head in heads if at == layer):
+                z[i, :, head] = values[layer][0, :, head]
         stream = prefix.mlp(layer, prefix.attend(layer, stream, z))
-    return state_logits(line, stream)[0]
-
-
-def weight_on(line: LastLine, keys: Sequence[int]) -> Float[Tensor, "layer head"]:
-    """Return the mean weight on one key for each row that predicts a state."""
-    at = torch.stack([pattern[:, torch.arange(len(keys)), list(keys)] for pattern in line.patterns])
-    return at.mean(-1)
+    return digit_logits(line, stream)

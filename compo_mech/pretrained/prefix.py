@@ -86,8 +86,8 @@ class Prefix:
         block = self.model.blocks[layer]
         return mid + block.mlp(block.ln2(mid))
 
-    def run(self, stream: Stream, first_layer: int = 0) -> Stream:
-        """Run all blocks from a layer on."""
-        for layer in range(first_layer, self.model.cfg.n_layers):
+    def run(self, stream: Stream, first_layer: int = 0, end: int | None = None) -> Stream:
+        """Run the blocks from a layer on, all or those before the end."""
+        for layer in range(first_layer, self.model.cfg.n_layers if end is None else end):
             stream = self.mlp(layer, self.attend(layer, stream, self.attention(layer, stream)[0]))
         return stream

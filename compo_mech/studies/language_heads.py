@@ -6,15 +6,22 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from compo_mech.pretrained.few_shot import FORMS, TASKS, FewShot, Form, drawn_lines, few_shot
-from compo_mech.pretrained.head_patches import Head, LastLine, each_head_interchanged, heads_replaced, read_last_line
+from compo_mech.pretrained.few_shot import FORMS, TASKS, Form, drawn_lines, few_shot
+from compo_mech.pretrained.head_patches import (
+    Head,
+    LastLine,
+    Replaced,
+    each_head_interchanged,
+    heads_replaced,
+    read_last_lines,
+)
 from compo_mech.pretrained.prefix import Prefix
 from compo_mech.studies.language_units import Row, Unit
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
 
-N_SHOTS, LENGTH, N_PAIRS = 24, 6, 3
+N_SHOTS, LENGTH, N_LINES = 24, 6, 3
 N_SINGLE = 6
 """Prefixes of each form on which every head is interchanged alone."""
 
@@ -67,15 +74,15 @@ def head_units(model: "HookedTransformer", n_prefixes: int, found: Mapping[str, 
 
 
 def lines_of(model: "HookedTransformer", name: str, form: Form, seed: int) -> tuple[Prefix, list[LastLine]]:
-    """Read pairs of last lines after one prefix, all of them copies of digits."""
+    """Read last lines after one prefix, all of them copies of digits."""
     generator = torch.Generator().manual_seed(1000 * list(FORMS).index(name) + seed)
     task = TASKS["copy digits"]
     before = drawn_lines(task, N_SHOTS - 1, LENGTH, generator)
-    last = drawn_lines(task, 2 * N_PAIRS, LENGTH, generator)
+    last = drawn_lines(task, N_LINES, LENGTH, generator)
     prompts = [few_shot(model.tokenizer, form, [*before, line]) for line in last]  # pyright: ignore[reportArgumentType]
     with torch.no_grad():
         prefix = Prefix.of(model, prompts[0].tokens[: prompts[0].input_positions[-1][0]])
-    return prefix, [read_last_line(prefix, prompt) for prompt in prompts]
+    return prefix, read_last_lines(prefix, prompts)
 
 
 def head_rows(
@@ -87,17 +94,20 @@ def head_rows(
     sets = {**SETS, **{f"random {i}": random_heads(model.cfg.n_heads, generator) for i in range(N_RANDOM)}}
     if seed >= N_SINGLE:
         sets |= found
-    pairs = list(zip(lines[::2], lines[1::2], strict=True))
-    rows = [*looks(lines), _counted("accuracy", "", [_right(line.logits, line.prompt) for line in lines])]
+    rows = [*looks(lines), _counted("accuracy", "", [_right(line, line.logits) for line in lines])]
     by_layer = zip(*(line.z for line in lines), strict=True)
-    mean = [torch.cat(z).mean((0, 1), keepdim=True) for z in by_layer]
-    for label, heads in sets.items():
-        carried = [carries(heads_replaced(a, dict(enumerate(b.z)), heads), a, b) for a, b in pairs]
-        values = {layer: mean[layer].expand_as(lines[0].z[layer]) for layer, _ in heads}
-        ablated = [_right(heads_replaced(line, values, heads), line.prompt) for line in lines]
-        rows += [_counted("carried", label, carried), _counted("accuracy, ablated", label, ablated)]
+    mean = [torch.cat(z).mean((0, 1), keepdim=True).expand_as(z[0]) for z in by_layer]
+    carried, ablated = [], []
+    for line, other in zip(lines, [*lines[1:], lines[0]], strict=True):
+        swapped = [Replaced(heads, other.z) for heads in sets.values()]
+        logits = heads_replaced(line, [*swapped, *(Replaced(heads, mean) for heads in sets.values())])
+        carried.append([_carried(line, other, found) for found in logits[: len(sets)]])
+        ablated.append([_right(line, found) for found in logits[len(sets) :]])
+    for i, label in enumerate(sets):
+        rows.append(_counted("carried", label, [counts[i] for counts in carried]))
+        rows.append(_counted("accuracy, ablated", label, [counts[i] for counts in ablated]))
     if seed < N_SINGLE:
-        rows += single_heads(*pairs[0])
+        rows += single_heads(lines[0], lines[1])
     return [{"form": name, "prefix": seed, **row} for row in rows]
 
 
@@ -121,12 +131,11 @@ def looks(lines: Sequence[LastLine]) -> list[Row]:
 def single_heads(line: LastLine, other: LastLine) -> list[Row]:
     """How many answers each head alone carries, and how much of the difference of logits it moves."""
     rows: list[Row] = []
-    answers, foils = line.prompt.answers, other.prompt.answers
-    asked = (answers != foils) & (line.logits.argmax(-1) == answers) & (other.logits.argmax(-1) == foils)
+    states, foils, asked = line.states, other.states, _asked(line, other)
 
     def difference(logits: Tensor) -> Tensor:
-        at = torch.arange(len(answers))
-        return (logits[..., at, foils] - logits[..., at, answers])[..., asked]
+        at = torch.arange(len(states))
+        return (logits[..., at, foils] - logits[..., at, states])[..., asked]
 
     whole = difference(other.logits) - difference(line.logits)
     for layer, logits in enumerate(each_head_interchanged(line, other)):
@@ -139,15 +148,20 @@ def single_heads(line: LastLine, other: LastLine) -> list[Row]:
     return rows
 
 
-def carries(logits: Tensor, line: LastLine, other: LastLine) -> tuple[int, int]:
-    """How many answers become the other line's, of those that differ and are right in both."""
-    answers, foils = line.prompt.answers, other.prompt.answers
-    asked = (answers != foils) & (line.logits.argmax(-1) == answers) & (other.logits.argmax(-1) == foils)
-    return int((logits.argmax(-1) == foils)[asked].sum()), int(asked.sum())
+def _asked(line: LastLine, other: LastLine) -> Tensor:
+    """Which states differ, and are right in both lines."""
+    both = (line.logits.argmax(-1) == line.states) & (other.logits.argmax(-1) == other.states)
+    return both & (line.states != other.states)
 
 
-def _right(logits: Tensor, prompt: FewShot) -> tuple[int, int]:
-    right = logits.argmax(-1) == prompt.answers
+def _carried(line: LastLine, other: LastLine, logits: Tensor) -> tuple[int, int]:
+    """How many answers become the other line's, of those asked."""
+    asked = _asked(line, other)
+    return int((logits.argmax(-1) == other.states)[asked].sum()), int(asked.sum())
+
+
+def _right(line: LastLine, logits: Tensor) -> tuple[int, int]:
+    right = logits.argmax(-1) == line.states
     return int(right.sum()), right.numel()
 
 
