@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import pandas as pd
 import torch
 from torch import Tensor
 
-from compo_mech.pretrained.few_shot import FORMS, TASKS, Form, drawn_lines, few_shot
+from compo_mech.pretrained.few_shot import FORMS, TASKS, drawn_lines, few_shot
 from compo_mech.pretrained.head_patches import (
     Head,
     LastLine,
@@ -58,43 +59,68 @@ def random_heads(n_heads: int, generator: torch.Generator) -> list[Head]:
     return found
 
 
-def head_units(model: "HookedTransformer", n_prefixes: int, found: Mapping[str, Sequence[Head]]) -> dict[str, Unit]:
-    """Units of a form and a prefix.
-
-    Args:
-        model: the trained one.
-        n_prefixes: of each form.
-        found: further sets of heads, which are measured on prefixes after the first `N_SINGLE`.
-    """
+def head_units(model: "HookedTransformer", n_prefixes: int) -> dict[str, Unit]:
+    """Units of a form and a prefix, on which all is measured."""
     return {
-        f"{name}-{i}": lambda name=name, form=form, i=i: head_rows(model, name, form, i, found)
-        for i in range(n_prefixes)
-        for name, form in FORMS.items()
+        f"{name}-{i}": lambda name=name, i=i: head_rows(model, name, i) for i in range(n_prefixes) for name in FORMS
     }
 
 
-def lines_of(model: "HookedTransformer", name: str, form: Form, seed: int) -> tuple[Prefix, list[LastLine]]:
+def control_units(control: "HookedTransformer", n_prefixes: int) -> dict[str, Unit]:
+    """Units of a form and a prefix, on which the attention of a network that nobody trained is measured."""
+    return {
+        f"control-{name}-{i}": lambda name=name, i=i: _labelled(name, i, looks(lines_of(control, name, i)))
+        for i in range(n_prefixes)
+        for name in FORMS
+    }
+
+
+def found_units(model: "HookedTransformer", n_prefixes: int, found: Mapping[str, Sequence[Head]]) -> dict[str, Unit]:
+    """Units of a form and a prefix other than those on which sets of heads were found, to measure these sets."""
+    return {
+        f"found-{name}-{i}": lambda name=name, i=i: _labelled(name, i, set_rows(lines_of(model, name, i), found))
+        for i in range(N_SINGLE, n_prefixes)
+        for name in FORMS
+    }
+
+
+def found_sets(table: pd.DataFrame, sizes: Sequence[int] = (1, 2, 3, 4, 6, 8, 12)) -> dict[str, list[Head]]:
+    """Return the heads that move most of the difference of logits alone, so many of them, by their names."""
+    moved = table[table["measure"] == "logits moved alone"].groupby("component")["value"].mean()
+    ranked = moved.sort_values(ascending=False, kind="stable").index.tolist()
+    heads = [tuple(int(number) for number in name.removeprefix("L").split("H")) for name in ranked]
+    return {f"best {n}": [(layer, head) for layer, head in heads[:n]] for n in sizes}
+
+
+def lines_of(model: "HookedTransformer", name: str, seed: int) -> list[LastLine]:
     """Read last lines after one prefix, all of them copies of digits."""
     generator = torch.Generator().manual_seed(1000 * list(FORMS).index(name) + seed)
     task = TASKS["copy digits"]
     before = drawn_lines(task, N_SHOTS - 1, LENGTH, generator)
     last = drawn_lines(task, N_LINES, LENGTH, generator)
-    prompts = [few_shot(model.tokenizer, form, [*before, line]) for line in last]  # pyright: ignore[reportArgumentType]
+    prompts = [few_shot(model.tokenizer, FORMS[name], [*before, line]) for line in last]  # pyright: ignore[reportArgumentType]
     with torch.no_grad():
         prefix = Prefix.of(model, prompts[0].tokens[: prompts[0].input_positions[-1][0]])
-    return prefix, read_last_lines(prefix, prompts)
+    return read_last_lines(prefix, prompts)
 
 
-def head_rows(
-    model: "HookedTransformer", name: str, form: Form, seed: int, found: Mapping[str, Sequence[Head]]
-) -> list[Row]:
+def head_rows(model: "HookedTransformer", name: str, seed: int) -> list[Row]:
     """Measure one prefix of one form."""
-    _, lines = lines_of(model, name, form, seed)
-    generator = torch.Generator().manual_seed(seed)
+    lines, generator = lines_of(model, name, seed), torch.Generator().manual_seed(seed)
     sets = {**SETS, **{f"random {i}": random_heads(model.cfg.n_heads, generator) for i in range(N_RANDOM)}}
-    if seed >= N_SINGLE:
-        sets |= found
     rows = [*looks(lines), _counted("accuracy", "", [_right(line, line.logits) for line in lines])]
+    rows += set_rows(lines, sets)
+    if seed < N_SINGLE:
+        rows += single_heads(lines[0], lines[1])
+    return _labelled(name, seed, rows)
+
+
+def set_rows(lines: Sequence[LastLine], sets: Mapping[str, Sequence[Head]]) -> list[Row]:
+    """How many answers sets of heads carry, from one line to the next, and how many are right without them.
+
+    The ablation value of a head is its mean over the rows of all lines.
+    """
+    rows: list[Row] = []
     by_layer = zip(*(line.z for line in lines), strict=True)
     mean = [torch.cat(z).mean((0, 1), keepdim=True).expand_as(z[0]) for z in by_layer]
     carried, ablated = [], []
@@ -106,9 +132,7 @@ def head_rows(
     for i, label in enumerate(sets):
         rows.append(_counted("carried", label, [counts[i] for counts in carried]))
         rows.append(_counted("accuracy, ablated", label, [counts[i] for counts in ablated]))
-    if seed < N_SINGLE:
-        rows += single_heads(lines[0], lines[1])
-    return [{"form": name, "prefix": seed, **row} for row in rows]
+    return rows
 
 
 def looks(lines: Sequence[LastLine]) -> list[Row]:
@@ -168,6 +192,10 @@ def _right(line: LastLine, logits: Tensor) -> tuple[int, int]:
 def _counted(measure: str, component: str, counts: Sequence[tuple[int, int]]) -> Row:
     n_right, n = (sum(each) for each in zip(*counts, strict=True))
     return {"measure": measure, "component": component, "value": n_right, "n": n}
+
+
+def _labelled(form: str, seed: int, rows: Sequence[Row]) -> list[Row]:
+    return [{"form": form, "prefix": seed, **row} for row in rows]
 
 
 def _all_heads(table: Tensor) -> list[Head]:

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from helpers import generator
 
 from compo_mech.pretrained.few_shot import FORMS, TASKS, drawn_lines, few_shot
 from compo_mech.pretrained.head_patches import Replaced, each_head_interchanged, heads_replaced, read_last_lines
 from compo_mech.pretrained.prefix import Prefix
-from helpers import generator
 
 N_LAYERS, N_HEADS = 3, 4
 
