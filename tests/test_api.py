@@ -7,7 +7,7 @@ import pytest
 
 PACKAGES = (
     *("data", "model", "training", "evaluation", "stats", "runs", "interventions", "circuits", "routes", "causal"),
-    *("weights", "ground_truth"),
+    *("weights", "ground_truth", "pretrained"),
 )
 WITH_EXAMPLES = ("data", "model", "interventions", "circuits", "ground_truth")
 WITHOUT = {

@@ -9,7 +9,19 @@ import compo_mech
 ROOT = Path(compo_mech.__file__).parent
 PACKAGES = (
     *("settings", "parallel", "data", "model", "training", "evaluation", "stats", "runs", "interventions", "circuits"),
-    *("routes", "causal", "weights", "ground_truth", "probing", "analyses", "plots", "report", "cli", "launch"),
+    *(
+        "routes",
+        "causal",
+        "weights",
+        "ground_truth",
+        "probing",
+        "pretrained",
+        "analyses",
+        "plots",
+        "report",
+        "cli",
+        "launch",
+    ),
     *("studies", "reference"),
 )
 
@@ -52,7 +64,8 @@ def test_no_files_go_in_circles():
 
 
 OWNERS = {
-    "transformer_lens": {"model.hooked", "model.bridge_modules", "reference"},
+    "transformer_lens": {"model.hooked", "model.bridge_modules", "reference", "pretrained"},
+    "gguf": {"pretrained.gguf_file"},
     "plotly": {"plots", "report"},
     "circuitsvis": {"plots.circuitsvis"},
     "safetensors": {"runs.checkpoints"},
