@@ -1,0 +1,63 @@
+"""Hand-built circuits that mislead: each defeats a method, or a sentence, that does well on the textbook circuit."""
+
+from compo_mech.data.config import DataConfig
+from compo_mech.data.tasks import TaskField
+from compo_mech.ground_truth.build import Constructed, constructed
+from compo_mech.ground_truth.hard_carriers import Cancelling, InertDiagonal, SelfRepair, TwoOfThree
+from compo_mech.ground_truth.hard_positions import Counted, HalfLookups, IdleLayer, Sinusoidal
+from compo_mech.ground_truth.hard_updates import PrefixCounts, PrefixSums, TableOfStrings, TakenBack
+from compo_mech.ground_truth.options import BuildOptions
+from compo_mech.ground_truth.steps import Steps
+
+HARD_CASES: dict[str, type[Steps]] = {
+    "half lookups": HalfLookups,
+    "counted": Counted,
+    "sinusoidal positions": Sinusoidal,
+    "idle layer 0": IdleLayer,
+    "cancelling": Cancelling,
+    "two of three": TwoOfThree,
+    "self-repair": SelfRepair,
+    "inert diagonal": InertDiagonal,
+    "taken back": TakenBack,
+    "table of strings": TableOfStrings,
+    "prefix counts": PrefixCounts,
+    "prefix sums": PrefixSums,
+}
+"""Each kind by its name."""
+
+HARDER = ("sharpness", "rotated", "distractors", "noise", "seed")
+"""The options that hard cases take."""
+
+
+def build_hard_case(
+    name: str, task: TaskField, max_length: int | None = None, rungs: BuildOptions | None = None
+) -> Constructed:
+    """Build a network that solves a task by one of the circuits that mislead.
+
+    Args:
+        name: of the kind, a key of `HARD_CASES`.
+        task: that it solves.
+        max_length: of its strings; None: 8, or 4 for a table of strings.
+        rungs: of difficulty; only sharpness, rotated, distractors, noise and seed may differ from their defaults.
+
+    Raises:
+        ValueError: there is no such kind, it does not solve the task, or it does not take an option.
+
+    Example:
+        >>> from compo_mech.data import Parity
+        >>> from compo_mech.ground_truth import build_hard_case
+        >>> built = build_hard_case("two of three", Parity(), max_length=3)
+        >>> len(built.edges), len(built.alone)
+        (18, 6)
+    """
+    if name not in HARD_CASES:
+        raise ValueError(f"name = {name!r}: must be one of {', '.join(HARD_CASES)}")
+    kind, rungs = HARD_CASES[name], rungs or BuildOptions()
+    if kind.tasks and task.name not in kind.tasks:
+        raise ValueError(f"task = {task}: must be one of {', '.join(kind.tasks)} for {name}")
+    plain = BuildOptions()
+    for option in BuildOptions.model_fields:
+        if option not in HARDER and getattr(rungs, option) != getattr(plain, option):
+            raise ValueError(f"{option} = {getattr(rungs, option)}: a hard case takes only {', '.join(HARDER)}")
+    longest = max_length or (4 if kind is TableOfStrings else 8)
+    return constructed(kind(DataConfig(tasks=(task,), max_length=longest), rungs))
