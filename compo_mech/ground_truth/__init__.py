@@ -9,7 +9,7 @@ from compo_mech.ground_truth.build import build, Constructed, constructed, solve
 from compo_mech.ground_truth.hard_positions import Counted, HalfLookups, IdleLayer, Sinusoidal
 from compo_mech.ground_truth.hard_carriers import Cancelling, InertDiagonal, SelfRepair, TwoOfThree
 from compo_mech.ground_truth.hard_updates import PrefixCounts, PrefixSums, TableOfStrings, TakenBack
-from compo_mech.ground_truth.hard_cases import HARD_CASES, build_hard_case
+from compo_mech.ground_truth.hard_cases import BRINGS, HARD_CASES, build_hard_case
 from compo_mech.ground_truth.method_card import (
     RUNGS,
     COUNTERFACTUALS,
@@ -44,6 +44,7 @@ __all__ = [
     "TableOfStrings",
     "PrefixCounts",
     "PrefixSums",
+    "BRINGS",
     "HARD_CASES",
     "build_hard_case",
     "RUNGS",

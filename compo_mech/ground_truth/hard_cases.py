@@ -25,6 +25,25 @@ HARD_CASES: dict[str, type[Steps]] = {
 }
 """Each kind by its name."""
 
+BRINGS: dict[str, dict[str, str]] = {
+    "half lookups": {"L0H0": "end", "L0H1": "end", "L1H0": "x_t"},
+    "counted": {"L0H0": "end", "L1H0": "end", "L2H0": "x_t"},
+    "sinusoidal positions": {"L0H0": "end", "L1H0": "x_t"},
+    "idle layer 0": {"L1H0": "end", "L2H0": "x_t"},
+    "cancelling": {"L0H0": "end", "L1H0": "x_t", "L1H1": "x_t"},
+    "two of three": {"L0H0": "end", "L1H0": "x_t", "L1H1": "x_t", "L1H2": "x_t"},
+    "self-repair": {"L0H0": "end", "L1H0": "x_t"},
+    "inert diagonal": {"L0H0": "end", "L1H0": "x_t", "L1H1": "x_1 .. x_L"},
+    "taken back": {"L0H0": "end", "L1H0": "x_t", "L2H0": "s_t"},
+    "table of strings": {"L0H0": "x_1", "L0H1": "x_2", "L0H2": "x_3", "L0H3": "x_4"},
+    "prefix counts": {"L0H0": "end", "L1H0": "x_1 .. x_t"},
+    "prefix sums": {"L0H0": "end", "L0H1": "x_1 .. x_L", "L1H0": "x_1 .. x_t"},
+}
+"""What each head brings to the row that predicts s_t: `end` depends on where that row and [EoI] are, and on no input;
+`s_t` on the state before and on x_t. Heads that are not named bring the same to that row whatever the string, although
+the backup of `self-repair` would not if L1H0 brought something else. What a head brings need not be read: see `roles`.
+"""
+
 HARDER = ("sharpness", "rotated", "distractors", "noise", "seed")
 """The options that hard cases take."""
 
