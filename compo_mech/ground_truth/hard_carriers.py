@@ -116,7 +116,7 @@ class SelfRepair(Carriers):
             self.ramp(2, reads, (0.1, 0.4), here, {self.at("answer", answer): 1.0})
         self.edges.update(copying)
         self.true(primary, last)
-        self.together(repaired, [Edge(backup, last), *copying[2:], Edge(TOK, Reader("k", 2, 0))])
+        self.together(repaired, [Edge(backup, last), Edge(TOK, Reader("v", 2, 0))])
         self.together([Edge(primary, Reader("q", 2, 0))], [Edge(TOK, Reader("v", 2, 0))])
         self.updates(2)
 
