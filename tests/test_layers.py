@@ -55,7 +55,7 @@ OWNERS = {
     "transformer_lens": {"model.hooked", "model.bridge_modules", "reference"},
     "plotly": {"plots", "report"},
     "circuitsvis": {"plots.circuitsvis"},
-    "safetensors": {"runs.checkpoints"},
+    "safetensors": {"runs.checkpoints", "ground_truth.tracr"},
     "submitit": {"launch.slurm", "launch.slurm_jobs"},
     "tyro": {"cli", "launch.settings"},
     "wandb": {"launch.tracker"},

@@ -10,6 +10,8 @@ from compo_mech.ground_truth.hard_positions import Counted, HalfLookups, IdleLay
 from compo_mech.ground_truth.hard_carriers import Cancelling, InertDiagonal, SelfRepair, TwoOfThree
 from compo_mech.ground_truth.hard_updates import PrefixCounts, PrefixSums, TableOfStrings, TakenBack
 from compo_mech.ground_truth.hard_cases import BRINGS, HARD_CASES, build_hard_case
+from compo_mech.ground_truth.directions import written, read_by, connected
+from compo_mech.ground_truth.tracr import TracrProgram, read_tracr, tracr_programs
 from compo_mech.ground_truth.method_card import (
     RUNGS,
     COUNTERFACTUALS,
@@ -47,6 +49,12 @@ __all__ = [
     "BRINGS",
     "HARD_CASES",
     "build_hard_case",
+    "written",
+    "read_by",
+    "connected",
+    "TracrProgram",
+    "read_tracr",
+    "tracr_programs",
     "RUNGS",
     "COUNTERFACTUALS",
     "builds",

@@ -2,6 +2,7 @@ import itertools
 
 import pytest
 import torch
+from slow_twin import run_plainly
 
 from compo_mech.circuits.scorers import exact
 from compo_mech.data.encode import encode
@@ -11,7 +12,7 @@ from compo_mech.data.tasks import Copy, Counter, Parity, Polynomial, Symmetric
 from compo_mech.ground_truth.hard_cases import BRINGS, HARD_CASES, build_hard_case
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.interventions.ablation import baseline_outputs
-from compo_mech.interventions.edges import LOGITS, POS, TOK, Edge, Reader, Writer, all_edges
+from compo_mech.interventions.edges import Writer, all_edges
 from compo_mech.interventions.graph import embeddings
 from compo_mech.interventions.pairs import Switch, make_pairs
 from compo_mech.model.forward import forward
@@ -112,29 +113,7 @@ def test_what_a_hard_case_refuses():
         build_hard_case("table of strings", Parity(), max_length=9)
 
 
-# ------------------------------------------------------------------------- the slow twin: weights written out
-
-
-def run_plainly(model, tokens, position_ids, edges=(), other=None):
-    """What every writer puts out, and the logits, where some edges carry what their writers put out in another run."""
-    p, config = model.params, model.config
-    out = {TOK: p["embed.W_E"][tokens], POS: p["pos_embed.W_pos"][position_ids]}
-
-    def seen(reader):
-        return sum((other if Edge(writer, reader) in edges else out)[writer] for writer in out)
-
-    future = torch.ones(tokens.shape[1], tokens.shape[1]).triu(1).bool()
-    for layer in range(config.n_layers):
-        a, m = f"blocks.{layer}.attn.", f"blocks.{layer}.mlp."
-        written = {}
-        for h in range(config.n_heads):
-            q, k, v = (seen(Reader(x, layer, h)) @ p[f"{a}W_{x.upper()}"][h] + p[f"{a}b_{x.upper()}"][h] for x in "qkv")
-            scores = (q @ k.transpose(1, 2) / config.head_width**0.5).masked_fill(future, -1e30)
-            written[Writer("head", layer, h)] = scores.softmax(-1) @ v @ p[f"{a}W_O"][h]
-        out |= written
-        hidden = (seen(Reader("mlp", layer)) @ p[f"{m}W_in"] + p[f"{m}b_in"]).relu()
-        out[Writer("mlp", layer)] = hidden @ p[f"{m}W_out"] + p[f"{m}b_out"]
-    return out, seen(LOGITS) @ p["unembed.W_U"] + p["unembed.b_U"]
+# ------------------------------------------------------------------------- every string, by the slow twin
 
 
 class BruteForce:
