@@ -2,9 +2,16 @@
 
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.ground_truth.builder import Sketch, Neuron
+from compo_mech.ground_truth.steps import Steps
 from compo_mech.ground_truth.iteration_head import IterationHead, missable_pairs
 from compo_mech.ground_truth.shortcut import SHORTCUT_TASKS, Shortcut
-from compo_mech.ground_truth.build import build, Constructed, solves
+from compo_mech.ground_truth.build import build, Constructed, constructed, solves
+from compo_mech.ground_truth.hard_positions import Counted, HalfLookups, IdleLayer, Sinusoidal
+from compo_mech.ground_truth.hard_carriers import Cancelling, InertDiagonal, SelfRepair, TwoOfThree
+from compo_mech.ground_truth.hard_updates import PrefixCounts, PrefixSums, TableOfStrings, TakenBack
+from compo_mech.ground_truth.hard_cases import BRINGS, HARD_CASES, build_hard_case
+from compo_mech.ground_truth.directions import written, read_by, connected
+from compo_mech.ground_truth.tracr import TracrProgram, read_tracr, tracr_programs
 from compo_mech.ground_truth.method_card import (
     RUNGS,
     COUNTERFACTUALS,
@@ -18,13 +25,36 @@ __all__ = [
     "BuildOptions",
     "Sketch",
     "Neuron",
+    "Steps",
     "IterationHead",
     "missable_pairs",
     "SHORTCUT_TASKS",
     "Shortcut",
     "build",
     "Constructed",
+    "constructed",
     "solves",
+    "HalfLookups",
+    "Counted",
+    "Sinusoidal",
+    "IdleLayer",
+    "Cancelling",
+    "TwoOfThree",
+    "SelfRepair",
+    "InertDiagonal",
+    "TakenBack",
+    "TableOfStrings",
+    "PrefixCounts",
+    "PrefixSums",
+    "BRINGS",
+    "HARD_CASES",
+    "build_hard_case",
+    "written",
+    "read_by",
+    "connected",
+    "TracrProgram",
+    "read_tracr",
+    "tracr_programs",
     "RUNGS",
     "COUNTERFACTUALS",
     "builds",

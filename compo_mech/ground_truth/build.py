@@ -13,8 +13,9 @@ With `subtraction="difference"` MLP 0 is a rule instead of this table: layer 0 c
 neurons have kinks where i - e is an integer. With `"gaps"` some pairs have no neuron. Head 1 of either layer is spare.
 Without further options the build is *pristine*; `BuildOptions` describes what makes it harder. The truth is recorded
 where the weights are set: the true edges, the role of every component, the subspaces of the variables. An edge is true
-if the noise-free build changes its output on some string when that edge alone carries another value of its range; rows
-whose pair is missing, and whose output is therefore undefined, do not count.
+if the noise-free build changes its output on some string when that edge alone carries another value of its range, or
+when it does so together with others of which none would have changed it; rows whose pair is missing, and whose output
+is therefore undefined, do not count.
 """
 
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from torch import Tensor
 from compo_mech.data.config import DataConfig
 from compo_mech.data.shifts import Shifts
 from compo_mech.data.tasks import Task, TaskField
-from compo_mech.ground_truth.builder import SPARE_POSITIONS
+from compo_mech.ground_truth.builder import SPARE_POSITIONS, Sketch
 from compo_mech.ground_truth.iteration_head import IterationHead
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.ground_truth.shortcut import SHORTCUT_TASKS, Shortcut
@@ -41,6 +42,10 @@ class Constructed:
         model: its parameters and configuration (`compo_mech.model.to_hooked` makes it a HookedTransformer).
         data: the task, lengths and layout that it solves.
         edges: the true edges of the noise-free build.
+        alone: those of them that change the output on some string when they alone carry another value: all of them
+            but where others make up for one.
+        sets: sets of edges, at least one for each of the others, that change the output together when they carry the
+            values of one other input, though no smaller set of them does.
         roles: what each active component does.
         subspaces: an orthonormal basis [d_model, dim] for each variable: `end`, `pointer` (t),
             `value` (x_t), `state` (s_{t-1} in the token embedding), `answer` (s_t); on other routes
@@ -62,6 +67,8 @@ class Constructed:
     roles: dict[str, str]
     subspaces: dict[str, Float[Tensor, "d_model dim"]] = field(repr=False)
     gaps: frozenset[tuple[int, int]] = frozenset()
+    alone: frozenset[Edge] = frozenset()
+    sets: frozenset[frozenset[Edge]] = frozenset()
 
     @property
     def shifts(self) -> Shifts:
@@ -98,17 +105,31 @@ def build(task: TaskField, max_length: int = 8, rungs: BuildOptions | None = Non
         raise ValueError(f"task = {task}: without chain of thought must be one of {', '.join(SHORTCUT_TASKS)}")
     data = DataConfig(tasks=(task,), max_length=max_length, chain_of_thought=rungs.chain_of_thought)
     sketch = IterationHead(data, rungs) if rungs.chain_of_thought else Shortcut(data, rungs)
+    return constructed(sketch)
+
+
+def constructed(sketch: Sketch) -> Constructed:
+    """Finish a sketch: its network, and what is true of it.
+
+    Example:
+        >>> from compo_mech.data import DataConfig
+        >>> from compo_mech.ground_truth import BuildOptions, IterationHead, constructed
+        >>> constructed(IterationHead(DataConfig(max_length=2), BuildOptions())).roles["mlp0"]
+        'subtraction'
+    """
     names = {variable: variable for variable in ("end", "pointer", "value", "carried", "count", "answer")}
-    if rungs.chain_of_thought:
+    if sketch.data.chain_of_thought:
         names["state"] = "token"
     basis = sketch.basis
     return Constructed(
         model=sketch.finished(),
-        data=data,
-        edges=frozenset(sketch.edges),
+        data=sketch.data,
+        edges=frozenset(sketch.edges.union(*sketch.sets)),
         roles=sketch.roles,
         subspaces={
             variable: basis[sketch.space[name]].T.float() for variable, name in names.items() if name in sketch.space
         },
         gaps=sketch.gaps if isinstance(sketch, IterationHead) else frozenset(),
+        alone=frozenset(sketch.edges),
+        sets=frozenset(sketch.sets),
     )

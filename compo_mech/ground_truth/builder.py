@@ -5,7 +5,9 @@ is present. Each component also declares the edges that it makes true, so that t
 its weights.
 """
 
+import itertools
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -57,6 +59,8 @@ class Sketch:
         rungs: of difficulty.
         spaces: name and size of each subspace, beside those that every build has.
         n_layers, n_heads: of the network; spare heads do nothing unless they distract.
+        d_head: width of a head; None: room for a position or a token.
+        positions: the code of each position; None: a coordinate of its own.
 
     Example:
         >>> from compo_mech.data import DataConfig
@@ -70,22 +74,31 @@ class Sketch:
     """
 
     def __init__(
-        self, data: DataConfig, rungs: BuildOptions, spaces: dict[str, int], n_layers: int, n_heads: int
+        self,
+        data: DataConfig,
+        rungs: BuildOptions,
+        spaces: dict[str, int],
+        n_layers: int,
+        n_heads: int,
+        d_head: int | None = None,
+        positions: Float[Tensor, "position code"] | None = None,
     ) -> None:
         self.data, self.rungs, self.words = data, rungs, data.vocabulary
         self.task = data.tasks[0]
         self.n_ctx = data.layout.n_tokens(data.max_length) + SPARE_POSITIONS
         n_words = len(self.words)
-        sizes = {"token": n_words, "position": self.n_ctx, **spaces, "answer": n_words, "junk": N_JUNK}
+        self.positions = torch.eye(self.n_ctx, dtype=torch.float64) if positions is None else positions
+        sizes = {"token": n_words, "position": self.positions.shape[1], **spaces, "answer": n_words, "junk": N_JUNK}
         starts = [0, *torch.tensor(list(sizes.values())).cumsum(0).tolist()]
         self.space = {name: slice(a, b) for name, a, b in zip(sizes, starts, starts[1:], strict=False)}
-        self.width, self.d_head = starts[-1], max(self.n_ctx, n_words)
+        self.width, self.d_head = starts[-1], d_head or max(self.n_ctx, n_words)
         self.n_layers, self.n_heads = n_layers, n_heads
         self.neurons: list[list[Neuron]] = [[] for _ in range(n_layers)]
         shape = (n_heads, self.width, self.d_head)
         self.heads = [{x: torch.zeros(shape, dtype=torch.float64) for x in "QKVO"} for _ in range(n_layers)]
         self.ask_always: set[tuple[int, int]] = set()  # heads whose query has a constant 1 as its first coordinate
         self.edges: set[Edge] = set()
+        self.sets: set[frozenset[Edge]] = set()
         self.roles: dict[str, str] = {}
         self.generator = torch.Generator().manual_seed(rungs.seed)
 
@@ -114,6 +127,10 @@ class Sketch:
     def true(self, writer: Writer, reader: Reader) -> None:
         """Declare that this edge belongs to the circuit."""
         self.edges.add(Edge(writer, reader))
+
+    def together(self, *groups: Iterable[Edge]) -> None:
+        """Declare that one edge of each group together change the output, though none does for the same input alone."""
+        self.sets.update(frozenset(chosen) for chosen in itertools.product(*groups))
 
     def both(self, layer: int, fetched: int, own: tuple[int, ...], output: int) -> None:
         """Add a neuron that writes 1 where its own and its fetched coordinate are 1, and 0 without one of them.
@@ -154,7 +171,7 @@ class Sketch:
         params: Params = {name: torch.zeros(shape, dtype=torch.float64) for name, shape in shapes.items()}
         n_words = len(self.words)
         params["embed.W_E"][:, self.space["token"]] = torch.eye(n_words, dtype=torch.float64)
-        params["pos_embed.W_pos"][:, self.space["position"]] = torch.eye(self.n_ctx, dtype=torch.float64)
+        params["pos_embed.W_pos"][:, self.space["position"]] = self.positions
         if "number" in self.space:  # the position once more, as a number below 1
             params["pos_embed.W_pos"][:, self.at("number")] = torch.arange(self.n_ctx, dtype=torch.float64) / self.n_ctx
         gain = ANSWER_GAIN * (2 if self.rungs.layer_norm else 1)  # neurons then answer by half

@@ -5,12 +5,13 @@ from collections import Counter
 import torch
 
 from compo_mech.data.config import DataConfig
-from compo_mech.ground_truth.builder import SPARE_POSITIONS, Neuron, Sketch
+from compo_mech.ground_truth.builder import SPARE_POSITIONS, Neuron
 from compo_mech.ground_truth.options import BuildOptions
-from compo_mech.interventions.edges import LOGITS, POS, TOK, Reader, Writer
+from compo_mech.ground_truth.steps import Steps
+from compo_mech.interventions.edges import POS, TOK, Reader, Writer
 
 
-class IterationHead(Sketch):
+class IterationHead(Steps):
     """The circuit with chain of thought: lookup, subtraction, iteration, update.
 
     Raises:
@@ -37,7 +38,6 @@ class IterationHead(Sketch):
         super().__init__(data, rungs, spaces, n_layers=2 + rungs.three_layers, n_heads=2 + self.n_carriers)
         self.early, self.late = (1, 2) if rungs.three_layers else (0, 1)  # of the subtraction; of all after it
         self.gaps = missable_pairs(data, rungs.seed) if rungs.subtraction == "gaps" else frozenset()
-        self.pairs = [(i, e) for e in range(2, n_ctx) for i in range(e, n_ctx) if (i, e) not in self.gaps]
         self.lookup()
         if rungs.route == "state":
             self.carry_to_the_state()
@@ -46,30 +46,29 @@ class IterationHead(Sketch):
             if self.by_difference:
                 self.subtract_by_difference()
             else:
-                self.subtract()
+                self.subtract_by_table()
             if rungs.route == "neighbour":
                 self.carry_to_the_neighbour()
             self.iterate()
-        self.update()
+        # broken: every state is taken for another
+        self.update(self.late, (), self.random_int(1, self.task.n_states) if rungs.broken == "update" else 0)
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Every own position with every position of [EoI] up to it, but for the gaps."""
+        return [pair for pair in super().pairs if pair not in self.gaps]
 
     def lookup(self) -> None:
         """Let every row attend to [EoI] and copy its position. Broken: it attends to the first token."""
-        found = self.words.end_of_input_id
-        if self.rungs.broken == "lookup":
-            found = self.words.task_token(self.task)
-        _, key = self.head(0, 0, "lookup", "number" if self.by_difference else "position", "end")
-        key[self.at("token", found), 0] = 1.0
-        self.ask_always.add((0, 0))
-        self.true(TOK, Reader("k", 0, 0))
-        self.true(POS, Reader("v", 0, 0))
+        found = self.words.task_token(self.task) if self.rungs.broken == "lookup" else None
+        self.look_up(0, 0, found, "number" if self.by_difference else "position")
 
-    def subtract(self) -> None:
+    def subtract_by_table(self) -> None:
         """Compute t = i - e + 1, pair by pair. Broken: a random pointer for every pair."""
         for i, e in self.pairs:
             pointer = self.random_int(1, self.n_ctx) if self.rungs.broken == "subtraction" else i - e + 1
             self.both(self.early, self.at("end", e), (self.at("position", i),), self.at("pointer", pointer))
-        self.roles[f"mlp{self.early}"] = "subtraction"
-        self._reads_end_and_position()
+        self.subtracts(self.early, [Writer("head", 0, 0)])
 
     def subtract_by_difference(self) -> None:
         """Compute u = i - e + 1 as a number; the pointer t is a hat of u: 1 at t, and 0 outside t - 1 .. t + 1.
@@ -83,12 +82,7 @@ class IterationHead(Sketch):
             writes = {self.at("pointer", t): height for t, height in hats if 1 <= t < self.n_ctx}
             reads = {self.at("number"): float(self.n_ctx), self.at("end"): -slope * self.n_ctx}
             self.neurons[self.early].append(Neuron(reads, 1.0 - bend, writes))
-        self.roles[f"mlp{self.early}"] = "subtraction"
-        self._reads_end_and_position()
-
-    def _reads_end_and_position(self) -> None:
-        self.true(POS, Reader("mlp", self.early))
-        self.true(Writer("head", 0, 0), Reader("mlp", self.early))
+        self.subtracts(self.early, [Writer("head", 0, 0)])
 
     def carry_to_the_neighbour(self) -> None:
         """Let every position take the token before it."""
@@ -133,8 +127,8 @@ class IterationHead(Sketch):
                 for x in range(self.task.first_input, self.task.n_inputs):
                     here = (*own, end)
                     self.both(self.early, self.at(f"slot{slot}", x), here, self.at("carried", x))
+        self.subtracts(self.early, [Writer("head", 0, 0)])
         self.roles[f"mlp{self.early}"] = "subtraction and choice of the slot"
-        self._reads_end_and_position()
 
     def attend_to_oneself(self) -> None:
         """Let every row attend to itself and copy what was carried there. Broken: it attends to the row before."""
@@ -174,29 +168,6 @@ class IterationHead(Sketch):
             self.true(POS, Reader("k", self.late, head))
             self.true(content, Reader("v", self.late, head))
             self.true(Writer("head", self.late, head), Reader("mlp", self.late))
-
-    def update(self) -> None:
-        """Compute F(s, x), rule by rule. Broken: every state is taken for another."""
-        words, table = self.words, self.task.table
-        inputs = range(self.task.first_input, self.task.n_inputs)
-        rules: list[tuple[int | None, int, int]] = [(None, words.end_of_input_id, words.end_of_states_id)]
-        by_state = bool((table[:, list(inputs)] != table[-1, list(inputs)]).any())
-        if by_state:
-            for state in range(self.task.n_states):
-                rules += [(state, x, int(table[state, x])) for x in inputs]
-            rules += [(words.end_of_input_id, x, int(table[-1, x])) for x in inputs]
-        else:
-            rules += [(None, x, int(table[-1, x])) for x in inputs]
-        n_states = self.task.n_states
-        off = self.random_int(1, n_states) if self.rungs.broken == "update" else 0
-        for own, value, answer in rules:
-            here = () if own is None else (self.at("token", own),)
-            answer = (answer + off) % n_states if answer < n_states else answer
-            self.both(self.late, self.at("value", value), here, self.at("answer", answer))
-        self.roles[f"mlp{self.late}"] = "update"
-        if by_state:
-            self.true(TOK, Reader("mlp", self.late))
-        self.true(Writer("mlp", self.late), LOGITS)
 
 
 def missable_pairs(data: DataConfig, seed: int) -> frozenset[tuple[int, int]]:

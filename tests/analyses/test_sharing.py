@@ -16,9 +16,8 @@ from compo_mech.data.config import DataConfig
 from compo_mech.data.layout import Span
 from compo_mech.data.shifts import Shifts
 from compo_mech.data.tasks import Copy, Counter, Parity, Polynomial
-from compo_mech.ground_truth.builder import Sketch
-from compo_mech.ground_truth.iteration_head import IterationHead
 from compo_mech.ground_truth.options import BuildOptions
+from compo_mech.ground_truth.steps import Steps
 from compo_mech.interventions.edges import POS, TOK, Edge, Reader, Writer, all_edges
 from compo_mech.interventions.task_pairs import task_pairs
 from compo_mech.interventions.task_token import (
@@ -44,19 +43,17 @@ HEAD, LOOKUP, TELLER = Writer("head", 1, 0), Writer("head", 0, 0), Writer("head"
 SHIFTS = Shifts(4, answered=False)
 
 
-class TwoTasks(Sketch):
+class TwoTasks(Steps):
     """The textbook circuit for two tasks: L0H1 fetches the task token, and MLP 1 updates by its task.
 
     Apart: MLP 0 also reads the task, and points for the second one by another pointer, which L1H1 follows.
     """
 
-    lookup, by_difference = IterationHead.lookup, False
-
     def __init__(self, apart):
         n_ctx, n_words = DATA.layout.n_tokens(DATA.max_length) + 4, len(DATA.vocabulary)
         spaces = {"end": n_ctx, "pointer": n_ctx, "pointer1": n_ctx, "value": n_words, "told": n_words}
         super().__init__(DATA, BuildOptions(), spaces, n_layers=2, n_heads=2)
-        self.lookup()
+        self.look_up(0, 0)
         _, key = self.head(0, 1, "tells the task", "token", "told")
         self.ask_always.add((0, 1))
         signs = [self.words.task_token(task) for task in TASKS]
