@@ -14,7 +14,7 @@ def position_gram(params: Params, positions: range) -> Float[Tensor, "position p
     """Inner products of position embeddings, centred over these positions.
 
     Raises:
-        ValueError: there are fewer than two positions, or the network does not have them (here and below).
+        ValueError: there are fewer than two positions, or the network does not have or embed them (here and below).
     """
     centred = _centred(params, positions)
     return centred @ centred.T
@@ -52,6 +52,8 @@ def toeplitz_share(params: Params, positions: range) -> float:
 
 
 def _centred(params: Params, positions: range) -> Float[Tensor, "position d_model"]:
+    if "pos_embed.W_pos" not in params:
+        raise ValueError("params = without pos_embed.W_pos: must be of a network that embeds positions")
     every = params["pos_embed.W_pos"]
     if len(positions) < 2 or min(positions) < 0 or max(positions) >= len(every):
         raise ValueError(f"positions = {positions}: must be two or more of 0 .. {len(every) - 1}")

@@ -89,6 +89,9 @@ def test_resume_goes_on_to_the_bit_even_from_the_checkpoint_before(tmp_path, cap
     ["--model.n-layers", "1", "--optim.optimizer", "adamw", "--data.max-length", "3"],
     ["--data.n-train-strings", "20", "--data.order", "shortest_first", "--model.normalization", "none"],
     ["--data.curriculum", "stage(n_steps=10, max_length=2)", "--model.freeze", "pos_embed"],
+    ["--model.positional-embedding", "rotary", "--model.normalization", "RMS", "--model.gated-mlp",
+     "--model.n-heads", "4", "--model.n-key-value-heads", "2", "--model.tie-word-embeddings"],
+    ["--model.attn-only", "--model.positional-embedding", "none", "--model.use-qk-norm"],
 ])  # fmt: skip
 def test_every_kind_of_run_reaches_its_report(tmp_path, extra):
     run = train(tmp_path, *extra, n_steps=12)

@@ -103,6 +103,16 @@ CONFIGS = {
     "position dimensions": tiny(model={"n_pos_dims": 3}, optim={"max_grad_norm": 0.1}),
     "heads and biases": tiny(model={"n_heads": 4, "d_head": 3, "biases": True, "n_layers": 3}),
     "no norm": tiny(model={"normalization": "none", "act_fn": "relu", "n_layers": 1}),
+    "rotary, shared keys, gated": tiny(
+        model={
+            "n_heads": 4, "n_key_value_heads": 2, "positional_embedding": "rotary", "normalization": "RMS",
+            "gated_mlp": True, "tie_word_embeddings": True,
+        }
+    ),
+    "parallel, normalised queries": tiny(
+        model={"parallel_attn_mlp": True, "use_qk_norm": True, "positional_embedding": "none", "final_rms": True}
+    ),
+    "attention alone": tiny(model={"attn_only": True, "normalization": "LNPre"}),
     "mixture": tiny(
         data={
             "tasks": (Copy(), Polynomial()), "task_weights": (1, 2), "task_loss_weights": (1.0, 0.25),

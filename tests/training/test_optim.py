@@ -51,7 +51,8 @@ def test_orthogonalisation_keeps_the_singular_vectors_and_evens_the_values():
 
 
 def test_muon_takes_the_blocks_matrices_and_adamw_the_rest():
-    model = ModelConfig(d_model=8, biases=True, freeze=("blocks.0.mlp", "unembed.W_U"))
+    options = {"n_heads": 2, "n_key_value_heads": 1, "gated_mlp": True, "use_qk_norm": True, "biases": True}
+    model = ModelConfig(d_model=8, freeze=("blocks.0.mlp", "unembed.W_U"), **options)
     params = init_params(model, 5, 6, torch.Generator().manual_seed(0))
     muon, adamw = make_optimizers(OptimConfig(weight_decay=0.1), model, params)
     names = {id(p): n for n, p in params.items()}
@@ -62,7 +63,7 @@ def test_muon_takes_the_blocks_matrices_and_adamw_the_rest():
     assert all(not is_matrix(name) for name in free)
     assert adamw.param_groups[1]["weight_decay"] == 0
     frozen = {n for n, p in params.items() if not p.requires_grad}
-    assert frozen == {"unembed.W_U", *(f"blocks.0.mlp.{n}" for n in ("W_in", "b_in", "W_out", "b_out"))}
+    assert frozen == {"unembed.W_U", *(f"blocks.0.mlp.{n}" for n in ("W_gate", "W_in", "b_in", "W_out", "b_out"))}
     assert on_muon | decayed | free | frozen == set(params)
 
 
