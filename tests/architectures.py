@@ -11,30 +11,35 @@ from compo_mech.model.params import Model, init_params
 D_VOCAB, N_CTX = 9, 20
 
 
+HEADS = [(4, 2), (2, None), (4, 1), (1, None), (4, None), (2, 1), (4, 4), (1, 1)]
+"""Of queries, and of keys and values."""
+
+
 def random_config(seed: int) -> ModelConfig:
-    """A small configuration, every option of which is drawn."""
+    """A small configuration, every option of which is drawn; those of many values take turns, so that few seeds do."""
     draws = random.Random(seed)
-    n_heads, d_head = draws.choice([1, 2, 4]), draws.choice([2, 3, 4, 6])
-    shared = [n for n in (1, 2, 4) if n_heads % n == 0]
-    normalization = draws.choice(_choices("normalization"))
-    positions = draws.choice(_choices("positional_embedding") if d_head != 3 else ["standard", "none"])
-    attn_only = draws.random() < 0.2
-    is_rotary = positions == "rotary"
+
+    def in_turn(values):
+        return values[seed % len(values)]
+
+    (n_heads, n_key_value_heads), normalization = in_turn(HEADS), in_turn(_choices("normalization"))
+    positions = in_turn(_choices("positional_embedding"))
+    is_rotary, attn_only = positions == "rotary", draws.random() < 0.2
     return ModelConfig(
         n_layers=draws.choice([1, 2, 3]),
         n_heads=n_heads,
         d_model=12,
-        d_head=d_head,
+        d_head=draws.choice([2, 4, 6] if is_rotary else [2, 3, 4]),
         d_mlp=draws.choice([None, 7]),
         n_ctx=N_CTX,
-        act_fn=draws.choice(_choices("act_fn")),
+        act_fn=in_turn(_choices("act_fn")),
         gated_mlp=not attn_only and draws.random() < 0.5,
         attn_only=attn_only,
         parallel_attn_mlp=not attn_only and draws.random() < 0.5,
         normalization=normalization,
         final_rms=normalization in ("LN", "LNPre") and draws.random() < 0.3,
         eps=draws.choice([1e-5, 1e-2]),
-        n_key_value_heads=draws.choice([None, *shared]),
+        n_key_value_heads=n_key_value_heads,
         use_qk_norm=draws.random() < 0.3,
         attn_scale=draws.choice([None, 1.0, 0.7]),
         positional_embedding=positions,

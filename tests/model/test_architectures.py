@@ -3,11 +3,13 @@
 The default tests draw a few configurations; the slow ones those of `SEEDS`, more than 200.
 """
 
+from typing import get_args
+
 import pytest
 import torch
-from architectures import D_VOCAB, random_config, random_network
+from architectures import D_VOCAB, HEADS, random_config, random_network
 
-from compo_mech.model.config import parameter_shapes
+from compo_mech.model.config import ModelConfig, parameter_shapes
 from compo_mech.model.forward import forward
 from compo_mech.model.hooked import from_hooked, hooked_name, to_hooked
 
@@ -17,6 +19,17 @@ few_and_many = pytest.mark.parametrize("seed", [*FEW, *(pytest.param(seed, marks
 
 def tokens_of(seed, n_rows=3, n_pos=8):
     return torch.randint(D_VOCAB, (n_rows, n_pos), generator=torch.Generator().manual_seed(seed))
+
+
+def test_few_configurations_have_every_value_of_every_option():
+    values = [random_config(seed).model_dump() for seed in FEW]
+    for name, field in ModelConfig.model_fields.items():
+        known = (
+            {True, False} if field.annotation is bool else set(get_args(field.annotation)) - {int, float, type(None)}
+        )
+        if name != "freeze":
+            assert known <= {value[name] for value in values}, name
+    assert {(value["n_heads"], value["n_key_value_heads"]) for value in values} == set(HEADS)
 
 
 @few_and_many
