@@ -19,6 +19,7 @@ from compo_mech.circuits.scorers import EdgeScores, eap, exact
 from compo_mech.circuits.selection import connected, greedy
 from compo_mech.data.config import DataConfig
 from compo_mech.interventions import traces
+from compo_mech.interventions.ablation import ablated_logits, ablation_values
 from compo_mech.interventions.edges import (
     TOK,
     Edge,
@@ -37,6 +38,7 @@ from compo_mech.model.hooked import to_hooked
 from compo_mech.model.sites import HEAD_KINDS, Kind, Site, check_site, heads_of_kind
 from compo_mech.plots.circuits import circuit_graph
 from compo_mech.reference.hooked_edges import loop_eap, loop_exact
+from compo_mech.weights.qk_ov import direct_logit_attribution
 
 FEW, SEEDS = range(7), range(7, 220)
 few_and_many = pytest.mark.parametrize("seed", [*FEW, *(pytest.param(seed, marks=pytest.mark.slow) for seed in SEEDS)])
@@ -157,6 +159,20 @@ def test_circuits_are_patches_of_all_other_edges_and_need_only_what_is_connected
         ranking = EdgeScores(tuple(edges), torch.rand(len(edges), generator=generator(seed)), no, no)
         grown = greedy(ranking, len(circuit), config)  # each of its edges leads to the logits
         assert grown <= connected([*grown, *(Edge(TOK, reader) for reader in all_readers(config))], config)
+
+
+@few_and_many
+def test_what_is_known_of_an_ablated_network_changes_nothing_and_logits_are_sums_over_writers(seed):
+    model, pairs = network(seed)
+    inputs = embeddings(model, pairs.clean_tokens, pairs.clean_position_ids)
+    outputs, logits = run_graph(model, inputs)
+    values = ablation_values(model, outputs, "mean")
+    gone = random.Random(seed).sample(list(outputs)[len(inputs) :], 2)
+    for ablated in (gone, gone[:1], gone[1:]):
+        expected = ablated_logits(model, inputs, ablated, values)
+        assert_close(ablated_logits(model, outputs, ablated, values), expected, **NEAR)
+    parts = direct_logit_attribution(model, pairs.clean_tokens, pairs.clean_position_ids)
+    assert_close(torch.stack(list(parts.values())).sum(0), logits, **NEAR)
 
 
 @few_and_many
