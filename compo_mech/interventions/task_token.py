@@ -22,7 +22,7 @@ from compo_mech.interventions.task_pairs import task_pairs
 from compo_mech.interventions.traces import both_traces
 from compo_mech.model.finite import likeliest
 from compo_mech.model.params import Model
-from compo_mech.model.sites import Kind, Site, kinds_of
+from compo_mech.model.sites import Site, kinds_of
 from compo_mech.stats.intervals import wilson
 
 N_ROWS = 96
@@ -108,8 +108,7 @@ def task_sites(model: Model) -> list[tuple[Site, Span | None]]:
     ['L0H0.z', 'attn_out0', 'resid_mid0', 'mlp_out0']
     """
     config, sites = model.config, list[tuple[Site, Span | None]]()
-    asked: tuple[Kind, ...] = ("attn_out", "resid_mid", "mlp_out")
-    kinds = [kind for kind in asked if kind in kinds_of(config)]
+    has = kinds_of(config)
     heads = range(config.n_heads)
     for layer in range(config.n_layers):
         if layer:
@@ -118,7 +117,8 @@ def task_sites(model: Model) -> list[tuple[Site, Span | None]]:
                 shared = range(config.n_kv_heads)
                 sites += [(site, span) for head in shared for site in (Site("k", layer, head), Site("v", layer, head))]
         sites += [(Site("z", layer, head), None) for head in heads]
-        sites += [(Site(kind, layer), None) for kind in kinds]
+        of_layer = ("attn_out", "resid_mid", "mlp_out")
+        sites += [(Site(kind, layer), None) for kind in of_layer if kind in has]
     return sites
 
 

@@ -56,7 +56,9 @@ class ModelConfig(Settings):
     rotary_dim: int | None = Field(
         default=None, gt=0, le=10**12, description="dimensions of a head that are rotated, the first; None: all"
     )
-    rotary_base: float = Field(default=10000.0, ge=1, le=1e18, description="base of the geometric series of wavelengths")
+    rotary_base: float = Field(
+        default=10000.0, ge=1, le=1e18, description="base of the geometric series of wavelengths"
+    )
     rotary_adjacent_pairs: bool = Field(
         default=False, description="rotate neighbouring dimensions together, else each with one half of them away"
     )

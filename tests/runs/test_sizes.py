@@ -19,6 +19,7 @@ from compo_mech.launch.sweep import How, sweep
 from compo_mech.runs import recipes
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.run import Run
+from compo_mech.runs.sizes import memory
 from compo_mech.settings import changed
 
 ALONE = {"data.task_weights": None, "data.curriculum": ()}
@@ -48,6 +49,17 @@ def test_settings_that_no_machine_could_train(changes, told):
     with pytest.raises(ValueError, match=told):
         changed(recipes.parity(), changes)
     assert time.perf_counter() - begun < 1
+
+
+def test_a_network_takes_the_memory_of_the_parts_that_it_has():
+    def needed(**options):
+        config = changed(recipes.parity(), {f"model.{name}": value for name, value in options.items()})
+        return sum(memory(config.data, config.model, config.n_test_strings, config.n_params).values())
+
+    plain, heads = needed(), needed(n_heads=4)
+    assert needed(attn_only=True) < plain < needed(gated_mlp=True)
+    assert needed(positional_embedding="rotary") > plain  # rotated queries and keys are kept beside themselves
+    assert needed(n_heads=4, use_qk_norm=True) > heads
 
 
 def test_a_stored_run_of_such_settings_is_refused_as_well(tmp_path, tiny):
