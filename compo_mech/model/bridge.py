@@ -69,7 +69,7 @@ def from_bridge(bridge: "TransformerBridge", config: ModelConfig | None = None) 
     if config is None:
         config = bridge_config(bridge, found)
     params: Params = {}
-    for name, shape in parameter_shapes(config, bridge.cfg.d_vocab, bridge.cfg.n_ctx).items():
+    for name, shape in parameter_shapes(config, len(found["embed.W_E"]), bridge.cfg.n_ctx).items():
         own = found.get(name, found.get(name.replace("ln2", "ln1")))  # parallel blocks may share one norm
         n_free = 1 if name.startswith("unembed.") else 0  # d_vocab_out may be its own
         if own is None or own.dim() != len(shape) or own.shape[: own.dim() - n_free] != shape[: len(shape) - n_free]:
@@ -77,7 +77,7 @@ def from_bridge(bridge: "TransformerBridge", config: ModelConfig | None = None) 
                 f"model parameters = without {name} of shape {shape}: must be those of a plain transformer"
             )
         params[name] = own.clone(memory_format=torch.contiguous_format)
-    model = Model(params, config)
+    model = Model(params, config, bridge.tokenizer)
     with _evaluating(bridge):
         check_logits(bridge, model)
     return model

@@ -5,6 +5,7 @@ from typing import Any, Protocol, TypeGuard
 from jaxtyping import Float
 from torch import Tensor
 
+from compo_mech.data.tokenizer import SymbolTokenizer
 from compo_mech.model.bridge import from_bridge
 from compo_mech.model.config import ModelConfig, parameter_shapes
 from compo_mech.model.hooked import from_hooked
@@ -37,7 +38,7 @@ def model_of(source: object) -> Model:
     if is_bridge(source):
         return from_bridge(source)
     if _is_trained(source):
-        return Model(source.params(), source.config.model)
+        return Model(source.params(), source.config.model, SymbolTokenizer(source.config.data.vocabulary))
     if isinstance(source, tuple) and len(source) == 2 and isinstance(source[1], ModelConfig):
         return _of_parameters(*source)
     raise ValueError(f"model = a {type(source).__name__}: must be {KINDS}{_hint(source)}")

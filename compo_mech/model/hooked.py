@@ -137,7 +137,7 @@ def from_hooked(model: "HookedTransformer", config: ModelConfig | None = None) -
     if missing := [theirs for theirs in names.values() if theirs not in state]:
         raise ValueError(f"model parameters = without {missing[0]}: must be those of a plain HookedTransformer")
     params = {name: state[theirs].detach().clone() for name, theirs in names.items()}
-    copied = Model(params, config)
+    copied = Model(params, config, model.tokenizer)
     check_logits(model, copied)
     return copied
 
@@ -226,7 +226,7 @@ def check_logits(model: "HookedTransformer | TransformerBridge", copied: Model) 
     Raises:
         ValueError: a logit is not that of our forward pass.
     """
-    tokens = _every_token(model.cfg).to(model.W_E.device)
+    tokens = _every_token(copied, model.cfg.n_ctx).to(copied.device)
     theirs = torch.as_tensor(model(tokens)).flatten(0, 1)
     ours = forward(copied, tokens)
     difference = (ours - theirs).abs()
@@ -239,9 +239,13 @@ def check_logits(model: "HookedTransformer | TransformerBridge", copied: Model) 
         )
 
 
-def _every_token(cfg: Any) -> Int[Tensor, "row pos"]:
+def _every_token(model: Model, n_ctx: int) -> Int[Tensor, "row pos"]:
     """Rows of all positions with every token in them; where that is too much, fewer positions, then fewer tokens."""
-    n_pos = max(1, min(cfg.n_ctx, MAX_LOGITS // cfg.d_vocab_out, math.isqrt(MAX_SCORES // cfg.n_heads)))
-    n_rows = max(1, min(math.ceil(cfg.d_vocab / n_pos), MAX_LOGITS // (cfg.d_vocab_out * n_pos)))
-    order = torch.randperm(cfg.d_vocab, generator=torch.Generator().manual_seed(0))
-    return order[torch.arange(n_rows * n_pos) % cfg.d_vocab].view(n_rows, n_pos)
+    d_vocab, d_vocab_out = (
+        model.d_vocab,
+        blocks.unembedding(model).shape[-1],
+    )  # a tokenizer may change those of a bridge
+    n_pos = max(1, min(n_ctx, MAX_LOGITS // d_vocab_out, math.isqrt(MAX_SCORES // model.config.n_heads)))
+    n_rows = max(1, min(math.ceil(d_vocab / n_pos), MAX_LOGITS // (d_vocab_out * n_pos)))
+    order = torch.randperm(d_vocab, generator=torch.Generator().manual_seed(0))
+    return order[torch.arange(n_rows * n_pos) % d_vocab].view(n_rows, n_pos)

@@ -124,6 +124,9 @@ def bridge_around(name, settings):
     return build_bridge_from_module(module, name, hf_config=module.config)
 
 
+SLOW = {"marks": pytest.mark.slow}  # each imports a module of transformers
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "options"),
     [
@@ -131,17 +134,26 @@ def bridge_around(name, settings):
         (
             "LlamaForCausalLM",
             SHARED | {"attention_bias": True, "head_dim": 6},
-            {"n_key_value_heads": 2, "biases": True},
+            {"n_key_value_heads": 2, "d_head": 6},
         ),
-        ("MistralForCausalLM", SHARED, {"gated_mlp": True, "normalization": "RMS", "biases": False}),
-        ("Qwen2ForCausalLM", SHARED, {"rotary_base": 500.0, "biases": True}),
-        ("Qwen3ForCausalLM", SHARED, {"use_qk_norm": True}),
+        pytest.param(
+            "MistralForCausalLM", SHARED, {"gated_mlp": True, "normalization": "RMS", "biases": False}, **SLOW
+        ),
+        pytest.param("Qwen2ForCausalLM", SHARED, {"rotary_base": 500.0, "biases": True}, **SLOW),
+        pytest.param("Qwen3ForCausalLM", SHARED, {"use_qk_norm": True}, **SLOW),
         ("GPTNeoXForCausalLM", HALF, {"parallel_attn_mlp": True, "rotary_dim": 2, "normalization": "LN"}),
         ("GPTNeoXForCausalLM", HALF | {"use_parallel_residual": False}, {"parallel_attn_mlp": False}),
-        ("GPTJForCausalLM", GPT | {"rotary_dim": 4}, {"rotary_adjacent_pairs": True, "parallel_attn_mlp": True}),
-        ("PhiForCausalLM", HALF, {"parallel_attn_mlp": True, "biases": True}),
-        ("Phi3ForCausalLM", SHARED, {"gated_mlp": True, "n_key_value_heads": 2}),
-        ("StableLmForCausalLM", SHARED | HALF, {"normalization": "LN", "gated_mlp": True, "rotary_dim": 2}),
+        pytest.param(
+            "GPTJForCausalLM",
+            GPT | {"rotary_dim": 4},
+            {"rotary_adjacent_pairs": True, "parallel_attn_mlp": True},
+            **SLOW,
+        ),
+        pytest.param("PhiForCausalLM", HALF, {"parallel_attn_mlp": True, "biases": True}, **SLOW),
+        pytest.param("Phi3ForCausalLM", SHARED, {"gated_mlp": True, "n_key_value_heads": 2}, **SLOW),
+        pytest.param(
+            "StableLmForCausalLM", SHARED | HALF, {"normalization": "LN", "gated_mlp": True, "rotary_dim": 2}, **SLOW
+        ),
     ],
 )
 def test_bridges_around_modules_of_transformers_are_taken_in(name, settings, options):
@@ -174,15 +186,24 @@ SCALED = ROPE | {"rope_type": "linear", "factor": 4.0}
     [
         ("LlamaForCausalLM", NAMED | {"rope_parameters": SCALED}, "rope_type = 'linear': must be 'default'$"),
         ("LlamaForCausalLM", NAMED | {"mlp_bias": True}, "model logits = off by"),
-        ("MistralForCausalLM", SHARED | {"sliding_window": 6}, "window_size = 6: must be at least n_ctx = 7$"),
-        ("GemmaForCausalLM", SHARED, r"model\.cfg\.rmsnorm_uses_offset = True: must be False$"),
-        ("Gemma2ForCausalLM", SHARED, "soft_cap = [0-9.]+: must be -1.0$"),
-        ("BloomForCausalLM", SIZES, "'alibi': must be 'standard' or 'rotary'$"),
-        ("MixtralForCausalLM", SHARED, "num_experts = 8: must be None$"),
+        pytest.param(
+            "MistralForCausalLM", SHARED | {"sliding_window": 6}, "window_size = 6: must be at least n_ctx = 7$", **SLOW
+        ),
+        pytest.param("GemmaForCausalLM", SHARED, r"model\.cfg\.rmsnorm_uses_offset = True: must be False$", **SLOW),
+        pytest.param("Gemma2ForCausalLM", SHARED, "soft_cap = [0-9.]+: must be -1.0$", **SLOW),
+        pytest.param("BloomForCausalLM", SIZES, "'alibi': must be 'standard' or 'rotary'$", **SLOW),
+        pytest.param("MixtralForCausalLM", SHARED, "num_experts = 8: must be None$", **SLOW),
         ("GPT2LMHeadModel", GPT | {"activation_function": "tanh"}, "act_fn = 'tanh': must be 'gelu' or "),
         ("GPT2LMHeadModel", GPT | {"scale_attn_by_inverse_layer_idx": True}, "model logits = off by|inverse_layer_idx"),
-        ("MambaForCausalLM", {"vocab_size": 11, "hidden_size": 16, "num_hidden_layers": 2}, "must be"),
-        ("T5ForConditionalGeneration", {"vocab_size": 11, "d_model": 16, "d_kv": 4, "num_layers": 2}, "must be"),
+        pytest.param(
+            "MambaForCausalLM", {"vocab_size": 11, "hidden_size": 16, "num_hidden_layers": 2}, "must be", **SLOW
+        ),
+        pytest.param(
+            "T5ForConditionalGeneration",
+            {"vocab_size": 11, "d_model": 16, "d_kv": 4, "num_layers": 2},
+            "must be",
+            **SLOW,
+        ),
     ],
 )
 def test_modules_that_cannot_be_followed_are_refused_in_one_line(name, settings, complaint):

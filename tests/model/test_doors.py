@@ -3,6 +3,7 @@ import torch
 from helpers import generator, random_model
 
 from compo_mech.data.config import DataConfig
+from compo_mech.data.tokenizer import SymbolTokenizer
 from compo_mech.model.bridge import hook_to_edit, to_bridge
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.forward import forward
@@ -40,6 +41,27 @@ def test_the_same_network_comes_in_by_every_door(tiny_run):
     assert Model.of(ours) is ours
     assert Model.of(run).config == config
     assert not torch.equal(Model.of(run).params["embed.W_E"], run.params(0)["embed.W_E"])  # the last checkpoint
+
+
+def words(padding_side):
+    """A tokenizer of transformers that pads with a symbol of ours."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast
+
+    symbols = {symbol: i for i, symbol in enumerate(DATA.vocabulary.decode(list(range(len(DATA.vocabulary)))))}
+    model = Tokenizer(WordLevel(symbols, unk_token="[EoI]"))
+    return PreTrainedTokenizerFast(tokenizer_object=model, pad_token="1", padding_side=padding_side)
+
+
+def test_a_tokenizer_comes_with_its_network(tiny_run):
+    assert Model.of(tiny_run).tokenizer == SymbolTokenizer(tiny_run.config.data.vocabulary)
+    model = Model.of(tiny_run)
+    for network in (to_hooked(model), to_bridge(model)):
+        assert Model.of(network).tokenizer is None
+        for side in ("right", "left"):  # where texts are padded, which masks tokens that every one of ours may be
+            network.tokenizer = words(side)
+            assert Model.of(network).tokenizer is network.tokenizer
 
 
 def test_a_run_needs_no_transformer_lens(tiny_run, monkeypatch):

@@ -1,7 +1,7 @@
 """Exchange with TransformerLens 4.x, which has no HookedTransformer.
 
 To be run where 4.x is installed, as .ci/run does, and not collected elsewhere: it fails rather than be skipped.
-HOOKED_STATE names the file that `hooked_state.py` wrote.
+HOOKED_STATE names the file that `hooked_state.py` wrote, SMOLLM2 where the language model is.
 """
 
 import os
@@ -14,8 +14,10 @@ from rich.console import Console
 from safetensors.torch import load_file
 from transformer_lens.config import TransformerBridgeConfig
 from transformer_lens.model_bridge import TransformerBridge
+from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
 from transformer_lens.tools.analysis import EdgeAttributionConfig, attribution_patch
 from transformer_lens.utilities.tl_checkpoint_conversion import convert_tl_checkpoint
+from transformers import AutoModelForCausalLM
 
 from compo_mech.circuits.scorers import eap
 from compo_mech.data.config import DataConfig
@@ -28,8 +30,10 @@ from compo_mech.model.bridge import from_bridge, to_bridge
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.forward import forward
 from compo_mech.model.params import Model
+from compo_mech.pretrained.smollm2 import find_smollm2
 
 DATA = DataConfig(max_length=4)
+WRITTEN = load_file(os.environ["HOOKED_STATE"])
 
 
 def test_this_is_4():
@@ -37,7 +41,7 @@ def test_this_is_4():
 
 
 def test_a_state_dict_of_3_9_is_converted_and_taken_in():
-    state = load_file(os.environ["HOOKED_STATE"])
+    state = {name: value for name, value in WRITTEN.items() if not name.startswith("smollm2.")}
     tokens, logits = state.pop("tokens"), state.pop("logits")
     sizes = {"n_layers": 2, "n_heads": 2, "d_model": 8, "d_head": 4, "d_mlp": 12, "n_ctx": 6, "d_vocab": 7}
     config = TransformerBridgeConfig(**sizes, act_fn="gelu", normalization_type="LN")
@@ -48,6 +52,22 @@ def test_a_state_dict_of_3_9_is_converted_and_taken_in():
     torch.testing.assert_close(forward(model, tokens), logits.flatten(0, 1), atol=1e-5, rtol=1e-5)
     assert model.params.keys() == {name for name in state if not name.endswith((".mask", ".IGNORE"))}
     assert all(torch.equal(param, state[name]) for name, param in model.params.items())
+
+
+@torch.no_grad()
+def test_a_language_model_in_a_bridge_is_ours():
+    """As transformers reads it, against what our reader gave to 3.9, and against our forward pass."""
+    file = find_smollm2(os.environ["SMOLLM2"])
+    module = AutoModelForCausalLM.from_pretrained(
+        file.parent, gguf_file=file.name, dtype=torch.float32, attn_implementation="eager"
+    )
+    bridge = build_bridge_from_module(module.eval(), "LlamaForCausalLM", hf_config=module.config)
+    tokens, expected = WRITTEN["smollm2.tokens"], WRITTEN["smollm2.logits"]
+    theirs, model = bridge(tokens), Model.of(bridge)
+    for found in (theirs, forward(model, tokens).view_as(theirs)):
+        assert float((found - expected).abs().max() / expected.abs().max()) < 1e-4
+    config = model.config
+    assert (config.n_layers, config.n_heads, config.n_kv_heads, config.tie_word_embeddings) == (30, 9, 3, True)
 
 
 @pytest.mark.parametrize("act_fn", ["gelu", "gelu_new"])
