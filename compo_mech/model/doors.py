@@ -1,10 +1,12 @@
 """Networks of every kind that can be followed, as a `Model`."""
 
+from dataclasses import replace
 from typing import Any, Protocol, TypeGuard
 
 from jaxtyping import Float
 from torch import Tensor
 
+from compo_mech.data.tokenizer import SymbolTokenizer, Tokenizer
 from compo_mech.model.bridge import from_bridge
 from compo_mech.model.config import ModelConfig, parameter_shapes
 from compo_mech.model.hooked import from_hooked
@@ -33,14 +35,20 @@ def model_of(source: object) -> Model:
     if isinstance(source, Model):
         return source
     if is_hooked(source):
-        return from_hooked(source)
+        return replace(from_hooked(source), tokenizer=_tokenizer(source))
     if is_bridge(source):
-        return from_bridge(source)
+        return replace(from_bridge(source), tokenizer=_tokenizer(source))
     if _is_trained(source):
-        return Model(source.params(), source.config.model)
+        return Model(source.params(), source.config.model, SymbolTokenizer(source.config.data.vocabulary))
     if isinstance(source, tuple) and len(source) == 2 and isinstance(source[1], ModelConfig):
         return _of_parameters(*source)
     raise ValueError(f"model = a {type(source).__name__}: must be {KINDS}{_hint(source)}")
+
+
+def _tokenizer(source: object) -> Tokenizer | None:
+    """The tokenizer that a network of TransformerLens brings, if it brings one."""
+    found = getattr(source, "tokenizer", None)
+    return found if isinstance(found, Tokenizer) else None
 
 
 def _is_trained(source: Any) -> TypeGuard[_Trained]:
