@@ -12,7 +12,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from compo_mech.circuits.faithfulness import Behaviour
-from compo_mech.circuits.overlap import jaccard
 from compo_mech.circuits.scorers import eap_ig, exact
 from compo_mech.interventions.edges import Edge, all_edges
 from compo_mech.interventions.metrics import answered, logit_difference
@@ -156,7 +155,8 @@ def bootstrap(scores: Float[Tensor, "row edge"], size: int, generator: torch.Gen
 
     n, whole = len(scores), best(scores.mean(0))
     draws = [torch.randint(n, (n,), generator=generator) for _ in range(N_RESAMPLES)]
-    return Interval.of([jaccard(whole, best(scores[draw].mean(0))) for draw in draws])
+    found = [best(scores[draw].mean(0)) for draw in draws]
+    return Interval.of([len(whole & other) / len(whole | other) for other in found])
 
 
 def circuit_rows(model: Model, pairs: Pairs, order: Sequence[Edge], generator: torch.Generator) -> list[Row]:
