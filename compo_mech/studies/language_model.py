@@ -17,13 +17,14 @@ from compo_mech.studies.language_accuracy import accuracy_units
 from compo_mech.studies.language_circuit import KINDS, accuracy, judged, score_rows
 from compo_mech.studies.language_heads import control_units, found_sets, found_units, head_units
 from compo_mech.studies.language_pointer import pointer_units
+from compo_mech.studies.language_taught import probe_rows, taught_head_rows, teach
 from compo_mech.studies.language_units import Row, measured
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
 
-Part = Literal["accuracy", "heads", "found", "control", "pointer", "circuits"]
-PARTS: tuple[Part, ...] = ("accuracy", "heads", "found", "control", "pointer", "circuits")
+Part = Literal["accuracy", "heads", "found", "control", "pointer", "circuits", "taught"]
+PARTS: tuple[Part, ...] = ("accuracy", "heads", "found", "control", "pointer", "circuits", "taught")
 N_CTX = 1024
 N_SCORED_ROWS, N_JUDGED_ROWS, N_ASKED = 8, 4, 48
 """Prompts that edges are scored on, others that circuits are judged on, and those that accuracy is told of."""
@@ -34,6 +35,7 @@ def language_model(
     out: Path = Path("runs/language_model"),
     parts: tuple[Part, ...] = PARTS,
     n_prefixes: Count = 12,
+    n_steps: Count = 400,
     n_threads: NThreads = 1,
 ) -> None:
     """Does a language model that reasons step by step use an iteration head?
@@ -43,6 +45,7 @@ def language_model(
         out: where what is measured is kept; the same command goes on there.
         parts: of the study.
         n_prefixes: prompts of 24 examples, of each form.
+        n_steps: of fine-tuning.
         n_threads: of one process.
     """
     torch.set_num_threads(n_threads)
@@ -50,7 +53,10 @@ def language_model(
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     for part in parts:
-        table = measured_part(model, part, out, n_prefixes, console)
+        if part == "taught":
+            table = taught(model, out, n_steps, console)
+        else:
+            table = measured_part(model, part, out, n_prefixes, console)
         write_table(out / f"{part}.csv", table, float_format="%.6g")
         say(console, f"Table: {out / f'{part}.csv'}")
 
@@ -90,4 +96,23 @@ def circuits(hooked: "HookedTransformer", out: Path, console: Console) -> pd.Dat
             return [answers, *judged(model, others, by_row)]
 
         tables.append(measured(out, "circuits", {name: judge}, console).assign(kind=kind))
+    return pd.concat(tables, ignore_index=True)
+
+
+def taught(model: "HookedTransformer", out: Path, n_steps: int, console: Console) -> pd.DataFrame:
+    """Teach parity to the model and to a control of random weights, and measure both before and after."""
+    folder = out / "taught"
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = []
+    for name in ("pretrained", "random start"):
+        network = model if name == "pretrained" else control_of(model, torch.Generator().manual_seed(0))
+
+        def looked(network: "HookedTransformer" = network) -> list[Row]:
+            return [*taught_head_rows(network), *probe_rows(network)]
+
+        before = measured(out, "taught_heads", {f"{name}, before".replace(" ", "_"): looked}, console)
+        log = teach(network, folder / f"{name.replace(' ', '_')}.pt", n_steps, console)
+        after = measured(out, "taught_heads", {f"{name}, {n_steps}".replace(" ", "_"): looked}, console)
+        tables += [before.assign(step=0), pd.DataFrame(log), after.assign(step=n_steps)]
+        tables[-3:] = [table.assign(network=name) for table in tables[-3:]]
     return pd.concat(tables, ignore_index=True)
