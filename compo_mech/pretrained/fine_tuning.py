@@ -11,6 +11,7 @@ from torch import Tensor
 
 from compo_mech.data.splits import all_strings, is_split, is_test_string
 from compo_mech.data.tasks import Task
+from compo_mech.pretrained.few_shot import digit_tokens
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
@@ -23,14 +24,11 @@ def string_rows(
     model: "HookedTransformer", task: Task, inputs: Int[Tensor, "string length"]
 ) -> Int[Tensor, "string token"]:
     """Return the tokens of `x1…xL=s1…sL` and a line break, one string a row."""
-    digits = torch.tensor([_token(model, str(digit)) for digit in range(10)])
-    equals, end = (torch.full((len(inputs), 1), _token(model, text)) for text in ("=", "\n"))
+    tokenizer = model.tokenizer
+    assert tokenizer is not None
+    digits = digit_tokens(tokenizer)
+    equals, end = (torch.tensor([tokenizer(text)["input_ids"]] * len(inputs)) for text in ("=", "\n"))
     return torch.cat([digits[inputs], equals, digits[task.states(inputs)], end], 1)
-
-
-def _token(model: "HookedTransformer", text: str) -> int:
-    (token,) = model.to_tokens(text, prepend_bos=False)[0].tolist()
-    return token
 
 
 def split_strings(task: Task, length: int, test: bool) -> Int[Tensor, "string length"]:

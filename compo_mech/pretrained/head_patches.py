@@ -78,12 +78,13 @@ def read_last_lines(shared: Prefix, prompts: Sequence[FewShot]) -> list[LastLine
         streams.append(shared.mlp(layer, mids[-1]))
     lines = []
     for i, prompt in enumerate(prompts):
-        tails = ([kept[i : i + 1, first:] for kept in store] for store in (streams, mids, zs))
-        longer = (
-            [torch.cat([a, b[i]]) for a, b in zip(old, new, strict=True)]
+        longer = [
+            [torch.cat([before, own[i]]) for before, own in zip(old, new, strict=True)]
             for old, new in ((shared.keys, keys), (shared.values, values))
-        )
-        lines.append(LastLine(prompt, Prefix(model, *longer), *tails, [pattern[i] for pattern in patterns]))
+        ]
+        own_streams, own_mids, own_z = ([kept[i : i + 1, first:] for kept in store] for store in (streams, mids, zs))
+        own_patterns = [pattern[i] for pattern in patterns]
+        lines.append(LastLine(prompt, Prefix(model, *longer), own_streams, own_mids, own_z, own_patterns))
     return lines
 
 

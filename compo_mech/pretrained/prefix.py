@@ -34,11 +34,16 @@ class Prefix:
     values: Sequence[Float[Tensor, "pos key_head d_head"]]
 
     @classmethod
-    def of(cls, model: "HookedTransformer", tokens: Int[Tensor, "pos"]) -> "Prefix":
-        """Read tokens from the start of a text."""
+    def empty(cls, model: "HookedTransformer") -> "Prefix":
+        """Return the prefix of a text of which nothing has been read."""
         cfg = model.cfg
         nothing = torch.empty(0, cfg.n_key_value_heads or cfg.n_heads, cfg.d_head, dtype=cfg.dtype)
-        return cls(model, [nothing] * cfg.n_layers, [nothing] * cfg.n_layers).read(tokens)
+        return cls(model, [nothing] * cfg.n_layers, [nothing] * cfg.n_layers)
+
+    @classmethod
+    def of(cls, model: "HookedTransformer", tokens: Int[Tensor, "pos"]) -> "Prefix":
+        """Read tokens from the start of a text."""
+        return cls.empty(model).read(tokens)
 
     @property
     def n_pos(self) -> int:
