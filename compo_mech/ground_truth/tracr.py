@@ -30,7 +30,8 @@ from torch import Tensor
 
 from compo_mech.ground_truth.directions import connected
 from compo_mech.interventions.edges import Edge, Reader, all_edges
-from compo_mech.interventions.graph import Outputs, Stream, embeddings, run_graph, total_of
+from compo_mech.interventions.graph import embeddings, run_graph
+from compo_mech.interventions.streams import Outputs, Stream, total_of
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.params import Model, Params
 
