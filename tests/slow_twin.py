@@ -21,6 +21,7 @@ def run_plainly(model, tokens, position_ids, edges=(), other=None, causal=True):
             q, k, v = (seen(Reader(x, layer, h)) @ p[f"{a}W_{x.upper()}"][h] + p[f"{a}b_{x.upper()}"][h] for x in "qkv")
             scores = (q @ k.transpose(1, 2) / config.head_width**0.5).masked_fill(future, -1e30)
             written[Writer("head", layer, h)] = scores.softmax(-1) @ v @ p[f"{a}W_O"][h]
+        written[Writer("head", layer, 0)] = written[Writer("head", layer, 0)] + p[f"{a}b_O"]
         out |= written
         hidden = (seen(Reader("mlp", layer)) @ p[f"{m}W_in"] + p[f"{m}b_in"]).relu()
         out[Writer("mlp", layer)] = hidden @ p[f"{m}W_out"] + p[f"{m}b_out"]

@@ -61,6 +61,14 @@ class Packing:
         return (keys <= self.query_position[..., None])[:, None]
 
     @cached_property
+    def unpadded(self) -> Bool[Tensor, "batch 1 1 pos"] | None:
+        """True where a row has a token, which is what attention both ways sees; None if nothing is padded."""
+        if self.token_slot is None:
+            return None
+        has_token = torch.zeros(self.batch_size * self.n_pos, dtype=torch.bool, device=self._device)
+        return has_token.index_fill(0, self.token_slot, True).view(self.batch_size, 1, 1, self.n_pos)
+
+    @cached_property
     def scored_row(self) -> Int[Tensor, "scored"]:
         """Batch row of each scored row."""
         return self.row[self.scored_token]

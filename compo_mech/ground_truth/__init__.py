@@ -11,7 +11,7 @@ from compo_mech.ground_truth.hard_carriers import Cancelling, InertDiagonal, Sel
 from compo_mech.ground_truth.hard_updates import PrefixCounts, PrefixSums, TableOfStrings, TakenBack
 from compo_mech.ground_truth.hard_cases import BRINGS, HARD_CASES, build_hard_case
 from compo_mech.ground_truth.directions import written, read_by, connected
-from compo_mech.ground_truth.tracr import TracrProgram, read_tracr, tracr_programs
+from compo_mech.ground_truth.tracr import TracrProgram, read_tracr, tracr_programs, true_edges
 from compo_mech.ground_truth.method_card import (
     RUNGS,
     COUNTERFACTUALS,
@@ -55,6 +55,7 @@ __all__ = [
     "TracrProgram",
     "read_tracr",
     "tracr_programs",
+    "true_edges",
     "RUNGS",
     "COUNTERFACTUALS",
     "builds",

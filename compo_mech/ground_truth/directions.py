@@ -1,8 +1,10 @@
 """Which directions of the residual stream each writer writes and each reader reads, by the weights alone.
 
-It says something only of networks in whose basis every direction stands for something, as compiled and hand-built ones.
+It says something only of networks in whose basis every direction stands for something, as in compiled and hand-built
+ones, with keys and values of every head's own and plain MLPs.
 """
 
+import torch
 from torch import Tensor
 
 from compo_mech.interventions.edges import LOGITS, POS, TOK, Edge, Reader, Writer, all_edges
@@ -52,7 +54,9 @@ def read_by(model: Model, reader: Reader) -> frozenset[int]:
         writes = params[f"{block}.mlp.W_out"].abs().amax(1) > NEGLIGIBLE
         return _large(params[f"{block}.mlp.W_in"][:, writes].abs().sum(1))
     q, k, v, o = (params[f"{block}.attn.W_{letter}"][reader.head] for letter in "QKVO")
-    products = {"q": q @ k.T, "k": k @ q.T, "v": v @ o}
+    biases = model.params.get(f"{block}.attn.b_Q")
+    asked = q if biases is None else torch.cat([q, biases[reader.head, None]])  # a key is also read by what all ask
+    products = {"q": q @ k.T, "k": k @ asked.T, "v": v @ o}
     return _large(products[reader.kind].abs().amax(1))
 
 

@@ -1,5 +1,7 @@
 """Hand-built circuits that mislead: each defeats a method, or a sentence, that does well on the textbook circuit."""
 
+from typing import Protocol
+
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import TaskField
 from compo_mech.ground_truth.build import Constructed, constructed
@@ -9,7 +11,16 @@ from compo_mech.ground_truth.hard_updates import PrefixCounts, PrefixSums, Table
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.ground_truth.steps import Steps
 
-HARD_CASES: dict[str, type[Steps]] = {
+
+class HardCase(Protocol):
+    """A kind of circuit: what makes a sketch of it for a task, with options; and the names of its tasks, none: all."""
+
+    tasks: tuple[str, ...]
+
+    def __call__(self, data: DataConfig, rungs: BuildOptions) -> Steps: ...
+
+
+HARD_CASES: dict[str, HardCase] = {
     "half lookups": HalfLookups,
     "counted": Counted,
     "sinusoidal positions": Sinusoidal,

@@ -41,6 +41,7 @@ def _forced_tails(
     What lies before the layer, and the rows before the first forced one, is as in the whole run: in a causal network
     nothing of it can change.
     """
+    blocks.check_causal(model)
     layer, start, end = heads[0][0], rows[0], rows[-1] + 1
     n_forced = len(forced)
     tail = torch.arange(start, end, device=whole.logits.device)

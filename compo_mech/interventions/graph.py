@@ -40,8 +40,9 @@ def check_pairs(model: Model, pairs: Pairs) -> None:
     """Refuse pairs that the model cannot read.
 
     Raises:
-        ValueError: a token id or a position id is out of the model's range, they are on another device, or they differ
-            in position ids alone, which networks without position embeddings do not read.
+        ValueError: a token id or a position id is out of the model's range, they are on another device, they differ in
+            position ids alone, which networks without position embeddings do not read, or rows are padded where
+            attention goes both ways.
 
     >>> from compo_mech import Parity, Switch, build, make_pairs
     >>> built = build(Parity(), max_length=3)
@@ -59,6 +60,8 @@ def check_pairs(model: Model, pairs: Pairs) -> None:
         low, high = min(int(i.min()) for i in ids), max(int(i.max()) for i in ids)
         if low < 0 or high >= n:
             raise ValueError(f"pairs.{name} = {low} .. {high}: must be 0 .. {n - 1}, what the model knows")
+    if model.config.attention_dir == "bidirectional" and not bool(pairs.both_read.all()):
+        raise ValueError("pairs = padded rows: must be of one length for attention both ways, which sees the padding")
     kind = model.config.positional_embedding
     is_shifted = not torch.equal(pairs.clean_position_ids, pairs.corrupt_position_ids)
     if kind != "standard" and is_shifted and torch.equal(pairs.clean_tokens, pairs.corrupt_tokens):
@@ -132,7 +135,7 @@ def run_layer(model: Model, layer: int, before: Outputs, known: Outputs, read: R
     ['tok', 'pos', 'L0H0', 'L0H1', 'mlp0']
     """
     n_pos = before[TOK].shape[1]
-    seen = blocks.causal(torch.arange(n_pos, device=before[TOK].device), n_pos)
+    seen = blocks.seen(model, torch.arange(n_pos, device=before[TOK].device), n_pos)
     outputs = before | _heads_out(model, layer, known, before, read, seen)
     mlp = Writer("mlp", layer)
     if mlp in known:
@@ -144,7 +147,7 @@ def run_layer(model: Model, layer: int, before: Outputs, known: Outputs, read: R
 
 
 def _heads_out(
-    model: Model, layer: int, known: Outputs, before: Outputs, read: Read, seen: Bool[Tensor, "pos pos"]
+    model: Model, layer: int, known: Outputs, before: Outputs, read: Read, seen: Bool[Tensor, "pos pos"] | None
 ) -> Outputs:
     """What the heads of a layer put out, those that are known or computed; keys and values are read once.
 

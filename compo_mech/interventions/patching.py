@@ -38,7 +38,7 @@ def patched_logits(
         pairs: what is scored.
 
     Raises:
-        ValueError: there is no such site, or `where` is not of the pairs' shape.
+        ValueError: there is no such site, `where` is not of the pairs' shape, or rows depend on later ones.
 
     >>> from compo_mech import Parity, Switch, build, make_pairs
     >>> built = build(Parity(), max_length=3)
@@ -49,6 +49,7 @@ def patched_logits(
     True
     """
     check_site(site, model.config)
+    blocks.check_causal(model)
     if where.shape != pairs.clean_tokens.shape:
         raise ValueError(f"where = {tuple(where.shape)}: must be {tuple(pairs.clean_tokens.shape)}, one entry a token")
     scored = clean.logits[pairs.row, pairs.position]

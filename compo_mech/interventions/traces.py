@@ -91,7 +91,7 @@ def trace(
         k, v = (blocks.split_heads(model, x) for x in blocks.project(model, layer, "KV", normed))
         (q,) = (blocks.split_heads(model, x) for x in blocks.project(model, layer, "Q", normed[:, n_left_out:]))
         queries = torch.arange(n_left_out, n_pos, device=tokens.device)
-        seen = blocks.causal(queries, n_pos)
+        seen = blocks.seen(model, queries, n_pos)
         keys, values = blocks.by_query_head(model, k), blocks.by_query_head(model, v)
         pattern = blocks.pattern(blocks.scores(model, layer, q, keys, queries), seen)
         z = pattern @ values
@@ -166,6 +166,7 @@ def row_trace(
     >>> run.logits.argmax(-1).tolist()  # s3 s1 s2
     [0, 1, 1]
     """
+    blocks.check_causal(model)
     order, n_pos = position.argsort(), tokens.shape[1]
     groups: list[dict[str, list[Tensor]]] = []
     for index in order.chunk(N_CUTS):

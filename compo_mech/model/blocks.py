@@ -194,6 +194,21 @@ def causal(query_positions: Int[Tensor, "*query"], n_keys: int) -> Bool[Tensor, 
     return torch.arange(n_keys, device=query_positions.device) <= query_positions[..., None]
 
 
+def seen(model: Model, query_positions: Int[Tensor, "*query"], n_keys: int) -> Bool[Tensor, "*query key"] | None:
+    """Return which of the first `n_keys` positions each query may see; None where attention goes both ways: all."""
+    return None if model.config.attention_dir == "bidirectional" else causal(query_positions, n_keys)
+
+
+def check_causal(model: Model) -> None:
+    """Refuse a network whose rows depend on later ones, where rows are computed from the earlier ones alone.
+
+    Raises:
+        ValueError: attention goes both ways.
+    """
+    if model.config.attention_dir == "bidirectional":
+        raise ValueError("attention_dir = bidirectional: must be causal for what is computed row by row")
+
+
 def pattern(
     scores: Float[Tensor, "*head query key"], seen: Bool[Tensor, "*#head #query key"] | None
 ) -> Float[Tensor, "*head query key"]:

@@ -49,6 +49,9 @@ class ModelConfig(Settings):
     attn_scale: float | None = Field(
         default=None, gt=0, le=1e18, description="attention scores are divided by it; None: by sqrt(d_head)"
     )
+    attention_dir: Literal["causal", "bidirectional"] = Field(
+        default="causal", description="a row attends to itself and earlier ones, or to all; runs are causal"
+    )
     positional_embedding: Literal["standard", "rotary", "none"] = Field(
         default="standard",
         description="standard: learned, added to the token's; rotary: queries and keys are rotated; none: causal order",

@@ -87,7 +87,11 @@ def _attention(
     k, v = blocks.by_query_head(model, k), blocks.by_query_head(model, v)
     positions = packing.query_position[:, None] if last else None
     scores = blocks.scores(model, layer, q, k, positions)
-    pattern = blocks.pattern(scores, packing.causal_scored if last else packing.causal)
+    if model.config.attention_dir == "bidirectional":
+        seen = packing.unpadded
+    else:
+        seen = packing.causal_scored if last else packing.causal
+    pattern = blocks.pattern(scores, seen)
     if patterns is not None:
         patterns.append(pattern if last else _scored_queries(pattern, packing))
     z = blocks.merge_heads(pattern @ v).flatten(0, 1)  # [slot, head * d_head]

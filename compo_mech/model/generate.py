@@ -33,6 +33,7 @@ def read_on(model: Model, tokens: Int[Tensor, "batch new"], past: Past) -> Float
         >>> read_on(built.model, read[:, 5:6], past).argmax(-1).tolist()  # s2
         [1]
     """
+    blocks.check_causal(model)
     n_before = past[0][0].shape[2] if past else 0
     position = torch.arange(n_before, n_before + tokens.shape[1], device=tokens.device)
     x = blocks.embed(model, tokens, position.expand(tokens.shape))

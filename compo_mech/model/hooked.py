@@ -73,6 +73,7 @@ def to_hooked(model: Model) -> "HookedTransformer":
         positional_embedding_type="standard" if rotary_dim is None else "rotary",
         rotary_dim=rotary_dim,
         rotary_base=config.rotary_base,
+        attention_dir=config.attention_dir,
         attn_scale=config.score_scale,
         **{name: getattr(config, name) for name in _SAME},
         init_weights=False,

@@ -65,6 +65,10 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> "RunConfig":
+        if self.model.attention_dir != "causal":
+            raise ValueError(
+                f"model.attention_dir = {self.model.attention_dir}: must be causal, since rows predict the next token"
+            )
         if self.n_ctx < self._n_ctx_needed:
             raise ValueError(
                 f"data.max_length = {self.data.max_length}: needs model.n_ctx of at least "

@@ -9,6 +9,7 @@ from compo_mech.data.encode import encode
 from compo_mech.data.packing import Packing
 from compo_mech.data.splits import all_strings
 from compo_mech.data.tasks import Copy, Counter, Parity, Polynomial, Symmetric
+from compo_mech.ground_truth.directions import connected
 from compo_mech.ground_truth.hard_cases import BRINGS, HARD_CASES, build_hard_case
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.interventions.ablation import baseline_outputs
@@ -111,6 +112,14 @@ def test_what_a_hard_case_refuses():
             build_hard_case(name, task, rungs=rungs)
     with pytest.raises(ValueError, match="max_length = 9: must be at most 6 for a table of strings"):
         build_hard_case("table of strings", Parity(), max_length=9)
+
+
+@pytest.mark.parametrize("name", HARD_CASES)
+def test_true_edges_write_what_their_readers_read(name):
+    built = build_hard_case(name, Parity(), max_length=3)
+    possible = connected(built.model)
+    assert built.edges <= possible
+    assert not [edge for edge in possible if "inert" in built.roles.get(str(edge.writer), "")]
 
 
 # ------------------------------------------------------------------------- every string, by the slow twin
