@@ -54,7 +54,8 @@ def test_settings_that_no_machine_could_train(changes, told):
 def test_a_network_takes_the_memory_of_the_parts_that_it_has():
     def needed(**options):
         config = changed(recipes.parity(), {f"model.{name}": value for name, value in options.items()})
-        return sum(memory(config.data, config.model, config.n_test_strings, config.n_params).values())
+        by_setting = memory(config.data, config.model, config.n_test_strings, n_params=0)
+        return by_setting[f"data.batch_size = {config.data.batch_size}"]
 
     plain, heads = needed(), needed(n_heads=4)
     assert needed(attn_only=True) < plain < needed(gated_mlp=True)
