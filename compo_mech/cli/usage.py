@@ -41,7 +41,7 @@ REPLIES: Sequence[tuple[str, Callable[[re.Match[str]], str]]] = (
         lambda m: " ".join(re.findall(r"(\S+) \(required\)", m[1])) + " = missing: must be given",
     ),
     (
-        r"invalid choice (.*) for argument '(?:--)?(\S+)'\. Expected one of \((.*)\)\.",
+        r"invalid choice (.*) for argument '(?:--)?(\S+)'\. Expected one of \((.*)\)\s*\.",
         lambda m: f"{_setting(m[2])} = {m[1]}: must be one of {m[3]}",
     ),
 )
