@@ -43,8 +43,14 @@ def kinds_of(config: ModelConfig) -> tuple[Kind, ...]:
         >>> set(kinds_of(ModelConfig())) - set(kinds_of(ModelConfig(parallel_attn_mlp=True)))
         {'resid_mid'}
     """
-    missing = ("resid_mid", "mlp_out") if config.attn_only else ("resid_mid",) if config.parallel_attn_mlp else ()
+    missing = _missing(config)
     return tuple(kind for kind in get_args(Kind) if kind not in missing)
+
+
+def _missing(config: ModelConfig) -> tuple[Kind, ...]:
+    if config.attn_only:
+        return "resid_mid", "mlp_out"
+    return ("resid_mid",) if config.parallel_attn_mlp else ()
 
 
 def mlp_input_site(config: ModelConfig, layer: int) -> Site:
@@ -88,7 +94,7 @@ def check_site(site: Site, config: ModelConfig) -> None:
         raise ValueError(f"site.kind = {site.kind!r}: must be one of {', '.join(get_args(Kind))}")
     if not 0 <= site.layer < config.n_layers:
         raise ValueError(f"site.layer = {site.layer}: must be 0 .. {config.n_layers - 1}")
-    if site.kind not in kinds_of(config):
+    if site.kind in _missing(config):
         why = "no MLPs" if config.attn_only else "attention and MLP in parallel"
         raise ValueError(f"site.kind = {site.kind!r}: must be one that the network has, which has {why}")
     heads = heads_of_kind(site.kind, config)

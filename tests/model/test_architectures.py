@@ -27,7 +27,7 @@ def test_few_configurations_have_every_value_of_every_option():
         known = (
             {True, False} if field.annotation is bool else set(get_args(field.annotation)) - {int, float, type(None)}
         )
-        if name != "freeze":
+        if name not in ("freeze", "attention_dir"):  # the other direction has a test of its own
             assert known <= {value[name] for value in values}, name
     assert {(value["n_heads"], value["n_key_value_heads"]) for value in values} == set(HEADS)
 
@@ -50,6 +50,13 @@ def test_logits_and_gradients_are_the_hooked_transformers(seed):
         torch.testing.assert_close(
             param.grad, expected[hooked_name(config, name)], atol=1e-5, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}"
         )
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_attention_both_ways_is_the_hooked_transformers(seed):
+    config = random_config(seed).model_copy(update={"attention_dir": "bidirectional"})
+    model, tokens = random_network(config, seed, torch.float64), tokens_of(seed)
+    torch.testing.assert_close(forward(model, tokens), to_hooked(model)(tokens).flatten(0, 1))
 
 
 @few_and_many
