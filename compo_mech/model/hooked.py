@@ -138,7 +138,8 @@ def from_hooked(model: "HookedTransformer", config: ModelConfig | None = None) -
     if missing := [theirs for theirs in names.values() if theirs not in state]:
         raise ValueError(f"model parameters = without {missing[0]}: must be those of a plain HookedTransformer")
     params = {name: state[theirs].detach().clone() for name, theirs in names.items()}
-    copied = Model(params, config, model.tokenizer)
+    tokenizer: Any = model.tokenizer  # whose `decode` gives text for ids, and lists for lists of them
+    copied = Model(params, config, tokenizer)
     check_logits(model, copied)
     return copied
 
