@@ -11,7 +11,7 @@ the loss, the accuracy and every measure use them alone.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Int
@@ -49,11 +49,11 @@ class Rows(Protocol):
         (8, 4)
     """
 
-    def n_read(self, length):
+    def n_read(self, length: Any) -> Any:
         """Return how many tokens the network has to read to predict all that is scored."""
         ...
 
-    def first_scored(self, length):
+    def first_scored(self, length: Any) -> Any:
         """Return the first position that predicts an answer."""
         ...
 

@@ -12,16 +12,12 @@ from compo_mech.circuits.faithfulness import Curve, RandomCurves
 from compo_mech.circuits.selection import graph_order
 from compo_mech.data.layout import Layout
 from compo_mech.interventions.edges import (
-    POS,
-    TOK,
     Edge,
     Reader,
-    Writer,
-    all_readers,
-    embedding_writers,
     heads_reading,
 )
 from compo_mech.model.config import ModelConfig
+from compo_mech.plots.circuit_spots import component_name, is_large, spots_of, stage_of
 from compo_mech.plots.theme import LAYOUT
 
 EDGE_COLOURS = {"q": "#4c5fd5", "k": "#e07a1f", "v": "#2a9d6f", "other": "#5f6368"}
@@ -41,27 +37,20 @@ def circuit_graph(circuit: Circuit, title: str = "") -> go.Figure:
 
     The width of an edge is its |score|, its colour the input that it goes into. Heads take in
     queries, keys and values from left to right; keys and values that heads share are drawn at each of them, and
-    components that no edge touches are pale.
+    components that no edge touches are pale; in a large network they are left out, and so are layers without any.
 
     Args:
         circuit: its edges, one span or none each, and their scores (an edge without one is thin).
         title: of the figure.
     """
     config, figure = circuit.config, go.Figure()
-    spread = max(1.0, config.n_heads / 2)
-    sides = {TOK: -0.5 * spread, POS: 0.5 * spread}
-    spots = {_name(writer): (sides[writer], 0.0) for writer in embedding_writers(config)}
-    for reader in all_readers(config):
-        stage = _stage_of(reader, config.n_layers)
-        x = 0.0 if reader.head is None else (reader.head - (config.n_heads - 1) / 2) * 1.2
-        if reader.kind == "mlp":  # aside, so that edges past it can be distinguished from edges into it
-            x = (config.n_heads - 1) / 2 * 1.2 + 0.9
-        spots[_name(reader)] = (x, float(stage))
-    largest, xs = _largest(circuit), [x for x, _ in spots.values()]
     drawn = [(edge, reader) for edge in circuit.edges for reader in _drawn_readers(edge.reader, config)]
+    touched = {component_name(end) for edge, reader in drawn for end in (edge.writer, reader)}
+    spots = spots_of(config, touched)
+    largest, xs = _largest(circuit), [x for x, _ in spots.values()]
     for edge, reader in sorted(drawn, key=lambda line: abs(circuit.scores.get(line[0], 0.0))):
-        kind = _colour_name(reader)
-        (x0, y0), (x1, y1) = spots[_name(edge.writer)], spots[_name(reader)]
+        kind = _colourcomponent_name(reader)
+        (x0, y0), (x1, y1) = spots[component_name(edge.writer)], spots[component_name(reader)]
         x1 += PORTS.get(kind, 0.0)
         side = -1 if x0 + x1 < 0 or edge.writer.kind == "tok" else 1
         x, y = _curve(x0, y0 + 0.1, x1, y1 - (0.23 if kind in PORTS else 0.11), side * 0.2 * max(0.0, y1 - y0 - 1))
@@ -69,7 +58,6 @@ def circuit_graph(circuit: Circuit, title: str = "") -> go.Figure:
         size = abs(circuit.scores.get(edge, 0.0)) / largest
         score = f"{circuit.scores[edge]:.3g}" if edge in circuit.scores else "no score"
         _line(figure, x, y, size, f"{edge}: {score}", kind)
-    touched = {_name(end) for edge, reader in drawn for end in (edge.writer, reader)}
     for name, (x, y) in spots.items():
         ink = "#202124" if name in touched else "#b0b4b9"
         figure.add_annotation(
@@ -81,8 +69,9 @@ def circuit_graph(circuit: Circuit, title: str = "") -> go.Figure:
             figure.add_annotation(
                 x=x + shift, y=y - 0.17, text=port, showarrow=False, font={"color": colour, "size": 11}
             )
-    height = 2 * config.n_layers + 1
-    figure.update_layout(**LAYOUT, title=title, width=max(720, 190 * config.n_heads + 330), height=150 + 125 * height)
+    height, across = max(y for _, y in spots.values()), max(xs) - min(xs)
+    width = max(720, 190 * config.n_heads + 330) if not is_large(config) else max(720, round(120 * across))
+    figure.update_layout(**LAYOUT, title=title, width=width, height=round(150 + 125 * height))
     _legend(figure)
     figure.update_xaxes(visible=False, range=[min(xs) - 0.4, max(xs) + 0.4])
     figure.update_yaxes(visible=False, range=[-0.45, height + 0.45])
@@ -158,13 +147,13 @@ def _bundles(
     bundles: dict[Bundle, list[tuple[float, str]]] = defaultdict(list)
     leading, n_pos = {("logits", column) for column in layout.scored(length)}, len(layout.labels(length))
     for edge in sorted(circuit.edges, key=graph_order, reverse=True):  # from the logits down
-        score, stages = circuit.scores.get(edge, 0.0), [_stage_of(end, n_layers) for end in (edge.writer, edge.reader)]
+        score, stages = circuit.scores.get(edge, 0.0), [stage_of(end, n_layers) for end in (edge.writer, edge.reader)]
         for reader in _drawn_readers(edge.reader, circuit.config):
             for start, end, weight in _columns(edge._replace(reader=reader), layout, length, patterns, n_pos):
-                if (_name(reader), end) not in leading:
+                if (component_name(reader), end) not in leading:
                     continue
-                leading.add((_name(edge.writer), start))
-                bundle = (_colour_name(reader), stages[0], start, stages[1], end)
+                leading.add((component_name(edge.writer), start))
+                bundle = (_colourcomponent_name(reader), stages[0], start, stages[1], end)
                 label = f"{edge}: {score:.3g}" + (f" × attention {weight:.2f}" if weight < 1 else "")
                 bundles[bundle].append((abs(score) * weight / largest, label))
     return bundles
@@ -202,18 +191,7 @@ def _columns(
     return [(k, q, float(weights[q, k])) for k in positions for q in range(n_pos) if weights[q, k] >= SHOWN_WEIGHT]
 
 
-def _name(end: Writer | Reader) -> str:
-    """`tok`, `L0H1`, `mlp0`, `logits`: the component that an end of an edge belongs to."""
-    return str(Writer("head", end.layer, end.head)) if end.head is not None else str(end)
-
-
-def _stage_of(end: Writer | Reader, n_layers: int) -> int:
-    if end.layer is None:
-        return 2 * n_layers + 1 if end.kind == "logits" else 0
-    return 2 * end.layer + (2 if end.kind == "mlp" else 1)
-
-
-def _colour_name(reader: Reader) -> str:
+def _colourcomponent_name(reader: Reader) -> str:
     return reader.kind if reader.kind in EDGE_COLOURS else "other"
 
 

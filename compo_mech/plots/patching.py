@@ -9,7 +9,11 @@ from compo_mech.plots.theme import LAYOUT, plain
 
 
 def effect_maps(
-    maps: Mapping[str, Sequence[Sequence[float]]], columns: Sequence[str], rows: Sequence[str], title: str
+    maps: Mapping[str, Sequence[Sequence[float]]],
+    columns: Sequence[str],
+    rows: Sequence[str],
+    title: str,
+    unit: str = "nats",
 ) -> go.Figure:
     """Draw effects as heat maps below each other, on one scale.
 
@@ -17,6 +21,7 @@ def effect_maps(
         maps: by title, effects in rows of columns.
         columns, rows: their names.
         title: of the whole figure.
+        unit: of the effects.
     """
     columns, rows = [plain(name) for name in columns], [plain(name) for name in rows]
     figure = make_subplots(len(maps), 1, subplot_titles=list(map(plain, maps)), vertical_spacing=0.34 / len(maps))
@@ -34,6 +39,6 @@ def effect_maps(
         title=title,
         width=190 + 44 * max(8, len(columns)),
         height=120 + (90 + 28 * len(rows)) * len(maps),
-        coloraxis={"colorscale": "RdBu_r", "cmin": -largest, "cmax": largest, "colorbar": {"title": "nats"}},
+        coloraxis={"colorscale": "RdBu_r", "cmin": -largest, "cmax": largest, "colorbar": {"title": unit}},
     )
     return figure

@@ -1,0 +1,134 @@
+"""What a network does on prompts, as sentences and as tables."""
+
+import pandas as pd
+from scipy.stats import spearmanr
+
+from compo_mech.analyses.own_prompts import PromptFindings
+from compo_mech.data.tokenizer import pieces
+from compo_mech.interventions.pairs import Pairs
+from compo_mech.interventions.patch_by_text import MIN_GAP
+from compo_mech.model.finite import likeliest
+from compo_mech.stats.intervals import Interval, two_decimals
+
+N_NAMED = 3
+"""Components that a sentence names."""
+
+
+def position_labels(pairs: Pairs) -> list[str]:
+    """Return what stands at each position: the token where all clean rows have it, else a name of a span, or a dot."""
+    names = [str(position) for position in range(pairs.clean_tokens.shape[1])]
+    for position in range(len(names)):
+        tokens = pairs.clean_tokens[:, position][pairs.read[:, position]].unique().tolist()
+        spans = [name for name, where in pairs.spans.items() if where[:, position].any()]
+        if spans:
+            names[position] += f" {spans[0]}"
+        elif len(tokens) == 1 and pairs.tokenizer is not None:
+            names[position] += f" {pieces(pairs.tokenizer, tokens)[0]!r}"[:14]
+    return names
+
+
+def sentences(found: PromptFindings) -> list[str]:
+    """Return what was found, for people."""
+    pairs, n = found.pairs, len(found.pairs.target)
+    right = (likeliest(found.clean_logits) == pairs.target).double().mean()
+    foils = (likeliest(found.corrupt_logits) == pairs.foil).double().mean()
+    first = (
+        f"On {len(pairs.clean_tokens)} pairs ({n} answers) the network's likeliest token is the answer to {right:.0%} "
+        f"of the clean prompts and the foil to {foils:.0%} of the corrupt ones; the corrupt prompts raise the logit "
+        f"difference of foil and answer by {two_decimals(found.gap)}."
+    )
+    said = [first]
+    if abs(found.gap) >= MIN_GAP:
+        largest = (found.effects / found.gap).max(1).values
+        order = largest.argsort(descending=True)[:N_NAMED].tolist()
+        named = ", ".join(f"{found.sites[i]} ({two_decimals(float(largest[i]))})" for i in order)
+        said.append(f"Patched at one position, these go furthest of the way to the corrupt prompts' answers: {named}.")
+    said.append(agreement(found))
+    if found.discovery is None:
+        said.append("Whether there is a circuit cannot be told from one pair, which has no halves.")
+    else:
+        text = found.discovery.sentence
+        said.append(text[0].upper() + text[1:])
+    return said
+
+
+def agreement(found: PromptFindings) -> str:
+    """Return how far the scores of the largest edges are what patching them does."""
+    by_edge = dict(zip(found.scores.edges, found.scores.scores.tolist(), strict=True))
+    pairs = [(by_edge[e], s) for e, s in zip(found.exact.edges, found.exact.scores.tolist(), strict=True)]
+    same = sum(one * other > 0 for one, other in pairs)
+    text = f"Of the {len(pairs)} edges of largest EAP-IG score, {same} move the answers in that direction when patched"
+    if len(pairs) > 2:
+        text += f" (rank correlation {two_decimals(float(spearmanr(*zip(*pairs, strict=True)).statistic))})"
+    return f"{text}."
+
+
+def tables(found: PromptFindings) -> dict[str, pd.DataFrame]:
+    """Return every result as a tidy table, by name."""
+    labels = position_labels(found.pairs)
+    effects = pd.DataFrame(
+        [
+            (str(site), position, labels[position], value)
+            for site, row in zip(found.sites, found.effects.tolist(), strict=True)
+            for position, value in enumerate(row)
+        ],
+        columns=["site", "position", "label", "effect"],
+    )
+    edges = pd.DataFrame(
+        {
+            "writer": [str(edge.writer) for edge in found.scores.edges],
+            "reader": [str(edge.reader) for edge in found.scores.edges],
+            "eap_ig": found.scores.scores.tolist(),
+            "unidentifiable": found.scores.unidentifiable,
+        }
+    )
+    patched = {
+        (str(e.writer), str(e.reader)): s for e, s in zip(found.exact.edges, found.exact.scores.tolist(), strict=True)
+    }
+    edges["exact"] = [patched.get(ends) for ends in zip(edges["writer"], edges["reader"], strict=True)]
+    kept = {(str(e.writer), str(e.reader)) for e in (found.discovery.kept if found.discovery else ())}
+    edges["in_circuit"] = [ends in kept for ends in zip(edges["writer"], edges["reader"], strict=True)]
+    curves = [] if found.curve is None else [("score", found.curve), *(("random", curve) for curve in found.random)]
+    faithfulness = pd.DataFrame(
+        [
+            (name, k, n, value)
+            for k, (name, curve) in enumerate(curves)
+            for n, value in zip(curve.n_edges, curve.faithfulness.tolist(), strict=True)
+        ],
+        columns=["order", "n_order", "n_edges", "faithfulness"],
+    )
+    return {"answers": answers(found), "patching": effects, "edges": edges, "faithfulness": faithfulness}
+
+
+def answers(found: PromptFindings) -> pd.DataFrame:
+    """Return the prompts with the probabilities of answer and foil on both inputs."""
+    pairs, shown = found.pairs, found.pairs.tokenizer
+    rows, places = pairs.row.tolist(), pairs.position.tolist()
+
+    def texts(tokens: list[list[int]]) -> list[str]:
+        return [" ".join(map(str, ids)) if shown is None else shown.decode(ids) for ids in tokens]
+
+    def words(ids: list[int]) -> list[str]:
+        return [str(i) for i in ids] if shown is None else pieces(shown, ids)
+
+    table: dict[str, list] = {"row": rows, "position": places}
+    for name, tokens in (("clean", pairs.clean_tokens), ("corrupt", pairs.corrupt_tokens)):
+        table[name] = texts([tokens[row, : place + 1].tolist() for row, place in zip(rows, places, strict=True)])
+    table |= {"answer": words(pairs.target.tolist()), "foil": words(pairs.foil.tolist())}
+    for name, logits in (("clean", found.clean_logits), ("corrupt", found.corrupt_logits)):
+        chances = logits.softmax(-1)
+        table[f"p_answer_{name}"] = chances.gather(1, pairs.target[:, None])[:, 0].tolist()
+        table[f"p_foil_{name}"] = chances.gather(1, pairs.foil[:, None])[:, 0].tolist()
+    return pd.DataFrame(table)
+
+
+def areas_sentence(found: PromptFindings) -> str:
+    """Return how faithful circuits of growing size are, beside random ones."""
+    if found.curve is None or found.curve.cpr is None:
+        return "The corrupt prompts move nothing, so that there is no faithfulness."
+    random = Interval.of([curve.cpr for curve in found.random if curve.cpr is not None])
+    return (
+        "Faithfulness: how much of the way from the corrupt prompts' logit difference to the clean ones' a circuit "
+        "goes when all other edges carry what they do on the corrupt prompts. Area under the curve "
+        f"{two_decimals(found.curve.cpr)}, of edges in random order {random}."
+    )

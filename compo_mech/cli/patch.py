@@ -1,0 +1,72 @@
+"""The command that takes a network apart on anybody's prompts."""
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from rich.console import Console
+
+from compo_mech.analyses import own_prompt_tables as texts
+from compo_mech.analyses.own_prompts import By, PromptSettings, on_prompts
+from compo_mech.cli.command import Count, NThreads, Positional, Seed
+from compo_mech.cli.errors import one_line_errors
+from compo_mech.cli.kept_pieces import KeptPieces, key_of
+from compo_mech.cli.models import load_model
+from compo_mech.cli.output import check_writable, csv_files, say
+from compo_mech.cli.progress import counting
+from compo_mech.cli.prompts_file import pairs_in
+from compo_mech.interventions.patch_by_text import patch
+from compo_mech.report.own_prompts import page
+from compo_mech.runs.analysis_folder import write_folder
+
+
+def patch_command(
+    model: Annotated[str, Positional],
+    prompts: Annotated[Path, Positional],
+    out: Path | None = None,
+    edges: str | None = None,
+    by: By = "heads",
+    n_steps: Annotated[int, Field(ge=1, le=1000)] = 5,
+    n_exact: Count = 20,
+    seed: Seed = 0,
+    n_threads: NThreads = 2,
+) -> None:
+    """Take MODEL apart on the pairs of PROMPTS, a file of JSON lines with clean, corrupt, answer and foil.
+
+    Args:
+        model: the folder of a run; `smollm2`, or the path of its file or wheel.
+        prompts: one pair a line.
+        out: a folder for the page and its tables; None: beside the prompts, with their name.
+        edges: such as "L0H1 → L1H0.q, mlp0 → logits": what this patch does is all that is asked.
+        by: whether each head is patched by itself, or all heads of a layer together.
+        n_steps: of integrated gradients.
+        n_exact: edges of largest score that are patched exactly.
+        seed: of all that is drawn.
+        n_threads: of this process.
+    """
+    torch.set_num_threads(n_threads)
+    console, place = Console(), out or prompts.with_suffix("")
+    kept = place.with_name(f"{place.name}.kept")
+    with one_line_errors(lambda: f"the same command goes on from what is kept in {kept}" if kept.is_dir() else ""):
+        if place.exists() and not place.is_dir():
+            raise ValueError(f"out = {place}: must be a folder, or not be there yet")
+        network = load_model(model)
+        pairs = pairs_in(prompts, network)
+        if edges is not None:
+            found = patch(network, pairs, edges)
+            say(console, found.frame().to_string(index=False, float_format="{:.3f}".format))
+            say(console, str(found))
+            return
+        place.parent.mkdir(parents=True, exist_ok=True)
+        check_writable(place.parent)
+        settings = PromptSettings(by, n_steps, n_exact, seed)
+        key = key_of(network, pairs, settings, "compo_mech.analyses.own_prompts")
+        with counting(console) as bar:
+            findings = on_prompts(network, pairs, settings, KeptPieces(kept / key, bar))
+        said = texts.sentences(findings)
+        files = csv_files(texts.tables(findings)) | {"findings.txt": "\n".join(said) + "\n"}
+        write_folder(place, files | {"report.html": page(findings, f"{Path(model).name} on {prompts.stem}")})
+        for sentence in said:
+            say(console, f"• {sentence}")
+        say(console, f"Look at {place / 'report.html'}")

@@ -1,0 +1,37 @@
+"""Faithfulness of circuits by their size, in networks of a few or of many thousand edges."""
+
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+
+from compo_mech.circuits.faithfulness import Curve
+from compo_mech.plots.theme import LAYOUT
+
+
+def faithfulness_by_size(own: Curve, random: Sequence[Curve], circuit: int | None) -> go.Figure:
+    """Draw faithfulness against the number of edges, in score order and in random ones.
+
+    Args:
+        own: in score order.
+        random: in random orders.
+        circuit: edges of the circuit, which is marked; None: there is none.
+    """
+    figure = go.Figure()
+    for k, curve in enumerate(random):
+        figure.add_scatter(
+            x=curve.n_edges[1:], y=curve.faithfulness.tolist()[1:], name="random order", legendgroup="random",
+            showlegend=k == 0, line={"color": "#9aa0a6", "width": 1.5},
+        )  # fmt: skip
+    values = own.faithfulness.tolist()
+    figure.add_scatter(
+        x=own.n_edges[1:], y=values[1:], name="in score order", mode="lines+markers",
+        line={"color": "#4c5fd5"}, marker={"size": 5},
+    )  # fmt: skip
+    figure.add_hline(y=1, line={"color": "#202124", "width": 1, "dash": "dash"})
+    if circuit is not None:
+        figure.add_vline(x=circuit, line={"color": "#2a9d6f", "width": 1.5, "dash": "dot"}, annotation_text="circuit")
+    figure.update_layout(**LAYOUT, title="Faithfulness of circuits", width=820, height=420)
+    figure.update_xaxes(title="edges in the circuit", type="log")
+    top = min(2.0, max(1.0, *values)) + 0.08
+    figure.update_yaxes(title="faithfulness", range=[max(-1.0, min(0.0, *values)) - 0.05, top])
+    return figure

@@ -1,0 +1,146 @@
+"""The page of a network on anybody's prompts."""
+
+import html
+from collections.abc import Sequence
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from compo_mech.analyses import own_prompt_tables as texts
+from compo_mech.analyses.own_prompts import PromptFindings
+from compo_mech.circuits.circuit import Circuit
+from compo_mech.circuits.discovery import HELD_OUT, LARGEST_FRACTION, OVERLAP, SWAPPED
+from compo_mech.circuits.selection import score_order
+from compo_mech.interventions.patch_by_text import MIN_GAP
+from compo_mech.plots.circuits import circuit_graph
+from compo_mech.plots.faithfulness import faithfulness_by_size
+from compo_mech.plots.patching import effect_maps
+from compo_mech.report.html_parts import document, table_html, wide
+
+N_SHOWN = 24
+"""Rows of a map or a table, and edges of a picture: those of largest effect."""
+
+N_PROMPTS = 12
+MAX_DRAWN = 400
+"""Edges of a circuit beyond which only the largest are drawn: more are a blot."""
+
+N_LETTERS = 80
+
+
+def page(found: PromptFindings, title: str) -> str:
+    """Return the page.
+
+    Args:
+        found: on the prompts.
+        title: above it.
+    """
+    first, *others = texts.sentences(found)
+    parts = [f"<h1>{html.escape(title)}</h1>", f"<p class=quiet>{html.escape(_network(found))}</p>"]
+    parts += [f"<p class=verdict>{html.escape(said)}</p>" for said in (first, *others)]
+    parts.append(f"<p class=quiet>{html.escape(_thresholds())}</p>")
+    parts += ["<h2>Prompts</h2>", table_html(_prompt_rows(found)), f"<p class=quiet>{_more_prompts(found)}</p>"]
+    parts += ["<h2>Patching</h2>", wide(patching_map(found))]
+    parts.append(f"<p class=quiet>{html.escape(_patching_note(found))}</p>")
+    parts += ["<h2>Edges</h2>", table_html(_edge_rows(found))]
+    parts.append(
+        f"<p class=quiet>Rise of the logit difference of foil and answer when an edge carries what it does on the "
+        f"corrupt prompts: by EAP with integrated gradients of {found.settings.n_steps} steps, and patched.</p>"
+    )
+    parts += ["<h2>Circuit</h2>", wide(circuit_picture(found))]
+    if found.curve is not None:
+        circuit = found.discovery.circuit if found.discovery else None
+        parts.append(wide(faithfulness_by_size(found.curve, found.random, circuit and len(circuit))))
+    parts.append(f"<p class=quiet>{html.escape(texts.areas_sentence(found))}</p>")
+    return document(title, "\n".join(parts), script=get_plotlyjs())
+
+
+def patching_map(found: PromptFindings) -> go.Figure:
+    """Return the map of components and positions, those of largest effect."""
+    unit, effects = ("fraction", found.effects / found.gap) if abs(found.gap) >= MIN_GAP else ("logits", found.effects)
+    largest = effects.abs().max(1).values.argsort(descending=True, stable=True)[:N_SHOWN]
+    shown = sorted(largest.tolist())[::-1]  # deeper layers above
+    first = int((found.effects != 0).any(0).int().argmax())  # nothing before the first token that differs has an effect
+    columns = texts.position_labels(found.pairs)[first:]
+    rows = [effects[i, first:].tolist() for i in shown]
+    names = [str(found.sites[i]) for i in shown]
+    figure = effect_maps({"": rows}, columns, names, "How far one component at one position goes", unit)
+    figure.update_xaxes(tickangle=60 if max(map(len, columns)) > 4 else 0, automargin=True)
+    return figure
+
+
+def circuit_picture(found: PromptFindings) -> go.Figure:
+    """Return the circuit as a graph, or, where there is none, the edges of largest score."""
+    circuit = found.circuit
+    order = [edge for edge in score_order(found.scores) if circuit is None or edge in circuit.edges]
+    if circuit is not None and len(order) <= MAX_DRAWN:
+        return circuit_graph(circuit, f"The circuit: {len(order)} of {len(found.scores.edges)} edges")
+    n = N_SHOWN if circuit is None else MAX_DRAWN
+    what = "No circuit" if circuit is None else f"A circuit of {len(order)} edges"
+    return circuit_graph(Circuit.of(found.model.config, order[:n], found.scores), f"{what}: the {n} of largest score")
+
+
+def _network(found: PromptFindings) -> str:
+    config = found.model.config
+    return (
+        f"{config.n_layers} layers × {config.n_heads} heads, d_model {config.d_model}, {len(found.scores.edges)} "
+        f"edges; {len(found.pairs.clean_tokens)} pairs of up to {found.pairs.clean_tokens.shape[1]} tokens."
+    )
+
+
+def _thresholds() -> str:
+    return (
+        f"There is a circuit where the edges of highest score move {SWAPPED} of the answers, leave out "
+        f"{1 - LARGEST_FRACTION:.0%} of the network, do better than edges drawn at random, and where those found on "
+        f"half of the prompts move {HELD_OUT} of the answers to the others and are the same to {OVERLAP} (Jaccard)."
+    )
+
+
+def _prompt_rows(found: PromptFindings) -> pd.DataFrame:
+    table = texts.answers(found).head(N_PROMPTS)
+    shown = {
+        "clean": [_end(text) for text in table["clean"]],
+        "answer": table["answer"].map(repr),
+        "p(answer)": table["p_answer_clean"].map("{:.3f}".format),
+        "p(foil)": table["p_foil_clean"].map("{:.3f}".format),
+        "corrupt": [_end(text) for text in table["corrupt"]],
+        "foil": table["foil"].map(repr),
+        "p(foil), corrupt": table["p_foil_corrupt"].map("{:.3f}".format),
+        "p(answer), corrupt": table["p_answer_corrupt"].map("{:.3f}".format),
+    }
+    return pd.DataFrame(shown)
+
+
+def _end(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= N_LETTERS else f"…{text[-N_LETTERS:]}"
+
+
+def _more_prompts(found: PromptFindings) -> str:
+    n = len(found.pairs.target)
+    return f"The first {N_PROMPTS} of {n} answers." if n > N_PROMPTS else "All answers."
+
+
+def _patching_note(found: PromptFindings) -> str:
+    heads = "heads, each by itself" if found.settings.by == "heads" else "all heads of a layer together"
+    return (
+        "Fraction of the way from the clean to the corrupt prompts' logit difference when one component carries what "
+        f"it does on the corrupt prompts, at one position; z: {heads}. Shown are {min(N_SHOWN, len(found.sites))} of "
+        f"{len(found.sites)} components of largest effect, from the first token that differs on; a position is named "
+        "by its token where all prompts have it, or by its span."
+    )
+
+
+def _edge_rows(found: PromptFindings) -> pd.DataFrame:
+    by_edge = dict(zip(found.scores.edges, found.scores.scores.tolist(), strict=True))
+    kept = found.discovery.kept if found.discovery else frozenset()
+    rows: Sequence[dict[str, str]] = [
+        {
+            "edge": str(edge),
+            "EAP-IG": f"{by_edge[edge]:.3f}",
+            "exact": f"{score:.3f}",
+            "in circuit": "●" if edge in kept else "",
+        }
+        for edge, score in zip(found.exact.edges, found.exact.scores.tolist(), strict=True)
+    ]
+    return pd.DataFrame(rows)
