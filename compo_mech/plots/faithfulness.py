@@ -1,5 +1,6 @@
 """Faithfulness of circuits by their size, in networks of a few or of many thousand edges."""
 
+import math
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
@@ -31,7 +32,7 @@ def faithfulness_by_size(own: Curve, random: Sequence[Curve], circuit: int | Non
     if circuit is not None:
         figure.add_vline(x=circuit, line={"color": "#2a9d6f", "width": 1.5, "dash": "dot"}, annotation_text="circuit")
     figure.update_layout(**LAYOUT, title="Faithfulness of circuits", width=820, height=420)
-    figure.update_xaxes(title="edges in the circuit", type="log")
+    figure.update_xaxes(title="edges in the circuit", type="log", range=[0, math.log10(own.n_edges[-1]) + 0.05])
     top = min(2.0, max(1.0, *values)) + 0.08
     figure.update_yaxes(title="faithfulness", range=[max(-1.0, min(0.0, *values)) - 0.05, top])
     return figure

@@ -59,7 +59,7 @@ def patching_map(found: PromptFindings) -> go.Figure:
     """Return the map of components and positions, those of largest effect."""
     unit, effects = ("fraction", found.effects / found.gap) if abs(found.gap) >= MIN_GAP else ("logits", found.effects)
     largest = effects.abs().max(1).values.argsort(descending=True, stable=True)[:N_SHOWN]
-    shown = sorted(largest.tolist())[::-1]  # deeper layers above
+    shown = sorted(largest.tolist())  # deeper layers above
     first = int((found.effects != 0).any(0).int().argmax())  # nothing before the first token that differs has an effect
     columns = texts.position_labels(found.pairs)[first:]
     rows = [effects[i, first:].tolist() for i in shown]
