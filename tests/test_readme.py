@@ -1,5 +1,6 @@
 """What the README says is run here, as far as minutes allow."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -7,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import tokenizers
+from transformer_lens import HookedTransformer, HookedTransformerConfig
+from transformers import PreTrainedTokenizerFast
 
 from compo_mech.launch import main, settings
 from compo_mech.runs import recipes
@@ -14,6 +18,7 @@ from compo_mech.runs import recipes
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 COMMANDS = re.findall(r"^python experiments/(train_\w+)\.py ?([^#\n]*)", README, flags=re.M)
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.S)
 
 
 def words(text):
@@ -58,13 +63,59 @@ def test_the_scripts_and_notebooks_that_it_names_are_there():
 def test_the_python_example_runs(tmp_path):
     main.main(recipes.parity(), ["--runs-dir", str(tmp_path), "--name", "one", "--train.n-steps", "2",
                                    "--data.max-length", "4", "--n-test-strings", "8"])  # fmt: skip
-    examples = re.findall(r"```python\n(.*?)```", README, flags=re.S)
-    assert len(examples) == 2
-    exec(examples[0].replace("runs/parity-seed0", str(tmp_path / "one")).replace("step=600", "step=2"), {})
+    assert len(EXAMPLES) == 3
+    exec(EXAMPLES[0].replace("runs/parity-seed0", str(tmp_path / "one")).replace("step=600", "step=2"), {})
+
+
+def words_of_names():
+    """A tokenizer with a token for each word of the README's prompts, as those of language models have them."""
+    behind = [f" {word}" for word in ["and", "met", "gave", "a", "drink", "to", "Mary", "John", "Anna", "Paul"]]
+    words = ["<s>", "When", *behind, ","]
+    pieces = {word.replace(" ", "Ġ"): i for i, word in enumerate(words)}
+    built = tokenizers.Tokenizer(tokenizers.models.WordLevel(pieces, unk_token="<s>"))
+    built.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    built.decoder = tokenizers.decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=built, unk_token="<s>", pad_token="<s>", eos_token="<s>")
+
+
+def test_the_example_of_prompts_of_ones_own_runs_elsewhere(tmp_path, monkeypatch, capsys):
+    """On a network of none of our kinds, from texts to the picture of the circuit."""
+    monkeypatch.chdir(tmp_path)
+    cfg = HookedTransformerConfig(
+        n_layers=2, n_heads=4, n_key_value_heads=2, d_model=32, d_head=8, d_mlp=48, n_ctx=16, act_fn="silu", seed=0,
+        normalization_type="RMS", final_rms=True, gated_mlp=True, positional_embedding_type="rotary", rotary_dim=8,
+        default_prepend_bos=False, device="cpu",
+    )  # fmt: skip
+    model = HookedTransformer(cfg, words_of_names())
+    assert EXAMPLES[1].strip().count("\n") < 12
+    exec(EXAMPLES[1], {"model": model})
+    assert "L0H1 → L1H0.v @ giver, mlp0 → logits: logit difference" in capsys.readouterr().out
+    page = (tmp_path / "names.html").read_text()
+    assert "Mary met, Mary gave a drink to" not in page
+    for shown in ("Mary and John met, John gave a drink to", "&#x27; Mary&#x27;", "L1H3.z", "of largest score"):
+        assert shown in page, shown
+    assert "6 giver" in page
+
+
+@pytest.mark.slow
+def test_a_task_of_ones_own_goes_from_its_rule_to_its_pages(tmp_path):
+    (source,) = re.findall(r"```py\n(.*?)```", README, flags=re.S)
+    (tmp_path / "my_tasks.py").write_text(source)
+    commands = re.findall(r"^compo-mech (.*--import my_tasks[^#\n]*)", README, flags=re.M)
+    tiny = "--train.n-steps 2 --data.max-length 3 --model.d-model 8 --n-test-strings 16 --runs-dir runs"
+    rows = [{"clean": f"[clipped] {x} 1 [EoI]", "corrupt": f"[clipped] {1 - x} 1 [EoI]", "answer": str(x),
+             "foil": str(1 - x)} for x in (0, 1)]  # fmt: skip
+    (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for command, more in zip(commands, (tiny, "", ""), strict=True):
+        done = subprocess.run([sys.executable, "-m", "compo_mech", *command.split(), *more.split()], cwd=tmp_path,
+                              capture_output=True, text=True)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert "Taken apart: clipped" in (tmp_path / "runs" / "clipped" / "report.html").read_text()
+    assert "[clipped] 1 1 [EoI]" in (tmp_path / "prompts" / "report.html").read_text()
 
 
 def test_the_grading_example_says_what_the_readme_says(capsys):
-    exec(re.findall(r"```python\n(.*?)```", README, flags=re.S)[1], {})
+    exec(EXAMPLES[2], {})
     shown = capsys.readouterr().out
     assert "auc_all=1.0" in shown
     assert "top_is_truth=True" in shown

@@ -1,7 +1,6 @@
 """What a network does on prompts, as sentences and as tables."""
 
 import pandas as pd
-from scipy.stats import spearmanr
 
 from compo_mech.analyses.own_prompts import PromptFindings
 from compo_mech.data.tokenizer import pieces
@@ -59,7 +58,8 @@ def agreement(found: PromptFindings) -> str:
     same = sum(one * other > 0 for one, other in pairs)
     text = f"Of the {len(pairs)} edges of largest EAP-IG score, {same} move the answers in that direction when patched"
     if len(pairs) > 2:
-        text += f" (rank correlation {two_decimals(float(spearmanr(*zip(*pairs, strict=True)).statistic))})"
+        table = pd.DataFrame(pairs, columns=["attributed", "patched"]).rank()
+        text += f" (rank correlation {two_decimals(float(table['attributed'].corr(table['patched'])))})"
     return f"{text}."
 
 

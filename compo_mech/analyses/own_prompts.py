@@ -8,7 +8,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -236,7 +236,7 @@ def _discovery(
 ) -> Discovery:
     """The verdict of `discover`, a piece with its edges as text."""
 
-    def found() -> dict[str, object]:
+    def found() -> dict[str, Any]:
         generator = torch.Generator().manual_seed(settings.seed)
         verdict = discover(model, pairs, generator, scorer, logit_difference)
         words = {

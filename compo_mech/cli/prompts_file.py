@@ -81,6 +81,9 @@ def _is_known(name: str, value: object) -> bool:
     def numbers(x: object) -> bool:
         return isinstance(x, list) and all(map(number, x))
 
+    def ends(x: list) -> bool:
+        return numbers(x) and len(x) == 2
+
     match name:
         case "clean" | "corrupt":
             return isinstance(value, str) or numbers(value)
@@ -90,7 +93,7 @@ def _is_known(name: str, value: object) -> bool:
             return number(value) or numbers(value)
         case _:
             places = value.values() if isinstance(value, dict) else [None]
-            return all(number(x) or isinstance(x, str) or (numbers(x) and len(x) == 2) for x in places)
+            return all(number(x) or isinstance(x, str) or (isinstance(x, list) and ends(x)) for x in places)
 
 
 def _where(place: int | str | list[int]) -> int | str | range:

@@ -50,7 +50,7 @@ def page(found: PromptFindings, title: str) -> str:
     parts += ["<h2>Circuit</h2>", wide(circuit_picture(found))]
     if found.curve is not None:
         circuit = found.discovery.circuit if found.discovery else None
-        parts.append(wide(faithfulness_by_size(found.curve, found.random, circuit and len(circuit))))
+        parts.append(wide(faithfulness_by_size(found.curve, found.random, len(circuit) if circuit else None)))
     parts.append(f"<p class=quiet>{html.escape(texts.areas_sentence(found))}</p>")
     return document(title, "\n".join(parts), script=get_plotlyjs())
 
