@@ -91,7 +91,6 @@ def test_the_example_of_prompts_of_ones_own_runs_elsewhere(tmp_path, monkeypatch
     exec(EXAMPLES[1], {"model": model})
     assert "L0H1 → L1H0.v @ giver, mlp0 → logits: logit difference" in capsys.readouterr().out
     page = (tmp_path / "names.html").read_text()
-    assert "Mary met, Mary gave a drink to" not in page
     for shown in ("Mary and John met, John gave a drink to", "&#x27; Mary&#x27;", "L1H3.z", "of largest score"):
         assert shown in page, shown
     assert "6 giver" in page

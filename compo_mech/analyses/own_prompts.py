@@ -107,6 +107,12 @@ class PromptFindings:
         return Circuit.of(self.model.config, self.discovery.kept, self.scores)
 
 
+def first_difference(pairs: Pairs) -> int:
+    """Return the first position that is read differently in any pair: nothing before it is changed by a patch."""
+    differ = (pairs.clean_tokens != pairs.corrupt_tokens) | (pairs.clean_position_ids != pairs.corrupt_position_ids)
+    return int((differ & pairs.both_read).any(0).int().argmax())
+
+
 def sites_of(model: Model, by: By) -> list[Site]:
     """Return what is patched, in order of computation."""
     config, sites = model.config, list[Site]()
@@ -174,8 +180,7 @@ def _effects(model: Model, pairs: Pairs, sites: Sequence[Site], keeper: Keeper) 
     clean, corrupt = both_traces(model, pairs)
     base = clean.logits[pairs.row, pairs.position]
     before = float(logit_difference(base, base, pairs))
-    differ = (pairs.clean_tokens != pairs.corrupt_tokens) | (pairs.clean_position_ids != pairs.corrupt_position_ids)
-    first = int((differ & pairs.both_read).any(0).int().argmax())
+    first = first_difference(pairs)
     n_pos = pairs.clean_tokens.shape[1]
 
     def of_site(site: Site) -> list[float]:

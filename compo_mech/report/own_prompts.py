@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from compo_mech.analyses import own_prompt_tables as texts
-from compo_mech.analyses.own_prompts import PromptFindings
+from compo_mech.analyses.own_prompts import PromptFindings, first_difference
 from compo_mech.circuits.circuit import Circuit
 from compo_mech.circuits.discovery import HELD_OUT, LARGEST_FRACTION, OVERLAP, SWAPPED
 from compo_mech.circuits.selection import score_order
@@ -60,7 +60,7 @@ def patching_map(found: PromptFindings) -> go.Figure:
     unit, effects = ("fraction", found.effects / found.gap) if abs(found.gap) >= MIN_GAP else ("logits", found.effects)
     largest = effects.abs().max(1).values.argsort(descending=True, stable=True)[:N_SHOWN]
     shown = sorted(largest.tolist())  # deeper layers above
-    first = int((found.effects != 0).any(0).int().argmax())  # nothing before the first token that differs has an effect
+    first = first_difference(found.pairs)
     columns = texts.position_labels(found.pairs)[first:]
     rows = [effects[i, first:].tolist() for i in shown]
     names = [str(found.sites[i]) for i in shown]
