@@ -17,6 +17,7 @@ from compo_mech.studies.language_accuracy import accuracy_units
 from compo_mech.studies.language_circuit import KINDS, accuracy, judged, score_rows
 from compo_mech.studies.language_heads import control_units, found_sets, found_units, head_units
 from compo_mech.studies.language_pointer import pointer_units
+from compo_mech.studies.language_summary import summaries
 from compo_mech.studies.language_taught import probe_rows, taught_head_rows, teach
 from compo_mech.studies.language_units import Row, measured
 
@@ -58,7 +59,9 @@ def language_model(
         else:
             table = measured_part(model, part, out, n_prefixes, console)
         write_table(out / f"{part}.csv", table, float_format="%.6g")
-        say(console, f"Table: {out / f'{part}.csv'}")
+    known = [pd.read_csv(out / f"{part}.csv") for part in PARTS if (out / f"{part}.csv").is_file()]
+    write_table(out / "language_model.csv", summaries(known), float_format="%.4g")
+    say(console, f"Table: {out / 'language_model.csv'}")
 
 
 def measured_part(model: "HookedTransformer", part: Part, out: Path, n_prefixes: int, console: Console) -> pd.DataFrame:

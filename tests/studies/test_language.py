@@ -11,6 +11,7 @@ from compo_mech.studies.language_accuracy import BASELINES, N_SCORED, n_right
 from compo_mech.studies.language_circuit import bootstrap
 from compo_mech.studies.language_heads import CARRYING, found_sets, random_heads
 from compo_mech.studies.language_pointer import SHIFT, lines_of_kind
+from compo_mech.studies.language_summary import summary
 from compo_mech.studies.language_units import measured
 
 QUIET = Console(quiet=True)
@@ -116,3 +117,15 @@ def test_a_bootstrap_of_equal_prompts_overlaps_wholly_and_of_unlike_ones_less():
     assert bootstrap(scores.expand(6, -1), 5, generator()) == (1.0, 1.0, 1.0)
     unlike = bootstrap(torch.eye(6).repeat(1, 10), 5, generator())
     assert unlike.low < unlike.mean < 1
+
+
+def test_a_summary_counts_over_prompts_and_draws_whole_prompts():
+    rows = [("a", "plain", 1, 2), ("b", "plain", 3, 6), ("c", "words", 0, 2)]
+    table = pd.DataFrame(rows, columns=["unit", "form", "value", "n"]).assign(measure="carried", component="L0H0")
+    found = summary(table).set_index("form")
+    assert found["value"].tolist() == [0.5, 0.0, 0.4]  # plain, words, all: 4 of 10
+    assert found.loc["plain", ["low", "high", "n_units"]].tolist() == [0.5, 0.5, 2]  # both have a half right
+    assert found.loc["words", ["low", "high"]].isna().all()  # one prompt has no interval
+    assert found.loc["all", ["low", "high"]].tolist() == [0.0, 0.5]
+    mean = summary(table.assign(measure="weight on x_t", value=[0.2, 0.4, 0.9]))
+    assert mean["value"].round(6).tolist() == [0.3, 0.9, 0.5]  # means of prompts, however many answers they have
