@@ -1,0 +1,92 @@
+"""A language model that copies: what heads look at and carry, what sets of heads carry, and what it answers.
+
+python experiments/language_model.py --path .
+python figures/language_model.py runs/language_model/language_model.csv figures/results/language_model.png
+
+Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from compo_mech.cli.command import Positional, call
+from compo_mech.cli.draw import drawing
+from compo_mech.cli.output import table_of
+from compo_mech.plots import theme
+from compo_mech.report import html_parts
+from compo_mech.studies.language_summary import ALL
+
+COLUMNS, NUMBERS = ("part", "measure", "form", "component", "task"), ("value", "low", "high")
+LOOK, MOVE = "weight on x_t", "logits moved alone"
+NAMED = 0.1
+"""Heads that move or look more than this have their names beside them."""
+
+
+def drawn(table: pd.DataFrame) -> go.Figure:
+    """A dot for each head, a bar for each set of heads, and bars for each task.
+
+    Raises:
+        ValueError: a part of the study is not in the table.
+    """
+    of_all = table[table["form"] == ALL]
+    for part in ("heads", "accuracy"):
+        if not (of_all["part"] == part).any():
+            raise ValueError(f"table = without the part {part}: must have it, over forms")
+    titles = ["each of 270 heads, copying digits", "answers that become the other string's", "states that are right"]
+    figure = make_subplots(1, 3, subplot_titles=titles, column_widths=[0.36, 0.3, 0.34], horizontal_spacing=0.1)
+    heads(figure, of_all[of_all["part"] == "heads"])
+    sets(figure, of_all[(of_all["part"] == "heads") & (of_all["measure"] == "carried")])
+    tasks(figure, of_all[of_all["part"] == "accuracy"])
+    layout = {**theme.LAYOUT, "margin": {"l": 60, "r": 20, "t": 50, "b": 120}}
+    legend = {"orientation": "h", "x": 0.58, "y": -0.36}
+    figure.update_layout(**layout, barmode="group", legend=legend, width=1250, height=480)
+    return figure
+
+
+def heads(figure: go.Figure, table: pd.DataFrame) -> None:
+    """Weight on x_t against the fraction of the difference of logits that a head moves alone."""
+    wide = table[table["measure"].isin([LOOK, MOVE])].pivot(index="component", columns="measure", values="value")
+    names = [name if max(row[LOOK] - 0.2, row[MOVE]) > NAMED else "" for name, row in wide.iterrows()]
+    dots = go.Scatter(
+        x=wide[LOOK], y=wide[MOVE], text=names, mode="markers+text", textposition="middle right", showlegend=False,
+        marker={"size": 6, "color": theme.HEAD_COLOURS[0]},
+    )  # fmt: skip
+    figure.add_trace(dots, row=1, col=1)
+    figure.update_xaxes(title="mean weight on x_t", range=[-0.03, 0.85], row=1, col=1)
+    figure.update_yaxes(title="fraction of the logits moved alone", row=1, col=1)
+
+
+def sets(figure: go.Figure, table: pd.DataFrame) -> None:
+    """What sets of heads carry, with intervals."""
+    error = {"symmetric": False, "array": table["high"] - table["value"], "arrayminus": table["value"] - table["low"]}
+    bars = go.Bar(
+        y=table["component"], x=table["value"], error_x=error, orientation="h", showlegend=False,
+        marker={"color": theme.HEAD_COLOURS[0]},
+    )  # fmt: skip
+    figure.add_trace(bars, row=1, col=2)
+    figure.update_xaxes(range=[0, 1.02], row=1, col=2)
+    figure.update_yaxes(autorange="reversed", row=1, col=2)
+
+
+def tasks(figure: go.Figure, table: pd.DataFrame) -> None:
+    """Accuracy of the model beside that of guesses, by task."""
+    for colour, (name, rows) in zip(theme.HEAD_COLOURS, table.groupby("component", sort=False), strict=False):
+        error = {"symmetric": False, "array": rows["high"] - rows["value"], "arrayminus": rows["value"] - rows["low"]}
+        bars = go.Bar(x=rows["task"], y=rows["value"], error_y=error, name=str(name), marker={"color": colour})
+        figure.add_trace(bars, row=1, col=3)
+    figure.update_yaxes(range=[0, 1.02], row=1, col=3)
+
+
+def main(table: Annotated[Path, Positional], out: Annotated[Path, Positional]) -> None:
+    """Draw the study's TABLE into OUT."""
+    with drawing(out):
+        found = table_of(table, "experiments/language_model.py", COLUMNS, NUMBERS)
+        html_parts.write_figure(drawn(found), out)
+
+
+if __name__ == "__main__":
+    call(main, description=__doc__)
