@@ -108,7 +108,7 @@ def fine_tune(
         loss.backward()
         optimizer.step()
         kept |= {"step": step, "optimizer": optimizer.state_dict(), "generator": generator.get_state()}
-        yield step, float(loss)
+        yield step, loss.item()
 
 
 def trained(model: "HookedTransformer", first_layer: int) -> dict[str, Tensor]:
