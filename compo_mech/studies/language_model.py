@@ -59,7 +59,7 @@ def language_model(
         else:
             table = measured_part(model, part, out, n_prefixes, console)
         write_table(out / f"{part}.csv", table, float_format="%.6g")
-    known = [pd.read_csv(out / f"{part}.csv") for part in PARTS if (out / f"{part}.csv").is_file()]
+    known = [pd.read_csv(out / f"{part}.csv", encoding="utf-8") for part in PARTS if (out / f"{part}.csv").is_file()]
     write_table(out / "language_model.csv", summaries(known), float_format="%.4g")
     say(console, f"Table: {out / 'language_model.csv'}")
 

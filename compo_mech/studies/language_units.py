@@ -32,6 +32,6 @@ def measured(folder: Path, part: str, units: Mapping[str, Unit], console: Consol
             path = kept / f"{name}.csv"
             if not path.is_file():
                 write_table(path, pd.DataFrame(unit()), float_format="%.6g")
-            tables.append(pd.read_csv(path, dtype={"unit": str}).assign(part=part, unit=name))
+            tables.append(pd.read_csv(path, encoding="utf-8").assign(part=part, unit=name))
             bar.advance(task)
     return pd.concat(tables, ignore_index=True)

@@ -11,42 +11,6 @@ from compo_mech.pretrained.prefix import Prefix
 N_LAYERS, N_HEADS = 3, 4
 
 
-@pytest.fixture(scope="module")
-def model():
-    """Of llama's kind, with a token for each character that the forms use."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformer_lens import HookedTransformer, HookedTransformerConfig
-    from transformers import PreTrainedTokenizerFast
-
-    characters = sorted({c for form in FORMS.values() for part in form for c in part} | set("0123456789"))
-    tokenizer = Tokenizer(models.BPE({c: i for i, c in enumerate(characters)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    cfg = HookedTransformerConfig(
-        n_layers=N_LAYERS,
-        n_heads=N_HEADS,
-        n_key_value_heads=2,
-        d_model=32,
-        d_head=8,
-        d_mlp=48,
-        n_ctx=256,
-        d_vocab=len(characters),
-        act_fn="silu",
-        gated_mlp=True,
-        normalization_type="RMS",
-        final_rms=True,
-        positional_embedding_type="rotary",
-        rotary_dim=8,
-    )
-    found = HookedTransformer(cfg)
-    draws = generator()
-    with torch.no_grad():
-        for name, parameter in found.named_parameters():
-            if "b_" not in name.split(".")[-1]:
-                parameter.copy_(0.4 * torch.randn(parameter.shape, generator=draws) + float(name.endswith(".w")))
-    found.tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
-    return found
-
-
 @pytest.fixture(scope="module", params=FORMS)
 def lines(model, request: pytest.FixtureRequest):
     draws = generator()
