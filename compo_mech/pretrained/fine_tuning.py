@@ -50,11 +50,11 @@ def answer_logits(
         first_layer: where the computation starts.
         stream: in front of that layer; None: the embeddings, in front of layer 0.
     """
-    stream = model.embed(rows) if stream is None else stream
+    resid: Tensor = model.embed(rows) if stream is None else stream
     for block in model.blocks[first_layer:]:
-        stream = block(stream)
+        resid = block(resid)
     n_answers = rows.shape[1] // 2
-    return model.unembed(model.ln_final(stream[:, -1 - n_answers : -1]))
+    return model.unembed(model.ln_final(resid[:, -1 - n_answers : -1]))
 
 
 def fine_tune(
