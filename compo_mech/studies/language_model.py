@@ -116,6 +116,7 @@ def taught(model: "HookedTransformer", out: Path, n_steps: int, console: Console
         before = measured(out, "taught_heads", {f"{name}, before".replace(" ", "_"): looked}, console)
         log = teach(network, folder / f"{name.replace(' ', '_')}.pt", n_steps, console)
         after = measured(out, "taught_heads", {f"{name}, {n_steps}".replace(" ", "_"): looked}, console)
-        tables += [before.assign(step=0), pd.DataFrame(log), after.assign(step=n_steps)]
-        tables[-3:] = [table.assign(network=name) for table in tables[-3:]]
+        steps = pd.DataFrame(log).assign(unit=name)
+        found = (before.assign(step=0), steps, after.assign(step=n_steps))
+        tables += [table.assign(network=name, part="taught") for table in found]
     return pd.concat(tables, ignore_index=True)

@@ -106,7 +106,7 @@ def probe_rows(model: "HookedTransformer") -> list[Row]:
     for layer in range(model.cfg.n_layers):
         for site in ("attn", "mlp"):
             (x, y), (test_x, test_y) = (_read(lines, layer, site) for lines in (train, test))
-            probe = LogisticRegression(max_iter=200, C=0.1).fit(x.numpy(), y.numpy())
+            probe = LogisticRegression(max_iter=1000, C=0.1).fit(x.numpy(), y.numpy())
             right = int((torch.from_numpy(probe.predict(test_x.numpy())) == test_y).sum())
             rows.append({"measure": "probe", "component": f"{site}{layer}", "value": right, "n": len(test_y)})
     return rows
