@@ -40,6 +40,7 @@ SCRIPTS = {
     "emergence": TABLE,
     "grokking": RUNS,
     "iteration_head": RUN,
+    "language_model": TABLE,
     "length_by_dimension": RUNS,
     "mechanism": TABLE,
     "patching_map": RUN,
@@ -56,6 +57,7 @@ SHOWN = {
     "emergence": ("parity, 2 seeds", "parity-seed1, iteration: onset 4"),
     "grokking": ("weight norm", "test strings"),
     "iteration_head": ("Mean attention over", "layer 1 head 0"),
+    "language_model": ("each of 270 heads", "L17H4"),
     "length_by_dimension": ("iteration score", "d_model %{y}, length %{x}"),
     "mechanism": ("MLP 0: positions subtracted?", "polynomial"),
     "patching_map": ("randomly initialised", "L1H0, s2"),
@@ -125,7 +127,8 @@ def tables(tmp_path_factory):
     studies = {"scaling": folder / "scaling.csv", "study": folder / "study.csv"}
     for name, made in (("scaling", scaling()), ("study", study())):
         made.to_csv(studies[name], index=False)
-    return {"emergence": file, "mechanism": FIGURES / "results" / "mechanism.csv", **studies}
+    committed = {name: FIGURES / "results" / f"{name}.csv" for name in ("language_model", "mechanism")}
+    return {"emergence": file, **committed, **studies}
 
 
 def study():
