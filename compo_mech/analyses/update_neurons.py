@@ -8,7 +8,7 @@ from compo_mech.causal.row_patching import trace_rows
 from compo_mech.causal.rows import Rows
 from compo_mech.data.tasks import Task
 from compo_mech.interventions.traces import RowTrace
-from compo_mech.model import blocks
+from compo_mech.model import blocks, norms
 from compo_mech.model.params import Model
 from compo_mech.model.sites import Site
 from compo_mech.probing.grid import StateGrid
@@ -54,7 +54,7 @@ def _added(
     """Return what each neuron's rest adds to the right answer's logit above the mean of the other states'."""
     direct = direct_logits(model, blocks.neuron_outputs(model, layer))
     post = found.at(Site("resid_post", model.config.n_layers - 1))
-    scale = blocks.norm_size(model, "ln_final", post)
+    scale = norms.norm_size(model, "ln_final", post)
     inverse = group_means(1 / scale, grid.split.groups).means[:, 0]
     states = direct[:, : int(grid.split.labels.max()) + 1].cpu().double()
     n_states, right = states.shape[1], grid.split.group_labels

@@ -117,16 +117,11 @@ class Pairs:
             corrupt_kind: `trained` where the foil is the right answer to the corrupt prompt, else `altered`.
 
         Raises:
-            ValueError: one line that names the prompt: a text without a tokenizer, an answer that is not one token or
-                is its foil, prompts that do not differ, that are longer than the network reads, or of other lengths
-                with no position that both have, ids that it does not know, a span that is not there.
+            ValueError: one line that names the prompt, and what is wrong with it, its answer, foil, position or span.
 
         >>> from compo_mech import Parity, build
-        >>> from compo_mech.data.tokenizer import SymbolTokenizer
         >>> built = build(Parity(), max_length=3)
-        >>> symbols = SymbolTokenizer(built.data.vocabulary)
-        >>> clean, corrupt = ["[parity] 1 0 1 [EoI]"], ["[parity] 0 0 1 [EoI]"]
-        >>> pairs = Pairs.of(built.model, clean, corrupt, ["1"], ["0"], spans={"x1": 1}, tokenizer=symbols)
+        >>> pairs = Pairs.of(built.model, [[5, 1, 0, 1, 2]], [[5, 0, 0, 1, 2]], [1], [0], spans={"x1": 1})
         >>> pairs.target.tolist(), pairs.foil.tolist(), pairs.where(Span("x1")).int().tolist()
         ([1], [0], [[0, 1, 0, 0, 0]])
         """

@@ -71,14 +71,7 @@ def prompt_table(
     clean, corrupt = (
         [reader.tokens(f"{name}[{i}]", prompt) for i, prompt in enumerate(given)] for name, given in prompts.items()
     )
-    for i, (one, other) in enumerate(zip(clean, corrupt, strict=True)):
-        if one == other:
-            refuse(f"corrupt[{i}]", f"clean[{i}]", "must differ from it, or no patch can show anything")
-        if position is None and len(one) != len(other):
-            refuse(
-                f"corrupt[{i}]", f"{len(other)} tokens", f"must be {len(one)}, as clean[{i}] is, or position must say "
-                "where both answer"
-            )  # fmt: skip
+    _check_pairs(clean, corrupt, aligned=position is None)
     scored = [_positions(i, None if position is None else position[i], len(row)) for i, row in enumerate(clean)]
     for i, positions in enumerate(scored):
         if max(positions) >= len(corrupt[i]):
@@ -106,6 +99,21 @@ def prompt_table(
         torch.tensor([token for tokens in found["foil"] for token in tokens]),
         {name: _span(reader, name, where, clean, n_pos) for name, where in spans.items()},
     )
+
+
+def _check_pairs(clean: Sequence[Sequence[int]], corrupt: Sequence[Sequence[int]], aligned: bool) -> None:
+    """
+    Raises:
+        ValueError: the prompts of a pair do not differ, or are not of one length where both answer at their last token.
+    """
+    for i, (one, other) in enumerate(zip(clean, corrupt, strict=True)):
+        if one == other:
+            refuse(f"corrupt[{i}]", f"clean[{i}]", "must differ from it, or no patch can show anything")
+        if aligned and len(one) != len(other):
+            refuse(
+                f"corrupt[{i}]", f"{len(other)} tokens", f"must be {len(one)}, as clean[{i}] is, or position must say "
+                "where both answer"
+            )  # fmt: skip
 
 
 def _n_rows(given: Mapping[str, Sequence | Tensor]) -> int:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from compo_mech.model.norms import norm
 from compo_mech.model.params import ACTIVATIONS, Model
 from compo_mech.model.rotary import rotated
 
@@ -41,30 +42,6 @@ def embed(
     if model.config.positional_embedding != "standard":
         return embedded
     return embedded + position_embedding(model, position_ids)
-
-
-def norm(model: Model, name: str, x: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row d_model"]:
-    """Pass the stream through the norm of that name (`blocks.0.ln1`, `ln_final`), if there is one."""
-    if model.config.normalization == "none":
-        return x
-    weight = model.params.get(f"{name}.w")
-    if centres(model, name):
-        return F.layer_norm(x, x.shape[-1:], weight, model.params.get(f"{name}.b"), model.config.eps)
-    return F.rms_norm(x, x.shape[-1:], weight, model.config.eps)
-
-
-def centres(model: Model, name: str) -> bool:
-    """Tell whether the norm of that name is a LayerNorm, which subtracts the mean, and not an RMSNorm or none."""
-    return model.config.normalization in ("LN", "LNPre") and not (name == "ln_final" and model.config.final_rms)
-
-
-def norm_size(model: Model, name: str, x: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row 1"]:
-    """Return what the norm of that name divides the stream by: 1 where there is none."""
-    if model.config.normalization == "none":
-        return torch.ones_like(x[..., :1])
-    if centres(model, name):
-        x = x - x.mean(-1, keepdim=True)
-    return (x.square().mean(-1, keepdim=True) + model.config.eps).sqrt()
 
 
 def attention_input(

@@ -8,7 +8,7 @@ from torch import Tensor
 from compo_mech.interventions.edges import Writer
 from compo_mech.interventions.graph import embeddings, run_graph
 from compo_mech.interventions.streams import total_of
-from compo_mech.model import blocks
+from compo_mech.model import blocks, norms
 from compo_mech.model.finite import check_weights
 from compo_mech.model.params import Model
 
@@ -94,7 +94,7 @@ def _projected(model: Model, layer: int, head: int, which: str) -> tuple[Tensor,
 
 def _seen(model: Model, name: str, x: Tensor) -> Tensor:
     """What a norm makes of a summand of the stream, but for its division and its bias."""
-    if blocks.centres(model, name):
+    if norms.centres(model, name):
         x = x - x.mean(-1, keepdim=True)
     gain = model.params.get(f"{name}.w")
     return x if gain is None else x * gain
@@ -113,7 +113,7 @@ def direct_logit_attribution(
     params = model.params
     outputs, _ = run_graph(model, embeddings(model, tokens, position_ids))
     stream = total_of(outputs)
-    size = blocks.norm_size(model, "ln_final", stream)
+    size = norms.norm_size(model, "ln_final", stream)
     unembedding = blocks.unembedding(model)
     parts = {writer: _seen(model, "ln_final", out) / size @ unembedding for writer, out in outputs.items()}
     if model.config.biases:

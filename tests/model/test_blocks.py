@@ -4,7 +4,7 @@ from architectures import D_VOCAB, N_CTX, random_config, random_network
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from compo_mech.model import blocks
+from compo_mech.model import blocks, norms
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.hooked import to_hooked
 from compo_mech.model.sites import kinds_of
@@ -52,7 +52,7 @@ def test_composed_they_are_the_hooked_transformer(config, seed):
         stream = blocks.resid_post(model, layer, stream, mid)
         same("hook_resid_post", stream)
     size = cache["ln_final.hook_scale"] if config.normalization != "none" else torch.ones(3, 8, 1)
-    torch.testing.assert_close(blocks.norm_size(model, "ln_final", stream), size.double(), **NEAR)
+    torch.testing.assert_close(norms.norm_size(model, "ln_final", stream), size.double(), **NEAR)
     torch.testing.assert_close(blocks.logits(model, stream), expected, **NEAR)
 
 
