@@ -42,7 +42,7 @@ def test_every_pass_attends_both_ways():
 @pytest.mark.slow
 def test_attention_both_ways_is_the_hooked_transformers():
     tokens = tokens_of(3, 7)
-    expected = to_hooked(MODEL.params, CONFIG)(tokens)
+    expected = to_hooked(MODEL)(tokens)
     torch.testing.assert_close(forward(MODEL, tokens).view(3, 7, -1), expected, atol=1e-5, rtol=1e-5)
 
 
