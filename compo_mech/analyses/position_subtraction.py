@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from compo_mech.analyses.architecture import check_embeds_positions, check_has_mlps
 from compo_mech.analyses.examine import at_named_site, followed, holds, interchange_rows
 from compo_mech.causal.interchange import (
     interchange,
@@ -28,6 +27,7 @@ from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
 from compo_mech.interventions.traces import RowTrace
 from compo_mech.model import blocks
+from compo_mech.model.architecture import check_embeds_positions, check_has_mlps
 from compo_mech.model.params import Model
 from compo_mech.model.sites import Site, mlp_input_site
 from compo_mech.probing.additivity import Without, made_additive

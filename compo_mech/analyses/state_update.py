@@ -13,7 +13,6 @@ from jaxtyping import Float
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from compo_mech.analyses.architecture import check_has_mlps
 from compo_mech.analyses.class_means import class_mean_subspaces
 from compo_mech.analyses.examine import at_named_site, followed, holds, interchange_rows
 from compo_mech.analyses.update_neurons import activation_table, neuron_table, with_start
@@ -25,6 +24,7 @@ from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
 from compo_mech.interventions.traces import RowTrace
 from compo_mech.model import blocks
+from compo_mech.model.architecture import check_has_mlps
 from compo_mech.model.params import Model
 from compo_mech.model.sites import Site, mlp_input_site
 from compo_mech.probing.additivity import Without, made_additive

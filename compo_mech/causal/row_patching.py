@@ -77,7 +77,8 @@ def continued(
             z = value if site.kind == "z" else _attended(model, found, layer, value[:, None], heat, site.head)[:, 0]
             change = z - found.z[layer][:, site.head]
             mid = own("resid_mid") + blocks.head_result(model, layer, site.head, change)
-        stream = blocks.resid_post(model, layer, own("resid_pre"), mid)
+        unchanged = model.config.parallel_attn_mlp  # such an MLP does not see attention
+        stream = mid + (own("mlp_out") if unchanged else blocks.mlp_out_in_parts(model, layer, mid))
     for later in range(layer + 1, model.config.n_layers):
         projected = blocks.project(model, later, "QKV", blocks.attention_input(model, later, stream))
         q, k, v = (_split_heads(model, x) for x in projected)

@@ -261,9 +261,10 @@ def run_patched(model: Model, pairs: Pairs, runs: Runs, patched: Iterable[Edge])
 
     first = next((reader for reader in all_readers(model.config) if reader in by_reader), LOGITS)
     known = {writer: runs.clean[writer] for writer in writers_before(first, model.config)}
-    if first.layer is not None:  # heads of the same layer that read nothing patched
-        heads = (Writer("head", first.layer, head) for head in range(model.config.n_heads))
-        unchanged = (w for w in heads if not any(reader in by_reader for reader in readers_of(w, model.config)))
+    if first.layer is not None:  # what reads, in the same layer, nothing that is patched
+        of_layer = [Writer("head", first.layer, head) for head in range(model.config.n_heads)]
+        of_layer += [Writer("mlp", first.layer)] if model.config.parallel_attn_mlp else []
+        unchanged = (w for w in of_layer if not any(reader in by_reader for reader in readers_of(w, model.config)))
         known |= {writer: runs.clean[writer] for writer in unchanged}
     logits = run_graph(model, known, read, (pairs.row, pairs.position))[1]
     check_finite("logits with patched edges", logits)

@@ -94,9 +94,9 @@ def _enter(
         return touched, clean.resid_mid[layer][:, touched] + mixed(kind)
     pre = clean.resid_pre[layer]
     if kind == "resid_mid":
-        return touched, blocks.resid_post(model, layer, pre[:, touched], mixed(kind))
+        return touched, _after_mlp(model, clean, layer, touched, mixed(kind))
     if kind == "attn_out":
-        return touched, blocks.resid_post(model, layer, pre[:, touched], pre[:, touched] + mixed(kind))
+        return touched, _after_mlp(model, clean, layer, touched, pre[:, touched] + mixed(kind))
     rows = touched
     if kind in ("k", "v"):  # seen by every later row
         rows = torch.arange(int(touched[0]), where.shape[1], device=where.device)
@@ -106,7 +106,14 @@ def _enter(
     for one in heads_reading(Reader(kind, layer, head), model.config) if kind in ("k", "v") else [head]:
         z = _z_of_head(model, clean, corrupt, site, one, where, rows)
         mid = mid + blocks.head_result(model, layer, one, z - clean.z[layer][:, one, rows])
-    return rows, blocks.resid_post(model, layer, pre[:, rows], mid)
+    return rows, _after_mlp(model, clean, layer, rows, mid)
+
+
+def _after_mlp(model: Model, clean: Trace, layer: int, rows: Tensor, mid: Tensor) -> Float[Tensor, "batch row d_model"]:
+    """The stream after a layer whose attention alone was changed, which a parallel MLP does not see."""
+    if model.config.parallel_attn_mlp:
+        return mid + clean.mlp_out[layer][:, rows]
+    return mid + blocks.mlp_out_in_parts(model, layer, mid)
 
 
 def _z_of_head(

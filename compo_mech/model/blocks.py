@@ -225,7 +225,11 @@ def mlp_input(
 
 def mlp_pre(model: Model, layer: int, mlp_in: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row neuron"]:
     """Return what an MLP's neurons apply their nonlinearity to."""
-    normed, mlp = norm(model, f"blocks.{layer}.ln2", mlp_in), f"blocks.{layer}.mlp"
+    return _pre(model, layer, norm(model, f"blocks.{layer}.ln2", mlp_in))
+
+
+def _pre(model: Model, layer: int, normed: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row neuron"]:
+    mlp = f"blocks.{layer}.mlp"
     if model.config.gated_mlp:
         return normed @ model.params[f"{mlp}.W_gate"]
     return _with_bias(model, f"{mlp}.b_in", normed @ model.params[f"{mlp}.W_in"])
@@ -233,10 +237,11 @@ def mlp_pre(model: Model, layer: int, mlp_in: Float[Tensor, "*row d_model"]) -> 
 
 def neurons(model: Model, layer: int, mlp_in: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row neuron"]:
     """Return the activations of an MLP's neurons; of a gated one, times its linear map's."""
-    active = ACTIVATIONS[model.config.act_fn](mlp_pre(model, layer, mlp_in))
+    normed = norm(model, f"blocks.{layer}.ln2", mlp_in)
+    active = ACTIVATIONS[model.config.act_fn](_pre(model, layer, normed))
     if not model.config.gated_mlp:
         return active
-    linear = norm(model, f"blocks.{layer}.ln2", mlp_in) @ model.params[f"blocks.{layer}.mlp.W_in"]
+    linear = normed @ model.params[f"blocks.{layer}.mlp.W_in"]
     return _with_bias(model, f"blocks.{layer}.mlp.b_in", active * linear)
 
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from compo_mech.model import blocks
 from compo_mech.model.bridge_config import bridge_config, check_options
 from compo_mech.model.bridge_modules import empty_bridge
-from compo_mech.model.config import ModelConfig, parameter_shapes
+from compo_mech.model.config import ModelConfig, fits, parameter_shapes
 from compo_mech.model.hooked import check_logits
 from compo_mech.model.kinds import is_bridge, is_hooked
-from compo_mech.model.params import Model, Params
+from compo_mech.model.params import Model, Params, check_dtype
 from compo_mech.model.sites import Site
 
 if TYPE_CHECKING:
@@ -33,17 +34,14 @@ def to_bridge(model: Model) -> "TransformerBridge":
         ValueError: no bridge has this architecture.
     """
     bridge = empty_bridge(model)
-    params = dict(model.params)
-    if model.config.tie_word_embeddings:
-        params["unembed.W_U"] = params["embed.W_E"].mT
+    params = model.params | {"unembed.W_U": blocks.unembedding(model)}
     with torch.no_grad():
         for name, own in _parameters(bridge).items():
             own.copy_(params[name]) if name in params else own.zero_()
     written = _parameters(bridge)
     for name, param in params.items():
-        added_later = model.config.gated_mlp and name.endswith(
-            "mlp.b_in"
-        )  # after the product, not to its linear factor
+        # after the product, and not to its linear factor
+        added_later = model.config.gated_mlp and name.endswith("mlp.b_in")
         if param.any() and (added_later or not torch.equal(written[name], param)):
             kind = bridge.cfg.architecture
             raise ValueError(
@@ -54,7 +52,7 @@ def to_bridge(model: Model) -> "TransformerBridge":
 
 
 def from_bridge(bridge: "TransformerBridge", config: ModelConfig | None = None) -> Model:
-    """Copy a TransformerBridge: any whose forward pass is ours, checked over every token and position.
+    """Copy a TransformerBridge: any whose forward pass is ours, as `check_logits` compares them.
 
     Args:
         bridge: TransformerLens' own, or around a module of transformers, with its weights processed or not.
@@ -71,8 +69,7 @@ def from_bridge(bridge: "TransformerBridge", config: ModelConfig | None = None) 
     params: Params = {}
     for name, shape in parameter_shapes(config, len(found["embed.W_E"]), bridge.cfg.n_ctx).items():
         own = found.get(name, found.get(name.replace("ln2", "ln1")))  # parallel blocks may share one norm
-        n_free = 1 if name.startswith("unembed.") else 0  # d_vocab_out may be its own
-        if own is None or own.dim() != len(shape) or own.shape[: own.dim() - n_free] != shape[: len(shape) - n_free]:
+        if own is None or not fits(name, tuple(own.shape), shape):
             raise ValueError(
                 f"model parameters = without {name} of shape {shape}: must be those of a plain transformer"
             )
@@ -140,9 +137,7 @@ def _check_plain(bridge: "TransformerBridge") -> None:
     Raises:
         ValueError: it has hooks, which no analysis would run, or parameters of a dtype that is not served.
     """
-    dtypes = sorted({str(param.dtype) for param in bridge.parameters()})
-    if dtypes not in (["torch.float32"], ["torch.float64"]):
-        raise ValueError(f"model dtype = {' '.join(dtypes)}: must be torch.float32 or torch.float64 throughout")
+    check_dtype("model", bridge.parameters())
     hooked = sorted(name for name, point in bridge.hook_dict.items() if point.fwd_hooks or point.bwd_hooks)
     if hooked:
         raise ValueError(

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from compo_mech.model import blocks
 from compo_mech.model.bridge_config import NATIVE
 from compo_mech.model.config import ModelConfig
-from compo_mech.model.hooked import n_ctx_to_build
+from compo_mech.model.hooked import lens_options, n_ctx_to_build
 from compo_mech.model.params import Model
 
 if TYPE_CHECKING:
@@ -25,9 +26,13 @@ _ACT_FNS = ("gelu", "relu", "silu", *_GELUS)
 _EAGER: dict[str, Any] = {"attn_implementation": "eager"}
 """Attention that is computed in steps, so that there are patterns to hook."""
 
-_PLAIN = {"attn_only": False, "parallel_attn_mlp": False, "final_rms": False, "use_qk_norm": False, "attn_scale": None}
+_PLAIN = {
+    **{"attn_only": False, "parallel_attn_mlp": False, "final_rms": False, "use_qk_norm": False, "attn_scale": None},
+    "attention_dir": "causal",
+}
 _GPT2 = _PLAIN | {"normalization": "LN", "gated_mlp": False}
-_LLAMA = _PLAIN | {"normalization": "RMS", "positional_embedding": "rotary", "rotary_adjacent_pairs": False}
+_LLAMA = _PLAIN | {"normalization": "RMS", "gated_mlp": True}
+_LLAMA |= {"positional_embedding": "rotary", "rotary_adjacent_pairs": False}
 
 
 def empty_bridge(model: Model) -> "TransformerBridge":
@@ -63,7 +68,7 @@ def _is_gpt2(config: ModelConfig) -> bool:
 
 def _is_llama(config: ModelConfig) -> bool:
     is_whole = config.rotary_dim in (None, config.head_width)
-    return _has(config, _LLAMA) and config.gated_mlp and is_whole and config.act_fn in _ACT_FNS
+    return _has(config, _LLAMA) and is_whole and config.act_fn in _ACT_FNS
 
 
 def _gpt2(model: Model) -> tuple[nn.Module, dict[str, Any]]:
@@ -124,6 +129,7 @@ def _native(model: Model) -> tuple[nn.Module, dict[str, Any]]:
 
     config = model.config
     served = {
+        "attention_dir": ("causal",),
         "parallel_attn_mlp": (False,),
         "use_qk_norm": (False,),
         "act_fn": _ACT_FNS,
@@ -139,27 +145,13 @@ def _native(model: Model) -> tuple[nn.Module, dict[str, Any]]:
                 f"{name} = {getattr(config, name)}: must be {allowed} in a TransformerBridge that can be built"
             )
     settings: Any = TransformerBridgeConfig(
-        n_layers=config.n_layers,
-        n_heads=config.n_heads,
-        d_model=config.d_model,
-        d_head=config.head_width,
-        d_mlp=config.mlp_width,
-        n_ctx=n_ctx_to_build(model),
-        d_vocab=model.d_vocab,
-        d_vocab_out=_d_vocab_out(model),
-        act_fn="gelu_new" if config.act_fn in _GELUS else config.act_fn,
-        normalization_type=None if config.normalization == "none" else config.normalization,
+        **lens_options(model),
+        act_fn=_act_fn(config),
         final_rms=config.final_rms or config.normalization in ("RMS", "RMSPre"),
-        eps=config.eps,
-        gated_mlp=config.gated_mlp,
-        attn_only=config.attn_only,
         n_key_value_heads=None if config.n_sharing == 1 else config.n_kv_heads,
         attn_scale=config.attn_scale or -1.0,
         positional_embedding_type="rotary" if config.positional_embedding == "rotary" else "standard",
         rotary_dim=config.rotary_dim,
-        rotary_base=config.rotary_base,
-        rotary_adjacent_pairs=config.rotary_adjacent_pairs,
-        device=str(model.device),
     )
     settings.rotary_base = config.rotary_base  # which the settings would round
     module = NativeModel(settings)
@@ -168,13 +160,9 @@ def _native(model: Model) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def _act_fn(config: ModelConfig) -> str:
-    """The name of the activation in transformers."""
+    """The name of the activation in transformers and in TransformerLens' own module."""
     return "gelu_new" if config.act_fn in _GELUS else config.act_fn
 
 
-def _d_vocab_out(model: Model) -> int:
-    return model.d_vocab if model.config.tie_word_embeddings else model.params["unembed.W_U"].shape[-1]
-
-
 def _unembedding(model: Model) -> nn.Linear:
-    return nn.Linear(model.config.d_model, _d_vocab_out(model), bias=model.config.biases)
+    return nn.Linear(model.config.d_model, blocks.unembedding(model).shape[-1], bias=model.config.biases)

@@ -192,6 +192,18 @@ def parameter_shapes(config: ModelConfig, d_vocab: int, n_ctx: int) -> dict[str,
     return {name: shape for name, shape in shapes.items() if _exists(config, name)}
 
 
+def fits(name: str, found: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Tell whether a parameter has its shape of `parameter_shapes`; there may be more or fewer logits than tokens.
+
+    Example:
+        >>> from compo_mech.model.config import fits
+        >>> fits("unembed.W_U", (8, 3), (8, 6)), fits("embed.W_E", (3, 8), (6, 8))
+        (True, False)
+    """
+    n = len(shape) - name.startswith("unembed.")
+    return len(found) == len(shape) and found[:n] == shape[:n]
+
+
 def _exists(config: ModelConfig, name: str) -> bool:
     """Whether a norm has this gain or bias, and a linear map its bias."""
     part, last = name.split(".")[-2:]

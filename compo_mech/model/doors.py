@@ -7,10 +7,10 @@ from torch import Tensor
 
 from compo_mech.data.tokenizer import SymbolTokenizer
 from compo_mech.model.bridge import from_bridge
-from compo_mech.model.config import ModelConfig, parameter_shapes
+from compo_mech.model.config import ModelConfig, fits, parameter_shapes
 from compo_mech.model.hooked import from_hooked
 from compo_mech.model.kinds import is_bridge, is_hooked
-from compo_mech.model.params import Model, Params
+from compo_mech.model.params import Model, Params, check_dtype
 
 KINDS = "a HookedTransformer, a TransformerBridge, a Run, (params, config) or a Model"
 
@@ -76,9 +76,10 @@ def _of_parameters(given: object, config: ModelConfig) -> Model:
     for name, shape in shapes.items():
         if name not in params:
             raise ValueError(f"params = without {name}: must have every parameter of the configuration")
-        found, n_free = tuple(params[name].shape), 1 if name.startswith("unembed.") else 0  # d_vocab_out may be its own
-        if len(found) != len(shape) or found[: len(shape) - n_free] != shape[: len(shape) - n_free]:
+        found = tuple(params[name].shape)
+        if not fits(name, found, shape):
             raise ValueError(f"params.{name} = of shape {found}: must be {shape}, as the configuration has it")
     if more := [name for name in params if name not in shapes]:
         raise ValueError(f"params = with {more[0]}: must be the parameters of the configuration, which has none")
+    check_dtype("params", params.values())
     return Model(params, config)

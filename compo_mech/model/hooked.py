@@ -14,7 +14,7 @@ from torch import Tensor
 from compo_mech.model import blocks
 from compo_mech.model.config import ModelConfig, parameter_shapes
 from compo_mech.model.forward import forward
-from compo_mech.model.params import ACTIVATIONS, Model
+from compo_mech.model.params import ACTIVATIONS, Model, check_dtype
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
@@ -56,32 +56,25 @@ def to_hooked(model: Model) -> "HookedTransformer":
     from transformer_lens import HookedTransformer, HookedTransformerConfig
 
     params, config = model.params, model.config
-    embedding, unembedding = params["embed.W_E"], blocks.unembedding(model)
     rotary_dim = {"standard": None, "rotary": config.rotated_width, "none": 0}[config.positional_embedding]
     cfg = HookedTransformerConfig(
-        n_layers=config.n_layers,
-        n_heads=config.n_heads,
+        **lens_options(model),
         n_key_value_heads=config.n_key_value_heads,
-        d_model=config.d_model,
-        d_head=config.head_width,
-        d_mlp=config.mlp_width,
-        n_ctx=n_ctx_to_build(model),
-        d_vocab=embedding.shape[0],
-        d_vocab_out=unembedding.shape[-1],
         act_fn=config.act_fn,
-        normalization_type=None if config.normalization == "none" else config.normalization,
         positional_embedding_type="standard" if rotary_dim is None else "rotary",
         rotary_dim=rotary_dim,
-        rotary_base=config.rotary_base,
         attention_dir=config.attention_dir,
         attn_scale=config.score_scale,
-        **{name: getattr(config, name) for name in _SAME},
+        final_rms=config.final_rms,
+        use_qk_norm=config.use_qk_norm,
+        parallel_attn_mlp=config.parallel_attn_mlp,
+        tie_word_embeddings=config.tie_word_embeddings,
         init_weights=False,
-        device=str(embedding.device),
-        dtype=embedding.dtype,
+        dtype=params["embed.W_E"].dtype,
     )
     hooked = HookedTransformer(cfg)
-    named = {hooked_name(config, name): value for name, value in (params | {"unembed.W_U": unembedding}).items()}
+    params = params | {"unembed.W_U": blocks.unembedding(model)}
+    named = {hooked_name(config, name): value for name, value in params.items()}
     with torch.no_grad():
         for name, parameter in hooked.named_parameters():
             if name in named:
@@ -97,11 +90,26 @@ def n_ctx_to_build(model: Model) -> int:
     return model.n_ctx if is_bounded else N_CTX
 
 
-_SAME = (
-    *("eps", "use_qk_norm", "parallel_attn_mlp", "attn_only", "gated_mlp", "final_rms", "rotary_adjacent_pairs"),
-    "tie_word_embeddings",
-)
-"""Options that are TransformerLens' by name and value."""
+def lens_options(model: Model) -> dict[str, Any]:
+    """Return the options that a HookedTransformer and TransformerLens' own bridge have by the same names and values."""
+    config = model.config
+    return {
+        "n_layers": config.n_layers,
+        "n_heads": config.n_heads,
+        "d_model": config.d_model,
+        "d_head": config.head_width,
+        "d_mlp": config.mlp_width,
+        "n_ctx": n_ctx_to_build(model),
+        "d_vocab": model.d_vocab,
+        "d_vocab_out": blocks.unembedding(model).shape[-1],
+        "normalization_type": None if config.normalization == "none" else config.normalization,
+        "eps": config.eps,
+        "gated_mlp": config.gated_mlp,
+        "attn_only": config.attn_only,
+        "rotary_base": config.rotary_base,
+        "rotary_adjacent_pairs": config.rotary_adjacent_pairs,
+        "device": str(model.device),
+    }
 
 
 def hooked_name(config: ModelConfig, name: str) -> str:
@@ -120,8 +128,8 @@ def hooked_name(config: ModelConfig, name: str) -> str:
 def from_hooked(model: "HookedTransformer", config: ModelConfig | None = None) -> Model:
     """Copy any HookedTransformer that the analyses can follow.
 
-    Options that are not known to be served are refused by name, and one pass over every token and position decides
-    whether our forward is the model's.
+    Options that are not known to be served are refused by name, and `check_logits` decides whether our forward pass is
+    the model's.
 
     Args:
         model: the HookedTransformer.
@@ -154,9 +162,7 @@ def _config_of(model: "HookedTransformer") -> ModelConfig:
         value = getattr(cfg, name)
         if value not in known:
             raise ValueError(f"model.cfg.{name} = {value!r}: must be {' or '.join(map(repr, known))}")
-    dtypes = sorted({str(param.dtype) for param in model.parameters()})
-    if dtypes not in (["torch.float32"], ["torch.float64"]):
-        raise ValueError(f"model dtype = {' '.join(dtypes)}: must be torch.float32 or torch.float64 throughout")
+    check_dtype("model", model.parameters())
     hooked = [name for name, module in model.named_modules() if module._forward_hooks or module._forward_pre_hooks]
     if hooked:
         raise ValueError(
@@ -223,7 +229,7 @@ def _served(cfg: Any) -> dict[str, tuple[object, ...]]:
 
 @torch.no_grad()
 def check_logits(model: "HookedTransformer | TransformerBridge", copied: Model) -> None:
-    """Compare a network with its copy over every token and position.
+    """Compare a network with its copy over every token and position, or as many as give `MAX_LOGITS`.
 
     Raises:
         ValueError: a logit is not that of our forward pass.
@@ -243,10 +249,8 @@ def check_logits(model: "HookedTransformer | TransformerBridge", copied: Model) 
 
 def _every_token(model: Model, n_ctx: int) -> Int[Tensor, "row pos"]:
     """Rows of all positions with every token in them; where that is too much, fewer positions, then fewer tokens."""
-    d_vocab, d_vocab_out = (
-        model.d_vocab,
-        blocks.unembedding(model).shape[-1],
-    )  # a tokenizer may change those of a bridge
+    # not those of the options: a tokenizer may change them in a bridge
+    d_vocab, d_vocab_out = model.d_vocab, blocks.unembedding(model).shape[-1]
     n_pos = max(1, min(n_ctx, MAX_LOGITS // d_vocab_out, math.isqrt(MAX_SCORES // model.config.n_heads)))
     n_rows = max(1, min(math.ceil(d_vocab / n_pos), MAX_LOGITS // (d_vocab_out * n_pos)))
     order = torch.randperm(d_vocab, generator=torch.Generator().manual_seed(0))

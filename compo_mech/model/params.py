@@ -6,6 +6,7 @@ share are `W_K`, `W_V`, `b_K` and `b_V` like any others, which HookedTransformer
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import get_args
 
@@ -100,6 +101,17 @@ def gradient_masks(config: ModelConfig, params: Params) -> dict[str, Float[Tenso
     return {"pos_embed.W_pos": mask}
 
 
+def check_dtype(what: str, params: Iterable[Tensor]) -> None:
+    """Refuse parameters that are not all float32 or all float64.
+
+    Raises:
+        ValueError: they are of another dtype, or of several.
+    """
+    dtypes = sorted({str(param.dtype) for param in params})
+    if dtypes not in (["torch.float32"], ["torch.float64"]):
+        raise ValueError(f"{what} dtype = {' '.join(dtypes)}: must be torch.float32 or torch.float64 throughout")
+
+
 @dataclass(frozen=True)
 class Model:
     """Parameters with the configuration that they belong to.
@@ -130,7 +142,8 @@ class Model:
 
     @classmethod
     def of(cls, source: object) -> "Model":
-        """Bring in any network that can be followed, which one forward pass over every token and position decides.
+        """Bring in any network that can be followed, which one forward pass decides: over every token and position, or
+        some of a very large network's.
 
         Args:
             source: a HookedTransformer, a TransformerBridge (of TransformerLens 3.9 or 4.x), a `Run`, of which the last

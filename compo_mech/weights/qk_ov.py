@@ -9,6 +9,7 @@ from compo_mech.interventions.edges import Writer
 from compo_mech.interventions.graph import embeddings, run_graph
 from compo_mech.interventions.streams import total_of
 from compo_mech.model import blocks, norms
+from compo_mech.model.architecture import check_embeds_positions
 from compo_mech.model.finite import check_weights
 from compo_mech.model.params import Model
 
@@ -76,10 +77,7 @@ def _projected(model: Model, layer: int, head: int, which: str) -> tuple[Tensor,
         if not 0 <= value < n:
             raise ValueError(f"{name} = {value}: must be 0 .. {n - 1}")
     config = model.config
-    if config.positional_embedding != "standard":
-        raise ValueError(
-            f"positional_embedding = {config.positional_embedding}: must be standard, with weights of its own"
-        )
+    check_embeds_positions(config)
     if config.use_qk_norm and which in "QK":
         raise ValueError("use_qk_norm = True: must be False, where scores are sums of what tokens and positions do")
     check_weights(model)

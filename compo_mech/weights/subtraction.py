@@ -16,6 +16,7 @@ from torch import Tensor
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
 from compo_mech.model import blocks
+from compo_mech.model.architecture import check_embeds_positions, check_has_mlps
 from compo_mech.model.finite import check_weights
 from compo_mech.model.params import Model
 from compo_mech.weights.positions import NOTHING, explained_share, participation_ratio, sums_of_squares
@@ -69,10 +70,8 @@ def _looked_up(
 ) -> tuple[Float[Tensor, "pair token d_model"], Float[Tensor, "pair token d_model"], Tensor, Tensor]:
     """Streams before and after layer 0's attention by the idealised lookup: of every pair of positions, which follow,
     and every token of its row."""
-    config = model.config
-    if config.positional_embedding != "standard" or config.attn_only:
-        name = "attn_only" if config.attn_only else "positional_embedding"
-        raise ValueError(f"{name} = {getattr(config, name)}: MLP 0 subtracts positions where both have weights")
+    check_has_mlps(model.config)
+    check_embeds_positions(model.config)
     check_weights(model)
     layout, words = data.layout, data.vocabulary
     if not data.chain_of_thought:

@@ -12,7 +12,6 @@ from compo_mech.interventions.traces import both_traces, row_trace, trace
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.forward import forward
 from compo_mech.model.generate import generate
-from compo_mech.model.hooked import to_hooked
 from compo_mech.model.sites import Site
 from compo_mech.runs.config import RunConfig
 
@@ -37,13 +36,6 @@ def test_every_pass_attends_both_ways():
     for logits in found:
         torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
     assert not torch.allclose(run_plainly(model, tokens, positions)[1], expected, atol=1e-3)
-
-
-@pytest.mark.slow
-def test_attention_both_ways_is_the_hooked_transformers():
-    tokens = tokens_of(3, 7)
-    expected = to_hooked(MODEL)(tokens)
-    torch.testing.assert_close(forward(MODEL, tokens).view(3, 7, -1), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_padding_is_not_seen():

@@ -11,6 +11,7 @@ from compo_mech.interventions.pairs import Switch
 from compo_mech.interventions.patching import patched_logits
 from compo_mech.interventions.traces import both_traces
 from compo_mech.model.bridge import from_bridge, hook_to_edit, to_bridge
+from compo_mech.model.bridge_modules import empty_bridge
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.forward import forward
 from compo_mech.model.params import Model
@@ -240,6 +241,7 @@ def test_what_no_option_tells_is_told_by_hooks_and_by_one_forward_pass(change, c
     [
         (ROTARY, "rotary_adjacent_pairs = False: must be True in a TransformerBridge"),
         ({"use_qk_norm": True}, "use_qk_norm = True: must be False"),
+        ({"attention_dir": "bidirectional"}, "attention_dir = bidirectional: must be causal"),
         ({"parallel_attn_mlp": True}, "parallel_attn_mlp = True: must be False"),
         ({"act_fn": "solu"}, "act_fn = solu: must be gelu or"),
         ({"normalization": "none", "attn_scale": 1.0}, "attn_scale = 1.0: must be None"),
@@ -250,6 +252,14 @@ def test_what_no_option_tells_is_told_by_hooks_and_by_one_forward_pass(change, c
 def test_a_network_that_no_bridge_can_be_is_refused(options, complaint):
     with pytest.raises(ValueError, match=complaint):
         to_bridge(model_of(options))
+
+
+def test_a_bridge_that_computes_something_else_is_not_given_out(monkeypatch):
+    model = model_of({"biases": True})
+    other = Model(model.params, model.config.model_copy(update={"act_fn": "relu"}))
+    monkeypatch.setattr("compo_mech.model.bridge.empty_bridge", lambda _: empty_bridge(other))
+    with pytest.raises(ValueError, match="model logits = off by"):
+        to_bridge(model)
 
 
 def test_a_bridge_of_another_configuration_is_refused():

@@ -91,6 +91,8 @@ def test_parameters_of_another_output_size_or_without_a_table_of_positions_are_t
         ),
         (lambda p: p.update({"ln_final.w": p["ln_final.w"][:3]}), r"params\.ln_final\.w = of shape \(3,\): must be"),
         (lambda p: p.update({"ln_final.w": 1.0}), "params = a dict: must be a dictionary of tensors"),
+        (lambda p: p.update({"ln_final.w": p["ln_final.w"].double()}), "params dtype = torch.float32 torch.float64: m"),
+        (lambda p: p.update({name: x.bfloat16() for name, x in p.items()}), "params dtype = torch.bfloat16: must be"),
     ],
 )
 def test_parameters_of_another_configuration_are_refused(change, complaint):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from helpers import pairs_of, random_model
 from rich.console import Console
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformer_lens.config import TransformerBridgeConfig
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
@@ -77,9 +77,10 @@ def test_a_checkpoint_goes_there_and_comes_back_to_the_bit(tmp_path, act_fn):
     run = launch(settings, Console(quiet=True))
     model = Model.of(run)
     bridge = to_bridge(model)
-    torch.save(bridge.state_dict(), tmp_path / "bridge.pt")  # as 4.x keeps it
+    own = {name: value.clone(memory_format=torch.contiguous_format) for name, value in bridge.state_dict().items()}
+    save_file(own, tmp_path / "bridge.safetensors")
     other = to_bridge(Model(run.control(), model.config))
-    other.load_state_dict(torch.load(tmp_path / "bridge.pt"))
+    other.load_state_dict(load_file(tmp_path / "bridge.safetensors"))
     back = from_bridge(other, run.config.model)
     assert back.params.keys() == model.params.keys()
     assert all(torch.equal(param, back.params[name]) for name, param in run.params(20).items())
