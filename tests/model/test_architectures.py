@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 import torch
-from architectures import D_VOCAB, HEADS, random_config, random_network
+from architectures import D_VOCAB, HEADS, N_CTX, random_config, random_network
 
 from compo_mech.model.config import ModelConfig, parameter_shapes
 from compo_mech.model.forward import forward
@@ -69,3 +69,9 @@ def test_a_hooked_transformer_is_taken_in_as_it_was_given_out(seed):
         assert torch.equal(param, model.params.get(name, torch.zeros_like(param)))
     tokens = tokens_of(seed)
     torch.testing.assert_close(forward(own, tokens), forward(model, tokens))
+    rotary_dim = None if config.rotary_dim == config.head_width else config.rotary_dim
+    n_ctx = None if config.positional_embedding == "standard" else N_CTX
+    filled_in = {"d_head": config.head_width, "d_mlp": config.mlp_width, "n_ctx": n_ctx, "rotary_dim": rotary_dim}
+    untold = {"biases", "init"} | ({"act_fn"} if config.attn_only else set())
+    untold |= set() if config.positional_embedding == "rotary" else {"rotary_base", "rotary_adjacent_pairs"}
+    assert own.config.model_dump(exclude=untold) == config.model_copy(update=filled_in).model_dump(exclude=untold)

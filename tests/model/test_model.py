@@ -80,6 +80,28 @@ def test_parts_are_frozen_by_name():
     assert frozen == {"pos_embed.W_pos", *(f"blocks.0.attn.W_{x}" for x in "QKVO"), "blocks.1.mlp.W_in"}
 
 
+def test_logits_of_tied_embeddings_are_as_large_as_those_of_others():
+    config = ModelConfig(d_model=256, n_layers=1)
+    sizes = [
+        forward(Model(init_params(one, 300, 9, torch.Generator().manual_seed(0)), one), torch.arange(9)[None]).std()
+        for one in (config, config.model_copy(update={"tie_word_embeddings": True}))
+    ]
+    assert 0.3 < sizes[0] / sizes[1] < 3
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"rotary_dim": 2}, "rotary_dim = 2: goes with positional_embedding = rotary only"),
+        ({"final_rms": True, "normalization": "RMS"}, "final_rms = True: goes with normalization = LN or LNPre"),
+        ({"attn_only": True, "gated_mlp": True}, "gated_mlp = True: must be False with attn_only = True"),
+    ],
+)
+def test_options_that_would_have_no_effect_are_refused(options, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        ModelConfig(d_model=8, **options)
+
+
 def test_unknown_parts_cannot_be_frozen():
     with pytest.raises(ValueError, match=r"freeze = blocks\.2: must be one of embed, pos_embed"):
         ModelConfig(freeze=("blocks.2",))
