@@ -3,10 +3,11 @@
 import pandas as pd
 
 from compo_mech.analyses.own_prompts import PromptFindings
+from compo_mech.circuits.discovery import HELD_OUT
 from compo_mech.data.tokenizer import decoded, pieces
 from compo_mech.interventions.pairs import Pairs
 from compo_mech.model.finite import likeliest
-from compo_mech.stats.intervals import Interval, two_decimals
+from compo_mech.stats.intervals import Interval, on_its_side, two_decimals
 
 N_NAMED = 3
 """Components that a sentence names."""
@@ -50,6 +51,11 @@ def sentences(found: PromptFindings) -> list[str]:
     else:
         text = found.discovery.sentence
         said.append(text[0].upper() + text[1:])
+        if found.circuit is not None and found.discovery.held_out is not None:
+            moved = on_its_side(found.discovery.held_out, HELD_OUT)
+            said.append(
+                f"Circuits of half of the prompts move {moved} of the answers to the others ({HELD_OUT} needed)."
+            )
     return said
 
 

@@ -43,8 +43,8 @@ SETTINGS = PromptSettings(n_steps=2, n_exact=6)
 
 @pytest.fixture(scope="module")
 def pairs():
-    columns = {name: [row[name] for row in ROWS] for name in ("clean", "corrupt", "answer", "foil")}
-    return Pairs.of(MODEL, **columns, spans={"first input": 1}, tokenizer=SYMBOLS)
+    columns = ([row[name] for row in ROWS] for name in ("clean", "corrupt", "answer", "foil"))
+    return Pairs.of(MODEL, *columns, spans={"first input": 1}, tokenizer=SYMBOLS)
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +78,7 @@ def test_the_circuit_of_a_known_network_is_found_and_shown(found):
     assert "L1H0.z (1.00)" in said[1]
     assert said[1].endswith("; the median of all 6 components is 0.00.")
     assert "(3 would by chance; rank correlation " in said[2]
+    assert said[4] == "Circuits of half of the prompts move 1.00 of the answers to the others (0.7 needed)."
     for text in (
         "[copy] 1 0 [EoI]",
         "The circuit: ",
