@@ -189,7 +189,7 @@ def _effects(model: Model, pairs: Pairs, sites: Sequence[Site], keeper: Keeper) 
         found = [0.0] * pairs.clean_tokens.shape[1]
         for position in moving_positions(pairs):
             where = torch.zeros_like(pairs.read)
-            where[:, position] = pairs.both_read[:, position]
+            where[:, position] = True  # no scored row sees its padding
             logits = patched_logits(model, clean, corrupt, site, where, pairs)
             found[position] = float(logit_difference(logits, base, pairs)) - before
         return found
