@@ -3,11 +3,11 @@
 import pandas as pd
 
 from compo_mech.analyses.own_prompts import PromptFindings
-from compo_mech.data.tokenizer import pieces
+from compo_mech.circuits.discovery import HELD_OUT
+from compo_mech.data.tokenizer import decoded, pieces
 from compo_mech.interventions.pairs import Pairs
-from compo_mech.interventions.patch_by_text import MIN_GAP
 from compo_mech.model.finite import likeliest
-from compo_mech.stats.intervals import Interval, two_decimals
+from compo_mech.stats.intervals import Interval, on_its_side, two_decimals
 
 N_NAMED = 3
 """Components that a sentence names."""
@@ -37,17 +37,25 @@ def sentences(found: PromptFindings) -> list[str]:
         f"difference of foil and answer by {two_decimals(found.gap)}."
     )
     said = [first]
-    if abs(found.gap) >= MIN_GAP:
-        largest = (found.effects / found.gap).max(1).values
+    if found.fractions is not None:
+        largest = found.fractions.max(1).values
         order = largest.argsort(descending=True)[:N_NAMED].tolist()
         named = ", ".join(f"{found.sites[i]} ({two_decimals(float(largest[i]))})" for i in order)
-        said.append(f"Patched at one position, these go furthest of the way to the corrupt prompts' answers: {named}.")
+        said.append(
+            f"Patched at one position, these go furthest of the way to the corrupt prompts' answers: {named}; the "
+            f"median of all {len(largest)} components is {two_decimals(float(largest.quantile(0.5)))}."
+        )
     said.append(agreement(found))
     if found.discovery is None:
         said.append("Whether there is a circuit cannot be told from one pair, which has no halves.")
     else:
         text = found.discovery.sentence
         said.append(text[0].upper() + text[1:])
+        if found.circuit is not None and found.discovery.held_out is not None:
+            moved = on_its_side(found.discovery.held_out, HELD_OUT)
+            said.append(
+                f"Circuits of half of the prompts move {moved} of the answers to the others ({HELD_OUT} needed)."
+            )
     return said
 
 
@@ -56,11 +64,14 @@ def agreement(found: PromptFindings) -> str:
     by_edge = dict(zip(found.scores.edges, found.scores.scores.tolist(), strict=True))
     pairs = [(by_edge[e], s) for e, s in zip(found.exact.edges, found.exact.scores.tolist(), strict=True)]
     same = sum(one * other > 0 for one, other in pairs)
-    text = f"Of the {len(pairs)} edges of largest EAP-IG score, {same} move the answers in that direction when patched"
-    if len(pairs) > 2:
-        table = pd.DataFrame(pairs, columns=["attributed", "patched"]).rank()
-        text += f" (rank correlation {two_decimals(float(table['attributed'].corr(table['patched'])))})"
-    return f"{text}."
+    text = (
+        f"Of the {len(pairs)} edges of largest EAP-IG score, {same} move the answers in that direction when patched "
+        f"({len(pairs) / 2:g} would by chance"
+    )
+    table = pd.DataFrame(pairs, columns=["attributed", "patched"]).rank()
+    if len(pairs) > 2 and (table.nunique() > 1).all():  # else nothing is correlated
+        text += f"; rank correlation {two_decimals(float(table['attributed'].corr(table['patched'])))}, 0 by chance"
+    return f"{text})."
 
 
 def tables(found: PromptFindings) -> dict[str, pd.DataFrame]:
@@ -105,16 +116,11 @@ def answers(found: PromptFindings) -> pd.DataFrame:
     pairs, shown = found.pairs, found.pairs.tokenizer
     rows, places = pairs.row.tolist(), pairs.position.tolist()
 
-    def texts(tokens: list[list[int]]) -> list[str]:
-        return [" ".join(map(str, ids)) if shown is None else shown.decode(ids) for ids in tokens]
-
-    def words(ids: list[int]) -> list[str]:
-        return [str(i) for i in ids] if shown is None else pieces(shown, ids)
-
     table: dict[str, list] = {"row": rows, "position": places}
     for name, tokens in (("clean", pairs.clean_tokens), ("corrupt", pairs.corrupt_tokens)):
-        table[name] = texts([tokens[row, : place + 1].tolist() for row, place in zip(rows, places, strict=True)])
-    table |= {"answer": words(pairs.target.tolist()), "foil": words(pairs.foil.tolist())}
+        read = [tokens[row, : place + 1].tolist() for row, place in zip(rows, places, strict=True)]
+        table[name] = [decoded(shown, ids) for ids in read]
+    table |= {"answer": pieces(shown, pairs.target.tolist()), "foil": pieces(shown, pairs.foil.tolist())}
     for name, logits in (("clean", found.clean_logits), ("corrupt", found.corrupt_logits)):
         chances = logits.softmax(-1)
         table[f"p_answer_{name}"] = chances.gather(1, pairs.target[:, None])[:, 0].tolist()

@@ -5,28 +5,28 @@
 3. Circuit: the verdict of `discover` by these scores, and faithfulness by size, beside edges drawn at random.
 """
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from compo_mech.analyses.pieces import Keeper, Unkept
+from compo_mech.analyses.pieces import Keeper, Unkept, tensors_checksum
 from compo_mech.circuits.accuracy import PairAccuracy
 from compo_mech.circuits.attribution import attribution
 from compo_mech.circuits.circuit import Circuit
 from compo_mech.circuits.discovery import Discovery, discover, size_grid
 from compo_mech.circuits.faithfulness import Behaviour, Curve, areas
-from compo_mech.circuits.scorers import EdgeScores, flagged
+from compo_mech.circuits.scorers import EdgeScores, attributed, flagged, ig_fractions
 from compo_mech.circuits.selection import score_order
-from compo_mech.interventions.edges import LOGITS, Edge, all_edges, writers_before
-from compo_mech.interventions.graph import Runs, run_both, run_patched
+from compo_mech.interventions.edges import Edge, all_edges
+from compo_mech.interventions.graph import Runs, corrupt_logits, run_both, run_patched
 from compo_mech.interventions.metrics import Metric, logit_difference
 from compo_mech.interventions.notation import read_edge
 from compo_mech.interventions.pairs import Pairs
+from compo_mech.interventions.patch_by_text import MIN_GAP
 from compo_mech.interventions.patching import patched_logits
 from compo_mech.interventions.streams import Outputs
 from compo_mech.interventions.traces import both_traces
@@ -39,7 +39,6 @@ By = Literal["heads", "layers"]
 
 N_ORDERS = 3
 """Random orders of the edges, beside which faithfulness is drawn."""
-
 
 PLAIN = ("verdict", "reason", "n_edges", "swap", "held_out", "overlap")
 """What of a verdict is a number or a text."""
@@ -100,6 +99,11 @@ class PromptFindings:
         return corrupt - clean
 
     @property
+    def fractions(self) -> Float[Tensor, "site pos"] | None:
+        """The effects as fractions of that; None where the two inputs agree."""
+        return self.effects / self.gap if abs(self.gap) >= MIN_GAP else None
+
+    @property
     def circuit(self) -> Circuit | None:
         """The smallest circuit that does the task, if the verdict is that there is one."""
         if self.discovery is None or not self.discovery.kept:
@@ -107,10 +111,11 @@ class PromptFindings:
         return Circuit.of(self.model.config, self.discovery.kept, self.scores)
 
 
-def first_difference(pairs: Pairs) -> int:
-    """Return the first position that is read differently in any pair: nothing before it is changed by a patch."""
+def moving_positions(pairs: Pairs) -> range:
+    """Return where a patch can move an answer: from the first position that is read differently in any pair to the last
+    that is scored."""
     differ = (pairs.clean_tokens != pairs.corrupt_tokens) | (pairs.clean_position_ids != pairs.corrupt_position_ids)
-    return int((differ & pairs.both_read).any(0).int().argmax())
+    return range(int((differ & pairs.both_read).any(0).int().argmax()), int(pairs.position.max()) + 1)
 
 
 def sites_of(model: Model, by: By) -> list[Site]:
@@ -142,7 +147,7 @@ def on_prompts(
         raise ValueError("pairs = none with answers that differ: there must be something to move")
     with torch.no_grad():
         runs = run_both(model, pairs)
-        corrupt = run_patched(model, pairs, runs, [Edge(w, LOGITS) for w in writers_before(LOGITS, model.config)])
+        corrupt = corrupt_logits(model, pairs, runs)
     sites = sites_of(model, settings.by)
     effects = _effects(model, pairs, sites, keeper)
     scorer = _KeptScorer(settings.n_steps, keeper)
@@ -152,7 +157,7 @@ def on_prompts(
     order = score_order(scores)
     largest = order[: settings.n_exact]
     keeper.part("edges patched exactly", len(largest))
-    patched = exact_one_by_one(model, pairs, runs, largest, keeper)
+    patched = _exact_one_by_one(model, pairs, runs, largest, keeper)
     discovery = None
     if len(pairs.clean_tokens) > 1:
         keeper.part("circuit", 1 + 3 * settings.n_steps)
@@ -175,28 +180,25 @@ def on_prompts(
 
 
 def _effects(model: Model, pairs: Pairs, sites: Sequence[Site], keeper: Keeper) -> Float[Tensor, "site pos"]:
-    """The rise of the logit difference when one site is patched at one position; what lies before the first token that
-    differs is the same in both runs."""
+    """The rise of the logit difference when one site is patched at one position."""
     clean, corrupt = both_traces(model, pairs)
     base = clean.logits[pairs.row, pairs.position]
     before = float(logit_difference(base, base, pairs))
-    first = first_difference(pairs)
-    n_pos = pairs.clean_tokens.shape[1]
 
     def of_site(site: Site) -> list[float]:
-        found = [0.0] * first
-        for position in range(first, n_pos):
+        found = [0.0] * pairs.clean_tokens.shape[1]
+        for position in moving_positions(pairs):
             where = torch.zeros_like(pairs.read)
-            where[:, position] = pairs.both_read[:, position]
+            where[:, position] = True  # no scored row sees its padding
             logits = patched_logits(model, clean, corrupt, site, where, pairs)
-            found.append(float(logit_difference(logits, base, pairs)) - before)
+            found[position] = float(logit_difference(logits, base, pairs)) - before
         return found
 
     keeper.part("components patched", len(sites))
     return torch.tensor([keeper.piece(f"effect of {site}", lambda site=site: of_site(site)) for site in sites])
 
 
-def exact_one_by_one(model: Model, pairs: Pairs, runs: Runs, edges: Sequence[Edge], keeper: Keeper) -> EdgeScores:
+def _exact_one_by_one(model: Model, pairs: Pairs, runs: Runs, edges: Sequence[Edge], keeper: Keeper) -> EdgeScores:
     """`exact` by the logit difference, each edge a piece."""
     base = float(logit_difference(runs.logits, runs.logits, pairs))
 
@@ -222,18 +224,15 @@ class _KeptScorer:
         return self.scores(model, pairs, edges, metric, runs)
 
     def scores(self, model: Model, pairs: Pairs, edges: Sequence[Edge], metric: Metric, runs: Runs) -> EdgeScores:
-        rows = hashlib.sha256(pairs.clean_tokens.cpu().numpy().tobytes()).hexdigest()[:16]
-        total = torch.zeros(len(edges))
-        for k in range(self.n_steps):
-            fraction = (k + 0.5) / self.n_steps if self.n_steps > 1 else 0.0
+        rows, total = tensors_checksum(pairs.tensors)[:16], torch.zeros(len(edges))
+        for k, fraction in enumerate(ig_fractions(self.n_steps)):
             total += torch.tensor(
                 self.keeper.piece(
                     f"gradient {k} of {self.n_steps} on rows {rows}",
                     lambda fraction=fraction: attribution(model, pairs, runs, edges, metric, [fraction]).tolist(),
                 )
             )
-        found = flagged(edges, total / self.n_steps, pairs, runs)
-        return replace(found, no_effect=(False,) * len(edges), zero_gradient=found.no_effect)
+        return attributed(edges, total / self.n_steps, pairs, runs)
 
 
 def _discovery(
@@ -244,12 +243,10 @@ def _discovery(
     def found() -> dict[str, Any]:
         generator = torch.Generator().manual_seed(settings.seed)
         verdict = discover(model, pairs, generator, scorer, logit_difference)
-        words = {
-            name: getattr(verdict, name) for name in ("verdict", "reason", "n_edges", "swap", "held_out", "overlap")
-        }
+        plain = {name: getattr(verdict, name) for name in PLAIN}
         circuit = None if verdict.circuit is None else [str(edge) for edge in verdict.circuit]
         random = None if verdict.random is None else list(verdict.random)
-        return words | {"accuracy": list(verdict.accuracy), "circuit": circuit, "random": random}
+        return plain | {"accuracy": list(verdict.accuracy), "circuit": circuit, "random": random}
 
     kept = dict(keeper.piece("circuit", found))
     circuit, random = kept.pop("circuit"), kept.pop("random")

@@ -1,7 +1,11 @@
 """A long analysis in pieces, each of which can be kept: whoever runs it sees how far it is, and can go on later."""
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Mapping
 from typing import Protocol, TypeVar, runtime_checkable
+
+import torch
+from torch import Tensor
 
 Value = TypeVar("Value")
 
@@ -20,6 +24,21 @@ class Keeper(Protocol):
     def piece(self, name: str, compute: Callable[[], Value]) -> Value:
         """Return a piece that is known by its name, or compute it."""
         ...
+
+
+def tensors_checksum(tensors: Mapping[str, Tensor]) -> str:
+    """Return what two sets of tensors share that have the same names, shapes, types and numbers.
+
+    >>> one, other = torch.tensor([1, 2]), torch.tensor([[1, 2]])
+    >>> tensors_checksum({"row": one}) == tensors_checksum({"row": other})
+    False
+    """
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu()
+        digest.update(f"{name}\0{tuple(tensor.shape)}\0{tensor.dtype}".encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())  # numpy has no bfloat16
+    return digest.hexdigest()
 
 
 class Unkept:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from compo_mech.circuits.prompts import scored_positions, take_rows
 from compo_mech.circuits.scorers import EdgeScores, Scorer, check_scores, exact, flagged
-from compo_mech.interventions.edges import LOGITS, Edge, all_edges, check_edges, writers_before
-from compo_mech.interventions.graph import Runs, run_both, run_patched
+from compo_mech.interventions.edges import Edge, all_edges, check_edges
+from compo_mech.interventions.graph import Runs, corrupt_logits, run_both, run_patched
 from compo_mech.interventions.metrics import Metric, cross_entropy
 from compo_mech.interventions.pairs import Pairs
 from compo_mech.interventions.streams import Outputs
@@ -115,8 +115,7 @@ class EdgePatches:
         check_edges(model, edges)
         runs = run_both(model, pairs, corrupt)
         logits = torch.stack([run_patched(model, pairs, runs, [edge]) for edge in edges])
-        into_logits = [Edge(writer, LOGITS) for writer in writers_before(LOGITS, model.config)]
-        return cls(pairs, edges, runs, logits, run_patched(model, pairs, runs, into_logits))
+        return cls(pairs, edges, runs, logits, corrupt_logits(model, pairs, runs))
 
     def take(self, rows: Int[Tensor, "taken"]) -> "EdgePatches":
         """The pass over some of the rows, in this order; a row may be taken more than once.

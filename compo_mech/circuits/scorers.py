@@ -130,9 +130,16 @@ def eap_ig(
     check_edges(model, edges)
     with torch.no_grad():
         runs = run_both(model, pairs, corrupt)
-    fractions = [(k + 0.5) / n_steps for k in range(n_steps)] if n_steps > 1 else [0.0]
-    found = flagged(edges, attribution(model, pairs, runs, edges, metric, fractions), pairs, runs)
-    return replace(found, no_effect=(False,) * len(edges), zero_gradient=found.no_effect)
+    return attributed(edges, attribution(model, pairs, runs, edges, metric, ig_fractions(n_steps)), pairs, runs)
+
+
+def ig_fractions(n_steps: int) -> list[float]:
+    """Return how far from the clean to the corrupt input `eap_ig` takes gradients.
+
+    >>> ig_fractions(1), ig_fractions(2)
+    ([0.0], [0.25, 0.75])
+    """
+    return [(k + 0.5) / n_steps for k in range(n_steps)] if n_steps > 1 else [0.0]
 
 
 SCORERS: dict[str, Scorer] = {
@@ -184,3 +191,17 @@ def flagged(edges: Sequence[Edge], scores: Tensor, pairs: Pairs, runs: Runs) -> 
         not unseen and abs(score) < TOLERANCE for unseen, score in zip(unidentifiable, scores.tolist(), strict=True)
     )
     return EdgeScores(tuple(edges), scores, unidentifiable, no_effect)
+
+
+def attributed(edges: Sequence[Edge], scores: Tensor, pairs: Pairs, runs: Runs) -> EdgeScores:
+    """Scores of gradient methods with their flags, as `flagged` has those of exact patching.
+
+    >>> from compo_mech.interventions.notation import read_edge
+    >>> from compo_mech import Parity, Switch, build, make_pairs
+    >>> built, edge = build(Parity(), max_length=3), read_edge("tok → L1H1.v")
+    >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
+    >>> attributed([edge], torch.tensor([1e-9]), pairs, run_both(built.model, pairs)).zero_gradient
+    (True,)
+    """
+    found = flagged(edges, scores, pairs, runs)
+    return replace(found, no_effect=(False,) * len(edges), zero_gradient=found.no_effect)

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from rich.progress import Progress, TaskID
 
+from compo_mech.analyses.pieces import tensors_checksum
 from compo_mech.interventions.pairs import Pairs
 from compo_mech.model.params import Model
 from compo_mech.runs.files import read_plain, write_whole
@@ -63,11 +64,6 @@ def _read(file: Path, name: str) -> dict | None:
 
 def key_of(model: Model, pairs: Pairs, settings: object, code: str) -> str:
     """Return what pieces are kept under: it is another for another network, other pairs, settings or source code."""
-    digest = hashlib.sha256()
-    digest.update(f"{model.config!r}\0{settings!r}\0{source_checksum(code)}".encode())
-    tensors = {**model.params, **{name: v for name, v in vars(pairs).items() if hasattr(v, "shape")}}
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name}\0{tuple(tensor.shape)}\0{tensor.dtype}".encode())
-        digest.update(tensor.numpy().tobytes())
-    return digest.hexdigest()[:16]
+    plain = (model.config, settings, pairs.layout, pairs.corrupt_kind, source_checksum(code))
+    sums = tensors_checksum(model.params), tensors_checksum(pairs.tensors)
+    return hashlib.sha256(repr((*plain, *sums)).encode()).hexdigest()[:16]

@@ -19,6 +19,7 @@ from compo_mech.cli.prompts_file import pairs_in
 from compo_mech.interventions.patch_by_text import patch
 from compo_mech.report.own_prompts import page
 from compo_mech.runs.analysis_folder import write_folder
+from compo_mech.runs.files import identity
 
 
 def patch_command(
@@ -30,7 +31,7 @@ def patch_command(
     n_steps: Annotated[int, Field(ge=1, le=1000)] = 5,
     n_exact: Count = 20,
     seed: Seed = 0,
-    n_threads: NThreads = 2,
+    n_threads: NThreads = 1,
 ) -> None:
     """Take MODEL apart on the pairs of PROMPTS, a file of JSON lines with clean, corrupt, answer and foil.
 
@@ -46,11 +47,13 @@ def patch_command(
         n_threads: of this process.
     """
     torch.set_num_threads(n_threads)
-    console, place = Console(), out or prompts.with_suffix("")
-    kept = place.with_name(f"{place.name}.kept")
+    console, place = Console(), out or prompts.parent / prompts.stem
+    kept = place.parent / f"{place.name}.kept"
     with one_line_errors(lambda: f"the same command goes on from what is kept in {kept}" if kept.is_dir() else ""):
         if place.exists() and not place.is_dir():
             raise ValueError(f"out = {place}: must be a folder, or not be there yet")
+        if Path.cwd().is_relative_to(identity(place)):
+            raise ValueError(f"out = {place}: must not hold the working directory, since it is replaced")
         network = load_model(model)
         pairs = pairs_in(prompts, network)
         if edges is not None:

@@ -24,7 +24,7 @@ def pairs_in(path: Path, model: Model) -> Pairs:
         ValueError: one line that says what is wrong, and in which line of the file.
     """
     try:
-        lines = read_plain(path).decode().splitlines()
+        lines = read_plain(path).decode().split("\n")  # a text may hold what other systems take for line breaks
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
         raise ValueError(f"prompts = {path}: must be a file of JSON lines ({reason})") from None

@@ -36,14 +36,23 @@ def encoded(tokenizer: Tokenizer, text: str) -> list[int]:
     return [int(i) for i in getattr(found, "ids", found)]
 
 
-def pieces(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
-    """Return the text of each token by itself.
+def decoded(tokenizer: Tokenizer | None, ids: Sequence[int]) -> str:
+    """Return the text of some ids; without a tokenizer, the ids.
+
+    >>> decoded(None, [5, 1, 2])
+    '5 1 2'
+    """
+    return " ".join(map(str, ids)) if tokenizer is None else tokenizer.decode(ids)
+
+
+def pieces(tokenizer: Tokenizer | None, ids: Sequence[int]) -> list[str]:
+    """Return the text of each token by itself; without a tokenizer, its id.
 
     >>> from compo_mech import Parity
     >>> pieces(SymbolTokenizer(Vocabulary((Parity(),))), [5, 1, 0, 2])
     ['[parity]', '1', '0', '[EoI]']
     """
-    return [tokenizer.decode([i]) for i in ids]
+    return [decoded(tokenizer, [i]) for i in ids]
 
 
 @dataclass(frozen=True)

@@ -219,6 +219,18 @@ def run_both(model: Model, pairs: Pairs, corrupt: Outputs | None = None) -> Runs
     return Runs(clean, corrupt, scored)
 
 
+def corrupt_logits(model: Model, pairs: Pairs, runs: Runs) -> Float[Tensor, "scored d_vocab"]:
+    """Scored logits when every writer carries the corrupt value into them.
+
+    >>> from compo_mech import Parity, Switch, build, make_pairs
+    >>> built = build(Parity(), max_length=3)
+    >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
+    >>> torch.equal(corrupt_logits(built.model, pairs, run_both(built.model, pairs)).argmax(-1), pairs.foil)
+    True
+    """
+    return run_patched(model, pairs, runs, [Edge(writer, LOGITS) for writer in writers_before(LOGITS, model.config)])
+
+
 def run_patched(model: Model, pairs: Pairs, runs: Runs, patched: Iterable[Edge]) -> Float[Tensor, "scored d_vocab"]:
     """Scored logits when each patched edge carries the corrupt value and every other its own.
 

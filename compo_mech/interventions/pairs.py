@@ -11,7 +11,7 @@ position does nothing. So late answers to long strings are asked less often, and
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -173,10 +173,14 @@ class Pairs:
         named = self.spans.get(span.kind if span.n is None else str(span), self.spans.get(str(span)))
         return self.layout.where(span, self.lengths, self.clean_tokens.shape[1]) if named is None else named
 
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """What is read and scored, by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+
     def to(self, device: torch.device | str) -> "Pairs":
         """The same pairs on a device."""
-        held = {f.name: getattr(self, f.name) for f in fields(self)}
-        tensors = {name: value.to(device) for name, value in held.items() if isinstance(value, Tensor)}
+        tensors = {name: tensor.to(device) for name, tensor in self.tensors.items()}
         return replace(self, **tensors, spans={name: where.to(device) for name, where in self.spans.items()})
 
 

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from compo_mech.data.tokenizer import Tokenizer, pieces
-from compo_mech.interventions.edges import LOGITS, Edge, all_readers, check_edges, writers_before
-from compo_mech.interventions.graph import run_both, run_patched
+from compo_mech.data.tokenizer import Tokenizer, decoded, pieces
+from compo_mech.interventions.edges import Edge, all_readers, check_edges, writers_before
+from compo_mech.interventions.graph import corrupt_logits, run_both, run_patched
 from compo_mech.interventions.metrics import METRICS
 from compo_mech.interventions.notation import Component, Patch, SitePatch, read_patches
 from compo_mech.interventions.pairs import Pairs
@@ -18,6 +18,7 @@ from compo_mech.interventions.patching import patched_logits
 from compo_mech.interventions.traces import both_traces
 from compo_mech.model.finite import likeliest
 from compo_mech.model.params import Model
+from compo_mech.stats.intervals import two_decimals
 
 MIN_GAP = 1e-4
 """In the metric's units: where the corrupt input moves it by less, there is no way to go a fraction of."""
@@ -74,18 +75,18 @@ class Patched:
                 _text(shown, pairs.clean_tokens[row, : place + 1].tolist())
                 for row, place in zip(pairs.row.tolist(), pairs.position.tolist(), strict=True)
             ],
-            "answer": _tokens(shown, pairs.target),
-            "foil": _tokens(shown, pairs.foil),
+            "answer": pieces(shown, pairs.target.tolist()),
+            "foil": pieces(shown, pairs.foil.tolist()),
         }
         for name, logits in runs.items():
             gap = logits.gather(1, pairs.foil[:, None]) - logits.gather(1, pairs.target[:, None])
             table[f"foil - answer, {name}"] = gap[:, 0].tolist()
-            table[f"likeliest, {name}"] = _tokens(shown, likeliest(logits))
+            table[f"likeliest, {name}"] = pieces(shown, likeliest(logits).tolist())
         return pd.DataFrame(table)
 
     def __str__(self) -> str:
         way = self.fraction
-        moved = "the corrupt input moves nothing" if way is None else f"{way:.2f} of the way"
+        moved = "the corrupt input moves nothing" if way is None else f"{two_decimals(way)} of the way"
         name = self.metric.replace("_", " ")
         figures = f"{self.clean:.3f} clean, {self.corrupt:.3f} corrupt, {self.patched:.3f} patched"
         return f"{', '.join(map(str, self.patches))}: {name} {figures}: {moved}"
@@ -124,8 +125,7 @@ def patch(model: Model, pairs: Pairs, what: str | Iterable[str | Patch], metric:
     if edges:
         check_edges(model, edges)
     runs = run_both(model, pairs)
-    into_logits = [Edge(writer, LOGITS) for writer in writers_before(LOGITS, model.config)]
-    corrupt = run_patched(model, pairs, runs, into_logits)
+    corrupt = corrupt_logits(model, pairs, runs)
     patched = _with_site(model, pairs, sites[0]) if sites else run_patched(model, pairs, runs, edges)
     clean, other, own = (float(METRICS[metric](x, runs.logits, pairs)) for x in (runs.logits, corrupt, patched))
     return Patched(tuple(patches), metric, clean, other, own, pairs, runs.logits, corrupt, patched)
@@ -147,12 +147,8 @@ def _with_site(model: Model, pairs: Pairs, patched: SitePatch) -> Float[Tensor, 
     return patched_logits(model, *both_traces(model, pairs), patched.site, where, pairs)
 
 
-def _tokens(tokenizer: Tokenizer | None, ids: Tensor) -> list[str]:
-    return [str(i) for i in ids.tolist()] if tokenizer is None else pieces(tokenizer, ids.tolist())
-
-
 def _text(tokenizer: Tokenizer | None, ids: list[int]) -> str:
     """The end of a prompt."""
     shown = ids[-N_SHOWN_TOKENS:]
-    text = " ".join(map(str, shown)) if tokenizer is None else tokenizer.decode(shown)
+    text = decoded(tokenizer, shown)
     return text if len(shown) == len(ids) else f"…{text}"

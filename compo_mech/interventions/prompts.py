@@ -119,7 +119,6 @@ class PromptReader:
         continued = self._continued(prompt, answer) if isinstance(prompt, str) else None
         found = alone if continued is None or (len(continued) != 1 and len(alone) == 1) else continued
         if len(found) != 1:
-            assert self.tokenizer is not None
             tokens = " ".join(map(repr, pieces(self.tokenizer, found)))
             refuse(name, quoted(answer), f"must be one token, and is {len(found)}: {tokens}")
         self._check(name, found)

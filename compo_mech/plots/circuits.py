@@ -11,11 +11,7 @@ from compo_mech.circuits.circuit import Circuit
 from compo_mech.circuits.faithfulness import Curve, RandomCurves
 from compo_mech.circuits.selection import graph_order
 from compo_mech.data.layout import Layout
-from compo_mech.interventions.edges import (
-    Edge,
-    Reader,
-    heads_reading,
-)
+from compo_mech.interventions.edges import Edge, Reader, heads_reading
 from compo_mech.model.config import ModelConfig
 from compo_mech.plots.circuit_spots import component_name, is_large, spots_of, stage_of
 from compo_mech.plots.theme import LAYOUT
@@ -49,7 +45,7 @@ def circuit_graph(circuit: Circuit, title: str = "") -> go.Figure:
     spots = spots_of(config, touched)
     largest, xs = _largest(circuit), [x for x, _ in spots.values()]
     for edge, reader in sorted(drawn, key=lambda line: abs(circuit.scores.get(line[0], 0.0))):
-        kind = _colourcomponent_name(reader)
+        kind = _colour_name(reader)
         (x0, y0), (x1, y1) = spots[component_name(edge.writer)], spots[component_name(reader)]
         x1 += PORTS.get(kind, 0.0)
         side = -1 if x0 + x1 < 0 or edge.writer.kind == "tok" else 1
@@ -153,7 +149,7 @@ def _bundles(
                 if (component_name(reader), end) not in leading:
                     continue
                 leading.add((component_name(edge.writer), start))
-                bundle = (_colourcomponent_name(reader), stages[0], start, stages[1], end)
+                bundle = (_colour_name(reader), stages[0], start, stages[1], end)
                 label = f"{edge}: {score:.3g}" + (f" × attention {weight:.2f}" if weight < 1 else "")
                 bundles[bundle].append((abs(score) * weight / largest, label))
     return bundles
@@ -191,7 +187,7 @@ def _columns(
     return [(k, q, float(weights[q, k])) for k in positions for q in range(n_pos) if weights[q, k] >= SHOWN_WEIGHT]
 
 
-def _colourcomponent_name(reader: Reader) -> str:
+def _colour_name(reader: Reader) -> str:
     return reader.kind if reader.kind in EDGE_COLOURS else "other"
 
 

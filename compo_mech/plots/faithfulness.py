@@ -30,7 +30,10 @@ def faithfulness_by_size(own: Curve, random: Sequence[Curve], circuit: int | Non
     )  # fmt: skip
     figure.add_hline(y=1, line={"color": "#202124", "width": 1, "dash": "dash"})
     if circuit is not None:
-        figure.add_vline(x=circuit, line={"color": "#2a9d6f", "width": 1.5, "dash": "dot"}, annotation_text="circuit")
+        figure.add_vline(x=circuit, line={"color": "#2a9d6f", "width": 1.5, "dash": "dot"})
+        figure.add_annotation(  # which on an axis of logarithms lies at a logarithm, unlike lines
+            x=math.log10(circuit), y=1, yref="paper", yanchor="bottom", text="circuit", showarrow=False
+        )
     figure.update_layout(**LAYOUT, title="Faithfulness of circuits", width=820, height=420)
     figure.update_xaxes(title="edges in the circuit", type="log", range=[0, math.log10(own.n_edges[-1]) + 0.05])
     top = min(2.0, max(1.0, *values)) + 0.08

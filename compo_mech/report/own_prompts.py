@@ -8,11 +8,11 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from compo_mech.analyses import own_prompt_tables as texts
-from compo_mech.analyses.own_prompts import PromptFindings, first_difference
+from compo_mech.analyses.own_prompts import PromptFindings, moving_positions
+from compo_mech.circuits.accuracy import ABLE
 from compo_mech.circuits.circuit import Circuit
 from compo_mech.circuits.discovery import HELD_OUT, LARGEST_FRACTION, OVERLAP, SWAPPED
 from compo_mech.circuits.selection import score_order
-from compo_mech.interventions.patch_by_text import MIN_GAP
 from compo_mech.plots.circuits import circuit_graph
 from compo_mech.plots.faithfulness import faithfulness_by_size
 from compo_mech.plots.patching import effect_maps
@@ -57,12 +57,12 @@ def page(found: PromptFindings, title: str) -> str:
 
 def patching_map(found: PromptFindings) -> go.Figure:
     """Return the map of components and positions, those of largest effect."""
-    unit, effects = ("fraction", found.effects / found.gap) if abs(found.gap) >= MIN_GAP else ("logits", found.effects)
+    unit, effects = ("logits", found.effects) if found.fractions is None else ("fraction", found.fractions)
     largest = effects.abs().max(1).values.argsort(descending=True, stable=True)[:N_SHOWN]
     shown = sorted(largest.tolist())  # deeper layers above
-    first = first_difference(found.pairs)
-    columns = texts.position_labels(found.pairs)[first:]
-    rows = [effects[i, first:].tolist() for i in shown]
+    labels, positions = texts.position_labels(found.pairs), list(moving_positions(found.pairs))
+    columns = [labels[position] for position in positions]
+    rows = effects[shown][:, positions].tolist()
     names = [str(found.sites[i]) for i in shown]
     figure = effect_maps({"": rows}, columns, names, "How far one component at one position goes", unit)
     figure.update_xaxes(tickangle=60 if max(map(len, columns)) > 4 else 0, automargin=True)
@@ -90,9 +90,10 @@ def _network(found: PromptFindings) -> str:
 
 def _thresholds() -> str:
     return (
-        f"There is a circuit where the edges of highest score move {SWAPPED} of the answers, leave out "
-        f"{1 - LARGEST_FRACTION:.0%} of the network, do better than edges drawn at random, and where those found on "
-        f"half of the prompts move {HELD_OUT} of the answers to the others and are the same to {OVERLAP} (Jaccard)."
+        f"There is a circuit where the network is right about {ABLE:.0%} of the answers to either prompt, where the "
+        f"edges of highest score move {SWAPPED} of the answers, leave out {1 - LARGEST_FRACTION:.0%} of the network "
+        f"and do better than edges drawn at random, and where those found on half of the prompts move {HELD_OUT} of "
+        f"the answers to the others and are the same to {OVERLAP} (Jaccard)."
     )
 
 
@@ -122,12 +123,16 @@ def _more_prompts(found: PromptFindings) -> str:
 
 
 def _patching_note(found: PromptFindings) -> str:
-    heads = "heads, each by itself" if found.settings.by == "heads" else "all heads of a layer together"
+    heads = "z: heads, each by itself"
+    if found.settings.by == "layers":
+        heads = "attn_out: all heads of a layer together"
+    what = "Rise of the logit difference of foil and answer"
+    if found.fractions is not None:
+        what = "Fraction of the way from the clean to the corrupt prompts' logit difference"
     return (
-        "Fraction of the way from the clean to the corrupt prompts' logit difference when one component carries what "
-        f"it does on the corrupt prompts, at one position; z: {heads}. Shown are {min(N_SHOWN, len(found.sites))} of "
-        f"{len(found.sites)} components of largest effect, from the first token that differs on; a position is named "
-        "by its token where all prompts have it, or by its span."
+        f"{what} when one component carries what it does on the corrupt prompts, at one position; {heads}. Shown are "
+        f"{min(N_SHOWN, len(found.sites))} of {len(found.sites)} components of largest effect, from the first token "
+        "that differs to the last answer; a position is named by its token where all prompts have it, or by its span."
     )
 
 
@@ -137,10 +142,14 @@ def _edge_rows(found: PromptFindings) -> pd.DataFrame:
     rows: Sequence[dict[str, str]] = [
         {
             "edge": str(edge),
-            "EAP-IG": f"{by_edge[edge]:.3f}",
-            "exact": f"{score:.3f}",
+            "EAP-IG": _three_decimals(by_edge[edge]),
+            "exact": _three_decimals(score),
             "in circuit": "●" if edge in kept else "",
         }
         for edge, score in zip(found.exact.edges, found.exact.scores.tolist(), strict=True)
     ]
     return pd.DataFrame(rows)
+
+
+def _three_decimals(value: float) -> str:
+    return f"{round(value, 3) + 0.0:.3f}"

@@ -102,6 +102,12 @@ def test_a_site_is_what_its_edges_are(kind):
     assert torch.allclose(patch(MODEL, PAIRS, f"L1H1.{kind}").patched_logits, by_edges, atol=1e-5)
 
 
+def test_a_span_narrows_sites_and_components():
+    by_edges, by_site = (patch(MODEL, PAIRS, f"{name} @ states").patched_logits for name in ("L1H1", "L1H1.z"))
+    assert torch.allclose(by_edges, by_site, atol=1e-5)
+    assert not torch.allclose(by_edges, patch(MODEL, PAIRS, "L1H1").patched_logits, atol=1e-3)
+
+
 def test_the_table_tells_each_answer():
     found = patch(MODEL, PAIRS, "L1H1")
     table = found.frame()

@@ -63,6 +63,16 @@ def test_texts_are_read_as_their_tokens_are():
     assert texts.foil_is_answer.all()
 
 
+class WithBos(Letters):
+    """Says which token is in front of every text."""
+
+    bos_token_id = 0
+
+
+def test_a_text_begins_with_one_bos():
+    assert torch.equal(of(tokenizer=WithBos(), prepend_bos=True).clean_tokens, of().clean_tokens)
+
+
 def test_pairs_of_prompts_are_those_of_the_task_where_they_are_the_same():
     """The same rows, drawn for the task and given as ids: every analysis finds the same."""
     built = build(Parity(), max_length=3)
