@@ -58,7 +58,7 @@ def language_model(
     console, model = Console(), smollm2(path, N_CTX)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    for part in (part for part in PARTS if part in parts):  # what is taught changes the model, so it comes last
+    for part in sorted(parts, key=PARTS.index):  # what is taught changes the model, so it comes last
         if part == "taught":
             table = taught(model, out, n_steps, console)
         else:
