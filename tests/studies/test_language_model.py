@@ -8,6 +8,7 @@ from rich.console import Console
 
 from compo_mech.studies import language_model as study
 from compo_mech.studies import language_taught
+from compo_mech.studies.language_heads import lines_of, single_heads
 
 QUIET = Console(quiet=True)
 
@@ -67,3 +68,8 @@ def test_what_is_taught_is_measured_after_all_else(brief, tmp_path, monkeypatch:
 def test_sets_of_heads_need_prefixes_that_they_were_not_found_on(tmp_path):
     with pytest.raises(ValueError, match=r"^n_prefixes = 6: must be above 6, on which sets of heads are found$"):
         study.language_model(out=tmp_path, parts=("found",), n_prefixes=6)
+
+
+def test_heads_move_nothing_between_lines_of_the_same_states():
+    line = lines_of(llama_of_characters(n_ctx=512), "plain", 0)[0]
+    assert single_heads(line, line) == []
