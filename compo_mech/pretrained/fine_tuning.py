@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from torch import Tensor
 from compo_mech.data.splits import all_strings, is_split, is_test_string
 from compo_mech.data.tasks import Task
 from compo_mech.pretrained.few_shot import digit_tokens
+from compo_mech.training.loop import TrainState
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
@@ -57,49 +58,54 @@ def answer_logits(
     return model.unembed(model.ln_final(resid[:, -1 - n_answers : -1]))
 
 
+def starting_state(model: "HookedTransformer", first_layer: int, generator: torch.Generator) -> TrainState:
+    """Return the state before the first step, and freeze all that is not trained.
+
+    Args:
+        model: the network, which training changes in place.
+        first_layer: of those trained.
+        generator: source of lengths and strings.
+    """
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    weights = trained(model, first_layer)
+    for parameter in weights.values():
+        parameter.requires_grad_(True)
+    return TrainState(0, weights, [torch.optim.AdamW(weights.values(), weight_decay=0.0)], generator)
+
+
 def fine_tune(
     model: "HookedTransformer",
+    state: TrainState,
     task: Task,
     lengths: Sequence[int],
     first_layer: int,
     n_steps: int,
-    generator: torch.Generator,
     batch_size: int = 8,
     lr: float = 1e-4,
-    kept: dict[str, Any] | None = None,
 ) -> Iterator[tuple[int, float]]:
-    """Train the blocks from a layer on; yield each step and its loss.
+    """Train the blocks from a layer on, from the state's step to the end; yield each step and its loss.
 
     What lies below is frozen, and computed once for each string. A batch holds strings of one length, drawn with
     replacement from the training strings.
 
     Args:
         model: the network, changed in place.
+        state: from `starting_state` of the same model and layer; it is kept up to date.
         task: whose states are to be written.
         lengths: of the strings, drawn uniformly.
         first_layer: of those trained.
         n_steps: steps in all.
-        generator: source of lengths and strings.
         batch_size: strings a step.
         lr: of AdamW, after a warm-up.
-        kept: the optimizer's state, as `kept` was filled by an earlier call that was broken off; it is kept up to date.
     """
-    kept = {} if kept is None else kept
-    weights = trained(model, first_layer)
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
-    for parameter in weights.values():
-        parameter.requires_grad_(True)
-    optimizer = torch.optim.AdamW(weights.values(), lr=lr, weight_decay=0.0)
-    if "optimizer" in kept:
-        optimizer.load_state_dict(kept["optimizer"])
-        generator.set_state(kept["generator"])
+    (optimizer,) = state.optimizers
     strings = {length: split_strings(task, length, test=False) for length in lengths}
     below = {length: read_strings(model, task, of_length, first_layer) for length, of_length in strings.items()}
-    for step in range(kept.get("step", 0) + 1, n_steps + 1):
-        length = lengths[int(torch.randint(len(lengths), (1,), generator=generator))]
+    for step in range(state.step + 1, n_steps + 1):
+        length = lengths[int(torch.randint(len(lengths), (1,), generator=state.generator))]
         rows, stream = below[length]
-        drawn = torch.randint(len(rows), (batch_size,), generator=generator)
+        drawn = torch.randint(len(rows), (batch_size,), generator=state.generator)
         for group in optimizer.param_groups:
             group["lr"] = lr * min(1.0, step / N_WARMUP)
         logits = answer_logits(model, rows[drawn], first_layer, stream[drawn])
@@ -107,7 +113,7 @@ def fine_tune(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        kept |= {"step": step, "optimizer": optimizer.state_dict(), "generator": generator.get_state()}
+        state.step = step
         yield step, loss.item()
 
 

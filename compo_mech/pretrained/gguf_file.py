@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from compo_mech.model.finite import check_finite
+
 
 @dataclass(frozen=True)
 class GGUFFile:
@@ -43,23 +45,33 @@ class GGUFFile:
         """Return the names of all fields."""
         return list(self._fields)
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor.
+
+        Raises:
+            ValueError: there is no such tensor.
+        """
+        if name not in self.shapes:
+            raise ValueError(f"{self.path} = without the tensor {name}: must be the file of a language model")
+        return self.shapes[name]
+
     def tensor(self, name: str) -> Float[Tensor, "*shape"]:
         """Return a tensor, dequantised.
 
         Raises:
-            ValueError: there is no such tensor, or its quantisation is not known.
+            ValueError: there is no such tensor, its quantisation is not known, or not all of it are finite numbers.
         """
         from gguf.quants import dequantize
 
-        if name not in self._tensors:
-            raise ValueError(f"{self.path} = without the tensor {name}: must be the file of a language model")
-        found = self._tensors[name]
+        shape, found = self.shape(name), self._tensors[name]
         try:
             values = dequantize(found.data, found.tensor_type)
         except NotImplementedError:
             kind = found.tensor_type.name
             raise ValueError(f"{self.path}: {name} = {kind}: must be of a quantisation that gguf undoes") from None
-        return torch.from_numpy(values.astype("float32", copy=True)).view(self.shapes[name])
+        weight = torch.from_numpy(values.astype("float32", copy=True)).view(shape)
+        check_finite(f"{self.path}: {name}", weight)
+        return weight
 
 
 def open_gguf(path: str | Path) -> GGUFFile:

@@ -66,7 +66,11 @@ def from_gguf(path: str | Path, n_ctx: int | None = None) -> "HookedTransformer"
         for parameter in own.values():
             parameter.zero_()  # biases, which llama has none of
         for gguf_name, name in names.items():
-            own[name].copy_(_as_ours(name, file.tensor(gguf_name), settings))
+            try:
+                own[name].copy_(_as_ours(name, file.tensor(gguf_name), settings))
+            except RuntimeError:
+                shape = " x ".join(map(str, file.shape(gguf_name)))
+                raise ValueError(f"{path}: {gguf_name} = {shape}: must be of the shape that the fields say") from None
         own["unembed.W_U"].copy_(file.tensor(_unembedding(file)).T)
     model.tokenizer = tokenizer
     model.cfg.tokenizer_prepends_bos = False
@@ -99,7 +103,7 @@ def llama_settings(file: GGUFFile, n_ctx: int | None = None) -> dict[str, Any]:
         "d_head": d_head,
         "d_mlp": file.field("llama.feed_forward_length"),
         "n_ctx": n_ctx or min(known, MAX_N_CTX),
-        "d_vocab": file.shapes["token_embd.weight"][0],
+        "d_vocab": file.shape("token_embd.weight")[0],
         "act_fn": "silu",
         "gated_mlp": True,
         "normalization_type": "RMS",

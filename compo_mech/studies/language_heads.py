@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
+from compo_mech.interventions.edges import Writer
 from compo_mech.pretrained.few_shot import FORMS, TASKS, drawn_lines, few_shot
 from compo_mech.pretrained.head_patches import (
     Head,
@@ -43,11 +45,6 @@ SETS: dict[str, Sequence[Head]] = {
     "six that carry": (*CARRYING, (20, 8), (18, 7), (6, 0)),
 }
 N_RANDOM = 3
-
-
-def name_of(head: Head) -> str:
-    """Spell a head as components are spelled."""
-    return f"L{head[0]}H{head[1]}"
 
 
 def random_heads(n_heads: int, generator: torch.Generator) -> list[Head]:
@@ -144,18 +141,25 @@ def looks(lines: Sequence[LastLine]) -> list[Row]:
         own = inputs.diagonal(dim1=-2, dim2=-1)
         on_x.append(own.mean(-1))
         on_others.append((inputs.sum(-1) - own).mean(-1) / (len(keys) - 1))
-    rows: list[Row] = []
-    for measure, values in (("weight on x_t", on_x), ("weight on another input", on_others)):
-        mean = torch.stack(values).mean(0)
-        for (layer, head), value in zip(_all_heads(mean), mean.flatten().tolist(), strict=True):
-            rows.append({"measure": measure, "component": name_of((layer, head)), "value": value, "n": len(lines)})
-    return rows
+    measures = {"weight on x_t": on_x, "weight on another input": on_others}
+    return [row for name, found in measures.items() for row in by_head(name, torch.stack(found).mean(0), len(lines))]
+
+
+def by_head(measure: str, values: Float[Tensor, "layer head"], n: int) -> list[Row]:
+    """Return a row for each head."""
+    return [
+        {"measure": measure, "component": str(Writer("head", layer, head)), "value": value, "n": n}
+        for layer, of_layer in enumerate(values.tolist())
+        for head, value in enumerate(of_layer)
+    ]
 
 
 def single_heads(line: LastLine, other: LastLine) -> list[Row]:
-    """How many answers each head alone carries, and how much of the difference of logits it moves."""
+    """How many answers each head alone carries, and how much of the difference of logits it moves; none if none can."""
     rows: list[Row] = []
     states, foils, asked = line.states, other.states, _asked(line, other)
+    if not asked.any():
+        return rows
 
     def difference(logits: Tensor) -> Tensor:
         at = torch.arange(len(states))
@@ -166,7 +170,7 @@ def single_heads(line: LastLine, other: LastLine) -> list[Row]:
         moved = ((difference(logits) - difference(line.logits)) / whole).mean(-1)
         n_carried = (logits.argmax(-1) == foils)[:, asked].sum(-1)
         for head in range(len(logits)):
-            name = name_of((layer, head))
+            name = str(Writer("head", layer, head))
             rows.append(_counted("carried alone", name, [(int(n_carried[head]), int(asked.sum()))]))
             rows.append({"measure": "logits moved alone", "component": name, "value": float(moved[head]), "n": 1})
     return rows
@@ -196,7 +200,3 @@ def _counted(measure: str, component: str, counts: Sequence[tuple[int, int]]) ->
 
 def _labelled(form: str, seed: int, rows: Sequence[Row]) -> list[Row]:
     return [{"form": form, "prefix": seed, **row} for row in rows]
-
-
-def _all_heads(table: Tensor) -> list[Head]:
-    return [(layer, head) for layer in range(table.shape[0]) for head in range(table.shape[1])]

@@ -15,7 +15,7 @@ from compo_mech.pretrained.control import control_of
 from compo_mech.pretrained.smollm2 import smollm2
 from compo_mech.studies.language_accuracy import accuracy_units
 from compo_mech.studies.language_circuit import KINDS, accuracy, judged, score_rows
-from compo_mech.studies.language_heads import control_units, found_sets, found_units, head_units
+from compo_mech.studies.language_heads import N_SINGLE, control_units, found_sets, found_units, head_units
 from compo_mech.studies.language_pointer import pointer_units
 from compo_mech.studies.language_summary import summaries
 from compo_mech.studies.language_taught import probe_rows, taught_head_rows, teach
@@ -48,12 +48,17 @@ def language_model(
         n_prefixes: prompts of 24 examples, of each form.
         n_steps: of fine-tuning.
         n_threads: of one process.
+
+    Raises:
+        ValueError: there is no such model, or sets of heads have no prefix that they were not found on.
     """
+    if "found" in parts and n_prefixes <= N_SINGLE:
+        raise ValueError(f"n_prefixes = {n_prefixes}: must be above {N_SINGLE}, on which sets of heads are found")
     torch.set_num_threads(n_threads)
     console, model = Console(), smollm2(path, N_CTX)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    for part in parts:
+    for part in sorted(parts, key=PARTS.index):  # what is taught changes the model, so it comes last
         if part == "taught":
             table = taught(model, out, n_steps, console)
         else:
@@ -114,7 +119,7 @@ def taught(model: "HookedTransformer", out: Path, n_steps: int, console: Console
             return [*taught_head_rows(network), *probe_rows(network)]
 
         before = measured(out, "taught_heads", {f"{name}, before".replace(" ", "_"): looked}, console)
-        log = teach(network, folder / f"{name.replace(' ', '_')}.pt", n_steps, console)
+        log = teach(network, folder / f"{name.replace(' ', '_')}.safetensors", n_steps, console)
         after = measured(out, "taught_heads", {f"{name}, {n_steps}".replace(" ", "_"): looked}, console)
         steps = pd.DataFrame(log).assign(unit=name)
         found = (before.assign(step=0), steps, after.assign(step=n_steps))

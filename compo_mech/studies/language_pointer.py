@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from compo_mech.interventions.edges import Writer
 from compo_mech.pretrained.few_shot import FORMS, N_DIGITS, TASKS, Line, drawn_lines, few_shot
 from compo_mech.pretrained.head_patches import LastLine, read_last_lines
 from compo_mech.pretrained.prefix import Prefix
-from compo_mech.studies.language_heads import CARRYING, LOOKING, N_SHOTS, name_of
+from compo_mech.studies.language_heads import CARRYING, LOOKING, N_SHOTS
 from compo_mech.studies.language_units import Row, Unit
 
 if TYPE_CHECKING:
@@ -84,9 +85,10 @@ def kind_rows(kind: str, lines: Sequence[LastLine]) -> list[Row]:
             for by, right in said.items():
                 rows.append({"measure": f"answers by {by}", "component": "the model", "value": int(right), "n": 1})
             for head in dict.fromkeys((*LOOKING, *CARRYING)):
+                name = str(Writer("head", *head))
                 for by, keys in (("position", [t]), ("content", by_content)):
                     value = _weight(line, head, t, [line.prompt.input_positions[-1][key] for key in keys])
-                    rows.append({"measure": f"weight by {by}", "component": name_of(head), "value": value, "n": 1})
+                    rows.append({"measure": f"weight by {by}", "component": name, "value": value, "n": 1})
     return rows
 
 

@@ -1,10 +1,12 @@
 """A language model is taught parity with a chain of thought: how soon, by which heads, where the state is updated."""
 
-import os
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import safetensors
+import safetensors.torch
 import torch
 from jaxtyping import Float, Int
 from rich.console import Console
@@ -14,11 +16,13 @@ from torch import Tensor
 from compo_mech.cli.progress import counting
 from compo_mech.data.tasks import Parity
 from compo_mech.pretrained.few_shot import FORMS, few_shot
-from compo_mech.pretrained.fine_tuning import fine_tune, n_right, read_strings, split_strings, trained
+from compo_mech.pretrained.fine_tuning import fine_tune, n_right, read_strings, split_strings, starting_state
 from compo_mech.pretrained.head_patches import LastLine, each_head_interchanged, read_last_lines
 from compo_mech.pretrained.prefix import Prefix
-from compo_mech.studies.language_heads import looks, name_of
+from compo_mech.runs.files import write_whole
+from compo_mech.studies.language_heads import by_head, looks
 from compo_mech.studies.language_units import Row
+from compo_mech.training.loop import TrainState
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
@@ -42,15 +46,11 @@ def teach(model: "HookedTransformer", out: Path, n_steps: int, console: Console)
         out: file of weights, optimizer and rows, written anew as it goes.
         n_steps: steps in all.
         console: where the bar is shown, with the time left.
+
+    Raises:
+        ValueError: the file is damaged, or was taught for more steps.
     """
-    kept: dict[str, Any] = {}
-    rows: list[Row] = []
-    if out.is_file():
-        stored = torch.load(out, weights_only=True)
-        kept, rows = stored["kept"], stored["rows"]
-        with torch.no_grad():
-            for name, weight in trained(model, FIRST_LAYER).items():
-                weight.copy_(stored["weights"][name])
+    state = starting_state(model, FIRST_LAYER, torch.Generator().manual_seed(0))
     tests = {length: _test_strings(length) for length in TEST_LENGTHS}
     read = {length: read_strings(model, TASK, strings, FIRST_LAYER) for length, strings in tests.items()}
 
@@ -58,20 +58,40 @@ def teach(model: "HookedTransformer", out: Path, n_steps: int, console: Console)
         found = {length: n_right(model, *strings, FIRST_LAYER) for length, strings in read.items()}
         return [{"measure": "accuracy", "step": step, "length": i, "value": n, "n": of} for i, (n, of) in found.items()]
 
-    rows = rows or tested(0)
-    generator = torch.Generator().manual_seed(0)
+    rows = _resumed(out, state) if out.is_file() else tested(0)
+    if state.step > n_steps:
+        raise ValueError(f"n_steps = {n_steps}: must be at least {state.step}, as many as {out} was taught for")
     with counting(console) as bar:
-        task = bar.add_task(out.stem, total=n_steps, completed=kept.get("step", 0))
-        for step, loss in fine_tune(model, TASK, LENGTHS, FIRST_LAYER, n_steps, generator, lr=LR, kept=kept):
+        task = bar.add_task(out.stem, total=n_steps, completed=state.step)
+        for step, loss in fine_tune(model, state, TASK, LENGTHS, FIRST_LAYER, n_steps, lr=LR):
             rows.append({"measure": "loss", "step": step, "value": loss, "n": 1})
             if step % EVERY == 0 or step == n_steps:
                 rows += tested(step)
-                weights = {name: weight.detach() for name, weight in trained(model, FIRST_LAYER).items()}
-                part = out.with_suffix(".part")
-                torch.save({"kept": kept, "rows": rows, "weights": weights}, part)
-                os.replace(part, out)
+                _save(out, state, rows)
             bar.advance(task)
     return rows
+
+
+def _save(out: Path, state: TrainState, rows: Sequence[Row]) -> None:
+    """Keep weights, optimizer and generator in one file, with the step and the rows as its metadata."""
+    tensors = {name: weight.detach() for name, weight in state.params.items()} | state.tensors()
+    write_whole(out, safetensors.torch.save(tensors, {"step": str(state.step), "rows": json.dumps(rows)}))
+
+
+@torch.no_grad()
+def _resumed(out: Path, state: TrainState) -> list[Row]:
+    """Bring a state to where `_save` kept it; return the rows."""
+    try:
+        with safetensors.safe_open(out, "pt") as file:
+            metadata = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"out = {out}: is damaged, remove it to start again ({error})") from None
+    for name, weight in state.params.items():
+        weight.copy_(tensors[name])
+    state.load_tensors(tensors)
+    state.step = int(metadata["step"])
+    return json.loads(metadata["rows"])
 
 
 def _test_strings(length: int) -> Int[Tensor, "string length"]:
@@ -92,11 +112,7 @@ def taught_head_rows(model: "HookedTransformer") -> list[Row]:
         asked = (x != other_x) & (line.logits.argmax(-1) == line.states)
         counts += (each_head_interchanged(line, other).argmax(-1) == 1 - line.states)[..., asked].sum(-1)
         n_asked += int(asked.sum())
-    rows = looks(lines)
-    for layer, of_layer in enumerate(counts.tolist()):
-        for head, n in enumerate(of_layer):
-            rows.append({"measure": "carried alone", "component": name_of((layer, head)), "value": n, "n": n_asked})
-    return rows
+    return [*looks(lines), *by_head("carried alone", counts, n_asked)]
 
 
 def probe_rows(model: "HookedTransformer") -> list[Row]:

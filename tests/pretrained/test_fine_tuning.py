@@ -11,6 +11,7 @@ from compo_mech.pretrained.fine_tuning import (
     n_right,
     read_strings,
     split_strings,
+    starting_state,
     string_rows,
     trained,
 )
@@ -43,8 +44,8 @@ def test_strings_are_split_where_there_are_enough():
 
 
 def test_only_the_blocks_from_the_first_layer_on_change_and_the_loss_falls(fresh_model):
-    before = weights_of(fresh_model)
-    losses = [loss for _, loss in fine_tune(fresh_model, Parity(), (2, 3), FIRST, 60, generator(), lr=3e-3)]
+    before, state = weights_of(fresh_model), starting_state(fresh_model, FIRST, generator())
+    losses = [loss for _, loss in fine_tune(fresh_model, state, Parity(), (2, 3), FIRST, 60, lr=3e-3)]
     assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
     changed = {name for name, weight in weights_of(fresh_model).items() if not torch.equal(weight, before[name])}
     assert changed == set(trained(fresh_model, FIRST))
@@ -52,14 +53,19 @@ def test_only_the_blocks_from_the_first_layer_on_change_and_the_loss_falls(fresh
 
 
 def test_what_was_broken_off_goes_on_to_the_bit(fresh_model):
+    def steps(state, n_steps):
+        return list(fine_tune(fresh_model, state, Parity(), (2, 3), FIRST, n_steps))
+
     start = weights_of(fresh_model)
-    whole = list(fine_tune(fresh_model, Parity(), (2, 3), FIRST, 6, generator()))
+    whole = steps(starting_state(fresh_model, FIRST, generator()), 6)
     end = weights_of(fresh_model)
     fresh_model.load_state_dict(start, strict=False)
-    kept = {}
-    begun = list(fine_tune(fresh_model, Parity(), (2, 3), FIRST, 3, generator(), kept=kept))
-    rest = list(fine_tune(fresh_model, Parity(), (2, 3), FIRST, 6, generator(99), kept=kept))
-    assert begun + rest == whole
+    first = starting_state(fresh_model, FIRST, generator())
+    begun = steps(first, 3)
+    second = starting_state(fresh_model, FIRST, generator(99))
+    second.load_tensors(first.tensors())
+    second.step = first.step
+    assert begun + steps(second, 6) == whole
     assert all(torch.equal(weight, end[name]) for name, weight in weights_of(fresh_model).items())
 
 

