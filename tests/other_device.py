@@ -1,8 +1,8 @@
-"""A device that is not the CPU, for machines without one.
+"""A device that is not the CPU: a GPU where there is one, else a stand-in.
 
-Its tensors lie in memory like all others, and are told apart by a mark. Inside `OtherDevice` a function of torch that
-is given tensors of both devices raises, as on a GPU; here an index is no exception, nor is a value that is assigned.
-Numbers (tensors without an axis) may meet anything.
+The stand-in's tensors lie in memory like all others, and are told apart by a mark. Inside `OtherDevice` a function of
+torch that is given tensors of both devices raises, as on a GPU; here an index is no exception, nor is a value that is
+assigned. Numbers (tensors without an axis) may meet anything.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 
-DEVICE = torch.device("cuda")
+HAS_GPU = torch.cuda.is_available()
+DEVICE = torch.device("cuda", 0) if HAS_GPU else torch.device("cuda")
 CPU = torch.device("cpu")
 DEVICE_OF = Tensor.device.__get__  # pyright: ignore[reportAttributeAccessIssue]
 ANYWHERE = (
@@ -32,6 +33,8 @@ class OtherDevice(TorchFunctionMode):
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
+        if HAS_GPU:
+            return func(*args, **kwargs)
         if func == DEVICE_OF:
             return DEVICE if _is_there(args[0]) else CPU
         if func is Tensor.cpu:
@@ -61,7 +64,7 @@ class OtherDevice(TorchFunctionMode):
 
 def moved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Copies of these tensors on the other device."""
-    return {name: _moved(tensor, DEVICE) for name, tensor in tensors.items()}
+    return {name: tensor.to(DEVICE) if HAS_GPU else _moved(tensor, DEVICE) for name, tensor in tensors.items()}
 
 
 _there: dict[int, StorageWeakRef] = {}

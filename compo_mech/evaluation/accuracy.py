@@ -16,7 +16,9 @@ def token_accuracy(
     return (likeliest(logits) == targets).float().mean()
 
 
-def strings_right(predicted: Int[Tensor, "batch query"], targets: Int[Tensor, "batch query"]) -> Bool[Tensor, "batch"]:
+def strings_right(
+    predicted: Int[Tensor, "*member batch query"], targets: Int[Tensor, "batch query"]
+) -> Bool[Tensor, "*member batch"]:
     """Whether every state and the [EoS] after them are right."""
     return (predicted == targets).all(-1)
 
@@ -27,7 +29,9 @@ def mean_loss(logits: Float[Tensor, "batch query d_vocab"], targets: Int[Tensor,
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
-def grammatical(generated: Int[Tensor, "batch query"], n_values: int, end_of_states: int) -> Bool[Tensor, "batch"]:
+def grammatical(
+    generated: Int[Tensor, "*member batch query"], n_values: int, end_of_states: int
+) -> Bool[Tensor, "*member batch"]:
     """Whether the generated tokens are the right number of values, then one [EoS], and no other token.
 
     Args:
@@ -35,8 +39,8 @@ def grammatical(generated: Int[Tensor, "batch query"], n_values: int, end_of_sta
         n_values: ids below this are values.
         end_of_states: id of [EoS].
     """
-    values = (generated[:, :-1] < n_values).all(-1)
-    return values & (generated[:, -1] == end_of_states)
+    values = (generated[..., :-1] < n_values).all(-1)
+    return values & (generated[..., -1] == end_of_states)
 
 
 def share(right: Bool[Tensor, "batch"]) -> Float[Tensor, ""]:

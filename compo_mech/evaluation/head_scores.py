@@ -31,11 +31,11 @@ def layer_measures(
     """
     for name, values in head_measures(pattern, layout, length, lean).items():
         yield from ((head, name, value) for head, value in enumerate(values.tolist()))
-    for name, (rows, keys) in _works(layout, length).items():
+    for name, (rows, keys) in edges_of_roles(layout, length).items():
         yield None, f"{name}_together", float(attention.together(attention.edge_weights(pattern, rows, keys)))
 
 
-def _works(layout: Layout, length: int) -> dict[str, tuple[list[int], list[int]]]:
+def edges_of_roles(layout: Layout, length: int) -> dict[str, tuple[list[int], list[int]]]:
     """(rows, keys) of each role (lookup, iteration) that strings of this length have; rows count from the first scored
     one."""
     first = layout.scored(length)[0]
@@ -44,11 +44,15 @@ def _works(layout: Layout, length: int) -> dict[str, tuple[list[int], list[int]]
 
 
 def head_measures(
-    pattern: Float[Tensor, "batch head query key"], layout: Layout, length: int, lean: bool = False
+    pattern: Float[Tensor, "batch head query key"],
+    layout: Layout,
+    length: int,
+    lean: bool = False,
+    offset_floor: float = OFFSET_FLOOR,
 ) -> dict[str, Float[Tensor, "head"]]:
     """Every measure of each head, or the `SUMMARISED` ones, on strings of one length, from attention at the scored
-    rows."""
-    scored, works = layout.scored(length), _works(layout, length)
+    rows; offsets at which no head has as much as the floor are left out."""
+    scored, works = layout.scored(length), edges_of_roles(layout, length)
     squares = attention.concentration(pattern)
     found: dict[str, Tensor] = {"entropy": attention.entropy(pattern), "sparsity": attention.sparsity(squares, scored)}
     n_states = layout.n_states(length)
@@ -70,7 +74,11 @@ def head_measures(
     found["pointer_sharp_rows"] = pointer.sharp.float().mean(-1)
     if "iteration" in works:
         profile = attention.offset_profile(predicting, *works["iteration"])
-        found |= {f"offset_{offset:+d}": weight for offset, weight in profile.items() if weight.max() >= OFFSET_FLOOR}
+        found |= {
+            f"offset_{offset:+d}": weight
+            for offset, weight in profile.items()
+            if not offset_floor or weight.max() >= offset_floor
+        }
     return found
 
 
@@ -88,7 +96,7 @@ def _odd_spots(
         "end_on_end_of_input": ending[..., layout.end_of_input(length)].mean(0),
         "end_pointer_weight": ending.amax(-1).mean(0),
     }
-    edges = _works(layout, length).get("iteration")
+    edges = edges_of_roles(layout, length).get("iteration")
     if edges is not None:
         weights = attention.edge_weights(pattern, *edges).mean(0)  # [head, edge]
         found |= {"iteration_first": weights[:, 0], "iteration_last": weights[:, -1]}

@@ -1,7 +1,9 @@
 """All measures of one network on test strings, as long rows: what is recorded at each snapshot."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
@@ -17,6 +19,8 @@ from compo_mech.model.finite import likeliest
 from compo_mech.model.forward import forward
 from compo_mech.model.generate import generate
 from compo_mech.model.params import Model, init_params
+
+VERDICT_OF_EACH = np.vectorize(attention.attention_verdict, otypes=[float])
 
 
 @torch.no_grad()
@@ -64,7 +68,7 @@ def measure(model: Model, data: DataConfig, sets: list[EvalSet]) -> list[Row]:
         rows += [Row(*where, None, None, name, float(value)) for name, value in numbers.items()]
         for layer, pattern in enumerate(patterns):
             rows += [Row(*where, layer, *rest) for rest in layer_measures(pattern, test.layout, test.length)]
-    return rows + list(_summaries(rows, data.drawn_lengths))
+    return rows + [row._replace(value=float(row.value)) for row in summaries(rows, data.drawn_lengths)]
 
 
 @torch.no_grad()
@@ -85,9 +89,15 @@ def measure_control(config: ModelConfig, n_ctx: int, data: DataConfig, sets: lis
     return [row._replace(split=CONTROL) for row in measure(control, data, sets)]
 
 
-def _summaries(rows: list[Row], drawn: Sequence[int]) -> Iterator[Row]:
-    """Means of each head and layer over drawn lengths >= 4 (sharp rows: over all their rows) and verdicts."""
-    of_heads: dict[tuple, dict[str, dict[int, float]]] = {}  # (task, layer, head) -> metric -> length -> value
+def summaries(rows: Sequence[Any], drawn: Sequence[int]) -> Iterator[Row]:
+    """Means of each head and layer over drawn lengths >= 4 (sharp rows: over all their rows) and
+    verdicts.
+
+    Args:
+        rows: whose values are numbers, or arrays of the numbers of many networks, as those of the means are then.
+        drawn: lengths that training asks about.
+    """
+    of_heads: dict[tuple, dict[str, dict[int, Any]]] = {}  # (task, layer, head) -> metric -> length -> value
     for row in rows:
         if row.layer is None or row.length is None:
             continue
@@ -99,6 +109,6 @@ def _summaries(rows: list[Row], drawn: Sequence[int]) -> Iterator[Row]:
         if (sharp := found.get("pointer_sharp_rows")) is not None:
             means["pointer_sharp_rows"] = sum(n * share for n, share in sharp.items()) / sum(sharp)
         if "iteration" in means:
-            means["verdict"] = attention.attention_verdict(means["iteration"], means["pointer_sharp_rows"])
+            means["verdict"] = VERDICT_OF_EACH(means["iteration"], means["pointer_sharp_rows"])
         for metric, value in means.items():
-            yield Row("mean", task, None, layer, head, metric, float(value))
+            yield Row("mean", task, None, layer, head, metric, value)

@@ -1,12 +1,13 @@
 """The training loop, a generator of (step, loss), of one network or of many. No disk, no printing, no waiting."""
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypedDict, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from compo_mech.model.config import ModelConfig
 from compo_mech.model.forward import forward
 from compo_mech.model.params import Model, Params, gradient_masks
 from compo_mech.settings import Settings
+from compo_mech.training.captured import CapturedSteps
 from compo_mech.training.optim import OptimConfig, make_optimizers
 from compo_mech.training.schedule import learning_rate
 
@@ -33,11 +35,9 @@ class TrainConfig(Settings):
     )
 
 
-class Noise(TypedDict, total=False):
-    """Random arguments of the forward pass, under their names there."""
-
-    position_shift: Int[Tensor, "*member batch"]
-    embed_mask: Float[Tensor, "*member token d_model"]
+Noise = dict[str, Tensor]
+"""Random arguments of the forward pass, under their names there: position_shift [*member batch], embed_mask [*member
+token d_model]."""
 
 
 @dataclass
@@ -90,8 +90,8 @@ def load_optimizer_tensors(params: Params, optimizers: list[torch.optim.Optimize
                 prefix = f"optimizer.{i}.{names[id(param)]}."
                 for name, tensor in tensors.items():
                     if name.startswith(prefix):
-                        # Adam keeps its step count on the CPU
-                        device = tensor.device if tensor.ndim == 0 else param.device
+                        # Adam keeps its step count on the CPU, but for parameters on a GPU
+                        device = tensor.device if tensor.ndim == 0 and not param.is_cuda else param.device
                         optimizer.state[param][name.removeprefix(prefix)] = tensor.clone().to(device)
 
 
@@ -122,16 +122,25 @@ def train(
     The loss stays a tensor on its device: reading it is what makes the loop wait. A member whose
     numbers are not finite does not touch the others'.
     """
-    for step in range(state.step + 1, schedule.n_steps + 1):
+
+    def draw(step: int) -> tuple[Batch, Noise]:
         batch = stream.batch(step, state.source)
-        noise = draw_noise(batch.packing, config.d_model, schedule, state.source)
-        loss = train_step(state, batch, noise, config, optim, learning_rate(optim, step, schedule.n_steps))
+        return batch, draw_noise(batch.packing, config.d_model, schedule, state.source)
+
+    def update(batch: Batch, noise: Noise, lr: float | Tensor) -> Float[Tensor, "*member"]:
+        return train_step(state, batch, noise, config, optim, lr)
+
+    device = stream.device
+    captured = CapturedSteps(update, device) if device.type == "cuda" and optim.optimizer != "sgd" else None
+    for step in range(state.step + 1, schedule.n_steps + 1):
+        lr = learning_rate(optim, step, schedule.n_steps)
+        loss = update(*draw(step), lr) if captured is None else captured(functools.partial(draw, step), lr)
         state.step = step
         yield step, loss
 
 
 def train_step(
-    state: Trainable, batch: Batch, noise: Noise, config: ModelConfig, optim: OptimConfig, lr: float
+    state: Trainable, batch: Batch, noise: Noise, config: ModelConfig, optim: OptimConfig, lr: float | Tensor
 ) -> Float[Tensor, "*member"]:
     """One update of the parameters: loss, gradients, masks, clipping, optimisers. Returns the loss before it."""
     free = [param for param in state.params.values() if param.requires_grad]
@@ -157,7 +166,8 @@ def batch_loss(params: Params, config: ModelConfig, batch: Batch, noise: Noise) 
     """The training loss; of stacked parameters and a stacked batch, every member's."""
 
     def of_one(params: Params, tokens: Tensor, task: Tensor, weight: Tensor, noise: Noise) -> Float[Tensor, ""]:
-        logits = forward(Model(params, config), tokens, batch.packing, **noise)
+        shift, mask = noise.get("position_shift"), noise.get("embed_mask")
+        logits = forward(Model(params, config), tokens, batch.packing, position_shift=shift, embed_mask=mask)
         return row_loss(logits, Batch(tokens, task, weight, batch.packing))
 
     loss_of = of_one if batch.tokens.ndim == 2 else torch.func.vmap(of_one)
@@ -184,7 +194,7 @@ def draw_noise(
     packing: Packing, d_model: int, schedule: TrainConfig, source: torch.Generator | Sequence[torch.Generator]
 ) -> Noise:
     """The random arguments of the forward pass at one step; of several generators, stacked."""
-    device, noise = packing.row.device, Noise()
+    device, noise = packing.row.device, dict[str, Tensor]()
 
     def draw(sample: Callable[[torch.Generator], Tensor]) -> Tensor:
         return sample(source) if isinstance(source, torch.Generator) else torch.stack([sample(g) for g in source])

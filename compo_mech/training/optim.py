@@ -76,7 +76,11 @@ class Muon(torch.optim.Optimizer):
             for shape, params in by_shape.items():
                 scale = 0.2 * math.sqrt(max(shape[-2:]))
                 for param, update in zip(params, orthogonalized(torch.stack(updates[shape])), strict=True):
-                    param.mul_(1 - lr * group["weight_decay"]).add_(update, alpha=-lr * scale)
+                    param.mul_(1 - lr * group["weight_decay"])
+                    if isinstance(lr, Tensor):  # on a GPU, where nothing waits to read it
+                        param.sub_(update * (lr * scale))
+                    else:
+                        param.add_(update, alpha=-lr * scale)
 
 
 def orthogonalized(matrices: Float[Tensor, "*stack rows columns"]) -> Float[Tensor, "*stack rows columns"]:
@@ -107,13 +111,14 @@ def make_optimizers(optim: OptimConfig, config: ModelConfig, params: Params) -> 
         {"params": [p for n, p in rest.items() if not is_matrix(n)], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
+    capturable = any(param.is_cuda for param in free.values())
     optimizers: list[torch.optim.Optimizer] = []
     if on_muon:
         optimizers.append(Muon(list(on_muon.values()), optim.lr, optim.momentum, optim.weight_decay))
     if groups and optim.optimizer == "sgd":
         optimizers.append(torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum))
     elif groups and optim.optimizer == "adam":
-        optimizers.append(torch.optim.Adam(groups, lr=optim.lr, betas=optim.betas))
+        optimizers.append(torch.optim.Adam(groups, lr=optim.lr, betas=optim.betas, capturable=capturable))
     elif groups:
-        optimizers.append(torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas))
+        optimizers.append(torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, capturable=capturable))
     return optimizers

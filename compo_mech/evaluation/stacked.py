@@ -1,0 +1,164 @@
+"""All measures of many networks at once, given as stacked parameters: what `measure` says of each, up to rounding.
+
+Networks take part as further heads: every measure of attention takes any number of heads, each by itself.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from compo_mech.data.config import DataConfig
+from compo_mech.data.layout import Layout
+from compo_mech.evaluation import accuracy
+from compo_mech.evaluation.head_scores import OFFSET_FLOOR, edges_of_roles, head_measures
+from compo_mech.evaluation.measure import summaries
+from compo_mech.evaluation.sets import EvalSet
+from compo_mech.evaluation.table import Row
+from compo_mech.model.config import ModelConfig
+from compo_mech.model.finite import check_finite
+from compo_mech.model.forward import forward
+from compo_mech.model.generate import Past, read_on
+from compo_mech.model.params import Model, Params
+
+N_NUMBERS = {"cpu": 2**23, "cuda": 2**31}
+"""Activations of one kind that are held at once; networks are measured in groups that keep to it."""
+
+
+class Measured(NamedTuple):
+    """One measure of every network, under the names of `Row`; NaN: it is not recorded of that network."""
+
+    split: str
+    task: str
+    length: int | None
+    layer: int | None
+    head: int | None
+    metric: str
+    value: np.ndarray
+
+
+def rows_of(measured: Sequence[Measured], member: int) -> list[Row]:
+    """The rows of one of the networks, as `measure` gives them."""
+    rows = (Row(*one[:-1], float(one.value[member])) for one in measured)
+    return [row for row in rows if row.value == row.value]
+
+
+@torch.no_grad()
+def measure_each(params: Params, config: ModelConfig, data: DataConfig, sets: Sequence[EvalSet]) -> list[Measured]:
+    """Every measure of each network on every set, then its means and verdicts.
+
+    Args:
+        params: stacked along a leading axis.
+        config: of every network.
+        data: that they were trained on.
+        sets: test strings.
+
+    Raises:
+        NotFinite: a logit of one of them is not.
+    """
+    n_members = len(params["embed.W_E"])
+    found: list[Measured] = []
+    for test in sets:
+        n_numbers = max(test.tokens.numel() * config.mlp_width, 1)
+        at_once = max(1, N_NUMBERS.get(test.tokens.device.type, 2**23) // n_numbers)
+        groups = [
+            dict(_of_set({name: param[start : start + at_once] for name, param in params.items()}, config, data, test))
+            for start in range(0, n_members, at_once)
+        ]
+        for layer, head, metric in groups[0]:
+            values = np.concatenate([group[layer, head, metric] for group in groups])
+            if not np.isnan(values).all():
+                found.append(Measured(test.split, str(test.task), test.length, layer, head, metric, values))
+    means = summaries(found, data.drawn_lengths)
+    return found + [Measured(*row[:-1], np.asarray(row.value)) for row in means]
+
+
+def _of_set(
+    params: Params, config: ModelConfig, data: DataConfig, test: EvalSet
+) -> Iterator[tuple[tuple[int | None, int | None, str], np.ndarray]]:
+    """(layer, head, metric), and its value of each network."""
+
+    def run(params: Params) -> tuple[Tensor, tuple[Tensor, ...]]:
+        patterns: list[Tensor] = []
+        logits = forward(Model(params, config), test.tokens, test.packing, patterns=patterns)
+        return rearrange(logits, "(batch query) d_vocab -> batch query d_vocab", batch=len(test.tokens)), (*patterns,)
+
+    logits, patterns = torch.func.vmap(run)(params)
+    check_finite("logits", logits)
+    predicted = logits.argmax(-1)  # [member, batch, query]
+    right = accuracy.strings_right(predicted, test.targets)
+    written = _generated(params, config, test, predicted, right)
+    targets = test.targets.expand(predicted.shape).flatten()
+    losses = F.cross_entropy(logits.flatten(0, 2), targets, reduction="none").view(len(predicted), -1).mean(1)
+    words = data.vocabulary
+    grammar = accuracy.grammatical(written, words.n_values, words.end_of_states_id)
+    numbers = {
+        "accuracy": _share(right),
+        "generated_accuracy": _share(accuracy.strings_right(written, test.targets)),
+        "token_accuracy": _share((predicted == test.targets).flatten(1)),
+        "loss": losses,
+        "grammar": _share(grammar),
+    }
+    for name, values in zip(numbers, torch.stack(list(numbers.values())).double().cpu().numpy(), strict=True):
+        yield (None, None, name), values
+    for layer, pattern in enumerate(patterns):
+        for (head, metric), values in _of_layer(pattern, test.layout, test.length):
+            yield (layer, head, metric), values
+
+
+def _share(right: Bool[Tensor, "member n"]) -> Float[Tensor, "member"]:
+    return right.float().mean(-1)
+
+
+def _generated(
+    params: Params,
+    config: ModelConfig,
+    test: EvalSet,
+    predicted: Int[Tensor, "member batch query"],
+    right: Bool[Tensor, "member batch"],
+) -> Int[Tensor, "member batch query"]:
+    """What each generates after [EoI]: of the strings that it has right what it predicts, see `measure.generated`."""
+    erring = (~right).any(-1).nonzero()[:, 0]
+    written = predicted.clone()
+    if len(erring):
+        prompts = test.tokens[:, : test.layout.end_of_input(test.length) + 1]
+
+        def generate(params: Params) -> Tensor:
+            past: Past = []
+            tokens, new = prompts, []
+            for _ in range(predicted.shape[2]):
+                tokens = read_on(Model(params, config), tokens, past).argmax(-1, keepdim=True)
+                new.append(tokens)
+            return torch.cat(new, 1)
+
+        new = torch.func.vmap(generate)({name: param[erring] for name, param in params.items()})
+        written[erring] = torch.where(right[erring][..., None], written[erring], new)
+    return written
+
+
+def _of_layer(
+    pattern: Float[Tensor, "member batch head query key"], layout: Layout, length: int
+) -> Iterator[tuple[tuple[int | None, str], np.ndarray]]:
+    """(head, metric), and its value of each network; in the order of `layer_measures`."""
+    n_members, n_heads = pattern.shape[0], pattern.shape[2]
+    as_heads = rearrange(pattern, "member batch head query key -> batch (member head) query key")
+    found = head_measures(as_heads, layout, length, offset_floor=0.0)
+    together = {
+        f"{name}_together": as_heads[:, :, rows, keys].mean(0).unflatten(0, (n_members, n_heads)).amax(1).mean(-1)
+        for name, (rows, keys) in edges_of_roles(layout, length).items()
+    }
+    of_heads = rearrange(
+        torch.stack(list(found.values())), "metric (member head) -> metric head member", head=n_heads
+    ).double()
+    if names := [i for i, name in enumerate(found) if name.startswith("offset_")]:
+        profile = of_heads[names]
+        of_heads[names] = torch.where(profile.amax(1, keepdim=True) >= OFFSET_FLOOR, profile, torch.nan)
+    for name, values in zip(found, of_heads.cpu().numpy(), strict=True):
+        yield from (((head, name), of_head) for head, of_head in enumerate(values))
+    for name, values in together.items():
+        yield (None, name), values.double().cpu().numpy()

@@ -1,0 +1,247 @@
+"""What a device does with one network to thousands: checks, seconds a step, and seeds of a recipe to their end."""
+
+import itertools
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field
+from rich.console import Console
+from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
+
+from compo_mech.cli.command import Count, NThreads
+from compo_mech.cli.errors import one_line_errors
+from compo_mech.cli.output import check_out, say, write_table
+from compo_mech.data.stream import TrainingStream
+from compo_mech.evaluation.attention import AttentionVerdict
+from compo_mech.evaluation.sets import eval_sets
+from compo_mech.evaluation.stacked import Measured, measure_each
+from compo_mech.launch.run import new_state
+from compo_mech.launch.settings import check_device
+from compo_mech.reference.gpu_checks import checks
+from compo_mech.reference.step_bench import wait
+from compo_mech.runs import recipes
+from compo_mech.runs.config import RunConfig
+from compo_mech.stats.intervals import wilson
+from compo_mech.training import ensemble, loop
+
+Part = Literal["checks", "steps", "seeds"]
+Precision = Literal["highest", "high"]
+N_WARM = 9
+"""Steps before any are timed: each of the three shapes of batch comes three times, see `CapturedSteps`."""
+N_TIMED = 12
+N_BLOCKS = 3
+
+
+def gpu_bench(
+    parts: Annotated[tuple[Part, ...], Field(min_length=1)] = ("checks", "steps", "seeds"),
+    sizes: Annotated[tuple[Count, ...], Field(min_length=1)] = (1, 64, 256, 1000, 4000),
+    n_seeds: Count = 1000,
+    n_at_once: Count = 1000,
+    n_steps: Count | None = None,
+    precisions: Annotated[tuple[Precision, ...], Field(min_length=1)] = ("highest",),
+    n_threads: NThreads = 1,
+    device: str = "cuda",
+    out: Path | None = None,
+) -> None:
+    """The default recipe of parity.
+
+    Args:
+        parts: which of the three.
+        sizes: networks that are trained at once, of which steps are timed.
+        n_seeds: trained to their end.
+        n_at_once: of those, in one stack.
+        n_steps: of training; None: the recipe's.
+        precisions: of matrix products: float32, or TF32 where the device has it.
+        n_threads: of the CPU.
+        device: as torch names it.
+        out: where the table of seeds is written, as .csv; None: nowhere.
+    """
+    with one_line_errors():
+        check_device(device)
+        if out is not None:
+            check_out(out, ".csv")
+    torch.set_num_threads(n_threads)
+    config, console = recipes.parity(), Console()
+    if n_steps is not None:
+        config = config.model_copy(update={"train": config.train.model_copy(update={"n_steps": n_steps})})
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else f"{n_threads} thread(s)"
+    say(console, f"torch {torch.__version__}, {device}, {name}, {sys.platform}")
+    if "checks" in parts:
+        _print(console, "Checks", [check.row() for check in checks(config, device)])
+    if "steps" in parts:
+        _print(console, "A training step", list(steps_table(config, sizes, precisions, device)))
+    if "seeds" in parts:
+        tables = [
+            seeds_table(config, n_seeds, n_at_once, precision, device, console)
+            for precision in precisions
+            if precision == "highest" or device.startswith("cuda")
+        ]
+        table = pd.concat(tables)
+        _print(console, "Seeds, with 95% intervals", list(shares(table)))
+        if out is not None:
+            write_table(out, table, "%.4g")
+            say(console, f"wrote {out}")
+
+
+def _print(console: Console, title: str, rows: Sequence[dict[str, str]]) -> None:
+    table = Table(title=title, title_justify="left")
+    for i, column in enumerate(rows[0]):
+        table.add_column(column, justify="left" if i == 0 else "right")
+    for row in rows:
+        table.add_row(*row.values())
+    console.print(table)
+
+
+def steps_table(
+    config: RunConfig, sizes: Sequence[int], precisions: Sequence[Precision], device: str
+) -> Iterator[dict[str, str]]:
+    """Rows of seconds a step, arithmetic and memory, for each number of networks at once and each precision."""
+    operations = step_operations(config)
+    for precision in precisions:
+        if precision == "high" and not device.startswith("cuda"):
+            continue
+        torch.set_float32_matmul_precision(precision)
+        peak = matrix_rate(device)
+        for n in sizes:
+            row = {"at once": f"{n}", "products": "float32" if precision == "highest" else "TF32"}
+            try:
+                seconds, memory = step_seconds(config, n, device)
+            except torch.OutOfMemoryError:
+                yield row | dict.fromkeys(("ms a step", "µs a network", "TFLOP/s", "of peak", "GB"), "no memory")
+                continue
+            rate = n * operations / seconds
+            yield row | {
+                "ms a step": f"{seconds * 1e3:.2f}",
+                "µs a network": f"{seconds / n * 1e6:.0f}",
+                "TFLOP/s": f"{rate / 1e12:.3g}",
+                "of peak": f"{rate / peak:.0%}",
+                "GB": f"{memory / 1e9:.2g}" if memory else "–",
+            }
+    torch.set_float32_matmul_precision("highest")
+
+
+def step_operations(config: RunConfig) -> float:
+    """Multiplications and additions in the matrix products of one network's step, averaged over three."""
+    state, stream = new_state(config, "cpu"), TrainingStream(config.data, 0)
+    training = loop.train(state, stream, config.model, config.optim, config.train)
+    next(training)
+    with FlopCounterMode(display=False) as counter:
+        for _ in itertools.islice(training, 3):
+            pass
+    return counter.get_total_flops() / 3
+
+
+def matrix_rate(device: str) -> float:
+    """Operations a second of one large matrix product, on random numbers: what the device reaches at most."""
+    n = 8192 if device.startswith("cuda") else 1024
+    one, other = (torch.randn(n, n, device=device) for _ in range(2))
+    times = []
+    for _ in range(7):
+        wait(device)
+        begun = time.perf_counter()
+        torch.mm(one, other)
+        wait(device)
+        times.append(time.perf_counter() - begun)
+    return 2 * n**3 / statistics.median(times[2:])
+
+
+def step_seconds(config: RunConfig, n: int, device: str) -> tuple[float, float]:
+    """Median seconds a step of `n` networks at once, and the most memory taken (bytes; 0 where it is not told)."""
+    on_gpu = device.startswith("cuda")
+    if on_gpu:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    longer = config.train.model_copy(update={"n_steps": 10**9})
+    training = loop.train(
+        members_of(config, range(n), device),
+        TrainingStream(config.data, range(n), device),
+        config.model,
+        config.optim,
+        longer,
+    )
+    times = []
+    for n_steps in (N_WARM, *[N_TIMED] * N_BLOCKS):
+        begun = time.perf_counter()
+        for _ in itertools.islice(training, n_steps):
+            pass
+        wait(device)
+        times.append((time.perf_counter() - begun) / n_steps)
+    return statistics.median(times[1:]), torch.cuda.max_memory_allocated() if on_gpu else 0
+
+
+def members_of(config: RunConfig, seeds: Sequence[int], device: str) -> ensemble.Ensemble:
+    """Networks of these seeds before their first step."""
+    states = [new_state(config.model_copy(update={"seed": seed}), device) for seed in seeds]
+    return ensemble.gather(states, config.model, config.optim)
+
+
+def seeds_table(
+    config: RunConfig, n_seeds: int, n_at_once: int, precision: Precision, device: str, console: Console
+) -> pd.DataFrame:
+    """Train seeds to their end and measure them: one row a seed."""
+    torch.set_float32_matmul_precision(precision)
+    sets, found = eval_sets(config.data, config.n_test_strings, device), []
+    begun, training = time.perf_counter(), 0.0
+    for start in range(0, n_seeds, n_at_once):
+        seeds = range(start, min(start + n_at_once, n_seeds))
+        started = time.perf_counter()
+        members = members_of(config, seeds, device)
+        stream = TrainingStream(config.data, seeds, device)
+        for _ in loop.train(members, stream, config.model, config.optim, config.train):
+            pass
+        wait(device)
+        training += time.perf_counter() - started
+        finite = members.finite()
+        params = {name: param.detach()[finite] for name, param in members.params.items()}
+        table = pd.DataFrame(of_seeds(measure_each(params, config.model, config.data, sets)))
+        kept = [seed for seed, is_finite in zip(seeds, finite.tolist(), strict=True) if is_finite]
+        found.append(table.assign(seed=kept, products=precision).set_index("seed").reindex(seeds).reset_index())
+    seconds = time.perf_counter() - begun
+    torch.set_float32_matmul_precision("highest")
+    n_steps, products = config.train.n_steps, "float32" if precision == "highest" else "TF32"
+    say(
+        console,
+        f"{n_seeds} seeds of the default recipe, {n_steps} steps, {products}: {seconds:.0f} s, training {training:.0f}",
+    )
+    return pd.concat(found).assign(products=products)
+
+
+def of_seeds(measured: Sequence[Measured]) -> dict[str, Any]:
+    """Accuracy over all lengths, the best head's scores in the last layer, and its verdict."""
+    last = max(row.layer for row in measured if row.layer is not None)
+
+    def over_heads(metric: str) -> np.ndarray:
+        rows = [m for m in measured if m.split == "mean" and m.layer == last and m.head is not None]
+        return np.max([row.value for row in rows if row.metric == metric], 0)
+
+    accuracies = [row.value for row in measured if row.metric == "generated_accuracy"]
+    return {
+        "accuracy": np.mean(accuracies, 0),
+        "lowest_accuracy": np.min(accuracies, 0),
+        "iteration": over_heads("iteration"),
+        "verdict": [str(AttentionVerdict(int(value))) for value in over_heads("verdict")],
+    }
+
+
+def shares(table: pd.DataFrame) -> Iterator[dict[str, str]]:
+    """How many seeds are right throughout, and what their attention is; one that diverged counts as none of these."""
+    for products, rows in table.groupby("products", sort=False):
+        counts = {"accuracy ≥ 0.99 at every length": int((rows["lowest_accuracy"] >= 0.99).sum())}
+        counts |= {str(verdict): int((rows["verdict"] == str(verdict)).sum()) for verdict in AttentionVerdict}
+        counts["diverged"] = int(rows["accuracy"].isna().sum())
+        for what, n in counts.items():
+            found = wilson(n, len(rows))
+            yield {
+                "products": str(products),
+                "seeds that are": what,
+                "n": f"{n} of {len(rows)}",
+                "fraction": f"{found.mean:.3f} ({found.low:.3f} .. {found.high:.3f})",
+            }
