@@ -18,6 +18,7 @@ from compo_mech.evaluation.measure import measure_control
 from compo_mech.evaluation.sets import EvalSet, eval_sets
 from compo_mech.evaluation.table import Row
 from compo_mech.launch import run
+from compo_mech.launch.machine import repeating
 from compo_mech.launch.observers import Observer
 from compo_mech.launch.run import begin, go_back, reopen
 from compo_mech.launch.settings import Launch
@@ -67,7 +68,7 @@ def launch_together(settings: Sequence[Launch], console: Console) -> list[Run | 
     if not settings:
         return []
     check(settings)
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as held, repeating(settings[0].device):
         return _launched(settings, console, held)
 
 

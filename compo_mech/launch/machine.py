@@ -1,7 +1,9 @@
-"""Whether this machine can hold a run, asked before there is a folder."""
+"""Whether this machine can hold a run, asked before there is a folder; and that it repeats it to the bit."""
 
+import contextlib
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -34,6 +36,21 @@ def check_machine(settings: Launch) -> None:
     if needed > free:
         takes = f"train.snapshot_every = {train.snapshot_every}: checkpoints take about {needed / GB:.3g} GB"
         raise RunError(f"{takes}, must be at most {free / GB:.3g} GB, which are free in {place}")
+
+
+@contextlib.contextmanager
+def repeating(device: str) -> Iterator[None]:
+    """Have a GPU add up in a fixed order, as a CPU does, so that a run can be resumed and repeated to the bit."""
+    if not device.startswith("cuda"):
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is computed
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def n_that_fit(config: RunConfig, device: str) -> int:

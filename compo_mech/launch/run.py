@@ -14,7 +14,7 @@ from compo_mech.data.stream import TrainingStream
 from compo_mech.evaluation.measure import measure, measure_control, measure_train
 from compo_mech.evaluation.sets import EvalSet, eval_sets, train_sets
 from compo_mech.evaluation.table import Row
-from compo_mech.launch.machine import check_machine
+from compo_mech.launch.machine import check_machine, repeating
 from compo_mech.launch.observers import observers, tell
 from compo_mech.launch.settings import Launch, check_device
 from compo_mech.launch.tracker import check_tracking
@@ -81,7 +81,7 @@ def launch(settings: Launch, console: Console) -> Run:
     check_machine(settings)
     check_tracking(settings.wandb)
     torch.set_num_threads(config.n_threads)
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as held, repeating(settings.device):
         if never_began(settings):
             settings = settings.model_copy(update={"resume": False, "overwrite": True})
         if settings.resume:

@@ -174,7 +174,7 @@ def step_seconds(config: RunConfig, n: int, device: str) -> tuple[float, float]:
             pass
         wait(device)
         times.append((time.perf_counter() - begun) / n_steps)
-    return statistics.median(times[1:]), torch.cuda.max_memory_allocated() if on_gpu else 0
+    return statistics.median(times[1:]), float(torch.cuda.max_memory_allocated()) if on_gpu else 0.0
 
 
 def members_of(config: RunConfig, seeds: Sequence[int], device: str) -> ensemble.Ensemble:

@@ -86,9 +86,9 @@ def _step(config: RunConfig, device: str) -> Iterator[Check]:
         loop.train_step(state, of, drawn, config.model, config.optim, config.optim.lr)
         for state, of, drawn in ((states[0], batch, noise), (there, on_device, moved))
     ]
-    yield Check("loss of a step, beside the CPU's", _apart(losses[0], losses[1]), 1e-4)
+    yield Check("loss of a step", _apart(losses[0], losses[1]), 1e-4)
     grads = [{name: p.grad for name, p in s.params.items() if p.grad is not None} for s in (states[0], there)]
-    yield Check("its gradients", _most(grads[0], grads[1]), 1e-4)
+    yield Check("gradients of a step", _most(grads[0], grads[1]), 1e-4)
 
 
 def _at_once(config: RunConfig, device: str) -> Iterator[Check]:
@@ -115,7 +115,7 @@ def _at_once(config: RunConfig, device: str) -> Iterator[Check]:
     together = [members.member(i).params for i in range(N_MEMBERS)]
     for what, other in (("replayed", ways[1]), ("at once", together)):
         most = max(_most(one, two) for one, two in zip(ways[0], other, strict=True))
-        yield Check(f"weights after {N_STEPS} steps, {what} and step by step", most, 1e-5 * N_STEPS)
+        yield Check(f"weights after {N_STEPS} steps, {what}", most, 1e-5 * N_STEPS)
 
 
 def _plainly(state: TrainState, stream: TrainingStream, config: RunConfig, schedule: loop.TrainConfig) -> None:
@@ -139,7 +139,7 @@ def _measured(config: RunConfig, device: str) -> Check:
         here = {row[:-1]: row.value for row in rows_of(found, i)}
         # at a floor or a threshold rounding decides
         most = max(most, *(abs(here[key] - value) for key, value in alone.items() if key in here and _smooth(key[-1])))
-    return Check("losses and scores of heads, at once, beside the CPU's", most, 1e-4)
+    return Check("losses and scores of heads, at once", most, 1e-4)
 
 
 def _smooth(metric: str) -> bool:
@@ -148,8 +148,8 @@ def _smooth(metric: str) -> bool:
 
 def _analyses(device: str) -> Iterator[Check]:
     """Edges and patches of a known circuit."""
-    built = build(Parity(), max_length=6)
-    drawn = make_pairs(built.data, Switch.TOKEN, 32, torch.Generator().manual_seed(0))
+    built = build(Parity(), max_length=4)
+    drawn = make_pairs(built.data, Switch.TOKEN, 16, torch.Generator().manual_seed(0))
     there = Model({name: param.to(device) for name, param in built.model.params.items()}, built.model.config)
     both, edges = [(model, drawn.to(model.device)) for model in (built.model, there)], all_edges(built.model.config)
     for name, scorer in SCORERS.items():

@@ -110,6 +110,12 @@ ARGUMENTS = {
         ("--n-threads 100000", "n_threads = 100000: "),
         ("--d-model -1", "d_model = -1: "),
     ),
+    "bench_gpu": (
+        ("", "device = 'cuda': must be one of cpu"),
+        ("--device cpu --sizes 0", "sizes.0 = 0: "),
+        ("--device cpu --parts", "parts = (): must have at least 1"),
+        ("--device cpu --out seeds.txt", "out = seeds.txt: must end in .csv"),
+    ),
     "bench_patching": (
         ("--device cuda:99", "device = 'cuda:99': must be one of cpu"),
         ("--n-rounds 0", "n_rounds = 0: "),
