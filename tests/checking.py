@@ -18,7 +18,7 @@ from beartype import beartype
 
 N_MADE = 20
 """A function inside a function is checked the first times that it is made."""
-N_CALLS = 16
+N_CALLS = 2
 """A function that takes arrays is checked the first times that a test calls it."""
 
 _n_calls: Counter[Callable[..., Any]] = Counter()

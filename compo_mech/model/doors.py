@@ -10,7 +10,7 @@ from compo_mech.model.bridge import from_bridge
 from compo_mech.model.config import ModelConfig, fits, parameter_shapes
 from compo_mech.model.hooked import from_hooked
 from compo_mech.model.kinds import is_bridge, is_hooked
-from compo_mech.model.params import Model, Params, check_dtype
+from compo_mech.model.params import Model, Params, check_dtype, door
 
 KINDS = "a HookedTransformer, a TransformerBridge, a Run, (params, config) or a Model"
 
@@ -25,6 +25,7 @@ class _Trained(Protocol):
         ...
 
 
+@door
 def model_of(source: object) -> Model:
     """Return any network that can be followed as a `Model`: see `Model.of`.
 

@@ -203,7 +203,7 @@ class Checkpoints(Vouched):
         """Save a checkpoint. Rows of this step have to be added before it, or a resume would drop them."""
         sums = dict(self.sums().known)
         for name, tensors in ((_resume_file(step), resume), (_model_file(step), params)):
-            content = safetensors.torch.save({key: value.detach().cpu().contiguous() for key, value in tensors.items()})
+            content = _content(tensors)
             write_whole(self.folder / name, content)
             sums[name] = digest(content)
         old = sorted(filter(_is_resume, sums), key=_number)[:-N_RESUMABLE]
@@ -249,6 +249,29 @@ class Checkpoints(Vouched):
             return safetensors.torch.load(self.content(name, sums))
         except safetensors.SafetensorError as error:
             raise RunError(f"{self.file(name)}: is no safetensors file ({error})") from None
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write tensors and what is said of them into one file, whole or not at all."""
+    write_whole(path, _content(tensors, metadata))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return what `write_tensors` wrote.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    except safetensors.SafetensorError as error:
+        raise ValueError(str(error)) from None
+
+
+def _content(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
+    here = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return safetensors.torch.save(here, metadata)
 
 
 def _spread(steps: Sequence[int], at_most: int) -> list[int]:

@@ -5,12 +5,13 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import scipy  # its parts load when they are first asked for
 import torch
 
 from compo_mech.model.finite import check_finite
 
 Bounds = tuple[float, float]
+Z = 1.959963984540054
+"""The 97.5% quantile of the normal distribution."""
 ROUNDING = 1e-9
 MAX_DECIMALS = 12
 
@@ -76,8 +77,11 @@ def wilson(n_right: int, n: int) -> Interval:
         raise ValueError(f"n = {n}: must be at least 1")
     if not 0 <= n_right <= n:
         raise ValueError(f"n_right = {n_right}: must be 0 .. {n}")
-    share, found = n_right / n, scipy.stats.binomtest(n_right, n).proportion_ci(0.95, method="wilson")
-    return Interval(share, float(found.low), float(found.high))
+    share = n_right / n
+    scale = 2 * (n + Z**2)
+    middle = (2 * n * share + Z**2) / scale
+    half = Z / scale * math.sqrt(4 * n * share * (1 - share) + Z**2)
+    return Interval(share, middle - half if n_right else 0.0, middle + half if n_right < n else 1.0)
 
 
 def bounded(mean: float, half: float, bounds: Bounds) -> Interval:

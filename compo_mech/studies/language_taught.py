@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import safetensors
-import safetensors.torch
 import torch
 from jaxtyping import Float, Int
 from rich.console import Console
@@ -19,7 +17,7 @@ from compo_mech.pretrained.few_shot import FORMS, few_shot
 from compo_mech.pretrained.fine_tuning import fine_tune, n_right, read_strings, split_strings, starting_state
 from compo_mech.pretrained.head_patches import LastLine, each_head_interchanged, read_last_lines
 from compo_mech.pretrained.prefix import Prefix
-from compo_mech.runs.files import write_whole
+from compo_mech.runs.checkpoints import read_tensors, write_tensors
 from compo_mech.studies.language_heads import by_head, looks
 from compo_mech.studies.language_units import Row
 from compo_mech.training.loop import TrainState
@@ -74,18 +72,15 @@ def teach(model: "HookedTransformer", out: Path, n_steps: int, console: Console)
 
 def _save(out: Path, state: TrainState, rows: Sequence[Row]) -> None:
     """Keep weights, optimizer and generator in one file, with the step and the rows as its metadata."""
-    tensors = {name: weight.detach() for name, weight in state.params.items()} | state.tensors()
-    write_whole(out, safetensors.torch.save(tensors, {"step": str(state.step), "rows": json.dumps(rows)}))
+    write_tensors(out, state.params | state.tensors(), {"step": str(state.step), "rows": json.dumps(rows)})
 
 
 @torch.no_grad()
 def _resumed(out: Path, state: TrainState) -> list[Row]:
     """Bring a state to where `_save` kept it; return the rows."""
     try:
-        with safetensors.safe_open(out, "pt") as file:
-            metadata = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
-    except safetensors.SafetensorError as error:
+        tensors, metadata = read_tensors(out)
+    except ValueError as error:
         raise ValueError(f"out = {out}: is damaged, remove it to start again ({error})") from None
     for name, weight in state.params.items():
         weight.copy_(tensors[name])

@@ -5,6 +5,7 @@ import pytest
 import torch
 from helpers import generator
 
+from compo_mech.analyses import position_subtraction
 from compo_mech.analyses.examine import Answer
 from compo_mech.analyses.position_subtraction import examine_subtraction
 from compo_mech.analyses.subtraction_probe import subtraction_verdict
@@ -21,6 +22,12 @@ from compo_mech.probing.unseen_pairs import Exposure, data_pairs
 from compo_mech.stats.intervals import Interval
 
 FLAGS = ("decodable", "query_by_difference", "mlp_out", "q", "followed", "needed")
+
+
+@pytest.fixture(autouse=True)
+def fewer_pairs(monkeypatch):
+    """Builds are judged by fewer pairs."""
+    monkeypatch.setattr(position_subtraction, "N_SWAPS", 200)
 
 
 def flags(found):

@@ -7,11 +7,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from compo_mech.analyses import position_subtraction, state_update
 from compo_mech.analyses.subtraction_probe import SUBTRACTION
 from compo_mech.analyses.update_probe import UPDATE
 from compo_mech.cli.probe import PROBES, over_runs_command
 from compo_mech.launch import main
-from compo_mech.probing import sites
+from compo_mech.probing import grid, sites
 from compo_mech.probing.probes import linear_probe
 from compo_mech.runs import recipes
 from compo_mech.runs.run import Run
@@ -52,6 +53,14 @@ def runs(tmp_path_factory):
 @pytest.fixture
 def run(runs):
     return runs("plain")
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """What is written does not depend on how many rows are asked."""
+    for module in (position_subtraction, state_update):
+        monkeypatch.setattr(module, "N_SWAPS", 60)
+    monkeypatch.setattr(grid, "N_ROWS", 64)
 
 
 @pytest.fixture

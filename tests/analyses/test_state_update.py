@@ -5,6 +5,7 @@ import pytest
 import torch
 from helpers import generator
 
+from compo_mech.analyses import state_update
 from compo_mech.analyses.examine import Answer
 from compo_mech.analyses.state_update import examine_update
 from compo_mech.analyses.update_probe import update_verdict
@@ -25,8 +26,9 @@ FLAGS = ("decodable", "separates", "holds", "followed", "needed")
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Small MLPs as probes take most of the time, and no verdict rests on them."""
+    """Small MLPs as probes take most of the time, and no verdict rests on them; builds are judged by fewer pairs."""
     monkeypatch.setattr(sites, "mlp_probe", lambda values, split, generator: linear_probe(values, split))
+    monkeypatch.setattr(state_update, "N_SWAPS", 160)
 
 
 def flags(found):
@@ -37,7 +39,7 @@ def flags(found):
 
 @lru_cache
 def examined(task, rungs, seed=0, thorough=True):
-    built = build(task, rungs=rungs)
+    built = build(task, max_length=6, rungs=rungs)
     return examine_update(built.model, built.data, task, seed, 1 + int(rungs.three_layers), thorough)
 
 
@@ -179,7 +181,7 @@ def test_copy_has_nothing_to_compute():
 
 def test_the_same_seed_gives_the_same_findings_and_another_others():
     first, other = (examined(Parity(), BuildOptions(rotated=True), seed, thorough=False) for seed in (0, 1))
-    built = build(Parity(), rungs=BuildOptions(rotated=True))
+    built = build(Parity(), max_length=6, rungs=BuildOptions(rotated=True))
     again = examine_update(built.model, built.data, Parity(), 0, thorough=False)
     for name in ("probes", "interchanges", "subspaces", "neurons", "activations"):
         assert getattr(first, name).equals(getattr(again, name))
