@@ -8,6 +8,7 @@ from rich.console import Console
 from compo_mech.cli.command import Runs
 from compo_mech.cli.errors import one_line_errors
 from compo_mech.cli.output import check_out, say, warn
+from compo_mech.cli.tables import print_table
 from compo_mech.report import html_parts
 from compo_mech.report.comparison import compared, overview, page
 from compo_mech.runs.checkpoints import RunError
@@ -24,7 +25,7 @@ def compare_command(runs: Runs, out: Path = Path("compare.html")) -> None:
         if not read:
             raise RunError(unread[0] if unread else "runs = none: must be folders of runs")
         found = compared(read)
-        say(console, overview(found).to_string(index=False))
+        print_table(console, overview(found))
         for problem in (*unread, *(f"{run.name}: {problem}" for run in found for problem in run.problems)):
             warn(console, problem)
         command = ["-m", "compo_mech", "compare", *map(str, runs), "--out", str(out)]

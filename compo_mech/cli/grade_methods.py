@@ -10,6 +10,7 @@ from rich.progress import track
 from compo_mech.cli.command import Count, Seed
 from compo_mech.cli.errors import one_line_errors
 from compo_mech.cli.output import check_out, say, write_table
+from compo_mech.cli.tables import print_table
 from compo_mech.ground_truth.build import solves
 from compo_mech.ground_truth.method_card import CARD, COUNTERFACTUALS, RUNGS, SCORERS, TASKS, method_card
 from compo_mech.report.html_parts import write_page
@@ -40,5 +41,5 @@ def grade_methods_command(out: Path | None = None, n_pairs: Count = 48, seed: Se
         write_table(card, table)
         write_page(method_card_page(table), page)
     summary = table.pivot_table(index="counterfactual", columns="method", values="auc_all", sort=False)
-    say(console, summary.round(3).to_string())
+    print_table(console, summary.reset_index())
     say(console, f"The card is {card}; look at {page}")

@@ -9,6 +9,7 @@ import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
+from compo_mech.cli.tables import print_table
 from compo_mech.runs.analysis_folder import write_folder
 from compo_mech.runs.files import write_whole
 from compo_mech.runs.run import Run
@@ -48,7 +49,7 @@ def keep(run: Run, output: Output, console: Console, out: Path | None = None) ->
         write_folder(folder, files)
     say(console, output.title)
     if output.table is not None:
-        say(console, output.table.to_string(index=False))
+        print_table(console, output.table)
     for heading, sentences in output.sentences.items():
         if heading:
             say(console, heading)

@@ -16,6 +16,7 @@ from compo_mech.cli.models import load_model
 from compo_mech.cli.output import check_writable, csv_files, say
 from compo_mech.cli.progress import counting
 from compo_mech.cli.prompts_file import pairs_in
+from compo_mech.cli.tables import print_table
 from compo_mech.interventions.patch_by_text import patch
 from compo_mech.report.own_prompts import page
 from compo_mech.runs.analysis_folder import write_folder
@@ -58,7 +59,7 @@ def patch_command(
         pairs = pairs_in(prompts, network)
         if edges is not None:
             found = patch(network, pairs, edges)
-            say(console, found.frame().to_string(index=False, float_format="{:.3f}".format))
+            print_table(console, found.frame())
             say(console, str(found))
             return
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ from compo_mech.analyses.watch import ExtraMeasure, watch
 from compo_mech.cli.errors import one_line_errors
 from compo_mech.cli.output import check_out, say, warn, write_table
 from compo_mech.cli.progress import counting
+from compo_mech.cli.tables import print_table
 from compo_mech.launch.sweep import How
 from compo_mech.parallel import each
 from compo_mech.runs.checkpoints import RunError
@@ -67,7 +68,7 @@ def main(
         for name, table in zip(TABLES, tables, strict=True):
             write_table(out.with_name(f"{out.name}{name}.csv"), table, float_format="%.6g")
             if name in ("-order", "-verdict"):
-                say(console, table.to_string(index=False))
+                print_table(console, table)
         say(console, f"{len(runs) + len(unread)} runs, {len(failed)} of them failed; tables: {out}*.csv")
 
 

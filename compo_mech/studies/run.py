@@ -13,6 +13,7 @@ from compo_mech.cli.errors import fail, one_line_errors
 from compo_mech.cli.output import check_out, say, write_table
 from compo_mech.cli.progress import counting
 from compo_mech.cli.settings import read
+from compo_mech.cli.tables import print_table
 from compo_mech.launch.sweep import How, sweep
 from compo_mech.parallel import each
 from compo_mech.runs.config import RunConfig
@@ -72,7 +73,7 @@ def _declare(study: Study, n_seeds: int, console: Console) -> None:
 def _print_tables(tables: Mapping[str, pd.DataFrame], console: Console) -> None:
     for title, table in tables.items():
         say(console, f"\n{title}")
-        say(console, table.to_string(index=False, float_format=lambda v: f"{v:.3g}"))
+        print_table(console, table, ".3g")
 
 
 def run_study(study: Study, seeds: Sequence[int], how: How, console: Console) -> pd.DataFrame:

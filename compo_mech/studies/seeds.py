@@ -9,7 +9,7 @@ from rich.console import Console
 
 from compo_mech.cli.command import Count, Positional, Ungrouped
 from compo_mech.cli.errors import fail, one_line_errors
-from compo_mech.cli.output import say
+from compo_mech.cli.tables import print_table
 from compo_mech.launch.sweep import How, sweep
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.outcome import summary_or_failure
@@ -39,6 +39,6 @@ def seeds_command(
     console = Console()
     with one_line_errors(lambda: "the same command goes on"):
         table = pd.DataFrame(seed_runs(RECIPES[recipe](), range(n_seeds), how, console))
-    say(console, table.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+    print_table(console, table)
     if "failed" in table and table["failed"].notna().all():
         fail(f"runs = {len(table)}: none was trained to its end; the table says why")
