@@ -260,6 +260,18 @@ def seconds_a_member(config: RunConfig, n: int, device: str, together: bool = Tr
     return statistics.median(times) / n
 
 
+def new_members(config: RunConfig, seeds: Sequence[int], device: str) -> ensemble.Ensemble:
+    """Networks of these seeds before their first step, as one stack; nothing is kept.
+
+    Args:
+        config: their settings but for the seed.
+        seeds: one a member.
+        device: as torch names it.
+    """
+    states = [run.new_state(config.model_copy(update={"seed": seed}), device) for seed in seeds]
+    return ensemble.gather(states, config.model, config.optim)
+
+
 def throwaway_steps(config: RunConfig, n: int, device: str, together: bool) -> Iterator[None]:
     """Training steps of `n` members, each waited for; of a curriculum, those after its last stage."""
     data = config.data.model_copy(update={"curriculum": ()})

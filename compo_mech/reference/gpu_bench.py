@@ -23,6 +23,7 @@ from compo_mech.data.stream import TrainingStream
 from compo_mech.evaluation.attention import AttentionVerdict
 from compo_mech.evaluation.sets import eval_sets
 from compo_mech.evaluation.stacked import Measured, measure_each
+from compo_mech.launch.ensemble import new_members
 from compo_mech.launch.run import new_state
 from compo_mech.launch.settings import check_device
 from compo_mech.reference.gpu_checks import checks
@@ -30,7 +31,7 @@ from compo_mech.reference.step_bench import wait
 from compo_mech.runs import recipes
 from compo_mech.runs.config import RunConfig
 from compo_mech.stats.intervals import wilson
-from compo_mech.training import ensemble, loop
+from compo_mech.training import loop
 
 Part = Literal["checks", "steps", "seeds"]
 Precision = Literal["highest", "high"]
@@ -161,7 +162,7 @@ def step_seconds(config: RunConfig, n: int, device: str) -> tuple[float, float]:
         torch.cuda.reset_peak_memory_stats()
     longer = config.train.model_copy(update={"n_steps": 10**9})
     training = loop.train(
-        members_of(config, range(n), device),
+        new_members(config, range(n), device),
         TrainingStream(config.data, range(n), device),
         config.model,
         config.optim,
@@ -177,12 +178,6 @@ def step_seconds(config: RunConfig, n: int, device: str) -> tuple[float, float]:
     return statistics.median(times[1:]), float(torch.cuda.max_memory_allocated()) if on_gpu else 0.0
 
 
-def members_of(config: RunConfig, seeds: Sequence[int], device: str) -> ensemble.Ensemble:
-    """Networks of these seeds before their first step."""
-    states = [new_state(config.model_copy(update={"seed": seed}), device) for seed in seeds]
-    return ensemble.gather(states, config.model, config.optim)
-
-
 def seeds_table(
     config: RunConfig, n_seeds: int, n_at_once: int, precision: Precision, device: str, console: Console
 ) -> pd.DataFrame:
@@ -193,7 +188,7 @@ def seeds_table(
     for start in range(0, n_seeds, n_at_once):
         seeds = range(start, min(start + n_at_once, n_seeds))
         started = time.perf_counter()
-        members = members_of(config, seeds, device)
+        members = new_members(config, seeds, device)
         stream = TrainingStream(config.data, seeds, device)
         for _ in loop.train(members, stream, config.model, config.optim, config.train):
             pass

@@ -110,6 +110,11 @@ ARGUMENTS = {
         ("--n-threads 100000", "n_threads = 100000: "),
         ("--d-model -1", "d_model = -1: "),
     ),
+    "outcomes": (
+        ("--n-seeds 0", "n_seeds = 0: "),
+        ("--device abacus", "device = 'abacus': must be one of cpu"),
+        ("--out outcomes.txt", "out = outcomes.txt: must end in .csv"),
+    ),
     "bench_gpu": (
         ("", "device = 'cuda': must be one of cpu"),
         ("--device cpu --sizes 0", "sizes.0 = 0: "),
@@ -152,7 +157,7 @@ def test_one_line_says_what_is_wrong(name, words, told, refused):
     (script,) = (
         script
         for script in SCRIPTS
-        if script.stem == name and (name != "emergence" or script.parts[0] == "experiments")
+        if script.stem == name and (name not in ("emergence", "outcomes") or script.parts[0] == "experiments")
     )
     assert refused(script, words).startswith(told)
 

@@ -41,6 +41,7 @@ SCRIPTS = {
     "grokking": RUNS,
     "iteration_head": RUN,
     "language_model": TABLE,
+    "outcomes": TABLE,
     "length_by_dimension": RUNS,
     "mechanism": TABLE,
     "patching_map": RUN,
@@ -58,6 +59,7 @@ SHOWN = {
     "grokking": ("weight norm", "test strings"),
     "iteration_head": ("Mean attention over", "layer 1 head 0"),
     "language_model": ("each of 270 heads", "L17H4"),
+    "outcomes": ("textbook, 456 seeds", "the best alone"),
     "length_by_dimension": ("iteration score", "d_model %{y}, length %{x}"),
     "mechanism": ("MLP 0: positions subtracted?", "polynomial"),
     "patching_map": ("randomly initialised", "L1H0, s2"),
@@ -127,7 +129,7 @@ def tables(tmp_path_factory):
     studies = {"scaling": folder / "scaling.csv", "study": folder / "study.csv"}
     for name, made in (("scaling", scaling()), ("study", study())):
         made.to_csv(studies[name], index=False)
-    committed = {name: FIGURES / "results" / f"{name}.csv" for name in ("language_model", "mechanism")}
+    committed = {name: FIGURES / "results" / f"{name}.csv" for name in ("language_model", "mechanism", "outcomes")}
     return {"emergence": file, **committed, **studies}
 
 

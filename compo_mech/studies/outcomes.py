@@ -1,0 +1,121 @@
+"""Many seeds of one recipe in one stack, followed from their first weights: how they end, and how early that shows."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+import torch
+from pydantic import Field
+from rich.console import Console
+
+from compo_mech.cli.command import Count, NThreads
+from compo_mech.cli.errors import one_line_errors
+from compo_mech.cli.output import check_out, say, write_table
+from compo_mech.cli.progress import counting
+from compo_mech.cli.tables import print_table
+from compo_mech.data.stream import TrainingStream
+from compo_mech.evaluation.attention import AttentionVerdict
+from compo_mech.evaluation.sets import EvalSet, eval_sets
+from compo_mech.evaluation.stacked import Measured, measure_each
+from compo_mech.launch.ensemble import new_members
+from compo_mech.launch.settings import check_device
+from compo_mech.runs import recipes
+from compo_mech.runs.config import RunConfig
+from compo_mech.stats.intervals import wilson
+from compo_mech.studies.foretelling import MIN_EACH, foretold
+from compo_mech.training import loop
+from compo_mech.training.ensemble import Ensemble
+
+STEPS = (0, 25, 50, 100, 200, 400, 800, 1600)
+"""Where the networks are measured, and at the end."""
+N_TEST_STRINGS = 64
+HEAD_MEASURES = (
+    *("iteration", "lookup", "entropy", "pointer_weight", "pointer_sharp_rows"),
+    *("iteration_first", "iteration_middle", "iteration_last", "end_on_end_of_input"),
+)
+EARLY = [f"L{layer}H0 {name}" for layer in (0, 1) for name in HEAD_MEASURES] + ["accuracy", "loss"]
+"""What may foretell the outcome."""
+
+
+def outcomes(
+    n_seeds: Count = 600,
+    n_at_once: Count = 600,
+    n_steps: Annotated[int | None, Field(ge=1, le=100_000)] = None,
+    n_threads: NThreads = 1,
+    device: str = "cpu",
+    out: Path = Path("outcomes.csv"),
+) -> None:
+    """Train and follow seeds of parity without an initial phase; write OUT.csv and OUT-foretold.csv.
+
+    Args:
+        n_seeds: how many.
+        n_at_once: of those, in one stack.
+        n_steps: of training; None: the recipe's.
+        n_threads: of the CPU.
+        device: as torch names it.
+        out: the table of seeds and steps; beside it that of how early the outcome is known.
+    """
+    with one_line_errors():
+        check_device(device)
+        check_out(out, ".csv")
+    torch.set_num_threads(n_threads)
+    config, console = recipes.parity_alone(), Console()
+    if n_steps is not None:
+        config = config.model_copy(update={"train": config.train.model_copy(update={"n_steps": n_steps})})
+    groups = [range(start, min(start + n_at_once, n_seeds)) for start in range(0, n_seeds, n_at_once)]
+    with counting(console) as bar:
+        task = bar.add_task("training", total=len(groups) * config.train.n_steps)
+        followed = pd.concat([_followed(config, seeds, device, lambda: bar.advance(task)) for seeds in groups])
+    write_table(out, followed, "%.4g")
+    print_table(console, ends(followed))
+    known = foretold(followed, EARLY)
+    if known.empty:
+        say(console, f"Fewer than {MIN_EACH} seeds end otherwise than the rest: nothing can be foretold.")
+    else:
+        write_table(out.with_stem(f"{out.stem}-foretold"), known, "%.4g")
+        print_table(console, known)
+
+
+def _followed(config: RunConfig, seeds: Sequence[int], device: str, advance: Callable[[], None]) -> pd.DataFrame:
+    """Rows of every seed at every step that is measured."""
+    members = new_members(config, seeds, device)
+    stream, sets = TrainingStream(config.data, seeds, device), eval_sets(config.data, N_TEST_STRINGS, device)
+    found = [_measured(members, config, sets, seeds)]
+    wanted = {*STEPS, config.train.n_steps}
+    for step, _ in loop.train(members, stream, config.model, config.optim, config.train):
+        advance()
+        if step in wanted:
+            found.append(_measured(members, config, sets, seeds))
+    return pd.concat(found)
+
+
+def _measured(members: Ensemble, config: RunConfig, sets: list[EvalSet], seeds: Sequence[int]) -> pd.DataFrame:
+    params = {name: param.detach() for name, param in members.params.items()}
+    columns = summary(measure_each(params, config.model, config.data, sets))
+    return pd.DataFrame({"seed": seeds, "step": members.step} | columns)
+
+
+def summary(measured: Sequence[Measured]) -> dict[str, np.ndarray]:
+    """One number a network of each of `EARLY`, the accuracy at the worst length, and the verdict on layer 1's head."""
+    of_heads = {(row.layer, row.metric): row.value for row in measured if row.split == "mean" and row.head == 0}
+    by_length = {
+        name: np.stack([row.value for row in measured if row.metric == name and row.layer is None])
+        for name in ("generated_accuracy", "loss")
+    }
+    found = {f"L{layer}H0 {name}": of_heads[layer, name] for layer in (0, 1) for name in HEAD_MEASURES}
+    found |= {"accuracy": by_length["generated_accuracy"].mean(0), "loss": by_length["loss"].mean(0)}
+    verdicts = [str(AttentionVerdict(int(value))) for value in of_heads[1, "verdict"]]
+    return found | {"worst_accuracy": by_length["generated_accuracy"].min(0), "verdict": np.array(verdicts)}
+
+
+def ends(followed: pd.DataFrame) -> pd.DataFrame:
+    """How many seeds end with each verdict and accuracy, with Wilson's intervals."""
+    last = followed[followed["step"] == followed["step"].max()]
+    counts = {f"{verdict}": int((last["verdict"] == str(verdict)).sum()) for verdict in AttentionVerdict}
+    right = last["worst_accuracy"] >= 0.99
+    counts |= {"accuracy ≥ 0.99 at every length": int(right.sum())}
+    counts |= {"that, and textbook": int((right & (last["verdict"] == str(AttentionVerdict.TEXTBOOK))).sum())}
+    rows = [(what, n, *wilson(n, len(last))) for what, n in counts.items()]
+    return pd.DataFrame(rows, columns=["seeds that end", "n", "fraction", "low", "high"])

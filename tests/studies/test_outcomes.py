@@ -1,0 +1,104 @@
+"""How seeds end and how early that shows: planted answers, and the summary of a network against its own measures."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from compo_mech.data.tasks import Parity
+from compo_mech.evaluation.measure import measure
+from compo_mech.evaluation.sets import eval_sets
+from compo_mech.evaluation.stacked import measure_each
+from compo_mech.ground_truth.build import build
+from compo_mech.studies.foretelling import area, foretold
+from compo_mech.studies.outcomes import EARLY, ends, outcomes, summary
+
+BUILT = build(Parity(), max_length=5)
+
+
+def planted(known_from, n=120, noise=1.0):
+    """Seeds of which a third end textbook; from a step on one of three measures says which."""
+    draws, rows = np.random.default_rng(0), []
+    textbook = np.arange(n) % 3 == 0
+    for step in (0, 100, 200):
+        found = {name: draws.normal(size=n) for name in ("a", "b", "c")}
+        if step >= known_from:
+            found["b"] = noise * found["b"] - 2 * textbook
+        verdict = np.where(textbook, "textbook", "diffuse")
+        rows.append(pd.DataFrame({"seed": np.arange(n), "step": step, "verdict": verdict} | found))
+    return pd.concat(rows)
+
+
+def test_the_outcome_is_foretold_from_where_it_is_known_on():
+    found = foretold(planted(known_from=100), ("a", "b", "c")).set_index("step")
+    assert found.index.tolist() == [0, 100]
+    assert found["low"][0] < 0.5 < found["high"][0]
+    assert found["area"][100] > 0.85
+    assert found["low"][100] < found["area"][100] < found["high"][100]
+    assert found["best alone"][100] == "b"
+    assert found["chosen"][100] == 10
+    assert found["its area"][100] > 0.85
+    assert (found["permuted"] - 0.5).abs().max() < 0.15
+
+
+def test_a_measure_is_chosen_on_other_seeds_than_it_is_judged_on():
+    """Of many measures that say nothing, the best on all seeds would seem to say something."""
+    draws, n = np.random.default_rng(1), 80
+    names, end = [f"m{i}" for i in range(30)], np.arange(n) % 2 == 0
+    chosen_on_all, found = [], []
+    for _ in range(6):
+        first = pd.DataFrame({"seed": np.arange(n), "step": 0} | {name: draws.normal(size=n) for name in names})
+        both = pd.concat([first, first.assign(step=9)])
+        (row,) = foretold(both.assign(verdict=np.where(end, "textbook", "diffuse").tolist() * 2), names).to_dict(
+            "records"
+        )
+        chosen_on_all.append(max(abs(area(first[name].to_numpy(), end) - 0.5) for name in names))
+        found.append(row["its area"] - 0.5)
+    assert np.mean(chosen_on_all) > 0.12
+    assert np.mean(found) < 0.06
+
+
+def test_the_area_counts_pairs():
+    draws = np.random.default_rng(2)
+    score, end = draws.integers(0, 5, 40).astype(float), draws.random(40) < 0.3
+    pairs = [(one > other) + (one == other) / 2 for one in score[end] for other in score[~end]]
+    assert area(score, end) == pytest.approx(np.mean(pairs))
+    assert area(-score, end) == pytest.approx(1 - np.mean(pairs))
+
+
+def test_nothing_is_foretold_where_all_end_alike():
+    alike = planted(known_from=0).assign(verdict="textbook")
+    assert foretold(alike, ("a",)).empty
+
+
+def test_a_summary_is_what_is_measured_alone():
+    sets = eval_sets(BUILT.data, 16)
+    found = summary(
+        measure_each({n: p[None] for n, p in BUILT.model.params.items()}, BUILT.model.config, BUILT.data, sets)
+    )
+    rows = measure(BUILT.model, BUILT.data, sets)
+    means = {(row.layer, row.metric): row.value for row in rows if row.split == "mean" and row.head == 0}
+    for name in EARLY[:-2]:
+        layer, metric = int(name[1]), name.partition(" ")[2]
+        assert found[name][0] == pytest.approx(means[layer, metric], abs=1e-6), name
+    assert found["accuracy"][0] == found["worst_accuracy"][0] == 1
+    assert found["verdict"].tolist() == ["textbook"]
+
+
+def test_seeds_are_followed_and_counted(tmp_path, capsys):
+    out = tmp_path / "outcomes.csv"
+    outcomes(n_seeds=3, n_at_once=2, n_steps=3, out=out)
+    table = pd.read_csv(out)
+    assert table.groupby("seed")["step"].apply(list).tolist() == [[0, 3]] * 3
+    counted = ends(table).set_index("seeds that end")
+    assert counted["n"].tolist() == [3, 0, 0, 0, 0]
+    assert counted["high"]["textbook"] < 1
+    shown = capsys.readouterr().out
+    assert "nothing can be foretold" in shown
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["outcomes.csv"]
+
+
+def test_a_mistake_is_told_before_anything_is_trained(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        outcomes(out=tmp_path / "no" / "outcomes.csv")
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
