@@ -19,7 +19,12 @@ from compo_mech.runs.run import Run
 
 
 def main(run: Annotated[Path, Positional], out: Annotated[Path, Positional]) -> None:
-    """Draw RUN's latest circuit into OUT."""
+    """Draw RUN's latest circuit into OUT.
+
+    Args:
+        run: folder of a dissected run.
+        out: an image (.png, .svg, .pdf) or a page (.html).
+    """
     with drawing(out):
         opened = Run.open(run)
         circuit = from_json(opened.found("dissect", "circuit.json"), opened.config.model)

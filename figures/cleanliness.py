@@ -64,7 +64,13 @@ def main(
     runs: Runs,
     measure: Literal["iteration", "lookup"] = "iteration",
 ) -> None:
-    """Draw the runs into OUT."""
+    """Draw RUNS into OUT.
+
+    Args:
+        out: an image (.png, .svg, .pdf) or a page (.html).
+        runs: folders of runs.
+        measure: the score that is shown.
+    """
     with drawing(out):
         html_parts.write_figure(drawn([Run.open(run) for run in once(runs)], measure), out)
 

@@ -47,7 +47,12 @@ def drawn(table: pd.DataFrame):
 
 
 def main(table: Annotated[Path, Positional], out: Annotated[Path, Positional]) -> None:
-    """Draw TABLE, as experiments/emergence.py writes it, into OUT."""
+    """Draw TABLE into OUT.
+
+    Args:
+        table: as experiments/emergence.py writes it.
+        out: an image (.png, .svg, .pdf) or a page (.html).
+    """
     with drawing(out):
         rows = table_of(table, "experiments/emergence.py", COLUMNS, NUMBERS)
         html_parts.write_figure(drawn(rows), out)

@@ -32,7 +32,14 @@ def main(
     steps: tuple[Step, ...] = (),
     length: Count = 8,
 ) -> None:
-    """Draw the run's heads at `steps` (none given: first, middle and last) on strings of one length."""
+    """Draw RUN's heads into OUT.
+
+    Args:
+        run: its folder.
+        out: an image (.png, .svg, .pdf) or a page (.html).
+        steps: of checkpoints; none given: the first, a middle and the last, or on a page all.
+        length: of the strings.
+    """
     with drawing(out):
         opened = Run.open(run)
         if out.suffix == ".html":

@@ -82,7 +82,12 @@ def tasks(figure: go.Figure, table: pd.DataFrame) -> None:
 
 
 def main(table: Annotated[Path, Positional], out: Annotated[Path, Positional]) -> None:
-    """Draw the study's TABLE into OUT."""
+    """Draw the study's TABLE into OUT.
+
+    Args:
+        table: as experiments/language_model.py writes it.
+        out: an image (.png, .svg, .pdf) or a page (.html).
+    """
     with drawing(out):
         found = table_of(table, "experiments/language_model.py", COLUMNS, NUMBERS)
         html_parts.write_figure(drawn(found), out)

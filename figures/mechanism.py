@@ -151,7 +151,13 @@ def main(
     out: Annotated[Path, Positional],
     without: tuple[str, ...] = (),
 ) -> None:
-    """Draw TABLE, as probes/over_runs.py writes it, into OUT; `without` these runs."""
+    """Draw TABLE into OUT.
+
+    Args:
+        table: as probes/over_runs.py writes it.
+        out: an image (.png, .svg, .pdf) or a page (.html).
+        without: names of runs that are left out.
+    """
     with drawing(out):
         rows = table_of(table, "probes/over_runs.py", COLUMNS, NUMBERS)
         again = rows.duplicated(["run", "task", "component", *Quantity._fields])

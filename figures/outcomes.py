@@ -80,7 +80,12 @@ def _band(figure: go.Figure, rows: pd.DataFrame, name: str, colour: str) -> None
 
 
 def main(table: Annotated[Path, Positional], out: Annotated[Path, Positional]) -> None:
-    """Draw TABLE, and the table beside it of what is foretold, into OUT."""
+    """Draw TABLE, and the table beside it of what is foretold, into OUT.
+
+    Args:
+        table: as experiments/outcomes.py writes it.
+        out: an image (.png, .svg, .pdf) or a page (.html).
+    """
     with drawing(out):
         followed = table_of(table, "experiments/outcomes.py", COLUMNS, NUMBERS)
         beside = table.with_stem(f"{table.stem}-foretold")

@@ -32,7 +32,12 @@ def _names(table: pd.DataFrame) -> list[str]:
 
 
 def main(run: Annotated[Path, Positional], out: Annotated[Path, Positional]) -> None:
-    """Draw RUN's latest dissection into OUT: whole components from the embedding up, then each head on its own."""
+    """Draw RUN's latest dissection into OUT: whole components from the embedding up, then each head on its own.
+
+    Args:
+        run: folder of a dissected run.
+        out: an image (.png, .svg, .pdf) or a page (.html).
+    """
     with drawing(out):
         opened = Run.open(run)
         table = pd.read_csv(io.StringIO(opened.found("dissect", "patching.csv")))

@@ -39,7 +39,12 @@ PROBES = ("position-subtraction", "state-update")
 
 
 def main(run: Annotated[Path, Positional], out: Annotated[Path, Positional]) -> None:
-    """Draw RUN's figures by step into OUT; dotted: its randomly initialised control."""
+    """Draw RUN's figures by step into OUT; dotted: its randomly initialised control.
+
+    Args:
+        run: folder of a run whose probes were followed over all steps.
+        out: an image (.png, .svg, .pdf) or a page (.html).
+    """
     with drawing(out):
         opened = Run.open(run)
         table = pd.concat([pd.read_csv(io.StringIO(opened.found(probe, "by-step.csv"))) for probe in PROBES])

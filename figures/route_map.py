@@ -31,7 +31,15 @@ def main(
     step: Step | None = None,
     seed: Seed = 0,
 ) -> None:
-    """Draw the route map of each run's first task at `step` (none given: the last); `titles` for the panels."""
+    """Draw the route map of each run's first task into OUT.
+
+    Args:
+        out: an image (.png, .svg, .pdf) or a page (.html).
+        runs: folders of runs.
+        titles: of the panels; none given: the runs' names.
+        step: of the checkpoint; None: the last.
+        seed: of all that is drawn.
+    """
     with drawing(out):
         opened = [Run.open(run) for run in runs]
         maps = [

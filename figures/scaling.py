@@ -172,7 +172,12 @@ def task_of(table: pd.DataFrame) -> str:
 
 
 def main(table: Annotated[Path, Positional], out: Annotated[Path, Positional]) -> None:
-    """Draw TABLE, as experiments/scaling.py writes it, into OUT."""
+    """Draw TABLE into OUT.
+
+    Args:
+        table: as experiments/scaling.py writes it.
+        out: an image (.png, .svg, .pdf) or a page (.html).
+    """
     with drawing(out):
         html_parts.write_figure(drawn(table_of(table, "experiments/scaling.py", COLUMNS, NUMBERS)), out)
 

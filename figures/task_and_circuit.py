@@ -177,7 +177,11 @@ def annotations(sketch: Sketch, symbols: list[str], states: list[int], length: i
 
 
 def main(out: Annotated[Path, Positional]) -> None:
-    """Draw it into OUT."""
+    """Draw it into OUT.
+
+    Args:
+        out: an image (.png, .svg, .pdf) or a page (.html).
+    """
     with drawing(out):
         html_parts.write_figure(drawn(), out)
 

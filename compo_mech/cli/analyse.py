@@ -122,6 +122,16 @@ def check_steps(step: int | None, all_steps: bool) -> None:
         raise ValueError(f"step = {step}: goes without all-steps")
 
 
+_STEPWISE_ARGS = """Args:
+    run: its folder.
+    step: of the checkpoint; None: the last.
+    all_steps: follow the figures over every checkpoint instead.
+    task: one of its tasks, spelled as in its settings; None: all that are measured.
+    seed: of all that is drawn.
+    out: a folder for the results; None: they go into RUN, whose page is written anew.
+"""
+
+
 def stepwise_command(analysis: Callable[[int | None, bool, int], Analysis[FindingsT]], summary: str) -> Command:
     """Make the command of an analysis that is built from a step, whether to follow all steps, and a seed.
 
@@ -140,7 +150,7 @@ def stepwise_command(analysis: Callable[[int | None, bool, int], Analysis[Findin
     ) -> None:
         analyse(run, analysis(step, all_steps, seed), task, out=out)
 
-    command.__doc__ = summary
+    command.__doc__ = f"{summary}\n\n{_STEPWISE_ARGS}"
     return command
 
 

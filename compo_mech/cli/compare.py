@@ -16,7 +16,12 @@ from compo_mech.runs.names import opened
 
 
 def compare_command(runs: Runs, out: Path = Path("compare.html")) -> None:
-    """Compare RUNS on the page `out`."""
+    """Compare RUNS on one page.
+
+    Args:
+        runs: folders of runs.
+        out: the page, .html.
+    """
     torch.set_num_threads(1)
     console = Console()
     with one_line_errors():

@@ -107,6 +107,13 @@ def sharing_output(pairs: list[Sharing], step: int) -> Output:
 def dissect_command(
     run: Annotated[Path, Positional], step: Step | None = None, seed: Seed = 0, out: Path | None = None
 ) -> None:
-    """Dissect RUN at a step; None: at its last. `out`: a folder for the results, None: they go into RUN."""
+    """Dissect RUN.
+
+    Args:
+        run: its folder.
+        step: of the checkpoint; None: the last.
+        seed: of all that is drawn.
+        out: a folder for the results; None: they go into RUN, whose page is written anew.
+    """
     asked = DissectionOfRun(step, seed, method_card_table())
     analyse(run, asked, across=asked.shared, out=out)

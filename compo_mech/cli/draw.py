@@ -33,7 +33,12 @@ def command_to_draw(drawn: Callable[[list[Run]], "go.Figure"]) -> Command:
     """Make the command that opens runs and writes their figure, an image or a page by its ending."""
 
     def main(out: Annotated[Path, Positional], runs: Runs) -> None:
-        """Draw the runs into OUT."""
+        """Draw RUNS into OUT.
+
+        Args:
+            out: an image (.png, .svg, .pdf) or a page (.html).
+            runs: folders of runs.
+        """
         with drawing(out):
             write_figure(drawn([Run.open(run) for run in once(runs)]), out)
 

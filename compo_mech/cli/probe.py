@@ -124,7 +124,13 @@ update_command = stepwise_command(
 
 
 def over_runs_command(out: Annotated[Path, Positional], runs: Runs, seed: Seed = 0) -> None:
-    """Write the table of RUNS, each asked by both probes about all its tasks, to OUT."""
+    """Write the table of RUNS, each asked by both probes about all its tasks.
+
+    Args:
+        out: the table, .csv.
+        runs: folders of runs.
+        seed: of all that is drawn.
+    """
     torch.set_num_threads(1)
     console = Console()
     rows: list[Row] = []

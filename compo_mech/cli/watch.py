@@ -98,6 +98,14 @@ def watch_command(
     every: Count = 2,
     out: Path | None = None,
 ) -> None:
-    """Watch RUN with `n_workers` processes; routes are asked of each `every`-th checkpoint only. `out`: a folder for
-    the results; None: they go into RUN, with all that was measured."""
+    """Watch RUN.
+
+    Args:
+        run: its folder.
+        task: one of its tasks, spelled as in its settings; None: all that are measured.
+        seed: of all that is drawn.
+        n_workers: processes.
+        every: of how many checkpoints one is asked for routes, which are dear.
+        out: a folder for the results; None: they go into RUN, with all that was measured.
+    """
     analyse(run, Watching(seed, n_workers, every), task, out=out)

@@ -45,7 +45,17 @@ def ensemble_bench(
     n_threads: NThreads = 1,
     device: str = "cpu",
 ) -> None:
-    """Parity, two layers, lengths 1 .. max_length, Muon."""
+    """Parity, two layers, lengths 1 .. max_length, Muon.
+
+    Args:
+        sizes: networks at once.
+        batch_sizes: rows a step.
+        d_model: width of the residual stream.
+        max_length: of strings.
+        n_rounds: times that each is timed.
+        n_threads: of the CPU.
+        device: as torch names it.
+    """
     with one_line_errors():
         check_device(device)
         configs = [

@@ -19,7 +19,14 @@ from compo_mech.model.params import Model, init_params
 
 
 def patching_bench(n_rounds: Count = 5, n_prompts: Count = 64, n_threads: NThreads = 1, device: str = "cpu") -> None:
-    """2 layers × 4 heads × 34 positions, d_model 128, strings of length 16."""
+    """2 layers × 4 heads × 34 positions, d_model 128, strings of length 16.
+
+    Args:
+        n_rounds: times that each is timed.
+        n_prompts: pairs.
+        n_threads: of the CPU.
+        device: as torch names it.
+    """
     with one_line_errors():
         check_device(device)
     from transformer_lens import patching  # which takes seconds

@@ -193,7 +193,12 @@ def two_cores(bench: Bench, path: Path, steps: Sequence[int], console: Console) 
 
 
 def watching_bench(path: Annotated[Path, Positional], n_checkpoints: Count = 12) -> None:
-    """Compare on checkpoints spread over RUN, then time everything over all of them."""
+    """Compare on checkpoints spread over RUN, then time everything over all of them.
+
+    Args:
+        path: folder of the run.
+        n_checkpoints: how many are compared.
+    """
     with one_line_errors():
         compare_speed(path, n_checkpoints, Console())
 

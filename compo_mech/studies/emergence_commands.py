@@ -36,7 +36,17 @@ def train_and_watch(
     n_workers: NWorkers = 2,
     quick: bool = False,
 ) -> None:
-    """Train a recipe's seeds with a checkpoint each `snapshot_every` steps and watch them; quick: 40 tiny steps."""
+    """Train a recipe's seeds and watch them.
+
+    Args:
+        recipe: by its name.
+        n_seeds: seeds 0 .. n - 1.
+        snapshot_every: steps between checkpoints.
+        runs_dir: folder of the runs; what is trained there is read.
+        out: what the names of the tables begin with.
+        n_workers: processes.
+        quick: 40 steps of a tiny network, to see that it runs.
+    """
     with one_line_errors(lambda: "the same command goes on"):
         emergence.check_tables(out)
         settings = changed(RECIPES[recipe](), QUICK if quick else {"train.snapshot_every": snapshot_every})
@@ -45,7 +55,14 @@ def train_and_watch(
 
 
 def watch_runs(runs: Runs, out: Path = Path("emergence"), n_workers: NWorkers = 2, seed: Seed = 0) -> None:
-    """Watch RUNS and write OUT.csv, OUT-rises.csv, OUT-order.csv and OUT-verdict.csv."""
+    """Watch RUNS and write OUT.csv, OUT-rises.csv, OUT-order.csv and OUT-verdict.csv.
+
+    Args:
+        runs: folders of runs.
+        out: what the names of the tables begin with.
+        n_workers: processes.
+        seed: of all that is drawn.
+    """
     emergence.main(runs, out, n_workers, seed, PROBES)
 
 

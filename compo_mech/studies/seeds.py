@@ -35,7 +35,13 @@ def seed_runs(recipe: RunConfig, seeds: Sequence[int], how: How, console: Consol
 def seeds_command(
     recipe: Annotated[RecipeName, Positional], n_seeds: Count = 10, how: Annotated[How, Ungrouped] = HERE
 ) -> None:
-    """Train a recipe with seeds 0 .. n_seeds - 1 and print a table, failures included; what is trained is read."""
+    """Train a recipe with seeds 0 .. n_seeds - 1 and print a table, failures included; what is trained is read.
+
+    Args:
+        recipe: by its name.
+        n_seeds: how many.
+        how: where and how they are trained.
+    """
     console = Console()
     with one_line_errors(lambda: "the same command goes on"):
         table = pd.DataFrame(seed_runs(RECIPES[recipe](), range(n_seeds), how, console))

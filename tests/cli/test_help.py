@@ -1,0 +1,67 @@
+"""Every option of every command has a text, which --help shows."""
+
+import importlib
+import importlib.util
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from compo_mech.__main__ import VERBS
+from compo_mech.cli.probe import PROBES
+from compo_mech.studies import run as studies
+from compo_mech.studies.emergence_commands import EMERGENCE
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = [path for folder in ("experiments", "probes") for path in sorted((ROOT / folder).glob("*.py"))]
+
+
+def called(script):
+    """The functions of the package that a script makes a command of."""
+    text = script.read_text(encoding="utf-8")
+    for name in re.findall(r"call\((\w+),", text):
+        module = re.search(rf"^from (compo_mech\.\S+) import .*\b{name}\b", text, re.MULTILINE)
+        assert module is not None, script
+        yield f"{script.stem}", getattr(importlib.import_module(module[1]), name)
+
+
+def figures():
+    for path in sorted((ROOT / "figures").glob("*.py")):
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        yield f"figures/{path.stem}", module.main
+
+
+def commands():
+    for name, verb in VERBS.items():
+        found = getattr(importlib.import_module(f"compo_mech.{verb.module}"), verb.function)
+        if callable(found) and name != "train":  # whose options are the fields of the settings
+            yield name, found
+    for script in SCRIPTS:
+        yield from called(script)
+    yield from PROBES.items()
+    yield from EMERGENCE.items()
+    yield from figures()
+    yield "a study", studies.main
+
+
+COMMANDS = dict(commands())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_has_a_text(name):
+    command = COMMANDS[name]
+    _, found, args = (inspect.getdoc(command) or "").partition("Args:\n")
+    texts = dict(re.findall(r"^    (\w+): (.+)", args, re.MULTILINE))
+    assert found or not inspect.signature(command).parameters
+    options = [option for option in inspect.signature(command).parameters if option not in ("study", "argv")]
+    assert [option for option in options if option not in texts] == []
+
+
+def test_all_scripts_are_among_them():
+    assert len(COMMANDS) > 35
+    assert {"watch", "align", "bench_gpu", "position-subtraction", "figures/study", "train"} - {"train"} <= set(
+        COMMANDS
+    )
