@@ -1,6 +1,7 @@
 """A function as a command: its arguments are the command line's."""
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -91,4 +92,16 @@ def _bound(command: Command) -> Callable[..., Callable[[], None]]:
     def bound(*given: Any, **named: Any) -> Callable[[], None]:
         return functools.partial(checked, *given, **named)
 
+    known = inspect.signature(command)
+    named = [one.replace(annotation=_named(name, one.annotation)) for name, one in known.parameters.items()]
+    bound.__signature__ = known.replace(parameters=named)  # pyright: ignore[reportAttributeAccessIssue]
+    bound.__annotations__ = {one.name: one.annotation for one in named}
+    del bound.__wrapped__  # which tyro would ask instead
     return bound
+
+
+def _named(name: str, annotation: Any) -> Any:
+    """An argument that is given by its position, shown under its name in capitals, as in the command's description."""
+    if Positional not in getattr(annotation, "__metadata__", ()):
+        return annotation
+    return Annotated[annotation, tyro.conf.arg(metavar=name.upper())]

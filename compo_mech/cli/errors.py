@@ -20,6 +20,12 @@ def fail(message: str) -> NoReturn:
     sys.exit(2)
 
 
+def leave_quietly() -> NoReturn:
+    """Whoever read the output has seen enough; Python must not try to flush the rest."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(1)
+
+
 @contextmanager
 def one_line_errors(next_step: Callable[[], str] = lambda: "") -> Iterator[None]:
     """Inside, what is wrong with a run, a setting or a file ends the script with one line and code 2, and Ctrl-C with
@@ -36,9 +42,8 @@ def one_line_errors(next_step: Callable[[], str] = lambda: "") -> Iterator[None]
         sys.exit(INTERRUPTED)
     except (RunError, ValueError) as error:
         fail(str(error))
-    except BrokenPipeError:  # whoever read the output has seen enough; Python must not try to flush the rest
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    except BrokenPipeError:
+        leave_quietly()
     except OSError as error:
         fail(f"{error.filename}: cannot be read or written ({error.strerror})" if error.filename else str(error))
     except (MemoryError, RuntimeError) as error:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from compo_mech.cli.errors import fail
+from compo_mech.cli.errors import fail, leave_quietly
 
 Asked = TypeVar("Asked")
 
@@ -38,7 +38,7 @@ REPLIES: Sequence[tuple[str, Callable[[re.Match[str]], str]]] = (
     (r"Expected one of \{(.*)\}\.", lambda m: f"command = missing: must be one of {m[1]}"),
     (
         r"Missing from [^:]*:\s*(.*)",
-        lambda m: " ".join(re.findall(r"(\S+) \(required\)", m[1])) + " = missing: must be given",
+        lambda m: " ".join(map(str.lower, re.findall(r"(\S+) .*?\(required\)", m[1]))) + " = missing: must be given",
     ),
     (
         r"invalid choice (.*) for argument '(?:--)?(\S+)'\. Expected one of \((.*)\)\s*\.",
@@ -69,6 +69,8 @@ def parsed(parse: Callable[[], Asked], outermost: str = "") -> Asked:
         if stop.code in (0, None):
             raise
         fail(_one_line(complaint.getvalue(), outermost))
+    except BrokenPipeError:
+        leave_quietly()
     except ValueError as error:  # of settings among the arguments of a function
         fail(str(error))
 

@@ -4,11 +4,14 @@ import importlib
 import importlib.util
 import inspect
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from compo_mech.__main__ import VERBS
+from compo_mech.cli.command import call
 from compo_mech.cli.probe import PROBES
 from compo_mech.studies import run as studies
 from compo_mech.studies.emergence_commands import EMERGENCE
@@ -65,3 +68,19 @@ def test_all_scripts_are_among_them():
     assert {"watch", "align", "bench_gpu", "position-subtraction", "figures/study", "train"} - {"train"} <= set(
         COMMANDS
     )
+
+
+def test_whoever_reads_the_first_lines_only_gets_no_complaint():
+    command = [sys.executable, "-m", "compo_mech", "dissect", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+
+def test_what_is_given_by_its_position_has_its_name(capsys):
+    with pytest.raises(SystemExit):
+        call(COMMANDS["patch"], ["--help"], prog="patch")
+    assert "usage: patch [-h] [OPTIONS] MODEL PROMPTS" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        call(COMMANDS["patch"], [])
+    assert capsys.readouterr().err == "error: model prompts = missing: must be given\n"
