@@ -130,8 +130,13 @@ class Page:
                 n_sliders += 1
         return n_sliders
 
+    def narrow(self, width: int = PHONE_WIDTH) -> None:
+        """Lay the page out anew, so wide, without loading it again."""
+        self.tab.set_viewport_size({"width": width, "height": 900})
+        self.settle()
+
     def check_width(self, width: int = PHONE_WIDTH) -> None:
-        """The page, opened so wide, does not scroll sideways; parts of it may."""
+        """The page, laid out so wide, does not scroll sideways; parts of it may."""
         actual = self.tab.viewport_size
         assert actual is not None
         assert actual["width"] == width, f"opened at {actual['width']} px, not {width}"

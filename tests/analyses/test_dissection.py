@@ -36,7 +36,7 @@ ROOT = Path(__file__).parents[2]
 def found():
     torch.set_num_threads(1)
     built = build(Parity(), max_length=5, rungs=BuildOptions(distractors=True, rotated=True))
-    return built, dissect(built.model, built.data, Parity(), 0, built.shifts, n_pairs=32, n_strings=32)
+    return built, dissect(built.model, built.data, Parity(), 0, built.shifts, n_pairs=24, n_strings=16)
 
 
 def test_a_hand_built_model_is_found_out(found):

@@ -39,7 +39,7 @@ def flags(found):
 
 @lru_cache
 def examined(task, rungs, seed=0, thorough=True):
-    built = build(task, max_length=6, rungs=rungs)
+    built = build(task, rungs=rungs)
     return examine_update(built.model, built.data, task, seed, 1 + int(rungs.three_layers), thorough)
 
 
@@ -181,7 +181,7 @@ def test_copy_has_nothing_to_compute():
 
 def test_the_same_seed_gives_the_same_findings_and_another_others():
     first, other = (examined(Parity(), BuildOptions(rotated=True), seed, thorough=False) for seed in (0, 1))
-    built = build(Parity(), max_length=6, rungs=BuildOptions(rotated=True))
+    built = build(Parity(), rungs=BuildOptions(rotated=True))
     again = examine_update(built.model, built.data, Parity(), 0, thorough=False)
     for name in ("probes", "interchanges", "subspaces", "neurons", "activations"):
         assert getattr(first, name).equals(getattr(again, name))

@@ -64,7 +64,9 @@ def test_the_circuit_built_by_hand_is_clean_and_used(task, rungs):
 
 @pytest.mark.parametrize("careful", [False, True])
 @pytest.mark.parametrize("name", ["random, two heads", "by hand"])
-def test_what_is_watched_against_loops_over_hooked_transformers(name, careful):
+def test_what_is_watched_against_loops_over_hooked_transformers(name, careful, monkeypatch):
+    monkeypatch.setattr(trajectories, "N_SWAPS", 32)
+    monkeypatch.setattr(trajectories, "N_ROUTE_STRINGS", 6)
     task, built = Parity(), build(Parity(), max_length=5, rungs=BuildOptions(layer_norm=True))
     data, model = (DataConfig(max_length=5), None) if name == "random, two heads" else (built.data, built.model)
     if model is None:

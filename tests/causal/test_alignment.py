@@ -11,12 +11,12 @@ from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.model.sites import Site
 
 
-def pairs_of(built, variables, seed, n=1024):
+def pairs_of(built, variables, seed, n):
     return {v: make_interchanges(built.data, v, "independent", n, generator(seed + i)) for i, v in enumerate(variables)}
 
 
-def searched(built, site, dims, seed=0, **settings):
-    train, test = pairs_of(built, dims, 10 + seed), pairs_of(built, dims, 20 + seed)
+def searched(built, site, dims, seed=0, n=512, **settings):
+    train, test = pairs_of(built, dims, 10 + seed, n), pairs_of(built, dims, 20 + seed, n)
     return align(built.model, site, dims, train, test, generator(seed), **settings)
 
 
@@ -31,7 +31,7 @@ def test_the_pointers_subspace_is_found_from_a_random_start(rungs):
     built = build(Parity(), rungs=rungs)
     truth = pointer(built)
     assert truth.shape[1] == built.data.max_length - 1
-    found = searched(built, Site("resid_post", 0), {"t": truth.shape[1]})
+    found = searched(built, Site("resid_post", 0), {"t": truth.shape[1]}, n=1024)
     assert found.scores["t"].accuracy.mean >= 0.99
     assert found.random["t"].accuracy.mean < 0.7
     assert found.losses[-1] < 0.05 < found.losses[0]

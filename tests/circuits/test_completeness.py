@@ -40,7 +40,7 @@ def soon(task, rung):
 
 def setting(task=None, rungs=None):
     built = build(task or Parity(), max_length=5, rungs=rungs)
-    pairs = make_pairs(built.data, ALL, 24, torch.Generator().manual_seed(0))
+    pairs = make_pairs(built.data, ALL, 16, torch.Generator().manual_seed(0))
     return built, Behaviour(built.model, pairs)
 
 

@@ -56,7 +56,7 @@ def trained(config):
 SHORT = recipes.polynomial().model_copy(
     update={
         "data": DataConfig(tasks=(Copy(),), max_length=5),
-        "train": TrainConfig(n_steps=300, max_position_shift=2),
+        "train": TrainConfig(n_steps=200, max_position_shift=2),
     }
 )
 

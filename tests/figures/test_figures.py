@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
-from browser import PHONE_WIDTH, open_page, started
+from browser import open_page, started
 from plotly.offline import get_plotlyjs
 from rich.console import Console
 
@@ -350,6 +350,6 @@ def test_pages_in_a_browser(browser, drawn, name):
     with open_page(browser, drawn[name]) as page:
         assert [picture.kind for picture in page.pictures()] == ["plotly"]
         assert page.move_sliders() == n_sliders
-    if n_sliders:  # what makes pages narrow is the same in all
-        with open_page(browser, drawn[name], width=PHONE_WIDTH) as page:
+        if n_sliders:  # what makes pages narrow is the same in all
+            page.narrow()
             page.check_width()

@@ -134,12 +134,12 @@ def test_the_default_counterfactual_of_the_field_misses_true_edges():
         edges = all_edges(built.model.config)
         expected = {Switch.TOKEN: 0.70, Switch.TOKEN | Switch.LENGTH: 0.85, EVERY: 1.0}
         for switch, area in expected.items():
-            found = grade(exact(built.model, pairs_of(built.data, switch, 64), edges), built.edges)
+            found = grade(exact(built.model, pairs_of(built.data, switch, 32), edges), built.edges)
             assert found.auc_all == pytest.approx(area, abs=1e-9)
             assert found.top_is_truth == (area == 1.0)
-        plain = grade(eap(built.model, pairs_of(built.data, EVERY, 64), edges), built.edges)
+        plain = grade(eap(built.model, pairs_of(built.data, EVERY, 32), edges), built.edges)
         assert plain.auc_all < 0.9
-        graded = grade(eap_ig(built.model, pairs_of(built.data, EVERY, 64), edges, n_steps=20), built.edges)
+        graded = grade(eap_ig(built.model, pairs_of(built.data, EVERY, 32), edges, n_steps=20), built.edges)
         assert graded.auc_all == 1.0
         assert graded.top_is_truth
 

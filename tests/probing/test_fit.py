@@ -321,7 +321,7 @@ def test_the_bootstrap_covers_the_truth():
 
 
 def test_the_shuffled_control_lies_in_its_interval_of_chance():
-    pairs, inside, draws = position_pairs(4, 8), [], 200
+    pairs, inside, draws = position_pairs(4, 8), [], 100
     for seed in range(draws):
         split, _ = drawn(pairs, seed=seed)
         noise = torch.randn(len(pairs), 32, generator=generator(seed))

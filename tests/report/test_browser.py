@@ -51,7 +51,7 @@ def looked_at(browser, source, n_pictures, n_sliders):
     with open_page(browser, source) as page:
         assert len(page.pictures()) >= n_pictures
         assert page.move_sliders() >= n_sliders
-    with open_page(browser, source, width=PHONE_WIDTH) as page:
+        page.narrow()
         page.check_width()
 
 

@@ -268,7 +268,7 @@ def test_the_timeline_shows_every_run_and_counts_those_without():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    argv = ["--runs-dir", str(tmp_path_factory.mktemp("runs")), "--name", "one", "--data.max-length", "5",
+    argv = ["--runs-dir", str(tmp_path_factory.mktemp("runs")), "--name", "one", "--data.max-length", "4",
             "--model.d-model", "16", "--train.n-steps", "20", "--train.snapshot-every", "4", "--n-test-strings", "8",
             "--data.curriculum", "--data.task-weights", "1", "--data.tasks", "parity"]  # fmt: skip
     settings = parse(recipes.polynomial(), argv)
