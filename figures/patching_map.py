@@ -6,7 +6,6 @@ python figures/patching_map.py runs/parity-seed0 patching.png
 Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
 
-import io
 from pathlib import Path
 from typing import Annotated
 
@@ -40,7 +39,7 @@ def main(run: Annotated[Path, Positional], out: Annotated[Path, Positional]) -> 
     """
     with drawing(out):
         opened = Run.open(run)
-        table = pd.read_csv(io.StringIO(opened.found("dissect", "patching.csv")))
+        table = opened.table("dissect", "patching")
         table = table[table["span"].isna()]  # the others are of whole spans
         components, tokens = list(dict.fromkeys(_names(table))), list(dict.fromkeys(table["token"]))
         maps = {}

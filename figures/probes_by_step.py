@@ -7,7 +7,6 @@ python figures/probes_by_step.py runs/parity-seed0 probes.png
 Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
 
-import io
 from pathlib import Path
 from typing import Annotated
 
@@ -47,7 +46,7 @@ def main(run: Annotated[Path, Positional], out: Annotated[Path, Positional]) -> 
     """
     with drawing(out):
         opened = Run.open(run)
-        table = pd.concat([pd.read_csv(io.StringIO(opened.found(probe, "by-step.csv"))) for probe in PROBES])
+        table = pd.concat([opened.table(probe, "by-step") for probe in PROBES])
         panels: dict[str, dict] = {}
         controls: dict[str, dict[str, float]] = {}
         for panel, curves in PANELS.items():

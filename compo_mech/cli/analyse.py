@@ -13,7 +13,8 @@ from compo_mech.cli.errors import one_line_errors
 from compo_mech.cli.output import Output, check_writable, keep, say
 from compo_mech.data.tasks import Task
 from compo_mech.report.run_page import write_page
-from compo_mech.runs.run import Run, analysis_name
+from compo_mech.runs.analysis_folder import analysis_name
+from compo_mech.runs.run import Run
 
 FindingsT = TypeVar("FindingsT")
 

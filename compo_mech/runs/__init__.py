@@ -4,7 +4,8 @@ from compo_mech.runs.config import RunConfig
 from compo_mech.runs import recipes
 from compo_mech.runs.recipes import RECIPES, RecipeName
 from compo_mech.runs.checkpoints import Checkpoints, RunError
-from compo_mech.runs.run import Run, analysis_name
+from compo_mech.runs.run import Run
+from compo_mech.runs.analysis_folder import analysis_name
 from compo_mech.runs.start import starting_params
 from compo_mech.runs.names import distinct, once, opened
 from compo_mech.runs.locks import locked, record_failure, forget_failure, recorded_failure

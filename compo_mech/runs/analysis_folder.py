@@ -3,6 +3,7 @@
 A table to go on with says its own checksum in its first line. One that is damaged, or that says none, is measured anew.
 """
 
+import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from compo_mech.data.tasks import Task
 from compo_mech.runs.files import read_plain, write_whole
 from compo_mech.runs.folder import building_place, of_analysis, remove, set_aside, strangers
 from compo_mech.runs.sums import digest, read_sums, write_sums
@@ -119,3 +121,12 @@ def read_table(file: Path) -> pd.DataFrame | None:
     if own.decode(errors="replace") != f"# {digest(content)}":
         return None
     return pd.read_csv(io.BytesIO(content), keep_default_na=False, na_values="nan", float_precision="round_trip")
+
+
+def analysis_name(what: str, step: int, task: Task) -> str:
+    """Return the name of the folder of an analysis of a task at a step; tasks whose names are long, or no name of a
+    folder, are distinguished by a hash."""
+    name = str(task)
+    if len(name) > 80 or not name.isprintable() or set(name) & set('/\\<>:"|?*'):
+        name = f"{task.name}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    return f"{what}-{step:06d}-{name}"

@@ -16,7 +16,6 @@ Beside it: failures/ has what went wrong, .locks/ a file for each run that was t
 """
 
 import csv
-import hashlib
 import io
 import json
 import os
@@ -28,10 +27,11 @@ import pandas as pd
 from compo_mech.data.tasks import Task
 from compo_mech.evaluation.table import Row
 from compo_mech.runs import analysis_folder
-from compo_mech.runs.checkpoints import Checkpoints, RunError
+from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.environment import environment
 from compo_mech.runs.files import identity, write_whole
+from compo_mech.runs.findings import Findings
 from compo_mech.runs.folder import building_place, of_run, put_back, remove, set_aside, strangers
 from compo_mech.runs.rules import rule_changed, rules_of
 from compo_mech.runs.stored import environment_text, shortened, stored_config, stored_environment
@@ -41,7 +41,7 @@ from compo_mech.runs.vouched import BESIDE, Vouched, rows_until
 COLUMNS = ("step", *Row._fields)
 
 
-class Run(Checkpoints):
+class Run(Findings):
     """A run folder. `Run.open` reads one; `Run.create` starts one."""
 
     @classmethod
@@ -91,6 +91,12 @@ class Run(Checkpoints):
                 remove(part, of_run)
             raise RunError(f"run = {path}: cannot be written ({error.strerror})") from None
         return cls(path, config)
+
+    def __repr__(self) -> str:
+        tasks = ", ".join(map(str, self.config.data.measured_tasks))
+        steps = self.steps
+        at = f"step {steps[-1]} of {self.config.train.n_steps}" if steps else "no checkpoint yet"
+        return f"Run({str(self.path)!r}: {tasks}, {at})"
 
     @property
     def name(self) -> str:
@@ -142,75 +148,7 @@ class Run(Checkpoints):
             raise RunError(f"task = {named}: must be one of {' '.join(map(str, known))}, which the run has")
         return found
 
-    @property
-    def sections(self) -> list[str]:
-        """What analyses have to show on the run's page, as HTML; those that are damaged are among the problems."""
-        files = sorted(self.path.glob("analysis/[!.]*/section.html"))
-        found = [analysis_folder.read_or_error(file) for file in files]
-        return [section for section in found if isinstance(section, str)]
-
-    def problems(self) -> list[str]:
-        """List what is wrong with the run, in a line each: as of checkpoints, and damaged results of analyses."""
-        folders = sorted(self.path.glob("analysis/[!.]*/"))
-        return super().problems() + [line for folder in folders for line in analysis_folder.damage(folder)]
-
-    def analysed(self, what: str) -> analysis_folder.Analysed:
-        """Find the latest analysis of a kind, of the first task that has one of that step.
-
-        Args:
-            what: the kind, such as `dissect` or `watch`.
-
-        Raises:
-            RunError: there is none.
-        """
-        found = [(int(path.name.removeprefix(f"{what}-").split("-")[0]), path)
-                 for path in sorted(self.path.glob(f"analysis/{what}-[0-9]*"))]  # fmt: skip
-        if not found:
-            raise RunError(f"run = {self.path}: must have been analysed by {what} first (no analysis/{what}-*)")
-        step = max(step for step, _ in found)
-        tasks = self.config.data.measured_tasks
-        names = {str(task): analysis_name(what, step, task) for task in tasks}
-        latest = {path.name: path for at, path in found if at == step}
-        shown = next((task for task, name in names.items() if name in latest), None)
-        folder = next(iter(latest.values())) if shown is None else latest[names[shown]]
-        others = [task for task in names if task != shown]
-        return analysis_folder.Analysed(folder, step, self.steps[-1] if self.steps else step, others)
-
-    def found(self, what: str, file: str) -> str:
-        """Read a file of the latest analysis of a kind (see `analysed`).
-
-        Args:
-            what: the kind.
-            file: its name, such as `circuit.json`.
-
-        Raises:
-            RunError: there is no such analysis, or the latest has no such file, or it is damaged.
-        """
-        latest = self.analysed(what)
-        if not (latest.folder / file).exists():
-            raise RunError(f"run = {self.path}: must have a {file} in {latest.folder.name}, its latest of {what}")
-        text = analysis_folder.read_or_error(latest.folder / file)
-        if isinstance(text, RunError):
-            raise text
-        return text
-
-    def remembered(self, name: str) -> pd.DataFrame | None:
-        """Read a table that an analysis keeps for itself; None: there is none, or it is damaged."""
-        return analysis_folder.read_table(self.path / "analysis" / ".cache" / f"{name}.csv")
-
     # ------------------------------------------------------------------------------ writing
-
-    def remember(self, name: str, table: pd.DataFrame) -> None:
-        """Keep a table for the analysis to go on with.
-
-        Raises:
-            RunError: it cannot be written.
-        """
-        file = self.path / "analysis" / ".cache" / f"{name}.csv"
-        try:
-            analysis_folder.write_table(file, table)
-        except OSError as error:
-            raise RunError(f"analysis = {file.parent}: cannot be written ({error.strerror})") from None
 
     def add_rows(self, step: int, rows: Sequence[Row]) -> None:
         """Append measured rows."""
@@ -275,15 +213,6 @@ def _check_replaceable(path: Path, overwrite: bool) -> None:
         raise RunError(f"{what}; it is not a run, so it is left alone")
     if others := strangers(identity(path), of_run):
         raise RunError(f"{what}; it is left alone, for {others[0].relative_to(identity(path))} is not of a run")
-
-
-def analysis_name(what: str, step: int, task: Task) -> str:
-    """Return the name of the folder of an analysis of a task at a step; tasks whose names are long, or no name of a
-    folder, are distinguished by a hash."""
-    name = str(task)
-    if len(name) > 80 or not name.isprintable() or set(name) & set('/\\<>:"|?*'):
-        name = f"{task.name}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
-    return f"{what}-{step:06d}-{name}"
 
 
 def _as_csv(rows: Sequence[Sequence[object]]) -> str:

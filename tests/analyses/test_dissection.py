@@ -26,7 +26,8 @@ from compo_mech.report.dissection import dissection_section
 from compo_mech.report.method_card import card_sentence
 from compo_mech.routes.summary import RouteName
 from compo_mech.runs import recipes
-from compo_mech.runs.run import Run, analysis_name
+from compo_mech.runs.analysis_folder import analysis_name
+from compo_mech.runs.run import Run
 from compo_mech.settings import changed
 
 ROOT = Path(__file__).parents[2]

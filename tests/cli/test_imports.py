@@ -12,8 +12,9 @@ from compo_mech.cli.dissect import dissect_command
 from compo_mech.cli.imports import without_imports
 from compo_mech.launch import settings
 from compo_mech.runs import recipes
+from compo_mech.runs.analysis_folder import analysis_name
 from compo_mech.runs.checkpoints import RunError
-from compo_mech.runs.run import Run, analysis_name
+from compo_mech.runs.run import Run
 from compo_mech.runs.stored import environment_text, stored_environment
 from compo_mech.runs.sums import digest, read_sums, write_sums
 

@@ -30,6 +30,11 @@ def test_an_analysis_is_kept_and_told(tmp_path, tiny):
     assert {file.name for file in folder.iterdir()} == {"a.csv", "findings.txt", "SHA256SUMS"}
     assert (folder / "findings.txt").read_text() == "First.\nSecond.\n"
     assert run.found("look", "a.csv") == "x\n1\n"
+    assert run.table("look", "a").to_dict("list") == {"x": [1]}
+    told = r"must have a b\.csv in look-000008-parity, its latest of look \(there are a\.csv"
+    with pytest.raises(RunError, match=told):
+        run.table("look", "b")
+    assert repr(run) == f"Run({str(run.path)!r}: parity, no checkpoint yet)"
     lines = console.export_text().splitlines()
     assert lines[0] == "parity, step 8"
     assert lines[-4:-1] == ["• First.", "parity and copy", "• Second."]

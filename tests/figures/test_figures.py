@@ -24,8 +24,9 @@ from compo_mech.launch.run import launch
 from compo_mech.plots.notes import other_tasks, with_notes
 from compo_mech.plots.trajectories import COMPONENT_COLOURS
 from compo_mech.runs import recipes
+from compo_mech.runs.analysis_folder import analysis_name
 from compo_mech.runs.checkpoints import RunError
-from compo_mech.runs.run import Run, analysis_name
+from compo_mech.runs.run import Run
 from compo_mech.runs.trajectory import Measured, Quantity, as_table
 from compo_mech.studies import measures
 from compo_mech.studies.scores import RunScore
