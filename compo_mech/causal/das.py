@@ -141,7 +141,7 @@ class _Asked:
     @torch.no_grad()
     def accuracy(self, model: Model, site: Site, subspace: Tensor) -> float:
         answered = likeliest(self.logits(model, site, subspace, 1.0))
-        return balanced_accuracy(answered, self.answers, self.changes)[0].mean
+        return balanced_accuracy(answered, self.answers, self.changes)
 
 
 def _descend(

@@ -66,18 +66,29 @@ class InterchangeScore:
 
 def balanced_accuracy(
     predicted: Int[Tensor, "row"], answers: Int[Tensor, "row"], changes: Bool[Tensor, "row"]
+) -> float:
+    """Average the fractions that are right of the pairs that have to change and of those that have to stay."""
+    counts = _counts(predicted, answers, changes)
+    return sum(n_right / n for n_right, n in counts if n) / sum(n > 0 for _, n in counts)
+
+
+def balanced_interval(
+    predicted: Int[Tensor, "row"], answers: Int[Tensor, "row"], changes: Bool[Tensor, "row"]
 ) -> tuple[Interval, float | None, float | None]:
-    """Average the fractions that are right of the pairs that have to change and of those that have to stay; return the
-    mean and both."""
-    right = predicted == answers
-    fractions: list[Interval | None] = []
-    for stratum in (changes, ~changes):
-        n = int(stratum.sum())
-        fractions.append(wilson(int((right & stratum).sum()), n) if n else None)
-    known = [f for f in fractions if f is not None]
+    """Return `balanced_accuracy` with the mean of both fractions' Wilson bounds, and the fractions."""
+    fractions = [wilson(n_right, n) if n else None for n_right, n in _counts(predicted, answers, changes)]
+    known = [fraction for fraction in fractions if fraction is not None]
     mean, low, high = (sum(parts) / len(known) for parts in zip(*known, strict=True))
-    follows, keeps = (None if f is None else f.mean for f in fractions)
+    follows, keeps = (None if fraction is None else fraction.mean for fraction in fractions)
     return Interval(mean, low, high), follows, keeps
+
+
+def _counts(
+    predicted: Int[Tensor, "row"], answers: Int[Tensor, "row"], changes: Bool[Tensor, "row"]
+) -> list[tuple[int, int]]:
+    """How many are right, and how many there are, of those that have to change and of those that have to stay."""
+    right = predicted == answers
+    return [(int((right & stratum).sum()), int(stratum.sum())) for stratum in (changes, ~changes)]
 
 
 def interchange_traces(model: Model, pairs: Interchanges) -> Traces:
@@ -115,10 +126,10 @@ def interchange(
     direction = torch.randn(base.shape, generator=generator, dtype=torch.float64).to(base)
     direction = direction * ((value - base).norm(dim=1) / direction.norm(dim=1))[:, None]
     answered, sham = (likeliest(continued(model, found, site, v)) for v in (value, base + direction))
-    accuracy, follows, keeps = balanced_accuracy(answered, pairs.answers, pairs.changes)
-    placebo, _, _ = balanced_accuracy(sham, pairs.answers, pairs.changes)
-    permuted, _, _ = balanced_accuracy(answered, pairs.permuted, pairs.permuted != pairs.base.answer)
-    return InterchangeScore(accuracy, follows, keeps, placebo.mean, permuted.mean, len(pairs.base))
+    accuracy, follows, keeps = balanced_interval(answered, pairs.answers, pairs.changes)
+    placebo = balanced_accuracy(sham, pairs.answers, pairs.changes)
+    permuted = balanced_accuracy(answered, pairs.permuted, pairs.permuted != pairs.base.answer)
+    return InterchangeScore(accuracy, follows, keeps, placebo, permuted, len(pairs.base))
 
 
 def interchange_row(pairs: Interchanges, site: Site, score: InterchangeScore) -> dict[str, object]:

@@ -188,7 +188,7 @@ def loop_interchange_scores(asked: Sequence[Exchange], careful: bool, model: "Ho
         for value in (source, sham):
             value = value.view(-1, model.cfg.n_heads, model.cfg.d_head) if site.kind == "q" else value
             logits = model.run_with_hooks(pairs.base.tokens, fwd_hooks=[(at, put_at(here, value))])
-            follows.append(balanced_accuracy(logits[here].argmax(-1), pairs.answers, pairs.changes)[0].mean)
+            follows.append(balanced_accuracy(logits[here].argmax(-1), pairs.answers, pairs.changes))
         values = {"value": follows[0], "placebo": follows[1], "above placebo": follows[0] - follows[1]}
         for name, value in values.items():
             found[Quantity("IIA", name, pairs.variable, pairs.context, site.kind, site.layer)] = value

@@ -8,6 +8,7 @@ from compo_mech.causal import variables
 from compo_mech.causal.interchange import (
     HOLDS,
     balanced_accuracy,
+    balanced_interval,
     interchange,
     interchange_map,
     interchange_traces,
@@ -198,11 +199,13 @@ def test_swaps_of_subspaces():
 
 def test_balanced_accuracy_by_hand():
     answers, base = torch.tensor([1, 1, 0, 0, 0, 0]), torch.tensor([0, 0, 0, 0, 0, 0])
-    score, follows, keeps = balanced_accuracy(torch.tensor([1, 0, 0, 0, 0, 1]), answers, answers != base)
+    given = torch.tensor([1, 0, 0, 0, 0, 1]), answers, answers != base
+    score, follows, keeps = balanced_interval(*given)
+    assert balanced_accuracy(*given) == 0.625
     assert (follows, keeps) == (0.5, 0.75)
     assert score.mean == 0.625
     assert score.low < 0.625 < score.high
-    score, follows, keeps = balanced_accuracy(answers, answers, torch.ones(6, dtype=torch.bool))
+    score, follows, keeps = balanced_interval(answers, answers, torch.ones(6, dtype=torch.bool))
     assert (score.mean, follows, keeps) == (1, 1, None)
     assert score.low < 1
 
