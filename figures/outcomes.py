@@ -63,7 +63,11 @@ def _foretold(figure: go.Figure, known: pd.DataFrame) -> None:
             x=steps, y=known[column], name=name, mode="lines+markers", line={"color": colour, "width": 1.8},
             marker={"size": 6}, error_y=errors if column == "area" else None, row=1, col=1,
         )  # fmt: skip
-    figure.add_hline(y=0.5, line={"color": GREY, "width": 1, "dash": "dot"}, row=1, col=1)
+    chance = go.Scatter(
+        x=[steps[0], steps[-1]], y=[0.5, 0.5], mode="lines", showlegend=False, hoverinfo="skip",
+        line={"color": GREY, "width": 1, "dash": "dot"},
+    )  # fmt: skip
+    figure.add_trace(chance, row=1, col=1)
 
 
 def _band(figure: go.Figure, rows: pd.DataFrame, name: str, colour: str) -> None:

@@ -51,17 +51,17 @@ def test_what_was_taught_longer_or_is_damaged_is_refused_in_one_line(brief, tmp_
 
 def test_what_is_taught_is_measured_after_all_else(brief, tmp_path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(study, "smollm2", lambda path, n_ctx: llama_of_characters(n_ctx=n_ctx))
-    monkeypatch.setattr(language_taught, "PROBED_LENGTH", 6)
+    monkeypatch.setattr(language_taught, "PROBED_LENGTH", 4)
     monkeypatch.setattr(language_taught, "LR", 1.0)
     both, alone = tmp_path / "both", tmp_path / "alone"
-    study.language_model(out=both, parts=("taught", "accuracy"), n_prefixes=3, n_steps=1)
-    study.language_model(out=alone, parts=("accuracy",), n_prefixes=3)
+    study.language_model(out=both, parts=("taught", "accuracy"), n_prefixes=1, n_steps=1)
+    study.language_model(out=alone, parts=("accuracy",), n_prefixes=1)
     assert (both / "accuracy.csv").read_bytes() == (alone / "accuracy.csv").read_bytes()
     file = both / "language_model.csv"
     table, content = pd.read_csv(file), file.read_bytes()
     probes = table[table["measure"] == "probe"].groupby(["network", "step"])["value"].mean()
     assert probes.index.tolist() == [("pretrained", 0), ("pretrained", 1), ("random start", 0), ("random start", 1)]
-    study.language_model(out=both, parts=("accuracy", "taught"), n_prefixes=3, n_steps=1)
+    study.language_model(out=both, parts=("accuracy", "taught"), n_prefixes=1, n_steps=1)
     assert file.read_bytes() == content
 
 
