@@ -18,7 +18,7 @@ from compo_mech.model.config import ModelConfig
 from compo_mech.model.finite import likeliest
 from compo_mech.model.forward import forward
 from compo_mech.model.generate import generate
-from compo_mech.model.params import Model, init_params
+from compo_mech.model.params import Model, Params, init_params
 
 VERDICT_OF_EACH = np.vectorize(attention.attention_verdict, otypes=[float])
 
@@ -84,9 +84,18 @@ def measure_train(model: Model, sets: list[EvalSet]) -> list[Row]:
 
 def measure_control(config: ModelConfig, n_ctx: int, data: DataConfig, sets: list[EvalSet], seed: int) -> list[Row]:
     """Every measure on the randomly initialised control, as a baseline for the scores."""
-    generator = torch.Generator(sets[0].tokens.device).manual_seed(seed)
-    control = Model(init_params(config, len(data.vocabulary), n_ctx, generator), config)
-    return [row._replace(split=CONTROL) for row in measure(control, data, sets)]
+    params = control_params(config, n_ctx, data, sets[0].tokens.device, seed)
+    return as_control(measure(Model(params, config), data, sets))
+
+
+def control_params(config: ModelConfig, n_ctx: int, data: DataConfig, device: torch.device, seed: int) -> Params:
+    """Weights of the randomly initialised control of this seed."""
+    return init_params(config, len(data.vocabulary), n_ctx, torch.Generator(device).manual_seed(seed))
+
+
+def as_control(rows: Sequence[Row]) -> list[Row]:
+    """The same rows, said of the control."""
+    return [row._replace(split=CONTROL) for row in rows]
 
 
 def summaries(rows: Sequence[Any], drawn: Sequence[int]) -> Iterator[Row]:

@@ -1,9 +1,6 @@
 """Runs that differ in their seed alone, trained at once: each ends as a run folder like any other."""
 
 import contextlib
-import math
-import statistics
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,14 +11,17 @@ from torch import Tensor
 from compo_mech.cli.progress import training_bar
 from compo_mech.data.stream import TrainingStream
 from compo_mech.evaluation import sets
-from compo_mech.evaluation.measure import measure_control
+from compo_mech.evaluation.measure import as_control, control_params
 from compo_mech.evaluation.sets import EvalSet, eval_sets
+from compo_mech.evaluation.stacked import Measured, measure_each, rows_of
 from compo_mech.evaluation.table import Row
 from compo_mech.launch import run
 from compo_mech.launch.machine import repeating
 from compo_mech.launch.observers import Observer
 from compo_mech.launch.run import begin, go_back, reopen
 from compo_mech.launch.settings import Launch
+from compo_mech.model.finite import NotFinite
+from compo_mech.model.params import Params
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.files import identity
@@ -30,9 +30,6 @@ from compo_mech.runs.run import Run
 from compo_mech.training import ensemble
 from compo_mech.training.loop import TrainState, train
 from compo_mech.training.schedule import is_snapshot
-
-N_TIMED = 5
-"""Steps of which the median is taken where group sizes are compared."""
 
 
 @dataclass
@@ -170,16 +167,27 @@ def _trained(members: list[_Member], config: RunConfig, device: str, observer: O
 
 def _begin_rows(members: list[_Member], config: RunConfig, sets: list[EvalSet]) -> dict[int, Exception]:
     """The snapshot at step 0 of those that have none; failures by index."""
-    failures: dict[int, Exception] = {}
-    for member in members:
-        if member.state.step or member.run.steps:
-            continue
-        rows = measure_control(config.model, config.n_ctx, config.data, sets, member.run.config.control_seed)
+    new = [i for i, member in enumerate(members) if not (member.state.step or member.run.steps)]
+    if not new:
+        return {}
+    # all are measured: in a smaller stack numbers are rounded otherwise, and a sweep that was killed had other bits
+    device, failures = sets[0].tokens.device, dict[int, Exception]()
+    seeds = [member.run.config.control_seed for member in members]
+    controls = [control_params(config.model, config.n_ctx, config.data, device, seed) for seed in seeds]
+    of_controls = measure_each(_stacked(controls), config.model, config.data, sets)
+    of_each = _measured(_stacked([member.state.params for member in members]), config, sets)
+    for i in new:
+        member, rows = members[i], as_control(rows_of(of_controls, i))
+        own = None if of_each is None else rows_of(of_each, i)
         try:
-            run.snapshot(member.run, member.state, sets, member.known, rows)
+            run.snapshot(member.run, member.state, sets, member.known, rows, own)
         except (RunError, OSError) as error:
             failures[member.index] = error
     return failures
+
+
+def _stacked(members: Sequence[Params]) -> Params:
+    return {name: torch.stack([params[name].detach() for params in members]) for name in members[0]}
 
 
 def _until_one_fails(
@@ -199,11 +207,13 @@ def _until_one_fails(
             continue
         means, finite = torch.stack(losses).mean(0).tolist(), together.finite().tolist()
         losses.clear()
+        measured = _measured({n: p.detach() for n, p in together.params.items()}, config, sets) if saves else None
         for i, member in enumerate(members):
             try:
                 rows = [run.loss_row(member.run, step, means[i], finite[i])]
                 if saves:
-                    rows = run.snapshot(member.run, together.member(i), sets, member.known, rows)
+                    own = None if measured is None else rows_of(measured, i)
+                    rows = run.snapshot(member.run, together.member(i), sets, member.known, rows, own)
                 else:
                     member.run.add_rows(step, rows)
                 seen += rows
@@ -218,46 +228,12 @@ def _until_one_fails(
     return failures
 
 
-def best_group(config: RunConfig, n: int, device: str) -> int:
-    """How many of `n` runs to train at once on this device; 1: one by one.
-
-    Measured on throwaway members: seconds a step and member at 1, 4, 16, ... and n, going on while
-    more are faster. Groups are made even, so that ten in groups of at most eight are two of five.
-
-    Args:
-        config: the runs' settings.
-        n: runs there are.
-        device: as torch names it.
-    """
-    best, fastest = 1, seconds_a_member(config, 1, device, together=False)
-    size = 1
-    while size < n:
-        size = min(4 * size, n)
-        seconds = seconds_a_member(config, size, device)
-        if seconds >= fastest:
-            break
-        best, fastest = size, seconds
-    return math.ceil(n / math.ceil(n / best))
-
-
-def seconds_a_member(config: RunConfig, n: int, device: str, together: bool = True, n_steps: int = N_TIMED) -> float:
-    """Median seconds a step of training `n` members, divided by n; nothing is kept.
-
-    Args:
-        config: their settings; they get seeds from 0.
-        n: members.
-        device: as torch names it.
-        together: as an ensemble; or a step of each, one by one.
-        n_steps: how many steps are timed, after two that are not.
-    """
-    steps = throwaway_steps(config, n, device, together)
-    times = []
-    for i in range(n_steps + 2):
-        begun = time.perf_counter()
-        next(steps)
-        if i > 1:
-            times.append(time.perf_counter() - begun)
-    return statistics.median(times) / n
+def _measured(params: Params, config: RunConfig, sets: list[EvalSet]) -> list[Measured] | None:
+    """What test strings say of all members; None: a logit is not finite, so that each has to be asked by itself."""
+    try:
+        return measure_each(params, config.model, config.data, sets)
+    except NotFinite:
+        return None
 
 
 def new_members(config: RunConfig, seeds: Sequence[int], device: str) -> ensemble.Ensemble:
@@ -270,23 +246,3 @@ def new_members(config: RunConfig, seeds: Sequence[int], device: str) -> ensembl
     """
     states = [run.new_state(config.model_copy(update={"seed": seed}), device) for seed in seeds]
     return ensemble.gather(states, config.model, config.optim)
-
-
-def throwaway_steps(config: RunConfig, n: int, device: str, together: bool) -> Iterator[None]:
-    """Training steps of `n` members, each waited for; of a curriculum, those after its last stage."""
-    data = config.data.model_copy(update={"curriculum": ()})
-    longer = config.train.model_copy(update={"n_steps": 10**9})
-    states = [run.new_state(config.model_copy(update={"seed": seed}), device) for seed in range(n)]
-    if together:
-        members = ensemble.gather(states, config.model, config.optim)
-        loops = [train(members, TrainingStream(data, range(n), device), config.model, config.optim, longer)]
-    else:
-        of_each = (TrainingStream(data, seed, device) for seed in range(n))
-        loops = [
-            train(state, stream, config.model, config.optim, longer)
-            for state, stream in zip(states, of_each, strict=True)
-        ]
-    while True:
-        losses = [next(loop)[1] for loop in loops]
-        torch.stack([loss.sum() for loss in losses]).tolist()  # waits for the device
-        yield

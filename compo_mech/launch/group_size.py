@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from compo_mech.launch.ensemble import best_group
+from compo_mech.launch.group_timing import best_group
 from compo_mech.launch.machine import n_that_fit
 from compo_mech.launch.settings import Launch
 from compo_mech.runs.files import write_whole

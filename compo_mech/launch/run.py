@@ -138,8 +138,22 @@ def loss_row(run: Run, step: int, loss: float, finite: bool) -> Row:
     return Row("train", "+".join(map(str, data.tasks)), None, None, None, "loss", loss)
 
 
-def snapshot(run: Run, state: TrainState, sets: list[EvalSet], known: list[EvalSet], rows: list[Row]) -> list[Row]:
+def snapshot(
+    run: Run,
+    state: TrainState,
+    sets: list[EvalSet],
+    known: list[EvalSet],
+    rows: list[Row],
+    measured: list[Row] | None = None,
+) -> list[Row]:
     """Measure, add the rows, then save: rows first, so that a checkpoint vouches for its rows. Returns all rows.
+
+    Args:
+        run: to be added to.
+        state: to be saved.
+        sets, known: test strings, and training strings if they are fixed.
+        rows: of this step that are known already.
+        measured: what test strings say, where that has been measured.
 
     Raises:
         Diverged: logits on the test strings are not finite.
@@ -147,7 +161,8 @@ def snapshot(run: Run, state: TrainState, sets: list[EvalSet], known: list[EvalS
     config = run.config
     model = Model(state.params, config.model)
     try:
-        rows = rows + measure(model, config.data, sets) + measure_train(model, known)
+        of_sets = measure(model, config.data, sets) if measured is None else measured
+        rows = rows + of_sets + measure_train(model, known)
     except NotFinite as error:
         kept = f"what was saved up to step {run.steps[-1]} is kept in" if run.steps else "nothing was saved in"
         raise Diverged(f"training diverged by step {state.step} ({error}); {kept} {run.path}") from None

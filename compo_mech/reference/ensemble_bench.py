@@ -13,7 +13,7 @@ from rich.table import Table
 from compo_mech.cli.command import Count, NThreads
 from compo_mech.cli.errors import one_line_errors
 from compo_mech.data.config import DataConfig
-from compo_mech.launch import ensemble
+from compo_mech.launch import group_timing
 from compo_mech.launch.settings import check_device
 from compo_mech.model.config import ModelConfig
 from compo_mech.runs.config import RunConfig
@@ -25,7 +25,7 @@ N_ALONE = 8
 def measure(config: RunConfig, n: int, device: str, n_rounds: int) -> tuple[float, float]:
     """Median seconds a step and model, one by one and at once, each round a step of both."""
     sizes = {False: min(n, N_ALONE), True: n}
-    loops = {at_once: ensemble.throwaway_steps(config, size, device, at_once) for at_once, size in sizes.items()}
+    loops = {at_once: group_timing.throwaway_steps(config, size, device, at_once) for at_once, size in sizes.items()}
     times: dict[bool, list[float]] = {False: [], True: []}
     for round_ in range(n_rounds + 2):
         for at_once, loop in loops.items():
@@ -77,6 +77,6 @@ def ensemble_bench(
             alone, at_once = measure(config, n, device, n_rounds)
             figures = (f"{alone * 1e3:.2f}", f"{at_once * 1e3:.2f}", f"{alone / at_once:.2f}× as fast")
             table.add_row(str(batch_size), str(n), *figures)
-        best = ensemble.best_group(config, max(sizes), device)
+        best = group_timing.best_group(config, max(sizes), device)
         console.print(f"batch {batch_size}: best group of {max(sizes)} models: {best}", highlight=False)
     console.print(table)

@@ -13,6 +13,7 @@ from compo_mech.data.config import Stage
 from compo_mech.data.stream import TrainingStream
 from compo_mech.data.tasks import Copy, Polynomial
 from compo_mech.launch import ensemble as stack
+from compo_mech.launch import group_timing
 from compo_mech.launch import run as run_module
 from compo_mech.launch.run import Diverged, launch, new_state
 from compo_mech.launch.settings import Launch
@@ -529,15 +530,17 @@ def test_members_that_differ_in_more_than_the_seed_are_refused(tmp_path, change,
     ],
 )
 def test_the_group_that_is_fastest_is_taken_and_made_even(monkeypatch, seconds, n, group):
-    monkeypatch.setattr(stack, "seconds_a_member", lambda config, size, device, together=True: seconds[size])
-    assert stack.best_group(tiny(), n, "cpu") == group
+    monkeypatch.setattr(group_timing, "seconds_a_member", lambda config, size, device, together=True: seconds[size])
+    assert group_timing.best_group(tiny(), n, "cpu") == group
 
 
 def test_throwaway_steps_leave_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = tiny(data={"curriculum": (Stage(n_steps=2, max_length=2),)})
-    found = [stack.seconds_a_member(config, n, "cpu", at_once, n_steps=1) for n in (1, 2) for at_once in (False, True)]
+    found = [
+        group_timing.seconds_a_member(config, n, "cpu", at_once, n_steps=1) for n in (1, 2) for at_once in (False, True)
+    ]
     assert all(seconds > 0 for seconds in found)
-    assert 1 <= stack.best_group(tiny(), 3, "cpu") <= 3
+    assert 1 <= group_timing.best_group(tiny(), 3, "cpu") <= 3
     assert not list(tmp_path.iterdir())
     assert statistics.mean(found) < 1
