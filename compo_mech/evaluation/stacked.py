@@ -3,6 +3,7 @@
 Networks take part as further heads: every measure of attention takes any number of heads, each by itself.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -31,20 +32,20 @@ N_NUMBERS = {"cpu": 2**23, "cuda": 2**31}
 
 
 class Measured(NamedTuple):
-    """One measure of every network, under the names of `Row`; NaN: it is not recorded of that network."""
+    """One measure of every network.
 
-    split: str
-    task: str
-    length: int | None
-    layer: int | None
-    head: int | None
-    metric: str
+    Attributes:
+        what: where and what it is, a row without a value.
+        value: of each network; NaN: it is not recorded of that one.
+    """
+
+    what: Row
     value: np.ndarray
 
 
 def rows_of(measured: Sequence[Measured], member: int) -> list[Row]:
     """The rows of one of the networks, as `measure` gives them."""
-    rows = (Row(*one[:-1], float(one.value[member])) for one in measured)
+    rows = (what._replace(value=float(value[member])) for what, value in measured)
     return [row for row in rows if row.value == row.value]
 
 
@@ -73,9 +74,10 @@ def measure_each(params: Params, config: ModelConfig, data: DataConfig, sets: Se
         for layer, head, metric in groups[0]:
             values = np.concatenate([group[layer, head, metric] for group in groups])
             if not np.isnan(values).all():
-                found.append(Measured(test.split, str(test.task), test.length, layer, head, metric, values))
-    means = summaries(found, data.drawn_lengths)
-    return found + [Measured(*row[:-1], np.asarray(row.value)) for row in means]
+                what = Row(test.split, str(test.task), test.length, layer, head, metric, math.nan)
+                found.append(Measured(what, values))
+    means = summaries([what._replace(value=value) for what, value in found], data.drawn_lengths)
+    return found + [Measured(row._replace(value=math.nan), np.asarray(row.value)) for row in means]
 
 
 def _of_set(

@@ -211,13 +211,13 @@ def seeds_table(
 
 def of_seeds(measured: Sequence[Measured]) -> dict[str, Any]:
     """Accuracy over all lengths, the best head's scores in the last layer, and its verdict."""
-    last = max(row.layer for row in measured if row.layer is not None)
+    last = max(what.layer for what, _ in measured if what.layer is not None)
 
     def over_heads(metric: str) -> np.ndarray:
-        rows = [m for m in measured if m.split == "mean" and m.layer == last and m.head is not None]
-        return np.max([row.value for row in rows if row.metric == metric], 0)
+        of_layer = [(what, value) for what, value in measured if what.split == "mean" and what.layer == last]
+        return np.max([value for what, value in of_layer if what.metric == metric and what.head is not None], 0)
 
-    accuracies = [row.value for row in measured if row.metric == "generated_accuracy"]
+    accuracies = [value for what, value in measured if what.metric == "generated_accuracy"]
     return {
         "accuracy": np.mean(accuracies, 0),
         "lowest_accuracy": np.min(accuracies, 0),

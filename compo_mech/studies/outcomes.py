@@ -99,9 +99,9 @@ def _measured(members: Ensemble, config: RunConfig, sets: list[EvalSet], seeds: 
 
 def summary(measured: Sequence[Measured]) -> dict[str, np.ndarray]:
     """One number a network of each of `EARLY`, the accuracy at the worst length, and the verdict on layer 1's head."""
-    of_heads = {(row.layer, row.metric): row.value for row in measured if row.split == "mean" and row.head == 0}
+    of_heads = {(what.layer, what.metric): value for what, value in measured if what.split == "mean" and what.head == 0}
     by_length = {
-        name: np.stack([row.value for row in measured if row.metric == name and row.layer is None])
+        name: np.stack([value for what, value in measured if what.metric == name and what.layer is None])
         for name in ("generated_accuracy", "loss")
     }
     found = {f"L{layer}H0 {name}": of_heads[layer, name] for layer in (0, 1) for name in HEAD_MEASURES}

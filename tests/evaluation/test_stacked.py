@@ -60,7 +60,7 @@ def test_networks_that_are_right_and_wrong_are_told_apart():
     found = measure_each(stack([one.model.params for one in built]), config, built[0].data, sets)
     for i, one in enumerate(built):
         assert_same_rows(rows_of(found, i), measure(one.model, one.data, sets))
-    right = [row.value for row in found if row.metric == "generated_accuracy"]
+    right = [value for what, value in found if what.metric == "generated_accuracy"]
     assert all(of_length[0] == 1 for of_length in right)
     assert min(of_length[1] for of_length in right) < 0.5
 
