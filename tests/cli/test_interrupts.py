@@ -125,7 +125,11 @@ def test_ctrl_c_in_a_terminal_reaches_all_and_one_answers(tmp_path):
     script.write_text(SCRIPT, encoding="utf-8")
     folder.mkdir()
     parent = subprocess.Popen(
-        [sys.executable, str(script), str(folder)], stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, str(script), str(folder)],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which what runs in the background ignores
     )
     end = time.monotonic() + 120
     while len(list(folder.iterdir())) < 2 and time.monotonic() < end:
