@@ -70,8 +70,7 @@ def _pool(
                 working[connection] = process, place
                 with contextlib.suppress(BrokenPipeError):  # it died before it began; waiting tells
                     connection.send_bytes(pickle.dumps(items[place]))
-            # in turns: a Ctrl-C that reaches another thread of this process does not wake the one that waits
-            ready = multiprocessing.connection.wait(list(working), timeout=1.0)
+            ready = multiprocessing.connection.wait(list(working))
             for connection in [connection for connection in working if connection in ready]:
                 process, place = working.pop(connection)
                 try:

@@ -94,9 +94,10 @@ def _bound(command: Command) -> Callable[..., Callable[[], None]]:
 
     known = inspect.signature(command)
     named = [one.replace(annotation=_named(name, one.annotation)) for name, one in known.parameters.items()]
-    bound.__signature__ = known.replace(parameters=named)  # pyright: ignore[reportAttributeAccessIssue]
-    bound.__annotations__ = {one.name: one.annotation for one in named}
-    del bound.__wrapped__  # which tyro would ask instead
+    shown: Any = bound  # to tyro, which would otherwise ask what is wrapped
+    shown.__signature__ = known.replace(parameters=named)
+    shown.__annotations__ = {one.name: one.annotation for one in named}
+    del shown.__wrapped__
     return bound
 
 

@@ -21,14 +21,14 @@ def print_table(console: Console, table: pd.DataFrame, number: str = ".3f", empt
     Args:
         console: where to.
         table: of texts and numbers; an infinite number is `never`, a missing one `–`.
-        number: format of those that are not whole.
+        number: format of a column's numbers that are not all whole.
         empty: what is said of a table without rows.
     """
     if table.empty:
         console.print(Text(empty))
         return
     names = [str(name) for name in table.columns]
-    columns = [[_text(cell, number) for cell in table.iloc[:, i]] for i in range(len(names))]
+    columns = [_texts(table.iloc[:, i].tolist(), number) for i in range(len(names))]
     is_number = [pd.api.types.is_numeric_dtype(table.iloc[:, i]) for i in range(len(names))]
     widths = [_width(name, cells) for name, cells in zip(names, columns, strict=True)]
     for part in _parts(widths, console.width):
@@ -41,14 +41,19 @@ def print_table(console: Console, table: pd.DataFrame, number: str = ".3f", empt
         console.print(shown)
 
 
-def _text(cell: object, number: str) -> str:
-    if cell is None or cell is pd.NA or (isinstance(cell, float) and math.isnan(cell)):
-        return "–"
-    if isinstance(cell, float):
-        if math.isinf(cell):
-            return "never" if cell > 0 else "before"
-        return f"{cell:.0f}" if cell.is_integer() and abs(cell) >= 2 else format(cell + 0.0, number)
-    return str(cell)
+def _texts(cells: Sequence[object], number: str) -> list[str]:
+    """A column's cells, its numbers all with the same decimals."""
+    numbers = [cell for cell in cells if isinstance(cell, float) and math.isfinite(cell)]
+    spec = ".0f" if all(map(float.is_integer, numbers)) and max(map(abs, numbers), default=0) > 1 else number
+
+    def text(cell: object) -> str:
+        if cell is None or cell is pd.NA or cell != cell:
+            return "–"
+        if isinstance(cell, float):
+            return "never" if cell == math.inf else format(cell, f"z{spec}")  # z: no minus before a 0
+        return str(cell)
+
+    return [text(cell) for cell in cells]
 
 
 def _width(name: str, cells: Sequence[str]) -> int:

@@ -22,13 +22,17 @@ from compo_mech.evaluation.measure import summaries
 from compo_mech.evaluation.sets import EvalSet
 from compo_mech.evaluation.table import Row
 from compo_mech.model.config import ModelConfig
-from compo_mech.model.finite import check_finite
+from compo_mech.model.finite import NotFinite
 from compo_mech.model.forward import forward
 from compo_mech.model.generate import Past, read_on
 from compo_mech.model.params import Model, Params
 
-N_NUMBERS = {"cpu": 2**23, "cuda": 2**31}
-"""Activations of one kind that are held at once; networks are measured in groups that keep to it."""
+N_NUMBERS = 2**23
+"""Activations of one kind that are held at once, but on a GPU; networks are measured in groups that keep to it."""
+DIVERGED = "diverged"
+"""Stands for the verdict of a network whose logits are not finite."""
+BYTES_EACH = 64
+"""Of a GPU's free memory for each such number: as many are held of about ten kinds."""
 
 
 class Measured(NamedTuple):
@@ -36,7 +40,7 @@ class Measured(NamedTuple):
 
     Attributes:
         what: where and what it is, a row without a value.
-        value: of each network; NaN: it is not recorded of that one.
+        value: of each network; NaN: it is not recorded of that one, as nothing is where a logit is not finite.
     """
 
     what: Row
@@ -44,9 +48,16 @@ class Measured(NamedTuple):
 
 
 def rows_of(measured: Sequence[Measured], member: int) -> list[Row]:
-    """The rows of one of the networks, as `measure` gives them."""
+    """The rows of one of the networks, as `measure` gives them.
+
+    Raises:
+        NotFinite: one of its logits is not.
+    """
     rows = (what._replace(value=float(value[member])) for what, value in measured)
-    return [row for row in rows if row.value == row.value]
+    found = [row for row in rows if not math.isnan(row.value)]
+    if not found:
+        raise NotFinite("logits = nan or infinite: must be finite")
+    return found
 
 
 @torch.no_grad()
@@ -58,26 +69,29 @@ def measure_each(params: Params, config: ModelConfig, data: DataConfig, sets: Se
         config: of every network.
         data: that they were trained on.
         sets: test strings.
-
-    Raises:
-        NotFinite: a logit of one of them is not.
     """
     n_members = len(params["embed.W_E"])
     found: list[Measured] = []
     for test in sets:
         n_numbers = max(test.tokens.numel() * config.mlp_width, 1)
-        at_once = max(1, N_NUMBERS.get(test.tokens.device.type, 2**23) // n_numbers)
+        at_once = max(1, _room(test.tokens.device) // n_numbers)
         groups = [
             dict(_of_set({name: param[start : start + at_once] for name, param in params.items()}, config, data, test))
             for start in range(0, n_members, at_once)
         ]
         for layer, head, metric in groups[0]:
             values = np.concatenate([group[layer, head, metric] for group in groups])
-            if not np.isnan(values).all():
-                what = Row(test.split, str(test.task), test.length, layer, head, metric, math.nan)
-                found.append(Measured(what, values))
+            what = Row(test.split, str(test.task), test.length, layer, head, metric, math.nan)
+            found.append(Measured(what, values))
     means = summaries([what._replace(value=value) for what, value in found], data.drawn_lengths)
-    return found + [Measured(row._replace(value=math.nan), np.asarray(row.value)) for row in means]
+    found += [Measured(row._replace(value=math.nan), np.asarray(row.value)) for row in means]
+    bad = np.any([np.isnan(value) for what, value in found if what.metric == "loss"], axis=0)
+    return [Measured(what, np.where(bad, np.nan, value)) for what, value in found]
+
+
+def _room(device: torch.device) -> int:
+    """How many activations of one kind may be held at once."""
+    return torch.cuda.mem_get_info(device)[0] // BYTES_EACH if device.type == "cuda" else N_NUMBERS
 
 
 def _of_set(
@@ -91,7 +105,7 @@ def _of_set(
         return rearrange(logits, "(batch query) d_vocab -> batch query d_vocab", batch=len(test.tokens)), (*patterns,)
 
     logits, patterns = torch.func.vmap(run)(params)
-    check_finite("logits", logits)
+    finite = logits.isfinite().flatten(1).all(1)
     predicted = logits.argmax(-1)  # [member, batch, query]
     right = accuracy.strings_right(predicted, test.targets)
     written = _generated(params, config, test, predicted, right)
@@ -103,7 +117,7 @@ def _of_set(
         "accuracy": _share(right),
         "generated_accuracy": _share(accuracy.strings_right(written, test.targets)),
         "token_accuracy": _share((predicted == test.targets).flatten(1)),
-        "loss": losses,
+        "loss": losses.where(finite, torch.nan),
         "grammar": _share(grammar),
     }
     for name, values in zip(numbers, torch.stack(list(numbers.values())).double().cpu().numpy(), strict=True):

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from rich.console import Console
@@ -13,14 +14,13 @@ from compo_mech.data.stream import TrainingStream
 from compo_mech.evaluation import sets
 from compo_mech.evaluation.measure import as_control, control_params
 from compo_mech.evaluation.sets import EvalSet, eval_sets
-from compo_mech.evaluation.stacked import Measured, measure_each, rows_of
+from compo_mech.evaluation.stacked import measure_each, rows_of
 from compo_mech.evaluation.table import Row
 from compo_mech.launch import run
 from compo_mech.launch.machine import repeating
 from compo_mech.launch.observers import Observer
 from compo_mech.launch.run import begin, go_back, reopen
 from compo_mech.launch.settings import Launch
-from compo_mech.model.finite import NotFinite
 from compo_mech.model.params import Params
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
@@ -175,12 +175,11 @@ def _begin_rows(members: list[_Member], config: RunConfig, sets: list[EvalSet]) 
     seeds = [member.run.config.control_seed for member in members]
     controls = [control_params(config.model, config.n_ctx, config.data, device, seed) for seed in seeds]
     of_controls = measure_each(_stacked(controls), config.model, config.data, sets)
-    of_each = _measured(_stacked([member.state.params for member in members]), config, sets)
+    of_each = measure_each(_stacked([member.state.params for member in members]), config.model, config.data, sets)
     for i in new:
         member, rows = members[i], as_control(rows_of(of_controls, i))
-        own = None if of_each is None else rows_of(of_each, i)
         try:
-            run.snapshot(member.run, member.state, sets, member.known, rows, own)
+            run.snapshot(member.run, member.state, sets, member.known, rows, partial(rows_of, of_each, i))
         except (RunError, OSError) as error:
             failures[member.index] = error
     return failures
@@ -207,13 +206,13 @@ def _until_one_fails(
             continue
         means, finite = torch.stack(losses).mean(0).tolist(), together.finite().tolist()
         losses.clear()
-        measured = _measured({n: p.detach() for n, p in together.params.items()}, config, sets) if saves else None
+        measured = measure_each(together.params, config.model, config.data, sets) if saves else []
         for i, member in enumerate(members):
             try:
                 rows = [run.loss_row(member.run, step, means[i], finite[i])]
                 if saves:
-                    own = None if measured is None else rows_of(measured, i)
-                    rows = run.snapshot(member.run, together.member(i), sets, member.known, rows, own)
+                    own, asked = together.member(i), partial(rows_of, measured, i)
+                    rows = run.snapshot(member.run, own, sets, member.known, rows, asked)
                 else:
                     member.run.add_rows(step, rows)
                 seen += rows
@@ -226,14 +225,6 @@ def _until_one_fails(
                 member.state = together.member(i)
             break
     return failures
-
-
-def _measured(params: Params, config: RunConfig, sets: list[EvalSet]) -> list[Measured] | None:
-    """What test strings say of all members; None: a logit is not finite, so that each has to be asked by itself."""
-    try:
-        return measure_each(params, config.model, config.data, sets)
-    except NotFinite:
-        return None
 
 
 def new_members(config: RunConfig, seeds: Sequence[int], device: str) -> ensemble.Ensemble:

@@ -10,6 +10,7 @@ import torch
 from compo_mech.data.stream import TrainingStream
 from compo_mech.launch import run
 from compo_mech.launch.ensemble import new_members
+from compo_mech.launch.machine import repeating
 from compo_mech.runs.config import RunConfig
 from compo_mech.training.loop import train
 
@@ -49,13 +50,14 @@ def seconds_a_member(config: RunConfig, n: int, device: str, together: bool = Tr
         together: as an ensemble; or a step of each, one by one.
         n_steps: how many steps are timed, after two that are not.
     """
-    steps = throwaway_steps(config, n, device, together)
     times = []
-    for i in range(n_steps + 2):
-        begun = time.perf_counter()
-        next(steps)
-        if i > 1:
-            times.append(time.perf_counter() - begun)
+    with repeating(device):  # as they are trained
+        steps = throwaway_steps(config, n, device, together)
+        for i in range(n_steps + 2):
+            begun = time.perf_counter()
+            next(steps)
+            if i > 1:
+                times.append(time.perf_counter() - begun)
     return statistics.median(times) / n
 
 

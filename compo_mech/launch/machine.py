@@ -46,6 +46,7 @@ def repeating(device: str) -> Iterator[None]:
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is computed
     before = torch.are_deterministic_algorithms_enabled()
+    # what can be added up in no other order warns, and does not stop the run
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         yield

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -144,7 +144,7 @@ def snapshot(
     sets: list[EvalSet],
     known: list[EvalSet],
     rows: list[Row],
-    measured: list[Row] | None = None,
+    measured: Callable[[], list[Row]] | None = None,
 ) -> list[Row]:
     """Measure, add the rows, then save: rows first, so that a checkpoint vouches for its rows. Returns all rows.
 
@@ -153,7 +153,7 @@ def snapshot(
         state: to be saved.
         sets, known: test strings, and training strings if they are fixed.
         rows: of this step that are known already.
-        measured: what test strings say, where that has been measured.
+        measured: gives what test strings say, where that is known; None: they are asked.
 
     Raises:
         Diverged: logits on the test strings are not finite.
@@ -161,7 +161,7 @@ def snapshot(
     config = run.config
     model = Model(state.params, config.model)
     try:
-        of_sets = measure(model, config.data, sets) if measured is None else measured
+        of_sets = measure(model, config.data, sets) if measured is None else measured()
         rows = rows + of_sets + measure_train(model, known)
     except NotFinite as error:
         kept = f"what was saved up to step {run.steps[-1]} is kept in" if run.steps else "nothing was saved in"

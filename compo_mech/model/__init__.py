@@ -2,7 +2,7 @@
 
 from compo_mech.model.config import ModelConfig, parameter_shapes, is_frozen
 from compo_mech.model.params import Params, Model, init_params, gradient_masks
-from compo_mech.model import blocks, doors  # noqa: F401 (doors say what Model.of opens)
+from compo_mech.model import blocks, doors
 from compo_mech.model.forward import forward
 from compo_mech.model.generate import generate, read_on, Past
 from compo_mech.model.hooked import to_hooked
@@ -18,6 +18,7 @@ __all__ = [
     "init_params",
     "gradient_masks",
     "blocks",
+    "doors",
     "forward",
     "generate",
     "read_on",

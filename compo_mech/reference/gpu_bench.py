@@ -1,28 +1,27 @@
 """What a device does with one network to thousands: checks, seconds a step, and seeds of a recipe to their end."""
 
 import itertools
+import math
 import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import numpy as np
 import pandas as pd
 import torch
 from pydantic import Field
 from rich.console import Console
-from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from compo_mech.cli.command import Count, NThreads
 from compo_mech.cli.errors import one_line_errors
 from compo_mech.cli.output import check_out, say, write_table
+from compo_mech.cli.tables import print_table
 from compo_mech.data.stream import TrainingStream
-from compo_mech.evaluation.attention import AttentionVerdict
 from compo_mech.evaluation.sets import eval_sets
-from compo_mech.evaluation.stacked import Measured, measure_each
+from compo_mech.evaluation.stacked import measure_each
 from compo_mech.launch.ensemble import new_members
 from compo_mech.launch.run import new_state
 from compo_mech.launch.settings import check_device
@@ -30,11 +29,12 @@ from compo_mech.reference.gpu_checks import checks
 from compo_mech.reference.step_bench import wait
 from compo_mech.runs import recipes
 from compo_mech.runs.config import RunConfig
-from compo_mech.stats.intervals import wilson
+from compo_mech.studies.outcomes import ends, summary
 from compo_mech.training import loop
 
 Part = Literal["checks", "steps", "seeds"]
 Precision = Literal["highest", "high"]
+PRODUCTS: dict[Precision, str] = {"highest": "float32", "high": "TF32"}
 N_WARM = 9
 """Steps before any are timed: each of the three shapes of batch comes three times, see `CapturedSteps`."""
 N_TIMED = 12
@@ -67,6 +67,8 @@ def gpu_bench(
     """
     with one_line_errors():
         check_device(device)
+        if "high" in precisions and not device.startswith("cuda"):
+            raise ValueError(f"precisions = high: goes with a GPU, and device is {device}")
         if out is not None:
             check_out(out, ".csv")
     torch.set_num_threads(n_threads)
@@ -76,56 +78,38 @@ def gpu_bench(
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else f"{n_threads} thread(s)"
     say(console, f"torch {torch.__version__}, {device}, {name}, {sys.platform}")
     if "checks" in parts:
-        _print(console, "Checks", [check.row() for check in checks(config, device)])
+        found = [(*check, check.holds) for check in checks(config, device)]
+        print_table(console, pd.DataFrame(found, columns=["check", "difference", "allowed", "holds"]), ".0e")
     if "steps" in parts:
-        _print(console, "A training step", list(steps_table(config, sizes, precisions, device)))
+        print_table(console, pd.DataFrame(steps_table(config, sizes, precisions, device)), ".3g")
     if "seeds" in parts:
-        tables = [
-            seeds_table(config, n_seeds, n_at_once, precision, device, console)
-            for precision in precisions
-            if precision == "highest" or device.startswith("cuda")
-        ]
-        table = pd.concat(tables)
-        _print(console, "Seeds, with 95% intervals", list(shares(table)))
+        tables = []
+        for precision in precisions:
+            tables.append(seeds_table(config, n_seeds, n_at_once, precision, device, console))
+            print_table(console, ends(tables[-1]))
         if out is not None:
-            write_table(out, table, "%.4g")
+            write_table(out, pd.concat(tables), "%.4g")
             say(console, f"wrote {out}")
-
-
-def _print(console: Console, title: str, rows: Sequence[dict[str, str]]) -> None:
-    table = Table(title=title, title_justify="left")
-    for i, column in enumerate(rows[0]):
-        table.add_column(column, justify="left" if i == 0 else "right")
-    for row in rows:
-        table.add_row(*row.values())
-    console.print(table)
 
 
 def steps_table(
     config: RunConfig, sizes: Sequence[int], precisions: Sequence[Precision], device: str
-) -> Iterator[dict[str, str]]:
-    """Rows of seconds a step, arithmetic and memory, for each number of networks at once and each precision."""
+) -> Iterator[dict[str, object]]:
+    """Rows of seconds a step, arithmetic and memory, for each number of networks at once and each precision; what does
+    not fit has none."""
     operations = step_operations(config)
     for precision in precisions:
-        if precision == "high" and not device.startswith("cuda"):
-            continue
         torch.set_float32_matmul_precision(precision)
         peak = matrix_rate(device)
         for n in sizes:
-            row = {"at once": f"{n}", "products": "float32" if precision == "highest" else "TF32"}
+            row: dict[str, object] = {"at once": n, "products": PRODUCTS[precision]}
             try:
                 seconds, memory = step_seconds(config, n, device)
             except torch.OutOfMemoryError:
-                yield row | dict.fromkeys(("ms a step", "µs a network", "TFLOP/s", "of peak", "GB"), "no memory")
-                continue
+                seconds = memory = math.nan
             rate = n * operations / seconds
-            yield row | {
-                "ms a step": f"{seconds * 1e3:.2f}",
-                "µs a network": f"{seconds / n * 1e6:.0f}",
-                "TFLOP/s": f"{rate / 1e12:.3g}",
-                "of peak": f"{rate / peak:.0%}",
-                "GB": f"{memory / 1e9:.2g}" if memory else "–",
-            }
+            row |= {"ms a step": seconds * 1e3, "µs a network": seconds / n * 1e6, "TFLOP/s": rate / 1e12}
+            yield row | {"of peak": rate / peak, "GB": memory / 1e9}
     torch.set_float32_matmul_precision("highest")
 
 
@@ -155,11 +139,11 @@ def matrix_rate(device: str) -> float:
 
 
 def step_seconds(config: RunConfig, n: int, device: str) -> tuple[float, float]:
-    """Median seconds a step of `n` networks at once, and the most memory taken (bytes; 0 where it is not told)."""
+    """Median seconds a step of `n` networks at once, and the most memory taken (bytes; NaN where it is not told)."""
     on_gpu = device.startswith("cuda")
     if on_gpu:
         torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
+        torch.cuda.reset_peak_memory_stats(device)
     longer = config.train.model_copy(update={"n_steps": 10**9})
     training = loop.train(
         new_members(config, range(n), device),
@@ -175,7 +159,7 @@ def step_seconds(config: RunConfig, n: int, device: str) -> tuple[float, float]:
             pass
         wait(device)
         times.append((time.perf_counter() - begun) / n_steps)
-    return statistics.median(times[1:]), float(torch.cuda.max_memory_allocated()) if on_gpu else 0.0
+    return statistics.median(times[1:]), float(torch.cuda.max_memory_allocated(device)) if on_gpu else math.nan
 
 
 def seeds_table(
@@ -194,49 +178,10 @@ def seeds_table(
             pass
         wait(device)
         training += time.perf_counter() - started
-        finite = members.finite()
-        params = {name: param.detach()[finite] for name, param in members.params.items()}
-        table = pd.DataFrame(of_seeds(measure_each(params, config.model, config.data, sets)))
-        kept = [seed for seed, is_finite in zip(seeds, finite.tolist(), strict=True) if is_finite]
-        found.append(table.assign(seed=kept, products=precision).set_index("seed").reindex(seeds).reset_index())
+        measured = summary(measure_each(members.params, config.model, config.data, sets))
+        found.append(pd.DataFrame({"seed": seeds, "products": PRODUCTS[precision]} | measured))
     seconds = time.perf_counter() - begun
     torch.set_float32_matmul_precision("highest")
-    n_steps, products = config.train.n_steps, "float32" if precision == "highest" else "TF32"
-    say(
-        console,
-        f"{n_seeds} seeds of the default recipe, {n_steps} steps, {products}: {seconds:.0f} s, training {training:.0f}",
-    )
-    return pd.concat(found).assign(products=products)
-
-
-def of_seeds(measured: Sequence[Measured]) -> dict[str, Any]:
-    """Accuracy over all lengths, the best head's scores in the last layer, and its verdict."""
-    last = max(what.layer for what, _ in measured if what.layer is not None)
-
-    def over_heads(metric: str) -> np.ndarray:
-        of_layer = [(what, value) for what, value in measured if what.split == "mean" and what.layer == last]
-        return np.max([value for what, value in of_layer if what.metric == metric and what.head is not None], 0)
-
-    accuracies = [value for what, value in measured if what.metric == "generated_accuracy"]
-    return {
-        "accuracy": np.mean(accuracies, 0),
-        "lowest_accuracy": np.min(accuracies, 0),
-        "iteration": over_heads("iteration"),
-        "verdict": [str(AttentionVerdict(int(value))) for value in over_heads("verdict")],
-    }
-
-
-def shares(table: pd.DataFrame) -> Iterator[dict[str, str]]:
-    """How many seeds are right throughout, and what their attention is; one that diverged counts as none of these."""
-    for products, rows in table.groupby("products", sort=False):
-        counts = {"accuracy ≥ 0.99 at every length": int((rows["lowest_accuracy"] >= 0.99).sum())}
-        counts |= {str(verdict): int((rows["verdict"] == str(verdict)).sum()) for verdict in AttentionVerdict}
-        counts["diverged"] = int(rows["accuracy"].isna().sum())
-        for what, n in counts.items():
-            found = wilson(n, len(rows))
-            yield {
-                "products": str(products),
-                "seeds that are": what,
-                "n": f"{n} of {len(rows)}",
-                "fraction": f"{found.mean:.3f} ({found.low:.3f} .. {found.high:.3f})",
-            }
+    what = f"{n_seeds} seeds of the default recipe, {config.train.n_steps} steps, {PRODUCTS[precision]}"
+    say(console, f"{what}: {seconds:.0f} s, training {training:.0f}")
+    return pd.concat(found, ignore_index=True)

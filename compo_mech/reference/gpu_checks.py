@@ -20,15 +20,18 @@ from compo_mech.interventions.edges import all_edges
 from compo_mech.interventions.metrics import logit_difference
 from compo_mech.interventions.pairs import Switch, make_pairs
 from compo_mech.interventions.patching import sweep
+from compo_mech.launch.ensemble import new_members
 from compo_mech.launch.run import new_state
 from compo_mech.model.params import Model, Params
 from compo_mech.runs.config import RunConfig
-from compo_mech.training import ensemble, loop
+from compo_mech.training import loop
 from compo_mech.training.loop import TrainState
 
 N_STEPS = 8
 """Enough for every shape of batch to be captured and replayed."""
 N_MEMBERS = 3
+SMOOTH = ("loss", "iteration", "lookup", "entropy", "sparsity", "pointer_weight", "iteration_together")
+"""Measures that change little where weights do."""
 
 
 class Check(NamedTuple):
@@ -42,16 +45,6 @@ class Check(NamedTuple):
     def holds(self) -> bool:
         """Whether it is no larger; NaN is larger."""
         return self.difference <= self.allowed
-
-    def row(self) -> dict[str, str]:
-        """It as a row of texts."""
-        difference, allowed = f"{self.difference:.1e}", f"{self.allowed:.0e}"
-        return {
-            "check": self.what,
-            "difference": difference,
-            "allowed": allowed,
-            "holds": "yes" if self.holds else "NO",
-        }
 
 
 def checks(config: RunConfig, device: str) -> Iterator[Check]:
@@ -107,14 +100,13 @@ def _at_once(config: RunConfig, device: str) -> Iterator[Check]:
                 _plainly(state, stream, config, longer)
             ends.append(state.params)
         ways.append(ends)
-    states = [new_state(config.model_copy(update={"seed": seed}), device) for seed in range(N_MEMBERS)]
-    members = ensemble.gather(states, config.model, config.optim)
+    members = new_members(config, range(N_MEMBERS), device)
     stream = TrainingStream(config.data, range(N_MEMBERS), device)
     for _ in itertools.islice(loop.train(members, stream, config.model, config.optim, longer), N_STEPS):
         pass
     together = [members.member(i).params for i in range(N_MEMBERS)]
     for what, other in (("replayed", ways[1]), ("at once", together)):
-        most = max(_most(one, two) for one, two in zip(ways[0], other, strict=True))
+        most = float(torch.tensor([_most(one, two) for one, two in zip(ways[0], other, strict=True)]).max())
         yield Check(f"weights after {N_STEPS} steps, {what}", most, 1e-5 * N_STEPS)
 
 
@@ -137,13 +129,9 @@ def _measured(config: RunConfig, device: str) -> Check:
     for i, params in enumerate(members):
         alone = {row[:-1]: row.value for row in measure(Model(params, config.model), config.data, sets["cpu"])}
         here = {row[:-1]: row.value for row in rows_of(found, i)}
-        # at a floor or a threshold rounding decides
-        most = max(most, *(abs(here[key] - value) for key, value in alone.items() if key in here and _smooth(key[-1])))
+        # the others have a floor or a threshold, at which rounding decides
+        most = max(most, *(abs(here[key] - value) for key, value in alone.items() if key[-1] in SMOOTH))
     return Check("losses and scores of heads, at once", most, 1e-4)
-
-
-def _smooth(metric: str) -> bool:
-    return metric in ("loss", "iteration", "lookup", "entropy", "sparsity", "pointer_weight", "iteration_together")
 
 
 def _analyses(device: str) -> Iterator[Check]:
@@ -163,5 +151,6 @@ def _apart(one: Tensor, other: Tensor) -> float:
     return float((one.detach().cpu() - other.detach().cpu()).abs().max())
 
 
-def _most(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
-    return max(_apart(tensor, other[name]) for name, tensor in one.items())
+def _most(one: Params, other: Params) -> float:
+    """NaN if any number is, which `max` would leave out."""
+    return float(torch.tensor([_apart(tensor, other[name]) for name, tensor in one.items()]).max())

@@ -111,4 +111,4 @@ def bench_steps(device: str, n_rounds: int, console: Console) -> None:
 def wait(device: str) -> None:
     """Until the device has done what it was given."""
     if device.startswith("cuda"):
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)

@@ -264,9 +264,11 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     try:
         with safetensors.safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+            names, metadata = file.keys(), file.metadata()
+            tensors = {name: file.get_tensor(name) for name in names}
     except safetensors.SafetensorError as error:
         raise ValueError(str(error)) from None
+    return tensors, metadata or {}
 
 
 def _content(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:

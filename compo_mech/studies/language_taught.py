@@ -80,13 +80,15 @@ def _resumed(out: Path, state: TrainState) -> list[Row]:
     """Bring a state to where `_save` kept it; return the rows."""
     try:
         tensors, metadata = read_tensors(out)
-    except ValueError as error:
+        step, rows = int(metadata["step"]), json.loads(metadata["rows"])
+        weights = {name: tensors[name] for name in state.params}
+    except (ValueError, KeyError) as error:
         raise ValueError(f"out = {out}: is damaged, remove it to start again ({error})") from None
     for name, weight in state.params.items():
-        weight.copy_(tensors[name])
+        weight.copy_(weights[name])
     state.load_tensors(tensors)
-    state.step = int(metadata["step"])
-    return json.loads(metadata["rows"])
+    state.step = step
+    return rows
 
 
 def _test_strings(length: int) -> Int[Tensor, "string length"]:

@@ -1,8 +1,11 @@
 """Many seeds of one recipe in one stack, followed from their first weights: how they end, and how early that shows."""
 
-from collections.abc import Callable, Sequence
+import hashlib
+import math
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -12,19 +15,20 @@ from rich.console import Console
 
 from compo_mech.cli.command import Count, NThreads
 from compo_mech.cli.errors import one_line_errors
+from compo_mech.cli.kept_pieces import KeptPieces
 from compo_mech.cli.output import check_out, say, write_table
 from compo_mech.cli.progress import counting
 from compo_mech.cli.tables import print_table
 from compo_mech.data.stream import TrainingStream
 from compo_mech.evaluation.attention import AttentionVerdict
 from compo_mech.evaluation.sets import EvalSet, eval_sets
-from compo_mech.evaluation.stacked import Measured, measure_each
+from compo_mech.evaluation.stacked import DIVERGED, Measured, measure_each
 from compo_mech.launch.ensemble import new_members
 from compo_mech.launch.settings import check_device
 from compo_mech.runs import recipes
 from compo_mech.runs.config import RunConfig
+from compo_mech.runs.source import source_checksum
 from compo_mech.stats.intervals import wilson
-from compo_mech.studies.foretelling import MIN_EACH, foretold
 from compo_mech.training import loop
 from compo_mech.training.ensemble import Ensemble
 
@@ -51,12 +55,13 @@ def outcomes(
 
     Args:
         n_seeds: how many.
-        n_at_once: of those, in one stack.
+        n_at_once: of those, in one stack; each is kept when it is done, and takes hours on a CPU if it is large.
         n_steps: of training; None: the recipe's.
         n_threads: of the CPU.
         device: as torch names it.
         out: the table of seeds and steps; beside it that of how early the outcome is known.
     """
+    kept = out.with_suffix(".kept")
     with one_line_errors():
         check_device(device)
         check_out(out, ".csv")
@@ -65,11 +70,23 @@ def outcomes(
     if n_steps is not None:
         config = config.model_copy(update={"train": config.train.model_copy(update={"n_steps": n_steps})})
     groups = [range(start, min(start + n_at_once, n_seeds)) for start in range(0, n_seeds, n_at_once)]
-    with counting(console) as bar:
-        task = bar.add_task("training", total=len(groups) * config.train.n_steps)
-        followed = pd.concat([_followed(config, seeds, device, lambda: bar.advance(task)) for seeds in groups])
+    plain = repr((config, device, source_checksum(__name__)))
+    folder, tables = kept / hashlib.sha256(plain.encode()).hexdigest()[:16], []
+    total, hint = (
+        len(groups) * config.train.n_steps,
+        f"the same command goes on from the stacks that are kept in {kept}",
+    )
+    with one_line_errors(lambda: hint), counting(console) as bar:
+        keeper, task = KeptPieces(folder, bar), bar.add_task("training", total=total)
+        for i, seeds in enumerate(groups, start=1):
+            ask = partial(_followed, config, seeds, device, partial(bar.advance, task))
+            tables.append(pd.DataFrame(keeper.piece(f"seeds {seeds}", ask)))
+            bar.update(task, completed=i * config.train.n_steps)
+    followed = pd.concat(tables, ignore_index=True)
     write_table(out, followed, "%.4g")
-    print_table(console, ends(followed))
+    print_table(console, ends(followed[followed["step"] == followed["step"].max()]))
+    from compo_mech.studies.foretelling import MIN_EACH, foretold  # with sklearn, which --help need not wait for
+
     known = foretold(followed, EARLY)
     if known.empty:
         say(console, f"Fewer than {MIN_EACH} seeds end otherwise than the rest: nothing can be foretold.")
@@ -78,7 +95,9 @@ def outcomes(
         print_table(console, known)
 
 
-def _followed(config: RunConfig, seeds: Sequence[int], device: str, advance: Callable[[], None]) -> pd.DataFrame:
+def _followed(
+    config: RunConfig, seeds: Sequence[int], device: str, advance: Callable[[], None]
+) -> list[dict[Hashable, Any]]:
     """Rows of every seed at every step that is measured."""
     members = new_members(config, seeds, device)
     stream, sets = TrainingStream(config.data, seeds, device), eval_sets(config.data, N_TEST_STRINGS, device)
@@ -88,17 +107,17 @@ def _followed(config: RunConfig, seeds: Sequence[int], device: str, advance: Cal
         advance()
         if step in wanted:
             found.append(_measured(members, config, sets, seeds))
-    return pd.concat(found)
+    return pd.concat(found).to_dict("records")
 
 
 def _measured(members: Ensemble, config: RunConfig, sets: list[EvalSet], seeds: Sequence[int]) -> pd.DataFrame:
-    params = {name: param.detach() for name, param in members.params.items()}
-    columns = summary(measure_each(params, config.model, config.data, sets))
+    columns = summary(measure_each(members.params, config.model, config.data, sets))
     return pd.DataFrame({"seed": seeds, "step": members.step} | columns)
 
 
 def summary(measured: Sequence[Measured]) -> dict[str, np.ndarray]:
-    """One number a network of each of `EARLY`, the accuracy at the worst length, and the verdict on layer 1's head."""
+    """One number a network of each of `EARLY`, the accuracy at the worst length, and the verdict on layer 1's head, or
+    that training diverged."""
     of_heads = {(what.layer, what.metric): value for what, value in measured if what.split == "mean" and what.head == 0}
     by_length = {
         name: np.stack([value for what, value in measured if what.metric == name and what.layer is None])
@@ -106,14 +125,14 @@ def summary(measured: Sequence[Measured]) -> dict[str, np.ndarray]:
     }
     found = {f"L{layer}H0 {name}": of_heads[layer, name] for layer in (0, 1) for name in HEAD_MEASURES}
     found |= {"accuracy": by_length["generated_accuracy"].mean(0), "loss": by_length["loss"].mean(0)}
-    verdicts = [str(AttentionVerdict(int(value))) for value in of_heads[1, "verdict"]]
+    verdicts = [DIVERGED if math.isnan(v) else str(AttentionVerdict(int(v))) for v in of_heads[1, "verdict"]]
     return found | {"worst_accuracy": by_length["generated_accuracy"].min(0), "verdict": np.array(verdicts)}
 
 
-def ends(followed: pd.DataFrame) -> pd.DataFrame:
-    """How many seeds end with each verdict and accuracy, with Wilson's intervals."""
-    last = followed[followed["step"] == followed["step"].max()]
-    counts = {f"{verdict}": int((last["verdict"] == str(verdict)).sum()) for verdict in AttentionVerdict}
+def ends(last: pd.DataFrame) -> pd.DataFrame:
+    """How many seeds end with each verdict and accuracy, with Wilson's intervals, from their rows at the last step."""
+    verdicts = [*map(str, AttentionVerdict), DIVERGED]
+    counts = {verdict: int((last["verdict"] == verdict).sum()) for verdict in verdicts}
     right = last["worst_accuracy"] >= 0.99
     counts |= {"accuracy ≥ 0.99 at every length": int(right.sum())}
     counts |= {"that, and textbook": int((right & (last["verdict"] == str(AttentionVerdict.TEXTBOOK))).sum())}

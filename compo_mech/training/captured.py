@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from compo_mech.data.packing import Packing
 from compo_mech.data.stream import Batch
 
 N_GRAPHS = 64
@@ -58,7 +59,7 @@ class CapturedSteps:
         self._drawing.wait_stream(torch.cuda.current_stream(device))
         self._done: deque[torch.cuda.Event] = deque(maxlen=N_AHEAD)
         self._pool = torch.cuda.graph_pool_handle()
-        self._seen: dict[tuple[object, ...], Batch] = {}  # holds packings, whose identity is the key
+        self._seen: dict[tuple[object, ...], Packing] = {}  # whose identity is in the key
         self._graphs: dict[tuple[object, ...], _Captured] = {}
 
     def __call__(self, draw: Callable[[], Drawn], lr: float) -> Float[Tensor, "*member"]:
@@ -85,7 +86,7 @@ class CapturedSteps:
                 part.record_stream(current)
             return self._graphs[key].replay(batch, noise)
         if len(self._seen) < N_GRAPHS:
-            self._seen[key] = batch
+            self._seen[key] = batch.packing
         self._stepping.wait_stream(current)  # gradients must be accumulated on the stream that is captured later
         with torch.cuda.stream(self._stepping):
             loss = self._update(batch, noise, self._lr)

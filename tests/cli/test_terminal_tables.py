@@ -1,5 +1,7 @@
 """Tables on a terminal: all that they hold is shown, and no line is longer than the terminal."""
 
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,7 @@ from compo_mech.cli.tables import print_table
 
 
 def printed(table, width, **kwargs):
-    console = Console(width=width, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=width, record=True, file=io.StringIO())
     print_table(console, table, **kwargs)
     return console.export_text()
 
@@ -46,6 +48,16 @@ def test_what_is_no_number_has_a_word():
     )
     lines = printed(table, 80).splitlines()
     assert [line.split() for line in lines[-3:]] == [["200", "1", "–"], ["never", "–", "a"], ["–", "3", "b"]]
+
+
+def test_the_numbers_of_a_column_have_the_same_decimals():
+    table = pd.DataFrame({"mean": [12.0, 12.5, -0.0001], "fraction": [1.0, 0.0, 1.0], "n": [1, 20, 3]})
+    lines = printed(table, 80).splitlines()
+    assert [line.split() for line in lines[-3:]] == [
+        ["12.000", "1.000", "1"],
+        ["12.500", "0.000", "20"],
+        ["0.000", "1.000", "3"],
+    ]
 
 
 def test_nothing_is_said_to_be_nothing():

@@ -45,7 +45,7 @@ def assert_same_rows(found, expected):
     ],
 )
 def test_each_is_measured_as_it_is_alone(config, data, monkeypatch):
-    monkeypatch.setitem(stacked.N_NUMBERS, "cpu", 30_000)  # several groups
+    monkeypatch.setattr(stacked, "N_NUMBERS", 30_000)  # several groups
     members, sets = random_params(config, data, 3), eval_sets(data, 24)
     found = measure_each(stack(members), config, data, sets)
     for i, params in enumerate(members):
@@ -65,9 +65,13 @@ def test_networks_that_are_right_and_wrong_are_told_apart():
     assert min(of_length[1] for of_length in right) < 0.5
 
 
-def test_a_network_that_is_not_finite_is_refused():
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_network_that_is_not_finite_is_refused_and_touches_no_other(value):
     config = ModelConfig(d_model=16)
-    params = stack(random_params(config, DATA, 2))
-    params["ln_final.w"][1, 0] = torch.nan
-    with pytest.raises(NotFinite, match="logits = nan"):
-        measure_each(params, config, DATA, eval_sets(DATA, 4))
+    members, sets = random_params(config, DATA, 3), eval_sets(DATA, 4)
+    members[1]["ln_final.w"][0] = value
+    found = measure_each(stack(members), config, DATA, sets)
+    with pytest.raises(NotFinite, match="logits = nan or infinite: must be finite"):
+        rows_of(found, 1)
+    for i in (0, 2):
+        assert_same_rows(rows_of(found, i), measure(Model(members[i], config), DATA, sets))

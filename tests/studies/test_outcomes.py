@@ -3,16 +3,24 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from compo_mech.data.tasks import Parity
 from compo_mech.evaluation.measure import measure
 from compo_mech.evaluation.sets import eval_sets
-from compo_mech.evaluation.stacked import measure_each
+from compo_mech.evaluation.stacked import DIVERGED, measure_each
 from compo_mech.ground_truth.build import build
-from compo_mech.studies.foretelling import area, foretold
+from compo_mech.studies import foretelling
+from compo_mech.studies import outcomes as study
+from compo_mech.studies.foretelling import foretold
 from compo_mech.studies.outcomes import EARLY, ends, outcomes, summary
 
 BUILT = build(Parity(), max_length=5)
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch):
+    monkeypatch.setattr(foretelling, "N_RESAMPLES", 60)
 
 
 def planted(known_from, n=120, noise=1.0):
@@ -43,7 +51,7 @@ def test_the_outcome_is_foretold_from_where_it_is_known_on():
 def test_a_measure_is_chosen_on_other_seeds_than_it_is_judged_on():
     """Of many measures that say nothing, the best on all seeds would seem to say something."""
     draws, n = np.random.default_rng(1), 80
-    names, end = [f"m{i}" for i in range(30)], np.arange(n) % 2 == 0
+    names, end = [f"m{i}" for i in range(20)], np.arange(n) % 2 == 0
     chosen_on_all, found = [], []
     for _ in range(6):
         first = pd.DataFrame({"seed": np.arange(n), "step": 0} | {name: draws.normal(size=n) for name in names})
@@ -51,23 +59,31 @@ def test_a_measure_is_chosen_on_other_seeds_than_it_is_judged_on():
         (row,) = foretold(both.assign(verdict=np.where(end, "textbook", "diffuse").tolist() * 2), names).to_dict(
             "records"
         )
-        chosen_on_all.append(max(abs(area(first[name].to_numpy(), end) - 0.5) for name in names))
+        chosen_on_all.append(max(abs(roc_auc_score(end, first[name]) - 0.5) for name in names))
         found.append(row["its area"] - 0.5)
     assert np.mean(chosen_on_all) > 0.12
     assert np.mean(found) < 0.06
 
 
-def test_the_area_counts_pairs():
-    draws = np.random.default_rng(2)
-    score, end = draws.integers(0, 5, 40).astype(float), draws.random(40) < 0.3
-    pairs = [(one > other) + (one == other) / 2 for one in score[end] for other in score[~end]]
-    assert area(score, end) == pytest.approx(np.mean(pairs))
-    assert area(-score, end) == pytest.approx(1 - np.mean(pairs))
-
-
 def test_nothing_is_foretold_where_all_end_alike():
     alike = planted(known_from=0).assign(verdict="textbook")
     assert foretold(alike, ("a",)).empty
+
+
+def test_seeds_that_diverged_are_counted_and_not_foretold():
+    seeds = planted(known_from=0)
+    gone = seeds["seed"].isin([0, 1])
+    diverged = seeds.assign(b=seeds["b"].where(~gone), verdict=seeds["verdict"].where(~gone, DIVERGED))
+    assert foretold(diverged, ("a", "b")).equals(foretold(seeds[~gone], ("a", "b")))
+    last = diverged[diverged["step"] == 200].assign(worst_accuracy=1.0)
+    assert ends(last).set_index("seeds that end")["n"].to_dict() == {
+        "diffuse": 79,
+        "sharp patchwork": 0,
+        "textbook": 39,
+        "diverged": 2,
+        "accuracy ≥ 0.99 at every length": 120,
+        "that, and textbook": 39,
+    }
 
 
 def test_a_summary_is_what_is_measured_alone():
@@ -84,17 +100,21 @@ def test_a_summary_is_what_is_measured_alone():
     assert found["verdict"].tolist() == ["textbook"]
 
 
-def test_seeds_are_followed_and_counted(tmp_path, capsys):
+def test_seeds_are_followed_counted_and_kept(tmp_path, capsys, monkeypatch):
     out = tmp_path / "outcomes.csv"
     outcomes(n_seeds=3, n_at_once=2, n_steps=3, out=out)
     table = pd.read_csv(out)
     assert table.groupby("seed")["step"].apply(list).tolist() == [[0, 3]] * 3
-    counted = ends(table).set_index("seeds that end")
-    assert counted["n"].tolist() == [3, 0, 0, 0, 0]
+    counted = ends(table[table["step"] == 3]).set_index("seeds that end")
+    assert counted["n"].tolist() == [3, 0, 0, 0, 0, 0]
     assert counted["high"]["textbook"] < 1
     shown = capsys.readouterr().out
     assert "nothing can be foretold" in shown
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["outcomes.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["outcomes.csv", "outcomes.kept"]
+    content = out.read_bytes()
+    monkeypatch.setattr(study.loop, "train", None)  # both stacks are kept
+    outcomes(n_seeds=3, n_at_once=2, n_steps=3, out=out)
+    assert out.read_bytes() == content
 
 
 def test_a_mistake_is_told_before_anything_is_trained(tmp_path, capsys):
