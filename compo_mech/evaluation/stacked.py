@@ -138,7 +138,7 @@ def _generated(
     predicted: Int[Tensor, "member batch query"],
     right: Bool[Tensor, "member batch"],
 ) -> Int[Tensor, "member batch query"]:
-    """What each generates after [EoI]: of the strings that it has right what it predicts, see `measure.generated`."""
+    """What each generates after [EoI]: one that has all strings right writes what it predicts, see `generated`."""
     erring = (~right).any(-1).nonzero()[:, 0]
     written = predicted.clone()
     if len(erring):
@@ -152,8 +152,7 @@ def _generated(
                 new.append(tokens)
             return torch.cat(new, 1)
 
-        new = torch.func.vmap(generate)({name: param[erring] for name, param in params.items()})
-        written[erring] = torch.where(right[erring][..., None], written[erring], new)
+        written[erring] = torch.func.vmap(generate)({name: param[erring] for name, param in params.items()})
     return written
 
 

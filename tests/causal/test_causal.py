@@ -207,6 +207,7 @@ def test_balanced_accuracy_by_hand():
     assert score.low < 0.625 < score.high
     score, follows, keeps = balanced_interval(answers, answers, torch.ones(6, dtype=torch.bool))
     assert (score.mean, follows, keeps) == (1, 1, None)
+    assert balanced_accuracy(answers, answers, torch.ones(6, dtype=torch.bool)) == 1
     assert score.low < 1
 
 

@@ -10,6 +10,7 @@ from compo_mech.evaluation.measure import measure
 from compo_mech.evaluation.sets import eval_sets
 from compo_mech.evaluation.stacked import DIVERGED, measure_each
 from compo_mech.ground_truth.build import build
+from compo_mech.model.params import Model
 from compo_mech.studies import foretelling
 from compo_mech.studies import outcomes as study
 from compo_mech.studies.foretelling import foretold
@@ -98,6 +99,18 @@ def test_a_summary_is_what_is_measured_alone():
         assert found[name][0] == pytest.approx(means[layer, metric], abs=1e-6), name
     assert found["accuracy"][0] == found["worst_accuracy"][0] == 1
     assert found["verdict"].tolist() == ["textbook"]
+
+
+def test_accuracy_is_told_over_lengths_and_at_the_worst():
+    """Of a network that knows only the first positions, and so is right about short strings."""
+    params = {name: param.clone() for name, param in BUILT.model.params.items()}
+    params["pos_embed.W_pos"][7:] = 0
+    short, sets = Model(params, BUILT.model.config), eval_sets(BUILT.data, 16)
+    found = summary(measure_each({name: p[None] for name, p in params.items()}, short.config, BUILT.data, sets))
+    by_length = [row.value for row in measure(short, BUILT.data, sets) if row.metric == "generated_accuracy"]
+    assert min(by_length) < max(by_length)
+    assert found["accuracy"][0] == pytest.approx(sum(by_length) / len(by_length))
+    assert found["worst_accuracy"][0] == min(by_length)
 
 
 def test_seeds_are_followed_counted_and_kept(tmp_path, capsys, monkeypatch):

@@ -3,6 +3,7 @@ import torch
 
 from compo_mech.data.config import DataConfig
 from compo_mech.data.stream import TrainingStream
+from compo_mech.launch.machine import repeating
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.forward import forward
 from compo_mech.model.hooked import to_hooked
@@ -93,6 +94,21 @@ def test_the_loss_weighs_rows():
     torch.testing.assert_close(loop.row_loss(logits, weighted), by_hand / n)
 
 
+def test_noise_enters_the_loss_at_its_scale():
+    generator, params = torch.Generator().manual_seed(0), begin().params
+    batch = TrainingStream(DATA, 0).batch(1, generator)
+    noise = loop.draw_noise(batch.packing, MODEL.d_model, NOISY, generator)
+    kept = noise["embed_mask"]
+    assert kept.unique().tolist() == pytest.approx([0, 1 / 0.9])
+    assert float((kept > 0).float().mean()) == pytest.approx(0.9, abs=0.03)
+    assert set(noise["position_shift"].tolist()) == {0, 1, 2}
+    expected = loop.row_loss(forward(Model(params, MODEL), batch.tokens, batch.packing, **noise), batch)
+    torch.testing.assert_close(loop.batch_loss(params, MODEL, batch, noise), expected)
+    for name in noise:
+        without = {other: value for other, value in noise.items() if other != name}
+        assert abs(float(loop.batch_loss(params, MODEL, batch, without) - expected)) > 1e-3, name
+
+
 def test_frozen_parts_and_dimensions_stay():
     model = ModelConfig(d_model=16, freeze=("blocks.0", "unembed"), n_pos_dims=3)
     state = begin(model)
@@ -121,6 +137,30 @@ def test_training_learns():
     config = TrainConfig(n_steps=150)
     losses = run(begin(), config=config)
     assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_a_run_on_a_gpu_is_resumed_to_the_bit():
+    def state():
+        generator = torch.Generator("cuda").manual_seed(0)
+        return loop.start(init_params(MODEL, len(DATA.vocabulary), 14, generator), MODEL, OptimConfig(), generator)
+
+    def go_on(state, n_steps):
+        config = NOISY.model_copy(update={"n_steps": 40})
+        for step, _ in loop.train(state, TrainingStream(DATA, 0, "cuda"), MODEL, OptimConfig(), config):
+            if step == n_steps:
+                break
+
+    with repeating("cuda"):
+        whole, cut, resumed = state(), state(), state()
+        go_on(whole, 40)
+        go_on(cut, 17)
+        for name, param in cut.params.items():
+            resumed.params[name].data.copy_(param.data)
+        resumed.load_tensors(cut.tensors())
+        resumed.step = cut.step
+        go_on(resumed, 40)
+    assert all(torch.equal(param, resumed.params[name]) for name, param in whole.params.items())
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
