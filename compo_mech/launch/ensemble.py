@@ -174,8 +174,8 @@ def _begin_rows(members: list[_Member], config: RunConfig, sets: list[EvalSet]) 
     device, failures = sets[0].tokens.device, dict[int, Exception]()
     seeds = [member.run.config.control_seed for member in members]
     controls = [control_params(config.model, config.n_ctx, config.data, device, seed) for seed in seeds]
-    of_controls = measure_each(_stacked(controls), config.model, config.data, sets)
-    of_each = measure_each(_stacked([member.state.params for member in members]), config.model, config.data, sets)
+    of_controls = measure_each(stacked(controls), config.model, config.data, sets)
+    of_each = measure_each(stacked([member.state.params for member in members]), config.model, config.data, sets)
     for i in new:
         member, rows = members[i], as_control(rows_of(of_controls, i))
         try:
@@ -185,7 +185,8 @@ def _begin_rows(members: list[_Member], config: RunConfig, sets: list[EvalSet]) 
     return failures
 
 
-def _stacked(members: Sequence[Params]) -> Params:
+def stacked(members: Sequence[Params]) -> Params:
+    """Stack the parameters of networks of the same shapes."""
     return {name: torch.stack([params[name].detach() for params in members]) for name in members[0]}
 
 

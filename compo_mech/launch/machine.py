@@ -54,6 +54,16 @@ def repeating(device: str) -> Iterator[None]:
         torch.use_deterministic_algorithms(before)
 
 
+def check_stack(config: RunConfig, n: int, device: str) -> None:
+    """Refuse as many networks at once as this machine's memory cannot hold.
+
+    Raises:
+        RunError: one line that names the setting and how many fit.
+    """
+    if n > (most := n_that_fit(config, device)):
+        raise RunError(f"n_at_once = {n}: must be at most {most}, which this machine's memory holds")
+
+
 def n_that_fit(config: RunConfig, device: str) -> int:
     """How many networks of these settings can be trained at once in this machine's memory; at least 1."""
     fitting = available_memory(device) / sum(_needed(config).values())

@@ -125,6 +125,11 @@ def steps(run: Run, state: TrainState, stream: TrainingStream) -> Iterator[tuple
         yield step, rows
 
 
+def diverged_from(config: RunConfig) -> float:
+    """The training loss from which on training counts as astray."""
+    return DIVERGED * math.log(len(config.data.vocabulary))
+
+
 def loss_row(run: Run, step: int, loss: float, finite: bool) -> Row:
     """The training loss since the last reading (mean, nats); `finite`: whether all parameters are.
 
@@ -132,7 +137,7 @@ def loss_row(run: Run, step: int, loss: float, finite: bool) -> Row:
         Diverged: the loss is not finite, or far above that of a uniform guess, or a parameter is not finite.
     """
     data = run.config.data
-    if not loss < DIVERGED * math.log(len(data.vocabulary)) or not finite:
+    if not loss < diverged_from(run.config) or not finite:
         kept = f"what was saved up to step {run.steps[-1]} is kept in {run.path}"
         raise Diverged(f"training diverged by step {step} (loss {loss:.3g}); {kept}")
     return Row("train", "+".join(map(str, data.tasks)), None, None, None, "loss", loss)

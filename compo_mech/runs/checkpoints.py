@@ -203,7 +203,7 @@ class Checkpoints(Vouched):
         """Save a checkpoint. Rows of this step have to be added before it, or a resume would drop them."""
         sums = dict(self.sums().known)
         for name, tensors in ((_resume_file(step), resume), (_model_file(step), params)):
-            content = _content(tensors)
+            content = tensors_as_bytes(tensors)
             write_whole(self.folder / name, content)
             sums[name] = digest(content)
         old = sorted(filter(_is_resume, sums), key=_number)[:-N_RESUMABLE]
@@ -253,7 +253,7 @@ class Checkpoints(Vouched):
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write tensors and what is said of them into one file, whole or not at all."""
-    write_whole(path, _content(tensors, metadata))
+    write_whole(path, tensors_as_bytes(tensors, metadata))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -271,7 +271,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, metadata or {}
 
 
-def _content(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
+def tensors_as_bytes(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
+    """Return the content of a safetensors file."""
     here = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     return safetensors.torch.save(here, metadata)
 

@@ -10,6 +10,7 @@ from compo_mech.evaluation.attention import MIN_LENGTH, TEXTBOOK_SCORE, Attentio
 from compo_mech.evaluation.table import CONTROL, measured, of_lengths, select
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.run import Run
+from compo_mech.runs.stack import open_run
 from compo_mech.stats import onset
 from compo_mech.stats.intervals import on_its_side, two_decimals
 
@@ -156,7 +157,7 @@ def length_table(metrics: pd.DataFrame, task: str) -> pd.DataFrame:
 def summary_or_failure(path: Path) -> dict[str, object]:
     """Summary of the run in a folder; of one that is damaged, what is wrong with it, as `failed`."""
     try:
-        return run_summary(Run.open(path))
+        return run_summary(open_run(path))
     except RunError as error:
         return {"failed": str(error)}
     except (LookupError, ValueError):  # rows of an earlier version, which nothing vouches for

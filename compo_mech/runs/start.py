@@ -3,19 +3,22 @@
 from compo_mech.model.config import parameter_shapes
 from compo_mech.model.params import Params
 from compo_mech.runs.config import RunConfig
-from compo_mech.runs.run import Run
+from compo_mech.runs.stack import is_stack, open_run
 from compo_mech.runs.vouched import RunError
 
 
 def starting_params(config: RunConfig) -> Params | None:
     """Read the weights that a run starts from, of the last checkpoint of `start_from`; None: random ones.
 
+    Where that is a stack, they are those of its run of the same seed.
+
     Raises:
         RunError: there is no such run, it was not trained to its end, or its network or vocabulary is another.
     """
     if config.start_from is None:
         return None
-    source = Run.open(config.start_from)
+    folder = config.start_from
+    source = open_run(folder / f"seed{config.seed}" if is_stack(folder) else folder)
     what = f"start_from = {config.start_from}"
     for name, ours, theirs in (
         ("data.tasks", config.data.tasks, source.config.data.tasks),

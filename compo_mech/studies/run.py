@@ -17,7 +17,7 @@ from compo_mech.cli.tables import print_table
 from compo_mech.launch.sweep import How, sweep
 from compo_mech.parallel import each
 from compo_mech.runs.config import RunConfig
-from compo_mech.runs.run import Run
+from compo_mech.runs.stack import open_run
 from compo_mech.settings import changed
 from compo_mech.studies.scores import RunScore, RunScorer
 from compo_mech.studies.study import Arm, Options, Study
@@ -98,7 +98,8 @@ def run_study(study: Study, seeds: Sequence[int], how: How, console: Console) ->
                     if (start, seed) not in paths:
                         errors[name, seed] = f"its start failed: {start}, seed {seed}"
                         continue
-                    config = changed(config, {"start_from": paths[start, seed]})
+                    source = paths[start, seed]  # of a stack, each run starts from that of its seed
+                    config = changed(config, {"start_from": source.parent if how.on == "stacks" else source})
                 folder = f"{name.replace(' ', '-').replace('/', '-')}-seed{seed}"
                 if folder in runs:
                     raise ValueError(f"arms = {name}: goes into the folder of another arm, {folder}")
@@ -134,7 +135,7 @@ def _scored(
     errors: dict[RunKey, str] = {}
     keys, folders = list(paths), list(paths.values())
     ask = partial(_ask, scorer)
-    results = _one_by_one(ask, folders) if how.on == "here" else each(ask, folders, how.n_workers)
+    results = _one_by_one(ask, folders) if how.on in ("here", "stacks") else each(ask, folders, how.n_workers)
     with counting(console) as bar:
         shown = bar.add_task("runs scored", total=len(paths))
         for i, result in results:
@@ -157,4 +158,4 @@ def _one_by_one(
 
 
 def _ask(scorer: RunScorer, path: Path) -> Sequence[RunScore]:
-    return scorer(Run.open(path))
+    return scorer(open_run(path))

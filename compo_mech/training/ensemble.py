@@ -55,6 +55,17 @@ class Ensemble:
         state.step = self.step
         return state
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything but the parameters, as tensors by name: those of `TrainState`, stacked."""
+        generators = torch.stack([generator.get_state() for generator in self.generators])
+        return {"generator": generators} | loop.optimizer_tensors(self.params, self.optimizers)
+
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """The inverse of `tensors`, on optimisers of the same configuration."""
+        for generator, state in zip(self.generators, tensors["generator"], strict=True):
+            generator.set_state(state)
+        loop.load_optimizer_tensors(self.params, self.optimizers, tensors)
+
     def finite(self) -> Bool[Tensor, "member"]:
         """Whether every parameter of a member is finite."""
         return torch.stack([param.detach().isfinite().flatten(1).all(1) for param in self.params.values()]).all(0)

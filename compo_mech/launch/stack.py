@@ -1,0 +1,139 @@
+"""Many seeds of one recipe trained and measured as one, in one folder, where there are too many for a folder each."""
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from compo_mech.data.stream import TrainingStream
+from compo_mech.evaluation.measure import as_control, control_params, measure_train
+from compo_mech.evaluation.sets import EvalSet, eval_sets, train_sets
+from compo_mech.evaluation.stacked import measure_each
+from compo_mech.evaluation.table import Row
+from compo_mech.launch.ensemble import new_members, stacked
+from compo_mech.launch.machine import check_stack, repeating
+from compo_mech.launch.observers import Observer
+from compo_mech.launch.run import LOG_EVERY, differences, diverged_from
+from compo_mech.model.finite import NotFinite
+from compo_mech.model.params import Model
+from compo_mech.runs.config import RunConfig
+from compo_mech.runs.locks import locked
+from compo_mech.runs.stack import Stack, StackRow, is_stack
+from compo_mech.runs.start import starting_params
+from compo_mech.runs.vouched import RunError
+from compo_mech.training.ensemble import Ensemble
+from compo_mech.training.loop import train
+from compo_mech.training.schedule import is_snapshot
+
+Rows = list[StackRow]
+
+
+def train_stack(path: Path, config: RunConfig, seeds: Sequence[int], device: str, observer: Observer) -> Stack:
+    """Train a stack to its end, going on where it was stopped, and return it.
+
+    A network that diverges does not touch the others, and has no rows from then on.
+
+    Args:
+        path: its folder.
+        config: the settings of every run but for the seed.
+        seeds: of the runs, all different.
+        device: as torch names it.
+        observer: is told of every snapshot's mean loss.
+
+    Raises:
+        RunError: this machine cannot hold it, the folder has something else or cannot be written, or what the networks
+            start from is missing.
+    """
+    config = config.model_copy(update={"seed": seeds[0]})
+    check_stack(config, len(seeds), device)
+    torch.set_num_threads(config.n_threads)
+    with contextlib.ExitStack() as held, repeating(device):
+        held.enter_context(locked(path))
+        stack = _opened(path, config, seeds)
+        if not stack.is_done:
+            _to_the_end(stack, device, observer)
+    return stack
+
+
+def _opened(path: Path, config: RunConfig, seeds: Sequence[int]) -> Stack:
+    """The stack to go on with, which must have the same settings, or a new one."""
+    if not is_stack(path):
+        starting_params(config)  # before there is a folder
+        return Stack.create(path, config, seeds)
+    stack = Stack.open(path)
+    for name, stored, given in differences(stack.config, config):
+        raise RunError(f"{name} = {given!r}: the stack in {path} has {stored!r}")
+    if stack.seeds != tuple(seeds):
+        raise RunError(f"seeds = {seeds[0]} .. {seeds[-1]}: the stack in {path} has other ones")
+    return stack
+
+
+def _to_the_end(stack: Stack, device: str, observer: Observer) -> None:
+    config, sets = stack.config, eval_sets(stack.config.data, stack.config.n_test_strings, device)
+    streams = [TrainingStream(config.data, seed, device) for seed in stack.seeds] if config.data.n_train_strings else []
+    known = [train_sets(stream) for stream in streams]
+    members = _members(stack, device)
+    if not stack.steps:
+        seeds = [config.model_copy(update={"seed": seed}).control_seed for seed in stack.seeds]
+        controls = [control_params(config.model, config.n_ctx, config.data, torch.device(device), s) for s in seeds]
+        found = measure_each(stacked(controls), config.model, config.data, sets)
+        rows = [StackRow(0, as_control([what])[0], value) for what, value in found]
+        stack.save(0, members.params, members.tensors(), rows + _measured(members, config, sets, known))
+    stream, tasks = TrainingStream(config.data, stack.seeds, device), "+".join(map(str, config.data.tasks))
+    losses, rows, too_high = list[Tensor](), Rows(), diverged_from(config)
+    observer.seen(members.step, [])
+    for step, loss in train(members, stream, config.model, config.optim, config.train):
+        losses.append(loss)
+        saves = is_snapshot(step, config.train.n_steps, config.train.snapshot_every)
+        if step % LOG_EVERY and not saves:
+            continue
+        means = torch.stack(losses).mean(0).where(members.finite(), torch.nan).cpu().double().numpy()
+        means[~(means < too_high)] = np.nan
+        losses.clear()
+        rows.append(StackRow(step, Row("train", tasks, None, None, None, "loss", float("nan")), means))
+        if saves:
+            rows += _measured(members, config, sets, known)
+            stack.save(step, members.params, members.tensors(), rows)
+            rows = Rows()
+        observer.seen(step, [Row("train", tasks, None, None, None, "loss", float(np.nanmean(means)))])
+
+
+def _members(stack: Stack, device: str) -> Ensemble:
+    """The networks at the newest snapshot, or before their first step."""
+    config, seeds = stack.config, stack.seeds
+    members = new_members(config, seeds, device)
+    if stack.steps:
+        members.step, params, tensors = stack.resumable()
+        members.load_tensors(tensors)
+    elif config.start_from is not None:
+        starts = [starting_params(config.model_copy(update={"seed": seed})) for seed in seeds]
+        params = stacked([start for start in starts if start is not None])
+    else:
+        return members
+    with torch.no_grad():
+        for name, param in members.params.items():
+            param.copy_(params[name])
+    return members
+
+
+def _measured(members: Ensemble, config: RunConfig, sets: Sequence[EvalSet], known: Sequence[list[EvalSet]]) -> Rows:
+    """Every measure of each network, and its accuracy on the training strings where these are fixed."""
+    found = measure_each(members.params, config.model, config.data, sets)
+    rows = [StackRow(members.step, what, value) for what, value in found]
+    if not known:
+        return rows
+    nothing, of_each = float("nan"), list[list[float]]()
+    for i, own in enumerate(known):
+        model = Model({name: param[i] for name, param in members.params.items()}, config.model)
+        try:
+            of_each.append([row.value for row in measure_train(model, own)])
+        except NotFinite:
+            of_each.append([nothing] * len(own))
+    whats = [Row("train", str(one.task), one.length, None, None, "accuracy", nothing) for one in known[0]]
+    return rows + [
+        StackRow(members.step, what, np.array(values))
+        for what, values in zip(whats, zip(*of_each, strict=True), strict=True)
+    ]

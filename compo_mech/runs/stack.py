@@ -1,0 +1,367 @@
+"""A stack is one folder of many runs that differ in their seed alone and are trained and measured as one.
+
+stack.json          the settings but for the seed, and the seeds
+environment.json    as of a run
+checkpoints/        000128.safetensors: every network, its tensors stacked [seed, ...] under HookedTransformer's names;
+                    000128.rows.safetensors: what was measured since the snapshot before, values [row, seed];
+                    000128.resume.safetensors (newest two): optimisers and generators;
+                    SHA256SUMS: every file that counts, stack.json among them
+
+STACK/seed7 names the run of seed 7: `open_run` reads it as it would the folder of a run, and `StackedRun.cut` makes it
+one, to the bit.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import safetensors.torch
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from compo_mech.evaluation.table import Row
+from compo_mech.model.config import parameter_shapes
+from compo_mech.model.finite import NotFinite, check_finite
+from compo_mech.model.params import Params
+from compo_mech.runs.checkpoints import N_RESUMABLE, RunError, tensors_as_bytes
+from compo_mech.runs.config import RunConfig
+from compo_mech.runs.environment import environment
+from compo_mech.runs.files import write_whole
+from compo_mech.runs.rules import rules_of
+from compo_mech.runs.run import COLUMNS, Run
+from compo_mech.runs.stored import environment_text, shortened
+from compo_mech.runs.sums import Sums, digest, write_sums
+from compo_mech.runs.vouched import Vouched, steps_of
+
+SETTINGS = "../stack.json"
+_MEMBER = re.compile(r"seed(\d+)")
+_RESUME = ".resume.safetensors"
+
+
+class StackRow(NamedTuple):
+    """One measure of every network of a stack.
+
+    Attributes:
+        step: at which it was measured.
+        what: where and what it is, a row without a value.
+        value: of each network; NaN: it is not recorded of that one.
+    """
+
+    step: int
+    what: Row
+    value: Float[np.ndarray, "seed"]
+
+
+class Stack(Vouched):
+    """A stack's folder. `Stack.open` reads one; `Stack.create` starts one.
+
+    Attributes:
+        config: the settings of every run but for the seed, which is the first's.
+        seeds: of the networks, in their order.
+    """
+
+    def __init__(self, path: Path, config: RunConfig, seeds: Sequence[int]) -> None:
+        super().__init__(path)
+        self.config, self.seeds = config, tuple(seeds)
+        self._read_rows: dict[tuple[int, str], list[StackRow]] = {}
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Stack":
+        """Open the stack in this folder.
+
+        Raises:
+            RunError: there is none here, or its settings cannot be read.
+        """
+        path = Path(path)
+        if not is_stack(path):
+            raise RunError(f"stack = {path}: must be a folder that holds a stack.json")
+        vouched = Vouched(path)
+        content = vouched.content(SETTINGS, vouched.sums())
+        try:
+            found = json.loads(content)
+            return cls(path, RunConfig(**found["config"]), [int(seed) for seed in found["seeds"]])
+        except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as error:
+            raise RunError(f"{path / 'stack.json'}: {shortened(error)}") from None
+
+    @classmethod
+    def create(cls, path: Path, config: RunConfig, seeds: Sequence[int]) -> "Stack":
+        """Create a new stack in a folder that is not there yet.
+
+        Raises:
+            RunError: it is there, or cannot be written.
+        """
+        if path.exists():
+            raise RunError(f"stack = {path}: exists already, and is none that can go on")
+        text = json.dumps({"config": config.model_dump(mode="json"), "seeds": list(seeds)}, indent=2)
+        try:
+            (path / "checkpoints").mkdir(parents=True)
+            write_whole(path / "environment.json", environment_text(environment() | rules_of(config)))
+            write_whole(path / "stack.json", text)
+            write_sums(path / "checkpoints", {SETTINGS: digest(text.encode())})
+        except OSError as error:
+            raise RunError(f"stack = {path}: cannot be written ({error.strerror})") from None
+        return cls(path, config, seeds)
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps that have a checkpoint, in order."""
+        return steps_of(self.sums())
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it was trained to its end."""
+        return self.config.train.n_steps in self.steps
+
+    def run(self, seed: int) -> "StackedRun":
+        """Return the run of a seed.
+
+        Raises:
+            RunError: the stack has no such seed.
+        """
+        return StackedRun(self, seed)
+
+    def params(self, step: int | None = None) -> Params:
+        """Read every network at a step, stacked [seed, ...]; None: at the last one.
+
+        Raises:
+            RunError: there is no checkpoint at this step, or its file is damaged or of other networks.
+        """
+        sums = self.sums()
+        steps = steps_of(sums)
+        if not steps or (step is not None and step not in steps):
+            raise RunError(
+                f"step = {step}: must be one of {' '.join(map(str, steps)) or 'none, there is no checkpoint'}"
+            )
+        name = f"{steps[-1] if step is None else step:06d}.safetensors"
+        loaded, config = self._tensors(name, sums), self.config
+        shapes = parameter_shapes(config.model, len(config.data.vocabulary), config.n_ctx)
+        found = {name: tuple(tensor.shape) for name, tensor in loaded.items()}
+        if found != {name: (len(self.seeds), *shape) for name, shape in shapes.items()}:
+            raise RunError(f"{self.folder / name}: is of other networks than stack.json says")
+        return {name: loaded[name] for name in shapes}
+
+    def measured(self) -> Iterator[tuple[int, list[StackRow]]]:
+        """Yield each snapshot's step and what was measured since the one before, in order.
+
+        Raises:
+            RunError: a file is damaged.
+        """
+        sums = self.sums()
+        for step in steps_of(sums):
+            yield step, self._rows_of(step, sums)
+
+    def diverged(self) -> dict[int, int]:
+        """Return the seeds whose networks diverged, and the step by which each did.
+
+        Raises:
+            RunError: a file is damaged.
+        """
+        found: dict[int, int] = {}
+        for _, rows in self.measured():
+            for row in rows:
+                if row.what.metric == "loss":
+                    lost = np.isnan(row.value).nonzero()[0]
+                    found |= {self.seeds[i]: row.step for i in lost if self.seeds[i] not in found}
+        return found
+
+    def resume_tensors(self) -> dict[int, dict[str, Tensor]]:
+        """Read what training goes on from, by the steps that have it.
+
+        Raises:
+            RunError: a file is damaged.
+        """
+        sums = self.sums()
+        return {_step(name): self._tensors(name, sums) for name in sorted(sums.known) if name.endswith(_RESUME)}
+
+    def table(self) -> pd.DataFrame:
+        """Return all rows of all runs, as those of a run behind a column `seed`."""
+        return pd.concat([self.run(seed).metrics.assign(seed=seed) for seed in self.seeds], ignore_index=True)[
+            ["seed", *COLUMNS]
+        ]
+
+    def save(self, step: int, params: Params, resume: Mapping[str, Tensor], rows: Sequence[StackRow]) -> None:
+        """Save a snapshot: networks, what was measured since the one before, and what training goes on from."""
+        values = np.stack([row.value for row in rows]) if rows else np.zeros((0, len(self.seeds)))
+        told = json.dumps([[row.step, *row.what[:-1]] for row in rows])
+        files = {
+            f"{step:06d}.rows.safetensors": tensors_as_bytes({"value": torch.from_numpy(values)}, {"rows": told}),
+            f"{step:06d}{_RESUME}": tensors_as_bytes(dict(resume)),
+            f"{step:06d}.safetensors": tensors_as_bytes(params),
+        }
+        for name, content in files.items():
+            write_whole(self.folder / name, content)
+        sums = dict(self.sums().known) | {name: digest(content) for name, content in files.items()}
+        old = sorted(name for name in sums if name.endswith(_RESUME))[:-N_RESUMABLE]
+        write_sums(self.folder, {name: own for name, own in sums.items() if name not in old})
+        for name in old:
+            (self.folder / name).unlink(missing_ok=True)
+
+    def resumable(self) -> tuple[int, Params, dict[str, Tensor]]:
+        """Find the newest snapshot that training can go on from, and forget those after it.
+
+        Raises:
+            RunError: none is whole.
+        """
+        sums, damaged = self.sums(), list[str]()
+        for step in reversed(steps_of(sums)):
+            resume = f"{step:06d}{_RESUME}"
+            if resume not in sums.known:
+                continue
+            try:
+                self._rows_of(step, sums)
+                found = step, self.params(step), self._tensors(resume, sums)
+            except RunError as error:
+                damaged.append(str(error))
+                continue
+            kept = {name: own for name, own in sums.known.items() if name == SETTINGS or _step(name) <= step}
+            write_sums(self.folder, kept)
+            return found
+        raise RunError(
+            f"stack = {self.path}: has no checkpoint to go on from ({'; '.join(damaged) or 'there is none'})"
+        )
+
+    def _rows_of(self, step: int, sums: Sums) -> list[StackRow]:
+        name = f"{step:06d}.rows.safetensors"
+        key = (step, sums.known.get(name, ""))
+        if key not in self._read_rows:
+            content = self.content(name, sums)
+            try:
+                values = safetensors.torch.load(content)["value"].numpy()
+                told = json.loads(_metadata(content)["rows"])
+                rows = [
+                    StackRow(int(at), Row(*what, float("nan")), value)
+                    for (at, *what), value in zip(told, values, strict=True)
+                ]
+            except (safetensors.SafetensorError, LookupError, ValueError, TypeError) as error:
+                raise RunError(f"{self.folder / name}: is damaged ({shortened(error)})") from None
+            self._read_rows[key] = rows
+        return self._read_rows[key]
+
+    def _tensors(self, name: str, sums: Sums) -> dict[str, Tensor]:
+        try:
+            return safetensors.torch.load(self.content(name, sums))
+        except safetensors.SafetensorError as error:
+            raise RunError(f"{self.file(name)}: is no safetensors file ({error})") from None
+
+
+class StackedRun(Run):
+    """One run of a stack, read as the folder of a run is read.
+
+    Args:
+        stack: that it is in.
+        seed: of the run.
+
+    Raises:
+        RunError: the stack has no such seed.
+    """
+
+    def __init__(self, stack: Stack, seed: int) -> None:
+        if seed not in stack.seeds:
+            shown = " ".join(map(str, stack.seeds[:8])) + (" ..." if len(stack.seeds) > 8 else "")
+            raise RunError(f"seed = {seed}: must be one of {shown}, which {stack.path} has")
+        super().__init__(stack.path / f"seed{seed}", stack.config.model_copy(update={"seed": seed}))
+        self._stack, self._i = stack, stack.seeds.index(seed)
+
+    @property
+    def name(self) -> str:
+        """The name of its stack and its own."""
+        return f"{self._stack.path.name}/{self.path.name}"
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps that have a checkpoint, in order."""
+        return self._stack.steps
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """All long rows, as those of a run.
+
+        Raises:
+            RunError: they are damaged, or the network diverged.
+        """
+        rows = [(step, *row) for _, found in self._measured() for step, row in found]
+        table = pd.DataFrame(rows, columns=list(COLUMNS))
+        return table.astype({"step": "int64", "length": "Int64", "layer": "Int64", "head": "Int64", "value": "float64"})
+
+    def params(self, step: int | None = None) -> Params:
+        """Read the network's parameters at a step; None: at the last one.
+
+        Raises:
+            RunError: there is no checkpoint at this step, its file is damaged, or the network diverged.
+        """
+        own = {name: tensor[self._i].clone() for name, tensor in self._stack.params(step).items()}
+        try:
+            for name, tensor in own.items():
+                check_finite(f"weight {name}", tensor)
+        except NotFinite as error:
+            raise RunError(f"run = {self.path}: {error}") from None
+        return own
+
+    def checkpoints(self) -> Iterator[tuple[int, Params]]:
+        """Yield every checkpoint in order, one at a time.
+
+        Raises:
+            RunError: as `params`.
+        """
+        for step in self.steps:
+            yield step, self.params(step)
+
+    def cut(self, path: Path) -> Run:
+        """Write the run as a folder of its own, as it would have been written by itself, and return it.
+
+        Raises:
+            RunError: as `params`, or the folder is taken or cannot be written.
+        """
+        measured, resume = list(self._measured()), self._stack.resume_tensors()
+        run = Run.create(path, self.config)
+        for step, rows in measured:
+            for at in dict.fromkeys(at for at, _ in rows):
+                run.add_rows(at, [row for own, row in rows if own == at])
+            own = {name: tensor[self._i] if tensor.ndim else tensor for name, tensor in resume.get(step, {}).items()}
+            run.save(step, self.params(step), own)
+        run.note_at_once(len(self._stack.seeds))
+        return run
+
+    def _measured(self) -> Iterator[tuple[int, list[tuple[int, Row]]]]:
+        """Each snapshot's step, and the rows of this run since the one before, each with its step."""
+        for step, rows in self._stack.measured():
+            own = [(row.step, row.what._replace(value=float(row.value[self._i]))) for row in rows]
+            lost = [at for at, row in own if row.metric == "loss" and math.isnan(row.value)]
+            if lost:
+                raise RunError(f"run = {self.path}: training diverged by step {min(lost)}")
+            yield step, [(at, row) for at, row in own if not math.isnan(row.value)]
+
+
+def is_stack(path: Path) -> bool:
+    """Tell whether a folder holds a stack."""
+    return (path / "stack.json").exists()
+
+
+def open_run(path: str | Path) -> Run:
+    """Open the run in this folder; of STACK/seedN, that of the seed N.
+
+    Raises:
+        RunError: there is none, or its settings cannot be read.
+    """
+    path = Path(path)
+    match = _MEMBER.fullmatch(path.name)
+    if match is not None and is_stack(path.parent):
+        return Stack.open(path.parent).run(int(match[1]))
+    return Run.open(path)
+
+
+def _step(name: str) -> int:
+    """Return the step that a file of a snapshot is of."""
+    return int(name.split(".")[0])
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """Read what a safetensors file says of its tensors."""
+    size = int.from_bytes(content[:8], "little")
+    return json.loads(content[8 : 8 + size])["__metadata__"]
