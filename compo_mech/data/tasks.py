@@ -93,7 +93,7 @@ class Task(Spelled, ABC):
 
 
 class Copy(Task):
-    """Binary copy: s_t = x_t.
+    """Binary copy: s_t = x_t, of the values `first_value` and the one after it.
 
     Example:
         >>> from compo_mech.data import Copy
@@ -102,10 +102,15 @@ class Copy(Task):
     """
 
     name: ClassVar[str] = "copy"
+    first_value: int = Field(default=0, ge=0, le=MAX_VALUES, description="the smaller of the two values")
 
     @property
     def n_states(self) -> int:
-        return 2
+        return self.first_value + 2
+
+    @property
+    def first_input(self) -> int:
+        return self.first_value
 
     def step(self, state: Any, x: Any) -> Any:
         return x

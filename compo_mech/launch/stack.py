@@ -1,6 +1,7 @@
 """Many seeds of one recipe trained and measured as one, in one folder, where there are too many for a folder each."""
 
 import contextlib
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from compo_mech.model.finite import NotFinite
 from compo_mech.model.params import Model
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.locks import locked
-from compo_mech.runs.stack import Stack, StackRow, is_stack
+from compo_mech.runs.stack import Keep, Stack, StackRow, is_stack
 from compo_mech.runs.start import starting_params
 from compo_mech.runs.vouched import RunError
 from compo_mech.training.ensemble import Ensemble
@@ -29,9 +30,13 @@ from compo_mech.training.loop import train
 from compo_mech.training.schedule import is_snapshot
 
 Rows = list[StackRow]
+SECONDS = 60.0
+"""Between savings of networks of which only the last are kept."""
 
 
-def train_stack(path: Path, config: RunConfig, seeds: Sequence[int], device: str, observer: Observer) -> Stack:
+def train_stack(
+    path: Path, config: RunConfig, seeds: Sequence[int], device: str, observer: Observer, keep: Keep = "every"
+) -> Stack:
     """Train a stack to its end, going on where it was stopped, and return it.
 
     A network that diverges does not touch the others, and has no rows from then on.
@@ -42,6 +47,7 @@ def train_stack(path: Path, config: RunConfig, seeds: Sequence[int], device: str
         seeds: of the runs, all different.
         device: as torch names it.
         observer: is told of every snapshot's mean loss.
+        keep: the networks of every snapshot, or the last alone; those are saved every `SECONDS` on the way.
 
     Raises:
         RunError: this machine cannot hold it, the folder has something else or cannot be written, or what the networks
@@ -54,7 +60,7 @@ def train_stack(path: Path, config: RunConfig, seeds: Sequence[int], device: str
         held.enter_context(locked(path))
         stack = _opened(path, config, seeds)
         if not stack.is_done:
-            _to_the_end(stack, device, observer)
+            _to_the_end(stack, device, observer, keep)
     return stack
 
 
@@ -71,17 +77,21 @@ def _opened(path: Path, config: RunConfig, seeds: Sequence[int]) -> Stack:
     return stack
 
 
-def _to_the_end(stack: Stack, device: str, observer: Observer) -> None:
+def _to_the_end(stack: Stack, device: str, observer: Observer, keep: Keep) -> None:
     config, sets = stack.config, eval_sets(stack.config.data, stack.config.n_test_strings, device)
     streams = [TrainingStream(config.data, seed, device) for seed in stack.seeds] if config.data.n_train_strings else []
     known = [train_sets(stream) for stream in streams]
     members = _members(stack, device)
+    stack.forget(members.step if stack.steps else -1)
+    saved = time.monotonic()
     if not stack.steps:
         seeds = [config.model_copy(update={"seed": seed}).control_seed for seed in stack.seeds]
         controls = [control_params(config.model, config.n_ctx, config.data, torch.device(device), s) for s in seeds]
         found = measure_each(stacked(controls), config.model, config.data, sets)
         rows = [StackRow(0, as_control([what])[0], value) for what, value in found]
-        stack.save(0, members.params, members.tensors(), rows + _measured(members, config, sets, known))
+        stack.save_rows(0, rows + _measured(members, config, sets, known))
+        if keep == "every":
+            stack.save_networks(0, members.params, members.tensors(), keep)
     stream, tasks = TrainingStream(config.data, stack.seeds, device), "+".join(map(str, config.data.tasks))
     losses, rows, too_high = list[Tensor](), Rows(), diverged_from(config)
     observer.seen(members.step, [])
@@ -95,9 +105,11 @@ def _to_the_end(stack: Stack, device: str, observer: Observer) -> None:
         losses.clear()
         rows.append(StackRow(step, Row("train", tasks, None, None, None, "loss", float("nan")), means))
         if saves:
-            rows += _measured(members, config, sets, known)
-            stack.save(step, members.params, members.tensors(), rows)
+            stack.save_rows(step, rows + _measured(members, config, sets, known))
             rows = Rows()
+            if keep == "every" or step == config.train.n_steps or time.monotonic() - saved > SECONDS:
+                stack.save_networks(step, members.params, members.tensors(), keep)
+                saved = time.monotonic()
         observer.seen(step, [Row("train", tasks, None, None, None, "loss", float(np.nanmean(means)))])
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -14,19 +15,32 @@ from compo_mech.launch.observers import Observer
 from compo_mech.launch.stack import train_stack
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.locks import forget_failure, record_failure
+from compo_mech.runs.stack import Keep
 from compo_mech.runs.vouched import RunError
 
 
-def sweep_stacks(
-    runs: Mapping[str, RunConfig], runs_dir: Path, n_at_once: int, device: str, console: Console
-) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Stacks:
+    """How stacks are trained.
+
+    Attributes:
+        n_at_once: seeds in a stack at most.
+        keep: which snapshots' networks are kept.
+        device: as torch names it.
+    """
+
+    n_at_once: int
+    keep: Keep
+    device: str
+
+
+def sweep_stacks(runs: Mapping[str, RunConfig], runs_dir: Path, how: Stacks, console: Console) -> pd.DataFrame:
     """Train what is missing of the runs, those that differ in their seed alone as stacks.
 
     Args:
         runs: settings by the name of the run.
         runs_dir: the stacks' folder.
-        n_at_once: seeds in a stack at most.
-        device: as torch names it.
+        how: they are trained.
         console: on which the bar is shown.
 
     Returns:
@@ -36,7 +50,7 @@ def sweep_stacks(
         ValueError: two stacks would share a folder, or runs_dir can be no folder.
     """
     found: dict[str, tuple[Path, str]] = {}
-    stacks = dict(_stacks(runs, n_at_once))
+    stacks = dict(_stacks(runs, how.n_at_once))
     try:
         runs_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -47,7 +61,7 @@ def sweep_stacks(
         for folder, names in stacks.items():
             path, config = runs_dir / folder, runs[names[0]]
             seeds = [runs[name].seed for name in names]
-            errors = _trained(path, config, seeds, device, _Steps(bar, task, n_before))
+            errors = _trained(path, config, seeds, how, _Steps(bar, task, n_before))
             found |= {n: (path / f"seed{s}", errors.get(s, "")) for n, s in zip(names, seeds, strict=True)}
             n_before += config.train.n_steps
     rows = [
@@ -87,10 +101,10 @@ def _stacks(runs: Mapping[str, RunConfig], n_at_once: int) -> Iterator[tuple[str
             yield whole, some
 
 
-def _trained(path: Path, config: RunConfig, seeds: Sequence[int], device: str, bar: Observer) -> Mapping[int, str]:
+def _trained(path: Path, config: RunConfig, seeds: Sequence[int], how: Stacks, bar: Observer) -> Mapping[int, str]:
     """Train a stack; what went wrong with each seed, for a failure is recorded and must not stop the others."""
     try:
-        stack = train_stack(path, config, seeds, device, bar)
+        stack = train_stack(path, config, seeds, how.device, bar, how.keep)
         diverged = stack.diverged()
         forget_failure(path)
     except (RunError, OSError, RuntimeError) as error:  # memory that is too small, say

@@ -20,7 +20,7 @@ from compo_mech.launch.machine import check_machine
 from compo_mech.launch.run import differences
 from compo_mech.launch.settings import Launch, check_device
 from compo_mech.launch.slurm_settings import SlurmConfig
-from compo_mech.launch.stack_sweep import sweep_stacks
+from compo_mech.launch.stack_sweep import Stacks, sweep_stacks
 from compo_mech.launch.sweep_progress import state_of, steps_bar
 from compo_mech.parallel import each
 from compo_mech.runs.checkpoints import RunError
@@ -28,6 +28,7 @@ from compo_mech.runs.config import RunConfig
 from compo_mech.runs.locks import forget_failure, record_failure
 from compo_mech.runs.names import once
 from compo_mech.runs.run import Run
+from compo_mech.runs.stack import Keep
 from compo_mech.runs.start import starting_params
 from compo_mech.settings import Settings
 
@@ -44,6 +45,7 @@ class How(Settings):
     runs_dir: Path = Field(default=Path("runs"), description="folder of the sweep's runs")
     n_workers: int = Field(default=2, gt=0, le=256, description="processes at a time")
     n_at_once: int = Field(default=256, gt=0, le=100_000, description="seeds in a stack at most")
+    keep: Keep = Field(default="every", description="of a stack: the networks of every snapshot, or the last alone")
     device: str = Field(default="cpu", description="cpu, cuda, cuda:1, mps")
     slurm: SlurmConfig = Field(default=SlurmConfig(), description="what each run asks of the cluster")
 
@@ -67,7 +69,7 @@ def sweep(runs: Mapping[str, RunConfig], how: How, console: Console) -> pd.DataF
     if how.on != "slurm":
         check_device(how.device)
     if how.on == "stacks":
-        return sweep_stacks(runs, how.runs_dir, how.n_at_once, how.device, console)
+        return sweep_stacks(runs, how.runs_dir, Stacks(how.n_at_once, how.keep, how.device), console)
     launches = {name: _launch(name, config, how) for name, config in runs.items()}
     if len(once(settings.path for settings in launches.values())) < len(launches):
         raise ValueError(f"runs_dir = {how.runs_dir}: has links, by which two of the runs share a folder")

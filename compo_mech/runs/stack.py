@@ -7,7 +7,7 @@ checkpoints/        000128.safetensors: every network, its tensors stacked [seed
                     000128.resume.safetensors (newest two): optimisers and generators;
                     SHA256SUMS: every file that counts, stack.json among them
 
-STACK/seed7 names the run of seed 7: `open_run` reads it as it would the folder of a run, and `StackedRun.cut` makes it
+STACK/seed7 names the run of seed 7: `open_run` reads it as it would the folder of a run, and `StackedRun.write_run` makes it
 one, to the bit.
 """
 
@@ -16,7 +16,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -41,7 +41,9 @@ from compo_mech.runs.vouched import Vouched, steps_of
 
 SETTINGS = "../stack.json"
 _MEMBER = re.compile(r"seed(\d+)")
-_RESUME = ".resume.safetensors"
+_NETWORKS, _RESUME, _ROWS = ".safetensors", ".resume.safetensors", ".rows.safetensors"
+Keep = Literal["every", "last"]
+"""Which snapshots' networks are kept."""
 
 
 class StackRow(NamedTuple):
@@ -153,7 +155,7 @@ class Stack(Vouched):
             RunError: a file is damaged.
         """
         sums = self.sums()
-        for step in steps_of(sums):
+        for step in sorted(_step(name) for name in sums.known if name.endswith(_ROWS)):
             yield step, self._rows_of(step, sums)
 
     def diverged(self) -> dict[int, int]:
@@ -185,25 +187,44 @@ class Stack(Vouched):
             ["seed", *COLUMNS]
         ]
 
-    def save(self, step: int, params: Params, resume: Mapping[str, Tensor], rows: Sequence[StackRow]) -> None:
-        """Save a snapshot: networks, what was measured since the one before, and what training goes on from."""
+    def save_rows(self, step: int, rows: Sequence[StackRow]) -> None:
+        """Save what was measured since the snapshot before."""
         values = np.stack([row.value for row in rows]) if rows else np.zeros((0, len(self.seeds)))
         told = json.dumps([[row.step, *row.what[:-1]] for row in rows])
-        files = {
-            f"{step:06d}.rows.safetensors": tensors_as_bytes({"value": torch.from_numpy(values)}, {"rows": told}),
-            f"{step:06d}{_RESUME}": tensors_as_bytes(dict(resume)),
-            f"{step:06d}.safetensors": tensors_as_bytes(params),
-        }
+        self._save({f"{step:06d}{_ROWS}": tensors_as_bytes({"value": torch.from_numpy(values)}, {"rows": told})}, {})
+
+    def save_networks(self, step: int, params: Params, resume: Mapping[str, Tensor], keep: Keep) -> None:
+        """Save the networks and what training goes on from. The rows of this step have to be saved before it.
+
+        Args:
+            step: of the snapshot.
+            params: stacked [seed, ...].
+            resume: optimisers and generators; those of all but the newest two steps are removed.
+            keep: whether networks of earlier steps are kept, or removed with these.
+        """
+        name = f"{step:06d}{_RESUME}"
+        files = {name: tensors_as_bytes(dict(resume)), f"{step:06d}{_NETWORKS}": tensors_as_bytes(params)}
+        known = self.sums().known
+        old = sorted(known_name for known_name in known if known_name.endswith(_RESUME))[: 1 - N_RESUMABLE]
+        if keep == "last":
+            old += [f"{_step(resume_name):06d}{_NETWORKS}" for resume_name in old]
+        self._save(files, {old_name: known[old_name] for old_name in old if old_name in known})
+
+    def forget(self, after: int) -> None:
+        """Forget every snapshot after a step. Files that are no longer listed stay until others replace them."""
+        known = self.sums().known
+        write_sums(self.folder, {name: own for name, own in known.items() if name == SETTINGS or _step(name) <= after})
+
+    def _save(self, files: Mapping[str, bytes], old: Mapping[str, str]) -> None:
         for name, content in files.items():
             write_whole(self.folder / name, content)
         sums = dict(self.sums().known) | {name: digest(content) for name, content in files.items()}
-        old = sorted(name for name in sums if name.endswith(_RESUME))[:-N_RESUMABLE]
         write_sums(self.folder, {name: own for name, own in sums.items() if name not in old})
         for name in old:
             (self.folder / name).unlink(missing_ok=True)
 
     def resumable(self) -> tuple[int, Params, dict[str, Tensor]]:
-        """Find the newest snapshot that training can go on from, and forget those after it.
+        """Find the newest snapshot that training can go on from.
 
         Raises:
             RunError: none is whole.
@@ -215,19 +236,15 @@ class Stack(Vouched):
                 continue
             try:
                 self._rows_of(step, sums)
-                found = step, self.params(step), self._tensors(resume, sums)
+                return step, self.params(step), self._tensors(resume, sums)
             except RunError as error:
                 damaged.append(str(error))
-                continue
-            kept = {name: own for name, own in sums.known.items() if name == SETTINGS or _step(name) <= step}
-            write_sums(self.folder, kept)
-            return found
         raise RunError(
             f"stack = {self.path}: has no checkpoint to go on from ({'; '.join(damaged) or 'there is none'})"
         )
 
     def _rows_of(self, step: int, sums: Sums) -> list[StackRow]:
-        name = f"{step:06d}.rows.safetensors"
+        name = f"{step:06d}{_ROWS}"
         key = (step, sums.known.get(name, ""))
         if key not in self._read_rows:
             content = self.content(name, sums)
@@ -235,7 +252,7 @@ class Stack(Vouched):
                 values = safetensors.torch.load(content)["value"].numpy()
                 told = json.loads(_metadata(content)["rows"])
                 rows = [
-                    StackRow(int(at), Row(*what, float("nan")), value)
+                    StackRow(int(at), Row(*what, value=float("nan")), value)
                     for (at, *what), value in zip(told, values, strict=True)
                 ]
             except (safetensors.SafetensorError, LookupError, ValueError, TypeError) as error:
@@ -312,19 +329,20 @@ class StackedRun(Run):
         for step in self.steps:
             yield step, self.params(step)
 
-    def cut(self, path: Path) -> Run:
+    def write_run(self, path: Path) -> Run:
         """Write the run as a folder of its own, as it would have been written by itself, and return it.
 
         Raises:
             RunError: as `params`, or the folder is taken or cannot be written.
         """
-        measured, resume = list(self._measured()), self._stack.resume_tensors()
+        measured, resume, steps = list(self._measured()), self._stack.resume_tensors(), set(self.steps)
         run = Run.create(path, self.config)
         for step, rows in measured:
             for at in dict.fromkeys(at for at, _ in rows):
                 run.add_rows(at, [row for own, row in rows if own == at])
             own = {name: tensor[self._i] if tensor.ndim else tensor for name, tensor in resume.get(step, {}).items()}
-            run.save(step, self.params(step), own)
+            if step in steps:
+                run.save(step, self.params(step), own)
         run.note_at_once(len(self._stack.seeds))
         return run
 

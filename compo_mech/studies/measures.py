@@ -104,6 +104,11 @@ X_ACROSS_TASKS = Measure(
 ACCURACY_AT_8 = Measure("accuracy at length 8", "fraction of strings of length 8 generated right, at `checkpoint`")
 ITERATION_TO_8 = Measure("iteration to length 8", "highest iteration score up to length 8, at `checkpoint`")
 
+# Beyond the lengths of training
+ACCURACY_AT_TWICE = Measure("accuracy at twice the length", "fraction of strings of length 16 that are written right")
+ACCURACY_BEYOND = Measure("accuracy beyond training", "fraction of strings written right at the length at `position`")
+STATES_BEYOND = Measure("states right beyond training", "fraction of their tokens that are, at the same length")
+
 MEASURES: Mapping[str, Measure] = {
     measure.name: measure
     for measure in (
@@ -113,6 +118,7 @@ MEASURES: Mapping[str, Measure] = {
         *(EOI_CARRIED, ROW_ACCURACY, ABLATED_ROW_ACCURACY, IIA, PROBE, ROUTE_SHARE),
         *(SUBTRACTION, BY_TABLE, BY_RULE, NEURONS_BY_DIFFERENCE, ACCURACY_IF_ADDITIVE, N_NEURONS, N_FIRING_SETS),
         *(JACCARD, CIRCUITS_FOUND, TASK_TOKEN_PATCHING, X_ACROSS_TASKS, ACCURACY_AT_8, ITERATION_TO_8),
+        *(ACCURACY_AT_TWICE, ACCURACY_BEYOND, STATES_BEYOND),
     )
 }
 """By name, all that the studies here measure."""

@@ -135,7 +135,7 @@ def _scored(
     errors: dict[RunKey, str] = {}
     keys, folders = list(paths), list(paths.values())
     ask = partial(_ask, scorer)
-    results = _one_by_one(ask, folders) if how.on in ("here", "stacks") else each(ask, folders, how.n_workers)
+    results = _one_by_one(ask, folders) if how.on == "here" else each(ask, folders, how.n_workers)
     with counting(console) as bar:
         shown = bar.add_task("runs scored", total=len(paths))
         for i, result in results:

@@ -47,7 +47,7 @@ def transfer_arms() -> Mapping[str, Arm]:
         "parity": Arm(parity, factors={"trained": "all", "start": "random"}),
     }
     for name, trained in TRAINED.items():
-        config = _only(parity, trained)
+        config = only(parity, trained)
         arms[f"parity from polynomial, {name}"] = Arm(config, "polynomial", {"trained": name, "start": "polynomial"})
         if name != "all":
             arms[f"parity, {name}"] = Arm(config, None, {"trained": name, "start": "random"})
@@ -57,7 +57,7 @@ def transfer_arms() -> Mapping[str, Arm]:
     return arms
 
 
-def _only(config: RunConfig, trained: tuple[str, ...]) -> RunConfig:
+def only(config: RunConfig, trained: tuple[str, ...]) -> RunConfig:
     """The same with everything else frozen."""
     names = parameter_shapes(config.model, len(config.data.vocabulary), config.n_ctx)
     frozen = [name for name in names if not name.startswith(trained)]

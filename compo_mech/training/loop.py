@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
@@ -27,6 +27,9 @@ class TrainConfig(Settings):
 
     n_steps: int = Field(default=2400, gt=0, le=10**12, description="steps of training")
     embed_dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout at the embedding")
+    label_noise: float = Field(
+        default=0.0, ge=0, lt=1, description="share of the scored tokens whose label is drawn at random from all values"
+    )
     max_position_shift: int = Field(
         default=0, ge=0, le=10**12, description="each training row's position ids start at a random 0 .. n"
     )
@@ -36,8 +39,8 @@ class TrainConfig(Settings):
 
 
 Noise = dict[str, Tensor]
-"""Random arguments of the forward pass, under their names there: position_shift [*member batch], embed_mask [*member
-token d_model]."""
+"""What a step draws beside its batch. Arguments of the forward pass, under their names there: position_shift [*member
+batch], embed_mask [*member token d_model]; and label [*member scored], which replaces that of the batch, or -1."""
 
 
 @dataclass
@@ -125,7 +128,11 @@ def train(
 
     def draw(step: int) -> tuple[Batch, Noise]:
         batch = stream.batch(step, state.source)
-        return batch, draw_noise(batch.packing, config.d_model, schedule, state.source)
+        noise = draw_noise(batch.packing, config.d_model, schedule, state.source)
+        if schedule.label_noise:
+            n_values = stream.config.vocabulary.n_values
+            noise["label"] = draw_labels(batch.packing, n_values, schedule.label_noise, state.source)
+        return batch, noise
 
     def update(batch: Batch, noise: Noise, lr: float | Tensor) -> Float[Tensor, "*member"]:
         return train_step(state, batch, noise, config, optim, lr)
@@ -168,16 +175,22 @@ def batch_loss(params: Params, config: ModelConfig, batch: Batch, noise: Noise) 
     def of_one(params: Params, tokens: Tensor, task: Tensor, weight: Tensor, noise: Noise) -> Float[Tensor, ""]:
         shift, mask = noise.get("position_shift"), noise.get("embed_mask")
         logits = forward(Model(params, config), tokens, batch.packing, position_shift=shift, embed_mask=mask)
-        return row_loss(logits, Batch(tokens, task, weight, batch.packing))
+        return row_loss(logits, Batch(tokens, task, weight, batch.packing), noise.get("label"))
 
     loss_of = of_one if batch.tokens.ndim == 2 else torch.func.vmap(of_one)
     return loss_of(params, batch.tokens, batch.task, batch.weight, noise)
 
 
-def row_loss(logits: Float[Tensor, "scored d_vocab"], batch: Batch) -> Float[Tensor, ""]:
-    """Mean next-token cross-entropy (nats) over the scored rows, each weighted by its string."""
+def row_loss(
+    logits: Float[Tensor, "scored d_vocab"], batch: Batch, label: Int[Tensor, "scored"] | None = None
+) -> Float[Tensor, ""]:
+    """Mean next-token cross-entropy (nats) over the scored rows, each weighted by its string.
+
+    `label` is that of a step's `Noise`.
+    """
     weight = batch.weight[batch.packing.scored_row]
-    losses = F.cross_entropy(logits, batch.targets, reduction="none")
+    targets = batch.targets if label is None else torch.where(label < 0, batch.targets, label)
+    losses = F.cross_entropy(logits, targets, reduction="none")
     return (losses * weight).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
 
 
@@ -190,20 +203,32 @@ def clip_each(params: Sequence[Float[Tensor, "member ..."]], max_norm: float) ->
         grad.mul_(factor.view(-1, *[1] * (grad.ndim - 1)))
 
 
-def draw_noise(
-    packing: Packing, d_model: int, schedule: TrainConfig, source: torch.Generator | Sequence[torch.Generator]
-) -> Noise:
+Source = torch.Generator | Sequence[torch.Generator]
+"""One generator, or one a member."""
+
+
+def draw_each(source: Source, sample: Callable[[torch.Generator], Tensor]) -> Tensor:
+    """What is sampled from a generator; of several, stacked."""
+    return sample(source) if isinstance(source, torch.Generator) else torch.stack([sample(g) for g in source])
+
+
+def draw_labels(packing: Packing, n_values: int, share: float, source: Source) -> Int[Tensor, "*member scored"]:
+    """Random labels for a share of the scored tokens, -1 for the others."""
+    device, size = packing.row.device, (len(packing.scored_row),)
+    drawn = draw_each(source, lambda g: torch.rand(size, generator=g, device=device)) < share
+    label = draw_each(source, lambda g: torch.randint(0, n_values, size, generator=g, device=device))
+    return torch.where(drawn, label, -1)
+
+
+def draw_noise(packing: Packing, d_model: int, schedule: TrainConfig, source: Source) -> Noise:
     """The random arguments of the forward pass at one step; of several generators, stacked."""
     device, noise = packing.row.device, dict[str, Tensor]()
 
-    def draw(sample: Callable[[torch.Generator], Tensor]) -> Tensor:
-        return sample(source) if isinstance(source, torch.Generator) else torch.stack([sample(g) for g in source])
-
     if schedule.max_position_shift:
         bound, rows = schedule.max_position_shift + 1, (packing.batch_size,)
-        noise["position_shift"] = draw(lambda g: torch.randint(0, bound, rows, generator=g, device=device))
+        noise["position_shift"] = draw_each(source, lambda g: torch.randint(0, bound, rows, generator=g, device=device))
     if schedule.embed_dropout:
         size = (len(packing.row), d_model)
-        kept = draw(lambda g: torch.rand(size, generator=g, device=device)) >= schedule.embed_dropout
+        kept = draw_each(source, lambda g: torch.rand(size, generator=g, device=device)) >= schedule.embed_dropout
         noise["embed_mask"] = kept / (1 - schedule.embed_dropout)
     return noise
