@@ -10,7 +10,7 @@ from compo_mech.evaluation.attention import MIN_LENGTH, TEXTBOOK_SCORE, Attentio
 from compo_mech.evaluation.table import CONTROL, measured, of_lengths, select
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.run import Run
-from compo_mech.runs.stack import open_run
+from compo_mech.runs.stacked_run import open_run
 from compo_mech.stats import onset
 from compo_mech.stats.intervals import on_its_side, two_decimals
 

@@ -7,12 +7,10 @@ checkpoints/        000128.safetensors: every network, its tensors stacked [seed
                     000128.resume.safetensors (newest two): optimisers and generators;
                     SHA256SUMS: every file that counts, stack.json among them
 
-STACK/seed7 names the run of seed 7: `open_run` reads it as it would the folder of a run, and `StackedRun.write_run` makes it
-one, to the bit.
+STACK/seed7 names the run of seed 7: see `stacked_run`.
 """
 
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,14 +25,12 @@ from torch import Tensor
 
 from compo_mech.evaluation.table import Row
 from compo_mech.model.config import parameter_shapes
-from compo_mech.model.finite import NotFinite, check_finite
 from compo_mech.model.params import Params
 from compo_mech.runs.checkpoints import N_RESUMABLE, RunError, tensors_as_bytes
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.environment import environment
 from compo_mech.runs.files import write_whole
 from compo_mech.runs.rules import rules_of
-from compo_mech.runs.run import COLUMNS, Run
 from compo_mech.runs.stored import environment_text, shortened
 from compo_mech.runs.sums import Sums, digest, write_sums
 from compo_mech.runs.vouched import Vouched, steps_of
@@ -71,7 +67,7 @@ class Stack(Vouched):
     def __init__(self, path: Path, config: RunConfig, seeds: Sequence[int]) -> None:
         super().__init__(path)
         self.config, self.seeds = config, tuple(seeds)
-        self._read_rows: dict[tuple[int, str], list[StackRow]] = {}
+        self._all_rows: tuple[tuple[str, ...], pd.DataFrame, np.ndarray] | None = None
 
     @classmethod
     def open(cls, path: str | Path) -> "Stack":
@@ -120,14 +116,6 @@ class Stack(Vouched):
         """Whether it was trained to its end."""
         return self.config.train.n_steps in self.steps
 
-    def run(self, seed: int) -> "StackedRun":
-        """Return the run of a seed.
-
-        Raises:
-            RunError: the stack has no such seed.
-        """
-        return StackedRun(self, seed)
-
     def params(self, step: int | None = None) -> Params:
         """Read every network at a step, stacked [seed, ...]; None: at the last one.
 
@@ -158,19 +146,32 @@ class Stack(Vouched):
         for step in sorted(_step(name) for name in sums.known if name.endswith(_ROWS)):
             yield step, self._rows_of(step, sums)
 
+    def all_rows(self) -> tuple[pd.DataFrame, Float[np.ndarray, "row seed"]]:
+        """Read everything measured: the columns of a run's rows but the value, and every network's values.
+
+        Raises:
+            RunError: a file is damaged.
+        """
+        listed = self.sums().known
+        key = tuple(own for name, own in sorted(listed.items()) if name.endswith(_ROWS))
+        if self._all_rows is None or self._all_rows[0] != key:
+            rows = [row for _, found in self.measured() for row in found]
+            what = pd.DataFrame([(row.step, *row.what[:-1]) for row in rows], columns=["step", *Row._fields[:-1]])
+            what = what.astype({"step": "int64", "length": "Int64", "layer": "Int64", "head": "Int64"})
+            values = np.stack([row.value for row in rows]) if rows else np.zeros((0, len(self.seeds)))
+            self._all_rows = key, what, values
+        return self._all_rows[1:]
+
     def diverged(self) -> dict[int, int]:
         """Return the seeds whose networks diverged, and the step by which each did.
 
         Raises:
             RunError: a file is damaged.
         """
-        found: dict[int, int] = {}
-        for _, rows in self.measured():
-            for row in rows:
-                if row.what.metric == "loss":
-                    lost = np.isnan(row.value).nonzero()[0]
-                    found |= {self.seeds[i]: row.step for i in lost if self.seeds[i] not in found}
-        return found
+        what, values = self.all_rows()
+        is_loss = (what["metric"] == "loss").to_numpy()
+        steps, lost = what["step"].to_numpy()[is_loss], np.isnan(values[is_loss])
+        return {self.seeds[i]: int(steps[lost[:, i]].min()) for i in lost.any(0).nonzero()[0]}
 
     def resume_tensors(self) -> dict[int, dict[str, Tensor]]:
         """Read what training goes on from, by the steps that have it.
@@ -180,12 +181,6 @@ class Stack(Vouched):
         """
         sums = self.sums()
         return {_step(name): self._tensors(name, sums) for name in sorted(sums.known) if name.endswith(_RESUME)}
-
-    def table(self) -> pd.DataFrame:
-        """Return all rows of all runs, as those of a run behind a column `seed`."""
-        return pd.concat([self.run(seed).metrics.assign(seed=seed) for seed in self.seeds], ignore_index=True)[
-            ["seed", *COLUMNS]
-        ]
 
     def save_rows(self, step: int, rows: Sequence[StackRow]) -> None:
         """Save what was measured since the snapshot before."""
@@ -245,20 +240,16 @@ class Stack(Vouched):
 
     def _rows_of(self, step: int, sums: Sums) -> list[StackRow]:
         name = f"{step:06d}{_ROWS}"
-        key = (step, sums.known.get(name, ""))
-        if key not in self._read_rows:
-            content = self.content(name, sums)
-            try:
-                values = safetensors.torch.load(content)["value"].numpy()
-                told = json.loads(_metadata(content)["rows"])
-                rows = [
-                    StackRow(int(at), Row(*what, value=float("nan")), value)
-                    for (at, *what), value in zip(told, values, strict=True)
-                ]
-            except (safetensors.SafetensorError, LookupError, ValueError, TypeError) as error:
-                raise RunError(f"{self.folder / name}: is damaged ({shortened(error)})") from None
-            self._read_rows[key] = rows
-        return self._read_rows[key]
+        content = self.content(name, sums)
+        try:
+            values = safetensors.torch.load(content)["value"].numpy()
+            told = json.loads(_metadata(content)["rows"])
+            return [
+                StackRow(int(at), Row(*what, value=float("nan")), value)
+                for (at, *what), value in zip(told, values, strict=True)
+            ]
+        except (safetensors.SafetensorError, LookupError, ValueError, TypeError) as error:
+            raise RunError(f"{self.folder / name}: is damaged ({shortened(error)})") from None
 
     def _tensors(self, name: str, sums: Sums) -> dict[str, Tensor]:
         try:
@@ -267,111 +258,9 @@ class Stack(Vouched):
             raise RunError(f"{self.file(name)}: is no safetensors file ({error})") from None
 
 
-class StackedRun(Run):
-    """One run of a stack, read as the folder of a run is read.
-
-    Args:
-        stack: that it is in.
-        seed: of the run.
-
-    Raises:
-        RunError: the stack has no such seed.
-    """
-
-    def __init__(self, stack: Stack, seed: int) -> None:
-        if seed not in stack.seeds:
-            shown = " ".join(map(str, stack.seeds[:8])) + (" ..." if len(stack.seeds) > 8 else "")
-            raise RunError(f"seed = {seed}: must be one of {shown}, which {stack.path} has")
-        super().__init__(stack.path / f"seed{seed}", stack.config.model_copy(update={"seed": seed}))
-        self._stack, self._i = stack, stack.seeds.index(seed)
-
-    @property
-    def name(self) -> str:
-        """The name of its stack and its own."""
-        return f"{self._stack.path.name}/{self.path.name}"
-
-    @property
-    def steps(self) -> list[int]:
-        """Steps that have a checkpoint, in order."""
-        return self._stack.steps
-
-    @property
-    def metrics(self) -> pd.DataFrame:
-        """All long rows, as those of a run.
-
-        Raises:
-            RunError: they are damaged, or the network diverged.
-        """
-        rows = [(step, *row) for _, found in self._measured() for step, row in found]
-        table = pd.DataFrame(rows, columns=list(COLUMNS))
-        return table.astype({"step": "int64", "length": "Int64", "layer": "Int64", "head": "Int64", "value": "float64"})
-
-    def params(self, step: int | None = None) -> Params:
-        """Read the network's parameters at a step; None: at the last one.
-
-        Raises:
-            RunError: there is no checkpoint at this step, its file is damaged, or the network diverged.
-        """
-        own = {name: tensor[self._i].clone() for name, tensor in self._stack.params(step).items()}
-        try:
-            for name, tensor in own.items():
-                check_finite(f"weight {name}", tensor)
-        except NotFinite as error:
-            raise RunError(f"run = {self.path}: {error}") from None
-        return own
-
-    def checkpoints(self) -> Iterator[tuple[int, Params]]:
-        """Yield every checkpoint in order, one at a time.
-
-        Raises:
-            RunError: as `params`.
-        """
-        for step in self.steps:
-            yield step, self.params(step)
-
-    def write_run(self, path: Path) -> Run:
-        """Write the run as a folder of its own, as it would have been written by itself, and return it.
-
-        Raises:
-            RunError: as `params`, or the folder is taken or cannot be written.
-        """
-        measured, resume, steps = list(self._measured()), self._stack.resume_tensors(), set(self.steps)
-        run = Run.create(path, self.config)
-        for step, rows in measured:
-            for at in dict.fromkeys(at for at, _ in rows):
-                run.add_rows(at, [row for own, row in rows if own == at])
-            own = {name: tensor[self._i] if tensor.ndim else tensor for name, tensor in resume.get(step, {}).items()}
-            if step in steps:
-                run.save(step, self.params(step), own)
-        run.note_at_once(len(self._stack.seeds))
-        return run
-
-    def _measured(self) -> Iterator[tuple[int, list[tuple[int, Row]]]]:
-        """Each snapshot's step, and the rows of this run since the one before, each with its step."""
-        for step, rows in self._stack.measured():
-            own = [(row.step, row.what._replace(value=float(row.value[self._i]))) for row in rows]
-            lost = [at for at, row in own if row.metric == "loss" and math.isnan(row.value)]
-            if lost:
-                raise RunError(f"run = {self.path}: training diverged by step {min(lost)}")
-            yield step, [(at, row) for at, row in own if not math.isnan(row.value)]
-
-
 def is_stack(path: Path) -> bool:
     """Tell whether a folder holds a stack."""
     return (path / "stack.json").exists()
-
-
-def open_run(path: str | Path) -> Run:
-    """Open the run in this folder; of STACK/seedN, that of the seed N.
-
-    Raises:
-        RunError: there is none, or its settings cannot be read.
-    """
-    path = Path(path)
-    match = _MEMBER.fullmatch(path.name)
-    if match is not None and is_stack(path.parent):
-        return Stack.open(path.parent).run(int(match[1]))
-    return Run.open(path)
 
 
 def _step(name: str) -> int:

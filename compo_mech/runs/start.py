@@ -3,7 +3,8 @@
 from compo_mech.model.config import parameter_shapes
 from compo_mech.model.params import Params
 from compo_mech.runs.config import RunConfig
-from compo_mech.runs.stack import is_stack, open_run
+from compo_mech.runs.stack import is_stack
+from compo_mech.runs.stacked_run import open_run
 from compo_mech.runs.vouched import RunError
 
 

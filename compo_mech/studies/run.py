@@ -17,7 +17,7 @@ from compo_mech.cli.tables import print_table
 from compo_mech.launch.sweep import How, sweep
 from compo_mech.parallel import each
 from compo_mech.runs.config import RunConfig
-from compo_mech.runs.stack import open_run
+from compo_mech.runs.stacked_run import open_run
 from compo_mech.settings import changed
 from compo_mech.studies.scores import RunScore, RunScorer
 from compo_mech.studies.study import Arm, Options, Study

@@ -1,0 +1,144 @@
+"""The runs of a stack, one by one: STACK/seed7 is read as the folder of a run is, and written out as one to the bit."""
+
+import functools
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from compo_mech.evaluation.table import Row
+from compo_mech.model.finite import NotFinite, check_finite
+from compo_mech.model.params import Params
+from compo_mech.runs.files import identity, read_plain
+from compo_mech.runs.run import COLUMNS, Run
+from compo_mech.runs.stack import Stack, is_stack
+from compo_mech.runs.sums import NAME
+from compo_mech.runs.vouched import RunError
+
+_MEMBER = re.compile(r"seed(\d+)")
+
+
+class StackedRun(Run):
+    """One run of a stack, read as the folder of a run is read.
+
+    Args:
+        stack: that it is in.
+        seed: of the run.
+
+    Raises:
+        RunError: the stack has no such seed.
+    """
+
+    def __init__(self, stack: Stack, seed: int) -> None:
+        if seed not in stack.seeds:
+            shown = " ".join(map(str, stack.seeds[:8])) + (" ..." if len(stack.seeds) > 8 else "")
+            raise RunError(f"seed = {seed}: must be one of {shown}, which {stack.path} has")
+        super().__init__(stack.path / f"seed{seed}", stack.config.model_copy(update={"seed": seed}))
+        self._stack, self._i = stack, stack.seeds.index(seed)
+
+    @property
+    def name(self) -> str:
+        """The name of its stack and its own."""
+        return f"{self._stack.path.name}/{self.path.name}"
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps that have a checkpoint, in order."""
+        return self._stack.steps
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """All long rows, as those of a run.
+
+        Raises:
+            RunError: they are damaged, or the network diverged.
+        """
+        what, values = self._stack.all_rows()
+        own = values[:, self._i]
+        self._check_converged()
+        kept = ~np.isnan(own)
+        return what[kept].assign(value=own[kept]).reset_index(drop=True)
+
+    def params(self, step: int | None = None) -> Params:
+        """Read the network's parameters at a step; None: at the last one.
+
+        Raises:
+            RunError: there is no checkpoint at this step, its file is damaged, or the network diverged.
+        """
+        own = {name: tensor[self._i].clone() for name, tensor in self._stack.params(step).items()}
+        try:
+            for name, tensor in own.items():
+                check_finite(f"weight {name}", tensor)
+        except NotFinite as error:
+            raise RunError(f"run = {self.path}: {error}") from None
+        return own
+
+    def checkpoints(self) -> Iterator[tuple[int, Params]]:
+        """Yield every checkpoint in order, one at a time.
+
+        Raises:
+            RunError: as `params`.
+        """
+        for step in self.steps:
+            yield step, self.params(step)
+
+    def write_run(self, path: Path) -> Run:
+        """Write the run as a folder of its own, as it would have been written by itself, and return it.
+
+        Raises:
+            RunError: as `params`, or the folder is taken or cannot be written.
+        """
+        self._check_converged()
+        measured, resume, steps = list(self._measured()), self._stack.resume_tensors(), set(self.steps)
+        run = Run.create(path, self.config)
+        for step, rows in measured:
+            for at in dict.fromkeys(at for at, _ in rows):
+                run.add_rows(at, [row for own, row in rows if own == at])
+            own = {name: tensor[self._i] if tensor.ndim else tensor for name, tensor in resume.get(step, {}).items()}
+            if step in steps:
+                run.save(step, self.params(step), own)
+        run.note_at_once(len(self._stack.seeds))
+        return run
+
+    def _check_converged(self) -> None:
+        if (seed := self.config.seed) in (diverged := self._stack.diverged()):
+            raise RunError(f"run = {self.path}: training diverged by step {diverged[seed]}")
+
+    def _measured(self) -> Iterator[tuple[int, list[tuple[int, Row]]]]:
+        """Each snapshot's step, and the rows of this run since the one before, each with its step."""
+        for step, rows in self._stack.measured():
+            own = [(row.step, row.what._replace(value=float(row.value[self._i]))) for row in rows]
+            yield step, [(at, row) for at, row in own if not math.isnan(row.value)]
+
+
+def open_run(path: str | Path) -> Run:
+    """Open the run in this folder; of STACK/seedN, that of the seed N.
+
+    Raises:
+        RunError: there is none, or its settings cannot be read.
+    """
+    path = Path(path)
+    match = _MEMBER.fullmatch(path.name)
+    if match is not None and is_stack(path.parent):
+        return StackedRun(_opened(identity(path.parent), read_plain(path.parent / "checkpoints" / NAME)), int(match[1]))
+    return Run.open(path)
+
+
+@functools.lru_cache(maxsize=2)
+def _opened(path: Path, sums: bytes) -> Stack:
+    """The stack with this list of checksums, opened once for the many runs that are read one after another."""
+    return Stack.open(path)
+
+
+def stack_table(stack: Stack) -> pd.DataFrame:
+    """Return the rows of all runs of a stack but those that diverged: those of a run, behind a column `seed`.
+
+    Raises:
+        RunError: a file is damaged.
+    """
+    lost = stack.diverged()
+    of_each = [StackedRun(stack, seed).metrics.assign(seed=seed) for seed in stack.seeds if seed not in lost]
+    return pd.concat(of_each, ignore_index=True)[["seed", *COLUMNS]]
