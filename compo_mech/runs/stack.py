@@ -171,7 +171,7 @@ class Stack(Vouched):
         what, values = self.all_rows()
         is_loss = (what["metric"] == "loss").to_numpy()
         steps, lost = what["step"].to_numpy()[is_loss], np.isnan(values[is_loss])
-        return {self.seeds[i]: int(steps[lost[:, i]].min()) for i in lost.any(0).nonzero()[0]}
+        return {self.seeds[i]: int(steps[lost[:, i]].min()) for i in np.flatnonzero(lost.any(axis=0))}
 
     def resume_tensors(self) -> dict[int, dict[str, Tensor]]:
         """Read what training goes on from, by the steps that have it.

@@ -63,7 +63,7 @@ class Ensemble:
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
         """The inverse of `tensors`, on optimisers of the same configuration."""
         for generator, state in zip(self.generators, tensors["generator"], strict=True):
-            generator.set_state(state)
+            generator.set_state(state.clone())  # a row of a file's tensor crashes it
         loop.load_optimizer_tensors(self.params, self.optimizers, tensors)
 
     def finite(self) -> Bool[Tensor, "member"]:

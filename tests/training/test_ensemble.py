@@ -99,7 +99,7 @@ CONFIGS = {
     "sgd, clipped": tiny(optim={"optimizer": "sgd", "lr": 0.1, "max_grad_norm": 0.8}),
     "sgd, seldom clipped": tiny(optim={"optimizer": "sgd", "lr": 0.1, "max_grad_norm": 100.0}),
     "sgd without momentum": tiny(optim={"optimizer": "sgd", "momentum": 0.0}),
-    "noise": tiny(train={"max_position_shift": 3, "embed_dropout": 0.2}),
+    "noise": tiny(train={"max_position_shift": 3, "embed_dropout": 0.2, "label_noise": 0.3}),
     "frozen parts": tiny(model={"freeze": ("pos_embed", "blocks.0.attn"), "n_pos_dims": 3}),
     "position dimensions": tiny(model={"n_pos_dims": 3}, optim={"max_grad_norm": 0.1}),
     "heads and biases": tiny(model={"n_heads": 4, "d_head": 3, "biases": True, "n_layers": 3}),

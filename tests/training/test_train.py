@@ -172,3 +172,32 @@ def test_it_trains_on_a_gpu():
     losses = [loss for _, loss in loop.train(state, stream, MODEL, OptimConfig(), TrainConfig(n_steps=150))]
     assert all(loss.is_cuda for loss in losses)
     assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
+
+
+def test_as_many_labels_are_replaced_as_asked_by_any_value():
+    stream = TrainingStream(DATA, 0)
+    packing, generator = stream.batch(1, torch.Generator().manual_seed(0)).packing, torch.Generator().manual_seed(1)
+    drawn = torch.stack([loop.draw_labels(packing, 2, 0.25, generator) for _ in range(200)])
+    n = drawn.numel()
+    assert abs((drawn >= 0).double().mean() - 0.25) < 4 * (0.25 * 0.75 / n) ** 0.5
+    replaced = drawn[drawn >= 0]
+    assert set(replaced.tolist()) == {0, 1}
+    assert abs(replaced.double().mean() - 0.5) < 4 * 0.5 / len(replaced) ** 0.5
+
+
+def test_a_replaced_label_is_learnt_in_place_of_the_right_one_and_not_read():
+    state, stream = begin(), TrainingStream(DATA, 0)
+    batch = stream.batch(1, state.generator)
+    logits = torch.randn(len(batch.targets), len(DATA.vocabulary), generator=torch.Generator().manual_seed(2))
+    label = torch.full_like(batch.targets, -1)
+    assert torch.equal(loop.row_loss(logits, batch, label), loop.row_loss(logits, batch))
+    label[3] = (batch.targets[3] + 1) % 2
+    weight = batch.weight[batch.packing.scored_row]
+    moved = logits.log_softmax(-1)[3, batch.targets[3]] - logits.log_softmax(-1)[3, label[3]]
+    expected = loop.row_loss(logits, batch) + moved * weight[3] / weight.sum()
+    torch.testing.assert_close(loop.row_loss(logits, batch, label), expected)
+
+
+def test_without_label_noise_nothing_more_is_drawn():
+    losses = {noise: run(begin(), config=NOISY.model_copy(update={"label_noise": noise})) for noise in (0.0, 0.5)}
+    assert losses[0.0] == run(begin()) != losses[0.5]

@@ -1,0 +1,155 @@
+"""Stacks: a run of one is the run trained with the same others as a folder of its own, however it was stopped."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from rich.console import Console
+
+from compo_mech.launch.ensemble import launch_together
+from compo_mech.launch.settings import Launch
+from compo_mech.launch.stack import train_stack
+from compo_mech.launch.sweep import How, sweep
+from compo_mech.runs import recipes
+from compo_mech.runs.config import RunConfig
+from compo_mech.runs.run import Run
+from compo_mech.runs.stack import Stack
+from compo_mech.runs.stacked_run import StackedRun, open_run, stack_table
+from compo_mech.runs.vouched import RunError
+from compo_mech.settings import changed
+from compo_mech.studies import measures
+from compo_mech.studies.run import run_study
+from compo_mech.studies.run_scores import run_scores
+from compo_mech.studies.study import Arm, Study
+
+SMALL = {
+    "data.max_length": 4,
+    "data.batch_size": 8,
+    "model.d_model": 8,
+    "train.n_steps": 12,
+    "train.snapshot_every": 6,
+    "n_test_strings": 8,
+}
+QUIET = Console(quiet=True)
+
+
+class Watched:
+    """Sees steps; stops training at one."""
+
+    def __init__(self, stop_at=None):
+        self.stop_at = stop_at
+
+    def seen(self, step, rows):
+        if step == self.stop_at:
+            raise KeyboardInterrupt
+
+
+def small(**changes):
+    return changed(recipes.parity_alone(), SMALL | changes)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, pytest.param({"data.n_train_strings": 4, "train.label_noise": 0.2}, marks=pytest.mark.slow)],
+    ids=["fresh", "fixed"],
+)
+def test_a_run_of_a_stack_is_that_of_runs_trained_at_once_to_the_bit(tmp_path, changes):
+    config = small(**changes)
+    stack = train_stack(tmp_path / "stack", config, [3, 5], "cpu", Watched())
+    fields = {name: getattr(config, name) for name in RunConfig.model_fields}
+    alone = [Launch(**fields | {"seed": seed, "name": f"seed{seed}", "runs_dir": tmp_path / "runs"}) for seed in (3, 5)]
+    for run, seed in zip(launch_together(alone, QUIET), (3, 5), strict=True):
+        assert isinstance(run, Run)
+        cut = open_run(tmp_path / "stack" / f"seed{seed}")
+        assert isinstance(cut, StackedRun)
+        pd.testing.assert_frame_equal(cut.metrics, run.metrics)
+        assert contents(cut.write_run(tmp_path / "cut" / f"seed{seed}").path) == contents(run.path)
+    assert len(stack_table(stack)) == 2 * len(StackedRun(stack, 3).metrics)
+
+
+@pytest.mark.parametrize("keep", ["every", "last"])
+def test_a_stack_that_was_stopped_goes_on_to_the_same_bits(tmp_path, keep):
+    whole = train_stack(tmp_path / "whole", small(), [0, 1], "cpu", Watched(), keep)
+    for stop_at in (1, 4, 6):
+        with pytest.raises(KeyboardInterrupt):
+            train_stack(tmp_path / "stopped", small(), [0, 1], "cpu", Watched(stop_at), keep)
+    stopped = train_stack(tmp_path / "stopped", small(), [0, 1], "cpu", Watched(), keep)
+    assert contents(stopped.folder) == contents(whole.folder)
+    assert whole.steps == ([0, 1, 2, 4, 6, 12] if keep == "every" else [12])
+
+
+def test_of_networks_that_are_not_kept_the_rows_are(tmp_path):
+    every = train_stack(tmp_path / "every", small(), [0, 1], "cpu", Watched())
+    last = train_stack(tmp_path / "last", small(), [0, 1], "cpu", Watched(), "last")
+    pd.testing.assert_frame_equal(stack_table(every), stack_table(last))
+    for name, tensor in every.params().items():
+        torch.testing.assert_close(last.params()[name], tensor, rtol=0, atol=0)
+
+
+def test_a_network_that_diverges_is_named_and_does_not_touch_the_others(tmp_path):
+    config = small()
+    first = train_stack(tmp_path / "first", config, [0, 1], "cpu", Watched())
+    with pytest.raises(KeyboardInterrupt):
+        train_stack(tmp_path / "second", config, [0, 1], "cpu", Watched(6))
+    damaged = Stack.open(tmp_path / "second")
+    step, params, resume = damaged.resumable()
+    params["unembed.W_U"][1] = float("nan")
+    damaged.save_networks(step, params, resume, "every")
+    second = train_stack(tmp_path / "second", config, [0, 1], "cpu", Watched())
+    assert second.diverged() == {1: 12}
+    pd.testing.assert_frame_equal(StackedRun(second, 0).metrics, StackedRun(first, 0).metrics)
+    with pytest.raises(RunError, match="seed1: training diverged by step 12"):
+        _ = StackedRun(second, 1).metrics
+    with pytest.raises(RunError, match="seed1: weight .* = nan: must be finite"):
+        StackedRun(second, 1).params()
+
+
+def test_what_a_stack_is_not_is_said_in_one_line(tmp_path):
+    stack = train_stack(tmp_path / "stack", small(), [0, 1], "cpu", Watched())
+    for match, config, seeds in (
+        ("optim.lr = 0.1: the stack in .* has 0.003", small(**{"optim.lr": 0.1}), [0, 1]),
+        ("seeds = 0 .. 2: the stack in .* has other ones", small(), [0, 2]),
+    ):
+        with pytest.raises(RunError, match=match):
+            train_stack(tmp_path / "stack", config, seeds, "cpu", Watched())
+    with pytest.raises(RunError, match="seed = 7: must be one of 0 1"):
+        open_run(tmp_path / "stack" / "seed7")
+    with pytest.raises(RunError, match="stack = .*: must be a folder that holds a stack.json"):
+        Stack.open(tmp_path)
+    with pytest.raises(RunError, match="n_at_once = 1000000000: must be at most"):
+        train_stack(tmp_path / "large", small(), range(10**9), "cpu", Watched())
+    rows = stack.folder / "000006.rows.safetensors"
+    rows.write_bytes(rows.read_bytes()[:-1] + b"x")
+    with pytest.raises(RunError, match=r"000006.rows.safetensors: is damaged, its checksum differs"):
+        _ = StackedRun(Stack.open(stack.path), 0).metrics
+
+
+def test_a_sweep_by_stacks_has_a_folder_a_setting_and_goes_on(tmp_path):
+    runs = {f"p,lr={lr},seed={s}": small(**{"optim.lr": lr, "seed": s}) for lr in (1e-3, 3e-3) for s in range(3)}
+    how = How(on="stacks", n_at_once=2, runs_dir=tmp_path)
+    first, again = sweep(runs, how, QUIET), sweep(runs, how, QUIET)
+    pd.testing.assert_frame_equal(first, again)
+    assert list(first["state"]) == ["done"] * 6
+    folders = {path.name for path in tmp_path.iterdir() if (path / "stack.json").exists()}
+    assert folders == {f"p,lr={lr}-seeds{seeds}" for lr in (0.001, 0.003) for seeds in ("0-1", "2-2")}
+    assert [open_run(path).config.seed for path in first["path"]] == [0, 1, 2] * 2
+
+
+@pytest.mark.slow
+def test_each_run_of_a_study_starts_from_that_of_its_seed(tmp_path):
+    arms = {"first": Arm(small()), "second": Arm(small(**{"model.freeze": ("blocks.0",)}), start="first")}
+    study = Study("two", "?", "?", measures.ACCURACY, arms, run_scores, n_seeds=2)
+    table = run_study(study, range(2), How(on="stacks", runs_dir=tmp_path, n_workers=1), QUIET)
+    assert table["error"].isna().all()
+    for seed in (0, 1):
+        first, second = (open_run(tmp_path / f"{name}-seeds0-1" / f"seed{seed}") for name in arms)
+        start, frozen = first.params(), second.params()["blocks.0.mlp.W_in"]
+        assert torch.equal(second.params(0)["unembed.W_U"], start["unembed.W_U"])
+        assert torch.equal(frozen, start["blocks.0.mlp.W_in"])
+    assert json.loads((tmp_path / "second-seeds0-1" / "stack.json").read_text())["seeds"] == [0, 1]
