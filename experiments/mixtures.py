@@ -9,7 +9,7 @@ from compo_mech.runs.config import RunConfig
 from compo_mech.settings import changed
 from compo_mech.studies import measures
 from compo_mech.studies.run import main
-from compo_mech.studies.run_scores import run_scores
+from compo_mech.studies.run_scores import main_scores
 from compo_mech.studies.study import SHORT, Arm, Study
 from compo_mech.training.loop import TrainConfig
 
@@ -52,7 +52,7 @@ STUDY = Study(
     "weights of lengths change how soon parity is learnt and not how",
     primary=measures.TEXTBOOK,
     arms=arms(),
-    scorer=run_scores,
+    scorer=main_scores,
     n_seeds=100,
     reference="parity alone",
 )

@@ -7,7 +7,7 @@ from compo_mech.runs import recipes
 from compo_mech.settings import changed
 from compo_mech.studies import measures
 from compo_mech.studies.run import main
-from compo_mech.studies.run_scores import run_scores
+from compo_mech.studies.run_scores import main_scores
 from compo_mech.studies.study import SHORT, Arm, Study
 
 N_DIMS = {32: (2, 4, 8, 16, 32), 64: (2, 4, 8, 16, 64)}
@@ -32,7 +32,7 @@ STUDY = Study(
         for n in dims
         for frozen in (False, True)
     },
-    scorer=run_scores,
+    scorer=main_scores,
     n_seeds=50,
     reference="d_model 64, 64 dimensions, learned",
 )

@@ -12,7 +12,7 @@ from compo_mech.runs.config import RunConfig
 from compo_mech.settings import changed
 from compo_mech.studies import measures
 from compo_mech.studies.run import main
-from compo_mech.studies.run_scores import run_scores
+from compo_mech.studies.run_scores import main_scores
 from compo_mech.studies.study import SHORT, Arm, Study
 from compo_mech.studies.transfer import TRAINED, only
 from compo_mech.training.loop import TrainConfig
@@ -58,7 +58,7 @@ STUDY = Study(
     "since a frozen iteration head has never fetched a 0",
     primary=measures.FIRST_STEP_AT_99,
     arms=arms(),
-    scorer=run_scores,
+    scorer=main_scores,
     n_seeds=100,
     reference="parity",
 )

@@ -37,6 +37,16 @@ def run_scores(run: Run) -> list[RunScore]:
     return scores
 
 
+MAIN = {
+    measures.ACCURACY, measures.FIRST_STEP_AT_99, measures.ITERATION, measures.LOOKUP, measures.TEXTBOOK
+}  # fmt: skip
+
+
+def main_scores(run: Run) -> list[RunScore]:
+    """Those of `run_scores` that say whether, how soon and by what kind of head a task is learnt: for many seeds."""
+    return [score for score in run_scores(run) if score.measure in MAIN]
+
+
 def _accuracy(of_task: pd.DataFrame) -> Iterator[RunScore]:
     accuracy = select(of_task, metric="generated_accuracy")
     worst = accuracy.groupby("step")["value"].min()

@@ -106,7 +106,7 @@ def test_a_network_that_diverges_is_named_and_does_not_touch_the_others(tmp_path
     pd.testing.assert_frame_equal(StackedRun(second, 0).metrics, StackedRun(first, 0).metrics)
     with pytest.raises(RunError, match="seed1: training diverged by step 12"):
         _ = StackedRun(second, 1).metrics
-    with pytest.raises(RunError, match="seed1: weight .* = nan: must be finite"):
+    with pytest.raises(RunError, match=r"seed1: weight .* = nan: must be finite"):
         StackedRun(second, 1).params()
 
 
@@ -120,7 +120,7 @@ def test_what_a_stack_is_not_is_said_in_one_line(tmp_path):
             train_stack(tmp_path / "stack", config, seeds, "cpu", Watched())
     with pytest.raises(RunError, match="seed = 7: must be one of 0 1"):
         open_run(tmp_path / "stack" / "seed7")
-    with pytest.raises(RunError, match="stack = .*: must be a folder that holds a stack.json"):
+    with pytest.raises(RunError, match=r"stack = .*: must be a folder that holds a stack.json"):
         Stack.open(tmp_path)
     with pytest.raises(RunError, match="n_at_once = 1000000000: must be at most"):
         train_stack(tmp_path / "large", small(), range(10**9), "cpu", Watched())
