@@ -9,8 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -22,6 +20,7 @@ from compo_mech.runs.config import RunConfig
 from compo_mech.runs.files import is_part, write_whole
 from compo_mech.runs.stored import stored_environment
 from compo_mech.runs.sums import NAME, Sums, digest, write_sums
+from compo_mech.runs.tensor_files import tensors_as_bytes, tensors_from_bytes
 from compo_mech.runs.vouched import BESIDE, CHECKPOINT, ROWS, RunError, Vouched, rows_until, steps_of
 from compo_mech.training.schedule import is_snapshot
 
@@ -246,35 +245,9 @@ class Checkpoints(Vouched):
 
     def _tensors(self, name: str, sums: Sums) -> dict[str, Tensor]:
         try:
-            return safetensors.torch.load(self.content(name, sums))
-        except safetensors.SafetensorError as error:
+            return tensors_from_bytes(self.content(name, sums))[0]
+        except ValueError as error:
             raise RunError(f"{self.file(name)}: is no safetensors file ({error})") from None
-
-
-def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write tensors and what is said of them into one file, whole or not at all."""
-    write_whole(path, tensors_as_bytes(tensors, metadata))
-
-
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return what `write_tensors` wrote.
-
-    Raises:
-        ValueError: the file is damaged.
-    """
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            names, metadata = file.keys(), file.metadata()
-            tensors = {name: file.get_tensor(name) for name in names}
-    except safetensors.SafetensorError as error:
-        raise ValueError(str(error)) from None
-    return tensors, metadata or {}
-
-
-def tensors_as_bytes(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
-    """Return the content of a safetensors file."""
-    here = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return safetensors.torch.save(here, metadata)
 
 
 def _spread(steps: Sequence[int], at_most: int) -> list[int]:

@@ -18,7 +18,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-import safetensors.torch
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -26,13 +25,14 @@ from torch import Tensor
 from compo_mech.evaluation.table import Row
 from compo_mech.model.config import parameter_shapes
 from compo_mech.model.params import Params
-from compo_mech.runs.checkpoints import N_RESUMABLE, RunError, tensors_as_bytes
+from compo_mech.runs.checkpoints import N_RESUMABLE, RunError
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.environment import environment
 from compo_mech.runs.files import write_whole
 from compo_mech.runs.rules import rules_of
 from compo_mech.runs.stored import environment_text, shortened
 from compo_mech.runs.sums import Sums, digest, write_sums
+from compo_mech.runs.tensor_files import tensors_as_bytes, tensors_from_bytes
 from compo_mech.runs.vouched import Vouched, steps_of
 
 SETTINGS = "../stack.json"
@@ -242,19 +242,18 @@ class Stack(Vouched):
         name = f"{step:06d}{_ROWS}"
         content = self.content(name, sums)
         try:
-            values = safetensors.torch.load(content)["value"].numpy()
-            told = json.loads(_metadata(content)["rows"])
+            tensors, told = tensors_from_bytes(content)
             return [
                 StackRow(int(at), Row(*what, value=float("nan")), value)
-                for (at, *what), value in zip(told, values, strict=True)
+                for (at, *what), value in zip(json.loads(told["rows"]), tensors["value"].numpy(), strict=True)
             ]
-        except (safetensors.SafetensorError, LookupError, ValueError, TypeError) as error:
+        except (LookupError, ValueError, TypeError) as error:
             raise RunError(f"{self.folder / name}: is damaged ({shortened(error)})") from None
 
     def _tensors(self, name: str, sums: Sums) -> dict[str, Tensor]:
         try:
-            return safetensors.torch.load(self.content(name, sums))
-        except safetensors.SafetensorError as error:
+            return tensors_from_bytes(self.content(name, sums))[0]
+        except ValueError as error:
             raise RunError(f"{self.file(name)}: is no safetensors file ({error})") from None
 
 
@@ -266,9 +265,3 @@ def is_stack(path: Path) -> bool:
 def _step(name: str) -> int:
     """Return the step that a file of a snapshot is of."""
     return int(name.split(".")[0])
-
-
-def _metadata(content: bytes) -> dict[str, str]:
-    """Read what a safetensors file says of its tensors."""
-    size = int.from_bytes(content[:8], "little")
-    return json.loads(content[8 : 8 + size])["__metadata__"]

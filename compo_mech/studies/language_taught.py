@@ -17,7 +17,7 @@ from compo_mech.pretrained.few_shot import FORMS, few_shot
 from compo_mech.pretrained.fine_tuning import fine_tune, n_right, read_strings, split_strings, starting_state
 from compo_mech.pretrained.head_patches import LastLine, each_head_interchanged, read_last_lines
 from compo_mech.pretrained.prefix import Prefix
-from compo_mech.runs.checkpoints import read_tensors, write_tensors
+from compo_mech.runs.tensor_files import read_tensors, write_tensors
 from compo_mech.studies.language_heads import by_head, looks
 from compo_mech.studies.language_units import Row
 from compo_mech.training.loop import TrainState

@@ -32,8 +32,9 @@ from compo_mech.studies.summary import summary
 from compo_mech.studies.table import failed_runs, study_table
 
 ROOT = Path(__file__).parents[2]
-STUDIES = ("ablations", "baselines", "capacity", "curriculum", "grokking", "groups", "mix", "odd_spot", "positions",
-           "scaling", "state_rule", "transfer")  # fmt: skip
+STUDIES = ("ablations", "baselines", "capacity", "curriculum", "grokking", "groups",
+           "length_generalisation", "mix", "mixtures", "odd_spot", "position_dims", "positions", "reuse", "scaling",
+           "state_rule", "symmetry", "transfer")  # fmt: skip
 QUIET = Console(quiet=True)
 SMALL = changed(
     recipes.parity_alone(),
