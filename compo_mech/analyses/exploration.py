@@ -14,6 +14,7 @@ import torch
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
 from compo_mech.evaluation.sets import EvalSet, drawn_sets
+from compo_mech.evaluation.table import CONTROL
 from compo_mech.interventions.ablation import Baseline
 from compo_mech.interventions.attention_patterns import ablate_patterns
 from compo_mech.interventions.edges import Writer
@@ -33,10 +34,6 @@ MAX_ROUTE_LENGTH = 12
 """Routes of longer strings are not mapped: there are too many of them."""
 
 BASELINES: tuple[Baseline, ...] = ("zero", "mean")
-
-CONTROL = "control"
-"""Stands for the control where others have their step."""
-
 
 class Advance(Protocol):
     """Is told what has been done."""

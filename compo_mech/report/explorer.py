@@ -11,7 +11,7 @@ import json
 from importlib.resources import files
 from string import Template
 
-from compo_mech.analyses.exploration import CONTROL, N_ROUTE_STRINGS, N_TEST, Exploration, typed_lengths
+from compo_mech.analyses.exploration import N_ROUTE_STRINGS, N_TEST, Exploration, typed_lengths
 from compo_mech.data.config import DataConfig
 from compo_mech.data.encode import Encoder
 from compo_mech.data.tasks import Task
