@@ -2,7 +2,7 @@
 
 python experiments/explore.py runs/parity-seed0 --out explore.html
 
-The run's networks themselves are in the page and run in the browser; attention, predictions, routes and ablations follow.
+The run's networks are in the page and run in the browser: predictions, attention, routes and ablations of any string.
 """
 
 from compo_mech.cli.command import call

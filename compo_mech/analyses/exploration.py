@@ -4,9 +4,8 @@ The networks are those of evenly spaced checkpoints and the randomly initialised
 Every number here is of the rounded networks; how far rounding moves their predictions is measured too.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import pandas as pd
 import torch
@@ -35,12 +34,9 @@ MAX_ROUTE_LENGTH = 12
 
 BASELINES: tuple[Baseline, ...] = ("zero", "mean")
 
-class Advance(Protocol):
-    """Is told what has been done."""
 
-    def __call__(self, what: str, n_parts: int) -> None:
-        """One of so many parts is done."""
-        ...
+Advance = Callable[[str, int], None]
+"""Is told what has been done, and of how many parts that is one."""
 
 
 @dataclass(frozen=True)
@@ -75,25 +71,36 @@ def explore(run: Run, n_checkpoints: int, seed: int, advance: Advance) -> Explor
         RunError: no checkpoint can be read.
         ValueError: a weight or a logit is not finite, or too large for half precision.
     """
-    config, data = run.config, run.config.data
-    exact: dict[int | str, Params] = {**run.readable(n_checkpoints), CONTROL: run.control()}
-    if len(exact) == 1:
+    found = run.readable(n_checkpoints)
+    if not found:
         run.params()  # says what is wrong
-    networks = {name: halved(params) for name, params in exact.items()}
+    return explored(run.name, run.config, {**found, CONTROL: run.control()}, seed, advance)
+
+
+def explored(
+    name: str, config: RunConfig, exact: Mapping[int | str, Params], seed: int, advance: Advance
+) -> Exploration:
+    """Measure networks of one configuration, by step, the control's last.
+
+    Raises:
+        ValueError: a weight or a logit is not finite, or too large for half precision.
+    """
+    data = config.data
+    networks = {network: halved(params) for network, params in exact.items()}
     sets = {str(task): drawn_sets(data, task, N_TEST) for task in data.measured_tasks}
     generator = torch.Generator().manual_seed(seed)
     rows, routes, rounding = [], {}, 0.0
-    for name, params in networks.items():
-        model, before = Model(params, config.model), Model(exact[name], config.model)
+    for network, params in networks.items():
+        model, before = Model(params, config.model), Model(exact[network], config.model)
         for task in data.measured_tasks:
             rounding = max(rounding, *(_rounding(before, model, test) for test in sets[str(task)]))
-            rows += [(name, *row) for row in _accuracies(model, sets[str(task)], generator)]
+            rows += [(network, *row) for row in _accuracies(model, sets[str(task)], generator)]
             if config.model.n_layers == 2:
-                routes[str(task), name] = _routes(model, data, task, generator)
-            advance(f"{task}, {name if name == CONTROL else f'step {name}'}", len(networks) * len(sets))
+                routes[str(task), network] = _routes(model, data, task, generator)
+            advance(f"{task}, {CONTROL if network == CONTROL else f'step {network}'}", len(networks) * len(sets))
     columns = ["network", "task", "length", "ablation", "layer", "head", "value"]
     return Exploration(
-        name=run.name,
+        name=name,
         config=config,
         networks=networks,
         accuracy=pd.DataFrame(rows, columns=columns).astype({"layer": "Int64", "head": "Int64"}),

@@ -41,6 +41,8 @@ def explore_command(
         check_out(out, ".html")
         opened = Run.open(run)
         check_explorable(opened.config)
+        for problem in opened.damage():
+            warn(console, problem)
         n = fitting_checkpoints(opened.config) if n_checkpoints is None else n_checkpoints
         with counting(console) as bar:
             shown = bar.add_task(opened.name, total=None)

@@ -7,9 +7,6 @@ it, tested in a browser.
 from collections.abc import Mapping
 from importlib.resources import files
 
-import numpy as np
-import torch
-
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.params import Params
 
@@ -32,6 +29,7 @@ def described(config: ModelConfig, params: Params) -> dict[str, object]:
         ValueError: attention goes both ways, which a row by row forward pass cannot follow.
 
     Example:
+        >>> import torch
         >>> from compo_mech.model import ModelConfig, init_params
         >>> from compo_mech.model.in_page import described
         >>> config = ModelConfig(d_model=8)
@@ -52,6 +50,7 @@ def halved(params: Params) -> Params:
         ValueError: one of them is larger than half precision can hold.
 
     Example:
+        >>> import torch
         >>> from compo_mech.model.in_page import halved
         >>> halved({"embed.W_E": torch.tensor([[0.1, 1.0]])})["embed.W_E"].tolist()
         [[0.0999755859375, 1.0]]
@@ -66,9 +65,10 @@ def packed(networks: Mapping[object, Params]) -> bytes:
     """Write the parameters of networks of one shape, one network after the other, as `readNetwork` reads them.
 
     Example:
+        >>> import torch
         >>> from compo_mech.model.in_page import packed
         >>> packed({0: {"embed.W_E": torch.tensor([[1.0, -2.0]])}}).hex()
         '003c00c0'
     """
     arrays = [param.detach().cpu().half().numpy() for params in networks.values() for param in params.values()]
-    return b"".join(array.astype(np.dtype("<f2")).tobytes() for array in arrays)
+    return b"".join(array.astype("<f2").tobytes() for array in arrays)

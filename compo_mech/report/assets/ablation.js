@@ -1,9 +1,9 @@
-// What is lost without each head: on the typed string, and as measured on test strings, beside the control.
+// What it costs to ablate each head: on the typed string, and as measured on test strings, beside the control.
 
 const ABLATIONS = {
-  mean: "each head puts out its mean over other strings of the same length, at each position",
-  zero: "each head puts out zero",
-  uniform: "each head attends uniformly to all that it sees, at the rows that predict a state",
+  mean: "a head puts out its mean over other strings of the same length, at each position",
+  zero: "a head puts out zero",
+  uniform: "a head attends uniformly to all that it sees, at the rows that predict a state",
 };
 
 /** A row for the whole network, each head, and the heads that are switched off if they are several. */

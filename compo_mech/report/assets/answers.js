@@ -77,6 +77,7 @@ function showCourse(root, world, state) {
     + `(control ${percent(chance)})`
     + (head && without[0] !== undefined ? `; ${percent(without[state.step])} without ${headName(...head.split("."))}` : "");
   fill(root,
+    h("span", {class: "top", "aria-hidden": "true"}, "100%"), h("span", {class: "bottom", "aria-hidden": "true"}, "0%"),
     draw("svg", {viewBox: "0 0 100 32", preserveAspectRatio: "none", role: "img", "aria-label": said},
       draw("line", {x1: 0, x2: 100, y1: y(chance), y2: y(chance), class: "course control"}),
       head && without[0] !== undefined && draw("polyline", {points: line(without), class: "course without"}),

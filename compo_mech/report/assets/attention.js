@@ -27,7 +27,8 @@ function showAttention(root, world, state, trained, control) {
   fill(root,
     h("div", {class: "wide", tabindex: "0", role: "group", "aria-label": caption},
       h("table", {class: "strip"}, h("caption", {class: "unseen"}, caption), h("thead", {}, head), h("tbody", {}, ...lines))),
-    h("ul", {class: "plain"}, ...sentences));
+    h("ul", {class: "plain"}, ...sentences),
+    h("p", {class: "quiet"}, "A weight alone does not show that a head is used: routes and ablations do."));
 }
 
 /** All heads' attention at every row, drawn by circuitsvis, which draws into an element of its own each time. */
@@ -38,8 +39,10 @@ function showMaps(root, world, state, trained) {
     Array.from(trained.patterns[layer][head].subarray(row * n, (row + 1) * n), (weight) => +weight.toFixed(4))));
   const names = world.heads.map(([layer, head]) => headName(layer, head));
   const place = h("div", {id: `circuitsvis-${(showMaps.nDrawn = (showMaps.nDrawn || 0) + 1)}`});
+  root.style.minHeight = `${root.offsetHeight}px`; // until it is drawn, which takes a moment
   root.replaceChildren(place);
   CircuitsVis.render(place.id, CircuitsVis.AttentionHeads, {
     attention, tokens, attentionHeadNames: names, minValue: -1, maxValue: 1, maskUpperTri: true,
   });
+  setTimeout(() => (root.style.minHeight = ""), REST);
 }

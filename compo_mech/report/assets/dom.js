@@ -1,5 +1,7 @@
 // Elements, texts and numbers.
 
+const REST = 150; // milliseconds without a change, after which what takes longer is drawn
+
 /** Make an element: attributes that are null or false are left out, those named on… are listeners. */
 function h(name, attributes = {}, ...children) {
   return filled(document.createElement(name), attributes, children);
@@ -36,7 +38,7 @@ function label(name) {
 
 const headName = (layer, head) => `L${layer}H${head}`;
 const headColour = (world, layer, head) => `var(--h${(layer * world.config.n_heads + head) % 8})`;
-const two = (value) => (value === undefined ? "–" : value.toFixed(2));
+const two = (value) => (value === undefined ? "–" : value.toFixed(2).replace("-0.00", "0.00"));
 const percent = (value) => (value === undefined ? "–" : `${(100 * value).toFixed(value > 0 && value < 0.1 ? 1 : 0)}%`);
 
 /** A table with a head, the first cell of each row being its heading. */

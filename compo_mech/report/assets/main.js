@@ -1,8 +1,6 @@
 // The page's state, what changes it, and what is drawn anew then.
 
 const $$ = (id) => document.getElementById(id);
-const REST = 150; // milliseconds without a change, after which what takes longer is drawn
-
 class Explorer {
   constructor(world) {
     this.world = world;
@@ -37,7 +35,7 @@ class Explorer {
   setInputs(inputs) {
     this.set({inputs});
     this.typed();
-    $$("string").removeAttribute("aria-invalid");
+    $$("string").setAttribute("aria-invalid", "false");
   }
 
   /** Put the controls into the page, once. */
@@ -59,8 +57,9 @@ class Explorer {
     $$("step").value = state.step;
     $$("step").addEventListener("input", (event) => this.set({step: +event.target.value}));
     $$("play").addEventListener("click", () => this.play());
-    this.choice("ablation", [["mean", "its mean"], ["zero", "zero"], ["uniform", "uniform attention"]]);
-    this.choice("own", [[false, "the true ones"], [true, "its own"]]);
+    this.choice("ablation", [
+      ["mean", "puts out its mean"], ["zero", "puts out zero"], ["uniform", "attends uniformly"]]);
+    this.choice("own", [[false, "the true states"], [true, "the states it wrote"]]);
     this.choice("variable", [["x", "an input, xₜ"], ["s", "the state before, sₜ₋₁"]]);
     $$("input").addEventListener("change", (event) => this.set({input: +event.target.value}));
     $$("maps-box").addEventListener("toggle", () => this.rest());
@@ -76,9 +75,9 @@ class Explorer {
   /** Take what is typed, or say why it cannot be taken. */
   read(text) {
     const {inputs, problem} = this.world.parsed(this.state.task, text);
-    $$("string").toggleAttribute("aria-invalid", Boolean(problem));
+    $$("string").setAttribute("aria-invalid", String(Boolean(problem)));
     if (problem) {
-      $$("string-says").textContent = problem;
+      $$("string-says").textContent = `${problem} Shown is ${this.world.text(this.state.task, this.state.inputs)}.`;
       $$("string-says").classList.add("wrong");
     } else {
       this.set({inputs});
@@ -150,7 +149,6 @@ class Explorer {
         style: `--head:${headColour(world, layer, head)}`, onclick: () => this.toggle(name),
       }, headName(layer, head), h("span", {class: "quiet"}, isOff ? " off" : " on"));
     }));
-    $$("ablation-says").textContent = `When it is off, ${ABLATIONS[state.ablation].replace("each head", "a head")}.`;
     const isOne = world.layouts[length].states.length === 1 && length > 1;
     $$("input-field").hidden = !isOne || state.variable !== "x";
     if (isOne) {

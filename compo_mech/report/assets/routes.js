@@ -1,13 +1,13 @@
 // By which routes x_t, or s_{t-1}, reaches the answer: as they were patched, on other strings of the same length.
 
-const COLUMN = 34, LEVELS = [46, 118, 190];
+const COLUMN = 34, LEVELS = [46, 118, 190], LEVEL_NAMES = ["embeddings", "after layer 0", "prediction"], MARGIN = 112;
 
 /** Say a route in words. */
 function routeWords(layout, [first, carrier, second, head]) {
   const at = label(layout.labels[carrier]);
   const begin = first === null ? `stays at ${at}` : `${headName(0, first)} carries it to ${at}`;
   if (second === "residual") return `${begin}; the residual stream passes it on`;
-  return `${begin}; ${headName(1, head)} reads it as ${second === "key" ? "a key" : "its query"}`;
+  return `${begin}; ${headName(1, head)} ${second === "key" ? "reads it there" : "forms its query of it"}`;
 }
 
 /** Return the cell of the chosen row, or why there is none, as {cell, t} or {problem}. */
@@ -30,7 +30,8 @@ function cellOf(world, state, index) {
 
 /** Draw a cell: the source at the top, positions that carry it after layer 0, the predicting row at the bottom. */
 function drawRoutes(world, state, layout, cell, source, row, said) {
-  const n = layout.labels.length, x = (i) => 22 + COLUMN * i, parts = [];
+  const n = layout.labels.length, x = (i) => MARGIN + COLUMN * i;
+  const parts = LEVEL_NAMES.map((name, i) => draw("text", {x: 0, y: LEVELS[i] + 4, class: "level"}, name));
   const largest = Math.max(0.01, ...cell.routes.map((route) => Math.abs(route[4])));
   for (const [first, carrier, second, head, share] of [...cell.routes].reverse()) {
     const size = {"stroke-width": (9 * Math.abs(share)) / Math.max(1, largest), class: share < 0 ? "route less" : "route"};
@@ -64,14 +65,19 @@ function showRoutes(root, world, state) {
   const source = state.variable === "x" ? layout.inputs[t - 1] : row;
   const what = label(layout.labels[source]), answer = predictedName(world, state.inputs.length, state.row);
   const verdict = `${what} → ${answer}: ${cell.name}.`;
-  const facts = `On ${cell.n} random strings of length ${state.inputs.length}, ${what} alone is changed: the answer `
+  const facts = `At this step, on ${cell.n} random strings of length ${state.inputs.length}, ${what} alone is changed: the answer `
     + `follows in ${percent(cell.follows)} of them (control ${percent(other?.follows)}), by ${two(cell.effect)} logits `
-    + `(control ${two(other?.effect)}). Each route is then given the change alone; its share is what that does.`;
+    + `(control ${two(other?.effect)}). A route's share is what the change does by that route alone.`;
   const words = cell.routes.map((route) => `${routeWords(layout, route)}: ${two(route[4])}`);
+  if (cell.name === "no route") {
+    fill(root, h("p", {class: "verdict"}, verdict), h("p", {class: "quiet"}, facts));
+    return;
+  }
   const same = (one) => other?.routes.find((route) => route.slice(0, 4).every((part, i) => part === one[i]));
+  const controls = (one) => (!other || other.name === "no route" ? "no route" : two(same(one)?.[4]));
   fill(root,
     h("p", {class: "verdict"}, verdict), h("p", {class: "quiet"}, facts),
-    cell.routes.length ? drawRoutes(world, state, layout, cell, source, row, `${verdict} ${words.join("; ")}`) : null,
-    cell.routes.length ? table("Strongest routes", ["route", "share", "control"],
-      cell.routes.slice(0, 5).map((route) => [routeWords(layout, route), two(route[4]), two(same(route)?.[4])])) : null);
+    drawRoutes(world, state, layout, cell, source, row, `${verdict} ${words.join("; ")}`),
+    table("Strongest routes", ["route", "share", "control"],
+      cell.routes.slice(0, 5).map((route) => [routeWords(layout, route), two(route[4]), controls(route)])));
 }
