@@ -119,7 +119,7 @@ def typed_lengths(config: RunConfig) -> range:
         >>> from compo_mech.analyses.exploration import typed_lengths
         >>> from compo_mech.runs.recipes import parity
         >>> typed_lengths(parity())
-        range(1, 13)
+        range(1, 14)
     """
     layout, longest = config.data.layout, 2 * config.data.max_length
     return range(1, 1 + max(n for n in range(1, longest + 1) if layout.n_read(n) <= config.n_ctx))

@@ -31,7 +31,7 @@ def explore_command(
 
     Args:
         run: its folder.
-        n_checkpoints: evenly spaced, the first and the last among them; None: up to 12, as 4 MB hold.
+        n_checkpoints: evenly spaced, the first and the last among them; None: 4 to 12, as many as 4 MB hold.
         seed: of the strings that are drawn.
         out: the page, .html.
     """

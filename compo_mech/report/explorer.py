@@ -23,11 +23,11 @@ from compo_mech.runs.config import RunConfig
 
 MAX_BYTES = 4_000_000
 """Of a page, where no number of checkpoints is asked for."""
-MAX_CHECKPOINTS = 12
-"""On a page, where no number is asked for."""
+MIN_CHECKPOINTS, MAX_CHECKPOINTS = 4, 12
+"""On a page, where no number is asked for; fewer show no course of training, whatever they weigh."""
 BYTES_A_PARAM = 2 * 4 / 3 * 0.95
 """Half precision in base64, which compression makes a little smaller."""
-BYTES_OF_THE_REST = 650_000
+BYTES_OF_THE_REST = 600_000
 """circuitsvis' script, compressed, what was measured, and our own script."""
 MAX_PARAMS = 2**22
 """Of one network: more are too slow in a page."""
@@ -55,9 +55,9 @@ def check_explorable(config: RunConfig) -> None:
 
 
 def fitting_checkpoints(config: RunConfig) -> int:
-    """Return how many checkpoints a page of `MAX_BYTES` holds beside the control: at least the first and the last."""
+    """Return how many checkpoints a page of `MAX_BYTES` holds beside the control, within bounds."""
     n_networks = int((MAX_BYTES - BYTES_OF_THE_REST) / (config.n_params * BYTES_A_PARAM))
-    return max(2, min(MAX_CHECKPOINTS, n_networks - 1))
+    return max(MIN_CHECKPOINTS, min(MAX_CHECKPOINTS, n_networks - 1))
 
 
 def explorer_page(found: Exploration, command: str) -> str:

@@ -37,5 +37,5 @@ def test_what_a_page_cannot_hold_is_refused_in_one_line():
     with pytest.raises(ValueError, match=r"^weight embed.W_E = 7e\+04: must be at most 65504 to be put into a page$"):
         halved({"embed.W_E": torch.tensor([[1.0, -70000.0]])})
     both_ways = ModelConfig(attention_dir="bidirectional", n_ctx=N_CTX)
-    with pytest.raises(ValueError, match="^attention_dir = bidirectional: must be causal to be"):
+    with pytest.raises(ValueError, match=r"^attention_dir = bidirectional: must be causal to be"):
         described(both_ways, {})

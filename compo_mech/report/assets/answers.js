@@ -19,7 +19,10 @@ function showAnswers(root, world, state, trained, control, choose) {
       onclick: () => choose(i),
       onkeydown: (event) => {
         const step = {ArrowRight: 1, ArrowLeft: -1}[event.key];
-        if (step) choose(Math.max(0, Math.min(last, i + step)));
+        if (!step) return;
+        const next = Math.max(0, Math.min(last, i + step));
+        choose(next);
+        root.querySelector(`[data-key="row${next}"]`).focus();
       },
     },
       h("span", {class: "what"}, name),
