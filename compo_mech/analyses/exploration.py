@@ -48,6 +48,7 @@ class Exploration:
         networks: rounded parameters by step, the control's last.
         accuracy: columns network (a step, or control), task, length, ablation (none, zero, mean, uniform), layer, head,
             value: the fraction of states that are right.
+        n_test: by task and length, how many test strings there are.
         guess: by task and length, the accuracy of the best guess that does not know x_t.
         references: by task and length, strings that the mean of an ablated head is taken over.
         routes: by task and network; nothing where the network has not two layers.
@@ -58,6 +59,7 @@ class Exploration:
     config: RunConfig
     networks: dict[int | str, Params]
     accuracy: pd.DataFrame
+    n_test: dict[tuple[str, int], int]
     guess: dict[tuple[str, int], float]
     references: dict[tuple[str, int], list[list[int]]]
     routes: dict[tuple[str, int | str], RouteMap]
@@ -104,7 +106,8 @@ def explored(
         config=config,
         networks=networks,
         accuracy=pd.DataFrame(rows, columns=columns).astype({"layer": "Int64", "head": "Int64"}),
-        guess={(str(one.task), one.length): best_guess(one.task, [one]) for some in sets.values() for one in some},
+        n_test={(of, test.length): len(test.tokens) for of, some in sets.items() for test in some},
+        guess={(of, test.length): best_guess(test.task, [test]) for of, some in sets.items() for test in some},
         references={(str(task), length): _strings(task, length, generator) for task in data.measured_tasks
                     for length in typed_lengths(config)},
         routes=routes,

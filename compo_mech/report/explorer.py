@@ -11,7 +11,7 @@ import json
 from importlib.resources import files
 from string import Template
 
-from compo_mech.analyses.exploration import N_ROUTE_STRINGS, N_TEST, Exploration, typed_lengths
+from compo_mech.analyses.exploration import N_ROUTE_STRINGS, Exploration, typed_lengths
 from compo_mech.data.config import DataConfig
 from compo_mech.data.encode import Encoder
 from compo_mech.data.tasks import Task
@@ -97,7 +97,6 @@ def page_data(found: Exploration) -> dict[str, object]:
         "trained": data.drawn_lengths,
         "layouts": {length: _layout(data, length) for length in lengths},
         "tasks": [_task(found, task) for task in data.measured_tasks],
-        "nTest": N_TEST,
         "nRouteStrings": N_ROUTE_STRINGS,
     }
 
@@ -122,9 +121,10 @@ def _task(found: Exploration, task: Task) -> dict[str, object]:
     first = Encoder(data).first_ids[data.tasks.index(task)]
     of_task = found.accuracy[found.accuracy["task"] == name]
     accuracy: dict[str, dict[str, float]] = {}
-    for row in of_task.itertuples(index=False):
-        head = "" if row.ablation == "none" else f" {row.layer}.{row.head}"
-        accuracy.setdefault(f"{row.network} {row.length}", {})[f"{row.ablation}{head}"] = round(float(row.value), 4)
+    columns = (of_task[column].tolist() for column in ("network", "length", "ablation", "layer", "head", "value"))
+    for network, length, ablation, layer, head, value in zip(*columns, strict=True):
+        of_head = "" if ablation == "none" else f" {layer}.{head}"
+        accuracy.setdefault(f"{network} {length}", {})[f"{ablation}{of_head}"] = round(value, 4)
     return {
         "name": name,
         "first": int(first),
@@ -133,6 +133,7 @@ def _task(found: Exploration, task: Task) -> dict[str, object]:
         "rule": task.table.tolist(),
         "references": {length: strings for (of, length), strings in found.references.items() if of == name},
         "accuracy": accuracy,
+        "nTest": {length: n for (of, length), n in found.n_test.items() if of == name},
         "guess": {length: round(value, 4) for (of, length), value in found.guess.items() if of == name},
         "routes": {str(network): _cells(routes) for (of, network), routes in found.routes.items() if of == name},
     }

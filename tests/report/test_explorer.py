@@ -168,7 +168,7 @@ def test_a_known_circuit_is_explored_with_the_mouse(browser, known):
         assert "L1H0 attends most to x₃: 1.00 (control 0." in tab.inner_text("#attention")
         assert "x₃ → s₃: textbook diagonal." in tab.inner_text("#routes")
         assert "stays at x₃; L1H0 reads it there\t1.00\t" in tab.inner_text("#routes table")
-        tab.click("text=the state before")
+        tab.click("#variable >> text=the state before")
         assert "s₂ → s₃: straight from its row." in tab.inner_text("#routes")
         tab.click("#heads button:has-text('L1H0')")
         assert " of 4 states right without L1H0 (control" in tab.inner_text("#summary")

@@ -27,7 +27,7 @@ function showAblations(root, world, state) {
   const guess = world.tasks[task].guess[length];
   fill(root,
     table("States that are right without each head",
-      ["ablated", "this string", `${world.nTest} test strings`, "control"], rows),
+      ["ablated", "this string", `${world.tasks[task].nTest[length] || "no"} test strings`, "control"], rows),
     h("p", {class: "quiet"}, `States that are right when ${ABLATIONS[ablation]}. `
       + (guess === undefined ? "" : `The best guess that does not know the input is right ${percent(guess)} of the time. `)
       + "A dash: not measured."));

@@ -76,7 +76,7 @@ function showCourse(root, world, state) {
   const without = head && Array.from({length: n}, (_, i) => world.accuracy(i, task, length, ablation, head));
   const line = (values) => values.map((value, i) => `${x(i)},${y(value)}`).join(" ");
   const chance = world.accuracy(world.control, task, length), now = whole[state.step];
-  const said = `At length ${length}, over ${world.nTest} test strings, ${percent(now)} of states are right at this step `
+  const said = `At length ${length}, over ${world.tasks[task].nTest[length]} test strings, ${percent(now)} of states are right at this step `
     + `(control ${percent(chance)})`
     + (head && without[0] !== undefined ? `; ${percent(without[state.step])} without ${headName(...head.split("."))}` : "");
   fill(root,

@@ -22,10 +22,13 @@ function filled(element, attributes, children) {
   return element;
 }
 
-/** Put new children into an element. A button in it that has the focus keeps it: one of the same data-key gets it. */
+/** Put new children into an element. A button in it that has the focus keeps it: one of the same data-key gets it.
+ *  What scrolls sideways stays where it was scrolled to. */
 function fill(root, ...children) {
   const key = root.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
+  const places = [...root.querySelectorAll(".wide")].map((box) => box.scrollLeft);
   root.replaceChildren(...children);
+  root.querySelectorAll(".wide").forEach((box, i) => (box.scrollLeft = places[i] || 0));
   if (key !== undefined) root.querySelector(`[data-key="${key}"]`)?.focus({preventScroll: true});
 }
 

@@ -6,7 +6,7 @@ class Explorer {
     this.world = world;
     const longest = Math.max(...world.trained), length = Math.min(6, longest);
     this.state = {
-      task: 0, inputs: this.randomInputs(0, length), step: world.control - 1, ablated: new Set(), ablation: "mean",
+      task: 0, inputs: world.tasks[0].references[length][0], step: world.control - 1, ablated: new Set(), ablation: "mean",
       own: false, row: Math.min(3, world.layouts[length].scored.length - 2), variable: "x", input: 1,
     };
     this.typed();
