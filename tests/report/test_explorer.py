@@ -175,6 +175,8 @@ def test_a_known_circuit_is_explored_with_the_mouse(browser, known):
         assert not tab.inner_text("#summary").startswith("4 of 4")
         tab.click("#heads button:has-text('L1H0')")
         assert tab.inner_text("#summary").startswith("4 of 4")
+        tab.fill("#string", "1" * typed_lengths(known.config)[-1])  # as wide as it gets
+        tab.click("#answers button:last-child")
         page.settle()
         for scheme in ("dark", "light"):
             tab.emulate_media(color_scheme=scheme)
