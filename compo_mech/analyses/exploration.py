@@ -29,6 +29,10 @@ from compo_mech.runs.run import Run
 N_TEST, N_REFERENCE, N_ROUTE_STRINGS = 64, 64, 16
 """Test strings of each length, strings that a mean is taken over, strings that routes are patched on."""
 
+MIN_REFERENCE, MAX_PRODUCTS = 16, 2 * 10**8
+"""Where a page takes that mean, of as many strings as so many products allow: a large network on long strings is slow
+there."""
+
 MAX_ROUTE_LENGTH = 12
 """Routes of longer strings are not mapped: there are too many of them."""
 
@@ -108,7 +112,7 @@ def explored(
         accuracy=pd.DataFrame(rows, columns=columns).astype({"layer": "Int64", "head": "Int64"}),
         n_test={(of, test.length): len(test.tokens) for of, some in sets.items() for test in some},
         guess={(of, test.length): best_guess(test.task, [test]) for of, some in sets.items() for test in some},
-        references={(str(task), length): _strings(task, length, generator) for task in data.measured_tasks
+        references={(str(task), length): _references(config, task, length, generator) for task in data.measured_tasks
                     for length in typed_lengths(config)},
         routes=routes,
         rounding=rounding,
@@ -128,8 +132,10 @@ def typed_lengths(config: RunConfig) -> range:
     return range(1, 1 + max(n for n in range(1, longest + 1) if layout.n_read(n) <= config.n_ctx))
 
 
-def _strings(task: Task, length: int, generator: torch.Generator) -> list[list[int]]:
-    return torch.randint(task.first_input, task.n_inputs, (N_REFERENCE, length), generator=generator).tolist()
+def _references(config: RunConfig, task: Task, length: int, generator: torch.Generator) -> list[list[int]]:
+    n = MAX_PRODUCTS // (config.n_params * config.data.layout.n_read(length))
+    n = max(MIN_REFERENCE, min(N_REFERENCE, n))
+    return torch.randint(task.first_input, task.n_inputs, (n, length), generator=generator).tolist()
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from architectures import random_config, random_network
 from browser import PHONE_WIDTH, open_page, started
 from helpers import random_model
 
-from compo_mech.analyses.exploration import explored, typed_lengths
+from compo_mech.analyses.exploration import N_REFERENCE, explored, typed_lengths
 from compo_mech.cli.explore import explore_command
 from compo_mech.data.config import DataConfig
 from compo_mech.data.encode import encode
@@ -142,6 +142,20 @@ def known():
     n_ctx = {"n_ctx": built.model.n_ctx, "init": "reference"}
     config = RunConfig(data=built.data, model=built.model.config.model_copy(update=n_ctx))
     return measured(config, {0: some_network(config), 100: built.model.params})
+
+
+def test_what_is_measured_of_a_known_circuit(known):
+    of = known.accuracy.set_index(["network", "length", "ablation", "layer", "head"])["value"].sort_index()
+    whole = known.accuracy[known.accuracy["ablation"] == "none"].set_index(["network", "length"])["value"]
+    for length in known.config.data.lengths:
+        assert whole[100, length] == 1
+        assert whole[CONTROL, length] < 0.9
+        assert of[100, length, "mean", 0, 1] == 1  # a spare head, whose mean does as well
+    assert abs(of[100, 4, "zero", 1, 0] - known.guess["parity", 4]) < 0.15  # without its iteration head it guesses
+    assert known.n_test["parity", 1] == 2
+    assert {len(strings) for strings in known.references.values()} == {N_REFERENCE}
+    assert str(known.routes["parity", 100].summary("x").name) == "textbook diagonal"
+    assert 0 < known.rounding < 0.05
 
 
 def cards(tab):
