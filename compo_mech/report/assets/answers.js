@@ -52,7 +52,7 @@ function showDistribution(root, world, state, trained, control) {
   const value = world.symbol(trained.tokens[row.position]);
   fill(root,
     h("p", {}, `The row of ${reads}${reads === "EoI" ? "" : ` = ${value}`} predicts ${name}; `
-      + `right is ${world.symbol(row.target)}.`),
+      + `the right answer is ${world.symbol(row.target)}.`),
     h("div", {class: "bars"}, ...tokens.flatMap((token) => [
       h("span", {class: token === row.target ? "name target" : "name", title: world.symbol(token)},
         world.symbol(token)),

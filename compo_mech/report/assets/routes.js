@@ -65,7 +65,7 @@ function showRoutes(root, world, state) {
   const source = state.variable === "x" ? layout.inputs[t - 1] : row;
   const what = label(layout.labels[source]), answer = predictedName(world, state.inputs.length, state.row);
   const verdict = `${what} → ${answer}: ${cell.name}.`;
-  const facts = `At this step${state.ablated.size ? " and with every head" : ""}, on ${cell.n} random strings of length ${state.inputs.length}, ${what} alone is changed: the answer `
+  const facts = `At this step${state.ablated.size ? ", with every head on" : ""}: in ${cell.n} random strings of length ${state.inputs.length}, ${what} alone is changed: the answer `
     + `follows in ${percent(cell.follows)} of them (control ${percent(other?.follows)}), by ${two(cell.effect)} logits `
     + `(control ${two(other?.effect)}). A route's share is what the change does by that route alone.`;
   const words = cell.routes.map((route) => `${routeWords(layout, route)}: ${two(route[4])}`);
