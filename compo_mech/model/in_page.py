@@ -4,7 +4,7 @@ The forward pass is `network.js`: what `blocks` computes, for every configuratio
 it, tested in a browser.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from importlib.resources import files
 
 from compo_mech.model.config import ModelConfig
@@ -61,14 +61,14 @@ def halved(params: Params) -> Params:
     return {name: param.half().to(param.dtype) for name, param in params.items()}
 
 
-def packed(networks: Mapping[object, Params]) -> bytes:
+def packed(networks: Iterable[Params]) -> bytes:
     """Write the parameters of networks of one shape, one network after the other, as `readNetwork` reads them.
 
     Example:
         >>> import torch
         >>> from compo_mech.model.in_page import packed
-        >>> packed({0: {"embed.W_E": torch.tensor([[1.0, -2.0]])}}).hex()
+        >>> packed([{"embed.W_E": torch.tensor([[1.0, -2.0]])}]).hex()
         '003c00c0'
     """
-    arrays = [param.detach().cpu().half().numpy() for params in networks.values() for param in params.values()]
+    arrays = [param.detach().cpu().half().numpy() for params in networks for param in params.values()]
     return b"".join(array.astype("<f2").tobytes() for array in arrays)

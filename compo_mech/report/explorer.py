@@ -78,7 +78,7 @@ def explorer_page(found: Exploration, command: str) -> str:
         script=script,
         circuitsvis=_compressed(circuitsvis.bundle().encode()),
         data=_compressed(json.dumps(page_data(found), separators=(",", ":")).encode()),
-        weights=_compressed(packed(found.networks)),
+        weights=_compressed(packed(found.networks.values())),
     )
 
 

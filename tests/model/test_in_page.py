@@ -13,7 +13,7 @@ from compo_mech.model.in_page import described, halved, packed
 def test_weights_are_written_network_by_network_in_the_order_of_the_description():
     config = random_config(3)
     networks = {step: halved(random_network(config, seed=step).params) for step in (0, 1)}
-    written = packed(networks)
+    written = packed(networks.values())
     values = torch.tensor(struct.unpack(f"<{len(written) // 2}e", written))
     shapes = described(config, networks[0])["shapes"]
     assert isinstance(shapes, list)

@@ -29,6 +29,6 @@ function showAblations(root, world, state) {
     table("States that are right without each head",
       ["ablated", "this string", `${world.tasks[task].nTest[length] || "no"} test strings`, "control"], rows),
     h("p", {class: "quiet"}, `States that are right when ${ABLATIONS[ablation]}. `
-      + (guess === undefined ? "" : `The best guess that does not know the input is right ${percent(guess)} of the time. `)
+      + (guess === undefined ? "" : `The best guess without knowing the input is right ${percent(guess)} of the time. `)
       + "A dash: not measured."));
 }

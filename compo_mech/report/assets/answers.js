@@ -59,7 +59,8 @@ function showDistribution(root, world, state, trained, control) {
       h("span", {class: "pair"},
         h("span", {class: "bar"}, h("span", {class: "done", style: `width:${100 * row.probabilities[token]}%`})),
         h("span", {class: "bar thin"}, h("span", {class: "done", style: `width:${100 * other[token]}%`}))),
-      h("span", {class: "number"}, two(row.probabilities[token]), h("span", {class: "quiet"}, ` (${two(other[token])})`)),
+      h("span", {class: "number"}, two(row.probabilities[token]),
+        h("span", {class: "quiet"}, ` (${two(other[token])})`)),
     ])));
 }
 
@@ -76,14 +77,15 @@ function showCourse(root, world, state) {
   const without = head && Array.from({length: n}, (_, i) => world.accuracy(i, task, length, ablation, head));
   const line = (values) => values.map((value, i) => `${x(i)},${y(value)}`).join(" ");
   const chance = world.accuracy(world.control, task, length), now = whole[state.step];
-  const said = `At length ${length}, over ${world.tasks[task].nTest[length]} test strings, ${percent(now)} of states are right at this step `
-    + `(control ${percent(chance)})`
-    + (head && without[0] !== undefined ? `; ${percent(without[state.step])} without ${headName(...head.split("."))}` : "");
+  const isMeasured = head && without[0] !== undefined;
+  const said = `At length ${length}, over ${world.tasks[task].nTest[length]} test strings, ${percent(now)} of states `
+    + `are right at this step (control ${percent(chance)})`
+    + (isMeasured ? `; ${percent(without[state.step])} without ${headName(...head.split("."))}` : "");
   fill(root,
     h("span", {class: "top", "aria-hidden": "true"}, "100%"), h("span", {class: "bottom", "aria-hidden": "true"}, "0%"),
     draw("svg", {viewBox: "0 0 100 32", preserveAspectRatio: "none", role: "img", "aria-label": said},
       draw("line", {x1: 0, x2: 100, y1: y(chance), y2: y(chance), class: "course control"}),
-      head && without[0] !== undefined && draw("polyline", {points: line(without), class: "course without"}),
+      isMeasured && draw("polyline", {points: line(without), class: "course without"}),
       draw("polyline", {points: line(whole), class: "course"}),
       draw("line", {x1: x(state.step), x2: x(state.step), y1: 0, y2: 32, class: "now"})),
     h("p", {class: "quiet"}, `${said}.`));

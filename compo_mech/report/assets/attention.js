@@ -26,7 +26,8 @@ function showAttention(root, world, state, trained, control) {
   const caption = `Attention at the row that predicts ${predictedName(world, state.inputs.length, state.row)}`;
   fill(root,
     h("div", {class: "wide", tabindex: "0", role: "group", "aria-label": caption},
-      h("table", {class: "strip"}, h("caption", {class: "unseen"}, caption), h("thead", {}, head), h("tbody", {}, ...lines))),
+      h("table", {class: "strip"},
+        h("caption", {class: "unseen"}, caption), h("thead", {}, head), h("tbody", {}, ...lines))),
     h("ul", {class: "plain"}, ...sentences),
     h("p", {class: "quiet"}, "A weight alone does not show that a head is used: routes and ablations do."));
 }

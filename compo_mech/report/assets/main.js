@@ -6,8 +6,9 @@ class Explorer {
     this.world = world;
     const longest = Math.max(...world.trained), length = Math.min(6, longest);
     this.state = {
-      task: 0, inputs: world.tasks[0].references[length][0], step: world.control - 1, ablated: new Set(), ablation: "mean",
-      own: false, row: Math.min(3, world.layouts[length].scored.length - 2), variable: "x", input: 1,
+      task: 0, inputs: world.tasks[0].references[length][0], step: world.control - 1,
+      ablated: new Set(), ablation: "mean", own: false,
+      row: Math.min(3, world.layouts[length].scored.length - 2), variable: "x", input: 1,
     };
     this.typed();
     this.build();
@@ -50,8 +51,8 @@ class Explorer {
       this.typed();
     });
     $$("string").addEventListener("input", (event) => this.read(event.target.value));
-    $$("random").addEventListener("click", () => this.setInputs(this.randomInputs(this.state.task, this.state.inputs.length)));
-    $$("shorter").addEventListener("click", () => this.setInputs(this.state.inputs.slice(0, Math.max(1, this.state.inputs.length - 1))));
+    $$("random").addEventListener("click", () => this.setInputs(this.randomInputs(state.task, state.inputs.length)));
+    $$("shorter").addEventListener("click", () => this.shorten());
     $$("longer").addEventListener("click", () => this.lengthen());
     $$("step").max = world.control - 1;
     $$("step").value = state.step;
@@ -82,6 +83,10 @@ class Explorer {
     } else {
       this.set({inputs});
     }
+  }
+
+  shorten() {
+    if (this.state.inputs.length > 1) this.setInputs(this.state.inputs.slice(0, -1));
   }
 
   lengthen() {

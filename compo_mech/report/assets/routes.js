@@ -34,19 +34,22 @@ function drawRoutes(world, state, layout, cell, source, row, said) {
   const parts = LEVEL_NAMES.map((name, i) => draw("text", {x: 0, y: LEVELS[i] + 4, class: "level"}, name));
   const largest = Math.max(0.01, ...cell.routes.map((route) => Math.abs(route[4])));
   for (const [first, carrier, second, head, share] of [...cell.routes].reverse()) {
-    const size = {"stroke-width": (9 * Math.abs(share)) / Math.max(1, largest), class: share < 0 ? "route less" : "route"};
-    const colours = [first === null ? "var(--stays)" : headColour(world, 0, first),
-      head === null ? "var(--stays)" : headColour(world, 1, head)];
-    parts.push(draw("line", {...size, x1: x(source), y1: LEVELS[0], x2: x(carrier), y2: LEVELS[1], stroke: colours[0]}));
-    parts.push(draw("line", {...size, x1: x(carrier), y1: LEVELS[1], x2: x(row), y2: LEVELS[2], stroke: colours[1]}));
+    const width = (9 * Math.abs(share)) / Math.max(1, largest), kind = share < 0 ? "route less" : "route";
+    const hop = (level, from, to, stroke) => draw("line", {
+      x1: x(from), y1: LEVELS[level], x2: x(to), y2: LEVELS[level + 1], stroke, "stroke-width": width, class: kind,
+    });
+    parts.push(hop(0, source, carrier, first === null ? "var(--stays)" : headColour(world, 0, first)));
+    parts.push(hop(1, carrier, row, head === null ? "var(--stays)" : headColour(world, 1, head)));
   }
   const carriers = new Set(cell.routes.map((route) => route[1]));
+  const dot = (i, level, isChosen) => draw("circle", {
+    cx: x(i), cy: LEVELS[level], r: isChosen ? 6 : 2, class: isChosen ? "dot chosen" : "dot",
+  });
   for (let i = 0; i < n; i++) {
     parts.push(draw("text", {x: x(i), y: 18, class: i === source ? "place chosen" : "place"}, label(layout.labels[i])));
-    parts.push(draw("circle", {cx: x(i), cy: LEVELS[0], r: i === source ? 6 : 2, class: i === source ? "dot chosen" : "dot"}));
-    parts.push(draw("circle", {cx: x(i), cy: LEVELS[1], r: carriers.has(i) ? 5 : 2, class: carriers.has(i) ? "dot chosen" : "dot"}));
+    parts.push(dot(i, 0, i === source), dot(i, 1, carriers.has(i)));
   }
-  parts.push(draw("circle", {cx: x(row), cy: LEVELS[2], r: 7, class: "dot chosen"}));
+  parts.push(dot(row, 2, true));
   parts.push(draw("text", {x: x(row), y: LEVELS[2] + 24, class: "place chosen"},
     predictedName(world, state.inputs.length, state.row)));
   const width = x(n - 1) + 22;
@@ -65,8 +68,9 @@ function showRoutes(root, world, state) {
   const source = state.variable === "x" ? layout.inputs[t - 1] : row;
   const what = label(layout.labels[source]), answer = predictedName(world, state.inputs.length, state.row);
   const verdict = `${what} → ${answer}: ${cell.name}.`;
-  const facts = `At this step${state.ablated.size ? ", with every head on" : ""}: in ${cell.n} random strings of length ${state.inputs.length}, ${what} alone is changed: the answer `
-    + `follows in ${percent(cell.follows)} of them (control ${percent(other?.follows)}), by ${two(cell.effect)} logits `
+  const facts = `At this step, ${state.ablated.size ? "with every head on, " : ""}${what} alone is changed in `
+    + `${cell.n} random strings of length ${state.inputs.length}. The answer follows in ${percent(cell.follows)} of `
+    + `them (control ${percent(other?.follows)}); its logit falls by ${two(cell.effect)} against the other answer's `
     + `(control ${two(other?.effect)}). A route's share is what the change does by that route alone.`;
   const words = cell.routes.map((route) => `${routeWords(layout, route)}: ${two(route[4])}`);
   if (cell.name === "no route") {
