@@ -4,7 +4,7 @@ const $$ = (id) => document.getElementById(id);
 class Explorer {
   constructor(world) {
     this.world = world;
-    const longest = Math.max(...world.trained), length = Math.min(6, longest);
+    const length = world.trained.reduce((best, one) => (Math.abs(one - 6) < Math.abs(best - 6) ? one : best));
     this.state = {
       task: 0, inputs: world.tasks[0].references[length][0], step: world.control - 1,
       ablated: new Set(), ablation: "mean", own: false,
