@@ -1,6 +1,8 @@
 """The page to explore a run with: its forward pass against ours, and what clicks, keys and typing do to it."""
 
 import base64
+import gzip
+import json
 from contextlib import contextmanager
 
 import pytest
@@ -356,6 +358,11 @@ def test_the_command_writes_a_page_of_four_megabytes_at_most(tmp_path, capsys):
     assert "explore" in page
     assert [name for name in page.split("<code>")[1].split("</code>")[0].split() if name.startswith("--")] == [
         "--n-checkpoints", "--seed", "--out"]  # fmt: skip
+    (run.path / "checkpoints" / "000002.safetensors").write_bytes(b"")  # said, and the checkpoint before it is shown
+    explore_command(run.path, 2, 0, out)
+    assert "000002.safetensors: is damaged" in capsys.readouterr().out.replace("\n", "")
+    packed_data = out.read_text(encoding="utf-8").split('id="data-gz">')[1].split("<")[0]
+    assert json.loads(gzip.decompress(base64.b64decode(packed_data)))["networks"] == ["0", "1", CONTROL]
     with pytest.raises(SystemExit):
         explore_command(run.path, 2, 0, tmp_path / "explore.png")
     assert capsys.readouterr().err == f"error: out = {tmp_path / 'explore.png'}: must end in .html\n"
