@@ -30,6 +30,7 @@ VERBS = {
     "align": Verb("cli.align", "align_command", "ask where a run holds the algorithm's variables"),
     "probe": Verb("cli.probe", "PROBES", "ask what a run's MLPs do: probe position-subtraction RUN"),
     "patch": Verb("cli.patch", "patch_command", "take a network apart on your prompts: patch MODEL PROMPTS.jsonl"),
+    "explore": Verb("cli.explore", "explore_command", "make an offline page to play with: explore RUN"),
     "compare": Verb("cli.compare", "compare_command", "set several runs beside each other on one page"),
 }
 """In the order in which one needs them."""

@@ -17,10 +17,14 @@ from torch import Tensor
 
 
 @cache
+def bundle() -> str:
+    """Return the JavaScript that all views of a page use."""
+    return (Path(circuitsvis.__file__).parent / "dist" / "cdn" / "iife.js").read_text(encoding="utf-8")
+
+
 def script() -> str:
     """Return the script that all views of a page use, to be placed before the first of them."""
-    bundle = (Path(circuitsvis.__file__).parent / "dist" / "cdn" / "iife.js").read_text(encoding="utf-8")
-    return f"<script>{bundle.replace('</script>', '')}</script>"
+    return f"<script>{bundle().replace('</script>', '')}</script>"
 
 
 ELEMENTS = (

@@ -69,6 +69,8 @@ def test_a_run_is_trained_dissected_and_watched_without_the_repository(installed
     said = " ".join(stranger(tmp_path, compo_mech, "dissect", run).split())
     assert "hand-built circuits whose truth is known" in said  # by the method card that comes with it
     stranger(tmp_path, compo_mech, "watch", run, "--n-workers", "2", "--every", "4")
+    stranger(tmp_path, compo_mech, "explore", run, "--n-checkpoints", "2")  # whose scripts come with it
+    assert (tmp_path / "explore.html").is_file()
     assert {path.name for path in (run / "analysis").iterdir()} >= {"dissect-000008-parity", "watch-000008-parity"}
 
 

@@ -1,0 +1,59 @@
+"""The command that makes a page to explore a run with: its networks run in the browser on whatever is typed."""
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from rich.console import Console
+
+from compo_mech.analyses.exploration import explore
+from compo_mech.cli.command import Positional, Seed
+from compo_mech.cli.errors import one_line_errors
+from compo_mech.cli.output import check_out, say, warn
+from compo_mech.cli.progress import counting
+from compo_mech.report import html_parts
+from compo_mech.report.explorer import MAX_BYTES, check_explorable, explorer_page, fitting_checkpoints
+from compo_mech.runs.run import Run
+
+Checkpoints = Annotated[int, Field(ge=2, le=200)]
+"""On a page: the first and the last at least."""
+
+
+def explore_command(
+    run: Annotated[Path, Positional],
+    n_checkpoints: Checkpoints | None = None,
+    seed: Seed = 0,
+    out: Path = Path("explore.html"),
+) -> None:
+    """Make a page to explore RUN with.
+
+    Args:
+        run: its folder.
+        n_checkpoints: evenly spaced, the first and the last among them; None: 4 to 12, as many as 4 MB hold.
+        seed: of the strings that are drawn.
+        out: the page, .html.
+    """
+    torch.set_num_threads(1)
+    console = Console()
+    with one_line_errors():
+        check_out(out, ".html")
+        opened = Run.open(run)
+        check_explorable(opened.config)
+        for problem in opened.damage():
+            warn(console, problem)
+        n = fitting_checkpoints(opened.config) if n_checkpoints is None else n_checkpoints
+        with counting(console) as bar:
+            shown = bar.add_task(opened.name, total=None)
+
+            def advance(what: str, n_parts: int) -> None:
+                bar.update(shown, description=what, total=n_parts, advance=1)
+
+            found = explore(opened, n, seed, advance)
+        words = ["compo-mech", "explore", str(run), "--n-checkpoints", str(n), "--seed", str(seed), "--out", str(out)]
+        page = explorer_page(found, shlex.join(words))
+        html_parts.write_page(page, out)
+        if len(page) > MAX_BYTES:
+            warn(console, f"The page has {len(page) / 1e6:.1f} MB; fewer --n-checkpoints make it smaller.")
+        say(console, f"Look at {out}")
