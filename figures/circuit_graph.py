@@ -11,10 +11,9 @@ from typing import Annotated
 
 from compo_mech.circuits.circuit import from_json
 from compo_mech.cli.command import Positional, call
-from compo_mech.cli.draw import drawing
+from compo_mech.cli.draw import drawing, save
 from compo_mech.plots import circuits
 from compo_mech.plots.notes import with_notes
-from compo_mech.report import html_parts
 from compo_mech.runs.run import Run
 
 
@@ -30,7 +29,7 @@ def main(run: Annotated[Path, Positional], out: Annotated[Path, Positional]) -> 
         circuit = from_json(opened.found("dissect", "circuit.json"), opened.config.model)
         latest = opened.analysed("dissect")
         figure = circuits.circuit_graph(circuit, f"Circuit of {opened.name}, step {latest.step}")
-        html_parts.write_figure(with_notes(figure, latest.notes), out)
+        save(with_notes(figure, latest.notes), out, __doc__)
 
 
 if __name__ == "__main__":

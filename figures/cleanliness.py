@@ -12,10 +12,9 @@ from typing import Annotated, Literal
 import plotly.graph_objects as go
 
 from compo_mech.cli.command import Positional, Runs, call
-from compo_mech.cli.draw import drawing
+from compo_mech.cli.draw import drawing, save
 from compo_mech.evaluation.table import measured, select
 from compo_mech.plots import theme
-from compo_mech.report import html_parts
 from compo_mech.runs.names import distinct, once
 from compo_mech.runs.run import Run
 
@@ -72,7 +71,7 @@ def main(
         measure: the score that is shown.
     """
     with drawing(out):
-        html_parts.write_figure(drawn([Run.open(run) for run in once(runs)], measure), out)
+        save(drawn([Run.open(run) for run in once(runs)], measure), out, __doc__)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,9 @@ import pandas as pd
 from plotly.subplots import make_subplots
 
 from compo_mech.cli.command import Positional, call
-from compo_mech.cli.draw import drawing
+from compo_mech.cli.draw import drawing, save
 from compo_mech.cli.output import table_of
 from compo_mech.plots import theme, trajectories
-from compo_mech.report import html_parts
 
 COLUMNS = ("task", "run", "component")
 NUMBERS = ("onset", "midpoint", "saturation", "last_step")
@@ -55,7 +54,7 @@ def main(table: Annotated[Path, Positional], out: Annotated[Path, Positional]) -
     """
     with drawing(out):
         rows = table_of(table, "experiments/emergence.py", COLUMNS, NUMBERS)
-        html_parts.write_figure(drawn(rows), out)
+        save(drawn(rows), out, __doc__)
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def drawn(runs: list[Run]) -> go.Figure:
     return with_notes(figure, other_tasks(runs))
 
 
-main = command_to_draw(drawn)
+main = command_to_draw(drawn, __doc__)
 
 
 if __name__ == "__main__":

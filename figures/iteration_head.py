@@ -15,12 +15,12 @@ from plotly.subplots import make_subplots
 from rich.console import Console
 
 from compo_mech.cli.command import Count, Positional, Step, call
-from compo_mech.cli.draw import drawing
+from compo_mech.cli.draw import drawing, save
 from compo_mech.cli.output import warn
 from compo_mech.evaluation.sets import EvalSet, eval_sets
 from compo_mech.model.params import Model, Params
 from compo_mech.plots.notes import other_tasks, with_notes
-from compo_mech.report import attention, html_parts
+from compo_mech.report import attention
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.run import Run
@@ -50,7 +50,7 @@ def main(
             chosen = steps or tuple(dict.fromkeys((saved[0], saved[len(saved) // 2], saved[-1])))
             params, notes = {step: opened.params(step) for step in chosen}, []
             figure = beside(params, opened.config, shown_set(opened, length))
-        html_parts.write_figure(with_notes(figure, notes + other_tasks([opened])), out)
+        save(with_notes(figure, notes + other_tasks([opened])), out, __doc__)
 
 
 def frames_of(run: Run, steps: Sequence[int]) -> tuple[dict[int, Params], list[str]]:

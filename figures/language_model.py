@@ -14,10 +14,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from compo_mech.cli.command import Positional, call
-from compo_mech.cli.draw import drawing
+from compo_mech.cli.draw import drawing, save
 from compo_mech.cli.output import table_of
 from compo_mech.plots import theme
-from compo_mech.report import html_parts
 from compo_mech.studies.language_summary import ALL
 
 COLUMNS, NUMBERS = ("part", "measure", "form", "component", "task"), ("value", "low", "high")
@@ -90,7 +89,7 @@ def main(table: Annotated[Path, Positional], out: Annotated[Path, Positional]) -
     """
     with drawing(out):
         found = table_of(table, "experiments/language_model.py", COLUMNS, NUMBERS)
-        html_parts.write_figure(drawn(found), out)
+        save(drawn(found), out, __doc__)
 
 
 if __name__ == "__main__":

@@ -19,11 +19,10 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from compo_mech.cli.command import Positional, call
-from compo_mech.cli.draw import drawing
+from compo_mech.cli.draw import drawing, save
 from compo_mech.cli.output import table_of
 from compo_mech.plots import theme
 from compo_mech.plots.notes import with_notes
-from compo_mech.report import html_parts
 from compo_mech.runs.trajectory import Quantity
 
 COLOURS = {"parity": "#4c5fd5", "copy": "#2a9d6f", "polynomial": "#e07a1f"}
@@ -165,7 +164,7 @@ def main(
             raise ValueError(
                 f"table = {table}: must name its runs apart, it has two that are {rows['run'][again].iloc[0]}"
             )
-        html_parts.write_figure(drawn(rows, without), out)
+        save(drawn(rows, without), out, __doc__)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from compo_mech.cli.command import Positional, call
-from compo_mech.cli.draw import drawing
+from compo_mech.cli.draw import drawing, save
 from compo_mech.cli.output import table_of
 from compo_mech.plots import theme
-from compo_mech.report import html_parts
 
 SCORE = "L1H0 iteration"
 COLUMNS, NUMBERS = ("verdict",), ("seed", "step", SCORE)
@@ -94,7 +93,7 @@ def main(table: Annotated[Path, Positional], out: Annotated[Path, Positional]) -
         followed = table_of(table, "experiments/outcomes.py", COLUMNS, NUMBERS)
         beside = table.with_stem(f"{table.stem}-foretold")
         known = table_of(beside, "experiments/outcomes.py", (), ("step", "area", "low", "high", "permuted", "its area"))
-        html_parts.write_figure(drawn(followed, known), out)
+        save(drawn(followed, known), out, __doc__)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,9 @@ from typing import Annotated
 import pandas as pd
 
 from compo_mech.cli.command import Positional, call
-from compo_mech.cli.draw import drawing
+from compo_mech.cli.draw import drawing, save
 from compo_mech.plots import patching
 from compo_mech.plots.notes import with_notes
-from compo_mech.report import html_parts
 from compo_mech.runs.run import Run
 
 NETWORKS = {"trained": "trained", "control": "randomly initialised"}
@@ -50,7 +49,7 @@ def main(run: Annotated[Path, Positional], out: Annotated[Path, Positional]) -> 
         latest = opened.analysed("dissect")
         title = f"Rise of {opened.name}'s loss when one position carries another string's activation"
         figure = patching.effect_maps(maps, tokens, components, f"{title}, step {latest.step}")
-        html_parts.write_figure(with_notes(figure, latest.notes), out)
+        save(with_notes(figure, latest.notes), out, __doc__)
 
 
 if __name__ == "__main__":

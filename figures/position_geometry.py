@@ -53,7 +53,7 @@ def drawn(runs: list[Run]) -> go.Figure:
     return figure
 
 
-main = command_to_draw(drawn)
+main = command_to_draw(drawn, __doc__)
 
 
 if __name__ == "__main__":

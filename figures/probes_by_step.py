@@ -13,10 +13,9 @@ from typing import Annotated
 import pandas as pd
 
 from compo_mech.cli.command import Positional, call
-from compo_mech.cli.draw import drawing
+from compo_mech.cli.draw import drawing, save
 from compo_mech.plots import trajectories
 from compo_mech.plots.notes import with_notes
-from compo_mech.report import html_parts
 from compo_mech.runs.run import Run
 from compo_mech.runs.trajectory import Quantity
 
@@ -62,7 +61,7 @@ def main(run: Annotated[Path, Positional], out: Annotated[Path, Positional]) -> 
             raise ValueError(f"run = {run}: must have two layers that were probed at every step")
         figure = trajectories.by_step(panels, controls, f"Decodable and used: {opened.name}")
         notes = [note for probe in PROBES for note in opened.analysed(probe).notes]
-        html_parts.write_figure(with_notes(figure, list(dict.fromkeys(notes))), out)
+        save(with_notes(figure, list(dict.fromkeys(notes))), out, __doc__)
 
 
 if __name__ == "__main__":

@@ -13,11 +13,10 @@ import torch
 from plotly.subplots import make_subplots
 
 from compo_mech.cli.command import Positional, Runs, Seed, Step, call
-from compo_mech.cli.draw import drawing
+from compo_mech.cli.draw import drawing, save
 from compo_mech.model.params import Model
 from compo_mech.plots import routes
 from compo_mech.plots.notes import other_tasks, with_notes
-from compo_mech.report import html_parts
 from compo_mech.routes.route_map import route_map
 from compo_mech.routes.summary import RouteMap
 from compo_mech.runs.names import distinct
@@ -53,7 +52,7 @@ def main(
         ]
         figure = beside(maps, [*titles, *distinct([run.path for run in opened])[len(titles) :]])
         earlier = [] if step is None else [f"At step {step}."]
-        html_parts.write_figure(with_notes(figure, earlier + other_tasks(opened)), out)
+        save(with_notes(figure, earlier + other_tasks(opened)), out, __doc__)
 
 
 def beside(maps: list[RouteMap], names: list[str]) -> go.Figure:

@@ -16,10 +16,9 @@ from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
 from compo_mech.cli.command import Positional, call
-from compo_mech.cli.draw import drawing
+from compo_mech.cli.draw import drawing, save
 from compo_mech.cli.output import table_of
 from compo_mech.plots import theme
-from compo_mech.report import html_parts
 from compo_mech.stats.over_seeds import over_seeds
 from compo_mech.studies import measures
 from compo_mech.studies.exponents import exponents
@@ -179,7 +178,7 @@ def main(table: Annotated[Path, Positional], out: Annotated[Path, Positional]) -
         out: an image (.png, .svg, .pdf) or a page (.html).
     """
     with drawing(out):
-        html_parts.write_figure(drawn(table_of(table, "experiments/scaling.py", COLUMNS, NUMBERS)), out)
+        save(drawn(table_of(table, "experiments/scaling.py", COLUMNS, NUMBERS)), out, __doc__)
 
 
 if __name__ == "__main__":

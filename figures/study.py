@@ -19,10 +19,9 @@ from plotly.subplots import make_subplots
 from pydantic import Field
 
 from compo_mech.cli.command import Positional, call
-from compo_mech.cli.draw import drawing
+from compo_mech.cli.draw import drawing, save
 from compo_mech.cli.output import table_of
 from compo_mech.plots import theme
-from compo_mech.report import html_parts
 from compo_mech.stats.over_seeds import over_seeds
 from compo_mech.studies.measures import MEASURES, Measure
 from compo_mech.studies.scores import LABELS
@@ -262,7 +261,7 @@ def main(
     """
     with drawing(out):
         rows = table_of(table, "a study in experiments/", COLUMNS, ("seed", "value"))
-        html_parts.write_figure(drawn(rows, measures), out)
+        save(drawn(rows, measures), out, __doc__)
 
 
 if __name__ == "__main__":

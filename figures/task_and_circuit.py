@@ -12,13 +12,12 @@ import plotly.graph_objects as go
 import torch
 
 from compo_mech.cli.command import Positional, call
-from compo_mech.cli.draw import drawing
+from compo_mech.cli.draw import drawing, save
 from compo_mech.data.config import DataConfig
 from compo_mech.data.encode import encode
 from compo_mech.data.layout import Layout
 from compo_mech.data.tasks import Parity
 from compo_mech.plots import theme
-from compo_mech.report import html_parts
 
 TASK, LAYOUT, INPUTS, SHOWN = Parity(), Layout(), (1, 0, 1, 1), 3
 """The task, where its tokens sit, the inputs, and the t that is followed."""
@@ -183,7 +182,7 @@ def main(out: Annotated[Path, Positional]) -> None:
         out: an image (.png, .svg, .pdf) or a page (.html).
     """
     with drawing(out):
-        html_parts.write_figure(drawn(), out)
+        save(drawn(), out, __doc__)
 
 
 if __name__ == "__main__":

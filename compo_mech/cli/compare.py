@@ -9,8 +9,8 @@ from compo_mech.cli.command import Runs
 from compo_mech.cli.errors import one_line_errors
 from compo_mech.cli.output import check_out, say, warn
 from compo_mech.cli.tables import print_table
-from compo_mech.report import html_parts
 from compo_mech.report.comparison import compared, overview, page
+from compo_mech.report.document import write_page
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.names import opened
 
@@ -34,5 +34,5 @@ def compare_command(runs: Runs, out: Path = Path("compare.html")) -> None:
         for problem in (*unread, *(f"{run.name}: {problem}" for run in found for problem in run.problems)):
             warn(console, problem)
         command = ["-m", "compo_mech", "compare", *map(str, runs), "--out", str(out)]
-        html_parts.write_page(page(found, command, unread), out)
+        write_page(page(found, command, unread), out)
         say(console, f"Look at {out}")

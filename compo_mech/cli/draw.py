@@ -1,15 +1,18 @@
 """The command of a figure that is drawn from runs, and what every command of a figure does first."""
 
 import importlib.util
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from rich.console import Console
+
 from compo_mech.cli.command import Command, Positional, Runs
 from compo_mech.cli.errors import one_line_errors
-from compo_mech.cli.output import check_out
-from compo_mech.report.html_parts import write_figure
+from compo_mech.cli.output import check_out, say
+from compo_mech.report.document import write_figure
 from compo_mech.runs.names import once
 from compo_mech.runs.run import Run
 
@@ -29,8 +32,26 @@ def drawing(out: Path) -> Iterator[None]:
         yield
 
 
-def command_to_draw(drawn: Callable[[list[Run]], "go.Figure"]) -> Command:
-    """Make the command that opens runs and writes their figure, an image or a page by its ending."""
+def save(figure: "go.Figure", out: Path, about: str | None) -> None:
+    """Write a figure, an image or a page by its ending.
+
+    Args:
+        figure: to be written.
+        out: where to.
+        about: the description of the script that draws it, whose first paragraph is the caption on a page.
+    """
+    caption = " ".join((about or "").split("\n\n")[0].split())
+    write_figure(figure, out, caption, sys.argv)
+    say(Console(), f"Look at {out}")
+
+
+def command_to_draw(drawn: Callable[[list[Run]], "go.Figure"], about: str | None) -> Command:
+    """Make the command that opens runs and writes their figure.
+
+    Args:
+        drawn: draws it.
+        about: the description of the script.
+    """
 
     def main(out: Annotated[Path, Positional], runs: Runs) -> None:
         """Draw RUNS into OUT.
@@ -40,6 +61,6 @@ def command_to_draw(drawn: Callable[[list[Run]], "go.Figure"]) -> Command:
             runs: folders of runs.
         """
         with drawing(out):
-            write_figure(drawn([Run.open(run) for run in once(runs)]), out)
+            save(drawn([Run.open(run) for run in once(runs)]), out, about)
 
     return main

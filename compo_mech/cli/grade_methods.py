@@ -13,7 +13,7 @@ from compo_mech.cli.output import check_out, say, write_table
 from compo_mech.cli.tables import print_table
 from compo_mech.ground_truth.build import solves
 from compo_mech.ground_truth.method_card import CARD, COUNTERFACTUALS, RUNGS, SCORERS, TASKS, method_card
-from compo_mech.report.html_parts import write_page
+from compo_mech.report.document import write_page
 from compo_mech.report.method_card import method_card_page
 
 PAGE = Path("figures/results/method_card.html")

@@ -1,5 +1,6 @@
 """What analyses leave in a run's folder and tell whoever ran them, and tables that scripts read."""
 
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from compo_mech.cli.tables import print_table
+from compo_mech.report.html_parts import again
 from compo_mech.runs.analysis_folder import write_folder
 from compo_mech.runs.files import write_whole
 from compo_mech.runs.run import Run
@@ -42,6 +44,8 @@ def keep(run: Run, output: Output, console: Console, out: Path | None = None) ->
     """
     said = [sentence for sentences in output.sentences.values() for sentence in sentences]
     files = {**output.files, "findings.txt": "\n".join(said) + "\n"}
+    if "section.html" in files:
+        files["section.html"] += again(sys.argv)
     if out is None:
         folder = run.write_analysis(output.folder, files)
     else:

@@ -1,5 +1,6 @@
 """The command that takes a network apart on anybody's prompts."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -70,7 +71,7 @@ def patch_command(
             findings = on_prompts(network, pairs, settings, KeptPieces(kept / key, bar))
         said = texts.sentences(findings)
         files = csv_files(texts.tables(findings)) | {"findings.txt": "\n".join(said) + "\n"}
-        write_folder(place, files | {"report.html": page(findings, f"{Path(model).name} on {prompts.stem}")})
+        write_folder(place, files | {"report.html": page(findings, f"{Path(model).name} on {prompts.stem}", sys.argv)})
         for sentence in said:
             say(console, f"• {sentence}")
         say(console, f"Look at {place / 'report.html'}")

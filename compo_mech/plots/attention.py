@@ -8,7 +8,7 @@ from jaxtyping import Float
 from plotly.subplots import make_subplots
 from torch import Tensor
 
-from compo_mech.plots.theme import LAYOUT, plain
+from compo_mech.plots.theme import LAYOUT, SEQUENTIAL, plain, scale
 
 
 def attention_maps(patterns: Sequence[Float[Tensor, "head pos pos"]], labels: Sequence[str], title: str) -> go.Figure:
@@ -41,7 +41,12 @@ def attention_maps(patterns: Sequence[Float[Tensor, "head pos pos"]], labels: Se
         title=title,
         width=(side + 40) * n_columns + 130,
         height=(side + 70) * n_rows + 90,
-        coloraxis={"colorscale": "Blues", "cmin": 0, "cmax": 1, "colorbar": {"title": "weight", "len": 0.9 / n_rows}},
+        coloraxis={
+            "colorscale": scale(SEQUENTIAL),
+            "cmin": 0,
+            "cmax": 1,
+            "colorbar": {"title": "weight", "len": 0.9 / n_rows},
+        },
     )
     return figure
 

@@ -1,4 +1,4 @@
-"""A circuit as a graph, and on the positions of a string; faithfulness by size."""
+"""A circuit as a graph, and on the positions of a string."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -8,15 +8,26 @@ from jaxtyping import Float
 from torch import Tensor
 
 from compo_mech.circuits.circuit import Circuit
-from compo_mech.circuits.faithfulness import Curve, RandomCurves
 from compo_mech.circuits.selection import graph_order
 from compo_mech.data.layout import Layout
 from compo_mech.interventions.edges import Edge, Reader, heads_reading
 from compo_mech.model.config import ModelConfig
 from compo_mech.plots.circuit_spots import component_name, is_large, spots_of, stage_of
-from compo_mech.plots.theme import LAYOUT
+from compo_mech.plots.theme import (
+    BLUE,
+    GREEN,
+    INK,
+    LAYOUT,
+    LIGHT,
+    ORANGE,
+    PAPER,
+    QUIET,
+    SHADES,
+    legend_below,
+    scale,
+)
 
-EDGE_COLOURS = {"q": "#4c5fd5", "k": "#e07a1f", "v": "#2a9d6f", "other": "#5f6368"}
+EDGE_COLOURS = {"q": BLUE, "k": ORANGE, "v": GREEN, "other": QUIET}
 
 PORTS = {"q": -0.16, "k": 0.0, "v": 0.16}
 """Where the inputs of a head lie, left to right."""
@@ -55,10 +66,10 @@ def circuit_graph(circuit: Circuit, title: str = "") -> go.Figure:
         score = f"{circuit.scores[edge]:.3g}" if edge in circuit.scores else "no score"
         _line(figure, x, y, size, f"{edge}: {score}", kind)
     for name, (x, y) in spots.items():
-        ink = "#202124" if name in touched else "#b0b4b9"
+        ink = INK if name in touched else LIGHT
         figure.add_annotation(
             x=x, y=y, text=name, showarrow=False, font={"color": ink},
-            bgcolor="#ffffff", borderpad=4, borderwidth=1.5, bordercolor=ink,
+            bgcolor=PAPER, borderpad=4, borderwidth=1.5, bordercolor=ink,
         )  # fmt: skip
         for port, shift in PORTS.items() if "H" in name else ():
             colour = EDGE_COLOURS[port] if name in touched else ink
@@ -68,7 +79,7 @@ def circuit_graph(circuit: Circuit, title: str = "") -> go.Figure:
     height, across = max(y for _, y in spots.values()), max(xs) - min(xs)
     width = max(720, 190 * config.n_heads + 330) if not is_large(config) else max(720, round(120 * across))
     figure.update_layout(**LAYOUT, title=title, width=width, height=round(150 + 125 * height))
-    _legend(figure)
+    _legend(figure, 10)
     figure.update_xaxes(visible=False, range=[min(xs) - 0.4, max(xs) + 0.4])
     figure.update_yaxes(visible=False, range=[-0.45, height + 0.45])
     return figure
@@ -113,7 +124,7 @@ def circuit_on_positions(
     ]
     _add_stages(figure, names, labels, effects)
     figure.update_layout(**LAYOUT, title=title, width=190 + 54 * len(labels), height=170 + 95 * n_stages)
-    _legend(figure)
+    _legend(figure, 40)
     figure.update_xaxes(tickvals=list(range(len(labels))), ticktext=labels, showgrid=False, zeroline=False)
     figure.update_yaxes(tickvals=list(range(n_stages)), ticktext=names, showgrid=False, zeroline=False)
     return figure
@@ -169,8 +180,8 @@ def _add_stages(figure: go.Figure, names: Sequence[str], labels: Sequence[str], 
         y=[i for i in range(len(names)) for _ in labels],
         mode="markers", showlegend=False, text=texts, hovertemplate="%{text}<extra></extra>",
         marker={
-            "size": 15, "color": [value for row in shade for value in row], "colorscale": "Greys", "cmin": 0, "cmax": 1,
-            "line": {"color": "#3c4043", "width": 1},
+            "size": 15, "color": [value for row in shade for value in row], "colorscale": scale(SHADES), "cmin": 0,
+            "cmax": 1, "line": {"color": INK, "width": 1},
         },
     )  # fmt: skip
 
@@ -212,38 +223,9 @@ def _line(figure: go.Figure, x: list[float], y: list[float], size: float, label:
     )  # fmt: skip
 
 
-def _legend(figure: go.Figure) -> None:
-    """One entry a colour, always in the same order."""
+def _legend(figure: go.Figure, gap: int) -> None:
+    """One entry a colour, always in the same order, so many pixels below the axes."""
     for kind, colour in EDGE_COLOURS.items():
         line = {"color": colour, "width": 4}
         figure.add_scatter(x=[None], y=[None], mode="lines", name=kind, legendgroup=kind, line=line)
-    figure.update_layout(legend={"title": "into"}, hovermode="closest")
-
-
-def faithfulness_curves(own: Curve, random: RandomCurves | None, control: Curve) -> go.Figure:
-    """Faithfulness against the share of edges: in score order, in random order, and of a control."""
-    figure = go.Figure()
-    shares = [n / own.n_edges[-1] for n in own.n_edges]
-    if random is not None:
-        low, high = random.low.tolist(), random.high.tolist()
-        figure.add_scatter(
-            x=[*shares, *reversed(shares)], y=[*high, *reversed(low)], fill="toself", fillcolor="rgba(154,160,166,.25)",
-            line={"width": 0}, name="random order, 95%", hoverinfo="skip",
-        )  # fmt: skip
-        figure.add_scatter(x=shares, y=random.mean.tolist(), name="random order", line={"color": "#9aa0a6"})
-    if control.cpr is not None:
-        figure.add_scatter(
-            x=shares, y=control.faithfulness.tolist(), name="control", line={"color": "#e07a1f", "dash": "dot"}
-        )
-    figure.add_scatter(
-        x=shares, y=own.faithfulness.tolist(), name="in score order", mode="lines+markers",
-        line={"color": "#4c5fd5"}, marker={"size": 5},
-    )  # fmt: skip
-    figure.add_hline(y=1, line={"color": "#202124", "width": 1, "dash": "dash"})
-    values = [v for v in (*own.faithfulness.tolist(), *control.faithfulness.tolist()) if v == v]
-    figure.update_layout(**LAYOUT, title="Faithfulness of circuits", width=820, height=420)
-    figure.update_xaxes(title="share of edges", tickformat=".0%")
-    figure.update_yaxes(
-        title="faithfulness", range=[max(-1.0, min([0.0, *values])) - 0.05, min(2.0, max([1.0, *values])) + 0.08]
-    )
-    return figure
+    figure.update_layout(legend=legend_below(gap, figure.layout.height - 100) | {"title": "into "}, hovermode="closest")

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from compo_mech.circuits.faithfulness import Curve
-from compo_mech.plots.theme import LAYOUT
+from compo_mech.circuits.faithfulness import Curve, RandomCurves
+from compo_mech.plots.theme import BLUE, GREEN, GREY, INK, LAYOUT, LOG_AXIS, ORANGE, legend_below
 
 
 def faithfulness_by_size(own: Curve, random: Sequence[Curve], circuit: int | None) -> go.Figure:
@@ -21,21 +21,54 @@ def faithfulness_by_size(own: Curve, random: Sequence[Curve], circuit: int | Non
     for k, curve in enumerate(random):
         figure.add_scatter(
             x=curve.n_edges[1:], y=curve.faithfulness.tolist()[1:], name="random order", legendgroup="random",
-            showlegend=k == 0, line={"color": "#9aa0a6", "width": 1.5},
+            showlegend=k == 0, line={"color": GREY, "width": 1.5},
         )  # fmt: skip
     values = own.faithfulness.tolist()
     figure.add_scatter(
         x=own.n_edges[1:], y=values[1:], name="in score order", mode="lines+markers",
-        line={"color": "#4c5fd5"}, marker={"size": 5},
+        line={"color": BLUE}, marker={"size": 5},
     )  # fmt: skip
-    figure.add_hline(y=1, line={"color": "#202124", "width": 1, "dash": "dash"})
+    figure.add_hline(y=1, line={"color": INK, "width": 1, "dash": "dash"})
     if circuit is not None:
-        figure.add_vline(x=circuit, line={"color": "#2a9d6f", "width": 1.5, "dash": "dot"})
+        figure.add_vline(x=circuit, line={"color": GREEN, "width": 1.5, "dash": "dot"})
         figure.add_annotation(  # which on an axis of logarithms lies at a logarithm, unlike lines
             x=math.log10(circuit), y=1, yref="paper", yanchor="bottom", text="circuit", showarrow=False
         )
-    figure.update_layout(**LAYOUT, title="Faithfulness of circuits", width=820, height=420)
-    figure.update_xaxes(title="edges in the circuit", type="log", range=[0, math.log10(own.n_edges[-1]) + 0.05])
+    figure.update_layout(
+        **LAYOUT, title="Faithfulness of circuits", width=820, height=420, legend=legend_below(60, 320)
+    )
+    figure.update_xaxes(title="edges in the circuit", **LOG_AXIS, range=[0, math.log10(own.n_edges[-1]) + 0.05])
     top = min(2.0, max(1.0, *values)) + 0.08
     figure.update_yaxes(title="faithfulness", range=[max(-1.0, min(0.0, *values)) - 0.05, top])
+    return figure
+
+
+def faithfulness_curves(own: Curve, random: RandomCurves | None, control: Curve) -> go.Figure:
+    """Faithfulness against the share of edges: in score order, in random order, and of a control."""
+    figure = go.Figure()
+    shares = [n / own.n_edges[-1] for n in own.n_edges]
+    if random is not None:
+        low, high = random.low.tolist(), random.high.tolist()
+        figure.add_scatter(
+            x=[*shares, *reversed(shares)], y=[*high, *reversed(low)], fill="toself", fillcolor="rgba(154,160,166,.25)",
+            line={"width": 0}, name="random order, 95%", hoverinfo="skip",
+        )  # fmt: skip
+        figure.add_scatter(x=shares, y=random.mean.tolist(), name="random order", line={"color": GREY})
+    if control.cpr is not None:
+        figure.add_scatter(
+            x=shares, y=control.faithfulness.tolist(), name="control", line={"color": ORANGE, "dash": "dot"}
+        )
+    figure.add_scatter(
+        x=shares, y=own.faithfulness.tolist(), name="in score order", mode="lines+markers",
+        line={"color": BLUE}, marker={"size": 5},
+    )  # fmt: skip
+    figure.add_hline(y=1, line={"color": INK, "width": 1, "dash": "dash"})
+    values = [v for v in (*own.faithfulness.tolist(), *control.faithfulness.tolist()) if v == v]
+    figure.update_layout(
+        **LAYOUT, title="Faithfulness of circuits", width=820, height=420, legend=legend_below(60, 320)
+    )
+    figure.update_xaxes(title="fraction of edges", tickformat=".0%")
+    figure.update_yaxes(
+        title="faithfulness", range=[max(-1.0, min([0.0, *values])) - 0.05, min(2.0, max([1.0, *values])) + 0.08]
+    )
     return figure

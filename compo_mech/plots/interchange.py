@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from compo_mech.plots.theme import LAYOUT
+from compo_mech.plots.theme import LAYOUT, SEQUENTIAL, scale
 
 
 def interchange_maps(tables: Mapping[str, pd.DataFrame]) -> go.Figure:
@@ -38,7 +38,7 @@ def interchange_maps(tables: Mapping[str, pd.DataFrame]) -> go.Figure:
         title="Where each variable is held",
         width=200 + 58 * n_sites,
         height=160 + 150 * len(panels),
-        coloraxis={"colorscale": "Blues", "cmin": 0.5, "cmax": 1, "colorbar": {"title": "IIA"}},
+        coloraxis={"colorscale": scale(SEQUENTIAL), "cmin": 0.5, "cmax": 1, "colorbar": {"title": "IIA"}},
     )
     return figure
 
@@ -70,6 +70,6 @@ def interchange_by_step(table: pd.DataFrame) -> go.Figure:
         title="Where each variable is held, by step",
         width=1000,
         height=140 + (70 + 22 * len(sites)) * n_rows,
-        coloraxis={"colorscale": "Blues", "cmin": 0.5, "cmax": 1, "colorbar": {"title": "IIA"}},
+        coloraxis={"colorscale": scale(SEQUENTIAL), "cmin": 0.5, "cmax": 1, "colorbar": {"title": "IIA"}},
     )
     return figure

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
+from compo_mech.plots.theme import QUIET
 from compo_mech.runs.names import distinct
 from compo_mech.runs.run import Run
 
@@ -21,7 +22,7 @@ def with_notes(figure: go.Figure, notes: Sequence[str]) -> go.Figure:
         return figure
     bottom, more = figure.layout.margin.b or 80, LINE * len(lines) + 8
     figure.add_annotation(
-        text="<br>".join(lines), showarrow=False, align="left", font={"size": SIZE, "color": "#5f6368"}, x=0,
+        text="<br>".join(lines), showarrow=False, align="left", font={"size": SIZE, "color": QUIET}, x=0,
         xref="paper", xanchor="left", y=0, yref="paper", yanchor="top", yshift=-bottom,
     )  # fmt: skip
     figure.update_layout(height=(figure.layout.height or 450) + more, margin_b=bottom + more)

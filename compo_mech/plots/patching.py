@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from compo_mech.plots.theme import LAYOUT, plain
+from compo_mech.plots.theme import DIVERGING, LAYOUT, plain, scale
 
 
 def effect_maps(
@@ -39,6 +39,6 @@ def effect_maps(
         title=title,
         width=190 + 44 * max(8, len(columns)),
         height=120 + (90 + 28 * len(rows)) * len(maps),
-        coloraxis={"colorscale": "RdBu_r", "cmin": -largest, "cmax": largest, "colorbar": {"title": unit}},
+        coloraxis={"colorscale": scale(DIVERGING), "cmin": -largest, "cmax": largest, "colorbar": {"title": unit}},
     )
     return figure

@@ -2,18 +2,31 @@
 
 import plotly.graph_objects as go
 
-from compo_mech.plots.theme import LAYOUT
+from compo_mech.plots.theme import (
+    BLUE,
+    BROWN,
+    CYAN,
+    GREEN,
+    GREY,
+    INK,
+    LAYOUT,
+    LINE,
+    ORANGE,
+    PAPER,
+    PINK,
+    legend_below,
+)
 from compo_mech.routes.summary import SHARE_FLOOR, RouteMap, RouteName
 
 ROUTE_COLOURS = {
-    RouteName.TEXTBOOK: "#4c5fd5",
-    RouteName.OFFSET: "#e07a1f",
-    RouteName.STATE: "#2a9d6f",
-    RouteName.ACCUMULATED: "#c2418f",
-    RouteName.STRAIGHT: "#1f9ac2",
-    RouteName.ATTENTION: "#8a6d3b",
-    RouteName.MIXED: "#9aa0a6",
-    RouteName.NO_ROUTE: "#e3e5e8",
+    RouteName.TEXTBOOK: GREEN,
+    RouteName.OFFSET: ORANGE,
+    RouteName.STATE: BLUE,
+    RouteName.ACCUMULATED: PINK,
+    RouteName.STRAIGHT: CYAN,
+    RouteName.ATTENTION: BROWN,
+    RouteName.MIXED: GREY,
+    RouteName.NO_ROUTE: LINE,
 }
 
 
@@ -40,13 +53,14 @@ def route_cells(routes: RouteMap) -> go.Figure:
         figure.add_scatter(
             x=[cell.t for cell in named], y=[cell.length for cell in named], mode="markers+text", name=str(name),
             marker={"symbol": "square", "size": 30, "color": ROUTE_COLOURS[name]},
-            text=texts, textfont={"color": "#ffffff" if name != RouteName.NO_ROUTE else "#202124", "size": 10},
+            text=texts, textfont={"color": PAPER if name != RouteName.NO_ROUTE else INK, "size": 10},
             customdata=hover, hovertemplate="%{customdata}<extra></extra>",
         )  # fmt: skip
     lengths = sorted({cell.length for cell in cells})
     figure.update_layout(
-        **LAYOUT, title="How x<sub>t</sub> reaches s<sub>t</sub>; the number is the share", showlegend=True,
-        width=330 + 42 * max(lengths, default=1), height=170 + 38 * len(lengths), legend={"itemsizing": "constant"},
+        **LAYOUT, title="How x<sub>t</sub> reaches s<sub>t</sub>; the number is its fraction", showlegend=True,
+        width=330 + 42 * max(lengths, default=1), height=170 + 38 * len(lengths),
+        legend=legend_below(60, 70 + 38 * len(lengths)),
     )  # fmt: skip
     figure.update_xaxes(title="t", dtick=1, range=[0.4, max(lengths, default=1) + 0.6], showgrid=False, zeroline=False)
     span = [min(lengths, default=1) - 0.6, max(lengths, default=1) + 0.6]

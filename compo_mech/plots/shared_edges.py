@@ -3,16 +3,16 @@
 import plotly.graph_objects as go
 
 from compo_mech.analyses.sharing import Sharing, Standing
-from compo_mech.plots.theme import LAYOUT, plain
+from compo_mech.plots.theme import BLUE, BROWN, CYAN, GREY, INK, LAYOUT, ORANGE, PINK, legend_below, plain
 
 N_SHOWN_EDGES = 36
 STANDING_COLOURS: dict[tuple[Standing, bool | None], str] = {
-    ("shared", False): "#4c5fd5",
-    ("shared", True): "#1f9ac2",
-    ("first", None): "#e07a1f",
-    ("second", None): "#c2418f",
-    ("undecided", None): "#8a6d3b",
-    ("neither", None): "#9aa0a6",
+    ("shared", False): BLUE,
+    ("shared", True): CYAN,
+    ("first", None): ORANGE,
+    ("second", None): PINK,
+    ("undecided", None): BROWN,
+    ("neither", None): GREY,
 }
 """By an edge's standing and, where that matters, whether its shares differ between the tasks."""
 
@@ -31,7 +31,7 @@ def edges_figure(found: Sharing) -> go.Figure:
     figure = go.Figure()
     for symbol, name in (("circle", first), ("diamond-open", second)):
         figure.add_scatter(
-            x=[None], y=[None], mode="markers", name=name, marker={"symbol": symbol, "size": 9, "color": "#202124"}
+            x=[None], y=[None], mode="markers", name=name, marker={"symbol": symbol, "size": 9, "color": INK}
         )
     for (standing, differs), colour in STANDING_COLOURS.items():
         rows = table[table["standing"] == standing]
@@ -57,9 +57,9 @@ def edges_figure(found: Sharing) -> go.Figure:
     figure.update_layout(
         **{**LAYOUT, "margin": {"l": 130, "r": 20, "t": 50, "b": 50}},
         title="Effect of each edge on either task", width=900, height=150 + 20 * len(table), showlegend=True,
-        legend={"x": 1.02, "y": 1},
+        legend=legend_below(60, 50 + 20 * len(table)),
     )  # fmt: skip
-    figure.update_xaxes(title="share of the cross-entropy that there is to explain")
+    figure.update_xaxes(title="fraction of the cross-entropy that there is to explain")
     order = [str(edge) for edge in table["edge"]]
     figure.update_yaxes(
         type="category",

@@ -5,10 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
-from compo_mech.plots.theme import LAYOUT
-
-CONTROL_COLOURS = ("#e07a1f", "#9aa0a6", "#2a9d6f", "#c2418f", "#1f9ac2")
-"""Of controls, in the order in which they are given."""
+from compo_mech.plots.theme import BLUE, CONTROL_COLOURS, DIVERGING, LAYOUT, legend_below, scale
 
 
 def dots(
@@ -36,9 +33,9 @@ def dots(
         )  # fmt: skip
     mean, low, high = zip(*values, strict=True)
     figure.add_scatter(
-        x=list(mean), y=list(names), mode="markers", name="trained", marker={"size": 10, "color": "#4c5fd5"},
+        x=list(mean), y=list(names), mode="markers", name="trained", marker={"size": 10, "color": BLUE},
         error_x={
-            "type": "data", "symmetric": False, "color": "#4c5fd5", "thickness": 1.5,
+            "type": "data", "symmetric": False, "color": BLUE, "thickness": 1.5,
             "array": [h - m for m, h in zip(mean, high, strict=True)],
             "arrayminus": [m - lo for m, lo in zip(mean, low, strict=True)],
         },
@@ -49,7 +46,7 @@ def dots(
         title=title,
         width=820,
         height=170 + 34 * len(names),
-        legend={"orientation": "h", "y": -60 / (30 + 34 * len(names)), "x": 0},
+        legend=legend_below(60, 30 + 34 * len(names)),
     )
     figure.update_xaxes(title=unit, range=[min(-0.03, *low), 1.03], dtick=0.25)
     figure.update_yaxes(autorange="reversed", tickmode="array", tickvals=list(names))
@@ -64,7 +61,7 @@ def table_map(
     figure = go.Figure()
     figure.add_heatmap(
         z=[list(row) for row in values], x=list(columns), y=list(rows),
-        zmin=-largest, zmax=largest, colorscale="RdBu_r",
+        zmin=-largest, zmax=largest, colorscale=scale(DIVERGING),
         colorbar={"title": unit}, xgap=1, ygap=1, hovertemplate="%{y}, %{x}: %{z:.3g}<extra></extra>",
     )  # fmt: skip
     figure.update_layout(

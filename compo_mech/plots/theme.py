@@ -1,13 +1,101 @@
-"""Colours and layout that figures have in common. Nothing here changes plotly's settings on import."""
+"""Colours and layout that all figures have in common. Nothing here changes plotly's settings on import."""
 
 import html
+import itertools
+from collections.abc import Iterable
 
-HEAD_COLOURS = ("#4c5fd5", "#e07a1f", "#2a9d6f", "#c2418f", "#8a6d3b", "#1f9ac2", "#b23a3a", "#6b6b6b")
+INK, PAPER = "#202124", "#ffffff"
+GREY, QUIET, LIGHT, LINE = "#9aa0a6", "#5f6368", "#b0b4b9", "#e3e5e8"
+BLUE, ORANGE, GREEN, PINK = "#4c5fd5", "#e07a1f", "#2a9d6f", "#c2418f"
+BROWN, CYAN, RED, DARK_GREY = "#8a6d3b", "#1f9ac2", "#b23a3a", "#6b6b6b"
+
+HEAD_COLOURS = (BLUE, ORANGE, GREEN, PINK, BROWN, CYAN, RED, DARK_GREY)
+"""Of heads, runs and whatever else has no colour of its own, in order."""
+
+COMPONENT_COLOURS = {
+    "t in the query": BROWN,
+    "lookup": BLUE,
+    "x in the attention output": CYAN,
+    "textbook route": GREEN,
+    "iteration": ORANGE,
+    "ablation cost of iteration": RED,
+    "state in the MLP output": PINK,
+    "probe of t": "#d0a85a",
+    "probe of the state": "#e58cc2",
+    "accuracy": INK,
+}
+"""Of what emerges in training, the same in every figure."""
+
+TASK_COLOURS = {"parity": BLUE, "copy": GREEN, "polynomial": ORANGE}
+
+CONTROL_COLOURS = (ORANGE, GREY, GREEN, PINK, CYAN)
+"""Of controls, in the order in which they are given."""
+
+SEQUENTIAL = ("#f7fbff", "#deebf7", "#c6dbef", "#9ecae1", "#6baed6", "#4292c6", "#2171b5", "#08519c", "#08306b")
+DIVERGING = (
+    *("#053061", "#2166ac", "#4393c3", "#92c5de", "#d1e5f0", "#f7f7f7"),
+    *("#fddbc7", "#f4a582", "#d6604d", "#b2182b", "#67001f"),
+)
+SHADES = (PAPER, INK)
+
+_AXIS = {"gridcolor": LINE, "zerolinecolor": LINE, "linecolor": LINE, "automargin": True, "title": {"standoff": 12}}
 LAYOUT = {
-    "template": "plotly_white",
-    "font": {"family": "system-ui, sans-serif", "size": 13},
+    "template": {
+        "layout": {
+            "paper_bgcolor": PAPER,
+            "plot_bgcolor": PAPER,
+            "colorway": HEAD_COLOURS,
+            "hovermode": "closest",
+            "hoverlabel": {"align": "left"},
+            "xaxis": _AXIS,
+            "yaxis": _AXIS,
+            "coloraxis": {"colorbar": {"outlinewidth": 0}},
+        }
+    },
+    "font": {"family": "system-ui, sans-serif", "size": 13, "color": INK},
     "margin": {"l": 60, "r": 20, "t": 50, "b": 50},
 }
+
+LOG_AXIS = {"type": "log", "exponentformat": "power"}
+"""An axis of logarithms, whose ticks are powers of ten."""
+
+_DARK_PAPER = "#17181c"
+DARK = {
+    INK: "#e8eaed", PAPER: _DARK_PAPER, GREY: "#8b9197", QUIET: "#a4a9ae", LIGHT: "#6a6f75", LINE: "#34363c",
+    BLUE: "#8c9bff", ORANGE: "#f0994a", GREEN: "#4fc493", PINK: "#e577b8",
+    BROWN: "#c7a566", CYAN: "#54bfe3", RED: "#ee7b7b", DARK_GREY: "#a0a0a0",
+    **dict(zip(SEQUENTIAL, (
+        "#19202b", "#182d42", "#17405f", "#1c567f", "#2a70a3", "#478fc1", "#74b0da", "#a5cfea", "#d8ecfb",
+    ), strict=True)),
+    **dict(zip(DIVERGING, (
+        "#b5dcf5", "#6fb0dc", "#3b7db3", "#22507a", "#1c3144", "#1d1e22",
+        "#3f2620", "#74372a", "#ae5040", "#e0846f", "#fac5b5",
+    ), strict=True)),
+}  # fmt: skip
+"""What each colour becomes on a dark page."""
+
+
+def task_colours(tasks: Iterable[str]) -> dict[str, str]:
+    """Return a colour for each task, a task's own where it has one, and none twice while there are any left."""
+    tasks = list(tasks)
+    own = {task: TASK_COLOURS[task] for task in tasks if task in TASK_COLOURS}
+    left = itertools.cycle(colour for colour in HEAD_COLOURS if colour not in TASK_COLOURS.values())
+    return {task: own.get(task) or next(left) for task in tasks}
+
+
+def scale(colours: tuple[str, ...]) -> list[tuple[float, str]]:
+    """Return colours at equal distances, as plotly takes a colour scale."""
+    return [(i / (len(colours) - 1), colour) for i, colour in enumerate(colours)]
+
+
+def legend_below(gap: float, height: float) -> dict[str, object]:
+    """Return the layout of a legend that stands in lines below the axes of a figure.
+
+    Args:
+        gap: pixels that ticks and titles of axes take.
+        height: of what is drawn between the axes, in pixels.
+    """
+    return {"orientation": "h", "x": 0, "y": -gap / height, "yanchor": "top", "itemsizing": "constant"}
 
 
 def plain(text: str) -> str:

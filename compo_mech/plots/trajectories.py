@@ -10,8 +10,18 @@ from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
 from compo_mech.analyses.emergence_sentences import fate
-from compo_mech.plots.tables import CONTROL_COLOURS
-from compo_mech.plots.theme import HEAD_COLOURS, LAYOUT, plain
+from compo_mech.plots.panels import legend_of, stacked
+from compo_mech.plots.theme import (
+    BLUE,
+    COMPONENT_COLOURS,
+    CONTROL_COLOURS,
+    DARK_GREY,
+    HEAD_COLOURS,
+    LAYOUT,
+    PAPER,
+    legend_below,
+    plain,
+)
 
 
 def by_step(
@@ -26,13 +36,11 @@ def by_step(
         control: by title and name, the control's value.
         title: of the whole figure.
     """
-    figure = make_subplots(
-        len(panels), 1, subplot_titles=list(panels), shared_xaxes=True, vertical_spacing=0.3 / len(panels)
-    )
-    colours = itertools.cycle(("#4c5fd5", *CONTROL_COLOURS, *HEAD_COLOURS))
+    figure = stacked({panel: list(curves) for panel, curves in panels.items()}, title)
+    others = itertools.cycle((BLUE, *CONTROL_COLOURS, *HEAD_COLOURS))
     for row, (panel, curves) in enumerate(panels.items(), start=1):
-        legend = "legend" if row == 1 else f"legend{row}"
-        for (name, (steps, values)), colour in zip(curves.items(), colours, strict=False):
+        for name, (steps, values) in curves.items():
+            colour = COMPONENT_COLOURS.get(name) or next(others)
             mean, low, high = (list(column) for column in zip(*values, strict=True))
             band = f"rgba({int(colour[1:3], 16)},{int(colour[3:5], 16)},{int(colour[5:], 16)},.15)"
             figure.add_scatter(
@@ -40,8 +48,8 @@ def by_step(
                 line={"width": 0}, hoverinfo="skip", showlegend=False, row=row, col=1,
             )  # fmt: skip
             figure.add_scatter(
-                x=list(steps), y=mean, name=name, mode="lines", line={"color": colour}, legend=legend, row=row, col=1,
-                hovertemplate=f"{name}, step %{{x}}: %{{y:.2f}}<extra></extra>",
+                x=list(steps), y=mean, name=name, mode="lines", line={"color": colour}, legend=legend_of(row),
+                row=row, col=1, hovertemplate=f"{name}, step %{{x}}: %{{y:.2f}}<extra></extra>",
             )  # fmt: skip
             if name in control.get(panel, {}):
                 level = control[panel][name]
@@ -50,31 +58,9 @@ def by_step(
                     line={"color": colour, "dash": "dot", "width": 1}, hoverinfo="skip", showlegend=False,
                     row=row, col=1,
                 )  # fmt: skip
-        top = 1 - (row - 1) * (1 + 0.3 / len(panels)) / len(panels) if len(panels) > 1 else 1
-        figure.update_layout({legend: {"y": top, "yanchor": "top", "x": 1.02}})
         figure.update_yaxes(range=[-0.03, 1.03], dtick=0.5, row=row, col=1)
-    figure.update_layout(
-        **{**LAYOUT, "margin": {"l": 50, "r": 20, "t": 80, "b": 50}},
-        title=title,
-        width=900,
-        height=130 + 210 * len(panels),
-    )
-    figure.update_xaxes(title="step", row=len(panels), col=1)
+    figure.update_layout(width=900)
     return figure
-
-
-COMPONENT_COLOURS = {
-    "t in the query": "#8a6d3b",
-    "lookup": "#4c5fd5",
-    "x in the attention output": "#1f9ac2",
-    "textbook route": "#2a9d6f",
-    "iteration": "#e07a1f",
-    "ablation cost of iteration": "#b23a3a",
-    "state in the MLP output": "#c2418f",
-    "probe of t": "#d0a85a",
-    "probe of the state": "#e58cc2",
-    "accuracy": "#202124",
-}
 
 
 def timeline(rows: pd.DataFrame, title: str) -> go.Figure:
@@ -94,7 +80,7 @@ def timeline(rows: pd.DataFrame, title: str) -> go.Figure:
     for position, component in enumerate(names):
         own = rows[rows["component"] == component].sort_values("midpoint")
         came = own[own["midpoint"].abs() < math.inf]
-        colour = COMPONENT_COLOURS.get(component, "#6b6b6b")
+        colour = COMPONENT_COLOURS.get(component, DARK_GREY)
         for n, row in enumerate(came.to_dict("records")):
             y = position + 0.7 * ((n + 0.5) / len(own) - 0.5)
             ends = [max(0.0, row["onset"]), min(end, row["saturation"])]
@@ -112,7 +98,7 @@ def timeline(rows: pd.DataFrame, title: str) -> go.Figure:
         if len(own) > 1 and float(medians[component]) < math.inf:
             figure.add_scatter(
                 x=[float(medians[component])], y=[position], mode="markers", showlegend=False, hoverinfo="skip",
-                marker={"color": "#ffffff", "symbol": "diamond", "size": 11, "line": {"color": colour, "width": 2}},
+                marker={"color": PAPER, "symbol": "diamond", "size": 11, "line": {"color": colour, "width": 2}},
             )  # fmt: skip
         if len(own) > len(came):
             left_out = [fate(row) for row in own.drop(came.index).to_dict("records")]
@@ -122,7 +108,8 @@ def timeline(rows: pd.DataFrame, title: str) -> go.Figure:
                 x=1.01, xref="paper", y=position, text=text, showarrow=False, xanchor="left", align="left"
             )
     figure.update_layout(
-        **{**LAYOUT, "margin": {"l": 180, "r": 270, "t": 60, "b": 50}}, title=title, width=1120,
+        **{**LAYOUT, "margin": {"l": 180, "r": 270 if figure.layout.annotations else 20, "t": 60, "b": 50}},
+        title=title, width=1120 if figure.layout.annotations else 870,
         height=130 + (34 if rows["run"].nunique() == 1 else 62) * len(names),
     )  # fmt: skip
     figure.update_xaxes(title="step", range=[-0.02 * end, 1.02 * end])
@@ -167,5 +154,6 @@ def curves_of_runs(
         figure.update_yaxes(range=[-0.03, 1.03], dtick=0.5, row=row, col=1)
     figure.update_xaxes(title="step", row=len(panels), col=1)
     layout = {**LAYOUT, "margin": {"l": 50, "r": 20, "t": 80, "b": 50}}
-    figure.update_layout(**layout, title=title, height=130 + 230 * len(panels), showlegend=True)
+    height = 130 + 230 * len(panels)
+    figure.update_layout(**layout, title=title, height=height, showlegend=True, legend=legend_below(60, height - 130))
     return figure

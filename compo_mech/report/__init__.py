@@ -28,7 +28,7 @@ def of(
         ValueError: the model cannot read the pairs, or the page cannot be written.
     """
     from compo_mech.analyses.own_prompts import on_prompts  # so that importing reports stays light
-    from compo_mech.report.html_parts import write_page
+    from compo_mech.report.document import write_page
     from compo_mech.report.own_prompts import page
 
     if Path(out).suffix != ".html" or not Path(out).parent.is_dir():

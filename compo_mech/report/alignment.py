@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from compo_mech.plots import interchange
-from compo_mech.report.html_parts import table_html, wide
+from compo_mech.report import thresholds
+from compo_mech.report.html_parts import table_html, verdict, wide
 
 
 def alignment_section(
@@ -27,9 +28,8 @@ def alignment_section(
         by_step: maps with a column step; None: of no other step.
         searched: a row a variable and site.
     """
-    parts = [f"<h2>Aligned with the algorithm: {html.escape(task)}, step {step}</h2>", "<ul>"]
-    parts += [f"<li>{html.escape(text)}</li>" for text in sentences]
-    parts.append("</ul>")
+    parts = [f"<h2>Aligned with the algorithm: {html.escape(task)}, step {step}</h2>"]
+    parts.append(verdict(sentences, thresholds.INTERCHANGE))
     parts.append(wide(interchange.interchange_maps({"trained": trained, "control": control})))
     parts.append(
         "<p class=quiet>Interchange intervention accuracy (IIA): fraction of answers that become what the algorithm "

@@ -14,6 +14,7 @@ from compo_mech.evaluation.table import CONTROL, measured, select
 from compo_mech.plots import trajectories
 from compo_mech.report import html_parts
 from compo_mech.report.attention import N_SHOWN, attention_by_step, n_frames, shown_set
+from compo_mech.report.document import document
 from compo_mech.report.run_page import made_by
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
@@ -21,7 +22,7 @@ from compo_mech.runs.names import distinct
 from compo_mech.runs.outcome import summary_or_failure
 from compo_mech.runs.run import COLUMNS, Run
 
-MAX_BYTES = 9_500_000
+MAX_BYTES = 3_900_000
 """Of the page, after which runs go without attention."""
 
 N_OPEN = 3
@@ -163,19 +164,19 @@ def page(runs: Sequence[Compared], command: Sequence[str], unread: Sequence[str]
         unread: what is wrong with runs that cannot be opened, a line each.
     """
     names = ", ".join(run.name for run in runs)
-    parts = [html_parts.plotly_script().html, f"<h1>{len(runs)} runs</h1><p class=quiet>{html.escape(names)}</p>"]
+    parts = [f"<h1>{len(runs)} runs</h1><p class=quiet>{html.escape(names)}</p>"]
     problems = [*unread, *(f"{run.name}: {problem}" for run in runs for problem in run.problems)]
     if problems:
         lines = "".join(f"<li>{html.escape(problem)}</li>" for problem in problems)
         parts.append(f"<div class=problem>Not all of these runs are whole:<ul>{lines}</ul></div>")
-    parts += [html_parts.table_html(overview(runs)), LEGEND]
+    parts += [html_parts.table_html(overview(runs), sticky=True), LEGEND]
     if not differences([run.run.config for run in runs]):
         parts.append("<p class=quiet>The runs do not differ in any setting.</p>")
     parts.append("<h2>Training</h2>")
     drawn = curves(runs)
     parts.append("<p class=quiet>Nothing was measured.</p>" if drawn is None else html_parts.wide(drawn))
     parts.append("<h2>Attention</h2>")
-    left = MAX_BYTES - sum(len(part.encode()) for part in parts)
+    left = MAX_BYTES - len(html_parts.plotly_script().html) - sum(len(part.encode()) for part in parts)
     for n, run in enumerate(runs):
         maps = attention(run, len(runs))
         size = len(maps.encode())
@@ -191,7 +192,7 @@ def page(runs: Sequence[Compared], command: Sequence[str], unread: Sequence[str]
     lines.append(f"python {shlex.join(command)}")
     shown = html.escape("\n".join(lines))
     parts.append(f"<pre>{shown}</pre>")
-    return html_parts.document(names, "\n".join(parts), body_class="full")
+    return document(names, "\n".join(parts), body_class="full")
 
 
 _NONE = "No checkpoint could be read."

@@ -14,7 +14,9 @@ from compo_mech.circuits.scorers import EdgeScores
 from compo_mech.interventions.ablation import Baseline
 from compo_mech.interventions.edges import Edge
 from compo_mech.plots import circuits, patching, routes
-from compo_mech.report.html_parts import table_html, wide
+from compo_mech.plots.faithfulness import faithfulness_curves
+from compo_mech.report import thresholds
+from compo_mech.report.html_parts import subscripts, table_html, verdict, wide
 from compo_mech.report.method_card import card_sentence
 from compo_mech.routes.summary import SHARE_FLOOR, RouteMap
 
@@ -33,14 +35,14 @@ def dissection_section(found: Dissection, card: pd.DataFrame | None) -> str:
     layout, config = found.data.layout, found.model.config
     labels, length = layout.labels(own.patching.length), own.patching.length
     parts = [f"<h2>Taken apart: {html.escape(str(found.task))}, step {found.step}</h2>"]
-    parts += [f"<p class=verdict>{html.escape(text)}</p>" for text in found.sentences]
-    parts.append(f"<p class=quiet>{html.escape(card_sentence(card, found))}</p>")
+    parts.append(verdict(found.sentences, f"{thresholds.CIRCUIT} {thresholds.HEADS}"))
+    parts.append(f"<p class=quiet>{subscripts(card_sentence(card, found))}</p>")
 
     parts.append("<h3>What each head does</h3>")
-    parts.append(table_html(head_rows(own, control)))
+    parts.append(table_html(head_rows(own, control), sticky=True))
     parts.append(
-        "<p class=quiet>x_t, position of [EoI]: fraction of the answers that follow another value of it which this "
-        "head alone carries, as the algorithm would have it. Cost: states that are no longer right when heads put out "
+        "<p class=quiet>x<sub>t</sub>, position of [EoI]: fraction of the answers that follow another value of it which "
+        "this head alone carries, as the algorithm would have it. Cost: states that are no longer right when heads put out "
         "their mean over other strings of the same length, zero, or what they put out on another string. "
         f"Of all states {own.heads.accuracy:.1%} are right; knowing only s<sub>t-1</sub> one would be right about "
         f"{own.heads.guess:.1%}. In brackets a randomly initialised control.</p>"
@@ -68,15 +70,15 @@ def dissection_section(found: Dissection, card: pd.DataFrame | None) -> str:
                 )
             )
         )
-    parts.append(wide(circuits.faithfulness_curves(own.curve, own.random, control.curve)))
-    parts.append(f"<p class=quiet>{html.escape(_circuit_note(own, control))}</p>")
+    parts.append(wide(faithfulness_curves(own.curve, own.random, control.curve)))
+    parts.append(f"<p class=quiet>{subscripts(_circuit_note(own, control))}</p>")
     parts.append(table_html(_edge_rows(own, control)))
 
     if own.routes is not None:
         parts.append("<h3>By which routes x<sub>t</sub> reaches s<sub>t</sub></h3>")
         parts.append(wide(routes.route_cells(own.routes)))
         parts.append(table_html(_route_rows(own.routes)))
-        parts.append(f"<p class=quiet>{html.escape(_route_note(control.routes))}</p>")
+        parts.append(f"<p class=quiet>{subscripts(_route_note(control.routes))}</p>")
     return "\n".join(parts)
 
 

@@ -8,7 +8,8 @@ from compo_mech.analyses.emergence import MOMENTS
 from compo_mech.analyses.emergence_sentences import moment
 from compo_mech.analyses.watch import Watched
 from compo_mech.plots import trajectories
-from compo_mech.report.html_parts import table_html, wide
+from compo_mech.report import thresholds
+from compo_mech.report.html_parts import table_html, verdict, wide
 from compo_mech.stats.intervals import two_decimals
 from compo_mech.stats.onset import Course
 
@@ -45,12 +46,12 @@ PANELS = {"accuracy": "Accuracy", "lookup": "Attention", "iteration": "Attention
 
 def emergence_section(found: Watched, components: pd.DataFrame, said: list[str]) -> str:
     """Write the section of the run's page: sentences, timeline, table, curves with their control."""
-    items = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in said)
-    shown = [f"<h2>When each component came: {html.escape(str(found.task))}</h2><ul>{items}</ul>"]
+    shown = [f"<h2>When each component came: {html.escape(str(found.task))}</h2>"]
+    shown.append(verdict(said, thresholds.EMERGENCE))
     if len(components):
         title = "Onset, midpoint and saturation of each component"
         shown += [wide(trajectories.timeline(components.assign(run="this run"), title))]
-        shown += [table_html(shown_emergence(components)), CAPTION]
+        shown += [table_html(shown_emergence(components), sticky=True), CAPTION]
     return "\n".join([*shown, *_curves(found)])
 
 

@@ -1,88 +1,30 @@
-"""Pages that open offline: one document, figures with one copy of their script, tables."""
+"""What pages are made of: figures that draw themselves offline, tables, boxes with a verdict, folds."""
 
+import base64
+import gzip
 import html
+import json
+import re
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cache
+from importlib.resources import files
 
 import pandas as pd
 import plotly.graph_objects as go
 import plotly.io
 from plotly.offline import get_plotlyjs
 
-from compo_mech.runs.files import write_whole
+from compo_mech.plots.alternative import alternative
+from compo_mech.plots.theme import DARK
 from compo_mech.runs.outcome import ACCURACY_LEVEL
 
-_STYLE = """
-body { font-family: system-ui, sans-serif; color: #202124; max-width: 1100px; margin: 0 auto; padding: 1rem; }
-h1 { font-size: 1.5rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-.verdict { font-size: 1.1rem; border-left: 4px solid #4c5fd5; padding: .6rem 1rem; background: #f4f5fc; }
-.problem { font-size: .95rem; border-left: 4px solid #b23a3a; padding: .6rem 1rem; background: #fcf1f0;
-overflow-wrap: anywhere; } .problem ul { margin: .3rem 0; padding-left: 1.2rem; }
-.quiet { color: #5f6368; font-size: .9rem; } .wide { overflow-x: auto; } .drawn { min-width: 720px; }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #e3e5e8; }
-th { border-bottom: 2px solid #9aa0a6; vertical-align: bottom; } td { white-space: nowrap; } td.low { color: #b23a3a; }
-code, pre { background: #f1f3f4; border-radius: 4px; padding: .1rem .3rem; overflow-x: auto; }
-pre { padding: .7rem; } body.full { max-width: none; }
-.full th { white-space: nowrap; }
-.full td:first-child, .full th:first-child { position: sticky; left: 0; background: #fff; }
-"""
+LONG_TABLE = 12
+"""Rows of a table that stand on a page; of a longer one the others are folded away."""
 
-
-def document(title: str, body: str, script: str = "", body_class: str = "") -> str:
-    """Return a whole page.
-
-    Args:
-        title: of the browser's tab.
-        body: as HTML.
-        script: that the body needs, such as plotly's.
-        body_class: "full" for a page as wide as the window.
-    """
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style>"
-        f"<script>{script}</script></head><body class='{body_class}'>{body}</body></html>"
-    )
-
-
-def figure_html(figure: go.Figure) -> str:
-    """Return a figure without plotly's script, which the page holds once."""
-    config = {"displaylogo": False, "responsive": True}
-    return plotly.io.to_html(figure, include_plotlyjs=False, full_html=False, config=config, auto_play=False)
-
-
-def write_page(page: str | bytes, out: Path) -> None:
-    """Write a page, or an image, that does not belong to one run.
-
-    Raises:
-        ValueError: it cannot be written.
-    """
-    try:
-        write_whole(out, page)
-    except OSError as error:
-        raise ValueError(f"out = {out}: cannot be written ({error.strerror})") from None
-
-
-def write_figure(figure: go.Figure, out: Path) -> None:
-    """Write a figure as an offline page (.html), or as an image (.png, .svg, .pdf), which takes kaleido and a Chrome.
-
-    Raises:
-        ValueError: the image cannot be drawn, not in this format, or not written.
-    """
-    if out.suffix == ".html":
-        title = figure.layout.title.text or out.stem
-        write_page(document(str(title), wide(figure), script=get_plotlyjs(), body_class="full"), out)
-        return
-    allowed = "must end in .html, or in .png, .svg or .pdf with kaleido"
-    if out.suffix not in (".png", ".svg", ".pdf"):
-        raise ValueError(f"out = {out}: {allowed}")
-    try:
-        image = figure.to_image(format=out.suffix.removeprefix("."), scale=1.5)
-    except (ValueError, RuntimeError, OSError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"out = {out}: {allowed} ({reason})") from None
-    write_page(image, out)
+LONG_TEXT = 48
+"""Characters from which on the text in a cell is wrapped."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +37,13 @@ class Shown:
         return self.html
 
 
+@cache
 def plotly_script() -> Shown:
-    """Return plotly's script, to be placed in a notebook before the first figure."""
-    return Shown(f"<script>{get_plotlyjs()}</script>")
+    """Return plotly's script, compressed, with what unpacks it, to be placed before the first figure."""
+    packed = base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
+    unpacking = (files("compo_mech.report") / "figures.js").read_text(encoding="utf-8")
+    unpacking = unpacking.replace('"DARK COLOURS"', json.dumps(DARK))
+    return Shown(f'<script type="application/gzip">{packed}</script><script>{unpacking}</script>')
 
 
 def offline(figure: go.Figure) -> Shown:
@@ -105,19 +51,52 @@ def offline(figure: go.Figure) -> Shown:
     return Shown(figure_html(figure))
 
 
+def figure_html(figure: go.Figure) -> str:
+    """Return a figure with its alternative in words, without plotly's script, which the page holds once."""
+    config = {"displaylogo": False, "responsive": True}
+    drawn = plotly.io.to_html(figure, include_plotlyjs=False, full_html=False, config=config, auto_play=False)
+    return f'<div role=img aria-label="{html.escape(alternative(figure))}">{drawn}</div>'
+
+
 def wide(figure: go.Figure) -> str:
-    """Return a figure that scrolls sideways where the screen is narrow."""
-    return f"<div class=wide><div class=drawn>{figure_html(figure)}</div></div>"
+    """Return a figure that scrolls sideways in its own box where the screen is narrow."""
+    return f"<figure class=wide><div class=drawn>{figure_html(figure)}</div></figure>"
 
 
-def table_html(table: pd.DataFrame) -> str:
-    """Return a table as it is, likewise."""
-    head = "".join(f"<th>{html.escape(str(name))}</th>" for name in table.columns)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(str(value))}</td>" for value in row) + "</tr>"
-        for row in table.itertuples(index=False)
-    )
-    return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+def table_html(table: pd.DataFrame, sticky: bool = False) -> str:
+    """Return a table that scrolls sideways in its own box; of a long one, all rows but the first are folded away.
+
+    Args:
+        table: shown as it is; texts to the left, numbers to the right, `x_t` and the like with their index below.
+        sticky: whether the first column stays in view.
+    """
+    if not len(table):
+        return "<p class=quiet>None.</p>"
+    columns = [table.iloc[:, i].tolist() for i in range(table.shape[1])]
+    kinds = ["" if all(_is_number(cell) for cell in column) else "text" for column in columns]
+    if sticky:
+        kinds[0] = "name"
+    head = "".join(f"<th{_class(k)}>{subscripts(str(n))}</th>" for k, n in zip(kinds, table.columns, strict=True))
+    rows = []
+    for row in zip(*columns, strict=True):
+        cells = (
+            f"<td{_class(kind, 'long' if len(str(cell)) > LONG_TEXT else '')}>{subscripts(str(cell))}</td>"
+            for kind, cell in zip(kinds, row, strict=True)
+        )
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    whole = f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    return whole if len(rows) <= LONG_TABLE else fold(f"Table of {len(rows)} rows", whole)
+
+
+def _is_number(cell: object) -> bool:
+    """Return whether a cell begins as a number does, or holds none."""
+    text = str(cell)
+    return text in ("", "–", "never", "●") or text.lstrip("-−")[:1].isdigit()
+
+
+def _class(*names: str) -> str:
+    given = " ".join(name for name in names if name)
+    return f' class="{given}"' if given else ""
 
 
 def html_table(table: pd.DataFrame) -> str:
@@ -132,6 +111,46 @@ def html_table(table: pd.DataFrame) -> str:
             cells += f"<td{low}>{f'{value:.1%}' if share else html.escape(str(value))}</td>"
         body += f"<tr>{cells}</tr>"
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def subscripts(text: str) -> str:
+    """Return a text as HTML, in which the index of `x_t`, `s_t` and `s_t-1` stands below the line.
+
+    Example:
+        >>> from compo_mech.report.html_parts import subscripts
+        >>> subscripts("x_t < s_t-1, d_model")
+        'x<sub>t</sub> &lt; s<sub>t-1</sub>, d_model'
+    """
+    return INDEXED.sub(r"\1<sub>\2</sub>", html.escape(text))
+
+
+INDEXED = re.compile(r"\b([sx])_(t(?:-1)?|\d+)\b")
+"""A state or an input with its index."""
+
+
+def verdict(texts: Sequence[str], needed: str) -> str:
+    """Return a box with what was found, and the thresholds that decided it in small below.
+
+    Args:
+        texts: a paragraph each.
+        needed: the thresholds, in a sentence.
+    """
+    found = "".join(f"<p>{subscripts(text)}</p>" for text in texts)
+    return f"<div class=verdict>{found}<p class=needed>{subscripts(needed)}</p></div>"
+
+
+def fold(summary: str, body: str, kind: str = "") -> str:
+    """Return HTML that is folded away under a line of text."""
+    return f"<details{_class(kind)}><summary>{html.escape(summary)}</summary>{body}</details>"
+
+
+def again(command: Sequence[str]) -> str:
+    """Return the command that makes a section again, folded away.
+
+    Args:
+        command: its words, after `python`.
+    """
+    return fold("How to make this again", f"<pre>python {html.escape(shlex.join(command))}</pre>", "again")
 
 
 def counted(n: int, what: str) -> str:

@@ -5,7 +5,7 @@ import html
 import pandas as pd
 
 from compo_mech.analyses.dissection import Dissection
-from compo_mech.report.html_parts import document
+from compo_mech.report.document import document
 from compo_mech.stats.intervals import on_its_side
 
 

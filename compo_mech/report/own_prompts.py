@@ -5,18 +5,17 @@ from collections.abc import Sequence
 
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 
 from compo_mech.analyses import own_prompt_tables as texts
 from compo_mech.analyses.own_prompts import PromptFindings, moving_positions
-from compo_mech.circuits.accuracy import ABLE
 from compo_mech.circuits.circuit import Circuit
-from compo_mech.circuits.discovery import HELD_OUT, LARGEST_FRACTION, OVERLAP, SWAPPED
 from compo_mech.circuits.selection import score_order
 from compo_mech.plots.circuits import circuit_graph
 from compo_mech.plots.faithfulness import faithfulness_by_size
 from compo_mech.plots.patching import effect_maps
-from compo_mech.report.html_parts import document, table_html, wide
+from compo_mech.report import thresholds
+from compo_mech.report.document import document
+from compo_mech.report.html_parts import again, table_html, verdict, wide
 
 N_SHOWN = 24
 """Rows of a map or a table, and edges of a picture: those of largest effect."""
@@ -28,17 +27,16 @@ MAX_DRAWN = 400
 N_LETTERS = 80
 
 
-def page(found: PromptFindings, title: str) -> str:
+def page(found: PromptFindings, title: str, command: Sequence[str] = ()) -> str:
     """Return the page.
 
     Args:
         found: on the prompts.
         title: above it.
+        command: that makes it, after `python`; none: it was made by a call.
     """
-    first, *others = texts.sentences(found)
     parts = [f"<h1>{html.escape(title)}</h1>", f"<p class=quiet>{html.escape(_network(found))}</p>"]
-    parts += [f"<p class=verdict>{html.escape(said)}</p>" for said in (first, *others)]
-    parts.append(f"<p class=quiet>{html.escape(_thresholds())}</p>")
+    parts.append(verdict(texts.sentences(found), thresholds.CIRCUIT))
     parts += ["<h2>Prompts</h2>", table_html(_prompt_rows(found)), f"<p class=quiet>{_more_prompts(found)}</p>"]
     parts += ["<h2>Patching</h2>", wide(patching_map(found))]
     parts.append(f"<p class=quiet>{html.escape(_patching_note(found))}</p>")
@@ -52,7 +50,9 @@ def page(found: PromptFindings, title: str) -> str:
         circuit = found.discovery.circuit if found.discovery else None
         parts.append(wide(faithfulness_by_size(found.curve, found.random, len(circuit) if circuit else None)))
     parts.append(f"<p class=quiet>{html.escape(texts.areas_sentence(found))}</p>")
-    return document(title, "\n".join(parts), script=get_plotlyjs())
+    if command:
+        parts += ["<h2>How to reproduce</h2>", again(command)]
+    return document(title, "\n".join(parts))
 
 
 def patching_map(found: PromptFindings) -> go.Figure:
@@ -85,15 +85,6 @@ def _network(found: PromptFindings) -> str:
     return (
         f"{config.n_layers} layers × {config.n_heads} heads, d_model {config.d_model}, {len(found.scores.edges)} "
         f"edges; {len(found.pairs.clean_tokens)} pairs of up to {found.pairs.clean_tokens.shape[1]} tokens."
-    )
-
-
-def _thresholds() -> str:
-    return (
-        f"There is a circuit where the network is right about {ABLE:.0%} of the answers to either prompt, where the "
-        f"edges of highest score move {SWAPPED} of the answers, leave out {1 - LARGEST_FRACTION:.0%} of the network "
-        f"and do better than edges drawn at random, and where those found on half of the prompts move {HELD_OUT} of "
-        f"the answers to the others and are the same to {OVERLAP} (Jaccard)."
     )
 
 

@@ -13,7 +13,8 @@ from compo_mech.analyses.state_update import UpdateFindings
 from compo_mech.model.sites import Kind, Site
 from compo_mech.plots import tables
 from compo_mech.plots.trajectories import by_step
-from compo_mech.report.html_parts import table_html, wide
+from compo_mech.report import thresholds
+from compo_mech.report.html_parts import table_html, verdict, wide
 from compo_mech.runs.trajectory import Quantity
 from compo_mech.stats.intervals import Interval
 
@@ -76,13 +77,10 @@ def opening(
     trained, control = seen.trained, seen.control
     return [
         f"<h2>{question} {html.escape(str(seen.task))}, step {seen.step}</h2>",
-        f"<p class=verdict>{html.escape(said[0])}</p>",
-        "<ul>",
-        *(f"<li>{html.escape(text)}</li>" for text in said[1:]),
-        "</ul>",
+        verdict(said, thresholds.PROBES),
         wide(probe_dots(trained.probes, control.probes, decoded)),
         wide(interchange_dots(trained.interchanges, control.interchanges, moved)),
-        table_html(probe_rows(trained.probes, control.probes)),
+        table_html(probe_rows(trained.probes, control.probes), sticky=True),
     ]
 
 

@@ -2,20 +2,21 @@
 
 import html
 import json
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
-from plotly.offline import get_plotlyjs
 
 from compo_mech.evaluation.sets import EvalSet, eval_sets
 from compo_mech.evaluation.table import measured, of_lengths
 from compo_mech.model.params import Params
 from compo_mech.plots import training
-from compo_mech.report import attention
+from compo_mech.report import attention, thresholds
 from compo_mech.report.attention import attention_by_step, shown_set
-from compo_mech.report.html_parts import capitalised, counted, document, html_table, wide
+from compo_mech.report.document import document
+from compo_mech.report.html_parts import capitalised, counted, fold, html_table, verdict, wide
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.outcome import length_table, run_sentence
@@ -37,7 +38,7 @@ def page(
     metrics: pd.DataFrame,
     sets: Sequence[EvalSet],
     command: str,
-    sections: Sequence[str] = (),
+    sections: Mapping[str, str] | None = None,
     problems: Sequence[str] = (),
 ) -> str:
     """Return the whole page. plotly's script is embedded once; nothing is loaded.
@@ -49,7 +50,7 @@ def page(
         metrics: its long rows, the control's among them.
         sets: its test strings; the longest of each task is shown.
         command: that made it.
-        sections: of analyses, as HTML.
+        sections: of analyses, as HTML by the name of their folder.
         problems: what is missing or damaged, a line each.
     """
     parts = [f"<h1>{html.escape(name)}</h1>"]
@@ -72,23 +73,53 @@ def page(
     tasks = [str(task) for task in config.data.measured_tasks]
     tasks = [task for task in tasks if len(measured(metrics, task))]
     trained = of_lengths(metrics, config.data.drawn_lengths)
-    for task in tasks:
-        parts.append(f"<p class=verdict>{html.escape(capitalised(run_sentence(trained, task)))}</p>")
+    if tasks:
+        parts.append(verdict([capitalised(run_sentence(trained, task)) for task in tasks], thresholds.ATTENTION))
+    how = fold("How to make this again", f"<pre>{html.escape(command)}</pre>", "again")
     for task in tasks:
         of_task = f": {task}" if len(tasks) > 1 else ""
         parts.append(f"<h2>By length and head{html.escape(of_task)}</h2>")
         parts.append(f"<div class=wide>{html_table(length_table(metrics, task))}</div>")
-        parts.append(_LEGEND)
+        parts += [_LEGEND, how]
         parts.append(f"<h2>Training{html.escape(of_task)}</h2>")
-        parts.append(wide(training.training_curves(metrics, task)))
+        parts += [wide(training.training_curves(metrics, task)), how]
         parts.append(f"<h2>Attention{html.escape(of_task)}</h2>")
         parts.append(wide(attention_by_step(checkpoints, config, shown_set(sets, task))) if checkpoints else _NONE)
-    parts += sections
+        parts.append(how)
+    parts += newest_first(sections or {})
     parts.append("<h2>How to reproduce</h2>")
     parts.append(f"<pre>{html.escape(command)}</pre>")
     settings = json.dumps(config.model_dump(mode="json"), indent=2)
     parts.append(f"<details><summary>All settings</summary><pre>{html.escape(settings)}</pre></details>")
-    return document(name, "\n".join(parts), script=get_plotlyjs())
+    return document(name, "\n".join(parts))
+
+
+FOLDER = re.compile(r"(.+?)-(\d{6,})(.*)")
+"""The name of an analysis' folder: the kind, the step, the task if it is of one."""
+
+
+def newest_first(sections: Mapping[str, str]) -> list[str]:
+    """Return sections kind by kind and task by task, the latest step's; earlier ones are folded away after it.
+
+    Args:
+        sections: by the name of their folder, such as `dissect-002400-parity`.
+    """
+    steps: dict[tuple[str, str], list[tuple[int, str]]] = {}
+    for folder, section in sections.items():
+        found = FOLDER.fullmatch(folder)
+        kind, step, task = (found[1], int(found[2]), found[3]) if found else (folder, 0, "")
+        steps.setdefault((kind, task), []).append((step, section))
+    parts = []
+    for of_kind in steps.values():
+        (_, newest), *others = sorted(of_kind, reverse=True)
+        parts.append(newest)
+        parts += [fold(f"Earlier: step {step}", demoted(section), "older") for step, section in others]
+    return parts
+
+
+def demoted(section: str) -> str:
+    """Return a section whose heading is no section of the page any more."""
+    return section.replace("<h3>", "<h4>").replace("</h3>", "</h4>").replace("<h2>", "<h3>").replace("</h2>", "</h3>")
 
 
 _NONE = "<p class=quiet>No checkpoint could be read.</p>"

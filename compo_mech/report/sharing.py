@@ -9,7 +9,8 @@ from compo_mech.analyses.sharing import Sharing
 from compo_mech.circuits.overlap import LEVEL
 from compo_mech.interventions.head_roles import CARRIES, CARRIES_IN_PART
 from compo_mech.plots.shared_edges import edges_figure
-from compo_mech.report.html_parts import table_html, wide
+from compo_mech.report import thresholds
+from compo_mech.report.html_parts import subscripts, table_html, verdict, wide
 
 NEEDED = f"{CARRIES:.0%} needed"
 
@@ -31,7 +32,7 @@ def sharing_section(pairs: Sequence[Sharing], step: int) -> str:
         first, second = map(html.escape, found.names)
         if len(pairs) > 1:
             parts.append(f"<h3>{first} and {second}</h3>")
-        parts += [f"<p class=verdict>{html.escape(text)}</p>" for text in sharing_sentences(found)]
+        parts.append(verdict(sharing_sentences(found), thresholds.SHARING))
         parts.append(wide(edges_figure(found)))
         parts.append(
             "<p class=quiet>Exact patching on prompts of each task by itself: rise of the cross-entropy when one edge "
@@ -50,13 +51,13 @@ def sharing_section(pairs: Sequence[Sharing], step: int) -> str:
         if len(heads):
             parts.append(table_html(heads))
             parts.append(
-                "<p class=quiet>Fraction of the answers that follow another x_t, or another position of [EoI], which a "
-                "head alone carries; x_t from the other task: its output is taken from a run of the other task on "
-                "other inputs, and the answer should be this task's for the new x_t.</p>"
+                "<p class=quiet>Fraction of the answers that follow another x<sub>t</sub>, or another position of [EoI], "
+                "which a head alone carries; x<sub>t</sub> from the other task: its output is taken from a run of the "
+                "other task on other inputs, and the answer should be this task's for the new x<sub>t</sub>.</p>"
             )
         if found.task_token is not None:
             parts.append(table_html(task_token_rows(found)))
-            parts.append(f"<p class=quiet>{html.escape(_task_token_note(found.task_token))}</p>")
+            parts.append(f"<p class=quiet>{subscripts(_task_token_note(found.task_token))}</p>")
     return "\n".join(parts)
 
 

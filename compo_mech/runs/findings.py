@@ -13,11 +13,12 @@ class Findings(Checkpoints):
     """Those of the run in a folder."""
 
     @property
-    def sections(self) -> list[str]:
-        """What analyses have to show on the run's page, as HTML; those that are damaged are among the problems."""
+    def sections(self) -> dict[str, str]:
+        """What analyses have to show on the run's page, as HTML by the name of their folder; those that are damaged
+        are among the problems."""
         files = sorted(self.path.glob("analysis/[!.]*/section.html"))
-        found = [analysis_folder.read_or_error(file) for file in files]
-        return [section for section in found if isinstance(section, str)]
+        found = {file.parent.name: analysis_folder.read_or_error(file) for file in files}
+        return {name: section for name, section in found.items() if isinstance(section, str)}
 
     def problems(self) -> list[str]:
         """List what is wrong with the run, in a line each: as of checkpoints, and damaged results of analyses."""

@@ -228,9 +228,9 @@ def test_any_run_can_be_taken_apart(settings, tmp_path, quick):
     for task in run.config.data.measured_tasks:
         assert (run.path / "analysis" / f"dissect-000002-{task}" / "section.html").exists()
     several = len(run.config.data.measured_tasks) > 1
-    assert ("What the tasks share" in run.sections[-1]) == several
+    assert ("What the tasks share" in list(run.sections.values())[-1]) == several
     if "--data.min-length" in settings:
-        assert "token, same length, shifted (by at most 2)" in run.sections[0]
+        assert "token, same length, shifted (by at most 2)" in next(iter(run.sections.values()))
 
 
 def test_a_circuit_that_is_none_is_not_shown(found):

@@ -1,0 +1,46 @@
+"""What decides each verdict, in a sentence for the box that it stands in."""
+
+from compo_mech.analyses.position_subtraction import SCORE
+from compo_mech.causal.interchange import FOLLOWED, HOLDS
+from compo_mech.circuits.accuracy import ABLE
+from compo_mech.circuits.discovery import HELD_OUT, LARGEST_FRACTION, OVERLAP, SWAPPED
+from compo_mech.circuits.overlap import LEVEL
+from compo_mech.evaluation.attention import MIN_LENGTH, SAME_KEY_SHARE, SHARP_ROW_SHARE, SHARP_WEIGHT, TEXTBOOK_SCORE
+from compo_mech.interventions.head_roles import CARRIES, CARRIES_IN_PART
+from compo_mech.probing.additivity import NEEDED
+from compo_mech.runs.outcome import ACCURACY_LEVEL
+from compo_mech.stats.onset import GONE, MIN_POINTS
+
+ATTENTION = (
+    f"Thresholds: a pattern is sharp if in {SHARP_ROW_SHARE:.0%} of rows the strongest key has weight {SHARP_WEIGHT} "
+    f"or more and is the same for {SAME_KEY_SHARE:.0%} of strings; a textbook iteration head is sharp and has a score "
+    f"of {TEXTBOOK_SCORE} or more over lengths from {MIN_LENGTH} on. The task is learnt at {ACCURACY_LEVEL:.0%} "
+    "accuracy at the worst length."
+)
+CIRCUIT = (
+    f"Thresholds: there is a circuit where the network is right about {ABLE:.0%} of the answers to either prompt, "
+    f"where the edges of highest score move {SWAPPED} of the answers, leave out {1 - LARGEST_FRACTION:.0%} of the "
+    f"network and do better than edges drawn at random, and where those found on half of the prompts move {HELD_OUT} "
+    f"of the answers to the others and are the same to {OVERLAP} (Jaccard)."
+)
+HEADS = (
+    f"A head carries a variable if {CARRIES:.0%} of the answers follow the value that it alone brings, and in part "
+    f"from {CARRIES_IN_PART:.0%} on."
+)
+SHARING = (
+    f"Thresholds: a head carries a variable for a task if {CARRIES:.0%} of its answers follow the head alone; edges "
+    f"differ between tasks at p ≤ {LEVEL}."
+)
+INTERCHANGE = (
+    f"Thresholds: a site holds a variable from {HOLDS:.0%} interchange intervention accuracy (IIA) on, with the random "
+    "change of the same size and the permuted labels below that."
+)
+PROBES = (
+    f"{INTERCHANGE} Answers follow it if the whole interval lies above {FOLLOWED:.0%}; what is not additive is needed "
+    f"if states are right less often without it, by more than {100 * NEEDED:.0f} points; a query that points by i − j "
+    f"has a subtraction score of {SCORE} or more."
+)
+EMERGENCE = (
+    f"Thresholds: a component is dated from {MIN_POINTS} checkpoints on, and only if at most {GONE:.0%} of its rise "
+    f"lay before the first; accuracy counts as flat once it stays at {ACCURACY_LEVEL:.0%}."
+)
