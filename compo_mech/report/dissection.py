@@ -41,9 +41,9 @@ def dissection_section(found: Dissection, card: pd.DataFrame | None) -> str:
     parts.append("<h3>What each head does</h3>")
     parts.append(table_html(head_rows(own, control), sticky=True))
     parts.append(
-        "<p class=quiet>x<sub>t</sub>, position of [EoI]: fraction of the answers that follow another value of it which "
-        "this head alone carries, as the algorithm would have it. Cost: states that are no longer right when heads put out "
-        "their mean over other strings of the same length, zero, or what they put out on another string. "
+        "<p class=quiet>x<sub>t</sub>, position of [EoI]: fraction of the answers that follow another value of it "
+        "which this head alone carries, as the algorithm would have it. Cost: states that are no longer right when "
+        "heads put out their mean over other strings of the same length, zero, or what they put out on another string. "
         f"Of all states {own.heads.accuracy:.1%} are right; knowing only s<sub>t-1</sub> one would be right about "
         f"{own.heads.guess:.1%}. In brackets a randomly initialised control.</p>"
     )
