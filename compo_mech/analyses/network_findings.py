@@ -99,6 +99,10 @@ class NetworkFindings:
     accuracy: pd.DataFrame
 
 
+STAGES = {"heads": 1, "ablations": 1, "patching": 1, "edges and circuit": 1, "faithfulness": 1, "routes": 1}
+"""What is asked of a network in turn, and how long each takes beside the others."""
+
+
 def network_findings(
     model: Model,
     data: DataConfig,

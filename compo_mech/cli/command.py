@@ -10,7 +10,7 @@ import tyro
 from pydantic import Field, ValidationError, validate_call
 
 from compo_mech.cli.errors import fail, one_line_errors
-from compo_mech.cli.imports import HINT, without_imports
+from compo_mech.cli.imports import with_hint, without_imports
 from compo_mech.cli.usage import parsed
 from compo_mech.settings import one_line
 
@@ -56,7 +56,11 @@ def call(
         prog: what the command is called; None: the script's name.
     """
     words = without_imports(argv)
-    _run(parsed(lambda: tyro.cli(_bound(command), prog=prog, args=words, description=_with_hint(description))))
+    _run(
+        parsed(
+            lambda: tyro.cli(_bound(command), prog=prog, args=words, description=description and with_hint(description))
+        )
+    )
 
 
 def call_one(
@@ -67,12 +71,8 @@ def call_one(
 ) -> None:
     """As `call`, of the function that the first word names."""
     bound: dict[str, Callable[..., Any]] = {name: _bound(command) for name, command in commands.items()}
-    words, about = without_imports(argv), _with_hint(description)
+    words, about = without_imports(argv), description and with_hint(description)
     _run(parsed(lambda: tyro.extras.subcommand_cli_from_dict(bound, prog=prog, args=words, description=about)))
-
-
-def _with_hint(description: str | None) -> str | None:
-    return description and f"{description.strip()}\n\n{HINT}"
 
 
 def _run(asked: Callable[[], None]) -> None:

@@ -1,6 +1,7 @@
 """The command that dissects a run: each task by itself, then what every two of them share."""
 
 import itertools
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -10,12 +11,13 @@ from rich.console import Console
 
 from compo_mech.analyses import dissection
 from compo_mech.analyses.dissection import Dissection
+from compo_mech.analyses.network_findings import STAGES
 from compo_mech.analyses.sharing import Sharing, compare, evidence
 from compo_mech.circuits.circuit import to_json
 from compo_mech.cli.analyse import analyse
 from compo_mech.cli.command import Positional, Seed, Step
 from compo_mech.cli.output import Output, csv_files
-from compo_mech.cli.progress import spinner
+from compo_mech.cli.progress import counting
 from compo_mech.data.tasks import Task
 from compo_mech.ground_truth.method_card import method_card_table
 from compo_mech.model.params import Model
@@ -46,17 +48,14 @@ class DissectionOfRun:
     def ask(self, run: Run, task: Task, console: Console) -> Dissection:
         model = Model(run.params(self.step), run.config.model)
         step = run.steps[-1] if self.step is None else self.step
-        with spinner(console) as bar:
-            shown = bar.add_task(str(task))
-            return dissection.dissect(
-                model,
-                run.config.data,
-                task,
-                step,
-                run.config.shifts,
-                self.seed,
-                tell=lambda what: bar.update(shown, description=what),
-            )
+        with counting(console) as bar:
+            shown = bar.add_task(str(task), total=2 * sum(STAGES.values()))
+            n_done = itertools.accumulate((*STAGES.values(), *STAGES.values()), initial=0)
+
+            def tell(what: str) -> None:
+                bar.update(shown, description=what, completed=next(n_done))
+
+            return dissection.dissect(model, run.config.data, task, step, run.config.shifts, self.seed, tell=tell)
 
     def files(self, found: Dissection) -> dict[str, str]:
         circuit = {} if found.circuit is None else {"circuit.json": to_json(found.circuit)}
@@ -76,16 +75,19 @@ class DissectionOfRun:
         data, model = run.config.data, Model(run.params(self.step), run.config.model)
         if len(data.measured_tasks) < 2:
             return []
-        with spinner(console) as bar:
-            shown = bar.add_task("what the tasks share")
+        n_tasks = len(data.measured_tasks)
+        with counting(console) as bar:
+            shown = bar.add_task("what the tasks share", total=n_tasks + math.comb(n_tasks, 2))
             found = []
             for task in data.measured_tasks:
                 bar.update(shown, description=f"{task}: two sets of prompts")
                 found.append(evidence(model, data, task, run.config.shifts, self.seed))
+                bar.advance(shown)
             pairs = []
             for one, other in itertools.combinations(found, 2):
                 bar.update(shown, description=f"{one.task} and {other.task}")
                 pairs.append(compare(model, data, one, other, self.seed))
+                bar.advance(shown)
         return [sharing_output(pairs, run.steps[-1] if self.step is None else self.step)]
 
 

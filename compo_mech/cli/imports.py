@@ -9,6 +9,17 @@ from compo_mech.cli.errors import fail
 
 FLAG = "--import"
 HINT = f"{FLAG} MODULE first imports a module with tasks of your own, from here or installed."
+COMMANDS = ("python ", "compo-mech ")
+"""What an example in a description begins with."""
+
+
+def with_hint(description: str) -> str:
+    """Return a description for --help, with what all commands take besides.
+
+    Examples begin as at a shell's prompt: tyro would join lines that begin with a letter.
+    """
+    lines = description.strip().splitlines()
+    return "\n".join([*(f"$ {line}" if line.startswith(COMMANDS) else line for line in lines), "", HINT])
 
 
 def without_imports(argv: Sequence[str] | None) -> list[str]:

@@ -8,33 +8,44 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    SpinnerColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
+from rich.text import Text
 
 from compo_mech.evaluation import table
 from compo_mech.evaluation.table import Row
 from compo_mech.runs.config import RunConfig
 
+BAR = 16
+"""Characters of a bar, which leave room for the rest in a terminal of 80."""
+
+
+class Shortened(TextColumn):
+    """What is being done, in so many characters at most, so that all that stands beside it is shown whole.
+
+    Args:
+        width: how many.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__("{task.description}", markup=False, table_column=Column(no_wrap=True))
+        self._width = width
+
+    def render(self, task: Task) -> Text:
+        """Return the description, cut at its end."""
+        text = super().render(task)
+        text.truncate(self._width, overflow="ellipsis")
+        return text
+
 
 def counting(console: Console) -> Progress:
     """A bar that counts, with the time gone and left; it goes when it is done."""
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=console, transient=True)
-
-
-def spinner(console: Console) -> Progress:
-    """What is being done, and for how long."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    columns = (Shortened(34), BarColumn(BAR), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True)
 
 
@@ -67,16 +78,13 @@ class TrainingBar:
 @contextmanager
 def training_bar(console: Console, config: RunConfig) -> Iterator[TrainingBar]:
     """The bar of a run, or of runs that differ in their seed alone."""
+    measured = "loss {task.fields[loss]} accuracy {task.fields[accuracy]} iteration {task.fields[iteration]}"
     columns = [
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
+        Shortened(11),
+        BarColumn(BAR // 2),
         MofNCompleteColumn(),
-        TextColumn(
-            "loss {task.fields[loss]}  accuracy {task.fields[accuracy]}  iteration {task.fields[iteration]}",
-            markup=False,
-        ),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        TextColumn(measured, markup=False, table_column=Column(no_wrap=True)),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
     ]
     with Progress(*columns, console=console) as bar:
         names = ", ".join(map(str, config.data.measured_tasks))

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from compo_mech.cli.imports import HINT, without_imports
+from compo_mech.cli.imports import with_hint, without_imports
 from compo_mech.cli.usage import parsed
 from compo_mech.data.config import Stage
 from compo_mech.data.tasks import Task
@@ -26,7 +26,7 @@ def read(default: Group, argv: Sequence[str] | None, description: str, prog: str
     registry = tyro.constructors.ConstructorRegistry()
     for kind in (Task, Stage):
         registry.primitive_rule(_spelled(kind))
-    group, about, words = type(default), f"{description.strip()}\n\n{HINT}", without_imports(argv)
+    group, about, words = type(default), with_hint(description), without_imports(argv)
     return parsed(
         lambda: tyro.cli(group, prog=prog, args=words, default=default, registry=registry, description=about),
         group.__name__,

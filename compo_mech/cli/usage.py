@@ -17,6 +17,10 @@ KINDS = {"{None}|INT": "an integer", "{None}|FLOAT": "a number", "{None}|{[FLOAT
 """What tyro calls a setting that may also be None, and what it is."""
 
 REPLIES: Sequence[tuple[str, Callable[[re.Match[str]], str]]] = (
+    (
+        r"Unrecognized options: (.*?)(?:, [^-].*)? meant (--\S+)",
+        lambda m: f"{m[1]}: there is no such setting, did you mean {m[2]}? --help lists them",
+    ),
     (r"Unrecognized options: (.*)", lambda m: f"{m[1]}: there is no such setting; --help lists them"),
     (
         r"Error parsing --(\S+): invalid literal for int\(\) with base 10: (.*)",
@@ -80,7 +84,7 @@ def _one_line(box: str, outermost: str) -> str:
     lines = [line.strip("│ ") for line in box.splitlines()[1:]]
     is_rule = [set(line) <= set("─-╭╮╰╯") for line in lines]
     begin = is_rule.index(False)
-    message = _unwrapped(lines[begin : is_rule.index(True, begin)])
+    message = _unwrapped(lines[begin : is_rule.index(True, begin)]) + _meant(lines)
     for pattern, reply in REPLIES:
         if match := re.fullmatch(pattern, message):
             return reply(match)
@@ -90,6 +94,14 @@ def _one_line(box: str, outermost: str) -> str:
             return what
         return f"{where}.{what}" if re.match(r"[\w.]+ = ", what) else f"{where}: {what}"
     return message
+
+
+def _meant(lines: Sequence[str]) -> str:
+    """Return tyro's first guess of the flag that was meant, if it made one."""
+    if "Perhaps you meant:" not in lines:
+        return ""
+    guesses = (re.match(r"--\S+", line) for line in lines[lines.index("Perhaps you meant:") :])
+    return next((f" meant {guess[0]}" for guess in guesses if guess), "")
 
 
 def _unwrapped(lines: Sequence[str]) -> str:

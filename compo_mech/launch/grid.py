@@ -33,7 +33,7 @@ def grid(base: RunConfig, axes: Mapping[str, Sequence[object]]) -> dict[str, Run
 
 
 def read_axis(text: str) -> tuple[str, list[object]]:
-    """A setting and its values, as the command line spells them: `model.d_model=32,64`.
+    """A setting and its values, as the command line spells them: `model.d_model=32,64` or `model.d-model=32,64`.
 
     Values are Python's literals, or plain words; commas in brackets or quotes do not part them.
 
@@ -47,7 +47,7 @@ def read_axis(text: str) -> tuple[str, list[object]]:
         found = ast.literal_eval(f"[{values}]")
     except (SyntaxError, ValueError):
         found = [_literal(word) for word in values.split(",")]
-    return name, found
+    return name.removeprefix("--").replace("-", "_"), found
 
 
 def _literal(word: str) -> object:

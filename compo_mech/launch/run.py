@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from compo_mech.cli.output import warn
+from compo_mech.cli.output import say, warn
 from compo_mech.data.stream import TrainingStream
 from compo_mech.evaluation.measure import measure, measure_control, measure_train
 from compo_mech.evaluation.sets import EvalSet, eval_sets, train_sets
@@ -87,6 +87,8 @@ def launch(settings: Launch, console: Console) -> Run:
         if settings.resume:
             run = reopen(settings, held)
             state = go_back(run, settings.device, console)
+            if state.step == config.train.n_steps:
+                say(console, f"{run.path} was trained to its end already, step {state.step}; nothing is left to train")
         else:
             run, state = begin(settings, held)
         stream = TrainingStream(config.data, config.seed, settings.device)

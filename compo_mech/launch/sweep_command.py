@@ -9,7 +9,7 @@ from rich.console import Console
 
 from compo_mech.cli.command import Count, Positional, Ungrouped
 from compo_mech.cli.errors import fail, one_line_errors
-from compo_mech.cli.output import check_out, write_table
+from compo_mech.cli.output import check_out, say, write_table
 from compo_mech.cli.tables import print_table
 from compo_mech.launch.grid import grid, read_axis
 from compo_mech.launch.settings import dropped
@@ -54,5 +54,6 @@ def sweep_command(
         whole = table.join(pd.DataFrame(came, index=table.index))
         write_table(file, whole)
     print_table(console, whole.drop(columns="path"))
+    say(console, f"Table: {file}")
     if (table["state"] != "done").all():
         fail(f"runs = {len(table)}: none was trained to its end; the table says why")

@@ -19,7 +19,7 @@ from compo_mech.report.run_page import made_by
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.names import distinct
-from compo_mech.runs.outcome import summary_or_failure
+from compo_mech.runs.outcome import summary_or_failure, until
 from compo_mech.runs.run import COLUMNS, Run
 
 MAX_BYTES = 3_900_000
@@ -49,6 +49,7 @@ class Compared:
         name: that no other has.
         metrics: its rows, none where they cannot be read.
         summary: of its outcome (see `run_summary`), or why there is none.
+        step: of the last checkpoint that is shown; 0: there is none.
         problems: what is missing or damaged, a line each.
     """
 
@@ -56,6 +57,7 @@ class Compared:
     name: str
     metrics: pd.DataFrame
     summary: Mapping[str, object]
+    step: int
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -63,22 +65,41 @@ class Compared:
         return str(self.run.config.data.measured_tasks[0])
 
 
-def compared(runs: Sequence[Run]) -> list[Compared]:
-    """Return the runs under distinct names, with what is wrong with each."""
+def compared(runs: Sequence[Run], step: int | None = None) -> list[Compared]:
+    """Return the runs under distinct names, with what is wrong with each.
+
+    Args:
+        runs: to compare.
+        step: as if training had ended there; None: the last of each.
+
+    Raises:
+        RunError: a run has no checkpoint of that step.
+    """
     found = []
+    for run in runs:
+        if step is not None and step not in run.steps:
+            raise RunError(f"step = {step}: must be that of a checkpoint of every run, and {run.path} has {_few(run)}")
     for run, name in zip(runs, distinct([run.path for run in runs]), strict=True):
         problems, nothing = run.problems(), pd.DataFrame(columns=list(COLUMNS))
-        summary = summary_or_failure(run.path)
+        summary = summary_or_failure(run.path, step)
         failed = summary.get("failed") if run.steps else None
         metrics = nothing
         try:
-            metrics = nothing if failed else run.metrics
+            metrics = nothing if failed else until(run.metrics, step)
         except RunError as error:
             failed = str(error)
         if failed and failed not in problems:
             problems.append(str(failed))
-        found.append(Compared(run, name, metrics, summary, [line.replace(f"{run.path}/", "") for line in problems]))
+        last = max(run.steps, default=0) if step is None else step
+        own = [line.replace(f"{run.path}/", "") for line in problems]
+        found.append(Compared(run, name, metrics, summary, last, own))
     return found
+
+
+def _few(run: Run) -> str:
+    """Name the steps of a run's checkpoints, of many the first and the last."""
+    steps = list(map(str, run.steps)) or ["none"]
+    return ", ".join(steps if len(steps) <= 6 else [*steps[:3], "…", *steps[-2:]])
 
 
 def overview(runs: Sequence[Compared]) -> pd.DataFrame:
@@ -106,8 +127,7 @@ def _flat(settings: Mapping[str, object], prefix: str = "") -> Iterator[tuple[st
 
 def results(run: Compared) -> dict[str, str]:
     """Results of a run, formatted; scores are left out where it has no head that could have them."""
-    last = max(run.run.steps, default=0)
-    row = {"steps": f"{last} of {run.run.config.train.n_steps}"}
+    row = {"steps": f"{run.step} of {run.run.config.train.n_steps}"}
     accuracy = curve(run, "generated_accuracy")
     if not len(accuracy):
         return row
@@ -148,7 +168,7 @@ def curves(runs: Sequence[Compared]) -> "go.Figure | None":
 def attention(run: Compared, n_runs: int) -> str:
     """Draw a run's attention with a slider over its steps, as HTML; empty where no checkpoint can be read."""
     config = run.run.config
-    shown = run.run.readable(n_frames(config, n_runs))
+    shown = run.run.readable(n_frames(config, n_runs), run.step)
     if not shown:
         return ""
     test = shown_set(eval_sets(config.data, min(config.n_test_strings, N_SHOWN)), run.task)

@@ -52,8 +52,8 @@ def sharing_section(pairs: Sequence[Sharing], step: int) -> str:
             parts.append(table_html(heads))
             parts.append(
                 "<p class=quiet>Fraction of the answers that follow another x<sub>t</sub>, or another position of "
-                "[EoI], which a head alone carries; x<sub>t</sub> from the other task: its output is taken from a run of the "
-                "other task on other inputs, and the answer should be this task's for the new x<sub>t</sub>.</p>"
+                "[EoI], which a head alone carries; x<sub>t</sub> from the other task: its output is taken from a run "
+                "of the other task on other inputs, and the answer should be this task's for the new x<sub>t</sub>.</p>"
             )
         if found.task_token is not None:
             parts.append(table_html(task_token_rows(found)))

@@ -99,15 +99,16 @@ class Checkpoints(Vouched):
         """
         return _spread(self.steps, at_most)
 
-    def readable(self, at_most: int) -> dict[int, Params]:
+    def readable(self, at_most: int, until: int | None = None) -> dict[int, Params]:
         """Checkpoints as `spread` chooses them, with one beside it for each that cannot be read (see `problems`).
 
         Args:
             at_most: how many.
+            until: the step after which none is wanted; None: all are.
         """
         found: dict[int, Params] = {}
         sums = self.sums()
-        steps = steps_of(sums)
+        steps = [step for step in steps_of(sums) if until is None or step <= until]
         wanted = _spread(steps, at_most)
         for target in wanted:
             place = steps.index(target)

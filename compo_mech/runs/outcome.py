@@ -154,27 +154,34 @@ def length_table(metrics: pd.DataFrame, task: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def summary_or_failure(path: Path) -> dict[str, object]:
-    """Summary of the run in a folder; of one that is damaged, what is wrong with it, as `failed`."""
+def until(metrics: pd.DataFrame, step: int | None) -> pd.DataFrame:
+    """Return the rows up to a step; None: all."""
+    return metrics if step is None else metrics[metrics["step"] <= step]
+
+
+def summary_or_failure(path: Path, step: int | None = None) -> dict[str, object]:
+    """Summary of the run in a folder at a step, None: its last; of one that is damaged, what is wrong, as `failed`."""
     try:
-        return run_summary(open_run(path))
+        return run_summary(open_run(path), step)
     except RunError as error:
         return {"failed": str(error)}
     except (LookupError, ValueError):  # rows of an earlier version, which nothing vouches for
         return {"failed": f"{path / 'metrics.csv'}: is damaged, it lacks rows"}
 
 
-def run_summary(run: Run) -> dict[str, object]:
+def run_summary(run: Run, step: int | None = None) -> dict[str, object]:
     """Summary of a run on its first task: accuracy, the best head's scores, and the steps from which they hold.
 
+    At an earlier step it is as if training had ended there.
     Where no head is scored, without a chain of thought or with short strings only: accuracy alone, and since when.
     """
     task = str(run.config.data.measured_tasks[0])
-    rows = of_lengths(run.metrics, run.config.data.drawn_lengths)
+    metrics = until(run.metrics, step)
+    rows = of_lengths(metrics, run.config.data.drawn_lengths)
     accuracy, best = accuracy_outcome(rows, task), head_outcome(rows, task)
     if best is None:
         return {"accuracy": accuracy.final, "accuracy from step": accuracy.since}
-    control = select(run.metrics, task=task, split=CONTROL, metric="iteration")
+    control = select(metrics, task=task, split=CONTROL, metric="iteration")
     lookup = select(measured(rows, task), split="mean", metric="lookup", step=best.last).dropna(subset="head")
     return {
         "accuracy": accuracy.final,

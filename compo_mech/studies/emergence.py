@@ -69,7 +69,8 @@ def main(
             write_table(out.with_name(f"{out.name}{name}.csv"), table, float_format="%.6g")
             if name in ("-order", "-verdict"):
                 print_table(console, table)
-        say(console, f"{len(runs) + len(unread)} runs, {len(failed)} of them failed; tables: {out}*.csv")
+        written = ", ".join(str(out.with_name(f"{out.name}{name}.csv")) for name in TABLES)
+        say(console, f"{len(runs) + len(unread)} runs, {len(failed)} of them failed. Tables: {written}")
 
 
 TABLES = ("", "-rises", "-order", "-verdict")
