@@ -47,7 +47,7 @@ def drawn(runs: list[Run], measure: str) -> go.Figure:
         )  # fmt: skip
         figure.add_scatter(
             x=table["accuracy"].iloc[-1:], y=table["score"].iloc[-1:], mode="markers", hoverinfo="skip",
-            marker={"color": "#ffffff", "size": 10, "line": {"color": colours[name], "width": 2}}, legendgroup=name,
+            marker={"color": theme.PAPER, "size": 10, "line": {"color": colours[name], "width": 2}}, legendgroup=name,
             showlegend=False,
         )  # fmt: skip
         shown.add(name)

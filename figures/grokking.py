@@ -19,8 +19,10 @@ from compo_mech.plots.notes import other_tasks, with_notes
 from compo_mech.runs.names import distinct
 from compo_mech.runs.run import Run
 
-COLOURS = {"training strings": "#9aa0a6", "test strings": "#202124", "iteration": "#e07a1f", "lookup": "#4c5fd5",
-           "sparsity": "#2a9d6f", "weight norm": "#b23a3a"}  # fmt: skip
+COLOURS = {
+    "training strings": theme.GREY, "test strings": theme.INK, "iteration": theme.COMPONENT_COLOURS["iteration"],
+    "lookup": theme.COMPONENT_COLOURS["lookup"], "sparsity": theme.GREEN, "weight norm": theme.RED,
+}  # fmt: skip
 
 
 def curves(run: Run) -> dict[str, dict[str, tuple[list[int], list[float]]]]:
@@ -63,9 +65,9 @@ def drawn(runs: list[Run]) -> go.Figure:
                 figure.update_yaxes(range=[-0.03, 1.03], row=row, col=column)
             if column == 1:
                 figure.update_yaxes(title=panel, row=row, col=column)
-        figure.update_xaxes(type="log", row=3, col=column, title="step + 1")
+        figure.update_xaxes(**theme.LOG_AXIS, row=3, col=column, title="step + 1")
         for row in (1, 2):
-            figure.update_xaxes(type="log", row=row, col=column)
+            figure.update_xaxes(**theme.LOG_AXIS, row=row, col=column)
     figure.update_layout(
         **theme.LAYOUT, width=max(760, 190 + 330 * len(runs)), height=640, hovermode="x",
         legend={"orientation": "h", "y": -0.12},

@@ -54,7 +54,7 @@ def drawn(runs: list[Run]) -> go.Figure:
         **{**theme.LAYOUT, "margin": {"l": 60, "r": 20, "t": 80, "b": 50}},
         title="At the end of training, by length and d_model", width=190 + 3 * max(190, 34 * len(lengths)),
         height=190 + 44 * len(dims),
-        coloraxis={"colorscale": "Blues", "cmin": 0, "cmax": 1, "colorbar": {"thickness": 12}},
+        coloraxis={"colorscale": theme.scale(theme.SEQUENTIAL), "cmin": 0, "cmax": 1, "colorbar": {"thickness": 12}},
     )  # fmt: skip
     figure.update_yaxes(title="d_model", row=1, col=1)
     return with_notes(figure, other_tasks(runs))

@@ -8,7 +8,6 @@ Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or
 """
 
 import html
-import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,9 +23,6 @@ from compo_mech.cli.output import table_of
 from compo_mech.plots import theme
 from compo_mech.plots.notes import with_notes
 from compo_mech.runs.trajectory import Quantity
-
-COLOURS = {"parity": "#4c5fd5", "copy": "#2a9d6f", "polynomial": "#e07a1f"}
-"""Of tasks; any other has the next of `HEAD_COLOURS`."""
 
 FIGURES = {
     "MLP 0": {
@@ -67,12 +63,6 @@ COLUMNS = ("run", "task", "component", *Quantity._fields)
 NUMBERS = ("layer", "head", "value", "low", "high", "control")
 
 
-def colours(tasks: list[str]) -> dict[str, str]:
-    """A colour for each task."""
-    others = itertools.cycle(colour for colour in theme.HEAD_COLOURS if colour not in COLOURS.values())
-    return {task: COLOURS.get(task) or next(others) for task in tasks}
-
-
 def notes(table: pd.DataFrame, without: Sequence[str]) -> list[str]:
     """Say which runs are left out, and of how many each figure is where some lack it."""
     said = [f"Left out: {', '.join(without)}."] if without else []
@@ -102,8 +92,8 @@ def drawn(table: pd.DataFrame, without: Sequence[str] = ()) -> go.Figure:
             raise ValueError(f"without = {name}: must be one of {', '.join(sorted(set(table['run'])))}")
     table = table[~table["run"].isin(without)]
     figure = make_subplots(1, 2, subplot_titles=[TITLES[component] for component in FIGURES], horizontal_spacing=0.28)
-    tasks = sorted(table["task"].unique(), key=lambda task: ([*COLOURS, task].index(task), task))
-    lanes, of_tasks = 0.78 / max(3, len(tasks)), colours(tasks)
+    tasks = sorted(table["task"].unique(), key=lambda task: ([*theme.TASK_COLOURS, task].index(task), task))
+    lanes, of_tasks = 0.78 / max(3, len(tasks)), theme.task_colours(tasks)
     shown: set[str] = set()
     for column, (component, named) in enumerate(FIGURES.items(), start=1):
         of_mlp = table[table["component"] == component]
@@ -120,7 +110,7 @@ def drawn(table: pd.DataFrame, without: Sequence[str] = ()) -> go.Figure:
                 figure.add_scatter(
                     x=rows["control"], y=heights, mode="markers", name="controls", legendgroup="control",
                     showlegend=(column, n_task, n_figure) == (1, 0, 0), hoverinfo="skip",
-                    marker={"symbol": "line-ns-open", "size": 5, "color": "#b0b5ba"}, row=1, col=column,
+                    marker={"symbol": "line-ns-open", "size": 5, "color": theme.LIGHT}, row=1, col=column,
                 )  # fmt: skip
                 figure.add_scatter(
                     x=rows["value"], y=heights, mode="markers", name=task, legendgroup=task, text=rows.index,

@@ -20,8 +20,7 @@ from compo_mech.plots import theme
 
 SCORE = "L1H0 iteration"
 COLUMNS, NUMBERS = ("verdict",), ("seed", "step", SCORE)
-COLOURS = {"textbook": "#4c5fd5", "sharp patchwork": "#e07a1f", "diffuse": "#8a6d3b"}
-GREY = "#9aa0a6"
+COLOURS = {"textbook": theme.BLUE, "sharp patchwork": theme.ORANGE, "diffuse": theme.BROWN}
 
 
 def drawn(followed: pd.DataFrame, known: pd.DataFrame) -> go.Figure:
@@ -41,7 +40,7 @@ def drawn(followed: pd.DataFrame, known: pd.DataFrame) -> go.Figure:
             of_verdict = followed[followed["seed"].isin(seeds)]
             _band(figure, of_verdict, f"{verdict}, {len(seeds)} seeds", colour)
     for column in (1, 2):
-        figure.update_xaxes(type="log", title="step + 1", row=1, col=column)
+        figure.update_xaxes(**theme.LOG_AXIS, title="step + 1", row=1, col=column)
     figure.update_yaxes(title="area under the ROC curve", range=[0.4, 1.02], row=1, col=1)
     figure.update_yaxes(title="weight on x<sub>t</sub>", range=[0, 1.02], row=1, col=2)
     layout = {**theme.LAYOUT, "margin": {"l": 60, "r": 20, "t": 50, "b": 110}}
@@ -53,9 +52,9 @@ def _foretold(figure: go.Figure, known: pd.DataFrame) -> None:
     steps = [step + 1 for step in known["step"]]
     errors = {"symmetric": False, "array": known["high"] - known["area"], "arrayminus": known["area"] - known["low"]}
     curves = {
-        "all measures": ("area", "#202124"),
-        "the best alone": ("its area", "#2a9d6f"),
-        "permuted": ("permuted", GREY),
+        "all measures": ("area", theme.INK),
+        "the best alone": ("its area", theme.GREEN),
+        "permuted": ("permuted", theme.GREY),
     }
     for name, (column, colour) in curves.items():
         figure.add_scatter(
@@ -64,7 +63,7 @@ def _foretold(figure: go.Figure, known: pd.DataFrame) -> None:
         )  # fmt: skip
     chance = go.Scatter(
         x=[steps[0], steps[-1]], y=[0.5, 0.5], mode="lines", showlegend=False, hoverinfo="skip",
-        line={"color": GREY, "width": 1, "dash": "dot"},
+        line={"color": theme.GREY, "width": 1, "dash": "dot"},
     )  # fmt: skip
     figure.add_trace(chance, row=1, col=1)
 

@@ -11,8 +11,10 @@ from typing import Annotated
 
 import pandas as pd
 
+from compo_mech.analyses.dissection_tables import stage_name
 from compo_mech.cli.command import Positional, call
 from compo_mech.cli.draw import drawing, save
+from compo_mech.model.sites import Site
 from compo_mech.plots import patching
 from compo_mech.plots.notes import with_notes
 from compo_mech.runs.run import Run
@@ -21,10 +23,12 @@ NETWORKS = {"trained": "trained", "control": "randomly initialised"}
 
 
 def _names(table: pd.DataFrame) -> list[str]:
-    """`mlp 0` of a whole component, `L0H1` of a head, in each row of the table."""
+    """`mlp_out0` of a whole component, `L0H1.z` of a head, in each row of the table."""
     columns = (table[name].tolist() for name in ("component", "layer", "head"))
     return [
-        f"L{layer:.0f}H{head:.0f}" if head == head else component if layer != layer else f"{component} {layer:.0f}"
+        stage_name(component, None if layer != layer else int(layer))
+        if head != head
+        else str(Site("z", int(layer), int(head)))
         for component, layer, head in zip(*columns, strict=True)
     ]
 

@@ -37,7 +37,7 @@ def drawn(runs: list[Run]) -> go.Figure:
             figure.update_xaxes(title=f"position ({dims:.1f} effective dimensions)", row=row, col=column)
             figure.add_scatter(
                 y=fourier_power(params, positions).tolist(), name=name, legendgroup=name, showlegend=row == 1,
-                line={"color": "#9aa0a6" if name == "control" else "#4c5fd5"}, row=row, col=3,
+                line={"color": theme.GREY if name == "control" else theme.BLUE}, row=row, col=3,
             )  # fmt: skip
         figure.update_xaxes(title="periods over all positions", row=row, col=3)
         figure.update_yaxes(title="share of power", rangemode="tozero", row=row, col=3)
@@ -46,7 +46,7 @@ def drawn(runs: list[Run]) -> go.Figure:
         title="Position embeddings: inner products, centred, in units of their mean square", width=1150,
         height=130 + 320 * len(runs), legend={"x": 0.99, "y": 0.99, "xanchor": "right"},
         coloraxis={
-            "colorscale": "RdBu_r", "cmin": -1, "cmax": 1,
+            "colorscale": theme.scale(theme.DIVERGING), "cmin": -1, "cmax": 1,
             "colorbar": {"thickness": 12, "len": 220, "lenmode": "pixels"},
         },
     )  # fmt: skip

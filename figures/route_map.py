@@ -15,7 +15,7 @@ from plotly.subplots import make_subplots
 from compo_mech.cli.command import Positional, Runs, Seed, Step, call
 from compo_mech.cli.draw import drawing, save
 from compo_mech.model.params import Model
-from compo_mech.plots import routes
+from compo_mech.plots import routes, theme
 from compo_mech.plots.notes import other_tasks, with_notes
 from compo_mech.routes.route_map import route_map
 from compo_mech.routes.summary import RouteMap
@@ -71,10 +71,9 @@ def beside(maps: list[RouteMap], names: list[str]) -> go.Figure:
         figure.update_yaxes(panel.layout.yaxis, row=1, col=column)
     figure.update_traces(marker_size=24, textfont_size=8)
     figure.update_layout(
-        template="plotly_white",
+        **{**theme.LAYOUT, "margin": {"l": 60, "r": 20, "t": 50, "b": 90}},
         width=120 + 470 * len(drawn),
         height=540,
-        margin={"l": 60, "r": 20, "t": 50, "b": 90},
         legend={"orientation": "h", "y": -0.16, "x": 0.5, "xanchor": "center", "itemsizing": "constant"},
     )
     return figure

@@ -106,7 +106,7 @@ def heatmap(figure: go.Figure, cells: pd.DataFrame, measure: str, lengths: list,
     figure.add_heatmap(
         z=heat, x=[str(length) for length in lengths], y=[str(d) for d in dims], text=texts, texttemplate="%{text}",
         textfont={"size": 12}, xgap=1.5, ygap=1.5, hoverongaps=False, showscale=False,
-        colorscale="Oranges_r" if speed else "Blues", zmin=low - 0.3 * (high - low) if speed else low,
+        colorscale="Oranges_r" if speed else theme.scale(theme.SEQUENTIAL), zmin=low - 0.3 * (high - low) if speed else low,
         zmax=high + 0.1 * (high - low) if speed else 1,
         hovertemplate="length %{x}, d_model %{y}: %{text}<extra></extra>", row=1, col=column,
     )  # fmt: skip
@@ -137,16 +137,15 @@ def curves(figure: go.Figure, table: pd.DataFrame, cells: pd.DataFrame, lengths:
         figure.add_scatter(
             x=[length * aside for length in lengths], name=str(d_model), mode="lines+markers", line={"color": colour},
             y=[v if math.isfinite(v) and v > 0 else None for v in medians[SPEED].reindex(lengths)],
-            marker={"symbol": "diamond", "size": 8, "color": "#ffffff", "line": {"color": colour, "width": 2}},
+            marker={"symbol": "diamond", "size": 8, "color": theme.PAPER, "line": {"color": colour, "width": 2}},
             hovertemplate=f"d_model {d_model}, median: %{{y}}<extra></extra>", row=1, col=4,
         )  # fmt: skip
     figure.update_xaxes(
         type="log", title="length", title_standoff=4, tickmode="array", tickvals=lengths, row=1, col=4,
         range=[math.log10(min(lengths) * 0.88), math.log10(max(lengths) * 1.14)],
     )  # fmt: skip
-    ticks = [m * 10**e for e in range(7) for m in (1, 2, 5)]
     figure.update_yaxes(
-        type="log", tickmode="array", tickvals=ticks, ticktext=[str(t) for t in ticks], tickfont={"size": 11},
+        **theme.LOG_AXIS, tickfont={"size": 11},
         row=1, col=4,
     )  # fmt: skip
 

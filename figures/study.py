@@ -27,7 +27,7 @@ from compo_mech.studies.measures import MEASURES, Measure
 from compo_mech.studies.scores import LABELS
 from compo_mech.studies.table import COLUMNS, failed_runs, score_rows, trained_rows
 
-GREY, LIGHT = "#5f6368", "#b0b5ba"
+GREY, LIGHT = theme.QUIET, theme.LIGHT
 CENSORED_AT = 1.1
 """Where censored times stand, as a multiple of the longest that is not."""
 
@@ -99,7 +99,7 @@ def drawn(table: pd.DataFrame, shown: Sequence[str]) -> go.Figure:
     )  # fmt: skip
     for place in range(1, len(arms), 2):
         figure.add_shape(
-            type="rect", xref="paper", x0=0, x1=1, y0=place - 0.5, y1=place + 0.5, fillcolor="#f6f7f9", line_width=0,
+            type="rect", xref="paper", x0=0, x1=1, y0=place - 0.5, y1=place + 0.5, fillcolor=theme.BAND, line_width=0,
             layer="below",
         )  # fmt: skip
     figure.update_annotations(font_size=13)
@@ -166,7 +166,7 @@ def estimated(estimate: Sequence[float], y: float, colour: str, name: str) -> di
     mean, low, high = (value if value == value else estimate[0] for value in estimate)
     return {
         "x": [mean], "y": [y], "mode": "markers", "showlegend": False,
-        "marker": {"color": "#ffffff", "symbol": "diamond", "size": 9, "line": {"color": colour, "width": 2}},
+        "marker": {"color": theme.PAPER, "symbol": "diamond", "size": 9, "line": {"color": colour, "width": 2}},
         "error_x": {
             "type": "data", "symmetric": False, "array": [high - mean], "arrayminus": [mean - low], "thickness": 2.5,
             "width": 0, "color": colour,
@@ -206,7 +206,7 @@ def key(figure: go.Figure, rows: pd.DataFrame, tasks: list) -> None:
     colour = GREY if len(tasks) > 1 else colour_of(tasks[0], tasks)
     marks["a seed"] = {"symbol": "circle", "size": 5, "color": colour, "opacity": 0.55}
     line = {"color": colour, "width": 2}
-    marks["over seeds, with 95% interval"] = {"symbol": "diamond", "size": 9, "color": "#ffffff", "line": line}
+    marks["over seeds, with 95% interval"] = {"symbol": "diamond", "size": 9, "color": theme.PAPER, "line": line}
     if (trained_rows(rows)["value"] == math.inf).any():
         marks["a seed, censored"] = {"symbol": "triangle-right-open", "size": 9, "color": colour}
     if (rows["network"] == "control").any():
@@ -223,7 +223,7 @@ def key(figure: go.Figure, rows: pd.DataFrame, tasks: list) -> None:
 def arm_name(rows: pd.DataFrame, arm: str) -> str:
     """An arm as its line is called, with how many of its runs failed."""
     n_failed = len(failed_runs(rows))
-    note = f"<br><span style='color:#b23a3a;font-size:11px'>{n_failed} failed</span>" if n_failed else ""
+    note = f"<br><span style='color:{theme.RED};font-size:11px'>{n_failed} failed</span>" if n_failed else ""
     return wrapped(arm, ARM_WIDTH) + note
 
 
@@ -244,7 +244,7 @@ def task_name(task: str) -> str:
 
 def colour_of(task: str, tasks: list) -> str:
     """Of a task."""
-    return theme.HEAD_COLOURS[tasks.index(task) % len(theme.HEAD_COLOURS)]
+    return theme.task_colours(tasks)[task]
 
 
 def main(

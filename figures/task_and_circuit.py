@@ -22,9 +22,8 @@ from compo_mech.plots import theme
 TASK, LAYOUT, INPUTS, SHOWN = Parity(), Layout(), (1, 0, 1, 1), 3
 """The task, where its tokens sit, the inputs, and the t that is followed."""
 
-GREY, ORANGE, BLUE, GREEN, INK = "#80868b", "#e07a1f", "#4c5fd5", "#2a9d6f", "#202124"
-FILLS = {GREY: "#f1f3f4", ORANGE: "#fdf0e4", BLUE: "#e9ebfb", GREEN: "#e4f4ed"}
-BAND, STREAM, FAINT = "#f8f9fb", "#dfe2e6", 0.4
+GREY, ORANGE, BLUE, GREEN, INK = theme.GREY, theme.ORANGE, theme.BLUE, theme.GREEN, theme.INK
+FILLS, BAND, STREAM, FAINT = theme.TINTS, theme.BAND, theme.LINE, 0.4
 
 TOKENS, PREDICTED = 0.0, 7.5
 """Heights of the tokens and of what is predicted."""
@@ -107,7 +106,7 @@ def drawn() -> go.Figure:
         sketch.line((position, BANDS["Layer 1"][1]), (position, PREDICTED - 0.45), STREAM, 1.2)
         token(sketch, position, symbols[position + 1], named[position + 1], PREDICTED, faint=not shown)
         for (bottom, _), number in zip(BANDS.values(), "01", strict=True):
-            sketch.box(position, bottom + MLP, (0.36, 0.26), INK if shown else GREY, "#ffffff", 1 if shown else 0.5)
+            sketch.box(position, bottom + MLP, (0.36, 0.26), INK if shown else GREY, theme.PAPER, 1 if shown else 0.5)
             sketch.words(
                 position, bottom + MLP, f"MLP {number}", colour=INK if shown else GREY, opacity=1 if shown else 0.6
             )
@@ -117,7 +116,7 @@ def drawn() -> go.Figure:
         **{**theme.LAYOUT, "margin": {"l": 5, "r": 5, "t": 56, "b": 5}},
         title={"text": f"{TASK.name.capitalize()} with a chain of thought, and the textbook's circuit for it: how "
                f"the row that holds s<sub>{SHOWN - 1}</sub> predicts s<sub>{SHOWN}</sub>", "x": 0.5, "font.size": 17},
-        width=1150, height=640, showlegend=False, plot_bgcolor="#ffffff",
+        width=1150, height=640, showlegend=False, plot_bgcolor=theme.PAPER,
     )  # fmt: skip
     sketch.figure.update_xaxes(visible=False, range=[-1.35, len(symbols) - 0.4], fixedrange=True)
     sketch.figure.update_yaxes(visible=False, range=[TOKENS - 1.05, PREDICTED + 0.6], fixedrange=True)
@@ -164,7 +163,7 @@ def annotations(sketch: Sketch, symbols: list[str], states: list[int], length: i
         (second + MLP, f"<b>MLP 1</b>: {after} = F({before}, {x_t}) = {s} + {x} mod 2 = {predicted}", INK),
         (PREDICTED, "What a row predicts is written at the next position.", GREY),
     ):
-        sketch.words(-0.45, y, text, 15, colour, xanchor="left", bgcolor=BAND if colour != GREY else "#ffffff")
+        sketch.words(-0.45, y, text, 15, colour, xanchor="left", bgcolor=BAND if colour != GREY else theme.PAPER)
     for y, text, colour in (
         (TOKENS + 0.66, f"{before} = {s}, i = {query}", INK),
         (first + QUERIES + 0.2, f"j = {end}", ORANGE),

@@ -62,8 +62,12 @@ def stages(n_layers: int) -> list[tuple[str, int | None]]:
 
 
 def stage_name(component: str, layer: int | None) -> str:
-    """How a stage is called in a figure, such as `mlp 0`."""
-    return component if layer is None else f"{component} {layer}"
+    """Return what a stage is called in a figure: the site that is patched, such as `mlp_out0` or `embed`."""
+    return component if layer is None else f"{STAGE_SITES.get(component, component)}{layer}"
+
+
+STAGE_SITES = {"heads": "attn_out", "mlp": "mlp_out"}
+"""The kind of site where a stage of a layer is patched."""
 
 
 def _patching_table(found: Patching, layout: Layout) -> pd.DataFrame:

@@ -81,7 +81,9 @@ class Probing(Generic[FoundT]):
         section = self.page_section(found.seen)
         if found.curves is None:
             return section
-        return section + trajectories_html(found.curves, f"{found.seen.task}, {len(found.seen.run.steps)} checkpoints")
+        return section + trajectories_html(
+            found.curves, f"{found.seen.task}, {len(found.seen.run.steps)} checkpoints", found.seen.model.config
+        )
 
     def shown(self, found: Followed[FoundT]) -> None:
         return None

@@ -12,6 +12,7 @@ from compo_mech.circuits.selection import graph_order
 from compo_mech.data.layout import Layout
 from compo_mech.interventions.edges import Edge, Reader, heads_reading
 from compo_mech.model.config import ModelConfig
+from compo_mech.model.sites import Site
 from compo_mech.plots.circuit_spots import component_name, is_large, spots_of, stage_of
 from compo_mech.plots.theme import (
     BLUE,
@@ -119,7 +120,7 @@ def circuit_on_positions(
         _line(figure, x, y, max(members)[0], "<br>".join(text for _, text in members), kind)
     names = [
         "embed",
-        *(f"{part} {layer}" for layer in range(circuit.config.n_layers) for part in ("heads", "mlp")),
+        *(str(Site(kind, layer)) for layer in range(circuit.config.n_layers) for kind in ("attn_out", "mlp_out")),
         "logits",
     ]
     _add_stages(figure, names, labels, effects)

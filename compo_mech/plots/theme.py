@@ -38,6 +38,11 @@ DIVERGING = (
 )
 SHADES = (PAPER, INK)
 
+TINTS = {GREY: "#f1f3f4", ORANGE: "#fdf0e4", BLUE: "#e9ebfb", GREEN: "#e4f4ed"}
+"""Of areas that belong to something of a colour."""
+BAND = "#f8f9fb"
+"""Of an area behind other things."""
+
 _AXIS = {"gridcolor": LINE, "zerolinecolor": LINE, "linecolor": LINE, "automargin": True, "title": {"standoff": 12}}
 LAYOUT = {
     "template": {
@@ -64,6 +69,7 @@ DARK = {
     INK: "#e8eaed", PAPER: _DARK_PAPER, GREY: "#8b9197", QUIET: "#a4a9ae", LIGHT: "#6a6f75", LINE: "#34363c",
     BLUE: "#8c9bff", ORANGE: "#f0994a", GREEN: "#4fc493", PINK: "#e577b8",
     BROWN: "#c7a566", CYAN: "#54bfe3", RED: "#ee7b7b", DARK_GREY: "#a0a0a0",
+    TINTS[GREY]: "#26282d", TINTS[ORANGE]: "#3a2a1b", TINTS[BLUE]: "#242843", TINTS[GREEN]: "#1b3329", BAND: "#1d1f24",
     **dict(zip(SEQUENTIAL, (
         "#19202b", "#182d42", "#17405f", "#1c567f", "#2a70a3", "#478fc1", "#74b0da", "#a5cfea", "#d8ecfb",
     ), strict=True)),

@@ -13,6 +13,7 @@ from compo_mech.circuits.discovery import SWAPPED
 from compo_mech.circuits.scorers import EdgeScores
 from compo_mech.interventions.ablation import Baseline
 from compo_mech.interventions.edges import Edge
+from compo_mech.model.sites import Site
 from compo_mech.plots import circuits, patching, routes
 from compo_mech.plots.faithfulness import faithfulness_curves
 from compo_mech.report import thresholds
@@ -195,7 +196,9 @@ def patching_figure(own: NetworkFindings, control: NetworkFindings, labels: Sequ
 def heads_figure(own: NetworkFindings, control: NetworkFindings, labels: Sequence[str], scored: range) -> go.Figure:
     """Effect of each head's output at the rows that are scored."""
     names = [
-        f"L{layer}H{head}" for layer in range(len(own.patching.heads)) for head in range(len(own.patching.heads[0]))
+        str(Site("z", layer, head))
+        for layer in range(len(own.patching.heads))
+        for head in range(len(own.patching.heads[0]))
     ]
     columns = [labels[i] for i in scored]
     maps = {

@@ -57,19 +57,19 @@ def method_card_page(table: pd.DataFrame) -> str:
                     strict=True,
                 )
             }
-            body += f"<tr><td style='text-align:left'>{html.escape(str(rung))}</td>"
+            body += f"<tr><td class=name>{html.escape(str(rung))}</td>"
             for column in columns:
                 auc, exact = cells[column]
                 body += f"<td style='background:{_shade(auc)}'>{auc:.2f}{' ●' if exact else ''}</td>"
             body += "</tr>"
-        parts.append(f"<h2>{html.escape(str(task))}</h2><div class=wide><table><thead><tr><th></th>{head}</tr>")
-        parts.append(f"<tr><th></th>{names}</tr></thead><tbody>{body}</tbody></table></div>")
+        parts.append(
+            f"<h2>{html.escape(str(task))}</h2><div class=wide><table><thead><tr><th class=name></th>{head}</tr>"
+        )
+        parts.append(f"<tr><th class=name></th>{names}</tr></thead><tbody>{body}</tbody></table></div>")
     return document("Method card", "\n".join(parts), body_class="full")
 
 
 def _shade(auc: float) -> str:
-    """From red at chance to white to blue at 1."""
-    way = max(0.0, min(1.0, 2 * auc - 1))
-    low, middle, high = (242, 196, 186), (250, 250, 250), (168, 196, 240)
-    start, end, part = (low, middle, 2 * way) if way < 0.5 else (middle, high, 2 * way - 1)
-    return "rgb({}, {}, {})".format(*(round(a + part * (b - a)) for a, b in zip(start, end, strict=True)))
+    """From red at chance to the page's own colour to blue at 1."""
+    way = 2 * max(0.0, min(1.0, 2 * auc - 1)) - 1
+    return f"color-mix(in srgb, var(--{'high' if way > 0 else 'low'}) {abs(way):.0%}, var(--paper))"

@@ -10,7 +10,8 @@ import plotly.graph_objects as go
 from compo_mech.analyses.examine import Seen
 from compo_mech.analyses.position_subtraction import SubtractionFindings
 from compo_mech.analyses.state_update import UpdateFindings
-from compo_mech.model.sites import Kind, Site
+from compo_mech.model.config import ModelConfig
+from compo_mech.model.sites import Kind, Site, mlp_input_site
 from compo_mech.plots import tables
 from compo_mech.plots.trajectories import by_step
 from compo_mech.report import thresholds
@@ -28,19 +29,41 @@ CAVEAT = (
 )
 
 
-def trajectories_html(frame: pd.DataFrame, title: str) -> str:
+def site_name(name: str, mlp: int, config: ModelConfig) -> str:
+    """Return the name that a probe's site has on all pages, `mlp_out0` for the MLP's output.
+
+    Args:
+        name: that tables give it, relative to the MLP that is asked about.
+        mlp: layer of that.
+        config: of the network.
+    """
+    match name:
+        case "MLP input":
+            return str(mlp_input_site(config, mlp))
+        case "MLP output":
+            return str(Site("mlp_out", mlp))
+        case "stream after":
+            return str(Site("resid_post", mlp))
+        case "query":
+            return str(Site("q", mlp + 1))
+        case _:
+            return name
+
+
+def trajectories_html(frame: pd.DataFrame, title: str, config: ModelConfig) -> str:
     """Draw figures over training, a panel a measure, with the control dotted.
 
     Args:
         frame: the columns of `as_table`.
         title: of the figure.
+        config: of the network.
     """
     panels: dict[str, dict] = {}
     control: dict[str, dict[str, float]] = {}
     shown = frame[frame["site"] != "raw embeddings"]
     for _, rows in shown.groupby(list(Quantity._fields), sort=False, dropna=False):
         quantity = Quantity.of(rows.iloc[0].to_dict())
-        panel, curve = _panel_name(quantity), _curve_name(quantity)
+        panel, curve = _panel_name(quantity), _curve_name(quantity, config)
         trained, untrained = (rows[rows["network"] == network] for network in ("trained", "control"))
         points = list(zip(trained["value"], trained["low"], trained["high"], strict=True))
         panels.setdefault(panel, {})[curve] = (trained["step"].tolist(), points)
@@ -54,12 +77,14 @@ def _panel_name(quantity: Quantity) -> str:
     return f"{quantity.measure}, {quantity.variable}{context}"
 
 
-def _curve_name(quantity: Quantity) -> str:
+def _curve_name(quantity: Quantity, config: ModelConfig) -> str:
     """Name where it is measured."""
-    site = quantity.site or ""
+    site, layer = quantity.site or "", int(quantity.layer or 0)
     if site in get_args(Kind):
         head = None if quantity.head is None else int(quantity.head)
-        site = str(Site(cast(Kind, site), int(quantity.layer or 0), head))
+        site = str(Site(cast(Kind, site), layer, head))
+    else:
+        site = site_name(site, layer - 1 if site == "query" else layer, config)
     return site if quantity.statistic == "value" else f"{site}, {quantity.statistic}"
 
 
@@ -75,12 +100,17 @@ def opening(
         decoded, moved: titles of the two figures.
     """
     trained, control = seen.trained, seen.control
+    config = seen.model.config
+    probes, untrained = (
+        found.probes.assign(site=[site_name(site, trained.layer, config) for site in found.probes["site"]])
+        for found in (trained, control)
+    )
     return [
         f"<h2>{question} {html.escape(str(seen.task))}, step {seen.step}</h2>",
         verdict(said, thresholds.PROBES),
-        wide(probe_dots(trained.probes, control.probes, decoded)),
+        wide(probe_dots(probes, untrained, decoded)),
         wide(interchange_dots(trained.interchanges, control.interchanges, moved)),
-        table_html(probe_rows(trained.probes, control.probes), sticky=True),
+        table_html(probe_rows(probes, untrained), sticky=True),
     ]
 
 

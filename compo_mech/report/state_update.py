@@ -2,14 +2,16 @@
 
 import html
 
+import pandas as pd
 import plotly.graph_objects as go
 
 from compo_mech.analyses.examine import Seen
 from compo_mech.analyses.state_update import UpdateFindings
 from compo_mech.analyses.update_probe import update_sentences
+from compo_mech.model.config import ModelConfig
 from compo_mech.plots import tables
 from compo_mech.report.html_parts import table_html, wide
-from compo_mech.report.probe_parts import CAVEAT, N_NEURONS, curve_rows, opening, rounded
+from compo_mech.report.probe_parts import CAVEAT, N_NEURONS, curve_rows, opening, rounded, site_name
 
 N_TABLE_NEURONS = 40
 N_TABLE_PAIRS = 30
@@ -26,7 +28,8 @@ def update_section(seen: Seen[UpdateFindings]) -> str:
         "Answers that follow each variable",
     )
     if trained.left_out is not None:
-        parts.append("<h3>Each pair left out in turn</h3>" + table_html(rounded(trained.left_out)))
+        named = _named(trained.left_out, trained.layer, seen.model.config)
+        parts.append("<h3>Each pair left out in turn</h3>" + table_html(rounded(named)))
     parts.append(f"<p class=quiet>{html.escape(CAVEAT)}</p>")
     parts.append(f"<h3>Which neurons of MLP {trained.layer}</h3>")
     parts.append(table_html(rounded(trained.neurons.head(N_NEURONS))))
@@ -39,6 +42,11 @@ def update_section(seen: Seen[UpdateFindings]) -> str:
     )
     parts.append(wide(_neuron_map(trained)))
     return "\n".join(parts)
+
+
+def _named(left_out: pd.DataFrame, mlp: int, config: ModelConfig) -> pd.DataFrame:
+    """Return the table with its sites, a column each, under the names of all pages."""
+    return left_out.rename(columns=lambda name: site_name(name, mlp, config))
 
 
 def _neuron_map(found: UpdateFindings) -> go.Figure:

@@ -66,7 +66,7 @@ def test_keys_and_values_go_to_the_rows_that_attend():
     layout, figure = on_positions(circuit)
     labels = layout.labels(3)
     assert list(figure.layout.xaxis.ticktext) == labels
-    assert list(figure.layout.yaxis.ticktext) == ["embed", "heads 0", "mlp 0", "heads 1", "mlp 1", "logits"]
+    assert list(figure.layout.yaxis.ticktext) == ["embed", "attn_out0", "mlp_out0", "attn_out1", "mlp_out1", "logits"]
     across = {
         (labels[round(trace.x[0])], labels[round(trace.x[-1])])
         for trace in lines(figure)
