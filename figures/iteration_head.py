@@ -19,6 +19,7 @@ from compo_mech.cli.draw import drawing, save
 from compo_mech.cli.output import warn
 from compo_mech.evaluation.sets import EvalSet, eval_sets
 from compo_mech.model.params import Model, Params
+from compo_mech.plots import theme
 from compo_mech.plots.notes import other_tasks, with_notes
 from compo_mech.report import attention
 from compo_mech.runs.checkpoints import RunError
@@ -100,11 +101,10 @@ def beside(params: dict[int, Params], config: RunConfig, test: EvalSet) -> go.Fi
     figure.update_xaxes({**_axis(maps[0].layout.xaxis), "tickangle": 90})
     figure.update_yaxes({**_axis(maps[0].layout.yaxis), "autorange": "reversed"})
     figure.update_layout(
-        template="plotly_white",
+        **{**theme.LAYOUT, "margin": {"l": 40, "r": 20, "t": 40, "b": 40}},
         coloraxis=maps[0].layout.coloraxis,
         width=330 * len(maps) + 110,
         height=350 * len(heads) + 40,
-        margin={"l": 40, "r": 20, "t": 40, "b": 40},
     )
     figure.update_layout(coloraxis_colorbar={"len": 350, "lenmode": "pixels"})
     return figure

@@ -106,7 +106,8 @@ def heatmap(figure: go.Figure, cells: pd.DataFrame, measure: str, lengths: list,
     figure.add_heatmap(
         z=heat, x=[str(length) for length in lengths], y=[str(d) for d in dims], text=texts, texttemplate="%{text}",
         textfont={"size": 12}, xgap=1.5, ygap=1.5, hoverongaps=False, showscale=False,
-        colorscale="Oranges_r" if speed else theme.scale(theme.SEQUENTIAL), zmin=low - 0.3 * (high - low) if speed else low,
+        colorscale="Oranges_r" if speed else theme.scale(theme.SEQUENTIAL),
+        zmin=low - 0.3 * (high - low) if speed else low,
         zmax=high + 0.1 * (high - low) if speed else 1,
         hovertemplate="length %{x}, d_model %{y}: %{text}<extra></extra>", row=1, col=column,
     )  # fmt: skip

@@ -1,6 +1,7 @@
 """Pages in headless Chromium with the network off: quiet, drawn, moved by the mouse, no wider than a phone."""
 
 import base64
+import json
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import nbformat
 import pytest
@@ -18,6 +20,8 @@ from playwright.sync_api import Browser, ElementHandle, FloatRect, sync_playwrig
 from playwright.sync_api import Page as Tab
 
 PHONE_WIDTH = 390
+Scheme = Literal["light", "dark"]
+WIDTHS = (1280, 768, PHONE_WIDTH)
 MIN_HEIGHT = 100
 """Pixels below which a plot is no picture."""
 MIN_COLOURS = 6
@@ -68,6 +72,31 @@ _TOO_WIDE = """width => Array.from(document.body.querySelectorAll('*')).filter(e
     if (getComputedStyle(outer).overflowX !== 'visible') return false;
   return true;
 }).slice(0, 3).map(element => element.outerHTML.slice(0, 80))"""
+
+
+# Plots that stick out of the box that should scroll them, and texts of a plot that are outside of it
+_CUT = """() => Array.from(document.querySelectorAll('.js-plotly-plot')).filter(plot => {
+  const box = plot.closest('.wide') || document.body, own = plot.getBoundingClientRect();
+  if (own.width === 0) return false;
+  const scrolls = getComputedStyle(box).overflowX === 'auto';
+  if (own.width > box.getBoundingClientRect().width + 1 && !scrolls) return true;
+  return Array.from(plot.querySelectorAll('.legendtext, .gtitle, .xtitle, .ytitle, .annotation-text')).some(text => {
+    const at = text.getBoundingClientRect();
+    return at.width > 0 && (at.right > own.right + 2 || at.left < own.left - 2 || at.bottom > own.bottom + 2);
+  });
+}).map(plot => plot.closest('[role=img]')?.ariaLabel?.slice(0, 60) || 'a plot')"""
+_WITHOUT_TEXT = """pictures => Array.from(document.querySelectorAll(pictures)).filter(picture => {
+  const named = picture.closest('[role=img]');
+  return ((named && named.ariaLabel) || picture.alt || '').trim().length < 20;
+}).map(picture => picture.outerHTML.slice(0, 80))"""
+_COVERED = """place => {
+  const at = place.getBoundingClientRect();
+  const top = document.elementFromPoint(at.left + 5, at.top + at.height / 2);
+  return top === null || place.contains(top) ? '' : top.outerHTML.slice(0, 80);
+}"""
+_BACKGROUNDS = """() => [getComputedStyle(document.body).backgroundColor].concat(
+  Array.from(document.querySelectorAll('.js-plotly-plot .main-svg:first-child'))
+    .map(svg => svg.style.backgroundColor || getComputedStyle(svg).backgroundColor))"""
 
 
 @dataclass(frozen=True)
@@ -142,6 +171,45 @@ class Page:
         assert actual["width"] == width, f"opened at {actual['width']} px, not {width}"
         wide = self.tab.evaluate("document.documentElement.scrollWidth")
         assert wide <= width + 1, f"{wide} px wide on a screen of {width}: {self.tab.evaluate(_TOO_WIDE, width)}"
+
+    def check_screens(self) -> None:
+        """As `check_width`, on three screens; and each figure is as wide as its box, or scrolls in it."""
+        for width in WIDTHS:
+            self.tab.set_viewport_size({"width": width, "height": 900})
+            self.tab.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+            self.check_width(width)
+            cut = self.tab.evaluate(_CUT)
+            assert not cut, f"cut off at {width}: {cut}"
+
+    def check_alternatives(self) -> None:
+        """Every picture has a text that says what it shows."""
+        bare = self.tab.evaluate(_WITHOUT_TEXT, f"{PLOTS}, img, svg:not({PLOTS} svg, #js-plotly-tester)")
+        assert not bare, f"without a text alternative: {bare}"
+
+    def check_contents(self) -> int:
+        """Every link within the page leads to what it names.
+
+        Returns:
+            How many there are in the bar of contents.
+        """
+        self.tab.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+        for link in self.tab.query_selector_all("a[href^='#']"):
+            name, text = link.get_attribute("href") or "", link.inner_text()
+            targets = self.tab.query_selector_all(f"[id={json.dumps(name[1:])}]")
+            assert len(targets) == 1, f"{name}: leads to {len(targets)} places"
+            assert targets[0].inner_text() == text, f"{name}: leads to {targets[0].inner_text()!r}, not {text!r}"
+            link.click()
+            seen = targets[0].evaluate("place => [place.getBoundingClientRect().top, innerHeight]")
+            at_end = self.tab.evaluate("scrollY + innerHeight >= document.documentElement.scrollHeight - 2")
+            assert 0 <= seen[0] <= seen[1] / 3 or (at_end and 0 <= seen[0] <= seen[1]), f"{name}: is at {seen}"
+            above = targets[0].evaluate(_COVERED)
+            assert not above, f"{name}: is covered by {above}"
+        return len(self.tab.query_selector_all("nav a"))
+
+    def colours(self) -> set[tuple[int, int, int]]:
+        """Background colours of the page and of its plots."""
+        texts = self.tab.evaluate(_BACKGROUNDS)
+        return {(int(r), int(g), int(b)) for r, g, b in (re.findall(r"\d+", text)[:3] for text in texts)}
 
     # ------------------------------------------------------------------------------ how it is done
 
@@ -255,7 +323,9 @@ def started() -> Iterator[Browser]:
 
 
 @contextmanager
-def open_page(browser: Browser, source: Path | str, width: int = 1200, height: int = 900) -> Iterator[Page]:
+def open_page(
+    browser: Browser, source: Path | str, width: int = 1200, height: int = 900, scheme: Scheme = "light"
+) -> Iterator[Page]:
     """A file, or HTML as text, opened with the network off; on leaving, it must have been quiet."""
     with tempfile.TemporaryDirectory() as folder:
         if isinstance(source, str):
@@ -264,7 +334,7 @@ def open_page(browser: Browser, source: Path | str, width: int = 1200, height: i
         else:
             path = source.resolve()
         context = browser.new_context(
-            offline=True, viewport={"width": width, "height": height}, service_workers="block"
+            offline=True, viewport={"width": width, "height": height}, service_workers="block", color_scheme=scheme
         )
         try:
             page = Page(context.new_page())

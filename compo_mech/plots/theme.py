@@ -94,7 +94,7 @@ def scale(colours: tuple[str, ...]) -> list[tuple[float, str]]:
     return [(i / (len(colours) - 1), colour) for i, colour in enumerate(colours)]
 
 
-def legend_below(gap: float, height: float) -> dict[str, object]:
+def legend_below(gap: int, height: int | float) -> dict[str, object]:
     """Return the layout of a legend that stands in lines below the axes of a figure.
 
     Args:

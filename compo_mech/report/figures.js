@@ -23,7 +23,7 @@
   function recoloured(value) {
     if (typeof value === "string") return DARK[value.toLowerCase()] ?? value;
     if (value === null || typeof value !== "object" || ArrayBuffer.isView(value)) return value;
-    if (Array.isArray(value)) return typeof value[0] === "number" ? value : value.map(recoloured);
+    if (Array.isArray(value)) return typeof value.at(-1) === "number" ? value : value.map(recoloured);
     return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, recoloured(inner)]));
   }
 

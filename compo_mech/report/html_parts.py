@@ -118,13 +118,13 @@ def subscripts(text: str) -> str:
 
     Example:
         >>> from compo_mech.report.html_parts import subscripts
-        >>> subscripts("x_t < s_t-1, d_model")
+        >>> subscripts("x_t < s_{t-1}, d_model")
         'x<sub>t</sub> &lt; s<sub>t-1</sub>, d_model'
     """
-    return INDEXED.sub(r"\1<sub>\2</sub>", html.escape(text))
+    return INDEXED.sub(lambda m: f"{m[1]}<sub>{m[2] or m[3]}</sub>", html.escape(text))
 
 
-INDEXED = re.compile(r"\b([sx])_(t(?:-1)?|\d+)\b")
+INDEXED = re.compile(r"\b([sx])_(?:\{(t-1|t|\d+)\}|(t-1|t|\d+)\b)")
 """A state or an input with its index."""
 
 

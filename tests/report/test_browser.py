@@ -1,99 +1,20 @@
-"""Every kind of page that is written here, in a browser without a network; and that the checks can fail."""
+"""The checks of pages in a browser: what is drawn passes them, and each can fail."""
 
 import shutil
-from functools import partial
-from pathlib import Path
 
 import plotly.graph_objects as go
 import pytest
 import torch
 from browser import PHONE_WIDTH, chromium, open_page, started
 
-from compo_mech.analyses import alignment
-from compo_mech.analyses.dissection import dissect
-from compo_mech.analyses.subtraction_probe import SUBTRACTION
-from compo_mech.analyses.update_probe import UPDATE
-from compo_mech.causal.das import align
-from compo_mech.cli.align import align_command
-from compo_mech.cli.probe import PROBES
-from compo_mech.data.tasks import Parity
-from compo_mech.ground_truth.build import build
-from compo_mech.ground_truth.options import BuildOptions
-from compo_mech.launch import main
 from compo_mech.plots.circuitsvis import attention_view, script, token_view
-from compo_mech.probing import sites
-from compo_mech.probing.probes import linear_probe
-from compo_mech.report import run_page
-from compo_mech.report.dissection import dissection_section
 from compo_mech.report.html_parts import figure_html, plotly_script
-from compo_mech.runs import recipes
-from compo_mech.runs.run import Run
-
-FIGURES = Path(__file__).parents[2] / "figures"
 
 
 @pytest.fixture(scope="module")
 def browser():
     with started() as browser:
         yield browser
-
-
-@pytest.fixture
-def run(browser, tmp_path):  # the browser first: where there is none, nothing else need be done
-    argv = ["--runs-dir", str(tmp_path), "--name", "one", "--data.max-length", "5", "--model.d-model", "16",
-            "--model.n-heads", "2", "--train.n-steps", "6", "--n-test-strings", "8"]  # fmt: skip
-    main.main(recipes.parity(), argv)
-    return Run.open(tmp_path / "one")
-
-
-def looked_at(browser, source, n_pictures, n_sliders):
-    """A page on a desk and on a phone: at least so many pictures and sliders on it, and every slider moves."""
-    with open_page(browser, source) as page:
-        assert len(page.pictures()) >= n_pictures
-        assert page.move_sliders() >= n_sliders
-        page.narrow()
-        page.check_width()
-
-
-# ------------------------------------------------------------------------------------ our pages
-
-
-def test_the_page_of_a_run(browser, run):
-    looked_at(browser, run_page.write_page(run), n_pictures=2, n_sliders=1)
-
-
-def test_the_method_card(browser):
-    looked_at(browser, FIGURES / "results" / "method_card.html", n_pictures=0, n_sliders=0)
-
-
-@pytest.mark.slow
-def test_the_section_of_a_dissection(browser, run):
-    torch.set_num_threads(1)
-    built = build(Parity(), max_length=5, rungs=BuildOptions(distractors=True, rotated=True))
-    found = dissect(built.model, built.data, Parity(), 0, built.shifts, n_pairs=32, n_strings=32)
-    assert found.circuit is not None
-    run.write_analysis("dissect", {"section.html": dissection_section(found, None)})
-    looked_at(browser, run_page.write_page(run), n_pictures=2 + 6, n_sliders=1)
-
-
-@pytest.mark.slow
-def test_the_sections_of_the_probes(browser, run, monkeypatch):
-    monkeypatch.setattr(sites, "mlp_probe", lambda values, split, generator: linear_probe(values, split))
-    for name in (SUBTRACTION.name, UPDATE.name):
-        PROBES[name](run.path, all_steps=True)
-    looked_at(browser, run.path / "report.html", n_pictures=2 + 6, n_sliders=1)
-
-
-@pytest.mark.slow
-def test_the_section_of_an_alignment(browser, run, monkeypatch):
-    monkeypatch.setattr(alignment, "align", partial(align, n_steps=3))
-    monkeypatch.setattr(alignment, "N_MAP", 60)
-    monkeypatch.setattr(alignment, "N_TRAIN", 60)
-    align_command(run.path, None, True, None, 0)
-    looked_at(browser, run.path / "report.html", n_pictures=2 + 1, n_sliders=1)
-
-
-# --------------------------------------------------------------------------------- what must fail
 
 
 def plots(*figures):
