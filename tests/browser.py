@@ -74,17 +74,18 @@ _TOO_WIDE = """width => Array.from(document.body.querySelectorAll('*')).filter(e
 }).slice(0, 3).map(element => element.outerHTML.slice(0, 80))"""
 
 
-# Plots that stick out of the box that should scroll them, and texts of a plot that are outside of it
-_CUT = """() => Array.from(document.querySelectorAll('.js-plotly-plot')).filter(plot => {
+# Plots that stick out of a box that does not scroll them, and words of a plot that lie outside of it
+_CUT = """() => Array.from(document.querySelectorAll('.js-plotly-plot')).flatMap(plot => {
   const box = plot.closest('.wide') || document.body, own = plot.getBoundingClientRect();
-  if (own.width === 0) return false;
-  const scrolls = getComputedStyle(box).overflowX === 'auto';
-  if (own.width > box.getBoundingClientRect().width + 1 && !scrolls) return true;
-  return Array.from(plot.querySelectorAll('.legendtext, .gtitle, .xtitle, .ytitle, .annotation-text')).some(text => {
+  if (own.width === 0) return [];
+  const room = box.getBoundingClientRect().width + 1;
+  if (own.width > room && getComputedStyle(box).overflowX !== 'auto') return ['plot of ' + own.width];
+  const words = plot.querySelectorAll('.legendtext, .gtitle, .xtitle, .ytitle, .annotation-text');
+  return Array.from(words).filter(text => {
     const at = text.getBoundingClientRect();
     return at.width > 0 && (at.right > own.right + 2 || at.left < own.left - 2 || at.bottom > own.bottom + 2);
-  });
-}).map(plot => plot.closest('[role=img]')?.ariaLabel?.slice(0, 60) || 'a plot')"""
+  }).map(text => text.textContent + JSON.stringify([text.getBoundingClientRect(), own]));
+})"""
 _WITHOUT_TEXT = """pictures => Array.from(document.querySelectorAll(pictures)).filter(picture => {
   const named = picture.closest('[role=img]');
   return ((named && named.ariaLabel) || picture.alt || '').trim().length < 20;

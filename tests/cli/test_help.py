@@ -1,5 +1,6 @@
 """Every option of every command has a text, which --help shows."""
 
+import ast
 import importlib
 import importlib.util
 import inspect
@@ -62,6 +63,16 @@ def test_every_option_has_a_text(name):
     assert found or not inspect.signature(command).parameters
     options = [option for option in inspect.signature(command).parameters if option not in ("study", "argv")]
     assert [option for option in options if option not in texts] == []
+
+
+def test_examples_stay_lines_of_their_own(capsys):
+    for script in SCRIPTS + sorted((ROOT / "figures").glob("*.py")):
+        about = ast.get_docstring(ast.parse(script.read_text())) or ""
+        examples = [line for line in about.splitlines() if line.startswith(("python ", "compo-mech "))]
+        with pytest.raises(SystemExit):
+            call(lambda: None, ["--help"], description=about)
+        shown = capsys.readouterr().out.splitlines()
+        assert [line.removeprefix("$ ") for line in shown if line.startswith("$ ")] == examples, script
 
 
 def test_all_scripts_are_among_them():

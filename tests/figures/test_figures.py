@@ -11,7 +11,6 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 from browser import open_page, started
-from plotly.offline import get_plotlyjs
 from rich.console import Console
 
 from compo_mech.analyses.dissection_tables import stages
@@ -22,7 +21,8 @@ from compo_mech.interventions.edges import all_edges
 from compo_mech.launch import settings
 from compo_mech.launch.run import launch
 from compo_mech.plots.notes import other_tasks, with_notes
-from compo_mech.plots.trajectories import COMPONENT_COLOURS
+from compo_mech.plots.theme import COMPONENT_COLOURS
+from compo_mech.report.html_parts import plotly_script, subscripts
 from compo_mech.runs import recipes
 from compo_mech.runs.analysis_folder import analysis_name
 from compo_mech.runs.checkpoints import RunError
@@ -63,7 +63,7 @@ SHOWN = {
     "outcomes": ("textbook, 456 seeds", "the best alone"),
     "length_by_dimension": ("iteration score", "d_model %{y}, length %{x}"),
     "mechanism": ("MLP 0: positions subtracted?", "polynomial"),
-    "patching_map": ("randomly initialised", "L1H0, s2"),
+    "patching_map": ("randomly initialised", "L1H0.z, s2"),
     "position_geometry": ("two: trained", "effective dimensions"),
     "probes_by_step": ("Decodable and used: one", "answers follow its output"),
     "route_map": ('"t"', '"length"'),
@@ -219,11 +219,14 @@ def test_every_script_is_tested_and_says_how_it_is_called():
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_the_page_says_what_it_shows_and_asks_for_nothing(name, drawn):
     page = drawn[name].read_text()
-    own = page.replace(get_plotlyjs(), "")
+    own = page.replace(plotly_script().html, "")
     assert len(own) < len(page)  # plotly's script is in it
     for text in SHOWN[name]:
         assert text in own.encode().decode("unicode_escape") or text in own, text
     assert not re.search(r"""(src|href)=["']?https?:|import\(|cdn""", own)
+    caption = " ".join((module_of(name).__doc__ or "").split("\n\n")[0].split())
+    assert f"<p>{subscripts(caption)}</p>" in own
+    assert own.count("<h1>") == own.count("How to make this again") == own.count("role=img") == 1
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

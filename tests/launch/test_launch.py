@@ -63,10 +63,14 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path):
     assert not torch.equal(one.params()["unembed.W_U"], other.params()["unembed.W_U"])
 
 
-def test_resuming_a_finished_run_changes_nothing(tmp_path):
+def test_resuming_a_finished_run_changes_nothing_and_says_so(tmp_path, capsys):
     one = train(tmp_path)
     before = (one.path / "metrics.csv").read_bytes(), one.params()
+    assert "already" not in capsys.readouterr().out
     train(tmp_path, "--resume")
+    step = one.steps[-1]
+    said = f"{one.path} was trained to its end already, step {step}; nothing is left to train"
+    assert said in capsys.readouterr().out.splitlines()
     assert (one.path / "metrics.csv").read_bytes() == before[0]
     assert all(torch.equal(one.params()[name], before[1][name]) for name in before[1])
 

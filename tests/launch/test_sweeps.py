@@ -67,6 +67,8 @@ def test_a_grid_that_cannot_be_is_refused(axes, words):
     ("text", "name", "values"),
     [
         ("model.d_model=32,64", "model.d_model", [32, 64]),
+        ("model.d-model=32", "model.d_model", [32]),
+        ("--model.d-model=32", "model.d_model", [32]),
         ("optim.lr=1e-3", "optim.lr", [1e-3]),
         ("optim.optimizer=muon,sgd", "optim.optimizer", ["muon", "sgd"]),
         ("data.n_train_strings=None,64", "data.n_train_strings", [None, 64]),
@@ -283,6 +285,7 @@ def test_the_script_tells_recipes_and_grids_apart(tmp_path, monkeypatch, capsys)
     monkeypatch.setitem(recipes.RECIPES, "copy", lambda: changed(SMALL, small | {"data.tasks": ("copy",)}))
     how = How(on="here", runs_dir=tmp_path / "runs")
     sweep_command("parity", ("data.chain_of_thought=False,True",), how=how)
+    assert f"Table: {tmp_path / 'runs' / 'sweep.csv'}" in capsys.readouterr().out.splitlines()
     first = pd.read_csv(tmp_path / "runs" / "sweep.csv").set_index("run")
     assert list(first.index) == [f"parity,chain_of_thought={value},seed=0" for value in (False, True)]
     assert first["accuracy"].notna().all()

@@ -7,14 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from browser import PHONE_WIDTH, open_page, started
-from plotly.offline import get_plotlyjs
+from browser import open_page, started
 from rich.console import Console
 
 from compo_mech.cli.compare import compare_command
 from compo_mech.launch.run import launch
 from compo_mech.launch.settings import parse
 from compo_mech.report import attention, comparison
+from compo_mech.report.html_parts import plotly_script
 from compo_mech.runs import recipes
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.outcome import run_summary
@@ -54,8 +54,8 @@ def made(runs, out):
 
 def own(page):
     """The page without plotly's script, which holds all kinds of words."""
-    assert page.count(get_plotlyjs()) == 1
-    return page.replace(get_plotlyjs(), "")
+    assert page.count(plotly_script().html) == 1
+    return page.replace(plotly_script().html, "")
 
 
 def test_the_table_says_of_each_run_what_its_own_table_says(runs):
@@ -91,6 +91,28 @@ def test_names_tell_runs_apart(tmp_path):
     assert comparison.distinct(paths) == ["a/x", "b/x", "b/y"]
     assert comparison.distinct(paths[1:]) == ["x", "y"]
     assert comparison.distinct([paths[0], paths[0]]) == ["x", "x (2)"]
+
+
+def test_at_an_earlier_step_all_is_as_if_training_had_ended_there(runs, tmp_path, capsys):
+    out = tmp_path / "page.html"
+    compare_command(tuple(run.path for run in runs), out, step=4)
+    page = own(out.read_text())
+    assert "--step 4</pre>" in page
+    sliders = re.findall(r'"sliders":\[\{.*?"steps":\[(.*?\})\]', page)
+    assert [re.findall(r'"label":"(\d+)"', slider) for slider in sliders] == [["0", "1", "2", "4"]] * 2
+    table = comparison.overview(comparison.compared(runs, 4)).set_index("run")
+    for run in runs:
+        metrics = run.metrics
+        at = metrics[(metrics["step"] == 4) & (metrics["split"] == "mean") & (metrics["metric"] == "iteration")]
+        assert table.loc[run.path.name, "steps"] == "4 of 6"
+        assert table.loc[run.path.name, "iteration"].startswith(f"{at['value'].max():.2f} [")
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        compare_command((runs[0].path,), tmp_path / "no.html", step=5)
+    assert capsys.readouterr().err == (
+        f"error: step = 5: must be that of a checkpoint of every run, and {runs[0].path} has 0, 1, 2, 4, 6\n"
+    )
+    assert not (tmp_path / "no.html").exists()
 
 
 def test_curves_are_the_worst_length_and_the_best_head(runs):
@@ -170,7 +192,7 @@ def test_many_runs_share_the_room(runs, tmp_path, monkeypatch):
     both = comparison.compared(runs)
     alone, shared = (len(comparison.attention(both[1], n)) for n in (1, 6))
     assert shared < alone
-    script = len(get_plotlyjs())
+    script = len(plotly_script().html)
     monkeypatch.setattr(comparison, "MAX_BYTES", script + 60_000)
     page = made(runs, tmp_path / "page.html")
     assert "compare fewer runs" in page
@@ -206,9 +228,9 @@ def test_the_script(runs, tmp_path, monkeypatch):
 def test_the_page_in_a_browser(runs, tmp_path, monkeypatch):
     monkeypatch.setattr(comparison, "N_OPEN", 1)
     assert made(runs, tmp_path / "page.html").count("<details open>") == 1
-    with started() as browser:
-        with open_page(browser, tmp_path / "page.html") as page:
-            assert [picture.kind for picture in page.pictures()] == ["plotly"] * 3  # the folded one among them
-            assert page.move_sliders() == 2
-        with open_page(browser, tmp_path / "page.html", width=PHONE_WIDTH) as page:
-            page.check_width()
+    with started() as browser, open_page(browser, tmp_path / "page.html") as page:
+        assert [picture.kind for picture in page.pictures()] == ["plotly"] * 3  # the folded one among them
+        assert page.move_sliders() == 2
+        assert page.check_contents() == 3
+        page.check_alternatives()
+        page.check_screens()
