@@ -1,6 +1,7 @@
 """Pages in headless Chromium with the network off: quiet, drawn, moved by the mouse, no wider than a phone."""
 
 import base64
+import contextlib
 import json
 import os
 import re
@@ -16,7 +17,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
-from playwright.sync_api import Browser, ElementHandle, FloatRect, sync_playwright
+from playwright.sync_api import Browser, ElementHandle, FloatRect, TimeoutError, sync_playwright
 from playwright.sync_api import Page as Tab
 
 PHONE_WIDTH = 390
@@ -74,6 +75,7 @@ _TOO_WIDE = """width => Array.from(document.body.querySelectorAll('*')).filter(e
 }).slice(0, 3).map(element => element.outerHTML.slice(0, 80))"""
 
 
+_ARE_DRAWN = "() => [...document.querySelectorAll('.plotly-graph-div')].every(plot => plot._fullLayout)"
 # Plots that stick out of a box that does not scroll them, and words of a plot that lie outside of it
 _CUT = """() => Array.from(document.querySelectorAll('.js-plotly-plot')).flatMap(plot => {
   const box = plot.closest('.wide') || document.body, own = plot.getBoundingClientRect();
@@ -345,6 +347,8 @@ def open_page(
             page.tab.on("pageerror", lambda error: page.errors.append(str(error)))
             page.tab.goto(path.as_uri())
             page.tab.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+            with contextlib.suppress(TimeoutError):  # what is not drawn is found by who looks for it
+                page.tab.wait_for_function(_ARE_DRAWN, timeout=10_000)
             page.settle()
             yield page
             page.check_quiet()

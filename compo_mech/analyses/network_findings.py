@@ -99,7 +99,7 @@ class NetworkFindings:
     accuracy: pd.DataFrame
 
 
-STAGES = {"heads": 1, "ablations": 1, "patching": 1, "edges and circuit": 1, "faithfulness": 1, "routes": 1}
+STAGES = {"heads": 2, "ablations": 5, "patching": 1, "edges and circuit": 3, "faithfulness": 4, "routes": 4}
 """What is asked of a network in turn, and how long each takes beside the others."""
 
 

@@ -21,8 +21,8 @@ from compo_mech.evaluation import table
 from compo_mech.evaluation.table import Row
 from compo_mech.runs.config import RunConfig
 
-BAR = 16
-"""Characters of a bar, which leave room for the rest in a terminal of 80."""
+BAR, SHORT_BAR = 16, 6
+"""Characters of a bar, which leave room for the rest in a terminal of 80; and where that is much."""
 
 
 class Shortened(TextColumn):
@@ -81,7 +81,7 @@ def training_bar(console: Console, config: RunConfig) -> Iterator[TrainingBar]:
     measured = "loss {task.fields[loss]} accuracy {task.fields[accuracy]} iteration {task.fields[iteration]}"
     columns = [
         Shortened(11),
-        BarColumn(BAR // 2),
+        BarColumn(SHORT_BAR),
         MofNCompleteColumn(),
         TextColumn(measured, markup=False, table_column=Column(no_wrap=True)),
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from compo_mech.cli.progress import BAR
+from compo_mech.cli.progress import SHORT_BAR
 from compo_mech.launch.settings import Launch
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.locks import recorded_failure
@@ -41,7 +41,7 @@ def steps_bar(launches: Sequence[Launch], console: Console) -> Iterator[None]:
     """A bar over the steps of all runs, read from their folders while they are trained elsewhere."""
     columns = (
         TextColumn("{task.fields[done]} of {task.fields[n]} runs done, {task.fields[failed]} failed", markup=False),
-        BarColumn(BAR // 2),
+        BarColumn(SHORT_BAR),
         TextColumn("{task.completed} of {task.total} steps", markup=False),
         TimeElapsedColumn(),
         TimeRemainingColumn(),

@@ -98,8 +98,7 @@ def test_at_an_earlier_step_all_is_as_if_training_had_ended_there(runs, tmp_path
     compare_command(tuple(run.path for run in runs), out, step=4)
     page = own(out.read_text())
     assert "--step 4</pre>" in page
-    sliders = re.findall(r'"sliders":\[\{.*?"steps":\[(.*?\})\]', page)
-    assert [re.findall(r'"label":"(\d+)"', slider) for slider in sliders] == [["0", "1", "2", "4"]] * 2
+    assert re.findall(r'"label":"(\d+)"', page) == ["0", "1", "2", "4"] * 2  # of both sliders
     table = comparison.overview(comparison.compared(runs, 4)).set_index("run")
     for run in runs:
         metrics = run.metrics
