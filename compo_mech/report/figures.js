@@ -4,7 +4,6 @@
 (() => {
   const DARK = "DARK COLOURS";
   const LEAST = 0.7; // of a figure's width: where there is less room it keeps its width, and its box scrolls
-  const HEIGHT = 450; // of a figure that has none of its own: its box would have none either
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const figures = [];
   const packed = document.querySelector('script[type="application/gzip"]').textContent;
@@ -30,12 +29,14 @@
 
   function width({ place, layout }) {
     const room = place.closest(".wide")?.clientWidth ?? Infinity;
-    return layout.width > room && room >= LEAST * layout.width ? room : layout.width;
+    const fitting = layout.width > room && room >= LEAST * layout.width ? room : layout.width;
+    if (fitting) place.style.width = `${fitting}px`;
+    return fitting;
   }
 
   function shown(figure) {
     const [data, layout] = dark.matches ? recoloured([figure.data, figure.layout]) : [figure.data, figure.layout];
-    return [figure.place, data, { ...layout, width: width(figure), height: layout.height ?? HEIGHT }, figure.config];
+    return [figure.place, data, { ...layout, width: width(figure) }, figure.config];
   }
 
   async function unfolded(place) {

@@ -54,7 +54,9 @@ def offline(figure: go.Figure) -> Shown:
 def figure_html(figure: go.Figure) -> str:
     """Return a figure with its alternative in words, without plotly's script, which the page holds once."""
     config = {"displaylogo": False, "responsive": True}
-    drawn = plotly.io.to_html(figure, include_plotlyjs=False, full_html=False, config=config, auto_play=False)
+    drawn = plotly.io.to_html(
+        figure, include_plotlyjs=False, full_html=False, config=config, auto_play=False, default_height="450px"
+    )
     return f'<div role=img aria-label="{html.escape(alternative(figure))}">{drawn}</div>'
 
 
