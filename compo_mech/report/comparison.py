@@ -189,7 +189,7 @@ def page(runs: Sequence[Compared], command: Sequence[str], unread: Sequence[str]
     if problems:
         lines = "".join(f"<li>{html.escape(problem)}</li>" for problem in problems)
         parts.append(f"<div class=problem>Not all of these runs are whole:<ul>{lines}</ul></div>")
-    parts += [html_parts.table_html(overview(runs), sticky=True), LEGEND]
+    parts += [html_parts.table_html(overview(runs), sticky=True, whole=True), LEGEND]
     if not differences([run.run.config for run in runs]):
         parts.append("<p class=quiet>The runs do not differ in any setting.</p>")
     parts.append("<h2>Training</h2>")

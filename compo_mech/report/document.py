@@ -121,5 +121,6 @@ def write_figure(figure: go.Figure, out: Path, caption: str, command: Sequence[s
 
 def figure_page(figure: go.Figure, title: str, caption: str, command: Sequence[str]) -> str:
     """Return the page of one figure: its title, the figure, what it shows, and how it is drawn."""
-    parts = [f"<h1>{html.escape(title)}</h1>", wide(figure), f"<p>{subscripts(caption)}</p>", again(command)]
+    untitled = go.Figure(figure).update_layout(title_text="")
+    parts = [f"<h1>{subscripts(title)}</h1>", wide(untitled), f"<p>{subscripts(caption)}</p>", again(command)]
     return document(title, "\n".join(parts), body_class="full")

@@ -21,7 +21,7 @@ from compo_mech.plots.theme import DARK
 from compo_mech.runs.outcome import ACCURACY_LEVEL
 
 LONG_TABLE = 12
-"""Rows of a table that stand on a page; of a longer one the others are folded away."""
+"""Rows of the longest table that is not folded away."""
 
 LONG_TEXT = 48
 """Characters from which on the text in a cell is wrapped."""
@@ -65,12 +65,13 @@ def wide(figure: go.Figure) -> str:
     return f"<figure class=wide><div class=drawn>{figure_html(figure)}</div></figure>"
 
 
-def table_html(table: pd.DataFrame, sticky: bool = False) -> str:
-    """Return a table that scrolls sideways in its own box; of a long one, all rows but the first are folded away.
+def table_html(table: pd.DataFrame, sticky: bool = False, whole: bool = False) -> str:
+    """Return a table that scrolls sideways in its own box; a long one is folded away.
 
     Args:
         table: shown as it is; texts to the left, numbers to the right, `x_t` and the like with their index below.
         sticky: whether the first column stays in view.
+        whole: whether it is shown however long it is.
     """
     if not len(table):
         return "<p class=quiet>None.</p>"
@@ -86,8 +87,13 @@ def table_html(table: pd.DataFrame, sticky: bool = False) -> str:
             for kind, cell in zip(kinds, row, strict=True)
         )
         rows.append(f"<tr>{''.join(cells)}</tr>")
-    whole = f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
-    return whole if len(rows) <= LONG_TABLE else fold(f"Table of {len(rows)} rows", whole)
+    shown = f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    return shown if whole else folded_if_long(shown, len(rows))
+
+
+def folded_if_long(table: str, n_rows: int) -> str:
+    """Return a table as HTML, folded away if it has too many rows to be read at a glance."""
+    return table if n_rows <= LONG_TABLE else fold(f"Table of {n_rows} rows", table)
 
 
 def _is_number(cell: object) -> bool:

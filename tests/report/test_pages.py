@@ -65,7 +65,12 @@ def looked_at(browser, source, n_pictures=0, n_sliders=0, n_links=0):
 def test_the_page_of_a_run(browser, tiny_run):
     for step in (20, 40):
         tiny_run.write_analysis(f"dissect-{step:06d}-parity", {"section.html": SECTION.format(step=step)})
-    looked_at(browser, run_page.write_page(tiny_run), n_pictures=2, n_sliders=1, n_links=5)
+    page = run_page.write_page(tiny_run)
+    text = page.read_text()
+    assert "<summary>Earlier: step 20</summary>" in text
+    assert text.count("class=needed") == 1
+    assert text.count("How to make this again") == 3  # tables, curves and attention; analyses write their own
+    looked_at(browser, page, n_pictures=2, n_sliders=1, n_links=5)
 
 
 def test_the_method_card(browser):
