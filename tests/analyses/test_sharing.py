@@ -1,4 +1,3 @@
-import html
 from dataclasses import replace
 from functools import cache
 
@@ -30,6 +29,7 @@ from compo_mech.launch import main
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.sites import Site
 from compo_mech.plots.shared_edges import edges_figure
+from compo_mech.report.html_parts import subscripts
 from compo_mech.report.sharing import patched_names, sharing_section, sharing_sentences, task_token_rows
 from compo_mech.runs import recipes
 from compo_mech.runs.run import Run
@@ -396,7 +396,7 @@ def test_the_section_says_it_all():
     assert "<h2>What the tasks share, step 7</h2>" in section
     assert "<h3>parity and polynomial</h3>" in section
     for sentence in sharing_sentences(found):
-        assert html.escape(sentence) in section
+        assert subscripts(sentence) in section
     assert "parity becomes polynomial" in task_token_rows(found).columns
     assert set(found.tables()) == {"edges", "overlap", "heads", "task_token"}
     names = {trace.name for trace in edges_figure(found).data}
