@@ -3,6 +3,7 @@
 import html
 import itertools
 from collections.abc import Iterable
+from typing import Any
 
 INK, PAPER = "#202124", "#ffffff"
 GREY, QUIET, LIGHT, LINE = "#9aa0a6", "#5f6368", "#b0b4b9", "#e3e5e8"
@@ -61,7 +62,7 @@ LAYOUT = {
     "margin": {"l": 60, "r": 20, "t": 50, "b": 50},
 }
 
-LOG_AXIS = {"type": "log", "exponentformat": "power"}
+LOG_AXIS: dict[str, Any] = {"type": "log", "exponentformat": "power"}
 """An axis of logarithms, whose ticks are powers of ten."""
 
 _DARK_PAPER = "#17181c"

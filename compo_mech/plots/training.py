@@ -60,7 +60,7 @@ def _by_length(accuracy: pd.DataFrame) -> dict[str, Curve]:
     fractions = [i / max(1, len(lengths) - 1) for i in range(len(lengths))]
     colours = sample_colorscale("Viridis", fractions)
     return {
-        f"length {length}": Curve(_by_step(select(accuracy, length=length)), colour)
+        f"length {length}": Curve(_by_step(select(accuracy, length=length)), str(colour))
         for length, colour in zip(lengths, colours, strict=True)
     }
 

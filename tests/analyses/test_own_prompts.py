@@ -88,7 +88,8 @@ def test_the_circuit_of_a_known_network_is_found_and_shown(found):
     ):
         assert text in shown, text
     score = found.scores.scores[found.scores.edges.index(found.exact.edges[0])]
-    assert f"<td>{found.exact.edges[0]}</td><td>{score:.3f}</td><td>{found.exact.scores[0]:.3f}</td>" in shown
+    edge = f'<td class="text">{found.exact.edges[0]}</td>'
+    assert f"{edge}<td>{score:.3f}</td><td>{found.exact.scores[0]:.3f}</td>" in shown
     figure = faithfulness_by_size(found.curve, found.random, circuit=4)
     (mark,) = figure.to_dict()["layout"]["annotations"]
     assert mark["x"] == pytest.approx(math.log10(4))  # plotly takes logarithms for texts on such an axis
