@@ -13,7 +13,7 @@ from compo_mech.cli.command import Positional, Seed
 from compo_mech.cli.errors import one_line_errors
 from compo_mech.cli.output import check_out, say, warn
 from compo_mech.cli.progress import counting
-from compo_mech.report import html_parts
+from compo_mech.report.document import write_page
 from compo_mech.report.explorer import MAX_BYTES, check_explorable, explorer_page, fitting_checkpoints
 from compo_mech.runs.run import Run
 
@@ -53,7 +53,7 @@ def explore_command(
             found = explore(opened, n, seed, advance)
         words = ["compo-mech", "explore", str(run), "--n-checkpoints", str(n), "--seed", str(seed), "--out", str(out)]
         page = explorer_page(found, shlex.join(words))
-        html_parts.write_page(page, out)
+        write_page(page, out)
         if len(page) > MAX_BYTES:
             warn(console, f"The page has {len(page) / 1e6:.1f} MB; fewer --n-checkpoints make it smaller.")
         say(console, f"Look at {out}")
