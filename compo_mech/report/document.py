@@ -27,7 +27,7 @@ def document(title: str, body: str, body_class: str = "") -> str:
         body: as HTML.
         body_class: "full" for a page as wide as the window.
     """
-    style = (files("compo_mech.report") / "page.css").read_text(encoding="utf-8")
+    style = (files("compo_mech.report") / "assets" / "page.css").read_text(encoding="utf-8")
     script = plotly_script().html if "Plotly.newPlot" in body else ""
     kind = f' class="{body_class}"' if body_class else ""
     return (

@@ -41,7 +41,7 @@ class Shown:
 def plotly_script() -> Shown:
     """Return plotly's script, compressed, with what unpacks it, to be placed before the first figure."""
     packed = base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
-    unpacking = (files("compo_mech.report") / "figures.js").read_text(encoding="utf-8")
+    unpacking = (files("compo_mech.report") / "assets" / "figures.js").read_text(encoding="utf-8")
     unpacking = unpacking.replace('"DARK COLOURS"', json.dumps(DARK))
     return Shown(f'<script type="application/gzip">{packed}</script><script>{unpacking}</script>')
 

@@ -226,7 +226,7 @@ def test_every_colour_has_one_on_dark_pages_and_both_can_be_seen():
         middle = 0 if colours is theme.SEQUENTIAL else len(colours) // 2
         assert dark[middle:] == sorted(dark[middle:])
         assert dark[: middle + 1] == sorted(dark[: middle + 1], reverse=True)
-    css = (ROOT / "compo_mech" / "report" / "page.css").read_text()
+    css = (ROOT / "compo_mech" / "report" / "assets" / "page.css").read_text()
     assert css.count(f"--paper: {theme.PAPER}") == css.count(f"--paper: {theme.DARK[theme.PAPER]}") == 1
 
 
