@@ -12,6 +12,8 @@ from compo_mech.ground_truth.hard_updates import PrefixCounts, PrefixSums, Table
 from compo_mech.ground_truth.hard_cases import BRINGS, HARD_CASES, build_hard_case
 from compo_mech.ground_truth.directions import written, read_by, connected
 from compo_mech.ground_truth.tracr import TracrProgram, read_tracr, tracr_programs, true_edges
+from compo_mech.ground_truth.causal_graph import CausalGraph, Node
+from compo_mech.ground_truth.given_circuits import CIRCUITS, moved_and_split, neighbour, prefix_sums, textbook
 from compo_mech.ground_truth.method_card import (
     RUNGS,
     COUNTERFACTUALS,
