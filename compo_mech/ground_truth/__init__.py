@@ -1,4 +1,4 @@
-"""Networks built by hand, whose circuit is known, and the grades of methods on them."""
+"""Networks whose circuit is known, built by hand, compiled or trained in, and the grades of methods on them."""
 
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.ground_truth.builder import Sketch, Neuron
@@ -14,6 +14,10 @@ from compo_mech.ground_truth.directions import written, read_by, connected
 from compo_mech.ground_truth.tracr import TracrProgram, read_tracr, tracr_programs, true_edges
 from compo_mech.ground_truth.causal_graph import CausalGraph, Node
 from compo_mech.ground_truth.given_circuits import CIRCUITS, moved_and_split, neighbour, prefix_sums, textbook
+from compo_mech.ground_truth.interchange import Interchanged, draw_chosen, interchange_loss, interchanged
+from compo_mech.ground_truth.verification import Verification, verify
+from compo_mech.ground_truth.interchange_training import train_in
+from compo_mech.ground_truth.trained_in import Recipe, TrainedIn, recipes, trained_in_networks
 from compo_mech.ground_truth.method_card import (
     RUNGS,
     COUNTERFACTUALS,
@@ -58,6 +62,24 @@ __all__ = [
     "read_tracr",
     "tracr_programs",
     "true_edges",
+    "CausalGraph",
+    "Node",
+    "CIRCUITS",
+    "textbook",
+    "moved_and_split",
+    "neighbour",
+    "prefix_sums",
+    "Interchanged",
+    "draw_chosen",
+    "interchanged",
+    "interchange_loss",
+    "Verification",
+    "verify",
+    "train_in",
+    "Recipe",
+    "TrainedIn",
+    "recipes",
+    "trained_in_networks",
     "RUNGS",
     "COUNTERFACTUALS",
     "builds",

@@ -1,9 +1,9 @@
 """Algorithms for iterative tasks, each as a causal graph on given heads and MLPs.
 
-    textbook          L0H0 looks [EoI] up, MLP 0 subtracts, L1H0 fetches x_t, MLP 1 updates the state
-    moved and split   the same a layer later, behind an idle layer 0, with the fetching divided between two heads
-    neighbour         L0H1 carries each token to the next position, and L1H1 fetches x_t from there
-    prefix sums       L0H1 adds the inputs up, MLP 0 makes the state of the sum, L1H0 fetches it; no state is read
+textbook          L0H0 looks [EoI] up, MLP 0 subtracts, L1H0 fetches x_t, MLP 1 updates the state
+moved and split   the same a layer later, behind an idle layer 0, with the fetching divided between two heads
+neighbour         L0H1 carries each token to the next position, and L1H1 fetches x_t from there
+prefix sums       L0H1 adds the inputs up, MLP 0 makes the state of the sum, L1H0 fetches it; no state is read
 """
 
 from collections.abc import Callable
@@ -175,7 +175,12 @@ def prefix_sums(data: DataConfig) -> CausalGraph:
         look_up(data, Writer("head", 0, 0)),
         Node("sum", Writer("head", 0, 1), (("v", "tok"),), total),
         Node("pointer or state", Writer("mlp", 0), (*SUBTRACTION, ("mlp", "sum")), own),
-        Node("answer", Writer("head", 1, 0), (("q", "pointer or state"), ("k", "pos"), ("v", "pointer or state")), fetched_state),
+        Node(
+            "answer",
+            Writer("head", 1, 0),
+            (("q", "pointer or state"), ("k", "pos"), ("v", "pointer or state")),
+            fetched_state,
+        ),
     )
     return CausalGraph(nodes, "answer")
 

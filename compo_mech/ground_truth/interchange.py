@@ -11,7 +11,9 @@ forced to be irrelevant (strict training: Gupta et al. 2024, arXiv 2407.14494), 
 circuits are graded.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +22,7 @@ from torch import Tensor
 
 from compo_mech.ground_truth.causal_graph import CausalGraph
 from compo_mech.interventions.edges import Edge, Reader, all_edges
-from compo_mech.interventions.graph import embeddings, run_graph
+from compo_mech.interventions.graph import Read, embeddings, run_graph
 from compo_mech.interventions.pairs import Pairs
 from compo_mech.interventions.streams import Outputs, Stream, Totals
 from compo_mech.model.params import Model
@@ -70,7 +72,14 @@ class Interchanged:
         return self.answers >= 0
 
 
-def interchanged(model: Model, graph: CausalGraph, pairs: Pairs, chosen: Chosen, noise: float = 0.0) -> Interchanged:
+def interchanged(
+    model: Model,
+    graph: CausalGraph,
+    pairs: Pairs,
+    chosen: Chosen,
+    noise: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> Interchanged:
     """Interchange the chosen edges of each row, in the network and in the graph.
 
     Args:
@@ -78,52 +87,51 @@ def interchanged(model: Model, graph: CausalGraph, pairs: Pairs, chosen: Chosen,
         graph: whose answers are the right ones.
         pairs: clean and corrupt inputs.
         chosen: the edges that carry what their writers put out on the corrupt input.
-        noise: standard deviation of what is added to every stream that is read, from torch's own generator.
+        noise: standard deviation of what is added to every stream that is read.
+        generator: of the noise.
     """
     at, edges = (pairs.row, pairs.position), all_edges(model.config)
     inputs = (pairs.clean_tokens, pairs.clean_position_ids), (pairs.corrupt_tokens, pairs.corrupt_position_ids)
     n = len(pairs.clean_tokens)
     both = embeddings(model, *(torch.cat(ids) for ids in zip(*inputs, strict=True)))
-    outputs, logits = run_graph(model, both, noisy(noise))
-    clean = logits[:n][at]
+    disturbed = partial(with_noise, noise=noise, generator=generator)
+    outputs, logits = run_graph(model, both, reading(edges, disturbed))
     carried = {writer: out[n:] for writer, out in outputs.items()}
     known = {writer: out[:n] for writer, out in both.items()}
-    _, after = run_graph(model, known, swapping(edges, carried, chosen, noise), at)
+    _, after = run_graph(model, known, reading(edges, disturbed, carried, chosen), at)
     variables = graph.run(*inputs[1])
     where = {edge: chosen[:, i] for i, edge in enumerate(edges) if edge in graph.edges}
-    return Interchanged(after, graph.run(*inputs[0], variables, where)["logits"][at], clean)
+    return Interchanged(after, graph.run(*inputs[0], variables, where)["logits"][at], logits[:n][at])
 
 
-def noisy(noise: float):
-    """What readers see of a run as it is: the stream, with noise."""
-    totals = Totals()
-
-    def read(reader: Reader, outputs: Outputs) -> Stream:
-        return disturbed(totals.of(outputs), noise)
-
-    return read
-
-
-def swapping(edges: list[Edge], carried: Outputs, chosen: Chosen, noise: float):
-    """What readers see where edges carry other values in some of the rows."""
+def reading(
+    edges: Sequence[Edge],
+    disturbed: Callable[[Stream], Stream],
+    carried: Outputs | None = None,
+    chosen: Chosen | None = None,
+) -> Read:
+    """Return what readers see where chosen edges carry other values in some of the rows."""
     totals, columns = Totals(), dict[Reader, list[int]]()
     for i, edge in enumerate(edges):
         columns.setdefault(edge.reader, []).append(i)
-    changes: list[Tensor] = []
+    changes: list[Stream] = []
 
     def read(reader: Reader, outputs: Outputs) -> Stream:
+        stream = totals.of(outputs)
+        if carried is None or chosen is None:
+            return disturbed(stream)
         writers = list(outputs)
         changes.extend(carried[writer] - outputs[writer] for writer in writers[len(changes) :])
-        weights = chosen[:, columns[reader]].to(changes[0])
+        weights = chosen[:, columns[reader]].to(stream)
         change = torch.einsum("rw,wrpd->rpd", weights, torch.stack(changes[: len(writers)]))
-        return disturbed(totals.of(outputs) + change, noise)
+        return disturbed(stream + change)
 
     return read
 
 
-def disturbed(stream: Stream, noise: float) -> Stream:
-    """The stream with noise added."""
-    return stream + noise * torch.randn_like(stream) if noise else stream
+def with_noise(stream: Stream, noise: float, generator: torch.Generator | None) -> Stream:
+    """Return the stream with noise of this standard deviation."""
+    return stream + noise * torch.randn(stream.shape, generator=generator) if noise else stream
 
 
 def interchange_loss(found: Interchanged) -> Float[Tensor, ""]:

@@ -1,0 +1,184 @@
+"""Networks into which circuits were trained: five tasks, three algorithms each, two seeds.
+
+A folder of them has `NAME.safetensors`, parameters under TransformerLens' names, for each network that was accepted,
+and `networks.json`, a row for each that was trained: what it is, what was found when it was verified, why it was not
+accepted if so, its true edges, and the digest of its weights.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+
+from compo_mech.data.config import DataConfig
+from compo_mech.data.shifts import Shifts
+from compo_mech.data.tasks import Automaton, Copy, Counter, Parity, Polynomial, Task
+from compo_mech.ground_truth.builder import SPARE_POSITIONS
+from compo_mech.ground_truth.causal_graph import CausalGraph
+from compo_mech.ground_truth.given_circuits import CIRCUITS
+from compo_mech.ground_truth.interchange_training import train_in
+from compo_mech.ground_truth.verification import Verification, verify
+from compo_mech.interventions.edges import Edge
+from compo_mech.model.config import ModelConfig
+from compo_mech.model.params import Model, Params
+
+MAX_LENGTH = 4
+N_STEPS = 1500
+TABLE = "networks.json"
+
+CIRCUITS_OF: dict[Task, tuple[str, str, str]] = {
+    Copy(): ("textbook", "moved and split", "neighbour"),
+    Parity(): ("textbook", "moved and split", "prefix sums"),
+    Counter(modulus=3): ("textbook", "moved and split", "prefix sums"),
+    Polynomial(modulus=3): ("textbook", "moved and split", "neighbour"),
+    Automaton(transitions=((1, 0), (2, 0), (2, 1))): ("textbook", "moved and split", "neighbour"),
+}
+"""The algorithms that are trained in for each task, by their names in `CIRCUITS`."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a network is trained to be.
+
+    Example:
+        >>> from compo_mech.data import Parity
+        >>> from compo_mech.ground_truth import Recipe
+        >>> recipe = Recipe(Parity(), "moved and split", seed=1)
+        >>> recipe.name, recipe.config.n_layers
+        ('parity-moved-and-split-1', 3)
+    """
+
+    task: Task
+    circuit: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """What its file is called."""
+        return f"{self.task.name}-{self.circuit.replace(' ', '-')}-{self.seed}"
+
+    @property
+    def data(self) -> DataConfig:
+        """Task and lengths."""
+        return DataConfig(tasks=(self.task,), max_length=MAX_LENGTH)
+
+    @property
+    def graph(self) -> CausalGraph:
+        """The circuit."""
+        return CIRCUITS[self.circuit](self.data)
+
+    @property
+    def config(self) -> ModelConfig:
+        """The network: with LayerNorm, biases, and heads and neurons that the circuit has no use for."""
+        n_layers = 1 + max(node.component.layer or 0 for node in self.graph.nodes)
+        return ModelConfig(n_layers=n_layers, n_heads=2, d_model=32, d_mlp=64, biases=True)
+
+    def train(self) -> tuple[Model, Verification]:
+        """Train the network and verify it."""
+        *_, (_, model) = train_in(self.graph, self.data, self.config, N_STEPS, self.seed)
+        model = Model({name: param.detach() for name, param in model.params.items()}, model.config)
+        return model, verify(model, self.graph, self.data)
+
+
+def recipes() -> list[Recipe]:
+    """Return all thirty.
+
+    Example:
+        >>> from compo_mech.ground_truth.trained_in import recipes
+        >>> len(recipes())
+        30
+    """
+    return [
+        Recipe(task, circuit, seed) for task, circuits in CIRCUITS_OF.items() for circuit in circuits for seed in (0, 1)
+    ]
+
+
+@dataclass(frozen=True)
+class TrainedIn:
+    """A network into which a circuit was trained, and what is true of it.
+
+    Attributes:
+        recipe: what it was trained to be.
+        model: the network.
+        edges: those that are true, of the graph and verified in the network: each moves its answer by itself, and no
+            other edge does.
+        verified: what was found, as it stands in the table.
+    """
+
+    recipe: Recipe
+    model: Model
+    edges: frozenset[Edge]
+    verified: dict[str, Any] = field(repr=False)
+
+    @property
+    def data(self) -> DataConfig:
+        """The task and lengths that it solves."""
+        return self.recipe.data
+
+    @property
+    def shifts(self) -> Shifts:
+        """Shifts of position ids, with which it was interchanged but whose strings it need not answer."""
+        return Shifts(SPARE_POSITIONS, answered=False)
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """The variable that each component of its circuit carries."""
+        return {str(node.component): node.variable for node in self.recipe.graph.nodes}
+
+
+def table_row(recipe: Recipe, weights: bytes, found: Verification) -> dict[str, Any]:
+    """Return what the table of a folder says of a network whose weights are these bytes."""
+    figures = {name: round(getattr(found, name), 4) for name in ("accuracy", "outside_accuracy", "outside_change")}
+    shares = {name: {v: round(x, 4) for v, x in getattr(found, name).items()} for name in ("follows", "keeps")}
+    return {
+        "name": recipe.name,
+        "task": str(recipe.task),
+        "circuit": recipe.circuit,
+        "seed": recipe.seed,
+        "accepted": not found.problems,
+        "problems": list(found.problems),
+        **figures,
+        **shares,
+        "least_true_change": round(min(found.true_changes.values()), 4),
+        "greatest_other_change": round(max(found.other_changes.values()), 4),
+        "edges": sorted(map(str, recipe.graph.edges)),
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+    }
+
+
+def as_bytes(params: Params) -> bytes:
+    """Return the content of a file of these parameters."""
+    return safetensors.torch.save({name: param.contiguous() for name, param in params.items()})
+
+
+def trained_in_networks(folder: str | Path) -> Iterator[tuple[str, TrainedIn]]:
+    """Yield the name of every accepted network in a folder, and the network.
+
+    Raises:
+        ValueError: there is no table, or weights are not those that it was written for.
+
+    Example:
+        >>> from compo_mech.ground_truth import trained_in_networks
+        >>> next(trained_in_networks("/nowhere"))
+        Traceback (most recent call last):
+        ValueError: folder = /nowhere: must hold networks.json
+    """
+    file = Path(folder) / TABLE
+    if not file.exists():
+        raise ValueError(f"folder = {folder}: must hold {TABLE}")
+    for row in json.loads(file.read_text(encoding="utf-8"))["networks"]:
+        if row["accepted"]:
+            yield row["name"], _read(Path(folder), row)
+
+
+def _read(folder: Path, row: dict[str, Any]) -> TrainedIn:
+    content = (folder / f"{row['name']}.safetensors").read_bytes()
+    if hashlib.sha256(content).hexdigest() != row["weights_sha256"]:
+        raise ValueError(f"{row['name']}.safetensors = other weights: must be those that {TABLE} was written for")
+    recipe = Recipe(Task.read(row["task"]), row["circuit"], row["seed"])
+    model = Model(safetensors.torch.load(content), recipe.config)
+    return TrainedIn(recipe, model, recipe.graph.edges, row)
