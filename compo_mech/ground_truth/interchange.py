@@ -3,7 +3,7 @@
 In each row of a batch of pairs some edges carry what their writers put out on the row's other input:
 
     edges of the graph         none; all that one component writes; one of them; or each with probability 0.3
-    edges outside the graph    none; half of them; or all
+    edges outside the graph    none; one of them; each with probability 0.5; or all
 
 What follows has to be what the graph gives when its own edges carry the other input's values. So variables are forced
 into their components (interchange intervention training: Geiger et al. 2022, arXiv 2112.00826), and everything else is
@@ -11,9 +11,8 @@ forced to be irrelevant (strict training: Gupta et al. 2024, arXiv 2407.14494), 
 circuits are graded.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -40,16 +39,16 @@ def draw_chosen(model: Model, graph: CausalGraph, n_rows: int, generator: torch.
     true = torch.tensor([edge in graph.edges for edge in edges])
     writers = list(graph.writers.values())
     of_writer = torch.tensor([[edge.writer == writer for edge in edges] for writer in writers])
-    of_edge = torch.eye(len(edges), dtype=torch.bool)[true]
+    single = torch.eye(len(edges), dtype=torch.bool)
 
     def draw(high: int) -> Int[Tensor, "row"]:
         return torch.randint(high, (n_rows,), generator=generator)
 
-    some = (torch.rand(n_rows, len(edges), generator=generator) < SHARE) & true
-    kinds = torch.stack([torch.zeros_like(some), of_writer[draw(len(writers))], of_edge[draw(len(of_edge))], some])
-    inside = kinds[draw(4), torch.arange(n_rows)]
-    outside = (torch.rand(n_rows, len(edges), generator=generator) < draw(3)[:, None] / 2) & ~true
-    return inside | outside
+    rows, no_edge = torch.arange(n_rows), torch.zeros(n_rows, len(edges), dtype=torch.bool)
+    chance = torch.rand(n_rows, len(edges), generator=generator)
+    inside = (no_edge, of_writer[draw(len(of_writer))], single[true][draw(int(true.sum()))], (chance < SHARE) & true)
+    outside = (no_edge, single[~true][draw(int((~true).sum()))], (chance > 0.5) & ~true, (~true).expand(n_rows, -1))
+    return torch.stack(inside)[draw(4), rows] | torch.stack(outside)[draw(4), rows]
 
 
 @dataclass(frozen=True)
@@ -59,12 +58,10 @@ class Interchanged:
     Attributes:
         logits: at each scored position.
         answers: the graph's; negative where it is undefined.
-        clean: logits on the clean input as it is.
     """
 
     logits: Float[Tensor, "scored d_vocab"]
     answers: Int[Tensor, "scored"]
-    clean: Float[Tensor, "scored d_vocab"]
 
     @property
     def defined(self) -> Bool[Tensor, "scored"]:
@@ -87,29 +84,31 @@ def interchanged(
         graph: whose answers are the right ones.
         pairs: clean and corrupt inputs.
         chosen: the edges that carry what their writers put out on the corrupt input.
-        noise: standard deviation of what is added to every stream that is read.
+        noise: standard deviation of what is added to the embeddings of the clean input.
         generator: of the noise.
+
+    Example:
+        >>> import torch
+        >>> from compo_mech import Parity, Switch, build, make_pairs
+        >>> from compo_mech.ground_truth import draw_chosen, interchanged, textbook
+        >>> built, generator = build(Parity(), max_length=3), torch.Generator().manual_seed(0)
+        >>> pairs, graph = make_pairs(built.data, Switch.TOKEN, 8, generator), textbook(built.data)
+        >>> found = interchanged(built.model, graph, pairs, draw_chosen(built.model, graph, 8, generator))
+        >>> torch.equal(found.logits.argmax(-1)[found.defined], found.answers[found.defined])
+        True
     """
-    at, edges = (pairs.row, pairs.position), all_edges(model.config)
-    inputs = (pairs.clean_tokens, pairs.clean_position_ids), (pairs.corrupt_tokens, pairs.corrupt_position_ids)
-    n = len(pairs.clean_tokens)
-    both = embeddings(model, *(torch.cat(ids) for ids in zip(*inputs, strict=True)))
-    disturbed = partial(with_noise, noise=noise, generator=generator)
-    outputs, logits = run_graph(model, both, reading(edges, disturbed))
-    carried = {writer: out[n:] for writer, out in outputs.items()}
-    known = {writer: out[:n] for writer, out in both.items()}
-    _, after = run_graph(model, known, reading(edges, disturbed, carried, chosen), at)
-    variables = graph.run(*inputs[1])
+    edges, other = all_edges(model.config), (pairs.corrupt_tokens, pairs.corrupt_position_ids)
+    carried, _ = run_graph(model, embeddings(model, *other))
+    known = embeddings(model, pairs.clean_tokens, pairs.clean_position_ids)
+    if noise:
+        known = {w: x + noise * torch.randn(x.shape, generator=generator) for w, x in known.items()}
+    _, logits = run_graph(model, known, reading(edges, carried, chosen), (pairs.row, pairs.position))
     where = {edge: chosen[:, i] for i, edge in enumerate(edges) if edge in graph.edges}
-    return Interchanged(after, graph.run(*inputs[0], variables, where)["logits"][at], logits[:n][at])
+    variables = graph.run(pairs.clean_tokens, pairs.clean_position_ids, graph.run(*other), where)
+    return Interchanged(logits, variables["logits"][pairs.row, pairs.position])
 
 
-def reading(
-    edges: Sequence[Edge],
-    disturbed: Callable[[Stream], Stream],
-    carried: Outputs | None = None,
-    chosen: Chosen | None = None,
-) -> Read:
+def reading(edges: Sequence[Edge], carried: Outputs, chosen: Chosen) -> Read:
     """Return what readers see where chosen edges carry other values in some of the rows."""
     totals, columns = Totals(), dict[Reader, list[int]]()
     for i, edge in enumerate(edges):
@@ -117,21 +116,12 @@ def reading(
     changes: list[Stream] = []
 
     def read(reader: Reader, outputs: Outputs) -> Stream:
-        stream = totals.of(outputs)
-        if carried is None or chosen is None:
-            return disturbed(stream)
-        writers = list(outputs)
+        stream, writers = totals.of(outputs), list(outputs)
         changes.extend(carried[writer] - outputs[writer] for writer in writers[len(changes) :])
         weights = chosen[:, columns[reader]].to(stream)
-        change = torch.einsum("rw,wrpd->rpd", weights, torch.stack(changes[: len(writers)]))
-        return disturbed(stream + change)
+        return stream + torch.einsum("rw,wrpd->rpd", weights, torch.stack(changes[: len(writers)]))
 
     return read
-
-
-def with_noise(stream: Stream, noise: float, generator: torch.Generator | None) -> Stream:
-    """Return the stream with noise of this standard deviation."""
-    return stream + noise * torch.randn(stream.shape, generator=generator) if noise else stream
 
 
 def interchange_loss(found: Interchanged) -> Float[Tensor, ""]:

@@ -117,6 +117,7 @@ def verify(model: Model, graph: CausalGraph, data: DataConfig, n_pairs: int = 51
     is_outside = torch.tensor([edge not in graph.edges for edge in edges])
     idle = {edge.writer for edge in edges} - set(graph.writers.values())
     outside = found(is_outside), found(_written_by(edges, idle))
+    clean = found(torch.zeros_like(is_outside))
     changes = torch.stack([_greatest_changes(model, pairs) for pairs in every]).amax(0).tolist()
     by_edge = dict(zip(edges, changes, strict=True))
     return Verification(
@@ -124,7 +125,7 @@ def verify(model: Model, graph: CausalGraph, data: DataConfig, n_pairs: int = 51
         follows=follows,
         keeps=keeps,
         outside_accuracy=min(_kept_right(each) for each in outside),
-        outside_change=max(_mean_change(each) for each in outside),
+        outside_change=max(_mean_change(each, clean) for each in outside),
         true_changes={edge: change for edge, change in by_edge.items() if edge in graph.edges},
         other_changes={edge: change for edge, change in by_edge.items() if edge not in graph.edges},
     )
@@ -166,8 +167,9 @@ def _kept_right(found: list[tuple[Pairs, Interchanged]]) -> float:
     return float(torch.cat([likeliest(each.logits) == pairs.target for pairs, each in found]).double().mean())
 
 
-def _mean_change(found: list[tuple[Pairs, Interchanged]]) -> float:
-    return float(torch.cat([change(each.logits, each.clean) for _, each in found]).mean())
+def _mean_change(found: list[tuple[Pairs, Interchanged]], clean: list[tuple[Pairs, Interchanged]]) -> float:
+    changes = [change(each.logits, own.logits) for (_, each), (_, own) in zip(found, clean, strict=True)]
+    return float(torch.cat(changes).mean())
 
 
 def change(logits: Float[Tensor, "*row d_vocab"], clean: Float[Tensor, "*#row d_vocab"]) -> Float[Tensor, "*row"]:
