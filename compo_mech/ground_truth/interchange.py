@@ -113,13 +113,14 @@ def reading(edges: Sequence[Edge], carried: Outputs, chosen: Chosen) -> Read:
     totals, columns = Totals(), dict[Reader, list[int]]()
     for i, edge in enumerate(edges):
         columns.setdefault(edge.reader, []).append(i)
-    changes: list[Stream] = []
+    changes: dict[int, Float[Tensor, "row writer flat"]] = {}  # by how many writers there are before a reader
 
     def read(reader: Reader, outputs: Outputs) -> Stream:
-        stream, writers = totals.of(outputs), list(outputs)
-        changes.extend(carried[writer] - outputs[writer] for writer in writers[len(changes) :])
-        weights = chosen[:, columns[reader]].to(stream)
-        return stream + torch.einsum("rw,wrpd->rpd", weights, torch.stack(changes[: len(writers)]))
+        stream, n = totals.of(outputs), len(outputs)
+        if n not in changes:
+            changes[n] = torch.stack([(carried[writer] - out).flatten(1) for writer, out in outputs.items()], 1)
+        weights = chosen[:, None, columns[reader]].to(stream)
+        return stream + (weights @ changes[n]).view(stream.shape)
 
     return read
 

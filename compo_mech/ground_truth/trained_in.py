@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from compo_mech.model.config import ModelConfig
 from compo_mech.model.params import Model, Params
 
 MAX_LENGTH = 4
-N_STEPS = 1500
+N_STEPS, MOST_ROUNDS = 600, 5
+"""Of a round of training, and rounds until a network is accepted or given up."""
 TABLE = "networks.json"
 
 CIRCUITS_OF: dict[Task, tuple[str, str, str]] = {
@@ -75,17 +77,20 @@ class Recipe:
     def config(self) -> ModelConfig:
         """The network: with LayerNorm, biases, and heads and neurons that the circuit has no use for."""
         n_layers = 1 + max(node.component.layer or 0 for node in self.graph.nodes)
-        return ModelConfig(n_layers=n_layers, n_heads=2, d_model=32, d_mlp=64, biases=True)
+        return ModelConfig(n_layers=n_layers, n_heads=2, d_model=32, d_mlp=64, biases=True, init="transformer_lens")
 
-    def train(self) -> tuple[Model, Verification]:
-        """Train the network and verify it."""
-        *_, (_, model) = train_in(self.graph, self.data, self.config, N_STEPS, self.seed)
-        model = Model({name: param.detach() for name, param in model.params.items()}, model.config)
-        return model, verify(model, self.graph, self.data)
+    def train(self) -> tuple[Model, Verification, int]:
+        """Train the network in rounds until it is verified; return it, what was found, and how many rounds it took."""
+        rounds = train_in(self.graph, self.data, self.config, N_STEPS, self.seed)
+        for n_rounds, (model, _) in enumerate(islice(rounds, MOST_ROUNDS), start=1):
+            found = verify(model, self.graph, self.data)
+            if not found.problems or n_rounds == MOST_ROUNDS:
+                return model, found, n_rounds
+        raise AssertionError("there is at least one round")
 
 
 def recipes() -> list[Recipe]:
-    """Return all thirty.
+    """Return all thirty, those of the first seed first.
 
     Example:
         >>> from compo_mech.ground_truth.trained_in import recipes
@@ -93,7 +98,7 @@ def recipes() -> list[Recipe]:
         30
     """
     return [
-        Recipe(task, circuit, seed) for task, circuits in CIRCUITS_OF.items() for circuit in circuits for seed in (0, 1)
+        Recipe(task, circuit, seed) for seed in (0, 1) for task, circuits in CIRCUITS_OF.items() for circuit in circuits
     ]
 
 
@@ -130,8 +135,8 @@ class TrainedIn:
         return {str(node.component): node.variable for node in self.recipe.graph.nodes}
 
 
-def table_row(recipe: Recipe, weights: bytes, found: Verification) -> dict[str, Any]:
-    """Return what the table of a folder says of a network whose weights are these bytes."""
+def table_row(recipe: Recipe, weights: bytes, found: Verification, n_rounds: int) -> dict[str, Any]:
+    """Return what the table of a folder says of a network whose weights are these bytes, after rounds of training."""
     figures = {name: round(getattr(found, name), 4) for name in ("accuracy", "outside_accuracy", "outside_change")}
     shares = {name: {v: round(x, 4) for v, x in getattr(found, name).items()} for name in ("follows", "keeps")}
     return {
@@ -139,6 +144,7 @@ def table_row(recipe: Recipe, weights: bytes, found: Verification) -> dict[str, 
         "task": str(recipe.task),
         "circuit": recipe.circuit,
         "seed": recipe.seed,
+        "n_steps": n_rounds * N_STEPS,
         "accepted": not found.problems,
         "problems": list(found.problems),
         **figures,
@@ -148,6 +154,23 @@ def table_row(recipe: Recipe, weights: bytes, found: Verification) -> dict[str, 
         "edges": sorted(map(str, recipe.graph.edges)),
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
+
+
+def read_table(folder: str | Path) -> list[dict[str, Any]]:
+    """Return the rows of a folder's table; none if it has no table.
+
+    Example:
+        >>> from compo_mech.ground_truth.trained_in import read_table
+        >>> read_table("/nowhere")
+        []
+    """
+    file = Path(folder) / TABLE
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+
+
+def written_table(rows: list[dict[str, Any]]) -> str:
+    """Return the content of the file that a table is kept in."""
+    return json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
 
 
 def as_bytes(params: Params) -> bytes:
@@ -167,10 +190,10 @@ def trained_in_networks(folder: str | Path) -> Iterator[tuple[str, TrainedIn]]:
         Traceback (most recent call last):
         ValueError: folder = /nowhere: must hold networks.json
     """
-    file = Path(folder) / TABLE
-    if not file.exists():
+    rows = read_table(folder)
+    if not rows:
         raise ValueError(f"folder = {folder}: must hold {TABLE}")
-    for row in json.loads(file.read_text(encoding="utf-8"))["networks"]:
+    for row in rows:
         if row["accepted"]:
             yield row["name"], _read(Path(folder), row)
 

@@ -95,7 +95,7 @@ class Verification:
 
 
 @torch.no_grad()
-def verify(model: Model, graph: CausalGraph, data: DataConfig, n_pairs: int = 512, seed: int = 0) -> Verification:
+def verify(model: Model, graph: CausalGraph, data: DataConfig, n_pairs: int = 256, seed: int = 0) -> Verification:
     """Verify that a network has this circuit.
 
     Args:
