@@ -18,17 +18,16 @@ import safetensors.torch
 from compo_mech.data.config import DataConfig
 from compo_mech.data.shifts import Shifts
 from compo_mech.data.tasks import Automaton, Copy, Counter, Parity, Polynomial, Task
-from compo_mech.ground_truth.builder import SPARE_POSITIONS
 from compo_mech.ground_truth.causal_graph import CausalGraph
 from compo_mech.ground_truth.given_circuits import CIRCUITS
 from compo_mech.ground_truth.interchange_training import train_in
-from compo_mech.ground_truth.verification import Verification, verify
+from compo_mech.ground_truth.verification import MAX_SHIFT, Verification, verify
 from compo_mech.interventions.edges import Edge
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.params import Model, Params
 
 MAX_LENGTH = 4
-N_STEPS, MOST_ROUNDS = 600, 5
+N_STEPS, MOST_ROUNDS = 700, 5
 """Of a round of training, and rounds until a network is accepted or given up."""
 TABLE = "networks.json"
 
@@ -127,7 +126,7 @@ class TrainedIn:
     @property
     def shifts(self) -> Shifts:
         """Shifts of position ids, with which it was interchanged but whose strings it need not answer."""
-        return Shifts(SPARE_POSITIONS, answered=False)
+        return Shifts(MAX_SHIFT, answered=False)
 
     @property
     def roles(self) -> dict[str, str]:

@@ -21,7 +21,6 @@ from compo_mech.data.config import DataConfig
 from compo_mech.data.encode import encode
 from compo_mech.data.packing import Packing
 from compo_mech.data.splits import all_strings
-from compo_mech.ground_truth.builder import SPARE_POSITIONS
 from compo_mech.ground_truth.causal_graph import CausalGraph
 from compo_mech.ground_truth.interchange import Interchanged, interchanged
 from compo_mech.interventions.edges import Edge, Writer, all_edges
@@ -48,6 +47,9 @@ SWITCHES = (
     Switch.TOKEN,
 )
 """What may differ between the inputs of a pair; each is drawn equally often."""
+
+MAX_SHIFT = 2
+"""Of position ids, from 1 on."""
 
 
 @dataclass(frozen=True)
@@ -99,14 +101,14 @@ def verify(model: Model, graph: CausalGraph, data: DataConfig, n_pairs: int = 25
     """Verify that a network has this circuit.
 
     Args:
-        model: the network, of as many positions as `data` needs and SPARE_POSITIONS more.
+        model: the network, of as many positions as `data` needs and MAX_SHIFT more.
         graph: the circuit.
         data: the task, lengths and layout.
         n_pairs: of clean and corrupt inputs, of each of `SWITCHES`.
         seed: of the pairs.
     """
     generator, edges = torch.Generator().manual_seed(seed), all_edges(model.config)
-    every = [make_pairs(data, switch, n_pairs, generator, SPARE_POSITIONS) for switch in SWITCHES]
+    every = [make_pairs(data, switch, n_pairs, generator, MAX_SHIFT) for switch in SWITCHES]
 
     def found(where: Bool[Tensor, "edge"]) -> list[tuple[Pairs, Interchanged]]:
         return [(pairs, interchanged(model, graph, pairs, where.expand(n_pairs, -1))) for pairs in every]
