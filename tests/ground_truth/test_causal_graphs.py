@@ -46,7 +46,7 @@ def test_variables_of_one_row_worked_by_hand():
     assert shifted["end"][0, 4] == 6
     assert shifted["pointer"][0, 4:].tolist() == [1, 2, 3, 4]
     assert shifted["value"][0, 4:].tolist() == [UNDEFINED, 5, 1, 0]  # t = 2 is now the id of the task's token
-    assert shifted["logits"][0, 4:].tolist() == [UNDEFINED, UNDEFINED, 0, 1]
+    assert shifted["logits"][0, 4:].tolist() == [UNDEFINED, UNDEFINED, 0, 0]  # of states 1 and 0
 
 
 def test_an_interchange_of_one_edge_worked_by_hand():
