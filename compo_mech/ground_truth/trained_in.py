@@ -31,14 +31,14 @@ N_STEPS, MOST_ROUNDS = 700, 5
 """Of a round of training, and rounds until a network is accepted or given up."""
 TABLE = "networks.json"
 
-CIRCUITS_OF: dict[Task, tuple[str, str, str]] = {
-    Copy(): ("textbook", "moved and split", "neighbour"),
-    Parity(): ("textbook", "moved and split", "prefix sums"),
-    Counter(modulus=3): ("textbook", "moved and split", "prefix sums"),
-    Polynomial(modulus=3): ("textbook", "moved and split", "neighbour"),
-    Automaton(transitions=((1, 0), (2, 0), (2, 1))): ("textbook", "moved and split", "neighbour"),
-}
-"""The algorithms that are trained in for each task, by their names in `CIRCUITS`."""
+CIRCUITS_OF: tuple[tuple[Task, tuple[str, str, str]], ...] = (
+    (Copy(), ("textbook", "moved and split", "neighbour")),
+    (Parity(), ("textbook", "moved and split", "prefix sums")),
+    (Counter(modulus=3), ("textbook", "moved and split", "prefix sums")),
+    (Polynomial(modulus=3), ("textbook", "moved and split", "neighbour")),
+    (Automaton(transitions=((1, 0), (2, 0), (2, 1))), ("textbook", "moved and split", "neighbour")),
+)
+"""Each task and the algorithms that are trained in for it, by their names in `CIRCUITS`."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,7 @@ def recipes() -> list[Recipe]:
         >>> len(recipes())
         30
     """
-    return [
-        Recipe(task, circuit, seed) for seed in (0, 1) for task, circuits in CIRCUITS_OF.items() for circuit in circuits
-    ]
+    return [Recipe(task, circuit, seed) for seed in (0, 1) for task, circuits in CIRCUITS_OF for circuit in circuits]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from compo_mech.interventions.pairs import make_pairs
 from compo_mech.model.config import ModelConfig
 
 AUTOMATON = Automaton(transitions=((1, 0), (2, 0), (2, 1)))
-PLACES = [(task, name) for task, names in CIRCUITS_OF.items() for name in names]
+PLACES = [(task, name) for task, names in CIRCUITS_OF for name in names]
 
 
 @pytest.mark.parametrize(("task", "name"), PLACES, ids=[f"{task.name} {name}" for task, name in PLACES])
