@@ -15,7 +15,7 @@ from compo_mech.ground_truth.interchange import draw_chosen, interchange_loss, i
 from compo_mech.ground_truth.verification import MAX_SHIFT, SWITCHES
 from compo_mech.interventions.pairs import Pairs, make_pairs
 from compo_mech.model.config import ModelConfig
-from compo_mech.model.params import Model, init_params
+from compo_mech.model.params import Model, Params, init_params
 from compo_mech.training.loop import TrainState, start
 from compo_mech.training.optim import OptimConfig
 from compo_mech.training.schedule import learning_rate
@@ -23,7 +23,10 @@ from compo_mech.training.schedule import learning_rate
 N_PAIRS = 96
 """In each step."""
 
-NOISE = 0.02
+POSITION_SCALE = 0.2
+"""What position embeddings are multiplied by at first."""
+
+NOISE = 0.01
 """Standard deviation of what is added to the embeddings."""
 
 OPTIM = OptimConfig(lr=7e-3, weight_decay=1.0)
@@ -58,11 +61,25 @@ def train_in(
     """
     generator = torch.Generator().manual_seed(seed)
     n_ctx = data.layout.n_tokens(data.max_length) + MAX_SHIFT
-    state = start(init_params(config, len(data.vocabulary), n_ctx, generator), config, OPTIM, generator)
+    state = start(first_params(config, len(data.vocabulary), n_ctx, generator), config, OPTIM, generator)
     model = Model(state.params, config)
     while True:
         losses = [_step(state, model, graph, data, step, n_steps) for step in range(1, n_steps + 1)]
         yield Model({name: param.detach().clone() for name, param in state.params.items()}, config), fmean(losses)
+
+
+def first_params(config: ModelConfig, d_vocab: int, n_ctx: int, generator: torch.Generator) -> Params:
+    """Draw random parameters with small position embeddings and queries that do not all depend on the stream.
+
+    A head that looks a token up asks the same everywhere. If it begins by asking for a position instead, it becomes
+    sure of it, and attention that is sure has no gradient.
+    """
+    params = init_params(config, d_vocab, n_ctx, generator)
+    params["pos_embed.W_pos"] *= POSITION_SCALE
+    for name, param in params.items():
+        if name.endswith(".b_Q"):
+            param += torch.randn(param.shape, generator=generator)
+    return params
 
 
 def _step(state: TrainState, model: Model, graph: CausalGraph, data: DataConfig, step: int, n_steps: int) -> float:

@@ -27,7 +27,7 @@ from compo_mech.model.config import ModelConfig
 from compo_mech.model.params import Model, Params
 
 MAX_LENGTH = 4
-N_STEPS, MOST_ROUNDS = 700, 5
+N_STEPS, MOST_ROUNDS = 600, 4
 """Of a round of training, and rounds until a network is accepted or given up."""
 TABLE = "networks.json"
 
