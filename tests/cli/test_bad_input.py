@@ -103,6 +103,10 @@ ARGUMENTS = {
         ("--n-pairs 0", "n_pairs = 0: "),
         ("--out no", "out = no/method_card.csv: must be in a folder that exists"),
     ),
+    "train_in_circuits": (
+        ("--n-workers 0", "n_workers = 0: "),
+        ("--out no", "out = no/networks.json: must be in a folder that exists"),
+    ),
     "bench_ensemble": (
         ("--device abacus", "device = 'abacus': must be one of cpu"),
         ("--sizes 0", "sizes.0 = 0: "),

@@ -27,16 +27,16 @@ from compo_mech.model.config import ModelConfig
 
 FOLDER = Path(__file__).parents[1] / "data" / "trained_in"
 NAMES = [row["name"] for row in read_table(FOLDER) if row["accepted"]]
-DATA = DataConfig(tasks=(Parity(),), max_length=4)
+DATA = DataConfig(tasks=(Parity(),), max_length=3)
 SMALL = ModelConfig(n_heads=2, d_model=8, biases=True)
 
 
-def verified(model, n_pairs=32):
+def verified(model, n_pairs=24):
     return verify(model, textbook(DATA), DATA, n_pairs)
 
 
 def test_a_hand_built_network_is_accepted():
-    found = verified(build(Parity(), max_length=4).model)
+    found = verified(build(Parity(), max_length=3).model)
     assert found.problems == ()
     assert found.accuracy == found.outside_accuracy == 1.0
     assert set(found.follows.values()) == set(found.keeps.values()) == {1.0}
@@ -60,14 +60,14 @@ def test_a_random_network_is_refused():
     ],
 )
 def test_decoys_are_refused(broken, told):
-    found = verified(build(Parity(), max_length=4, rungs=BuildOptions(broken=broken)).model)
+    found = verified(build(Parity(), max_length=3, rungs=BuildOptions(broken=broken)).model)
     assert f"{told} = " in " ".join(found.problems)
     assert found.accuracy < ACCURACY
 
 
 @pytest.mark.parametrize("route", ["neighbour", "state"])
 def test_another_circuit_is_refused_though_it_is_always_right(route):
-    found = verified(build(Parity(), max_length=4, rungs=BuildOptions(route=route)).model)
+    found = verified(build(Parity(), max_length=3, rungs=BuildOptions(route=route)).model)
     assert found.accuracy == 1.0
     assert any("must be at least" in problem and "moves" in problem for problem in found.problems)
 
@@ -83,7 +83,7 @@ def test_pairs_that_are_swapped_twice_are_as_they_were():
 
 def test_training_is_the_same_again_and_gets_better():
     def losses(seed):
-        rounds = train_in(textbook(DATA), DATA, SMALL, n_steps=6, seed=seed)
+        rounds = train_in(textbook(DATA), DATA, SMALL, n_steps=4, seed=seed)
         return [loss for _, loss in islice(rounds, 3)]
 
     first = losses(0)
