@@ -66,7 +66,7 @@ OWNERS = {
     "gguf": {"pretrained.gguf_file"},
     "plotly": {"plots", "report"},
     "circuitsvis": {"plots.circuitsvis"},
-    "safetensors": {"runs.tensor_files", "ground_truth.tracr", "ground_truth.trained_in"},
+    "safetensors": {"runs.tensor_files", "ground_truth.tracr"},
     "submitit": {"launch.slurm", "launch.slurm_jobs"},
     "tyro": {"cli", "launch.settings"},
     "wandb": {"launch.tracker"},

@@ -10,11 +10,12 @@ from compo_mech.cli.errors import one_line_errors
 from compo_mech.cli.output import check_out, say, warn
 from compo_mech.cli.progress import counting
 from compo_mech.cli.tables import print_table
-from compo_mech.ground_truth.trained_in import TABLE, Recipe, as_bytes, read_table, recipes, table_row, written_table
+from compo_mech.ground_truth.trained_in import TABLE, Recipe, read_table, recipes, table_row, written_table
 from compo_mech.ground_truth.verification import Verification
 from compo_mech.model.params import Params
 from compo_mech.parallel import each
 from compo_mech.runs.files import write_whole
+from compo_mech.runs.tensor_files import tensors_as_bytes
 
 SHOWN = (
     *("name", "accepted", "accuracy", "outside_accuracy", "outside_change"),
@@ -41,7 +42,7 @@ def train_in_circuits_command(out: Path = Path("tests/data/trained_in"), n_worke
             if isinstance(result, Exception):
                 raise result
             params, found, n_rounds = result
-            content = as_bytes(params)
+            content = tensors_as_bytes(params)
             rows[left[i].name] = table_row(left[i], content, found, n_rounds)
             if found.problems:
                 warn(console, f"{left[i].name} is not accepted: {found.problems[0]}")

@@ -13,8 +13,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-
 from compo_mech.data.config import DataConfig
 from compo_mech.data.shifts import Shifts
 from compo_mech.data.tasks import Automaton, Copy, Counter, Parity, Polynomial, Task
@@ -24,7 +22,8 @@ from compo_mech.ground_truth.interchange_training import train_in
 from compo_mech.ground_truth.verification import MAX_SHIFT, Verification, verify
 from compo_mech.interventions.edges import Edge
 from compo_mech.model.config import ModelConfig
-from compo_mech.model.params import Model, Params
+from compo_mech.model.params import Model
+from compo_mech.runs.tensor_files import tensors_from_bytes
 
 MAX_LENGTH = 4
 N_STEPS, MOST_ROUNDS = 600, 4
@@ -170,11 +169,6 @@ def written_table(rows: list[dict[str, Any]]) -> str:
     return json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
 
 
-def as_bytes(params: Params) -> bytes:
-    """Return the content of a file of these parameters."""
-    return safetensors.torch.save({name: param.contiguous() for name, param in params.items()})
-
-
 def trained_in_networks(folder: str | Path) -> Iterator[tuple[str, TrainedIn]]:
     """Yield the name of every accepted network in a folder, and the network.
 
@@ -200,5 +194,5 @@ def _read(folder: Path, row: dict[str, Any]) -> TrainedIn:
     if hashlib.sha256(content).hexdigest() != row["weights_sha256"]:
         raise ValueError(f"{row['name']}.safetensors = other weights: must be those that {TABLE} was written for")
     recipe = Recipe(Task.read(row["task"]), row["circuit"], row["seed"])
-    model = Model(safetensors.torch.load(content), recipe.config)
+    model = Model(tensors_from_bytes(content)[0], recipe.config)
     return TrainedIn(recipe, model, recipe.graph.edges, row)
