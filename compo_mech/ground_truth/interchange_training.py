@@ -54,7 +54,7 @@ def train_in(
         >>> from compo_mech.model import ModelConfig
         >>> data = DataConfig(tasks=(Parity(),), max_length=2)
         >>> config = ModelConfig(n_heads=2, d_model=8, biases=True)
-        >>> rounds = train_in(textbook(data), data, config, n_steps=8, seed=0)
+        >>> rounds = train_in(textbook(data), data, config, n_steps=4, seed=0)
         >>> (_, first), (_, second) = next(rounds), next(rounds)
         >>> second < first
         True

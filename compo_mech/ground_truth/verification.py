@@ -69,7 +69,7 @@ class Verification:
         >>> from compo_mech.data import Parity
         >>> from compo_mech.ground_truth import build, textbook, verify
         >>> built = build(Parity(), max_length=3)
-        >>> found = verify(built.model, textbook(built.data), built.data, n_pairs=64)
+        >>> found = verify(built.model, textbook(built.data), built.data, n_pairs=16)
         >>> found.problems, found.follows["pointer"], min(found.true_changes.values()) > 0.99
         ((), 1.0, True)
     """
