@@ -73,6 +73,11 @@ class EdgeSets:
         """How many sets were run so far."""
         return len(self._known)
 
+    @property
+    def n_asked(self) -> int:
+        """How many sets were asked for so far; of those that differ in dead ends alone one was run."""
+        return len(self._asked)
+
     def know(self, patches: EdgePatches) -> None:
         """Take over the pass in which each edge was patched by itself, as the sets that lack one edge.
 

@@ -2,19 +2,23 @@
 
 1. Edges that matter by themselves are kept: without one, the output moves away from the network's.
 2. All others are dropped, least first and in whole stretches, as long as the output stays and the task is done. What
-   cannot be dropped stands in for what was: of heads of which any two suffice, two are left.
-3. Edges are removed from the network and from the circuit. Where the network does without them and the circuit does
-   not, the circuit lacks a substitute, and the fewest edges that make up for it are added; and so for edges outside
-   the circuit that do harm when only some of them are removed.
+   cannot be dropped stands in for what was: of three heads of which any two suffice, two are left.
+3. Edges are removed from the network and from the circuit: single ones, all of a writer, all into a reader, as many as
+   the network does without. Where it does and the circuit does not, the circuit lacks what stands in for them, and the
+   fewest edges that do are added. So are edges outside the circuit that do harm when only some of them are removed.
 
-What is left is every edge that changes the output by itself, or together with others of which no fewer would. Dropping
-by joint effect is that of Conmy et al. 2023 (arXiv 2304.14997), step 3 the completeness of Wang et al. 2022 (arXiv
-2211.00593).
+What is left is every edge that changes the output by itself, or together with others of which no fewer would, each with
+the two sets that show it. Dropping by joint effect is that of Conmy et al. 2023 (arXiv 2304.14997), step 3 the
+completeness of Wang et al. 2022 (arXiv 2211.00593).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from compo_mech.circuits.edge_sets import OnRows
 from compo_mech.interventions.edges import Edge
@@ -23,15 +27,72 @@ SWAPPED = 0.9
 """A circuit does the task if it moves this fraction of the answers that have to change by the algorithm."""
 
 MATTERS = 0.01
-"""An edge matters if without it the output moves by more than this, in units of what the corrupt input moves it by."""
+"""An edge matters if without it the output is further from the network's by more than this, in units of how far the
+corrupt input's is."""
 
-MISSED = 0.1
-"""Edges have a substitute if without them the network's output moves by at most this, and the circuit's by as much
-more."""
+SPARED = 0.05
+"""The network does without edges if its output moves by at most this when they are removed."""
+
+MISSED = 0.15
+"""A circuit lacks what stands in for edges if it is further from the network without them by more than this."""
 
 N_DRAWS = 4
+N_SETS = 4
+"""The search for what stands in for edges ends when this many sets an edge of the network were run."""
 
 Edges = frozenset[Edge]
+
+
+class Witness(NamedTuple):
+    """Two sets that differ in one edge: by what it changes between them, the edge is in a circuit or out of it.
+
+    >>> from compo_mech import ModelConfig, all_edges
+    >>> kept = frozenset(all_edges(ModelConfig()))
+    >>> one = min(kept, key=str)
+    >>> Witness(kept - {one}, kept).kept - Witness(kept - {one}, kept).less == {one}
+    True
+    """
+
+    less: Edges
+    kept: Edges
+
+
+@dataclass(frozen=True)
+class Found:
+    """A circuit and why each edge is in it or not.
+
+    Attributes:
+        circuit: all edges that matter.
+        witnesses: of every edge of the network.
+        together: edges of the circuit that matter only together with others.
+        n_sets: sets of edges that were run for it.
+        finished: whether it ended by itself, not because it had run as many sets as it may.
+
+    >>> from compo_mech.interventions.notation import read_edge
+    >>> edge = read_edge("mlp1 → logits")
+    >>> Found(frozenset({edge}), {}, frozenset(), n_sets=0, finished=True).circuit == {edge}
+    True
+    """
+
+    circuit: Edges
+    witnesses: Mapping[Edge, Witness]
+    together: Edges
+    n_sets: int
+    finished: bool
+
+    def effects(self, on: OnRows) -> dict[Edge, float]:
+        """How much each edge moves the output, where that shows."""
+        return {edge: on.distance(witness.less) - on.distance(witness.kept) for edge, witness in self.witnesses.items()}
+
+    def on_draws(self, on: OnRows, weights: Float[Tensor, "draw row"]) -> list[Edges]:
+        """The circuit by the same sets on other draws of the rows, none of which is run again."""
+        draws = [OnRows(on.sets, row) for row in weights]
+        return [frozenset(edge for edge, witness in self.witnesses.items() if matters(at, *witness)) for at in draws]
+
+
+def matters(on: OnRows, less: Edges, kept: Edges) -> bool:
+    """Whether what the first set lacks is missed: the output moves away, or the task is no longer done."""
+    return on.distance(less) > on.distance(kept) + MATTERS or on.swap(less) < min(SWAPPED, on.swap(kept))
 
 
 def minimal(kept: Edges, candidates: Sequence[Edge], holds: Callable[[Edges, Edges], bool]) -> Edges:
@@ -52,9 +113,7 @@ def minimal(kept: Edges, candidates: Sequence[Edge], holds: Callable[[Edges, Edg
         before, stretches = kept, [[edge for edge in candidates if edge in kept]]
         while stretches:
             some = stretches.pop()
-            if not some:
-                continue
-            if holds(kept.difference(some), kept):
+            if some and holds(kept.difference(some), kept):
                 kept = kept.difference(some)
             elif len(some) > 1:
                 half = len(some) // 2
@@ -63,11 +122,26 @@ def minimal(kept: Edges, candidates: Sequence[Edge], holds: Callable[[Edges, Edg
             return kept
 
 
-def search(on: OnRows, order: Sequence[Edge]) -> Edges:
+def faithful(on: OnRows, kept: Edges, candidates: Sequence[Edge]) -> Edges:
+    """Drop candidates from a set whose output is near the network's (see `SPARED`) until none can go without that.
+
+    >>> from compo_mech import Parity, build
+    >>> from compo_mech.circuits.edge_sets import EdgeSets
+    >>> from compo_mech.circuits.prompts import circuit_pairs
+    >>> built, generator = build(Parity(), max_length=3), torch.Generator().manual_seed(0)
+    >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Parity(), built.shifts)
+    >>> sets = EdgeSets(built.model, pairs)
+    >>> faithful(OnRows(sets), frozenset(sets.edges), sets.edges) <= built.edges
+    True
+    """
+    return minimal(kept, candidates, lambda less, _: on.distance(less) <= SPARED)
+
+
+def search(on: OnRows, order: Sequence[Edge]) -> Found:
     """Find all edges that matter, by themselves or together.
 
     Args:
-        on: values of sets of edges.
+        on: values of sets of edges; the whole network must do the task.
         order: every edge, the ones that matter most first; it decides between edges that do not matter alone.
 
     >>> from compo_mech import Parity
@@ -77,62 +151,69 @@ def search(on: OnRows, order: Sequence[Edge]) -> Edges:
     >>> built, generator = build_hard_case("two of three", Parity(), max_length=3), torch.Generator().manual_seed(0)
     >>> pairs = circuit_pairs(built.model, built.data, 16, generator, Parity(), built.shifts)
     >>> sets = EdgeSets(built.model, pairs)
-    >>> search(OnRows(sets), sets.edges) == built.edges
-    True
+    >>> found = search(OnRows(sets), sets.edges)
+    >>> found.circuit == built.edges, found.together == built.edges - built.alone
+    (True, True)
     """
-    return _Search(on, order).complete()
-
-
-def sufficient(on: OnRows, kept: Edges, candidates: Sequence[Edge]) -> Edges:
-    """Drop candidates from a set of edges that does the task until none can go without the task."""
-    return minimal(kept, candidates, lambda less, _: on.swap(less) >= SWAPPED)
+    return _Search(on, order).found()
 
 
 class _Search:
     def __init__(self, on: OnRows, order: Sequence[Edge]) -> None:
-        self.on, self.every = on, frozenset(order)
-        self.alone = {edge: on.distance(self.every - {edge}) for edge in order}
-        self.ascending = sorted(reversed(order), key=lambda edge: round(self.alone[edge] / 1e-6))
+        self.on, self.every, self.n_before = on, frozenset(order), on.sets.n_run
+        self.alone = {edge: Witness(self.every - {edge}, self.every) for edge in order}
+        self.moves = {edge: on.distance(witness.less) for edge, witness in self.alone.items()}
+        self.ascending = sorted(order, key=lambda edge: -round(self.moves[edge] / 1e-6))[::-1]
 
-    def complete(self) -> Edges:
-        """The circuit, and all that stands in for any of it."""
-        matter = frozenset(edge for edge, moved in self.alone.items() if moved > MATTERS)
-        circuit = minimal(self.every, [edge for edge in self.ascending if edge not in matter], self.stays)
-        while True:
-            missing = next(filter(None, self.missing(circuit)), None)
-            if missing is None:
-                return circuit
-            circuit |= missing
+    def found(self) -> Found:
+        by_itself = {edge: witness for edge, witness in self.alone.items() if matters(self.on, *witness)}
+        candidates = [edge for edge in self.ascending if edge not in by_itself]
+        first = minimal(self.every, candidates, lambda less, kept: not matters(self.on, less, kept))
+        circuit = by_itself | {edge: Witness(first - {edge}, first) for edge in first if edge not in by_itself}
+        n_before = 0
+        while n_before < len(circuit) and not self.ended:
+            n_before = len(circuit)
+            for witnesses in self.missing(circuit):
+                circuit |= witnesses
+                if self.ended:
+                    break
+        together = frozenset(circuit).difference(by_itself)
+        n_sets = self.on.sets.n_run - self.n_before
+        return Found(frozenset(circuit), self.alone | circuit, together, n_sets, not self.ended)
 
-    def stays(self, less: Edges, kept: Edges) -> bool:
-        """Whether the output stays and the task is done as before."""
+    @property
+    def ended(self) -> bool:
+        """Whether as many sets were run as the search may run."""
+        return self.on.sets.n_run - self.n_before > N_SETS * len(self.every)
+
+    def missing(self, circuit: Mapping[Edge, Witness]) -> Iterator[dict[Edge, Witness]]:
+        """Edges that a growing circuit lacks, for each set that is removed from it and from the network."""
         on = self.on
-        return on.distance(less) <= on.distance(kept) + MATTERS and on.swap(less) >= min(SWAPPED, on.swap(kept))
-
-    def missing(self, circuit: Edges) -> Iterator[Edges]:
-        """Edges that the circuit lacks, for each set that is removed from it and from the network."""
-        on = self.on
-        outside = [edge for edge in self.ascending if edge not in circuit]
-        for removed in self.removals(circuit):
-            whole = self.every - removed
+        for removed in self.removals(frozenset(circuit)):
+            own, whole = frozenset(circuit), self.every - removed
             moved = on.distance(whole)
-            if moved <= MISSED < on.distance(circuit - removed) - moved:
-                yield minimal(whole, outside, self.stays) - circuit
-        generator = torch.Generator().manual_seed(0)
+            if moved <= SPARED and on.distance(own - removed) - moved - on.distance(own) > MISSED:
+                near = moved + SPARED
+                candidates = [edge for edge in self.ascending if edge not in own]
+                left = minimal(whole, candidates, lambda less, _, near=near: on.distance(less) <= near)
+                yield {edge: Witness(left - {edge}, left) for edge in left - own}
+        generator, own = torch.Generator().manual_seed(0), frozenset(circuit)
+        outside = [edge for edge in self.ascending if edge not in own]
         for _ in range(N_DRAWS):
             order = torch.randperm(len(outside), generator=generator).tolist()
             some = frozenset(outside[i] for i in order[: len(outside) // 2])
-            if self.harms(some, circuit):
-                yield minimal(some, outside, lambda less, _: self.harms(less, circuit))
+            if self.harms(some, own):
+                some = minimal(some, outside, lambda less, _: self.harms(less, own))
+                yield {edge: Witness(self.every - some, (self.every - some) | {edge}) for edge in some}
 
     def harms(self, removed: Edges, circuit: Edges) -> bool:
         """Whether the network misses edges although it does not miss all that is outside the circuit."""
         return self.on.distance(self.every - removed) - self.on.distance(circuit) > MISSED
 
     def removals(self, circuit: Edges) -> Iterator[Edges]:
-        """Sets of the circuit's edges without any of which the network does: single ones, all of a writer, all into a
-        reader, and as many as can go together, in several orders."""
-        order = [edge for edge in self.ascending if edge in circuit and self.alone[edge] <= MISSED]
+        """Sets of the circuit's edges that the network may do without: single ones, all of a writer, all into a reader,
+        and as many as can go together, in several orders."""
+        order = [edge for edge in self.ascending if edge in circuit and self.moves[edge] <= SPARED]
         yield from (frozenset({edge}) for edge in order)
         for end in range(2):
             for node in dict.fromkeys(edge[end] for edge in order):
@@ -140,5 +221,4 @@ class _Search:
         generator = torch.Generator().manual_seed(1)
         for _ in range(N_DRAWS):
             some = [order[i] for i in torch.randperm(len(order), generator=generator).tolist()]
-            left = minimal(self.every, some, lambda less, _: self.on.distance(less) <= MISSED)
-            yield self.every - left
+            yield self.every - faithful(self.on, self.every, some)
