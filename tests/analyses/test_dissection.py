@@ -67,11 +67,11 @@ def test_every_table_holds_the_control(found):
     built, dissection = found
     tables = dissection.tables()
     assert set(tables) == {
-        "heads", "ablations", "subsets", "greedy", "patching", "edges", "circuit", "accuracy",
+        "heads", "ablations", "subsets", "greedy", "patching", "edges", "circuit", "circuit_checks", "accuracy",
         "faithfulness", "routes",
     }  # fmt: skip
     for name, table in tables.items():
-        if name != "routes":
+        if name not in ("routes", "circuit_checks"):
             assert set(table["network"]) == {"trained", "control"}, name
     assert len(tables["subsets"]) == 2 * 15
     content = DissectionOfRun(None, 0, pd.DataFrame()).files(dissection)
@@ -240,7 +240,8 @@ def test_a_circuit_that_is_none_is_not_shown(found):
     hidden = replace(dissection, trained=replace(dissection.trained, discovery=refused))
     assert hidden.circuit is None
     assert not hidden.tables()["edges"]["in_circuit"].any()
-    assert "The smallest circuit" not in dissection_section(hidden, None)
+    assert "all edges that matter" in dissection_section(dissection, None)
+    assert "all edges that matter" not in dissection_section(hidden, None)
 
 
 def test_a_task_of_many_words_gets_a_short_folder():
