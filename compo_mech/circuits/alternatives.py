@@ -55,15 +55,15 @@ class Alternative:
         return self.overlap is not None and self.overlap < SAME
 
     def __str__(self) -> str:
-        first = f"the first has {len(self.first)} edges at a distance of {on_its_side(self.distances[0], SPARED)}"
-        searched = f"among {self.n_sets} sets of edges"
+        found = f"{'a' if self.exists else 'no'} second faithful circuit found among {self.n_sets} sets of edges"
+        sizes, away = f"{len(self.first)} edges", on_its_side(self.distances[0], SPARED)
         if self.second is None or self.overlap is None or self.distances[1] is None:
-            return f"no second faithful circuit found {searched}; {first} (at most {SPARED})"
-        shared = f"they share {on_its_side(self.overlap, SAME)} of their edges"
+            return f"{found}: every search led to the same {sizes}, at a distance of {away} (at most {SPARED})"
+        shared = f"{'it' if self.exists else 'the least alike'} shares {on_its_side(self.overlap, SAME)} of their edges"
         level = f"below {SAME:.2f} counts as another; two random circuits {self.random}"
-        other = f"the least alike {len(self.second)} at {on_its_side(self.distances[1], SPARED)} (at most {SPARED})"
-        what = "a second faithful circuit" if self.exists else "no second faithful circuit but nearly the first"
-        return f"{what} found {searched}; {first}, {other}; {shared} ({level})"
+        other = on_its_side(self.distances[1], SPARED)
+        both = f"{sizes} and {len(self.second)}, at distances of {away} and {other} (at most {SPARED})"
+        return f"{found}: {shared} with the first ({level}); they have {both}"
 
 
 def alternative(

@@ -205,10 +205,8 @@ def _check(pairs: Pairs) -> None:
 
 def _moved(size: int, n_edges: int, moved: float, found: Found | None) -> str:
     which = f"the first {size} of {n_edges} edges in score order" if found is None else f"{size} of {n_edges} edges"
-    share = f"{on_its_side(moved, SWAPPED)} of the answers that the task asks for ({SWAPPED} needed)"
-    n_together = len(found.together) if found else 0
-    together = f"; {n_together} of them matter only together with others" if n_together else ""
-    return f"{which} move {share}{together}"
+    which += f", {n} of which matter only together with others," if found and (n := len(found.together)) else ""
+    return f"{which} move {on_its_side(moved, SWAPPED)} of the answers that the task asks for ({SWAPPED} needed)"
 
 
 def _overlap(overlap: float) -> str:

@@ -28,7 +28,7 @@ QUANTILE = 0.9
 """A circuit is sufficient, and its edge needed, if it does better than this fraction of random ones."""
 
 EVEN = 0.1
-"""A circuit is equivalent if it is ahead of the network on half of the prompts, give or take this fraction."""
+"""A circuit is equivalent if it is ahead of the network on half of all prompts, give or take this fraction."""
 
 LEVEL = 0.05
 """Equivalence and independence are rejected at p-values below this."""
@@ -38,7 +38,7 @@ TIED = 0.01
 
 NEEDED = {
     "sufficiency": QUANTILE,
-    "equivalence": EVEN,
+    "equivalence": LEVEL,
     "independence": LEVEL,
     "necessity": QUANTILE,
     "minimality": QUANTILE,
@@ -72,15 +72,15 @@ class CircuitTests:
 
     Attributes:
         sufficiency: fraction of random circuits that are further from the network.
-        equivalence: how far the fraction of the prompts on which the circuit is ahead is from a half.
+        equivalence: p-value of how far the fraction of the prompts on which it is ahead of the network is from a half.
         independence: p-value of the Hilbert-Schmidt independence criterion, by permutation.
         necessity: fraction of random sets of edges outside whose removal does less harm.
         minimality: fraction of the edges outside that do less than that edge of the circuit which does least.
 
     >>> good, open = Tested(1.0, 0.9, True, 0.5), Tested(1.0, 0.05, None, 1.0)
-    >>> print(*str(CircuitTests(good, Tested(0.4, 0.1, False, 0.5), open, good, good)).split("; "), sep=chr(10))
+    >>> print(*str(CircuitTests(good, Tested(0.01, 0.05, False, 0.5), open, good, good)).split("; "), sep=chr(10))
     sufficient: nearer to the network than 1.00 of random circuits (0.9 needed, random circuit 0.50)
-    not equivalent: ahead of it on a fraction of the prompts 0.40 from a half (at most 0.1, random circuit 0.50)
+    not equivalent: ahead of it as often as behind at p = 0.01 (at least 0.05, random circuit 0.50)
     whether independent cannot be told: the network is equally right on every prompt
     partly necessary: removed, it does more harm than 1.00 of random sets outside it (0.9 needed, random circuit 0.50)
     minimal: its least edge does more than 1.00 of those outside (0.9 needed, random circuit 0.50)
@@ -98,7 +98,7 @@ class CircuitTests:
 
 WORDS = {
     "sufficiency": "sufficient: nearer to the network than {} of random circuits ({} needed",
-    "equivalence": "equivalent: ahead of it on a fraction of the prompts {} from a half (at most {}",
+    "equivalence": "equivalent: ahead of it as often as behind at p = {} (at least {}",
     "independence": "independent: what is left without it is as right as the network at p = {} (at least {}",
     "necessity": "partly necessary: removed, it does more harm than {} of random sets outside it ({} needed",
     "minimality": "minimal: its least edge does more than {} of those outside ({} needed",
@@ -142,7 +142,6 @@ def circuit_tests(
     own = _values(on, circuit, others, generator, found.effects(on))
     random = _values(on, control, others, generator, {})
     passed: dict[str, bool | None] = {name: value >= NEEDED[name] for name, value in own.items()}
-    passed["equivalence"] = uneven_p(own["equivalence"], len(on.weights)) >= LEVEL
     if not _scores(on, on.sets.edges).std() > TIED:
         passed["independence"] = None
     return CircuitTests(**{name: Tested(own[name], NEEDED[name], passed[name], random[name]) for name in WORDS})
@@ -172,7 +171,7 @@ def _values(
     scores, left = _scores(on, every), _scores(on, every - circuit)
     return {
         "sufficiency": _fraction([near < other for other in others]),
-        "equivalence": uneven(_scores(on, circuit) - scores),
+        "equivalence": uneven_p(uneven(_scores(on, circuit) - scores), len(scores)),
         "independence": dependence_p(left, scores, on.sets.n_scored, generator),
         "necessity": _fraction([harm > other for other in harms]),
         "minimality": _fraction([least > abs(on.distance(circuit | {edge}) - near) for edge in outside]),
