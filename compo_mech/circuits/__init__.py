@@ -29,7 +29,7 @@ from compo_mech.circuits.completeness import (
     CircuitVerdict,
 )
 from compo_mech.circuits.edge_sets import EdgeSets, OnRows, SetRows
-from compo_mech.circuits.search import search, Found, Witness, faithful, minimal
+from compo_mech.circuits.edge_search import search, Found, Witness, faithful, minimal
 from compo_mech.circuits.stability import stability, resampled, Resampled
 from compo_mech.circuits.discovery import discover, Discovery
 from compo_mech.circuits.alternatives import alternative, Alternative

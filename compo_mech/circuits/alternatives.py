@@ -1,6 +1,6 @@
 """Is a circuit the only one? The search for a second faithful circuit that shares as few edges with it as can be.
 
-Both are minimal: their output is near the network's (see `search.SPARED`), and without any one of their edges it is
+Both are minimal: their output is near the network's (see `edge_search.SPARED`), and without any one of their edges it is
 not. The first is the smallest part found of the discovered circuit; the second is what is left of the network when the
 first one's edges are dropped before all others. Where components stand in for each other the two differ.
 """
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import torch
 
+from compo_mech.circuits.edge_search import SPARED, faithful
 from compo_mech.circuits.edge_sets import OnRows
 from compo_mech.circuits.overlap import jaccard
-from compo_mech.circuits.search import SPARED, faithful
 from compo_mech.circuits.selection import graph_order, random_edges
 from compo_mech.interventions.edges import Edge
 from compo_mech.stats.intervals import Interval, on_its_side

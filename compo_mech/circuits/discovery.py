@@ -14,10 +14,10 @@ from torch import Tensor
 
 from compo_mech.circuits.accuracy import PairAccuracy
 from compo_mech.circuits.edge_patches import EdgePatches, scores_of_rows
+from compo_mech.circuits.edge_search import SWAPPED, Found, search
 from compo_mech.circuits.edge_sets import EdgeSets, OnRows
 from compo_mech.circuits.overlap import jaccard
 from compo_mech.circuits.scorers import EdgeScores, Scorer, exact
-from compo_mech.circuits.search import SWAPPED, Found, search
 from compo_mech.circuits.selection import random_edges, score_order
 from compo_mech.interventions.edges import Edge
 from compo_mech.interventions.metrics import Metric, cross_entropy
@@ -48,7 +48,7 @@ class Discovery:
         verdict: of all that follows.
         reason: the verdict in a sentence.
         accuracy: of the network, on the clean and on the corrupt input.
-        circuit: all edges that matter, by themselves or together (see `search`); in a network of more than `LARGE`
+        circuit: all edges that matter, by themselves or together (see `edge_search`); in a network of more than `LARGE`
             edges the smallest in score order that moves enough of the answers. It is there whatever the verdict on it;
             None if not even the whole network moves enough, or nothing was judged.
         scores: of all edges.

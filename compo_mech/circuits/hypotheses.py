@@ -18,8 +18,8 @@ from jaxtyping import Float
 from scipy.stats import binom
 from torch import Tensor
 
+from compo_mech.circuits.edge_search import Found
 from compo_mech.circuits.edge_sets import OnRows
-from compo_mech.circuits.search import Found
 from compo_mech.circuits.selection import random_edges
 from compo_mech.interventions.edges import Edge
 from compo_mech.stats.intervals import on_its_side, two_decimals
@@ -127,7 +127,7 @@ def circuit_tests(
     >>> from compo_mech import Parity, build
     >>> from compo_mech.circuits.edge_sets import EdgeSets
     >>> from compo_mech.circuits.prompts import circuit_pairs
-    >>> from compo_mech.circuits.search import search
+    >>> from compo_mech.circuits.edge_search import search
     >>> built, generator = build(Parity(), max_length=2), torch.Generator().manual_seed(0)
     >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Parity(), built.shifts)
     >>> on = OnRows(EdgeSets(built.model, pairs))

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from compo_mech.circuits.edge_patches import EdgePatches, scores_of_rows
+from compo_mech.circuits.edge_search import Found
 from compo_mech.circuits.edge_sets import OnRows
 from compo_mech.circuits.overlap import jaccard
 from compo_mech.circuits.scorers import EdgeScores, Scorer, exact
-from compo_mech.circuits.search import Found
 from compo_mech.circuits.selection import random_edges
 from compo_mech.interventions.edges import Edge
 from compo_mech.interventions.metrics import Metric, cross_entropy
@@ -119,7 +119,7 @@ def resampled(on: OnRows, found: Found, generator: torch.Generator, n_draws: int
     >>> from compo_mech import Parity, build
     >>> from compo_mech.circuits.edge_sets import EdgeSets
     >>> from compo_mech.circuits.prompts import circuit_pairs
-    >>> from compo_mech.circuits.search import search
+    >>> from compo_mech.circuits.edge_search import search
     >>> built, generator = build(Parity(), max_length=2), torch.Generator().manual_seed(0)
     >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Parity(), built.shifts)
     >>> on = OnRows(EdgeSets(built.model, pairs))
