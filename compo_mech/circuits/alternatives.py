@@ -1,6 +1,6 @@
 """Is a circuit the only one? The search for a second faithful circuit that shares as few edges with it as can be.
 
-Both are minimal: their output is near the network's (see `edge_search.SPARED`), and without any one of their edges it is
+Both are minimal: their output is near the network's (`edge_search.SPARED`), and without any one of their edges it is
 not. The first is the smallest part found of the discovered circuit; the second is what is left of the network when the
 first one's edges are dropped before all others. Where components stand in for each other the two differ.
 """

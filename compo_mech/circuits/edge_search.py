@@ -12,6 +12,7 @@ the two sets that show it. Dropping by joint effect is that of Conmy et al. 2023
 completeness of Wang et al. 2022 (arXiv 2211.00593).
 """
 
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -26,9 +27,16 @@ from compo_mech.interventions.edges import Edge
 SWAPPED = 0.9
 """A circuit does the task if it moves this fraction of the answers that have to change by the algorithm."""
 
-MATTERS = 0.01
+MATTERS = 0.015
 """An edge matters if without it the output is further from the network's by more than this, in units of how far the
 corrupt input's is."""
+
+LOST = 0.01
+"""An edge that does less matters if without it more than this fraction of the answers to be moved is lost, and if what
+it does is far beyond the median edge: where small weights are noise, each may turn an answer."""
+
+BACKGROUND = 100.0
+"""So many times the median."""
 
 SPARED = 0.05
 """The network does without edges if its output moves by at most this when they are removed."""
@@ -66,11 +74,12 @@ class Found:
         witnesses: of every edge of the network.
         together: edges of the circuit that matter only together with others.
         n_sets: sets of edges that were run for it.
+        background: what an edge has to move the output by that matters for the answers it loses.
         finished: whether it ended by itself, not because it had run as many sets as it may.
 
     >>> from compo_mech.interventions.notation import read_edge
     >>> edge = read_edge("mlp1 → logits")
-    >>> Found(frozenset({edge}), {}, frozenset(), n_sets=0, finished=True).circuit == {edge}
+    >>> Found(frozenset({edge}), {}, frozenset(), n_sets=0, background=0.0, finished=True).circuit == {edge}
     True
     """
 
@@ -78,6 +87,7 @@ class Found:
     witnesses: Mapping[Edge, Witness]
     together: Edges
     n_sets: int
+    background: float
     finished: bool
 
     def effects(self, on: OnRows) -> dict[Edge, float]:
@@ -87,12 +97,27 @@ class Found:
     def on_draws(self, on: OnRows, weights: Float[Tensor, "draw row"]) -> list[Edges]:
         """The circuit by the same sets on other draws of the rows, none of which is run again."""
         draws = [OnRows(on.sets, row) for row in weights]
-        return [frozenset(edge for edge, witness in self.witnesses.items() if matters(at, *witness)) for at in draws]
+        return [
+            frozenset(edge for edge, witness in self.witnesses.items() if matters(at, *witness, self.background))
+            for at in draws
+        ]
 
 
-def matters(on: OnRows, less: Edges, kept: Edges) -> bool:
-    """Whether what the first set lacks is missed: the output moves away, or the task is no longer done."""
-    return on.distance(less) > on.distance(kept) + MATTERS or on.swap(less) < min(SWAPPED, on.swap(kept))
+def matters(on: OnRows, less: Edges, kept: Edges, background: float = 0.0) -> bool:
+    """Whether what the first set lacks is missed: answers are lost, or the output moves away.
+
+    >>> from compo_mech import Parity, build
+    >>> from compo_mech.circuits.edge_sets import EdgeSets
+    >>> from compo_mech.circuits.prompts import circuit_pairs
+    >>> built, generator = build(Parity(), max_length=2), torch.Generator().manual_seed(0)
+    >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Parity(), built.shifts)
+    >>> on = OnRows(EdgeSets(built.model, pairs))
+    >>> every = frozenset(on.sets.edges)
+    >>> matters(on, built.edges, every), matters(on, every - built.edges, every)
+    (False, True)
+    """
+    moved, before, after = on.distance(less) - on.distance(kept), on.swap(kept), on.swap(less)
+    return moved > MATTERS or after < min(SWAPPED, before) or (moved > background and after < before - LOST)
 
 
 def minimal(kept: Edges, candidates: Sequence[Edge], holds: Callable[[Edges, Edges], bool]) -> Edges:
@@ -162,12 +187,13 @@ class _Search:
         self.on, self.every, self.n_before = on, frozenset(order), on.sets.n_run
         self.alone = {edge: Witness(self.every - {edge}, self.every) for edge in order}
         self.moves = {edge: on.distance(witness.less) for edge, witness in self.alone.items()}
+        self.background = BACKGROUND * statistics.median(self.moves.values())
         self.ascending = sorted(order, key=lambda edge: -round(self.moves[edge] / 1e-6))[::-1]
 
     def found(self) -> Found:
-        by_itself = {edge: witness for edge, witness in self.alone.items() if matters(self.on, *witness)}
+        by_itself = {edge: witness for edge, witness in self.alone.items() if self.matters(*witness)}
         candidates = [edge for edge in self.ascending if edge not in by_itself]
-        first = minimal(self.every, candidates, lambda less, kept: not matters(self.on, less, kept))
+        first = minimal(self.every, candidates, lambda less, kept: not self.matters(less, kept))
         circuit = by_itself | {edge: Witness(first - {edge}, first) for edge in first if edge not in by_itself}
         n_before = 0
         while n_before < len(circuit) and not self.ended:
@@ -178,7 +204,10 @@ class _Search:
                     break
         together = frozenset(circuit).difference(by_itself)
         n_sets = self.on.sets.n_run - self.n_before
-        return Found(frozenset(circuit), self.alone | circuit, together, n_sets, not self.ended)
+        return Found(frozenset(circuit), self.alone | circuit, together, n_sets, self.background, not self.ended)
+
+    def matters(self, less: Edges, kept: Edges) -> bool:
+        return matters(self.on, less, kept, self.background)
 
     @property
     def ended(self) -> bool:

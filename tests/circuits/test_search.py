@@ -117,7 +117,7 @@ def test_why_each_edge_is_in_the_circuit_or_not():
     assert set(why.witnesses) == set(sets.edges)
     for edge, witness in why.witnesses.items():
         assert witness.kept - witness.less == {edge}
-        assert matters(on, *witness) == (edge in why.circuit)
+        assert matters(on, *witness, why.background) == (edge in why.circuit)
     every, effects = frozenset(sets.edges), why.effects(on)
     for edge in every - why.together:  # they decide by themselves
         assert effects[edge] == on.distance(every - {edge})
