@@ -1,6 +1,6 @@
 """The search for a circuit in a network whose components may stand in for each other.
 
-1. Edges that matter by themselves are kept: without one, the output moves away from the network's.
+1. Edges that matter by themselves are kept: without one, the output moves away from the network's or answers are lost.
 2. All others are dropped, least first and in whole stretches, as long as the output stays and the task is done. What
    cannot be dropped stands in for what was: of three heads of which any two suffice, two are left.
 3. Edges are removed from the network and from the circuit: single ones, all of a writer, all into a reader, as many as
@@ -97,10 +97,12 @@ class Found:
     def on_draws(self, on: OnRows, weights: Float[Tensor, "draw row"]) -> list[Edges]:
         """The circuit by the same sets on other draws of the rows, none of which is run again."""
         draws = [OnRows(on.sets, row) for row in weights]
-        return [
-            frozenset(edge for edge, witness in self.witnesses.items() if matters(at, *witness, self.background))
-            for at in draws
-        ]
+        return [frozenset(edge for edge in self.witnesses if self.shows(at, edge)) for at in draws]
+
+    def shows(self, on: OnRows, edge: Edge) -> bool:
+        """Whether the two sets of an edge say on these rows that it is in the circuit."""
+        witness = self.witnesses[edge]
+        return matters(on, *witness, self.background) or (edge in self.together and undone(on, *witness))
 
 
 def matters(on: OnRows, less: Edges, kept: Edges, background: float = 0.0) -> bool:
@@ -117,7 +119,22 @@ def matters(on: OnRows, less: Edges, kept: Edges, background: float = 0.0) -> bo
     (False, True)
     """
     moved, before, after = on.distance(less) - on.distance(kept), on.swap(kept), on.swap(less)
-    return moved > MATTERS or after < min(SWAPPED, before) or (moved > background and after < before - LOST)
+    return moved > MATTERS or (moved > background and after < before - LOST)
+
+
+def undone(on: OnRows, less: Edges, kept: Edges) -> bool:
+    """Whether the first set no longer does the task.
+
+    >>> from compo_mech import Parity, build
+    >>> from compo_mech.circuits.edge_sets import EdgeSets
+    >>> from compo_mech.circuits.prompts import circuit_pairs
+    >>> built, generator = build(Parity(), max_length=2), torch.Generator().manual_seed(0)
+    >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Parity(), built.shifts)
+    >>> on = OnRows(EdgeSets(built.model, pairs))
+    >>> undone(on, built.edges, frozenset(on.sets.edges)), undone(on, frozenset(), built.edges)
+    (False, True)
+    """
+    return on.swap(less) < min(SWAPPED, on.swap(kept))
 
 
 def minimal(kept: Edges, candidates: Sequence[Edge], holds: Callable[[Edges, Edges], bool]) -> Edges:
@@ -193,7 +210,9 @@ class _Search:
     def found(self) -> Found:
         by_itself = {edge: witness for edge, witness in self.alone.items() if self.matters(*witness)}
         candidates = [edge for edge in self.ascending if edge not in by_itself]
-        first = minimal(self.every, candidates, lambda less, kept: not self.matters(less, kept))
+        first = minimal(
+            self.every, candidates, lambda less, kept: not (self.matters(less, kept) or undone(self.on, less, kept))
+        )
         circuit = by_itself | {edge: Witness(first - {edge}, first) for edge in first if edge not in by_itself}
         n_before = 0
         while n_before < len(circuit) and not self.ended:
@@ -205,6 +224,9 @@ class _Search:
         together = frozenset(circuit).difference(by_itself)
         n_sets = self.on.sets.n_run - self.n_before
         return Found(frozenset(circuit), self.alone | circuit, together, n_sets, self.background, not self.ended)
+
+    def stays(self, less: Edges, kept: Edges) -> bool:
+        return not (self.matters(less, kept) or undone(self.on, less, kept))
 
     def matters(self, less: Edges, kept: Edges) -> bool:
         return matters(self.on, less, kept, self.background)

@@ -13,7 +13,7 @@ from compo_mech.circuits.alternatives import SAME, Alternative, alternative
 from compo_mech.circuits.completeness import judge
 from compo_mech.circuits.discovery import discover
 from compo_mech.circuits.edge_patches import EdgePatches
-from compo_mech.circuits.edge_search import MATTERS, SPARED, SWAPPED, matters, minimal, search
+from compo_mech.circuits.edge_search import MATTERS, SPARED, SWAPPED, minimal, search
 from compo_mech.circuits.edge_sets import EdgeSets, OnRows
 from compo_mech.circuits.faithfulness import Behaviour
 from compo_mech.circuits.overlap import jaccard
@@ -117,7 +117,7 @@ def test_why_each_edge_is_in_the_circuit_or_not():
     assert set(why.witnesses) == set(sets.edges)
     for edge, witness in why.witnesses.items():
         assert witness.kept - witness.less == {edge}
-        assert matters(on, *witness, why.background) == (edge in why.circuit)
+        assert why.shows(on, edge) == (edge in why.circuit)
     every, effects = frozenset(sets.edges), why.effects(on)
     for edge in every - why.together:  # they decide by themselves
         assert effects[edge] == on.distance(every - {edge})
@@ -191,9 +191,8 @@ def test_resamples_run_nothing_again_and_decide_as_the_search_did():
     weights = torch.bincount(rows, minlength=len(pairs.lengths)).double()[None]
     whole, one = found.found.on_draws(on, torch.cat([torch.ones_like(weights), weights]))
     assert whole == found.circuit
-    assert one == {
-        edge for edge, witness in found.found.witnesses.items() if matters(OnRows(sets, weights[0]), *witness)
-    }
+    drawn = OnRows(sets, weights[0])
+    assert one == {edge for edge in sets.edges if found.found.shows(drawn, edge)}
     told = resampled(on, found.found, generator(), n_draws=20)
     assert sets.n_run == n_run
     assert told.stable
