@@ -79,6 +79,25 @@ def test_every_table_holds_the_control(found):
     assert circuit.edges == dissection.trained.discovery.circuit
 
 
+def test_whether_the_circuit_is_the_only_one_is_said_and_tabled(found):
+    own = found[1].trained
+    assert own.checks is not None
+    assert found[1].control.checks is None
+    over, other, tests = own.checks.sentences
+    assert over.startswith("Over other prompts the circuit is stable: circuits of 100 bootstrap resamples")
+    assert other.startswith("Whether it is the only one: no second faithful circuit found among ")
+    assert tests.startswith("Tests of the circuit hypothesis: sufficient: nearer to the network than 1.00 of random")
+    assert {over, other, tests} <= set(found[1].sentences)
+    table = own.checks.table().set_index("asked")
+    assert table.loc["overlap of resamples", "needed"] == 0.8
+    assert table.loc["independence", "passed"] is None
+    unknown = replace(own.checks, alternative=None)
+    assert unknown.sentences[1] == (
+        "Whether it is the only one: cannot be told, since the circuit is not near the network."
+    )
+    assert len(unknown.table()) == len(table) - 1
+
+
 class Page(HTMLParser):
     def __init__(self):
         super().__init__()
