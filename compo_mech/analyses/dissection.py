@@ -65,6 +65,7 @@ class Dissection:
         found.append(f"{own.discovery.sentence[0].upper()}{own.discovery.sentence[1:]}")
         if own.verdict is not None:
             found.append(f"The verdict on that circuit: {own.verdict}.")
+        found += [] if own.checks is None else own.checks.sentences
         beyond = beyond_sentence(own.accuracy)
         found += [] if beyond is None else [beyond]
         found.append(f"A randomly initialised network: {control.discovery.sentence}")

@@ -20,6 +20,7 @@ def network_tables(found: NetworkFindings, layout: Layout) -> dict[str, pd.DataF
         "patching": _patching_table(found.patching, layout),
         "edges": _edges_table(found),
         "circuit": _circuit_table(found.discovery),
+        "circuit_checks": pd.DataFrame() if found.checks is None else found.checks.table(),
         "accuracy": found.accuracy,
         "faithfulness": _curve_table(found),
         "routes": pd.DataFrame() if found.routes is None else found.routes.frame(),
@@ -94,6 +95,9 @@ def _patching_table(found: Patching, layout: Layout) -> pd.DataFrame:
 
 def _edges_table(found: NetworkFindings) -> pd.DataFrame:
     scores, kept = found.discovery.scores, found.discovery.kept
+    together = found.discovery.found.together if kept and found.discovery.found else frozenset()
+    other = found.checks.alternative if found.checks else None
+    first, second = (other.first, other.second or ()) if other else ((), ())
     flat = dict(zip(found.attribution.edges, found.attribution.zero_gradient, strict=True))
     attributed = dict(zip(found.attribution.edges, found.attribution.scores.tolist(), strict=True))
     rows = [
@@ -103,6 +107,9 @@ def _edges_table(found: NetworkFindings) -> pd.DataFrame:
             "exact": score,
             "eap_ig_20": attributed[edge],
             "in_circuit": edge in kept,
+            "only_together": edge in together,
+            "in_smallest": edge in first,
+            "in_second": edge in second,
             "unidentifiable": hidden,
             "no_effect": idle,
             "zero_gradient": flat[edge],

@@ -9,14 +9,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from compo_mech.analyses.beyond_training import accuracy_table
+from compo_mech.analyses.circuit_checks import CircuitChecks, check_circuit
 from compo_mech.circuits.completeness import CircuitVerdict, judge
 from compo_mech.circuits.discovery import Discovery, discover
 from compo_mech.circuits.edge_patches import EdgePatches
+from compo_mech.circuits.edge_sets import EdgeSets
 from compo_mech.circuits.faithfulness import Behaviour, Curve, RandomCurves, curve, random_curves
 from compo_mech.circuits.prompts import circuit_pairs
 from compo_mech.circuits.scorers import EdgeScores, eap_ig
 from compo_mech.circuits.selection import score_order
-from compo_mech.circuits.stability import stability
 from compo_mech.data.config import DataConfig
 from compo_mech.data.layout import WHOLE_SPANS
 from compo_mech.data.shifts import Shifts
@@ -33,7 +34,6 @@ from compo_mech.model.params import Model
 from compo_mech.model.sites import Kind
 from compo_mech.routes.route_map import route_map
 from compo_mech.routes.summary import RouteMap
-from compo_mech.stats.intervals import Interval
 
 MAX_SUBSETS = 256
 """All sets of heads are ablated where there are no more of them than this."""
@@ -76,7 +76,7 @@ class NetworkFindings:
         gap: cross-entropy of the clean answers, on the corrupt and on the clean input: what there is to explain.
         curve, random: faithfulness by size, in score order and in random order.
         verdict: on the discovered circuit; None without one.
-        stable: Jaccard overlap of circuits of its size from resampled prompts; None without one.
+        checks: whether that circuit is the only one, and the same over other prompts; None without one.
         routes: where x_t travels; None for other than two layers.
         patterns: mean attention on strings of the patching maps' length, a tensor a layer.
         accuracy: of `accuracy_table`.
@@ -93,7 +93,7 @@ class NetworkFindings:
     curve: Curve
     random: RandomCurves | None
     verdict: CircuitVerdict | None
-    stable: Interval | None
+    checks: CircuitChecks | None
     routes: RouteMap | None
     patterns: list[Float[Tensor, "head pos pos"]]
     accuracy: pd.DataFrame
@@ -128,8 +128,8 @@ def network_findings(
     pairs = circuit_pairs(model, data, n_pairs, generator, task, shifts)
     patching, patterns = _patching(model, same_length, pairs)
     tell("edges and circuit")
-    patches = EdgePatches.run(model, pairs)
-    discovery = discover(model, pairs, generator, patches=patches)
+    sets = EdgeSets(model, pairs)
+    discovery = discover(model, pairs, generator, patches=EdgePatches.run(model, pairs), sets=sets)
     attribution = eap_ig(model, pairs, discovery.scores.edges, n_steps=20)
     tell("faithfulness")
     behaviour = Behaviour(model, pairs)
@@ -137,10 +137,9 @@ def network_findings(
     sizes = sorted({round(n_edges * k / 40) for k in range(41)})
     found = curve(behaviour, score_order(discovery.scores), sizes)
     random = random_curves(behaviour, 10, generator, sizes)
-    verdict = stable = None
-    if n_kept := len(discovery.kept):
-        verdict = judge(behaviour, discovery.kept, generator, n_halves=2, n_random=2)
-        stable = stability(model, pairs, lambda s: frozenset(score_order(s)[:n_kept]), generator, 50, patches=patches)
+    verdict = judge(behaviour, discovery.kept, generator, n_halves=2, n_random=2) if discovery.kept else None
+    tell("other circuits")
+    checks = check_circuit(sets, discovery, seed)
     tell("routes")
     routes = route_map(model, data, generator, task=task) if config.n_layers == 2 else None
     return NetworkFindings(
@@ -155,7 +154,7 @@ def network_findings(
         curve=found,
         random=random,
         verdict=verdict,
-        stable=stable,
+        checks=checks,
         routes=routes,
         patterns=patterns,
         accuracy=accuracy_table(model, data, task, shifts, n_strings),

@@ -10,6 +10,7 @@ from compo_mech.circuits.selection import (
     greedy,
     connected,
     node_name,
+    random_edges,
     reading_nodes,
 )
 from compo_mech.circuits.circuit import Circuit, to_json, from_json
@@ -27,8 +28,12 @@ from compo_mech.circuits.completeness import (
     CircuitMeasures,
     CircuitVerdict,
 )
-from compo_mech.circuits.stability import stability
+from compo_mech.circuits.edge_sets import EdgeSets, OnRows, SetRows
+from compo_mech.circuits.edge_search import search, Found, Witness, faithful, minimal
+from compo_mech.circuits.stability import stability, resampled, Resampled
 from compo_mech.circuits.discovery import discover, Discovery
+from compo_mech.circuits.alternatives import alternative, Alternative
+from compo_mech.circuits.hypotheses import circuit_tests, CircuitTests, Tested
 from compo_mech.circuits.overlap import jaccard, permutation_test, PermutationResult, permuted_overlap
 
 __all__ = [
@@ -49,6 +54,7 @@ __all__ = [
     "greedy",
     "connected",
     "node_name",
+    "random_edges",
     "reading_nodes",
     "Circuit",
     "to_json",
@@ -73,9 +79,24 @@ __all__ = [
     "judge",
     "CircuitMeasures",
     "CircuitVerdict",
+    "EdgeSets",
+    "OnRows",
+    "SetRows",
+    "search",
+    "Found",
+    "Witness",
+    "faithful",
+    "minimal",
     "stability",
+    "resampled",
+    "Resampled",
     "discover",
     "Discovery",
+    "alternative",
+    "Alternative",
+    "circuit_tests",
+    "CircuitTests",
+    "Tested",
     "jaccard",
     "permutation_test",
     "PermutationResult",

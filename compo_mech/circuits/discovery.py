@@ -4,27 +4,26 @@ Accuracy says whether there is anything to judge (see `accuracy`); of a network 
 its edges under intervention count.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from compo_mech.circuits.accuracy import PairAccuracy
 from compo_mech.circuits.edge_patches import EdgePatches, scores_of_rows
-from compo_mech.circuits.faithfulness import Behaviour
+from compo_mech.circuits.edge_search import SWAPPED, Found, search
+from compo_mech.circuits.edge_sets import EdgeSets, OnRows
 from compo_mech.circuits.overlap import jaccard
-from compo_mech.circuits.prompts import take_rows
 from compo_mech.circuits.scorers import EdgeScores, Scorer, exact
-from compo_mech.circuits.selection import score_order
-from compo_mech.interventions.edges import Edge, all_edges
-from compo_mech.interventions.metrics import Metric, answered, cross_entropy
+from compo_mech.circuits.selection import random_edges, score_order
+from compo_mech.interventions.edges import Edge
+from compo_mech.interventions.metrics import Metric, cross_entropy
 from compo_mech.interventions.pairs import Pairs
 from compo_mech.model.params import Model
 from compo_mech.stats.intervals import Interval, on_its_side
-
-SWAPPED = 0.9
-"""A circuit does the task if it moves this fraction of the answers that have to change by the algorithm."""
 
 HELD_OUT = 0.7
 """A circuit found on half of the prompts must move this fraction on the other half."""
@@ -38,7 +37,7 @@ N_RANDOM = 20
 N_GRID = 32
 
 LARGE = 2000
-"""Edges beyond which circuits are sought by factors of two first."""
+"""Edges beyond which a circuit is the smallest in score order, and edges that stand in for it are not sought."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +48,16 @@ class Discovery:
         verdict: of all that follows.
         reason: the verdict in a sentence.
         accuracy: of the network, on the clean and on the corrupt input.
-        circuit: the smallest that moves enough of the answers, in score order, whatever the verdict on it; None if not
-            even the whole network does, or nothing was judged.
-        scores: that order it.
+        circuit: all edges that matter, by themselves or together (see `edge_search`); in a network of more than `LARGE`
+            edges the smallest in score order that moves enough of the answers. It is there whatever the verdict on it;
+            None if not even the whole network moves enough, or nothing was judged.
+        scores: of all edges.
         n_edges: of the whole network.
-        swap: fraction of the answers to be moved that the circuit moves, or the best one if none moves enough.
+        swap: fraction of the answers to be moved that the circuit moves, or the network where there is none.
         random: the same for random circuits of its size.
         held_out: the same for circuits of one half of the prompts on the other, the lower of two.
         overlap: Jaccard overlap of the circuits of the two halves; None if a half has none.
+        found: why each edge is in the circuit or not; None where it was not searched for.
 
     >>> from compo_mech import BuildOptions, Parity, build
     >>> from compo_mech.circuits.prompts import circuit_pairs
@@ -77,6 +78,7 @@ class Discovery:
     random: Interval | None = None
     held_out: float | None = None
     overlap: float | None = None
+    found: Found | None = None
 
     @property
     def sentence(self) -> str:
@@ -88,40 +90,6 @@ class Discovery:
     def kept(self) -> frozenset[Edge]:
         """The circuit if the verdict is that there is one, else no edge."""
         return self.circuit if self.circuit and self.verdict == "circuit" else frozenset()
-
-
-class _Swap:
-    """The swap of circuits: restoring their edges on the corrupt input moves answers to the clean input's.
-
-    In units of the ideal swap, in which every answer that differs is moved: (a(C) - a(none)) / (1 - a(none)), a being
-    `answered`. The unit is the task's and not the network's own gap, which is noise in a network that does nothing.
-    """
-
-    def __init__(self, model: Model, pairs: Pairs) -> None:
-        self.behaviour = Behaviour(model, pairs, answered)
-
-    def __call__(self, circuit: Sequence[Edge] | frozenset[Edge]) -> float:
-        none = self.behaviour.none
-        return (self.behaviour.value(circuit) - none) / (1 - none) if none < 1 else 0.0
-
-    def smallest(self, order: Sequence[Edge]) -> tuple[int | None, float]:
-        """The size of the smallest prefix of an order that does the task, and its swap; else None and the best.
-
-        Sizes are tried on a grid first, then by bisection between the first that succeeds and the one before: the swap
-        nearly always grows with size, but where it does not, a smaller circuit may be missed.
-        """
-        best, below = -1.0, 0
-        for n in size_grid(len(order)):
-            best = max(best, self(order[:n]))
-            if best >= SWAPPED:
-                break
-            below = n
-        else:
-            return None, best
-        while n - below > 1:
-            middle = (below + n) // 2
-            below, n = (below, middle) if self(order[:middle]) >= SWAPPED else (middle, n)
-        return n, self(order[:n])
 
 
 def size_grid(n_edges: int) -> list[int]:
@@ -145,22 +113,24 @@ def discover(
     scorer: Scorer = exact,
     metric: Metric = cross_entropy,
     patches: EdgePatches | None = None,
+    sets: EdgeSets | None = None,
 ) -> Discovery:
     """Search for a circuit that does the pairs' task.
 
     It is judged where the network is right about at least `ABLE` of the answers to the clean and to the corrupt input.
-    There is one if, with all other edges carrying the corrupt input, the edges of highest score give the algorithm's
-    answers to the clean input (not the network's: one that does something else by a small circuit has no circuit for
-    the task); if they leave out enough of the network; if random circuits of their size do not do as well; and if each
-    half of the prompts finds about the same circuit, which works on the other half.
+    There is one if, with all other edges carrying the corrupt input, the edges that matter give the algorithm's answers
+    to the clean input (not the network's: one that does something else by a small circuit has no circuit for the task);
+    if they leave out enough of the network; if random circuits of their size do not do as well; and if each half of the
+    prompts finds about the same circuit, which works on the other half.
 
     Args:
         model: the network.
         pairs: clean and corrupt inputs with the task's answers.
         generator: draws the halves and the random circuits.
-        scorer: of edges.
+        scorer: of edges; by it they are ordered that do not matter by themselves, in large networks all.
         metric: what it scores by.
         patches: the pass of `exact` over these pairs, if it is at hand.
+        sets: of edges that were run on these pairs, if they are at hand.
 
     Raises:
         ValueError: the model cannot read the pairs, there are fewer than two rows, or no answer differs.
@@ -174,29 +144,56 @@ def discover(
     ('circuit', True)
     """
     _check(pairs)
-    n_rows, n_edges = len(pairs.clean_tokens), len(all_edges(model.config))
     score = scores_of_rows(model, pairs, scorer, metric, patches)
-    scores = score(None)
-    swap, order = _Swap(model, pairs), score_order(scores)
-    size, moved = swap.smallest(order)
-    accuracy = swap.behaviour.accuracy
+    scores, sets = score(None), sets or EdgeSets(model, pairs)
+    if patches is not None:
+        sets.know(patches)
+    on, accuracy, n_edges = OnRows(sets), sets.accuracy, len(sets.edges)
+    moved = on.swap(sets.edges)
     if not accuracy.able:
         return Discovery("cannot be told", accuracy.refusal, accuracy, None, scores, n_edges, moved)
-    if size is None:
-        best = f"edges in score order move {on_its_side(moved, SWAPPED)} at best, and {SWAPPED} are needed"
-        reason = f"no circuit: of the answers that the task asks for, {best}"
+    if moved < SWAPPED:
+        whole = f"the whole network moves {on_its_side(moved, SWAPPED)}, and {SWAPPED} are needed"
+        reason = f"no circuit: of the answers that the task asks for, {whole}"
         return Discovery("no circuit", reason, accuracy, None, scores, n_edges, moved)
-    random = Interval.of([swap(swap.behaviour.random_circuit(size, generator)) for _ in range(N_RANDOM)])
-    halves = torch.randperm(n_rows, generator=generator).chunk(2)
-    halves = [half.to(pairs.row.device) for half in halves]
-    held_out, overlap = _held_out([_Swap(model, take_rows(pairs, half)) for half in halves], map(score, halves))
+    circuit, found = _circuit(on, scores)
+    assert circuit is not None  # the whole network is one
+    moved, size = on.swap(circuit), len(circuit)
+    random = Interval.of([on.swap(random_edges(sets.edges, size, generator)) for _ in range(N_RANDOM)])
+    halves = torch.randperm(len(pairs.clean_tokens), generator=generator).chunk(2)
+    held_out, overlap = _held_out([(_half(sets, half), score(half.to(pairs.row.device))) for half in halves])
     objections = _objections(size, n_edges, moved, random, held_out, overlap)
     verdict = "no circuit" if objections else "circuit"
     alike = f"as many at random {random}; {_overlap(overlap or 0.0)}"
     beside = f"but {', and '.join(objections)}" if objections else alike
-    reason = f"{verdict}: {_moved(size, n_edges, moved)}, {beside}"
-    circuit = frozenset(order[:size])
-    return Discovery(verdict, reason, accuracy, circuit, scores, n_edges, moved, random, held_out, overlap)
+    reason = f"{verdict}: {_moved(size, n_edges, moved, found)}, {beside}"
+    return Discovery(verdict, reason, accuracy, circuit, scores, n_edges, moved, random, held_out, overlap, found)
+
+
+def _circuit(on: OnRows, scores: EdgeScores) -> tuple[frozenset[Edge] | None, Found | None]:
+    """All edges that matter on these rows; in large networks the smallest circuit in score order, by its size.
+
+    None where the whole network does not do the task.
+    """
+    order = score_order(scores)
+    if on.swap(order) < SWAPPED:
+        return None, None
+    if len(order) <= LARGE:
+        found = search(on, order)
+        return found.circuit, found
+    below, n = 0, len(order)
+    for n in size_grid(len(order)):
+        if on.swap(order[:n]) >= SWAPPED:
+            break
+        below = n
+    while n - below > 1:  # swap nearly always grows with size; where it does not, a smaller one may be missed
+        middle = (below + n) // 2
+        below, n = (below, middle) if on.swap(order[:middle]) >= SWAPPED else (middle, n)
+    return frozenset(order[:n]), None
+
+
+def _half(sets: EdgeSets, rows: Int[Tensor, "half"]) -> OnRows:
+    return OnRows(sets, torch.zeros_like(sets.n_scored).index_fill(0, rows, 1.0))
 
 
 def _check(pairs: Pairs) -> None:
@@ -206,11 +203,10 @@ def _check(pairs: Pairs) -> None:
         raise ValueError("pairs = none with answers that differ: there must be something to move")
 
 
-def _moved(size: int, n_edges: int, moved: float) -> str:
-    return (
-        f"the first {size} of {n_edges} edges in score order move {on_its_side(moved, SWAPPED)} of the answers that "
-        f"the task asks for ({SWAPPED} needed)"
-    )
+def _moved(size: int, n_edges: int, moved: float, found: Found | None) -> str:
+    which = f"the first {size} of {n_edges} edges in score order" if found is None else f"{size} of {n_edges} edges"
+    which += f", {n} of which matter only together with others," if found and (n := len(found.together)) else ""
+    return f"{which} move {on_its_side(moved, SWAPPED)} of the answers that the task asks for ({SWAPPED} needed)"
 
 
 def _overlap(overlap: float) -> str:
@@ -237,14 +233,10 @@ def _objections(
     return found
 
 
-def _held_out(swaps: Sequence[_Swap], scores: Iterable[EdgeScores]) -> tuple[float | None, float | None]:
+def _held_out(halves: Sequence[tuple[OnRows, EdgeScores]]) -> tuple[float | None, float | None]:
     """The lower swap of a half's circuit on the other half, and the overlap of the two circuits."""
-    circuits = []
-    for swap, found in zip(swaps, scores, strict=True):
-        order = score_order(found)
-        size, _ = swap.smallest(order)
-        if size is None:
-            return None, None
-        circuits.append(frozenset(order[:size]))
-    one, other = circuits
-    return min(swaps[1](one), swaps[0](other)), jaccard(one, other)
+    (here, _), (there, _) = halves
+    one, other = (_circuit(on, scores)[0] for on, scores in halves)
+    if one is None or other is None:
+        return None, None
+    return min(there.swap(one), here.swap(other)), jaccard(one, other)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from compo_mech.circuits.accuracy import pair_accuracy
 from compo_mech.circuits.circuit_runs import CircuitRuns
-from compo_mech.circuits.selection import connected, graph_order
+from compo_mech.circuits.selection import connected, graph_order, random_edges
 from compo_mech.interventions.edges import Edge, all_edges, check_edges
 from compo_mech.interventions.metrics import Metric, cross_entropy
 from compo_mech.interventions.pairs import Pairs
@@ -109,8 +109,7 @@ class Behaviour:
 
     def random_circuit(self, n_edges: int, generator: torch.Generator) -> frozenset[Edge]:
         """Draw that many edges uniformly."""
-        order = torch.randperm(len(self.edges), generator=generator).tolist()
-        return frozenset(self.edges[i] for i in order[:n_edges])
+        return random_edges(self.edges, n_edges, generator)
 
 
 @dataclass(frozen=True)

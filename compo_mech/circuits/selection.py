@@ -2,9 +2,10 @@
 
 import heapq
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -145,6 +146,18 @@ def connected(edges: Iterable[Edge], config: ModelConfig) -> frozenset[Edge]:
         for edge in edges
         if node_name(edge.writer) in reached and not leading.isdisjoint(reading_nodes(edge.reader, config))
     )
+
+
+def random_edges(edges: Sequence[Edge], n_edges: int, generator: torch.Generator) -> frozenset[Edge]:
+    """Draw so many edges, each as likely as any other.
+
+    >>> from compo_mech import ModelConfig, all_edges
+    >>> edges = all_edges(ModelConfig())
+    >>> len(random_edges(edges, 10, torch.Generator().manual_seed(0)))
+    10
+    """
+    order = torch.randperm(len(edges), generator=generator).tolist()
+    return frozenset(edges[i] for i in order[:n_edges])
 
 
 def reading_nodes(reader: Reader, config: ModelConfig) -> list[str]:

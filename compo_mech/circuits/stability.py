@@ -1,18 +1,30 @@
 """How far a circuit depends on its prompts."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
 from compo_mech.circuits.edge_patches import EdgePatches, scores_of_rows
+from compo_mech.circuits.edge_search import Found
+from compo_mech.circuits.edge_sets import OnRows
 from compo_mech.circuits.overlap import jaccard
 from compo_mech.circuits.scorers import EdgeScores, Scorer, exact
+from compo_mech.circuits.selection import random_edges
 from compo_mech.interventions.edges import Edge
 from compo_mech.interventions.metrics import Metric, cross_entropy
 from compo_mech.interventions.pairs import Pairs
 from compo_mech.model.params import Model
-from compo_mech.stats.intervals import Interval
+from compo_mech.stats.intervals import Interval, on_its_side, two_decimals
+
+STABLE = 0.8
+"""The bar that has been proposed for the overlap of circuits of resampled prompts, over 100 resamples.
+
+Source: arXiv 2510.00845, with the two published figures.
+"""
+
+PUBLISHED = "0.67 for GPT-2 small, 0.39 for Llama 1B"
+N_DRAWS = 100
 
 Select = Callable[[EdgeScores], frozenset[Edge]]
 
@@ -59,3 +71,64 @@ def stability(
         found = map(score, draws)
     circuit = select(whole)
     return Interval.of([jaccard(circuit, select(scores)) for scores in found])
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """Circuits of resampled prompts beside the one of all of them.
+
+    Attributes:
+        overlap: Jaccard overlap with it, over the draws.
+        random: the same for random circuits of its size.
+        n_draws: of the prompts.
+
+    >>> found = Resampled(Interval(0.796, 0.7, 1.0), Interval(0.4, 0.3, 0.5), n_draws=100)
+    >>> found.stable, str(found).startswith("not stable: circuits of 100 bootstrap resamples ")
+    (False, True)
+    """
+
+    overlap: Interval
+    random: Interval
+    n_draws: int
+
+    @property
+    def stable(self) -> bool:
+        """Whether the mean overlap comes up to the bar."""
+        return self.overlap.mean >= STABLE
+
+    def __str__(self) -> str:
+        mean, (_, low, high) = on_its_side(self.overlap.mean, STABLE), map(two_decimals, self.overlap)
+        return (
+            f"{'' if self.stable else 'not '}stable: circuits of {self.n_draws} bootstrap resamples of the prompts "
+            f"overlap with it by {mean} ({low} .. {high}) ({STABLE} needed; random circuits {self.random}; published: "
+            f"{PUBLISHED})"
+        )
+
+
+def resampled(on: OnRows, found: Found, generator: torch.Generator, n_draws: int = N_DRAWS) -> Resampled:
+    """How far a circuit that was searched for depends on its prompts: each draw decides anew what is in it.
+
+    An edge is in a draw's circuit if the two sets that show what it does say so on those rows; nothing is run again.
+
+    Args:
+        on: values of sets of edges.
+        found: the circuit, and what shows what each edge does.
+        generator: draws the rows, as many as there are, with replacement, and random circuits.
+        n_draws: how often.
+
+    >>> from compo_mech import Parity, build
+    >>> from compo_mech.circuits.edge_sets import EdgeSets
+    >>> from compo_mech.circuits.prompts import circuit_pairs
+    >>> from compo_mech.circuits.edge_search import search
+    >>> built, generator = build(Parity(), max_length=2), torch.Generator().manual_seed(0)
+    >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Parity(), built.shifts)
+    >>> on = OnRows(EdgeSets(built.model, pairs))
+    >>> print(resampled(on, search(on, on.sets.edges), generator, n_draws=10).overlap)
+    1.00 (1.00 .. 1.00)
+    """
+    n, edges, size = len(on.weights), on.sets.edges, len(found.circuit)
+    drawn = torch.randint(n, (n_draws, n), generator=generator)
+    weights = torch.zeros(n_draws, n, dtype=torch.float64).scatter_add(1, drawn, torch.ones(n_draws, n).double())
+    random = [jaccard(found.circuit, random_edges(edges, size, generator)) for _ in range(n_draws)]
+    overlap = Interval.of([jaccard(found.circuit, circuit) for circuit in found.on_draws(on, weights)])
+    return Resampled(overlap, Interval.of(random), n_draws)

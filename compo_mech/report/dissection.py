@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
+from compo_mech.analyses.circuit_checks import CircuitChecks
 from compo_mech.analyses.dissection import Dissection
 from compo_mech.analyses.dissection_tables import stage_name, stages
 from compo_mech.analyses.network_findings import NetworkFindings
-from compo_mech.circuits.discovery import SWAPPED
 from compo_mech.circuits.scorers import EdgeScores
 from compo_mech.interventions.ablation import Baseline
 from compo_mech.interventions.edges import Edge
@@ -62,7 +62,7 @@ def dissection_section(found: Dissection, card: pd.DataFrame | None) -> str:
     parts.append("<h3>Edges and circuit</h3>")
     circuit = found.circuit
     if circuit is not None:
-        title = f"The smallest circuit in score order that moves {SWAPPED} of the answers"
+        title = "The circuit: all edges that matter, by themselves or together"
         parts.append(wide(circuits.circuit_graph(circuit, title)))
         parts.append(
             wide(
@@ -73,6 +73,9 @@ def dissection_section(found: Dissection, card: pd.DataFrame | None) -> str:
         )
     parts.append(wide(faithfulness_curves(own.curve, own.random, control.curve)))
     parts.append(f"<p class=quiet>{subscripts(_circuit_note(own, control))}</p>")
+    if own.checks is not None:
+        parts.append("<h3>Is the circuit the only one?</h3>")
+        parts.append(table_html(_check_rows(own.checks)))
     parts.append(table_html(_edge_rows(own, control)))
 
     if own.routes is not None:
@@ -113,6 +116,18 @@ def _greedy_rows(own: NetworkFindings, control: NetworkFindings) -> pd.DataFrame
         for mine, other in zip(own.greedy, control.greedy, strict=True)
     ]
     return pd.DataFrame(rows)
+
+
+def _check_rows(checks: CircuitChecks) -> pd.DataFrame:
+    """The figures of `CircuitChecks.table` in words."""
+    table = checks.table()
+    passed = ["cannot be told" if told is None else "yes" if told else "no" for told in table["passed"].astype(object)]
+    shown = table[["value", "needed", "control"]].map(lambda x: "–" if pd.isna(x) else f"{x:.2f}")
+    return (
+        pd.DataFrame({"asked": table["asked"]})
+        .join(shown.set_axis(["value", "threshold", "random circuit"], axis=1))
+        .assign(passed=passed)
+    )
 
 
 def _edge_rows(own: NetworkFindings, control: NetworkFindings) -> pd.DataFrame:
@@ -176,8 +191,6 @@ def _circuit_note(own: NetworkFindings, control: NetworkFindings) -> str:
         )
     if own.verdict is not None:
         text += f" Faithfulness of random circuits of its size: {own.verdict.random_faithfulness}."
-    if own.stable is not None:
-        text += f" Circuits of its size from resampled prompts overlap with it by {own.stable} (Jaccard)."
     return text
 
 

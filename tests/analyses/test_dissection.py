@@ -67,16 +67,35 @@ def test_every_table_holds_the_control(found):
     built, dissection = found
     tables = dissection.tables()
     assert set(tables) == {
-        "heads", "ablations", "subsets", "greedy", "patching", "edges", "circuit", "accuracy",
+        "heads", "ablations", "subsets", "greedy", "patching", "edges", "circuit", "circuit_checks", "accuracy",
         "faithfulness", "routes",
     }  # fmt: skip
     for name, table in tables.items():
-        if name != "routes":
+        if name not in ("routes", "circuit_checks"):
             assert set(table["network"]) == {"trained", "control"}, name
     assert len(tables["subsets"]) == 2 * 15
     content = DissectionOfRun(None, 0, pd.DataFrame()).files(dissection)
     circuit = from_json(content["circuit.json"], built.model.config)
     assert circuit.edges == dissection.trained.discovery.circuit
+
+
+def test_whether_the_circuit_is_the_only_one_is_said_and_tabled(found):
+    own = found[1].trained
+    assert own.checks is not None
+    assert found[1].control.checks is None
+    over, other, tests = own.checks.sentences
+    assert over.startswith("Over other prompts the circuit is stable: circuits of 100 bootstrap resamples")
+    assert other.startswith("Whether it is the only one: no second faithful circuit found among ")
+    assert tests.startswith("Tests of the circuit hypothesis: sufficient: nearer to the network than 1.00 of random")
+    assert {over, other, tests} <= set(found[1].sentences)
+    table = own.checks.table().set_index("asked")
+    assert table.loc["overlap of resamples", "needed"] == 0.8
+    assert table.loc["independence", "passed"] is None
+    unknown = replace(own.checks, alternative=None)
+    assert unknown.sentences[1] == (
+        "Whether it is the only one: cannot be told, since the circuit is not near the network."
+    )
+    assert len(unknown.table()) == len(table) - 1
 
 
 class Page(HTMLParser):
@@ -240,7 +259,8 @@ def test_a_circuit_that_is_none_is_not_shown(found):
     hidden = replace(dissection, trained=replace(dissection.trained, discovery=refused))
     assert hidden.circuit is None
     assert not hidden.tables()["edges"]["in_circuit"].any()
-    assert "The smallest circuit" not in dissection_section(hidden, None)
+    assert "all edges that matter" in dissection_section(dissection, None)
+    assert "all edges that matter" not in dissection_section(hidden, None)
 
 
 def test_a_task_of_many_words_gets_a_short_folder():

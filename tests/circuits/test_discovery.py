@@ -8,6 +8,7 @@ from helpers import control, generator, pairs_of
 from compo_mech.circuits import discovery
 from compo_mech.circuits.discovery import SWAPPED, discover
 from compo_mech.circuits.edge_patches import EdgePatches
+from compo_mech.circuits.edge_sets import OnRows
 from compo_mech.circuits.faithfulness import Behaviour
 from compo_mech.circuits.overlap import jaccard
 from compo_mech.circuits.prompts import take_rows
@@ -172,16 +173,29 @@ def test_every_demand_can_fail(monkeypatch, name, value, complaint):
 
 
 def test_random_circuits_that_do_as_well_speak_against_one(monkeypatch):
-    """Scores that say nothing need nearly every edge, and so do random circuits."""
+    monkeypatch.setattr(discovery, "random_edges", lambda edges, n_edges, generator: BUILT.edges)
+    found = found_in(BUILT.model, BUILT.data)
+    assert found.verdict == "no circuit"
+    assert f"as many at random move {found.random}, up to as much" in found.reason
+    assert found.random.high >= found.swap >= SWAPPED
+
+
+def test_a_large_network_is_searched_in_score_order(monkeypatch):
+    """By the smallest of the circuits that move enough; scores that say nothing need nearly every edge."""
 
     def even(model, pairs, edges, metric, corrupt):
         return EdgeScores(tuple(edges), torch.ones(len(edges)), (False,) * len(edges), (False,) * len(edges))
 
-    monkeypatch.setattr(discovery, "LARGEST_FRACTION", 1.0)
+    monkeypatch.setattr(discovery, "LARGE", 60)
+    found = found_in(BUILT.model, BUILT.data)
+    assert found.verdict == "circuit"
+    assert found.circuit == BUILT.edges
+    assert found.found is None
+    assert found.reason.startswith("circuit: the first 10 of 61 edges in score order move 1.00 of")
     found = discover(BUILT.model, pairs_of(BUILT.data, n_rows=24), generator(0), even)
     assert found.verdict == "no circuit"
-    assert f"as many at random move {found.random}, up to as much" in found.reason
-    assert found.random.high >= found.swap >= SWAPPED
+    assert found.circuit == set(EVERY[: len(found.circuit)])
+    assert len(found.circuit) > 0.9 * found.n_edges
 
 
 def test_a_circuit_of_one_edge():
@@ -307,24 +321,20 @@ def test_answers_are_counted_where_they_differ():
     assert cross_entropy(foils, right, pairs) < cross_entropy(-right, right, pairs)
 
 
-class Half(discovery._Swap):
+class Half(OnRows):
     """Half of the prompts, on which one edge moves 0.9 of the answers and all others what is left over."""
 
     def __init__(self, edge, others):
         self.edge, self.others = edge, others
 
-    def __call__(self, circuit):
+    def swap(self, circuit):
         return 0.9 if self.edge in circuit else self.others
 
-    def smallest(self, order):
-        return 1, self(order[:1])
 
-
-def test_a_circuit_of_one_half_is_tried_on_the_other():
-    halves = [Half(EVERY[0], 0.3), Half(EVERY[1], 0.2)]
-    scores = []
-    for n in range(2):
-        values = torch.zeros(len(EVERY))
-        values[n] = 1.0
-        scores.append(EdgeScores(tuple(EVERY), values, (False,) * len(EVERY), (False,) * len(EVERY)))
-    assert discovery._held_out(halves, scores) == (0.2, 0.0)
+def test_a_circuit_of_one_half_is_tried_on_the_other(monkeypatch):
+    scores = EdgeScores((EVERY[0],), torch.ones(1), (False,), (False,))
+    halves = [(Half(EVERY[0], 0.3), scores), (Half(EVERY[1], 0.2), scores)]
+    monkeypatch.setattr(discovery, "_circuit", lambda on, scores: (frozenset({on.edge}), None))
+    assert discovery._held_out(halves) == (0.2, 0.0)
+    monkeypatch.setattr(discovery, "_circuit", lambda on, scores: (None, None))
+    assert discovery._held_out(halves) == (None, None)

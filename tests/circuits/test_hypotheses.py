@@ -1,0 +1,80 @@
+"""The tests of the circuit hypothesis: each passes on a true circuit, and each can fail."""
+
+from functools import cache
+
+import pytest
+import torch
+from helpers import generator
+
+from compo_mech.circuits.edge_search import search
+from compo_mech.circuits.edge_sets import EdgeSets, OnRows
+from compo_mech.circuits.hypotheses import WORDS, CircuitTests, Tested, circuit_tests, dependence_p, uneven, uneven_p
+from compo_mech.circuits.prompts import circuit_pairs
+from compo_mech.data.tasks import Parity
+from compo_mech.ground_truth.build import build
+from compo_mech.interventions.edges import LOGITS, Edge, Writer
+
+N_RANDOM = 20
+
+
+@cache
+def setting():
+    built = build(Parity(), max_length=3)
+    pairs = circuit_pairs(built.model, built.data, 16, generator(), Parity(), built.shifts)
+    on = OnRows(EdgeSets(built.model, pairs))
+    return built, on, search(on, on.sets.edges)
+
+
+def test_a_true_circuit_passes():
+    built, on, found = setting()
+    tests = circuit_tests(on, built.edges, found, generator(), N_RANDOM)
+    passed = {name: getattr(tests, name).passed for name in WORDS}
+    assert passed == {name: None if name == "independence" else True for name in WORDS}
+    assert tests.sufficiency.control < 0.9
+    assert tests.equivalence.control < 0.05
+    assert "whether independent cannot be told: the network is equally right on every prompt" in str(tests)
+
+
+def test_each_test_can_fail():
+    built, on, found = setting()
+    lacking = built.edges - {Edge(Writer("mlp", 1), LOGITS)}
+    tests = circuit_tests(on, lacking, found, generator(), N_RANDOM)
+    assert not tests.equivalence.passed  # always behind
+    idle = frozenset(on.sets.edges) - built.edges
+    tests = circuit_tests(on, frozenset(sorted(idle, key=str)[:10]), found, generator(), N_RANDOM)
+    assert not tests.sufficiency.passed
+    assert not tests.necessity.passed
+    assert not tests.minimality.passed
+    tests = circuit_tests(on, built.edges | {min(idle, key=str)}, found, generator(), N_RANDOM)
+    assert not tests.minimality.passed
+    assert tests.sufficiency.passed
+
+
+def test_an_uneven_race_by_hand():
+    assert uneven(torch.tensor([0.5, -0.5])) == 0
+    assert uneven(torch.tensor([0.5, 0.5, 0.5, 0.0])) == 0.375  # 3 ahead, 1 tied
+    assert uneven_p(0.0, 4) == pytest.approx(1.0)
+    assert uneven_p(0.5, 4) == pytest.approx(0.6**4 + 0.4**4)
+    assert uneven_p(0.25, 4) == pytest.approx(1 - 6 * 0.6**2 * 0.4**2)
+
+
+def test_scores_that_go_together_are_told_from_such_that_do_not():
+    rng = generator()
+    score, other = torch.randn(2, 48, generator=rng).double()
+    kinds = torch.ones(48)
+    assert dependence_p(score, score.square(), kinds, rng) < 0.05  # though they do not correlate
+    assert dependence_p(score, other, kinds, rng) > 0.05
+    kinds = torch.arange(48) % 2  # both go with what kind a row is of, and with nothing else
+    assert dependence_p(score + 9 * kinds, other + 9 * kinds, torch.ones(48), rng) < 0.05
+    assert dependence_p(score + 9 * kinds, other + 9 * kinds, kinds.double(), rng) > 0.05
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_a_value_is_said_on_the_side_of_its_threshold_where_it_is(name):
+    fine = Tested(1.0, 0.9, True, 0.5)
+    for value, passed in ((0.8996, False), (0.9, True)):
+        said = str(CircuitTests(**dict.fromkeys(WORDS, fine) | {name: Tested(value, 0.9, passed, 0.123)}))
+        part = said.split("; ")[list(WORDS).index(name)]
+        assert part.startswith("not ") == (not passed)
+        assert ("0.8996" if not passed else "0.90 ") in part
+        assert "random circuit 0.12)" in part
