@@ -16,6 +16,7 @@ from compo_mech.cli.command import Positional, call
 from compo_mech.cli.draw import drawing, save
 from compo_mech.cli.output import table_of
 from compo_mech.plots import theme, trajectories
+from compo_mech.plots.theme import layout_of
 
 COLUMNS = ("task", "run", "component")
 NUMBERS = ("onset", "midpoint", "saturation", "last_step")
@@ -29,15 +30,15 @@ def drawn(table: pd.DataFrame):
     figure = make_subplots(len(tasks), 1, subplot_titles=titles, vertical_spacing=0.12 / len(tasks))
     for row, panel in enumerate(panels, start=1):
         figure.add_traces(list(panel.data), rows=row, cols=1)
-        figure.update_yaxes(panel.layout.yaxis, row=row, col=1)
-        figure.update_xaxes(range=panel.layout.xaxis.range, row=row, col=1)
-        for note in panel.layout.annotations:
+        figure.update_yaxes(layout_of(panel).yaxis, row=row, col=1)
+        figure.update_xaxes(range=layout_of(panel).xaxis.range, row=row, col=1)
+        for note in layout_of(panel).annotations:
             figure.add_annotation(
                 x=1.01, xref="paper", y=note.y, yref=f"y{row if row > 1 else ''}", text=note.text, showarrow=False,
                 xanchor="left", align="left",
             )  # fmt: skip
     figure.update_xaxes(title="step", row=len(tasks), col=1)
-    height = round(0.72 * sum(panel.layout.height for panel in panels))
+    height = round(0.72 * sum(layout_of(panel).height for panel in panels))
     figure.update_layout(
         **{**theme.LAYOUT, "margin": {"l": 180, "r": 310, "t": 90, "b": 50}}, width=1160, height=height,
         title="A line a run from onset to saturation, its dot half way; a diamond at the median",

@@ -21,6 +21,7 @@ from compo_mech.evaluation.sets import EvalSet, eval_sets
 from compo_mech.model.params import Model, Params
 from compo_mech.plots import theme
 from compo_mech.plots.notes import other_tasks, with_notes
+from compo_mech.plots.theme import layout_of
 from compo_mech.report import attention
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
@@ -90,7 +91,7 @@ def shown_set(run: Run, length: int) -> EvalSet:
 def beside(params: dict[int, Params], config: RunConfig, test: EvalSet) -> go.Figure:
     """A row a head, a column a step."""
     maps = [attention.attention_figure(Model(weights, config.model), test) for weights in params.values()]
-    heads = [text.text for text in maps[0].layout.annotations]
+    heads = [text.text for text in layout_of(maps[0]).annotations]
     titles = [f"{head}, step {step}" for head in heads for step in params]
     figure = make_subplots(
         len(heads), len(maps), subplot_titles=titles, vertical_spacing=0.2 / len(heads), horizontal_spacing=0.05
@@ -98,11 +99,11 @@ def beside(params: dict[int, Params], config: RunConfig, test: EvalSet) -> go.Fi
     for column, drawn in enumerate(maps):
         for row, trace in enumerate(drawn.data):
             figure.add_trace(trace, row=row + 1, col=column + 1)
-    figure.update_xaxes({**_axis(maps[0].layout.xaxis), "tickangle": 90})
-    figure.update_yaxes({**_axis(maps[0].layout.yaxis), "autorange": "reversed"})
+    figure.update_xaxes({**_axis(layout_of(maps[0]).xaxis), "tickangle": 90})
+    figure.update_yaxes({**_axis(layout_of(maps[0]).yaxis), "autorange": "reversed"})
     figure.update_layout(
         **{**theme.LAYOUT, "margin": {"l": 40, "r": 20, "t": 40, "b": 40}},
-        coloraxis=maps[0].layout.coloraxis,
+        coloraxis=layout_of(maps[0]).coloraxis,
         width=330 * len(maps) + 110,
         height=350 * len(heads) + 40,
     )

@@ -17,6 +17,7 @@ from compo_mech.cli.draw import drawing, save
 from compo_mech.model.params import Model
 from compo_mech.plots import routes, theme
 from compo_mech.plots.notes import other_tasks, with_notes
+from compo_mech.plots.theme import layout_of
 from compo_mech.routes.route_map import route_map
 from compo_mech.routes.summary import RouteMap
 from compo_mech.runs.names import distinct
@@ -67,8 +68,8 @@ def beside(maps: list[RouteMap], names: list[str]) -> go.Figure:
             trace.update(legendgroup=name, showlegend=name not in shown)
             shown.add(name)
             figure.add_trace(trace, row=1, col=column)
-        figure.update_xaxes(panel.layout.xaxis, row=1, col=column)
-        figure.update_yaxes(panel.layout.yaxis, row=1, col=column)
+        figure.update_xaxes(layout_of(panel).xaxis, row=1, col=column)
+        figure.update_yaxes(layout_of(panel).yaxis, row=1, col=column)
     figure.update_traces(marker_size=24, textfont_size=8)
     figure.update_layout(
         **{**theme.LAYOUT, "margin": {"l": 60, "r": 20, "t": 50, "b": 90}},

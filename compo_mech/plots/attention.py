@@ -8,7 +8,7 @@ from jaxtyping import Float
 from plotly.subplots import make_subplots
 from torch import Tensor
 
-from compo_mech.plots.theme import LAYOUT, SEQUENTIAL, plain, scale
+from compo_mech.plots.theme import LAYOUT, SEQUENTIAL, layout_of, plain, scale
 
 
 def attention_maps(patterns: Sequence[Float[Tensor, "head pos pos"]], labels: Sequence[str], title: str) -> go.Figure:
@@ -75,8 +75,8 @@ def with_slider(
     ]
     at_once = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
     figure.update_layout(
-        height=figure.layout.height + 90,
-        margin_b=figure.layout.margin.b + 90,
+        height=layout_of(figure).height + 90,
+        margin_b=layout_of(figure).margin.b + 90,
         sliders=[
             {
                 "active": len(steps) - 1,

@@ -24,6 +24,7 @@ from compo_mech.plots.theme import (
     PAPER,
     QUIET,
     SHADES,
+    layout_of,
     legend_below,
     scale,
 )
@@ -229,4 +230,6 @@ def _legend(figure: go.Figure, gap: int) -> None:
     for kind, colour in EDGE_COLOURS.items():
         line = {"color": colour, "width": 4}
         figure.add_scatter(x=[None], y=[None], mode="lines", name=kind, legendgroup=kind, line=line)
-    figure.update_layout(legend=legend_below(gap, figure.layout.height - 100) | {"title": "into "}, hovermode="closest")
+    figure.update_layout(
+        legend=legend_below(gap, layout_of(figure).height - 100) | {"title": "into "}, hovermode="closest"
+    )

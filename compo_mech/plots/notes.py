@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from compo_mech.plots.theme import QUIET
+from compo_mech.plots.theme import QUIET, layout_of
 from compo_mech.runs.names import distinct
 from compo_mech.runs.run import Run
 
@@ -16,16 +16,16 @@ LINE, SIZE, WIDTH = 17, 12, 7
 
 def with_notes(figure: go.Figure, notes: Sequence[str]) -> go.Figure:
     """Write lines below all else of a figure, which grows by their height."""
-    across = max(40, int((figure.layout.width or 760) / WIDTH))
+    across = max(40, int((layout_of(figure).width or 760) / WIDTH))
     lines = [html.escape(line) for note in notes for line in textwrap.wrap(note, across)]
     if not lines:
         return figure
-    bottom, more = figure.layout.margin.b or 80, LINE * len(lines) + 8
+    bottom, more = layout_of(figure).margin.b or 80, LINE * len(lines) + 8
     figure.add_annotation(
         text="<br>".join(lines), showarrow=False, align="left", font={"size": SIZE, "color": QUIET}, x=0,
         xref="paper", xanchor="left", y=0, yref="paper", yanchor="top", yshift=-bottom,
     )  # fmt: skip
-    figure.update_layout(height=(figure.layout.height or 450) + more, margin_b=bottom + more)
+    figure.update_layout(height=(layout_of(figure).height or 450) + more, margin_b=bottom + more)
     return figure
 
 

@@ -5,6 +5,8 @@ import itertools
 from collections.abc import Iterable
 from typing import Any
 
+import plotly.graph_objects as go
+
 INK, PAPER = "#202124", "#ffffff"
 GREY, QUIET, LIGHT, LINE = "#9aa0a6", "#5f6368", "#b0b4b9", "#e3e5e8"
 BLUE, ORANGE, GREEN, PINK = "#4c5fd5", "#e07a1f", "#2a9d6f", "#c2418f"
@@ -93,6 +95,11 @@ def task_colours(tasks: Iterable[str]) -> dict[str, str]:
 def scale(colours: tuple[str, ...]) -> list[tuple[float, str]]:
     """Return colours at equal distances, as plotly takes a colour scale."""
     return [(i / (len(colours) - 1), colour) for i, colour in enumerate(colours)]
+
+
+def layout_of(figure: go.Figure) -> Any:  # plotly tells no type, and what checkers make of that differs
+    """Return a figure's layout, to be read."""
+    return figure["layout"]
 
 
 def legend_below(gap: int, height: int | float) -> dict[str, object]:

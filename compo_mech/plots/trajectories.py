@@ -19,6 +19,7 @@ from compo_mech.plots.theme import (
     HEAD_COLOURS,
     LAYOUT,
     PAPER,
+    layout_of,
     legend_below,
     plain,
 )
@@ -108,8 +109,8 @@ def timeline(rows: pd.DataFrame, title: str) -> go.Figure:
                 x=1.01, xref="paper", y=position, text=text, showarrow=False, xanchor="left", align="left"
             )
     figure.update_layout(
-        **{**LAYOUT, "margin": {"l": 180, "r": 270 if figure.layout.annotations else 20, "t": 60, "b": 50}},
-        title=title, width=1120 if figure.layout.annotations else 870,
+        **{**LAYOUT, "margin": {"l": 180, "r": 270 if layout_of(figure).annotations else 20, "t": 60, "b": 50}},
+        title=title, width=1120 if layout_of(figure).annotations else 870,
         height=130 + (34 if rows["run"].nunique() == 1 else 62) * len(names),
     )  # fmt: skip
     figure.update_xaxes(title="step", range=[-0.02 * end, 1.02 * end])

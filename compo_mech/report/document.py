@@ -10,6 +10,7 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from compo_mech.plots.alternative import words
+from compo_mech.plots.theme import layout_of
 from compo_mech.report.html_parts import again, plotly_script, subscripts, wide
 from compo_mech.runs.files import write_whole
 
@@ -105,7 +106,7 @@ def write_figure(figure: go.Figure, out: Path, caption: str, command: Sequence[s
         ValueError: the image cannot be drawn, not in this format, or not written.
     """
     if out.suffix == ".html":
-        title = words(figure.layout.title.text) or out.stem.replace("_", " ")
+        title = words(layout_of(figure).title.text) or out.stem.replace("_", " ")
         write_page(figure_page(figure, title, caption, command), out)
         return
     allowed = "must end in .html, or in .png, .svg or .pdf with kaleido"
