@@ -124,7 +124,7 @@ def test_a_figure_is_drawn_by_the_command_that_it_says(tmp_path):
     """From a shell, once; tests/test_figures.py calls all of them."""
     table, out = tmp_path / "mechanism.csv", tmp_path / "mechanism.html"
     shutil.copy(ROOT / "figures" / "results" / "mechanism.csv", table)
-    command = [sys.executable, "figures/mechanism.py", str(table), str(out)]
+    command = [sys.executable, "figures/mechanism.py", str(table), "--out", str(out)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "decoded from its output" in out.read_text()
