@@ -55,5 +55,24 @@ def commands(block: Block) -> Iterator[Command]:
             yield Command(text, int(time[2]) * UNITS[time[3]] if time else None)
 
 
+LONG = 120
+"""Seconds from which on a command is not run here."""
+
+SHELL = ("git", "cd", ".", "pip", "python3", "jupyter", "mkdocs", "pytest")
+"""Programs that set things up."""
+
+TINY = (("--data.max-length", "4"), ("--model.d-model", "16"), ("--n-test-strings", "8"), ("--train.n-steps", "12"),
+        ("--train.snapshot-every", "1"))  # fmt: skip
+
+
+def small(words: list[str]) -> list[str]:
+    """The same command, of a small network where it trains one."""
+    trains = words[:2] == ["compo-mech", "train"] or "/train_" in words[1]
+    if not trains or "--help" in words:
+        return words
+    again = () if "--resume" in words else ("--overwrite",)
+    return [*words, *(word for pair in TINY if pair[0] not in words for word in pair), *again]
+
+
 def name_of(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()

@@ -9,49 +9,18 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import tokenizers
-from pages import PAGES, ROOT, Block, blocks, commands, name_of
-from transformer_lens import HookedTransformer, HookedTransformerConfig
-from transformers import PreTrainedTokenizerFast
+from own_model import own_model
+from pages import LONG, PAGES, ROOT, SHELL, TINY, Block, blocks, commands, name_of, small
 
 import compo_mech.__main__ as shell
 from compo_mech.launch import main
 from compo_mech.runs import recipes
 
-LONG = 120
-"""Commands that take as many seconds are asked whether they would be understood, and not run."""
-
 ASKED = ("gallery.md",)
 """Pages whose commands are not run either: tests of figures and findings draw them."""
 
-TINY = (("--data.max-length", "4"), ("--model.d-model", "16"), ("--n-test-strings", "8"), ("--train.n-steps", "12"),
-        ("--train.snapshot-every", "1"))  # fmt: skip
 SMALLER = {r"\b600\b": "6", r"(n_steps\": )\d+": r"\g<1>6", r"\b48, torch": "8, torch"}
 """Steps and sizes in the pages, and what they are for a run of twelve steps."""
-
-SHELL = ("git", "cd", ".", "pip", "python3", "jupyter", "mkdocs", "pytest")
-"""Programs that set things up: what they name has to be there, and the walk of a newcomer runs them."""
-
-
-def words_of_names():
-    """A tokenizer with a token for each word of the README's prompts, as those of language models have them."""
-    behind = [f" {word}" for word in ["and", "met", "gave", "a", "drink", "to", "Mary", "John", "Anna", "Paul"]]
-    words = ["<s>", "When", *behind, ","]
-    pieces = {word.replace(" ", "Ġ"): i for i, word in enumerate(words)}
-    built = tokenizers.Tokenizer(tokenizers.models.WordLevel(pieces, unk_token="<s>"))
-    built.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    built.decoder = tokenizers.decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=built, unk_token="<s>", pad_token="<s>", eos_token="<s>")
-
-
-def own_model():
-    """A network of none of our kinds, with a tokenizer, which the README calls `model`."""
-    cfg = HookedTransformerConfig(
-        n_layers=2, n_heads=4, n_key_value_heads=2, d_model=32, d_head=8, d_mlp=48, n_ctx=16, act_fn="silu", seed=0,
-        normalization_type="RMS", final_rms=True, gated_mlp=True, positional_embedding_type="rotary", rotary_dim=8,
-        default_prepend_bos=False, device="cpu",
-    )  # fmt: skip
-    return HookedTransformer(cfg, words_of_names())
 
 
 @pytest.fixture(scope="module")
@@ -80,16 +49,6 @@ def smaller(text: str) -> str:
     for written, meant in SMALLER.items():
         text = re.sub(written, meant, text)
     return text
-
-
-def small(words: list[str]) -> list[str]:
-    """The same command, of a small network where it trains one."""
-    words = [smaller(word) for word in words]
-    trains = words[:2] == ["compo-mech", "train"] or "/train_" in words[1]
-    if not trains or "--help" in words:
-        return words
-    again = () if "--resume" in words else ("--overwrite",)
-    return [*words, *(word for pair in TINY if pair[0] not in words for word in pair), *again]
 
 
 def call(words: list[str], monkeypatch) -> None:
@@ -135,7 +94,7 @@ def run_bash(block: Block, place: Path, monkeypatch, asked: bool) -> None:
                 check_set_up(words, place)
             elif words[0] in ("compo-mech", "python"):
                 long = asked or (command.seconds or 0) >= LONG
-                (ask if long else call)(words if long else small(words), monkeypatch)
+                (ask if long else call)(words if long else small([smaller(word) for word in words]), monkeypatch)
             else:
                 subprocess.run(["bash", "-euc", command.text], cwd=place, check=True)
 
