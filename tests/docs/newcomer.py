@@ -1,10 +1,11 @@
 """README and how-tos as a newcomer walks them: in a new environment and folder, with the network off once installed.
 
-python tests/docs/newcomer.py
+python tests/docs/newcomer.py FOLDER
 
-Clones the checkout, does the README's first command, then every command and every block of Python of the pages, those
-aside that take minutes; only the README's own run is trained in full. Each step is timed. A traceback, an exit code, a
-line of output wider than 80 columns, a request to the network and a page that would make one are failures.
+Clones the checkout into FOLDER/clone, does the README's first command, then every command and every block of Python of
+the pages, those aside that take minutes; only the README's own run is trained in full. Each step is timed. A traceback,
+an exit code, a line of output wider than 80 columns, a request to the network and a page that would make one are
+failures. The clone is left with its environment, and as it was checked out.
 """
 
 import os
@@ -13,7 +14,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def refuse(event, arguments):
         raise OSError("the network is off")
 sys.addaudithook(refuse)
 """
-"""Of the environment's `sitecustomize`, which every process of its Python runs first."""
+"""Refuses every connection, and notes it."""
 
 FETCHES = re.compile(r"<(?:script|img|iframe|link)\b[^>]*(?:src|href)=[\"']?https?:|url\([\"']?https?:")
 
@@ -48,7 +48,7 @@ class Newcomer:
     """
 
     def __init__(self, home: Path) -> None:
-        self.home, self.checkout, self.failures = home, home / "compo_mech", list[str]()
+        self.home, self.checkout, self.failures = home, home / "clone", list[str]()
         self._environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV"))}
         self._environment |= {"COLUMNS": str(WIDTH), "ASKED": str(home / "asked"), "OMP_NUM_THREADS": "1"}
 
@@ -76,9 +76,19 @@ class Newcomer:
         self.do(f"git clone --quiet {ROOT} {self.checkout}", self.home)
         (first, *_) = re.findall(r"^python3 -m venv .*$", (self.checkout / "README.md").read_text(), flags=re.M)
         self.do(first, self.checkout, check_width=False)  # pip writes what it likes
-        (packages,) = (self.checkout / ".venv").glob("lib/*/site-packages")
-        (packages / "sitecustomize.py").write_text(NO_NETWORK)
+        self.custom.write_text(NO_NETWORK)
         shutil.copytree(self.checkout / "runs" / "parity-seed0", self.checkout / "runs" / "parity-seed1")
+
+    @property
+    def custom(self) -> Path:
+        """The file that every process of the environment's Python runs first."""
+        (packages,) = (self.checkout / ".venv").glob("lib/*/site-packages")
+        return packages / "sitecustomize.py"
+
+    def leave(self) -> None:
+        """Switch the network on again, and remove what was written."""
+        self.custom.unlink()
+        subprocess.run(["git", "clean", "-fdq"], cwd=self.checkout, check=True)
 
     def walk(self, page: Path) -> None:
         """Do what a page says: its commands, then its Python."""
@@ -113,17 +123,17 @@ class Newcomer:
 
 def main() -> None:
     """Walk, and exit with code 1 where something went wrong."""
-    with tempfile.TemporaryDirectory() as folder:
-        newcomer, start = Newcomer(Path(folder)), time.monotonic()
-        newcomer.install()
-        for page in PAGES:
-            print(name_of(page))
-            newcomer.walk(page)
-        newcomer.check_network()
-        print(f"{time.monotonic() - start:7.1f} s  in all")
-        for failure in newcomer.failures:
-            print(f"FAILED {failure}", file=sys.stderr)
-        sys.exit(bool(newcomer.failures))
+    newcomer, start = Newcomer(Path(sys.argv[1]).resolve()), time.monotonic()
+    newcomer.install()
+    for page in PAGES:
+        print(name_of(page))
+        newcomer.walk(page)
+    newcomer.check_network()
+    newcomer.leave()
+    print(f"{time.monotonic() - start:7.1f} s  in all")
+    for failure in newcomer.failures:
+        print(f"FAILED {failure}", file=sys.stderr)
+    sys.exit(bool(newcomer.failures))
 
 
 if __name__ == "__main__":
