@@ -64,12 +64,17 @@ class Newcomer:
         print(f"{took:7.1f} s  {text.splitlines()[-1][:110]}", flush=True)
         said = done.stdout + done.stderr
         if done.returncode or "Traceback" in said:
-            self.failures.append(f"{text}: exits with {done.returncode}\n{said[-3000:]}")
+            self.fail(f"{text}: exits with {done.returncode}\n{said[-3000:]}")
         wide = [line for line in done.stdout.splitlines() if len(line.rstrip()) > WIDTH]
         if check_width and wide:
-            self.failures.append(f"{text}: writes lines wider than {WIDTH}, such as\n{wide[0]}")
+            self.fail(f"{text}: writes lines wider than {WIDTH}, such as\n{wide[0]}")
         if seconds is not None and took > PATIENCE * seconds + IMPORTS:
-            self.failures.append(f"{text}: took {took:.0f} s, and the page says {seconds}")
+            self.fail(f"{text}: took {took:.0f} s, and the page says {seconds}")
+
+    def fail(self, what: str) -> None:
+        """Note what went wrong."""
+        self.failures.append(what)
+        print(f"FAILED {what}", flush=True)
 
     def install(self) -> None:
         """Clone, do the README's first command, and switch the network off."""
@@ -115,10 +120,10 @@ class Newcomer:
         """No process asked the network, and no page that was written would."""
         asked = self.home / "asked"
         if asked.exists():
-            self.failures.append(f"asked the network: {asked.read_text()}")
+            self.fail(f"asked the network: {asked.read_text()}")
         for page in (*self.checkout.glob("*.html"), *self.checkout.glob("runs/**/*.html"), *self.home.glob("*/*.html")):
             if fetched := FETCHES.search(page.read_text(encoding="utf-8")):
-                self.failures.append(f"{page}: would ask the network for {fetched[0]}")
+                self.fail(f"{page}: would ask the network for {fetched[0]}")
 
 
 def main() -> None:
@@ -131,9 +136,8 @@ def main() -> None:
     newcomer.check_network()
     newcomer.leave()
     print(f"{time.monotonic() - start:7.1f} s  in all")
-    for failure in newcomer.failures:
-        print(f"FAILED {failure}", file=sys.stderr)
-    sys.exit(bool(newcomer.failures))
+    if newcomer.failures:
+        sys.exit(f"{len(newcomer.failures)} failures")
 
 
 if __name__ == "__main__":

@@ -66,8 +66,8 @@ TINY = (("--data.max-length", "4"), ("--model.d-model", "16"), ("--n-test-string
 
 
 def small(words: list[str]) -> list[str]:
-    """The same command, of a small network where it trains one."""
-    trains = words[:2] == ["compo-mech", "train"] or "/train_" in words[1]
+    """The same command, of a small network where it trains one for as long as its recipe says."""
+    trains = "--train.n-steps" not in words and (words[:2] == ["compo-mech", "train"] or "/train_" in words[1])
     if not trains or "--help" in words:
         return words
     again = () if "--resume" in words else ("--overwrite",)

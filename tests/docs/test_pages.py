@@ -19,7 +19,7 @@ from compo_mech.runs import recipes
 ASKED = ("gallery.md",)
 """Pages whose commands are not run either: tests of figures and findings draw them."""
 
-SMALLER = {r"\b600\b": "6", r"(n_steps\": )\d+": r"\g<1>6", r"\b48, torch": "8, torch"}
+SMALLER = {r"\b600\b": "6", r"\b300\b": "6", r"(n_steps\": )\d+": r"\g<1>6", r"\b48, torch": "8, torch"}
 """Steps and sizes in the pages, and what they are for a run of twelve steps."""
 
 
