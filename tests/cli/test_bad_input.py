@@ -148,7 +148,7 @@ ARGUMENTS = {
     "cleanliness": (
         ("--out page.html", "runs = (): must have at least 1"),
         ("run --out page.html --measure x", "measure = 'x': "),
-        ("run", "out = missing: must be given"),
+        ("run", "--out = missing: must be given"),
     ),
     "iteration_head": (
         ("run --out page.html --length 0", "length = 0: "),
