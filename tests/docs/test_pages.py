@@ -16,8 +16,8 @@ import compo_mech.__main__ as shell
 from compo_mech.launch import main
 from compo_mech.runs import recipes
 
-ASKED = ("gallery.md",)
-"""Pages whose commands are not run either: tests of figures and findings draw them."""
+ASKED = ("gallery.md", "questions.md", "speed.md")
+"""Pages whose commands are not run either: figures, studies and benches have tests of their own."""
 
 SMALLER = {r"\b600\b": "6", r"\b300\b": "6", r"(n_steps\": )\d+": r"\g<1>6", r"\b48, torch": "8, torch"}
 """Steps and sizes in the pages, and what they are for a run of twelve steps."""
