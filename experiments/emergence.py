@@ -2,7 +2,7 @@
 
 python experiments/emergence.py train --recipe parity --n-seeds 20       trains with dense checkpoints, then watches
 python experiments/emergence.py watch runs/a runs/b --out figures/mine   watches existing runs
-python figures/emergence.py figures/results/emergence.csv figures/results/emergence.png
+python figures/emergence.py figures/results/emergence.csv --out figures/results/emergence.png
 
 A run that was trained or watched before is read; failures are listed and counted.
 """

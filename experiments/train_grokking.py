@@ -1,7 +1,7 @@
 """Train on 24 strings of parity far beyond memorisation: the network generalises late.
 
 python experiments/train_grokking.py --name grokking-seed0
-python figures/grokking.py grokking.html runs/grokking-seed0
+python figures/grokking.py runs/grokking-seed0 --out grokking.html
 """
 
 from compo_mech.launch.main import main

@@ -1,7 +1,7 @@
 """The circuit that the dissection of a run found, as a graph: edges as wide as their effect.
 
 python experiments/dissect.py runs/parity-seed0
-python figures/circuit_graph.py runs/parity-seed0 circuit.png
+python figures/circuit_graph.py runs/parity-seed0 --out circuit.png
 
 Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
@@ -17,7 +17,7 @@ from compo_mech.plots.notes import with_notes
 from compo_mech.runs.run import Run
 
 
-def main(run: Annotated[Path, Positional], out: Annotated[Path, Positional]) -> None:
+def main(run: Annotated[Path, Positional], out: Path) -> None:
     """Draw RUN's latest circuit into OUT.
 
     Args:

@@ -1,17 +1,17 @@
 """Cleanliness of attention maps against accuracy, each run a path through training: does either come without the other?
 
-python figures/cleanliness.py figures/cleanliness.png runs/*
+python figures/cleanliness.py runs/* --out figures/cleanliness.png
 
 Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
 
 import itertools
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import plotly.graph_objects as go
 
-from compo_mech.cli.command import Positional, Runs, call
+from compo_mech.cli.command import Runs, call
 from compo_mech.cli.draw import drawing, save
 from compo_mech.evaluation.table import measured, select
 from compo_mech.plots import theme
@@ -60,15 +60,15 @@ def drawn(runs: list[Run], measure: str) -> go.Figure:
 
 
 def main(
-    out: Annotated[Path, Positional],
     runs: Runs,
+    out: Path,
     measure: Literal["iteration", "lookup"] = "iteration",
 ) -> None:
     """Draw RUNS into OUT.
 
     Args:
-        out: an image (.png, .svg, .pdf) or a page (.html).
         runs: folders of runs.
+        out: an image (.png, .svg, .pdf) or a page (.html).
         measure: the score that is shown.
     """
     with drawing(out):

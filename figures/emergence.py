@@ -1,7 +1,7 @@
 """When each component of the circuit came about in many runs: onset, midpoint and saturation, a panel a task.
 
 python experiments/emergence.py watch runs/* --out figures/emergence
-python figures/emergence.py figures/results/emergence.csv figures/results/emergence.png
+python figures/emergence.py figures/results/emergence.csv --out figures/results/emergence.png
 
 Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
@@ -46,7 +46,7 @@ def drawn(table: pd.DataFrame):
     return figure
 
 
-def main(table: Annotated[Path, Positional], out: Annotated[Path, Positional]) -> None:
+def main(table: Annotated[Path, Positional], out: Path) -> None:
     """Draw TABLE into OUT.
 
     Args:

@@ -1,7 +1,7 @@
 """Memorised first, generalised late: accuracy on training and test strings, cleanliness and weights, by step.
 
 python experiments/train_grokking.py --name grokking-seed0
-python figures/grokking.py figures/results/grokking.png runs/grokking-seed0
+python figures/grokking.py runs/grokking-seed0 --out figures/results/grokking.png
 
 Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """

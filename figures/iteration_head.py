@@ -1,6 +1,6 @@
 """Attention of every head of a run at some steps, each step a column: how the iteration head emerges.
 
-python figures/iteration_head.py runs/parity-seed0 figures/results/iteration_head.png --steps 0 600 2400
+python figures/iteration_head.py runs/parity-seed0 --out figures/results/iteration_head.png --steps 0 600 2400
 
 Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome), or a page (.html) on which a slider
 leads through the steps.
@@ -30,7 +30,7 @@ from compo_mech.runs.run import Run
 
 def main(
     run: Annotated[Path, Positional],
-    out: Annotated[Path, Positional],
+    out: Path,
     steps: tuple[Step, ...] = (),
     length: Count = 8,
 ) -> None:

@@ -1,7 +1,7 @@
 """A language model that copies: what heads look at and carry, what sets of heads carry, and what it answers.
 
 python experiments/language_model.py --path .
-python figures/language_model.py runs/language_model/language_model.csv figures/results/language_model.png
+python figures/language_model.py runs/language_model/language_model.csv --out figures/results/language_model.png
 
 Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
@@ -80,7 +80,7 @@ def tasks(figure: go.Figure, table: pd.DataFrame) -> None:
     figure.update_yaxes(range=[0, 1.02], row=1, col=3)
 
 
-def main(table: Annotated[Path, Positional], out: Annotated[Path, Positional]) -> None:
+def main(table: Annotated[Path, Positional], out: Path) -> None:
     """Draw the study's TABLE into OUT.
 
     Args:

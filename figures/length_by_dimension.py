@@ -1,6 +1,6 @@
 """Final accuracy and cleanliness by length and d_model, averaged over runs: which fails first as either grows?
 
-python figures/length_by_dimension.py figures/length_by_dimension.png runs/*
+python figures/length_by_dimension.py runs/* --out figures/length_by_dimension.png
 
 Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """

@@ -1,7 +1,7 @@
 r"""What MLP 0 and MLP 1 do over seeds: every figure of every run, beside randomly initialised controls.
 
-python probes/over_runs.py figures/results/mechanism.csv runs/*
-python figures/mechanism.py figures/results/mechanism.csv figures/results/mechanism.png --without \
+python probes/over_runs.py runs/* --out figures/results/mechanism.csv
+python figures/mechanism.py figures/results/mechanism.csv --out figures/results/mechanism.png --without \
     parity-gaps-seed0 parity-gaps-seed1 parity-gaps-seed2
 
 Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
@@ -137,7 +137,7 @@ def drawn(table: pd.DataFrame, without: Sequence[str] = ()) -> go.Figure:
 
 def main(
     table: Annotated[Path, Positional],
-    out: Annotated[Path, Positional],
+    out: Path,
     without: tuple[str, ...] = (),
 ) -> None:
     """Draw TABLE into OUT.

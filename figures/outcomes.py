@@ -1,7 +1,7 @@
 """How early the outcome of many seeds is known: by all measures together, and the iteration score by outcome.
 
 python experiments/outcomes.py --device cuda --out figures/results/outcomes.csv
-python figures/outcomes.py figures/results/outcomes.csv figures/results/outcomes.png
+python figures/outcomes.py figures/results/outcomes.csv --out figures/results/outcomes.png
 
 Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
@@ -81,7 +81,7 @@ def _band(figure: go.Figure, rows: pd.DataFrame, name: str, colour: str) -> None
     )
 
 
-def main(table: Annotated[Path, Positional], out: Annotated[Path, Positional]) -> None:
+def main(table: Annotated[Path, Positional], out: Path) -> None:
     """Draw TABLE, and the table beside it of what is foretold, into OUT.
 
     Args:

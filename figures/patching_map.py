@@ -1,7 +1,7 @@
 """The effect of patching each component of a run's network at each position, beside its control's, from its dissection.
 
 python experiments/dissect.py runs/parity-seed0
-python figures/patching_map.py runs/parity-seed0 patching.png
+python figures/patching_map.py runs/parity-seed0 --out patching.png
 
 Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
@@ -33,7 +33,7 @@ def _names(table: pd.DataFrame) -> list[str]:
     ]
 
 
-def main(run: Annotated[Path, Positional], out: Annotated[Path, Positional]) -> None:
+def main(run: Annotated[Path, Positional], out: Path) -> None:
     """Draw RUN's latest dissection into OUT: whole components from the embedding up, then each head on its own.
 
     Args:

@@ -1,6 +1,6 @@
 """The geometry of position embeddings before and after training: inner products, and power by frequency.
 
-python figures/position_geometry.py geometry.png runs/parity-seed0 runs/copy-seed0
+python figures/position_geometry.py runs/parity-seed0 runs/copy-seed0 --out geometry.png
 
 Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """

@@ -2,7 +2,7 @@
 
 python probes/position_subtraction.py runs/parity-seed0 --all-steps
 python probes/state_update.py runs/parity-seed0 --all-steps
-python figures/probes_by_step.py runs/parity-seed0 probes.png
+python figures/probes_by_step.py runs/parity-seed0 --out probes.png
 
 Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
@@ -36,7 +36,7 @@ PANELS = {
 PROBES = ("position-subtraction", "state-update")
 
 
-def main(run: Annotated[Path, Positional], out: Annotated[Path, Positional]) -> None:
+def main(run: Annotated[Path, Positional], out: Path) -> None:
     """Draw RUN's figures by step into OUT; dotted: its randomly initialised control.
 
     Args:

@@ -1,18 +1,18 @@
 """The routes by which x_t reaches s_t in one or several runs, one panel each, for every length and t.
 
-python figures/route_map.py figures/results/route_map.png runs/parity-seed0 runs/other
+python figures/route_map.py runs/parity-seed0 runs/other --out figures/results/route_map.png
 
 Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import plotly.graph_objects as go
 import torch
 from plotly.subplots import make_subplots
 
-from compo_mech.cli.command import Positional, Runs, Seed, Step, call
+from compo_mech.cli.command import Runs, Seed, Step, call
 from compo_mech.cli.draw import drawing, save
 from compo_mech.model.params import Model
 from compo_mech.plots import routes, theme
@@ -25,8 +25,8 @@ from compo_mech.runs.run import Run
 
 
 def main(
-    out: Annotated[Path, Positional],
     runs: Runs,
+    out: Path,
     titles: tuple[str, ...] = (),
     step: Step | None = None,
     seed: Seed = 0,
@@ -34,8 +34,8 @@ def main(
     """Draw the route map of each run's first task into OUT.
 
     Args:
-        out: an image (.png, .svg, .pdf) or a page (.html).
         runs: folders of runs.
+        out: an image (.png, .svg, .pdf) or a page (.html).
         titles: of the panels; none given: the runs' names.
         step: of the checkpoint; None: the last.
         seed: of all that is drawn.

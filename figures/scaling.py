@@ -1,7 +1,7 @@
 """Accuracy, cleanliness and speed of learning by string length and d_model, with exponents.
 
 python experiments/scaling.py
-python figures/scaling.py runs/scaling/scaling.csv figures/results/scaling.png
+python figures/scaling.py runs/scaling/scaling.csv --out figures/results/scaling.png
 
 Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
@@ -170,7 +170,7 @@ def task_of(table: pd.DataFrame) -> str:
     return ", ".join(str(task) for task in tasks).capitalize()
 
 
-def main(table: Annotated[Path, Positional], out: Annotated[Path, Positional]) -> None:
+def main(table: Annotated[Path, Positional], out: Path) -> None:
     """Draw TABLE into OUT.
 
     Args:

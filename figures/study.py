@@ -1,7 +1,7 @@
 """Measures of a study's arms: a panel a measure, a line an arm, a dot a seed, a diamond over seeds with its interval.
 
 python experiments/mix.py
-python figures/study.py runs/mix/mix.csv mix.png iteration 'first step at 99%' 'task-token patching, component=mlp1'
+python figures/study.py runs/mix/mix.csv iteration 'task-token patching, component=mlp1' --out mix.png
 
 Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
@@ -249,15 +249,15 @@ def colour_of(task: str, tasks: list) -> str:
 
 def main(
     table: Annotated[Path, Positional],
-    out: Annotated[Path, Positional],
     measures: Annotated[tuple[str, ...], Positional, Field(min_length=1)],
+    out: Path,
 ) -> None:
     """Draw MEASURES of TABLE, as a study writes it, into OUT.
 
     Args:
         table: of a study.
-        out: the picture or page.
         measures: a panel each: MEASURE, or `MEASURE, LABEL=VALUE, ...` where labels tell its rows apart.
+        out: an image (.png, .svg, .pdf) or a page (.html).
     """
     with drawing(out):
         rows = table_of(table, "a study in experiments/", COLUMNS, ("seed", "value"))

@@ -1,17 +1,16 @@
 """The task and the textbook circuit, drawn: parity of four bits, and how the row that holds s2 predicts s3.
 
-python figures/task_and_circuit.py figures/results/task_and_circuit.png
+python figures/task_and_circuit.py --out figures/results/task_and_circuit.png
 
 Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html). It needs no run.
 """
 
 from pathlib import Path
-from typing import Annotated
 
 import plotly.graph_objects as go
 import torch
 
-from compo_mech.cli.command import Positional, call
+from compo_mech.cli.command import call
 from compo_mech.cli.draw import drawing, save
 from compo_mech.data.config import DataConfig
 from compo_mech.data.encode import encode
@@ -174,7 +173,7 @@ def annotations(sketch: Sketch, symbols: list[str], states: list[int], length: i
         sketch.words(query + 0.06, y, text, 13, colour, xanchor="left")
 
 
-def main(out: Annotated[Path, Positional]) -> None:
+def main(out: Path) -> None:
     """Draw it into OUT.
 
     Args:

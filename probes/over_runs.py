@@ -1,6 +1,6 @@
 """Both probes on many runs, with their controls: the table of what MLP 0 and MLP 1 do over seeds.
 
-python probes/over_runs.py figures/results/mechanism.csv runs/parity-seed0 runs/parity-seed1
+python probes/over_runs.py runs/parity-seed0 runs/parity-seed1 --out figures/results/mechanism.csv
 
 Runs that cannot be analysed get a row that says why.
 """

@@ -1,7 +1,8 @@
-"""The notebooks run on a network made in seconds, show something in every cell that should, and need no network."""
+"""The notebooks are saved with what their cells show, run on a network made in seconds, and need no internet."""
 
 import os
 import re
+import runpy
 import shutil
 from pathlib import Path
 
@@ -13,8 +14,12 @@ from compo_mech.launch import main
 from compo_mech.runs import recipes
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "figures" / "notebooks").glob("*.ipynb"))
+SAVE = runpy.run_path(str(NOTEBOOKS[0].parent / "save_outputs.py"))
 N_PLOTS = {"compare_runs": 3, "explore_run": 2, "tutorial": 4}
 """Plots that plotly draws in each, at least."""
+
+N_PICTURES = {"compare_runs": 3, "explore_run": 4, "tutorial": 7}
+"""Outputs of each that are saved as pictures; one may hold several plots."""
 
 
 def test_every_notebook_is_known():
@@ -22,10 +27,24 @@ def test_every_notebook_is_known():
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebooks_are_saved_without_outputs(path):
-    for cell in nbformat.read(path, 4).cells:
-        assert not cell.get("outputs")
-        assert cell.get("execution_count") is None
+def test_notebooks_are_saved_with_the_outputs_of_their_cells(path):
+    notebook = nbformat.read(path, 4)
+    assert notebook.metadata[SAVE["MARK"]] == SAVE["sources_checksum"](notebook), SAVE["__doc__"]
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    outputs = [output for cell in code for output in cell.outputs]
+    assert not any(output.output_type == "error" or SAVE["needs_a_script"](output) for output in outputs)
+    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+    assert len(pictures) == N_PICTURES[path.stem]
+    assert any("image/png" in o.get("data", {}) for cell in notebook.cells[:5] for o in cell.get("outputs", []))
+    assert path.stat().st_size < 1_000_000
+
+
+def test_the_tutorial_has_a_solution_for_every_exercise():
+    text = "\n".join(cell.source for cell in nbformat.read(NOTEBOOKS[-1], 4).cells if cell.cell_type == "markdown")
+    exercises = re.findall(r"^(\d)\. \*\*", text, flags=re.M)
+    assert len(exercises) >= 3
+    assert exercises == re.findall(r"^### Solution (\d)$", text, flags=re.M)
 
 
 TOLD = {  # of the given run, of two heads, not one that the notebook makes; the tutorial has its own, which learns

@@ -5,11 +5,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from compo_mech.cli.command import Command, Positional, Runs
+from compo_mech.cli.command import Command, Runs
 from compo_mech.cli.errors import one_line_errors
 from compo_mech.cli.output import check_out, say
 from compo_mech.report.document import write_figure
@@ -53,12 +53,12 @@ def command_to_draw(drawn: Callable[[list[Run]], "go.Figure"], about: str | None
         about: the description of the script.
     """
 
-    def main(out: Annotated[Path, Positional], runs: Runs) -> None:
+    def main(runs: Runs, out: Path) -> None:
         """Draw RUNS into OUT.
 
         Args:
-            out: an image (.png, .svg, .pdf) or a page (.html).
             runs: folders of runs.
+            out: an image (.png, .svg, .pdf) or a page (.html).
         """
         with drawing(out):
             save(drawn([Run.open(run) for run in once(runs)]), out, about)

@@ -7,6 +7,7 @@ from typing import Annotated
 import torch
 from pydantic import Field
 from rich.console import Console
+from rich.text import Text
 
 from compo_mech.analyses import own_prompt_tables as texts
 from compo_mech.analyses.own_prompts import By, PromptSettings, on_prompts
@@ -73,5 +74,5 @@ def patch_command(
         files = csv_files(texts.tables(findings)) | {"findings.txt": "\n".join(said) + "\n"}
         write_folder(place, files | {"report.html": page(findings, f"{Path(model).name} on {prompts.stem}", sys.argv)})
         for sentence in said:
-            say(console, f"• {sentence}")
+            console.print(Text(f"• {sentence}"), highlight=False)  # which folds it, as it does those of other analyses
         say(console, f"Look at {place / 'report.html'}")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import pandas as pd
 import torch
@@ -16,7 +16,7 @@ from compo_mech.analyses.over_runs import Row, rows_of
 from compo_mech.analyses.subtraction_probe import SUBTRACTION
 from compo_mech.analyses.update_probe import UPDATE
 from compo_mech.cli.analyse import check_steps, stepwise_command
-from compo_mech.cli.command import Positional, Runs, Seed
+from compo_mech.cli.command import Runs, Seed
 from compo_mech.cli.errors import fail, one_line_errors
 from compo_mech.cli.output import check_out, csv_files, say, warn, write_table
 from compo_mech.cli.progress import counting
@@ -125,12 +125,12 @@ update_command = stepwise_command(
 )
 
 
-def over_runs_command(out: Annotated[Path, Positional], runs: Runs, seed: Seed = 0) -> None:
+def over_runs_command(runs: Runs, out: Path, seed: Seed = 0) -> None:
     """Write the table of RUNS, each asked by both probes about all its tasks.
 
     Args:
-        out: the table, .csv.
         runs: folders of runs.
+        out: the table, .csv.
         seed: of all that is drawn.
     """
     torch.set_num_threads(1)

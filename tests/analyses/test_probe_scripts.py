@@ -264,6 +264,6 @@ def test_the_script_takes_its_settings_from_the_command_line(run, monkeypatch, c
 
 def test_the_table_of_many_runs_counts_those_that_fail(tmp_path):
     with pytest.raises(SystemExit) as stop:
-        over_runs_command(tmp_path / "table.csv", (tmp_path / "none",))
+        over_runs_command((tmp_path / "none",), tmp_path / "table.csv")
     assert stop.value.code == 2  # there was one, and it failed
     assert "must be a folder that holds a config.json" in (tmp_path / "table.csv").read_text()

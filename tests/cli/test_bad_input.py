@@ -140,18 +140,28 @@ ARGUMENTS = {
     "position_subtraction": (("run --seed -1", "seed = -1: "), ("run --task", "task = missing: must be given")),
     "state_update": (("run --step x", "step = 'x': must be an integer"), ("", "run = missing: must be given")),
     "over_runs": (
-        ("t.csv", "runs = (): must have at least 1"),
-        ("no/t.csv run", "out = no/t.csv: must be in a folder that exists"),
-        ("t.csv run --seed -1", "seed = -1: "),
+        ("--out t.csv", "runs = (): must have at least 1"),
+        ("run --out no/t.csv", "out = no/t.csv: must be in a folder that exists"),
+        ("run --out t.csv --seed -1", "seed = -1: "),
     ),
     "grokking": (),
-    "cleanliness": (("page.html", "runs = (): must have at least 1"), ("page.html run --measure x", "measure = 'x': ")),
-    "iteration_head": (("run page.html --length 0", "length = 0: "), ("run page.html --steps -1", "steps.0 = -1: ")),
-    "length_by_dimension": (("page.html", "runs = (): must have at least 1"),),
-    "position_geometry": (("page.html", "runs = (): must have at least 1"),),
-    "route_map": (("page.html run --seed -1", "seed = -1: "), ("page.html", "runs = (): must have at least 1")),
-    "study": (("t.csv page.html", "measures = (): must have at least 1"),),
-    "task_and_circuit": (("no/page.html", "out = no/page.html: must be in a folder that exists"),),
+    "cleanliness": (
+        ("--out page.html", "runs = (): must have at least 1"),
+        ("run --out page.html --measure x", "measure = 'x': "),
+        ("run", "--out = missing: must be given"),
+    ),
+    "iteration_head": (
+        ("run --out page.html --length 0", "length = 0: "),
+        ("run --out page.html --steps -1", "steps.0 = -1: "),
+    ),
+    "length_by_dimension": (("--out page.html", "runs = (): must have at least 1"),),
+    "position_geometry": (("--out page.html", "runs = (): must have at least 1"),),
+    "route_map": (
+        ("run --out page.html --seed -1", "seed = -1: "),
+        ("--out page.html", "runs = (): must have at least 1"),
+    ),
+    "study": (("t.csv --out page.html", "measures = (): must have at least 1"),),
+    "task_and_circuit": (("--out no/page.html", "out = no/page.html: must be in a folder that exists"),),
 }  # fmt: skip
 CASES = [(name, words, told) for name, cases in ARGUMENTS.items() for words, told in cases]
 
@@ -172,7 +182,7 @@ def test_text_where_a_figure_needs_numbers(name, value, refused, tmp_path):
     module = runpy.run_path(str(ROOT / "figures" / f"{name}.py"))
     row = dict.fromkeys(module["COLUMNS"], "x") | dict.fromkeys(module["NUMBERS"], 1.0)
     pd.DataFrame([row, row | {module["NUMBERS"][-1]: value}]).to_csv(tmp_path / "t.csv", index=False)
-    line = refused(Path("figures") / f"{name}.py", "t.csv page.html")
+    line = refused(Path("figures") / f"{name}.py", "t.csv --out page.html")
     assert f"its column {module['NUMBERS'][-1]} has " in line
 
 
@@ -197,5 +207,5 @@ def test_tables_that_say_nothing(tmp_path):
 
 def test_an_output_that_is_a_folder(refused, tmp_path):
     (tmp_path / "page.html").mkdir()
-    line = refused(Path("figures/task_and_circuit.py"), "page.html")
+    line = refused(Path("figures/task_and_circuit.py"), "--out page.html")
     assert line == "out = page.html: cannot be written (must be a file, or not be there yet)"

@@ -1,6 +1,7 @@
 """Every script in figures/ is called as from the command line, on runs of seconds and on tables made here."""
 
 import importlib.util
+import inspect
 import itertools
 import math
 import re
@@ -34,7 +35,7 @@ from compo_mech.studies.scores import RunScore
 FIGURES = Path(__file__).parents[2] / "figures"
 
 PANELS = ("iteration", "first step at 99%", "route share, route=direct")
-RUN, RUNS, TABLE, NOTHING = "the run and OUT", "OUT and any runs", "a table and OUT", "OUT"
+RUN, RUNS, TABLE, NOTHING = "a run", "any runs", "a table", "nothing"
 SCRIPTS = {
     "circuit_graph": RUN,
     "cleanliness": RUNS,
@@ -178,12 +179,12 @@ def browser():
 
 def arguments(name, out, runs, tables):
     if SCRIPTS[name] == TABLE:
-        return [tables[name], out, *(PANELS if name == "study" else ())]
+        return [tables[name], *(PANELS if name == "study" else ()), "--out", out]
     if SCRIPTS[name] == NOTHING:
-        return [out]
+        return ["--out", out]
     if SCRIPTS[name] == RUNS:
-        return [out, *runs]
-    return [runs[0], out, *(("--length", "5") if name == "iteration_head" else ())]
+        return [*runs, "--out", out]
+    return [runs[0], "--out", out, *(("--length", "5") if name == "iteration_head" else ())]
 
 
 def module_of(name):
@@ -213,7 +214,11 @@ def refused(capsys, name, *words):
 def test_every_script_is_tested_and_says_how_it_is_called():
     assert {path.stem for path in FIGURES.glob("*.py")} == set(SCRIPTS) == set(SHOWN)
     for name in SCRIPTS:
-        assert f"\npython figures/{name}.py " in (FIGURES / f"{name}.py").read_text()
+        source = (FIGURES / f"{name}.py").read_text()
+        (written,) = re.findall(rf"^python figures/{name}\.py (.*(?:\\\n.*)?)$", source, flags=re.M)
+        assert "--out " in written  # what is read comes first, as everywhere
+        with_out = inspect.signature(module_of(name).main).parameters["out"]
+        assert command.Positional not in getattr(with_out.annotation, "__metadata__", ())
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -291,7 +296,7 @@ def test_no_such_run(name, tmp_path, capsys):
 
 @pytest.mark.parametrize("name", ["circuit_graph", "patching_map", "probes_by_step"])
 def test_no_such_analysis(name, runs, tmp_path, capsys):
-    line = refused(capsys, name, runs[1], tmp_path / "figure.html")
+    line = refused(capsys, name, runs[1], "--out", tmp_path / "figure.html")
     assert line.startswith(f"error: run = {runs[1]}: must have been analysed by ")
 
 
@@ -307,7 +312,7 @@ def test_no_such_table(name, tmp_path, capsys):
 def test_a_measure_that_a_study_does_not_have(tables, tmp_path, capsys, panel):
     known = "iteration; solved; first step at 99%; route share, route=direct; route share, route=offset"
     told = f"error: measures = {panel}: must be of {known}"
-    assert refused(capsys, "study", tables["study"], tmp_path / "figure.html", "solved", panel) == told
+    assert refused(capsys, "study", tables["study"], "solved", panel, "--out", tmp_path / "figure.html") == told
 
 
 def test_a_study_whose_runs_failed_or_are_censored(tables, tmp_path):
@@ -315,7 +320,7 @@ def test_a_study_whose_runs_failed_or_are_censored(tables, tmp_path):
     table["value"] = table["value"].where(table["measure"] != "first step at 99%", math.inf)
     table = table[(table["arm"] != "near") | table["error"].notna()]
     table.to_csv(tmp_path / "study.csv", index=False)
-    call("study", tmp_path / "study.csv", tmp_path / "figure.html", "first step at 99%")
+    call("study", tmp_path / "study.csv", "first step at 99%", "--out", tmp_path / "figure.html")
     page = (tmp_path / "figure.html").read_text()
     assert '"ticktext":["0","censored"]' in page
     assert "1 failed" in page
@@ -324,15 +329,15 @@ def test_a_study_whose_runs_failed_or_are_censored(tables, tmp_path):
 def test_the_iteration_head_at_steps_and_lengths_that_there_are_not(runs, tmp_path, capsys):
     out = tmp_path / "figure.html"
     told = "error: length = 9: must be 1 .. 5"
-    assert refused(capsys, "iteration_head", runs[0], out, "--length", 9) == told
+    assert refused(capsys, "iteration_head", runs[0], "--out", out, "--length", 9) == told
     told = "error: step = 99: must be one of 0 "
-    assert refused(capsys, "iteration_head", runs[0], out, "--length", 5, "--steps", 0, 99).startswith(told)
+    assert refused(capsys, "iteration_head", runs[0], "--out", out, "--length", 5, "--steps", 0, 99).startswith(told)
 
 
 def test_steps_that_cannot_be_read_are_left_out_of_the_slider_and_told(runs, tmp_path, capsys):
     copy = Run.open(shutil.copytree(runs[0], tmp_path / "one"))
     (copy.path / "checkpoints" / "000003.safetensors").write_bytes(b"damaged")
-    call("iteration_head", copy.path, tmp_path / "figure.html", "--length", 5)
+    call("iteration_head", copy.path, "--out", tmp_path / "figure.html", "--length", 5)
     page = (tmp_path / "figure.html").read_text()
     steps = [step for step in copy.steps if f'"label":"{step}"' in page]
     assert steps == [step for step in copy.steps if step != 3]
@@ -340,9 +345,8 @@ def test_steps_that_cannot_be_read_are_left_out_of_the_slider_and_told(runs, tmp
     assert "test strings of length 5, by step" in page
     assert "step 3 is left out: " in capsys.readouterr().err
     for name, more in (("iteration_head", ["--steps", 3]), ("grokking", [])):
-        paths = [copy.path, tmp_path / "no.html"] if more else [tmp_path / "no.html", copy.path]
         with pytest.raises(SystemExit) as stop:
-            call(name, *paths, *more)
+            call(name, copy.path, "--out", tmp_path / "no.html", *more)
         assert stop.value.code == 2
         assert "000003.safetensors: is damaged" in capsys.readouterr().err
     assert not (tmp_path / "no.html").exists()

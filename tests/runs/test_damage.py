@@ -259,7 +259,7 @@ def test_a_comparison_goes_on_with_the_other_runs_and_names_the_damaged_one(run,
     assert stop.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
     with pytest.raises(SystemExit) as stop:
-        command_to_draw(drawn)(tmp_path / "figure.html", (run.path, bad))
+        command_to_draw(drawn)((run.path, bad), tmp_path / "figure.html")
     assert stop.value.code == 2
 
 
@@ -269,7 +269,7 @@ def test_a_table_over_runs_names_the_damaged_one_and_tells_apart_what_is_named_a
     link = tmp_path / "again"
     link.symlink_to(places[0])
     monkeypatch.setattr(probe, "rows_of", lambda run, name, task, seed: [{"run": name, "value": 1.0}])
-    probe.over_runs_command(tmp_path / "table.csv", (*places, link))
+    probe.over_runs_command((*places, link), tmp_path / "table.csv")
     table = pd.read_csv(tmp_path / "table.csv")
     assert table["run"].tolist() == ["a/seed0", "b/seed0", "c/seed0"]
     assert "config.json" in table["failed"][2]

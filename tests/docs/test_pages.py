@@ -1,0 +1,130 @@
+"""What README and docs say is run here: every block of code, in a folder in which a small run lies."""
+
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from own_model import own_model
+from pages import LONG, PAGES, ROOT, SHELL, TINY, Block, blocks, commands, name_of, small
+
+import compo_mech.__main__ as shell
+from compo_mech.launch import main
+from compo_mech.runs import recipes
+
+ASKED = ("gallery.md", "questions.md", "speed.md")
+"""Pages whose commands are not run either: figures, studies and benches have tests of their own."""
+
+SMALLER = {r"\b600\b": "6", r"\b300\b": "6", r"(n_steps\": )\d+": r"\g<1>6", r"\b48, torch": "8, torch"}
+"""Steps and sizes in the pages, and what they are for a run of twelve steps."""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A folder with two runs of the names that the pages use, the first dissected."""
+    folder = tmp_path_factory.mktemp("newcomer")
+    argv = [word for pair in TINY for word in pair]
+    main.main(recipes.parity(), [*argv, "--runs-dir", str(folder / "runs"), "--name", "parity-seed0"])
+    first = folder / "runs" / "parity-seed0"
+    shutil.copytree(first, folder / "runs" / "parity-seed1")
+    shell.main(["dissect", str(first)])
+    return folder
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """The working directory of a page."""
+    for name in ("figures", "constraints.txt", "pyproject.toml"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    return tmp_path
+
+
+def smaller(text: str) -> str:
+    for written, meant in SMALLER.items():
+        text = re.sub(written, meant, text)
+    return text
+
+
+def call(words: list[str], monkeypatch) -> None:
+    """A command of the project, in this process."""
+    try:
+        if words[0] == "compo-mech":
+            shell.main(words[1:])
+        else:
+            monkeypatch.setattr(sys, "argv", [str(ROOT / words[1]), *words[2:]])
+            runpy.run_path(str(ROOT / words[1]), run_name="__main__")
+    except SystemExit as stop:
+        if stop.code:
+            pytest.fail(f"{' '.join(words)}: exits with {stop.code}")
+
+
+def ask(words: list[str], monkeypatch) -> None:
+    """As `call`, up to where the command would begin."""
+
+    def begin(*_, **__):
+        sys.exit(0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("compo_mech.cli.command._run", begin)
+        patch.setattr("compo_mech.studies.run.run_study", begin)
+        patch.setattr("compo_mech.launch.main.launch", begin)
+        call(words, patch)
+
+
+def check_set_up(words: list[str], place: Path) -> None:
+    """What a command that sets things up names is there."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for word in words[1:]:
+        for extra in re.findall(r"^\.\[(\w+)\]$", word):
+            assert extra in extras
+        if word.endswith((".ipynb", ".txt")):
+            assert (place / word).exists(), word
+
+
+def run_bash(block: Block, place: Path, monkeypatch, asked: bool) -> None:
+    for command in commands(block):
+        for words in command.parts:
+            if words[0] in SHELL or not words:
+                check_set_up(words, place)
+            elif words[0] in ("compo-mech", "python"):
+                long = asked or (command.seconds or 0) >= LONG
+                (ask if long else call)(words if long else small([smaller(word) for word in words]), monkeypatch)
+            else:
+                subprocess.run(["bash", "-euc", command.text], cwd=place, check=True)
+
+
+def run_page(page: Path, place: Path, monkeypatch) -> None:
+    """Do what a page says, from its first block to its last."""
+    names = {"model": own_model()} if page.name == "README.md" else {}
+    files = {block.file: block.text for block in blocks(page) if block.file}
+    for name, text in files.items():
+        (place / name).write_text(text, encoding="utf-8")
+    for block in blocks(page):
+        if block.file:
+            continue
+        if block.language == "bash":
+            run_bash(block, place, monkeypatch, page.name in ASKED)
+        elif block.language == "python":
+            exec(compile(smaller(block.text), f"{name_of(page)}", "exec"), names)
+
+
+WITH_CODE = [page for page in PAGES if any(block.language in ("bash", "python") for block in blocks(page))]
+CHEAP = {"README.md", "docs/how-to/own-model.md", "docs/gallery.md"}
+"""Pages that take a second or two; the others dissect and draw."""
+
+
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(p, marks=() if name_of(p) in CHEAP else pytest.mark.slow, id=name_of(p)) for p in WITH_CODE],
+)
+def test_a_page_does_what_it_says(page, place, monkeypatch, capsys, request):
+    if name_of(page) not in CHEAP:
+        shutil.copytree(request.getfixturevalue("runs") / "runs", place / "runs")
+    run_page(page, place, monkeypatch)
+    assert "Traceback" not in "".join(capsys.readouterr())

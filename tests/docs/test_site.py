@@ -1,0 +1,51 @@
+"""The site builds from the checkout without a warning, opens from the disk without a request, and fits a phone."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from browser import PHONE_WIDTH, open_page, started
+from pages import DOCS, ROOT, name_of
+
+pytest.importorskip("mkdocs")
+SHOWN = (
+    "index",
+    "getting-started",
+    "how-to/own-task",
+    "methods",
+    "data-dictionary",
+    "api/circuits",
+    "findings",
+    "gallery",
+)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.slow
+def test_every_page_is_there_and_loads_nothing_from_elsewhere(site):
+    for page in DOCS.rglob("*.md"):
+        text = (site / page.relative_to(DOCS).with_suffix(".html")).read_text(encoding="utf-8")
+        assert not re.search(r"<(?:script|img|iframe|link)\b[^>]*(?:src|href)=[\"']?https?:", text), name_of(page)
+
+
+@pytest.mark.slow
+def test_pages_fit_and_are_searched_from_the_disk(site):
+    with started() as browser:
+        for name in SHOWN:
+            with open_page(browser, site / f"{name}.html") as page:
+                for width in (PHONE_WIDTH, 768, 1280):
+                    page.narrow(width)
+                    page.check_width(width)
+        with open_page(browser, site / "index.html", width=1280) as page:
+            page.tab.click("input[name=query]")
+            page.tab.keyboard.type("interchange")
+            page.tab.wait_for_selector(".md-search-result__item", timeout=20_000)
