@@ -12,10 +12,12 @@ import torch
 
 from compo_mech.circuits.accuracy import PairAccuracy
 from compo_mech.circuits.edge_patches import EdgePatches, scores_of_rows
+from compo_mech.circuits.exact import exact
 from compo_mech.circuits.faithfulness import Behaviour
 from compo_mech.circuits.overlap import jaccard
 from compo_mech.circuits.prompts import take_rows
-from compo_mech.circuits.scorers import EdgeScores, Scorer, exact
+from compo_mech.circuits.scorers import Scorer
+from compo_mech.circuits.scores import EdgeScores
 from compo_mech.circuits.selection import score_order
 from compo_mech.interventions.edges import Edge, all_edges
 from compo_mech.interventions.metrics import Metric, answered, cross_entropy

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from compo_mech.circuits.scorers import exact
+from compo_mech.circuits.exact import exact
 from compo_mech.data.config import DataConfig
 from compo_mech.data.encode import encode
 from compo_mech.data.packing import Packing

@@ -3,8 +3,9 @@ from importlib import import_module
 import pandas as pd
 import pytest
 
+from compo_mech.circuits.exact import exact
 from compo_mech.circuits.grade import grade
-from compo_mech.circuits.scorers import SCORERS, exact
+from compo_mech.circuits.scorers import SCORERS
 from compo_mech.circuits.selection import ranked
 from compo_mech.data.tasks import Automaton, Counter, Dihedral, Parity, Polynomial, Symmetric
 from compo_mech.ground_truth.build import build, solves
