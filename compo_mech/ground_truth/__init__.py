@@ -12,13 +12,14 @@ from compo_mech.ground_truth.hard_updates import PrefixCounts, PrefixSums, Table
 from compo_mech.ground_truth.hard_cases import BRINGS, HARD_CASES, build_hard_case
 from compo_mech.ground_truth.directions import written, read_by, connected
 from compo_mech.ground_truth.tracr import TracrProgram, read_tracr, tracr_programs, true_edges
+from compo_mech.ground_truth.tracr_pairs import program_pairs
+from compo_mech.ground_truth.families import RUNGS, Subject, builds, subjects
 from compo_mech.ground_truth.method_card import (
-    RUNGS,
     COUNTERFACTUALS,
-    builds,
     counterfactual,
     method_card,
     method_card_table,
+    by_family,
 )
 
 __all__ = [
@@ -56,10 +57,14 @@ __all__ = [
     "read_tracr",
     "tracr_programs",
     "true_edges",
+    "program_pairs",
     "RUNGS",
-    "COUNTERFACTUALS",
+    "Subject",
     "builds",
+    "subjects",
+    "COUNTERFACTUALS",
     "counterfactual",
     "method_card",
     "method_card_table",
+    "by_family",
 ]

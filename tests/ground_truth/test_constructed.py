@@ -15,8 +15,8 @@ from compo_mech.evaluation import sets
 from compo_mech.evaluation.attention import AttentionVerdict
 from compo_mech.evaluation.measure import measure, run_set
 from compo_mech.ground_truth.build import build, solves
+from compo_mech.ground_truth.families import RUNGS
 from compo_mech.ground_truth.iteration_head import missable_pairs
-from compo_mech.ground_truth.method_card import RUNGS
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.interventions.ablation import baseline_outputs
 from compo_mech.interventions.edges import Reader, Writer, all_edges
