@@ -6,8 +6,8 @@ edges and their coverage. Scores are changes of the cross-entropy.
 
 Every method is graded with the field's usual pairs, another string of the same length, and with those that move every
 writer: strings of another length with shifted position ids, or, for compiled programs, rows drawn anew. On hand-built
-networks the quick ones are graded with all counterfactuals. Those in `DEAR` are given the second kind alone, and pairs
-of edges are patched only where redundancy is at issue.
+networks the quick ones are graded with all counterfactuals. Those in `DEAR` are given the second kind alone, on parity
+and on compiled programs; pairs of edges are patched only where redundancy is at issue.
 
 Where clean and corrupt rows differ in length, only positions that both read are scored. No scored row sees a later
 position, so that padding enters no score, and a patch there does nothing. Position ids are shifted as far as a build
@@ -60,7 +60,8 @@ QUICK = ("exact", "EAP", "IG 5", "IG 20")
 """Methods that are graded with every counterfactual."""
 
 DEAR = ("exact by span", "pair patching", "subset patching", "ACDC", "edge pruning")
-"""Methods of hundreds or thousands of passes, which are graded with half of the identifying pairs alone."""
+"""Methods of hundreds or thousands of passes, which are graded on parity and on compiled programs, with half of the
+identifying pairs alone."""
 
 MAX_PAIRED = 100
 """Edges of a misleading network, beyond which pairs of them are not patched; in other families they never are."""
@@ -114,19 +115,22 @@ def identifying(family: str) -> str:
     return RESAMPLED if family == "Tracr" else IDENTIFYING
 
 
-def is_graded(family: str, name: str, method: str, n_edges: int) -> bool:
-    """Whether a method is graded with these pairs on a network of so many edges.
+def is_graded(subject: Subject, name: str, method: str, n_edges: int) -> bool:
+    """Whether a method is graded with these pairs on a network, which has so many edges.
 
     Example:
+        >>> from compo_mech.ground_truth import subjects
         >>> from compo_mech.ground_truth.method_card import is_graded
-        >>> [is_graded("misleading", "varied length, shifted", "pair patching", n_edges) for n_edges in (96, 137)]
+        >>> parity = [subject for subject in subjects() if subject.task == "parity" and subject.family == "misleading"]
+        >>> [is_graded(parity[0], "varied length, shifted", "pair patching", n_edges) for n_edges in (96, 137)]
         [True, False]
     """
-    if method == "pair patching" and (family != "misleading" or n_edges > MAX_PAIRED):
-        return False
-    if name == identifying(family):
-        return True
-    return method not in DEAR and (name == USUAL or (family == "hand-built" and method in QUICK))
+    if method in DEAR:
+        if name != identifying(subject.family) or not (subject.family == "Tracr" or subject.task == "parity"):
+            return False
+        if method == "pair patching" and (subject.family != "misleading" or n_edges > MAX_PAIRED):
+            return False
+    return name in (USUAL, identifying(subject.family)) or (subject.family == "hand-built" and method in QUICK)
 
 
 def grades(subject: Subject, n_pairs: int, seed: int) -> list[dict[str, object]]:
@@ -143,7 +147,7 @@ def grades(subject: Subject, n_pairs: int, seed: int) -> list[dict[str, object]]
     edges = all_edges(known.model.config)
     names = (USUAL, RESAMPLED) if isinstance(known, TracrProgram) else COUNTERFACTUALS
     for name in names:
-        methods = [method for method in SCORERS if is_graded(subject.family, name, method, len(edges))]
+        methods = [method for method in SCORERS if is_graded(subject, name, method, len(edges))]
         if not methods:
             continue
         pairs, corrupt = counterfactual(known, name, n_pairs, seed)
