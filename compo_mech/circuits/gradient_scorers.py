@@ -5,18 +5,18 @@ They differ in where and how the gradient is taken: on the clean input (EAP), av
 relevance propagation in place of derivatives (RelP). On a linear network and metric all of them equal `exact`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
 
 from compo_mech.circuits.attribution import attribution, products, reader_gradients
 from compo_mech.circuits.scores import EdgeScores, attributed
-from compo_mech.interventions.edges import LOGITS, Edge, Writer, check_edges, writers_before
+from compo_mech.interventions.edges import LOGITS, Edge, Reader, Writer, check_edges, writers_before
 from compo_mech.interventions.graph import Runs, run_both
 from compo_mech.interventions.metrics import Metric, cross_entropy
 from compo_mech.interventions.pairs import Pairs
-from compo_mech.interventions.streams import Outputs
+from compo_mech.interventions.streams import Outputs, Stream
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.params import Model
 
@@ -133,20 +133,19 @@ def writer_groups(config: ModelConfig) -> list[list[Writer]]:
     return list(groups.values())
 
 
-def _between(model: Model, pairs: Pairs, runs: Runs, group: list[Writer], metric: Metric, fraction: float):
+def _between(
+    model: Model, pairs: Pairs, runs: Runs, group: list[Writer], metric: Metric, fraction: float
+) -> Iterator[dict[Reader, Stream]]:
     """Gradients of all that reads a group of writers, which lies this far between its clean and its corrupt output."""
-    writers = list(runs.clean)
+    writers, layer = list(runs.clean), group[0].layer
     moved = {w: runs.clean[w] + fraction * (runs.corrupt[w] - runs.clean[w]) for w in group}
-    before = writers[: writers.index(group[0])]
-    layer = group[0].layer
     if layer is None:
         return reader_gradients(model, moved, pairs, metric, runs.logits)
-    config = model.config
-    if group[0].kind == "head" and not config.attn_only and not config.parallel_attn_mlp:  # its own MLP reads it
-        clean = {w: runs.clean[w] for w in before}
-        return reader_gradients(model, clean, pairs, metric, runs.logits, known=moved, first=layer)
-    clean = {w: runs.clean[w] for w in writers if w.layer is None or w.layer <= layer}
-    return reader_gradients(model, clean | moved, pairs, metric, runs.logits, first=layer + 1)
+    if group[0].kind == "head":  # the MLP of their layer may read them
+        before = {w: runs.clean[w] for w in writers[: writers.index(group[0])]}
+        return reader_gradients(model, before, pairs, metric, runs.logits, known=moved, first=layer)
+    before = {w: runs.clean[w] for w in writers if w.layer is None or w.layer <= layer}
+    return reader_gradients(model, before | moved, pairs, metric, runs.logits, first=layer + 1)
 
 
 def relp(
