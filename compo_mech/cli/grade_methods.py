@@ -29,7 +29,7 @@ def grade_methods_command(
     n_workers: NWorkers = 1,
     seed: Seed = 0,
 ) -> None:
-    """Write the method card and its page, which takes about an hour on one core.
+    """Write the method card and its page, which takes about twenty minutes on one core.
 
     Args:
         out: folder of method_card.csv and method_card.html; None: the card goes into the package, which tells it in

@@ -2,7 +2,7 @@
 
 - `hand-built`: the circuit of the iteration head and its shortcut, with every option of difficulty by itself, then
   eight that combine them.
-- `misleading`: hand-built circuits that each defeat some method or sentence (see `hard_cases`).
+- `misleading`: hand-built circuits that each defeat some method or sentence (see `hard_cases`), all of parity.
 - `Tracr`: programs that others' compiler turned into networks.
 """
 
@@ -23,7 +23,7 @@ from compo_mech.model.params import Model
 
 TASKS: tuple[Task, ...] = (Copy(), Parity(), Polynomial(modulus=5))
 
-RUNGS = {
+SINGLE = {
     "pristine": BuildOptions(),
     "soft": BuildOptions(sharpness=8),
     "saturated": BuildOptions(sharpness=150),
@@ -37,6 +37,10 @@ RUNGS = {
     "shortcut": BuildOptions(chain_of_thought=False),
     "split": BuildOptions(split=True),
     "backup": BuildOptions(backup=True),
+}
+"""Each option of difficulty by itself."""
+
+RUNGS = SINGLE | {
     "rotated, distractors": BuildOptions(rotated=True, distractors=True),
     "saturated, rotated, noise": BuildOptions(sharpness=150, rotated=True, noise=0.005),
     "soft, distractors": BuildOptions(sharpness=8, distractors=True),
@@ -76,7 +80,7 @@ class Subject(NamedTuple):
         >>> from compo_mech.ground_truth import subjects
         >>> subject = next(subject for subject in subjects() if subject.build == "two of three")
         >>> subject.family, subject.task, len(subject.load().edges)
-        ('misleading', 'copy', 18)
+        ('misleading', 'parity', 18)
     """
 
     family: str
@@ -117,10 +121,7 @@ def subjects(folder: Path | None = None) -> list[Subject]:
         for name, rungs in RUNGS.items()
         if solves(task, rungs)
     ]
-    for task in TASKS:
-        for name, kind in HARD_CASES.items():
-            if not kind.tasks or task.name in kind.tasks:
-                found.append(Subject("misleading", str(task), name, partial(build_hard_case, name, task)))
+    found += [Subject("misleading", "parity", name, partial(build_hard_case, name, Parity())) for name in HARD_CASES]
     if folder is not None:
         programs = folder / "tracr"
         found += [

@@ -6,8 +6,8 @@ edges and their coverage. Scores are changes of the cross-entropy.
 
 Every method is graded with the field's usual pairs, another string of the same length, and with those that move every
 writer: strings of another length with shifted position ids, or, for compiled programs, rows drawn anew. On hand-built
-networks the quick ones are graded with all counterfactuals. Those in `DEAR` are given the second kind alone, on parity
-and on compiled programs; pairs of edges are patched only where redundancy is at issue.
+networks the quick ones are graded with all counterfactuals. Those in `DEAR` are given the second kind alone, and not
+every network; pairs of edges are patched only where redundancy is at issue.
 
 Where clean and corrupt rows differ in length, only positions that both read are scored. No scored row sees a later
 position, so that padding enters no score, and a patch there does nothing. Position ids are shifted as far as a build
@@ -23,7 +23,7 @@ import torch
 from compo_mech.circuits.grade import grade
 from compo_mech.circuits.prompts import take_rows
 from compo_mech.circuits.scorers import COSTS, SCORERS
-from compo_mech.ground_truth.families import OfATask, Subject
+from compo_mech.ground_truth.families import SINGLE, OfATask, Subject
 from compo_mech.ground_truth.tracr import TracrProgram
 from compo_mech.ground_truth.tracr_pairs import program_pairs
 from compo_mech.interventions import metrics
@@ -60,8 +60,8 @@ QUICK = ("exact", "EAP", "IG 5", "IG 20")
 """Methods that are graded with every counterfactual."""
 
 DEAR = ("exact by span", "pair patching", "subset patching", "ACDC", "edge pruning")
-"""Methods of hundreds or thousands of passes, which are graded on parity and on compiled programs, with half of the
-identifying pairs alone."""
+"""Methods of hundreds or thousands of passes, which are graded with half of the identifying pairs alone: on compiled
+programs, and on networks of parity that combine no options of difficulty."""
 
 MAX_PAIRED = 100
 """Edges of a misleading network, beyond which pairs of them are not patched; in other families they never are."""
@@ -128,8 +128,10 @@ def is_graded(subject: Subject, name: str, method: str, n_edges: int) -> bool:
     if method in DEAR:
         if name != identifying(subject.family) or not (subject.family == "Tracr" or subject.task == "parity"):
             return False
-        if method == "pair patching" and (subject.family != "misleading" or n_edges > MAX_PAIRED):
+        if subject.family == "hand-built" and subject.build not in SINGLE:
             return False
+        if method == "pair patching":
+            return subject.family == "misleading" and n_edges <= MAX_PAIRED
     return name in (USUAL, identifying(subject.family)) or (subject.family == "hand-built" and method in QUICK)
 
 
