@@ -102,7 +102,7 @@ def test_pairs_of_edges_are_patched_as_they_are_defined(metric):
 )
 def test_what_single_edges_cannot_see_is_seen_together(scorer, name):
     built = build_hard_case(name, Parity(), max_length=3)
-    pairs = pairs_of(built.data, EVERY, n_rows=16)
+    pairs = pairs_of(built.data, EVERY, n_rows=8)
     edges = all_edges(built.model.config)
     single = grade(exact(built.model, pairs, edges), built.edges)
     together = grade(scorer(built.model, pairs, edges), built.edges)
@@ -135,8 +135,8 @@ def counted(monkeypatch):
 AT_MOST = {"pair patching", "subset patching", "ACDC"}
 
 
-@pytest.mark.parametrize("config", [ModelConfig(d_model=8, n_layers=1), ModelConfig(d_model=8, attn_only=True)])
-def test_a_scorer_costs_what_is_said(counted, config):
+def test_a_scorer_costs_what_is_said(counted):
+    config = ModelConfig(d_model=8, n_layers=1)
     model, pairs = random_model(config, DATA), pairs_of(DATA, EVERY, n_rows=3)
     edges = all_edges(config)
     assert COSTS.keys() == SCORERS.keys()
@@ -147,12 +147,12 @@ def test_a_scorer_costs_what_is_said(counted, config):
         assert counted[0] == said or (name in AT_MOST and 0.1 * said < counted[0] < said), name
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_every_scorer_takes_every_kind_of_network(seed):
     config = random_config(seed)
     model = random_network(config, seed)
     pairs, edges = prompts_of(model, n_rows=2), all_edges(config)
-    edges = edges[:: max(1, len(edges) // 12)]
+    edges = edges[:: max(1, len(edges) // 6)]
     for name, scorer in (SCORERS | {"edge pruning": partial(edge_pruning, n_steps=2)}).items():
         found = scorer(model, pairs, edges, logit_difference, None)
         assert found.edges == tuple(edges), name
