@@ -175,7 +175,7 @@ def grades(subject: Subject, n_pairs: int, seed: int) -> list[dict[str, object]]
 
 
 def by_family(card: pd.DataFrame) -> pd.DataFrame:
-    """Summarise a card: a row a method, family and one of its two kinds of pairs, in the card's order.
+    """Summarise a card: a row a method, family and one of its two kinds of pairs, methods in the order of `SCORERS`.
 
     Columns are the networks graded, the median area under the ROC curve over all edges and the lowest, how often the
     highest scores are exactly the true edges, and the median cost in forward passes over the pairs.
@@ -192,13 +192,15 @@ def by_family(card: pd.DataFrame) -> pd.DataFrame:
         for family, counterfactual in zip(card["family"], card["counterfactual"], strict=True)
     ]
     groups = card[shown].groupby(["method", "family", "counterfactual"], sort=False)
-    return groups.agg(
+    summary = groups.agg(
         n_networks=("auc_all", "size"),
         auc=("auc_all", "median"),
         lowest_auc=("auc_all", "min"),
         n_top_is_truth=("top_is_truth", "sum"),
         n_forwards=("n_forwards", "median"),
     ).reset_index()
+    order = list(SCORERS)
+    return summary.sort_values("method", key=lambda names: names.map(order.index), kind="stable", ignore_index=True)
 
 
 def method_card(every: Iterable[Subject], n_pairs: int, seed: int) -> pd.DataFrame:
