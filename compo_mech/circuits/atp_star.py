@@ -20,7 +20,7 @@ from torch import Tensor
 
 from compo_mech.circuits.attribution import reader_gradients
 from compo_mech.circuits.scores import EdgeScores, attributed
-from compo_mech.interventions.edges import Edge, Reader, Writer, check_edges, heads_reading, writers_before
+from compo_mech.interventions.edges import TOK, Edge, Reader, Writer, check_edges, heads_reading, writers_before
 from compo_mech.interventions.graph import Runs, run_both, run_layer
 from compo_mech.interventions.metrics import Metric, cross_entropy
 from compo_mech.interventions.pairs import Pairs
@@ -74,7 +74,7 @@ def _gradients(
     inputs = {writer: out for writer, out in runs.clean.items() if writer.layer is None}
     into: dict[Reader, Stream] = {}
     behind_heads: dict[int, Stream] = {}
-    behind = None  # the gradient of the stream is the sum over those who read it later
+    behind = torch.zeros_like(runs.clean[TOK])  # the gradient of the stream is the sum over those who read it later
     for found in reader_gradients(model, inputs, pairs, metric, runs.logits, dropped=dropped):
         into |= found
         layer = next(iter(found)).layer
@@ -82,8 +82,7 @@ def _gradients(
             mlp = Reader("mlp", layer)
             reads = mlp in found and not model.config.parallel_attn_mlp
             behind_heads[layer] = behind + found[mlp] if reads else behind
-        total = sum(found.values())
-        behind = total if behind is None else behind + total
+        behind = behind + torch.stack(list(found.values())).sum(0)
     return into, behind_heads
 
 
@@ -104,7 +103,7 @@ def _change_of_heads(model: Model, pairs: Pairs, runs: Runs, edge: Edge) -> Stre
     before = {writer: runs.clean[writer] for writer in writers_before(reader, model.config)}
     stream, change = total_of(before), _change(runs, pairs, edge)
     found = run_layer(model, layer, before, known, lambda one, _: stream + change if one == reader else stream)
-    return sum(found[head] - runs.clean[head] for head in heads)
+    return torch.stack([found[head] - runs.clean[head] for head in heads]).sum(0)
 
 
 def _size(change: Stream, gradient: Stream) -> float:

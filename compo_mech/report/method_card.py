@@ -90,15 +90,16 @@ def _network_table(part: pd.DataFrame) -> str:
     is_one_task = part["task"].nunique() == 1
     for (task, build), rows in part.groupby(["task", "build"], sort=False):
         label = str(build) if is_one_task else str(task) if part["build"].nunique() == 1 else f"{task}, {build}"
-        cells = {(row.counterfactual, row.method): row for row in rows.itertuples()}
+        names_of_cells = zip(rows["counterfactual"], rows["method"], strict=True)
+        found = zip(rows["auc_all"], rows["top_is_truth"], strict=True)
+        cells = dict(zip(names_of_cells, found, strict=True))
         body += f"<tr><td style='text-align:left'>{html.escape(label)}</td>"
         for column in columns:
-            cell = cells.get(column)
-            if cell is None:
+            if column not in cells:
                 body += "<td>–</td>"
-            else:
-                mark = " ●" if cell.top_is_truth else ""
-                body += f"<td style='background:{_shade(cell.auc_all)}'>{cell.auc_all:.2f}{mark}</td>"
+                continue
+            auc, is_truth = cells[column]
+            body += f"<td style='background:{_shade(auc)}'>{auc:.2f}{' ●' if is_truth else ''}</td>"
         body += "</tr>"
     table = f"<table><thead><tr><th></th>{head}</tr><tr><th></th>{names}</tr></thead><tbody>{body}</tbody></table>"
     return f"<div class=wide>{table}</div>"

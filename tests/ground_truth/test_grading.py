@@ -26,8 +26,13 @@ CARD = method_card.method_card_table()
 SUMMARY = method_card.by_family(CARD)
 NETWORKS = Path(__file__).parents[1] / "data"
 EVERY = subjects(NETWORKS)
-SOON = [("Tracr", "histogram"), ("Tracr", "length")]
-LATER = [("hand-built", "saturated, rotated, noise"), ("misleading", "two of three"), ("Tracr", "sort")]
+SOON = [("Tracr", "length")]
+LATER = [
+    ("Tracr", "histogram"),
+    ("hand-built", "saturated, rotated, noise"),
+    ("misleading", "two of three"),
+    ("Tracr", "sort"),
+]
 
 
 def check_stored(family, name):
@@ -93,13 +98,13 @@ def test_what_single_edges_miss_under_redundancy_pairs_find():
 
 
 @pytest.mark.parametrize("name", ["length", "shuffled_Dyck_1"])
-def test_pairs_of_a_program_have_every_answer_and_move_every_writer(name):
+def test_pairs_of_a_program_have_every_answer_and_move_all_that_is_true(name):
     program = read_tracr(NETWORKS / "tracr", name)
     pairs = program_pairs(program, 24, generator())
     runs = run_both(program.model, pairs)
     assert runs.logits.argmax(-1).equal(pairs.target)
-    moved = [out for writer, out in runs.clean.items() if not runs.corrupt[writer].allclose(out)]
-    assert len(moved) == len(runs.clean)
+    moved = {writer for writer, out in runs.clean.items() if not runs.corrupt[writer].allclose(out)}
+    assert moved >= {edge.writer for edge in program.edges}
     assert len({tuple(row) for row in pairs.target.view(24, -1).tolist()}) > (name != "length")
     usual = program_pairs(program, 24, generator(), resampled=False)
     assert corrupt_logits(program.model, usual, run_both(program.model, usual)).argmax(-1).equal(usual.foil)
