@@ -12,11 +12,10 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from compo_mech.cli.command import Positional, call
-from compo_mech.cli.draw import drawing
+from compo_mech.cli.draw import drawing, save
 from compo_mech.cli.output import table_of
 from compo_mech.ground_truth.method_card import USUAL, by_family
 from compo_mech.plots import theme
-from compo_mech.report import html_parts
 
 COLUMNS = ("family", "task", "build", "counterfactual", "method", "top_is_truth")
 NUMBERS = ("auc_all", "n_forwards")
@@ -64,7 +63,7 @@ def main(table: Annotated[Path, Positional], out: Annotated[Path, Positional]) -
         out: an image (.png, .svg, .pdf) or a page (.html).
     """
     with drawing(out):
-        html_parts.write_figure(drawn(table_of(table, "experiments/grade_methods.py", COLUMNS, NUMBERS)), out)
+        save(drawn(table_of(table, "experiments/grade_methods.py", COLUMNS, NUMBERS)), out, __doc__)
 
 
 if __name__ == "__main__":

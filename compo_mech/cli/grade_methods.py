@@ -15,7 +15,7 @@ from compo_mech.cli.tables import print_table
 from compo_mech.ground_truth.families import subjects
 from compo_mech.ground_truth.method_card import CARD, by_family, grades
 from compo_mech.parallel import each
-from compo_mech.report.html_parts import write_page
+from compo_mech.report.document import write_page
 from compo_mech.report.method_card import method_card_page
 
 PAGE = Path("figures/results/method_card.html")

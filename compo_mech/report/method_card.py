@@ -6,7 +6,7 @@ import pandas as pd
 
 from compo_mech.analyses.dissection import Dissection
 from compo_mech.ground_truth.method_card import by_family
-from compo_mech.report.html_parts import document
+from compo_mech.report.document import document
 from compo_mech.stats.intervals import on_its_side
 
 
@@ -68,13 +68,15 @@ def _family_table(summary: pd.DataFrame) -> str:
     head = "".join(f"<th>{html.escape(f'{family}: {pairs}')}</th>" for family, pairs in columns)
     body = ""
     for method in dict.fromkeys(summary["method"]):
-        body += f"<tr><td style='text-align:left'>{html.escape(method)}</td>"
+        body += f"<tr><td class=name>{html.escape(method)}</td>"
         for family, pairs in columns:
             found = rows.get((method, family, pairs))
             shown = "–" if found is None else f"{found.auc:.3f}, {found.n_top_is_truth} of {found.n_networks}"
             body += f"<td>{shown}{'' if found is None else f', {found.n_forwards:.0f} passes'}</td>"
         body += "</tr>"
-    return f"<div class=wide><table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    return (
+        f"<div class=wide><table><thead><tr><th class=name></th>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
 
 
 def _network_table(part: pd.DataFrame) -> str:
@@ -93,7 +95,7 @@ def _network_table(part: pd.DataFrame) -> str:
         names_of_cells = zip(rows["counterfactual"], rows["method"], strict=True)
         found = zip(rows["auc_all"], rows["top_is_truth"], strict=True)
         cells = dict(zip(names_of_cells, found, strict=True))
-        body += f"<tr><td style='text-align:left'>{html.escape(label)}</td>"
+        body += f"<tr><td class=name>{html.escape(label)}</td>"
         for column in columns:
             if column not in cells:
                 body += "<td>–</td>"
@@ -101,7 +103,7 @@ def _network_table(part: pd.DataFrame) -> str:
             auc, is_truth = cells[column]
             body += f"<td style='background:{_shade(auc)}'>{auc:.2f}{' ●' if is_truth else ''}</td>"
         body += "</tr>"
-    table = f"<table><thead><tr><th></th>{head}</tr><tr><th></th>{names}</tr></thead><tbody>{body}</tbody></table>"
+    table = f"<table><thead><tr><th class=name></th>{head}</tr><tr><th class=name></th>{names}</tr></thead><tbody>{body}</tbody></table>"
     return f"<div class=wide>{table}</div>"
 
 
