@@ -103,8 +103,8 @@ def _network_table(part: pd.DataFrame) -> str:
             auc, is_truth = cells[column]
             body += f"<td style='background:{_shade(auc)}'>{auc:.2f}{' ●' if is_truth else ''}</td>"
         body += "</tr>"
-    table = f"<table><thead><tr><th class=name></th>{head}</tr><tr><th class=name></th>{names}</tr></thead><tbody>{body}</tbody></table>"
-    return f"<div class=wide>{table}</div>"
+    rows_above = f"<tr><th class=name></th>{head}</tr><tr><th class=name></th>{names}</tr>"
+    return f"<div class=wide><table><thead>{rows_above}</thead><tbody>{body}</tbody></table></div>"
 
 
 def _shade(auc: float) -> str:
