@@ -102,11 +102,11 @@ if TYPE_CHECKING:
     from compo_mech.causal.variables import make_interchanges as make_interchanges
     from compo_mech.circuits.completeness import judge as judge
     from compo_mech.circuits.discovery import discover as discover
+    from compo_mech.circuits.exact import exact as exact
     from compo_mech.circuits.faithfulness import curve as curve
     from compo_mech.circuits.grade import grade as grade
-    from compo_mech.circuits.scorers import eap as eap
-    from compo_mech.circuits.scorers import eap_ig as eap_ig
-    from compo_mech.circuits.scorers import exact as exact
+    from compo_mech.circuits.gradient_scorers import eap as eap
+    from compo_mech.circuits.gradient_scorers import eap_ig as eap_ig
     from compo_mech.circuits.selection import score_order as score_order
     from compo_mech.circuits.stability import stability as stability
     from compo_mech.data.config import DataConfig as DataConfig

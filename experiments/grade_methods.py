@@ -1,9 +1,9 @@
-"""Grade every edge scorer and counterfactual on hand-built circuits: one table and one page.
+"""Grade every edge scorer on every family of networks whose circuit is known: one table and one page.
 
-python experiments/grade_methods.py
+python experiments/grade_methods.py --n-workers 2
 
 The table, compo_mech/ground_truth/method_card.csv, comes with the package, and every dissection tells what it says of
-the method used; the page is figures/results/method_card.html.
+the method used; the page is figures/results/method_card.html. The picture of both is figures/method_card.py.
 """
 
 from compo_mech.cli.command import call

@@ -5,6 +5,7 @@ from typing import get_args
 
 import torch
 
+from compo_mech.interventions.pairs import Pairs
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.params import Model, init_params
 
@@ -64,3 +65,13 @@ def random_network(config: ModelConfig, seed: int, dtype: torch.dtype = torch.fl
         if name.split(".")[-1][0] in "bw":
             param += 0.3 * torch.randn(param.shape, generator=draws)
     return Model({name: param.to(dtype) for name, param in params.items()}, config)
+
+
+def prompts_of(model: Model, n_rows: int = 5) -> Pairs:
+    """Pairs of random tokens, in rows of one length."""
+    clean, corrupt = (
+        torch.randint(D_VOCAB, (n_rows, 6), generator=torch.Generator().manual_seed(seed)) for seed in (1, 2)
+    )
+    answer = torch.randint(D_VOCAB, (n_rows, 1), generator=torch.Generator().manual_seed(3))
+    spans = {"begin": range(2), "rest": range(2, 6)}
+    return Pairs.of(model, clean, corrupt, answer, (answer + 1) % D_VOCAB, spans=spans)

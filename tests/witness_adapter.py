@@ -26,10 +26,11 @@ from compo_mech.causal.interchange import interchange_map
 from compo_mech.causal.variables import Context, make_interchanges, uses
 from compo_mech.circuits.completeness import judge
 from compo_mech.circuits.discovery import discover
+from compo_mech.circuits.exact import exact
 from compo_mech.circuits.faithfulness import Behaviour, curve, random_curves
 from compo_mech.circuits.grade import grade
+from compo_mech.circuits.gradient_scorers import eap, eap_ig
 from compo_mech.circuits.prompts import circuit_pairs
-from compo_mech.circuits.scorers import eap, eap_ig, exact
 from compo_mech.circuits.selection import score_order
 from compo_mech.circuits.stability import stability
 from compo_mech.data.config import DataConfig

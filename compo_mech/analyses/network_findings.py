@@ -15,8 +15,9 @@ from compo_mech.circuits.discovery import Discovery, discover
 from compo_mech.circuits.edge_patches import EdgePatches
 from compo_mech.circuits.edge_sets import EdgeSets
 from compo_mech.circuits.faithfulness import Behaviour, Curve, RandomCurves, curve, random_curves
+from compo_mech.circuits.gradient_scorers import eap_ig
 from compo_mech.circuits.prompts import circuit_pairs
-from compo_mech.circuits.scorers import EdgeScores, eap_ig
+from compo_mech.circuits.scores import EdgeScores
 from compo_mech.circuits.selection import score_order
 from compo_mech.data.config import DataConfig
 from compo_mech.data.layout import WHOLE_SPANS

@@ -1,7 +1,14 @@
 """Scores of edges, the circuits that are chosen by them, and how well circuits do."""
 
 from compo_mech.circuits.prompts import PAIRS, circuit_switch, circuit_pairs, take_rows
-from compo_mech.circuits.scorers import EdgeScores, Scorer, SCORERS, exact, eap, eap_ig
+from compo_mech.circuits.scores import EdgeScores
+from compo_mech.circuits.exact import exact, exact_by_span
+from compo_mech.circuits.joint_patching import pair_patching, subset_patching
+from compo_mech.circuits.acdc import acdc
+from compo_mech.circuits.edge_pruning import edge_pruning
+from compo_mech.circuits.gradient_scorers import eap, eap_ig, eap_ig_activations, relp
+from compo_mech.circuits.atp_star import atp_star
+from compo_mech.circuits.scorers import SCORERS, COSTS, Cost, Scorer
 from compo_mech.circuits.selection import (
     score_order,
     graph_order,
@@ -42,11 +49,21 @@ __all__ = [
     "circuit_pairs",
     "take_rows",
     "EdgeScores",
-    "Scorer",
-    "SCORERS",
     "exact",
+    "exact_by_span",
+    "pair_patching",
+    "subset_patching",
+    "acdc",
+    "edge_pruning",
     "eap",
     "eap_ig",
+    "eap_ig_activations",
+    "relp",
+    "atp_star",
+    "SCORERS",
+    "COSTS",
+    "Cost",
+    "Scorer",
     "score_order",
     "graph_order",
     "top",

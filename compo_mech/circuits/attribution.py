@@ -8,7 +8,7 @@
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from jaxtyping import Float
@@ -55,6 +55,35 @@ def attribution(
     >>> attribution(built.model, pairs, runs, [into_spare], cross_entropy, [0.0]).tolist()
     [0.0]
     """
+    points = []
+    for fraction in fractions:
+        inputs = {w: own + fraction * (runs.corrupt[w] - own) for w, own in runs.clean.items() if w.layer is None}
+        points.append(reader_gradients(model, inputs, pairs, metric, runs.logits))
+    return products(model, pairs, runs, edges, points)
+
+
+def products(
+    model: Model, pairs: Pairs, runs: Runs, edges: Sequence[Edge], points: Sequence[Iterable[dict[Reader, Stream]]]
+) -> Float[Tensor, "edge"]:
+    """Multiply what each edge's writer changes with its reader's gradient, which is averaged over points.
+
+    Args:
+        model: the network.
+        pairs: clean and corrupt inputs.
+        runs: of both.
+        edges: of the network. One whose reader has no gradient at a point gets nothing there.
+        points: at each, gradients of readers, as `reader_gradients` yields them.
+
+    >>> from compo_mech import Parity, Switch, build, make_pairs
+    >>> from compo_mech.interventions.graph import run_both
+    >>> built = build(Parity(), max_length=3)
+    >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
+    >>> runs, edge = run_both(built.model, pairs), Edge(TOK, LOGITS)
+    >>> change = runs.corrupt[TOK] - runs.clean[TOK]
+    >>> found = products(built.model, pairs, runs, [edge], [[{LOGITS: torch.ones_like(change)}], []])
+    >>> torch.allclose(found, change.sum() / 2)
+    True
+    """
     asked: dict[Reader, dict[Span | None, None]] = defaultdict(dict)  # spans in order, each once
     for edge in edges:
         asked[edge.reader][edge.span] = None
@@ -62,17 +91,16 @@ def attribution(
     place = {writer: i for i, writer in enumerate(runs.clean)}
     change = torch.stack([(runs.corrupt[w] - own).expand_as(own) for w, own in runs.clean.items()]).flatten(1)
     totals: dict[tuple[Reader, Span | None], Tensor] = {}
-    for fraction in fractions:
-        inputs = {w: own + fraction * (runs.corrupt[w] - own) for w, own in runs.clean.items() if w.layer is None}
-        for gradients in reader_gradients(model, inputs, pairs, metric, runs.logits):
+    for point in points:
+        for gradients in point:
             for n_writers, group in _by_writers(model, [reader for reader in gradients if reader in asked]).items():
                 sources = [(reader, span) for reader in group for span in asked[reader]]
                 worth = [gradients[r] if span is None else gradients[r] * masks[span] for r, span in sources]
-                found = torch.stack(worth).flatten(1) @ change[:n_writers].T / len(fractions)
+                found = torch.stack(worth).flatten(1) @ change[:n_writers].T / len(points)
                 for source, scores in zip(sources, found, strict=True):
                     totals[source] = totals[source] + scores if source in totals else scores
     lists = {source: scores.tolist() for source, scores in totals.items()}
-    found = [lists[edge.reader, edge.span][place[edge.writer]] for edge in edges]
+    found = [lists[e.reader, e.span][place[e.writer]] if (e.reader, e.span) in lists else 0.0 for e in edges]
     return torch.tensor(found, dtype=change.dtype, device=change.device)
 
 
@@ -85,16 +113,26 @@ def _by_writers(model: Model, readers: Sequence[Reader]) -> dict[int, list[Reade
 
 
 def reader_gradients(
-    model: Model, inputs: Outputs, pairs: Pairs, metric: Metric, clean_logits: Float[Tensor, "scored d_vocab"]
+    model: Model,
+    inputs: Outputs,
+    pairs: Pairs,
+    metric: Metric,
+    clean_logits: Float[Tensor, "scored d_vocab"],
+    known: Outputs | None = None,
+    first: int = 0,
+    dropped: int | None = None,
 ) -> Iterator[dict[Reader, Stream]]:
     """Yield the gradient of a metric with respect to what each reader sees: of the logits first, then layer by layer.
 
     Args:
         model: the network.
-        inputs: what the embeddings put out.
+        inputs: what the embeddings put out, or all that writes before the first layer.
         pairs: what is scored.
         metric: whose gradient it is.
         clean_logits: that the metric compares with.
+        known: what heads and MLPs put out whatever they read, which sends no gradient on.
+        first: the layer to begin with.
+        dropped: a layer through whose heads and MLP no gradient flows; its readers have none.
 
     Raises:
         ValueError: the metric has no gradient.
@@ -106,16 +144,16 @@ def reader_gradients(
     >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
     >>> runs = run_both(built.model, pairs)
     >>> inputs = {writer: out for writer, out in runs.clean.items() if writer.layer is None}
-    >>> first, *_ = reader_gradients(built.model, inputs, pairs, cross_entropy, runs.logits)
-    >>> [str(reader) for reader in first]
+    >>> readers, *_ = reader_gradients(built.model, inputs, pairs, cross_entropy, runs.logits)
+    >>> [str(reader) for reader in readers]
     ['logits']
     """
     stream, layers = total_of(inputs), list[_Layer]()
     n_readers = len(all_readers(model.config))
     is_kept = COPIES * n_readers * stream.nbytes <= MAX_KEPT
-    for layer in range(model.config.n_layers):
-        layers.append(_Layer(model, layer, stream))
-        stream = layers[-1].run(is_kept).detach()
+    for layer in range(first, model.config.n_layers):
+        layers.append(_Layer(model, layer, stream, known or {}))
+        stream = layers[-1].run(is_kept and layer != dropped).detach()
     with torch.enable_grad():
         stream = stream.requires_grad_()
         value = metric(blocks.logits(model, stream[pairs.row, pairs.position]), clean_logits, pairs)
@@ -124,15 +162,17 @@ def reader_gradients(
         (gradient,) = torch.autograd.grad(value, [stream])
     yield {LOGITS: gradient}
     while layers:
-        gradient, found = layers.pop().backward(gradient)
-        yield found
+        layer = layers.pop()
+        if layer.layer != dropped:
+            gradient, found = layer.backward(gradient)
+            yield found
 
 
 class _Layer:
     """One layer at one input, whose graph is kept until its gradients are asked for, or else made again."""
 
-    def __init__(self, model: Model, layer: int, stream: Stream) -> None:
-        self.model, self.layer = model, layer
+    def __init__(self, model: Model, layer: int, stream: Stream, known: Outputs) -> None:
+        self.model, self.layer, self.known = model, layer, known
         self.stream = stream.detach().requires_grad_()
         self.nudges: dict[Reader, Tensor] = {}
         self.after: Stream | None = None
@@ -140,14 +180,16 @@ class _Layer:
     def run(self, is_kept: bool) -> Stream:
         """The stream behind the layer."""
         with torch.set_grad_enabled(is_kept):
-            after = total_of(run_layer(self.model, self.layer, {TOK: self.stream}, {}, self._read))
+            after = total_of(run_layer(self.model, self.layer, {TOK: self.stream}, self.known, self._read))
         self.after = after if is_kept else None
         return after
 
     def backward(self, gradient: Stream) -> tuple[Stream, dict[Reader, Stream]]:
         """From the gradient behind the layer, that in front of it and that of each of its readers."""
         after = self.run(True) if self.after is None else self.after
-        before, *found = torch.autograd.grad(after, [self.stream, *self.nudges.values()], gradient)
+        before, *found = torch.autograd.grad(
+            after, [self.stream, *self.nudges.values()], gradient, materialize_grads=True
+        )
         return before, dict(zip(self.nudges, found, strict=True))
 
     def _read(self, reader: Reader, outputs: Outputs) -> Stream:

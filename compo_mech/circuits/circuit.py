@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from compo_mech.circuits.scorers import EdgeScores
+from compo_mech.circuits.scores import EdgeScores
 from compo_mech.circuits.selection import graph_order, node_name, reading_nodes
 from compo_mech.interventions.edges import LOGITS, Edge, all_edges, all_readers, embedding_writers
 from compo_mech.model.config import ModelConfig

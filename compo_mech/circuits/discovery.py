@@ -16,8 +16,10 @@ from compo_mech.circuits.accuracy import PairAccuracy
 from compo_mech.circuits.edge_patches import EdgePatches, scores_of_rows
 from compo_mech.circuits.edge_search import SWAPPED, Found, search
 from compo_mech.circuits.edge_sets import EdgeSets, OnRows
+from compo_mech.circuits.exact import exact
 from compo_mech.circuits.overlap import jaccard
-from compo_mech.circuits.scorers import EdgeScores, Scorer, exact
+from compo_mech.circuits.scorers import Scorer
+from compo_mech.circuits.scores import EdgeScores
 from compo_mech.circuits.selection import random_edges, score_order
 from compo_mech.interventions.edges import Edge
 from compo_mech.interventions.metrics import Metric, cross_entropy

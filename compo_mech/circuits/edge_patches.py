@@ -12,8 +12,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from compo_mech.circuits.exact import exact
 from compo_mech.circuits.prompts import scored_positions, take_rows
-from compo_mech.circuits.scorers import EdgeScores, Scorer, check_scores, exact, flagged
+from compo_mech.circuits.scorers import Scorer
+from compo_mech.circuits.scores import EdgeScores, check_scores, flagged
 from compo_mech.interventions.edges import Edge, all_edges, check_edges
 from compo_mech.interventions.graph import Runs, corrupt_logits, run_both, run_patched
 from compo_mech.interventions.metrics import Metric, cross_entropy

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from compo_mech.circuits.scorers import EdgeScores
+from compo_mech.circuits.scores import EdgeScores
 from compo_mech.circuits.selection import graph_order, ranked
 from compo_mech.interventions.edges import Edge
 

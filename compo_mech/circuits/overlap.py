@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from compo_mech.circuits.edge_patches import RowScores
-from compo_mech.circuits.scorers import TOLERANCE
+from compo_mech.circuits.scores import TOLERANCE
 from compo_mech.interventions.edges import Edge
 from compo_mech.model.finite import check_finite
 from compo_mech.stats.intervals import Interval

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from compo_mech.circuits.scorers import TOLERANCE, EdgeScores, check_scores
+from compo_mech.circuits.scores import TOLERANCE, EdgeScores, check_scores
 from compo_mech.interventions.edges import LOGITS, Edge, Reader, Writer, heads_reading
 from compo_mech.model.config import ModelConfig
 

@@ -8,8 +8,10 @@ import torch
 from compo_mech.circuits.edge_patches import EdgePatches, scores_of_rows
 from compo_mech.circuits.edge_search import Found
 from compo_mech.circuits.edge_sets import OnRows
+from compo_mech.circuits.exact import exact
 from compo_mech.circuits.overlap import jaccard
-from compo_mech.circuits.scorers import EdgeScores, Scorer, exact
+from compo_mech.circuits.scorers import Scorer
+from compo_mech.circuits.scores import EdgeScores
 from compo_mech.circuits.selection import random_edges
 from compo_mech.interventions.edges import Edge
 from compo_mech.interventions.metrics import Metric, cross_entropy

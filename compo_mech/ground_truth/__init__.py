@@ -18,13 +18,14 @@ from compo_mech.ground_truth.interchange import Interchanged, draw_chosen, inter
 from compo_mech.ground_truth.verification import Verification, verify
 from compo_mech.ground_truth.interchange_training import train_in
 from compo_mech.ground_truth.trained_in import Recipe, TrainedIn, recipes, trained_in_networks
+from compo_mech.ground_truth.tracr_pairs import program_pairs
+from compo_mech.ground_truth.families import RUNGS, Subject, builds, subjects
 from compo_mech.ground_truth.method_card import (
-    RUNGS,
     COUNTERFACTUALS,
-    builds,
     counterfactual,
     method_card,
     method_card_table,
+    by_family,
 )
 
 __all__ = [
@@ -80,10 +81,14 @@ __all__ = [
     "TrainedIn",
     "recipes",
     "trained_in_networks",
+    "program_pairs",
     "RUNGS",
-    "COUNTERFACTUALS",
+    "Subject",
     "builds",
+    "subjects",
+    "COUNTERFACTUALS",
     "counterfactual",
     "method_card",
     "method_card_table",
+    "by_family",
 ]

@@ -1,58 +1,37 @@
-"""The method card: every edge scorer and counterfactual graded on hand-built circuits.
+"""The method card: every edge scorer graded on every family of networks whose circuit is known.
 
-Hypothesis: which true edges a method finds depends on the triple (circuit, counterfactual,
-method). Primary measure: area under the ROC curve over all edges, unidentifiable ones as 0 (the
-field's habit), beside the area over identifiable edges and their coverage.
+Hypothesis: which true edges a method finds depends on the triple (circuit, counterfactual, method). Primary measure:
+area under the ROC curve over all edges, unidentifiable ones as 0 (the field's habit), beside the area over identifiable
+edges and their coverage. Scores are changes of the cross-entropy.
+
+Every method is graded with the field's usual pairs, another string of the same length, and with those that move every
+writer: strings of another length with shifted position ids, or, for compiled programs, rows drawn anew. On hand-built
+networks the quick ones are graded with all counterfactuals. Those in `DEAR` are given the second kind alone, and not
+every network; pairs of edges are patched only where redundancy is at issue.
 
 Where clean and corrupt rows differ in length, only positions that both read are scored. No scored row sees a later
 position, so that padding enters no score, and a patch there does nothing. Position ids are shifted as far as a build
 has room, though it does not answer shifted strings: the pairs are there to move its edges.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 import torch
 
 from compo_mech.circuits.grade import grade
-from compo_mech.circuits.scorers import SCORERS
-from compo_mech.data.tasks import Copy, Parity, Polynomial, Task
-from compo_mech.ground_truth.build import Constructed, build, solves
-from compo_mech.ground_truth.options import BuildOptions
+from compo_mech.circuits.prompts import take_rows
+from compo_mech.circuits.scorers import COSTS, SCORERS
+from compo_mech.ground_truth.families import SINGLE, OfATask, Subject
+from compo_mech.ground_truth.tracr import TracrProgram
+from compo_mech.ground_truth.tracr_pairs import program_pairs
 from compo_mech.interventions import metrics
 from compo_mech.interventions.ablation import Baseline, baseline_outputs
 from compo_mech.interventions.edges import all_edges
 from compo_mech.interventions.graph import embeddings
 from compo_mech.interventions.pairs import Pairs, Switch, make_pairs
 from compo_mech.interventions.streams import Outputs
-
-TASKS: tuple[Task, ...] = (Copy(), Parity(), Polynomial(modulus=5))
-
-RUNGS = {
-    "pristine": BuildOptions(),
-    "soft": BuildOptions(sharpness=8),
-    "saturated": BuildOptions(sharpness=150),
-    "rotated": BuildOptions(rotated=True),
-    "distractors": BuildOptions(distractors=True),
-    "noise": BuildOptions(noise=0.01),
-    "LayerNorm": BuildOptions(layer_norm=True),
-    "three layers": BuildOptions(three_layers=True),
-    "neighbour": BuildOptions(route="neighbour"),
-    "state": BuildOptions(route="state"),
-    "shortcut": BuildOptions(chain_of_thought=False),
-    "split": BuildOptions(split=True),
-    "backup": BuildOptions(backup=True),
-    "rotated, distractors": BuildOptions(rotated=True, distractors=True),
-    "saturated, rotated, noise": BuildOptions(sharpness=150, rotated=True, noise=0.005),
-    "soft, distractors": BuildOptions(sharpness=8, distractors=True),
-    "LayerNorm, rotated, distractors": BuildOptions(layer_norm=True, rotated=True, distractors=True),
-    "three layers, saturated, distractors": BuildOptions(three_layers=True, sharpness=150, distractors=True),
-    "neighbour, LayerNorm, rotated": BuildOptions(route="neighbour", layer_norm=True, rotated=True),
-    "split, three layers, distractors": BuildOptions(split=True, three_layers=True, distractors=True),
-    "backup, saturated, rotated": BuildOptions(backup=True, sharpness=150, rotated=True),
-}
-"""Each rung by itself, then eight that combine them."""
 
 COUNTERFACTUALS: dict[str, tuple[Switch, Baseline | None]] = {
     "token, same length": (Switch.TOKEN, None),
@@ -68,42 +47,42 @@ COUNTERFACTUALS: dict[str, tuple[Switch, Baseline | None]] = {
 }
 """What differs between clean and corrupt input, and, if any, the baseline that patched edges carry instead."""
 
-IDENTIFYING = "varied length, shifted"
-"""The pairs that move every true edge."""
+USUAL = "token, same length"
+"""The pairs that are usual in the field."""
 
+IDENTIFYING = "varied length, shifted"
+"""The pairs that move every true edge of a network that reads strings of several lengths."""
+
+RESAMPLED = "rows drawn anew"
+"""The pairs that move every true edge of a compiled program (see `tracr_pairs`)."""
+
+QUICK = ("exact", "EAP", "IG 5", "IG 20")
+"""Methods that are graded with every counterfactual."""
+
+DEAR = ("exact by span", "pair patching", "subset patching", "ACDC", "edge pruning")
+"""Methods of hundreds or thousands of passes, which are graded with half of the identifying pairs alone: on compiled
+programs, and on networks of parity that combine no options of difficulty."""
+
+MAX_PAIRED = 100
+"""Edges of a misleading network, beyond which pairs of them are not patched; in other families they never are."""
 
 CARD = Path(__file__).with_suffix(".csv")
 """The card as it was graded last, which comes with the package."""
 
 
 def method_card_table() -> pd.DataFrame:
-    """Read the card that comes with the package: a row a task, rung, counterfactual and scorer.
+    """Read the card that comes with the package: a row a network, counterfactual and scorer.
 
     Example:
         >>> from compo_mech.ground_truth import method_card_table
-        >>> sorted(method_card_table()["task"].unique())
-        ['copy', 'parity', 'polynomial(modulus=5)']
+        >>> sorted(method_card_table()["task"].unique())[:3]
+        ['copy', 'count', 'fraction_of_previous']
     """
     return pd.read_csv(CARD, encoding="utf-8")
 
 
-def builds() -> Iterator[tuple[str, Constructed]]:
-    """Yield every rung on every task that it is for.
-
-    Example:
-        >>> from compo_mech.ground_truth import builds
-        >>> rung, built = next(builds())
-        >>> rung, str(built.data.tasks[0])
-        ('pristine', 'copy')
-    """
-    for task in TASKS:
-        for name, rungs in RUNGS.items():
-            if solves(task, rungs):
-                yield name, build(task, rungs=rungs)
-
-
-def counterfactual(built: Constructed, name: str, n_pairs: int, seed: int) -> tuple[Pairs, Outputs | None]:
-    """Draw pairs of a build, and what patched edges carry where that is a baseline.
+def counterfactual(known: OfATask | TracrProgram, name: str, n_pairs: int, seed: int) -> tuple[Pairs, Outputs | None]:
+    """Draw pairs for a network, and what patched edges carry where that is a baseline.
 
     Example:
         >>> from compo_mech.data import Copy
@@ -114,30 +93,123 @@ def counterfactual(built: Constructed, name: str, n_pairs: int, seed: int) -> tu
         >>> torch.equal(pairs.clean_position_ids, pairs.corrupt_position_ids)
         False
     """
-    switch, baseline = COUNTERFACTUALS[name]
     generator = torch.Generator().manual_seed(seed)
-    pairs = make_pairs(built.data, switch, n_pairs, generator, built.shifts.largest)
+    if isinstance(known, TracrProgram):
+        return program_pairs(known, n_pairs, generator, name == RESAMPLED), None
+    switch, baseline = COUNTERFACTUALS[name]
+    pairs = make_pairs(known.data, switch, n_pairs, generator, known.shifts.largest)
     if baseline is None:
         return pairs, None
-    inputs = embeddings(built.model, pairs.clean_tokens, pairs.clean_position_ids)
-    return pairs, baseline_outputs(built.model, inputs, baseline, generator, pairs.read)
+    inputs = embeddings(known.model, pairs.clean_tokens, pairs.clean_position_ids)
+    return pairs, baseline_outputs(known.model, inputs, baseline, generator, pairs.read)
 
 
-def method_card(n_pairs: int, seed: int) -> Iterator[dict[str, object]]:
-    """Yield one row a task, rung, counterfactual and scorer, on cross-entropy."""
-    for rung, built in builds():
-        every = all_edges(built.model.config)
-        for name in COUNTERFACTUALS:
-            pairs, corrupt = counterfactual(built, name, n_pairs, seed)
-            for method, scorer in SCORERS.items():
-                found = grade(scorer(built.model, pairs, every, metrics.cross_entropy, corrupt), built.edges)
-                yield {
-                    "task": str(built.data.tasks[0]),
-                    "rung": rung,
+def identifying(family: str) -> str:
+    """Return the name of the pairs that move every true edge of a family's networks.
+
+    Example:
+        >>> from compo_mech.ground_truth.method_card import identifying
+        >>> identifying("hand-built"), identifying("Tracr")
+        ('varied length, shifted', 'rows drawn anew')
+    """
+    return RESAMPLED if family == "Tracr" else IDENTIFYING
+
+
+def is_graded(subject: Subject, name: str, method: str, n_edges: int) -> bool:
+    """Whether a method is graded with these pairs on a network, which has so many edges.
+
+    Example:
+        >>> from compo_mech.ground_truth import subjects
+        >>> from compo_mech.ground_truth.method_card import is_graded
+        >>> parity = [subject for subject in subjects() if subject.task == "parity" and subject.family == "misleading"]
+        >>> [is_graded(parity[0], "varied length, shifted", "pair patching", n_edges) for n_edges in (96, 137)]
+        [True, False]
+    """
+    if method in DEAR:
+        if name != identifying(subject.family) or not (subject.family == "Tracr" or subject.task == "parity"):
+            return False
+        if subject.family == "hand-built" and subject.build not in SINGLE:
+            return False
+        if method == "pair patching":
+            return subject.family == "misleading" and n_edges <= MAX_PAIRED
+    return name in (USUAL, identifying(subject.family)) or (subject.family == "hand-built" and method in QUICK)
+
+
+def grades(subject: Subject, n_pairs: int, seed: int) -> list[dict[str, object]]:
+    """Grade every scorer on one network: a row a counterfactual and scorer, on cross-entropy.
+
+    Example:
+        >>> from compo_mech.ground_truth import subjects
+        >>> from compo_mech.ground_truth.method_card import grades
+        >>> row = grades(subjects()[0], n_pairs=4, seed=0)[0]  # doctest: +SKIP
+        >>> row["build"], row["method"]  # doctest: +SKIP
+        ('pristine', 'exact')
+    """
+    known, rows = subject.load(), []
+    edges = all_edges(known.model.config)
+    names = (USUAL, RESAMPLED) if isinstance(known, TracrProgram) else COUNTERFACTUALS
+    for name in names:
+        methods = [method for method in SCORERS if is_graded(subject, name, method, len(edges))]
+        if not methods:
+            continue
+        pairs, corrupt = counterfactual(known, name, n_pairs, seed)
+        half = take_rows(pairs, torch.arange((n_pairs + 1) // 2))
+        for method in methods:
+            asked = half if method in DEAR else pairs
+            found = grade(SCORERS[method](known.model, asked, edges, metrics.cross_entropy, corrupt), known.edges)
+            rows.append(
+                {
+                    "family": subject.family,
+                    "task": subject.task,
+                    "build": subject.build,
                     "counterfactual": name,
                     "method": method,
                     "auc_all": round(found.auc_all, 4),
                     "auc_identifiable": None if found.auc is None else round(found.auc, 4),
                     "coverage": round(found.coverage, 4),
                     "top_is_truth": found.top_is_truth,
+                    "n_forwards": COSTS[method](known.model.config, len(edges)),
                 }
+            )
+    return rows
+
+
+def by_family(card: pd.DataFrame) -> pd.DataFrame:
+    """Summarise a card: a row a method, family and one of its two kinds of pairs, methods in the order of `SCORERS`.
+
+    Columns are the networks graded, the median area under the ROC curve over all edges and the lowest, how often the
+    highest scores are exactly the true edges, and the median cost in forward passes over the pairs.
+
+    Example:
+        >>> from compo_mech.ground_truth import by_family, method_card_table
+        >>> table = by_family(method_card_table())
+        >>> exact = table[(table["method"] == "exact") & (table["counterfactual"] == "varied length, shifted")]
+        >>> float(exact.set_index("family")["auc"]["hand-built"])
+        1.0
+    """
+    shown = [
+        counterfactual in (USUAL, identifying(family))
+        for family, counterfactual in zip(card["family"], card["counterfactual"], strict=True)
+    ]
+    groups = card[shown].groupby(["method", "family", "counterfactual"], sort=False)
+    summary = groups.agg(
+        n_networks=("auc_all", "size"),
+        auc=("auc_all", "median"),
+        lowest_auc=("auc_all", "min"),
+        n_top_is_truth=("top_is_truth", "sum"),
+        n_forwards=("n_forwards", "median"),
+    ).reset_index()
+    order = list(SCORERS)
+    return summary.sort_values("method", key=lambda names: names.map(order.index), kind="stable", ignore_index=True)
+
+
+def method_card(every: Iterable[Subject], n_pairs: int, seed: int) -> pd.DataFrame:
+    """Grade every scorer on these networks, one after another.
+
+    Example:
+        >>> from compo_mech.ground_truth import method_card, subjects
+        >>> card = method_card(subjects()[:1], n_pairs=4, seed=0)  # doctest: +SKIP
+        >>> len(card.columns)  # doctest: +SKIP
+        10
+    """
+    return pd.DataFrame([row for subject in every for row in grades(subject, n_pairs, seed)])

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from compo_mech.model import relevance
 from compo_mech.model.norms import norm
 from compo_mech.model.params import ACTIVATIONS, Model
 from compo_mech.model.rotary import rotated
@@ -125,7 +126,8 @@ def scores(
         keys = torch.arange(k.shape[-2], device=k.device)
         q = rotated(model.config, q, keys if query_positions is None else query_positions)
         k = rotated(model.config, k, keys)
-    return q @ k.mT / (temperature * model.config.score_scale)
+    scores = q @ k.mT / (temperature * model.config.score_scale)
+    return scores.detach() if model.backward == "relevance, attention held" else scores
 
 
 def row_scores(
@@ -163,7 +165,10 @@ def _normed(model: Model, layer: int, which: str, x: Float[Tensor, "*row d_head"
     """Pass queries (q) or keys (k) through the norm that they have, if any."""
     if not model.config.use_qk_norm:
         return x
-    return F.rms_norm(x, x.shape[-1:], model.params[f"blocks.{layer}.attn.{which}_norm.w"], model.config.eps)
+    weight = model.params[f"blocks.{layer}.attn.{which}_norm.w"]
+    if model.backward != "gradient":
+        return relevance.normed(x, False, weight, None, model.config.eps)
+    return F.rms_norm(x, x.shape[-1:], weight, model.config.eps)
 
 
 def causal(query_positions: Int[Tensor, "*query"], n_keys: int) -> Bool[Tensor, "*query key"]:
@@ -238,11 +243,14 @@ def _pre(model: Model, layer: int, normed: Float[Tensor, "*row d_model"]) -> Flo
 def neurons(model: Model, layer: int, mlp_in: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row neuron"]:
     """Return the activations of an MLP's neurons; of a gated one, times its linear map's."""
     normed = norm(model, f"blocks.{layer}.ln2", mlp_in)
-    active = ACTIVATIONS[model.config.act_fn](_pre(model, layer, normed))
+    pre, act = _pre(model, layer, normed), ACTIVATIONS[model.config.act_fn]
+    is_plain = model.backward == "gradient"
+    active = act(pre) if is_plain else relevance.activated(act, pre)
     if not model.config.gated_mlp:
         return active
     linear = normed @ model.params[f"blocks.{layer}.mlp.W_in"]
-    return _with_bias(model, f"blocks.{layer}.mlp.b_in", active * linear)
+    gated = active * linear if is_plain else relevance.multiplied(active, linear)
+    return _with_bias(model, f"blocks.{layer}.mlp.b_in", gated)
 
 
 def mlp_out(model: Model, layer: int, mlp_in: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row d_model"]:

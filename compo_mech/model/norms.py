@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from compo_mech.model import relevance
 from compo_mech.model.params import Model
 
 
@@ -13,6 +14,8 @@ def norm(model: Model, name: str, x: Float[Tensor, "*row d_model"]) -> Float[Ten
     if model.config.normalization == "none":
         return x
     weight = model.params.get(f"{name}.w")
+    if model.backward != "gradient":
+        return relevance.normed(x, centres(model, name), weight, model.params.get(f"{name}.b"), model.config.eps)
     if centres(model, name):
         return F.layer_norm(x, x.shape[-1:], weight, model.params.get(f"{name}.b"), model.config.eps)
     return F.rms_norm(x, x.shape[-1:], weight, model.config.eps)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from compo_mech.data.tokenizer import Tokenizer
 from compo_mech.model.config import MANY_POSITIONS, ModelConfig, parameter_shapes
+from compo_mech.model.relevance import Backward
 
 Params = dict[str, Tensor]
 """Parameters by HookedTransformer's names: `embed.W_E`, `blocks.0.attn.W_Q`, ..."""
@@ -119,6 +120,7 @@ class Model:
     Attributes:
         params, config: of the network.
         tokenizer: between text and its tokens; None: it reads token ids alone.
+        backward: what flows back through its steps: derivatives, or coefficients of relevance propagation.
 
     Raises:
         ValueError: the configuration has an option that analyses cannot follow.
@@ -134,6 +136,7 @@ class Model:
     params: Params
     config: ModelConfig
     tokenizer: Tokenizer | None = field(default=None, compare=False, repr=False)
+    backward: Backward = field(default="gradient", repr=False)
 
     def __post_init__(self) -> None:
         for name, known in _OPTIONS.items():

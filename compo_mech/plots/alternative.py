@@ -22,7 +22,7 @@ def alternative(figure: go.Figure) -> str:
         >>> alternative(go.Figure(curve).update_layout(title="Training").update_xaxes(title="step"))
         'Chart. Training. Across: step, 0 to 100. Curves and dots: accuracy, ends at 1.'
     """
-    layout, traces = figure.layout, list[Any](figure.data)
+    layout, traces = layout_of(figure), list[Any](figure.data)
     maps = [trace for trace in traces if trace.type == "heatmap"]
     others = [trace for trace in traces if trace.type in ("scatter", "bar")]
     kind = "Chart" if not maps else "Heat map" if len(maps) == 1 else f"{len(maps)} heat maps"

@@ -5,6 +5,7 @@ import html
 import pandas as pd
 
 from compo_mech.analyses.dissection import Dissection
+from compo_mech.ground_truth.method_card import by_family
 from compo_mech.report.document import document
 from compo_mech.stats.intervals import on_its_side
 
@@ -13,7 +14,7 @@ def card_sentence(card: pd.DataFrame | None, found: Dissection) -> str:
     """What the method card says of the method used."""
     pairs = f"{found.counterfactual}" + (f" (by at most {found.max_shift})" if found.max_shift else "")
     method = f"Edges were scored by exact patching, with pairs of: {pairs}."
-    used = pd.DataFrame() if card is None else card[card["method"] == "exact"]
+    used = pd.DataFrame() if card is None else card[(card["method"] == "exact") & (card["family"] == "hand-built")]
     used = used[used["counterfactual"] == found.counterfactual] if len(used) else used
     if not len(used):
         return f"{method} The method card has no row for that at hand, so nothing is said here of how well it does."
@@ -26,50 +27,89 @@ def card_sentence(card: pd.DataFrame | None, found: Dissection) -> str:
 
 
 def method_card_page(table: pd.DataFrame) -> str:
-    """The method card as a page: a table a task, rungs down, methods and counterfactuals across.
+    """The method card as a page: methods by families, then a table a task or family of what was found on each network.
 
     Args:
-        table: columns task, rung, counterfactual, method, auc_all, coverage, top_is_truth.
+        table: columns family, task, build, counterfactual, method, auc_all, top_is_truth, n_forwards.
     """
     parts = [
-        "<h1>Method card</h1><p class=quiet>Area under the ROC curve of each edge scorer on hand-built circuits "
-        "whose true edges are known, all edges counted, those that the counterfactual cannot move as 0. IG 5: EAP with "
-        "integrated gradients of 5 steps. Where clean and corrupt rows differ in length, only positions that both "
-        "read are scored, so that no padding enters a score. The first six counterfactuals are pairs of inputs, the "
-        "last four put a baseline in place of a writer's output. ● marks where the highest scores are exactly the "
-        "true edges. Chance is 0.5. Backup is a redundant build, in which every edge of either head is true.</p>"
+        "<h1>Method card</h1><p class=quiet>Area under the ROC curve of each edge scorer on networks whose true edges "
+        "are known, all edges counted, those that the counterfactual cannot move as 0. IG: EAP with integrated "
+        "gradients of so many steps, over inputs unless it says over activations. Where clean and corrupt rows differ "
+        "in length, only positions that both read are scored, so that no padding enters a score. ● marks where the "
+        "highest scores are exactly the true edges. Chance is 0.5.</p>"
     ]
-    for task, of_task in table.groupby("task", sort=False):
-        columns = list(dict.fromkeys(zip(of_task["counterfactual"], of_task["method"], strict=True)))
-        groups = dict.fromkeys(counterfactual for counterfactual, _ in columns)
-        n_methods = len(columns) // len(groups)
-        head = "".join(f"<th colspan={n_methods}>{html.escape(group)}</th>" for group in groups)
-        names = "".join(f"<th>{html.escape(method)}</th>" for _, method in columns)
-        body = ""
-        for rung, of_rung in of_task.groupby("rung", sort=False):
-            cells = {
-                (c, m): (auc, exact)
-                for c, m, auc, exact in zip(
-                    of_rung["counterfactual"],
-                    of_rung["method"],
-                    of_rung["auc_all"],
-                    of_rung["top_is_truth"],
-                    strict=True,
-                )
-            }
-            body += f"<tr><td class=name>{html.escape(str(rung))}</td>"
-            for column in columns:
-                auc, exact = cells[column]
-                body += f"<td style='background:{_shade(auc)}'>{auc:.2f}{' ●' if exact else ''}</td>"
-            body += "</tr>"
-        parts.append(
-            f"<h2>{html.escape(str(task))}</h2><div class=wide><table><thead><tr><th class=name></th>{head}</tr>"
-        )
-        parts.append(f"<tr><th class=name></th>{names}</tr></thead><tbody>{body}</tbody></table></div>")
+    parts.append("<h2>Methods by families</h2>")
+    parts.append(
+        "<p class=quiet>Median area, and on how many networks the highest scores are exactly the true edges. The cost "
+        "is the median number of forward passes over the pairs, a backward pass counted as two.</p>"
+    )
+    parts.append(_family_table(by_family(table)))
+    parts.append(
+        "<p class=quiet>In the tables below the first counterfactuals are pairs of inputs, the last four of the "
+        "hand-built networks put a baseline in place of a writer's output. Backup is a redundant build, in which every "
+        "edge of either head is true.</p>"
+    )
+    for (family, heading), part in table.groupby(["family", table["task"].where(_by_task(table), "")], sort=False):
+        title = f"{family}, {heading}" if heading else str(family)
+        parts.append(f"<h2>{html.escape(title)}</h2>{_network_table(part)}")
     return document("Method card", "\n".join(parts), body_class="full")
 
 
+def _by_task(table: pd.DataFrame) -> pd.Series:
+    """Which rows stand in a table of their task: hand-built networks, of which there are many a task."""
+    return table["family"] == "hand-built"
+
+
+def _family_table(summary: pd.DataFrame) -> str:
+    """A row a method, a column a family and one of its kinds of pairs."""
+    columns = list(dict.fromkeys(zip(summary["family"], summary["counterfactual"], strict=True)))
+    rows = {(row.method, row.family, row.counterfactual): row for row in summary.itertuples()}
+    head = "".join(f"<th>{html.escape(f'{family}: {pairs}')}</th>" for family, pairs in columns)
+    body = ""
+    for method in dict.fromkeys(summary["method"]):
+        body += f"<tr><td class=name>{html.escape(method)}</td>"
+        for family, pairs in columns:
+            found = rows.get((method, family, pairs))
+            shown = "–" if found is None else f"{found.auc:.3f}, {found.n_top_is_truth} of {found.n_networks}"
+            body += f"<td>{shown}{'' if found is None else f', {found.n_forwards:.0f} passes'}</td>"
+        body += "</tr>"
+    return (
+        f"<div class=wide><table><thead><tr><th class=name></th>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _network_table(part: pd.DataFrame) -> str:
+    """A row a network, a column a counterfactual and method."""
+    columns = sorted(
+        dict.fromkeys(zip(part["counterfactual"], part["method"], strict=True)),
+        key=lambda column: list(part["counterfactual"]).index(column[0]),
+    )
+    groups = [name for name, _ in columns]
+    head = "".join(f"<th colspan={groups.count(name)}>{html.escape(name)}</th>" for name in dict.fromkeys(groups))
+    names = "".join(f"<th>{html.escape(method)}</th>" for _, method in columns)
+    body = ""
+    is_one_task = part["task"].nunique() == 1
+    for (task, build), rows in part.groupby(["task", "build"], sort=False):
+        label = str(build) if is_one_task else str(task) if part["build"].nunique() == 1 else f"{task}, {build}"
+        names_of_cells = zip(rows["counterfactual"], rows["method"], strict=True)
+        found = zip(rows["auc_all"], rows["top_is_truth"], strict=True)
+        cells = dict(zip(names_of_cells, found, strict=True))
+        body += f"<tr><td class=name>{html.escape(label)}</td>"
+        for column in columns:
+            if column not in cells:
+                body += "<td>–</td>"
+                continue
+            auc, is_truth = cells[column]
+            body += f"<td style='background:{_shade(auc)}'>{auc:.2f}{' ●' if is_truth else ''}</td>"
+        body += "</tr>"
+    rows_above = f"<tr><th class=name></th>{head}</tr><tr><th class=name></th>{names}</tr>"
+    return f"<div class=wide><table><thead>{rows_above}</thead><tbody>{body}</tbody></table></div>"
+
+
 def _shade(auc: float) -> str:
-    """From red at chance to the page's own colour to blue at 1."""
-    way = 2 * max(0.0, min(1.0, 2 * auc - 1)) - 1
-    return f"color-mix(in srgb, var(--{'high' if way > 0 else 'low'}) {abs(way):.0%}, var(--paper))"
+    """From red at chance to white to blue at 1."""
+    way = max(0.0, min(1.0, 2 * auc - 1))
+    low, middle, high = (242, 196, 186), (250, 250, 250), (168, 196, 240)
+    start, end, part = (low, middle, 2 * way) if way < 0.5 else (middle, high, 2 * way - 1)
+    return "rgb({}, {}, {})".format(*(round(a + part * (b - a)) for a, b in zip(start, end, strict=True)))

@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from compo_mech.circuits.exact import exact
 from compo_mech.circuits.faithfulness import Behaviour
-from compo_mech.circuits.scorers import eap_ig, exact
+from compo_mech.circuits.gradient_scorers import eap_ig
 from compo_mech.interventions.edges import Edge, all_edges
 from compo_mech.interventions.metrics import answered, logit_difference
 from compo_mech.interventions.pairs import Pairs

@@ -21,9 +21,10 @@ from compo_mech.causal.variables import make_interchanges
 from compo_mech.circuits.completeness import judge
 from compo_mech.circuits.discovery import discover
 from compo_mech.circuits.edge_patches import EdgePatches
+from compo_mech.circuits.exact import exact
 from compo_mech.circuits.faithfulness import Behaviour
 from compo_mech.circuits.prompts import circuit_pairs, take_rows
-from compo_mech.circuits.scorers import SCORERS, exact
+from compo_mech.circuits.scorers import SCORERS
 from compo_mech.circuits.selection import score_order
 from compo_mech.circuits.stability import stability
 from compo_mech.data.config import DataConfig

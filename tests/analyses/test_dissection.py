@@ -116,8 +116,10 @@ class Page(HTMLParser):
 
 def test_the_section_says_what_was_found(found):
     _, dissection = found
-    card = pd.DataFrame({"method": ["exact", "EAP"], "counterfactual": "varied length, shifted", "auc_all": [0.97, 0.5],
-                         "top_is_truth": [True, False]})  # fmt: skip
+    card = pd.DataFrame({"family": "hand-built", "method": ["exact", "EAP"], "auc_all": [0.97, 0.5],
+                         "counterfactual": "varied length, shifted", "top_is_truth": [True, False]})  # fmt: skip
+    others = card.assign(family="Tracr", auc_all=0.1)
+    assert card_sentence(pd.concat([card, others]), dissection) == card_sentence(card, dissection)
     section = dissection_section(dissection, card)
     assert "On 1 hand-built circuits" in section
     assert "area under the ROC curve of 0.97, and its highest" in section

@@ -12,8 +12,9 @@ from rich.console import Console
 from compo_mech.analyses import own_prompt_tables as texts
 from compo_mech.analyses.own_prompts import PromptSettings, moving_positions, on_prompts, sites_of
 from compo_mech.analyses.pieces import Unkept
+from compo_mech.circuits.exact import exact
 from compo_mech.circuits.faithfulness import Behaviour
-from compo_mech.circuits.scorers import eap_ig, exact
+from compo_mech.circuits.gradient_scorers import eap_ig
 from compo_mech.cli import patch as patch_verb
 from compo_mech.cli.command import call
 from compo_mech.cli.kept_pieces import KeptPieces, key_of

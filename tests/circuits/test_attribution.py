@@ -10,7 +10,7 @@ from torch import Tensor
 
 from compo_mech.circuits import attribution
 from compo_mech.circuits.attribution import reader_gradients
-from compo_mech.circuits.scorers import eap, eap_ig
+from compo_mech.circuits.gradient_scorers import eap, eap_ig
 from compo_mech.data.config import DataConfig
 from compo_mech.data.layout import WHOLE_SPANS
 from compo_mech.interventions.ablation import baseline_outputs

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from compo_mech.circuits.circuit import Circuit, from_json, to_json
 from compo_mech.circuits.grade import grade
-from compo_mech.circuits.scorers import EdgeScores
+from compo_mech.circuits.scores import EdgeScores
 from compo_mech.circuits.selection import at_least, connected, graph_order, greedy, ranked, score_order, top
 from compo_mech.data.layout import Span
 from compo_mech.interventions.edges import LOGITS, POS, TOK, Edge, Reader, Writer, all_edges

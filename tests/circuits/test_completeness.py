@@ -19,7 +19,7 @@ from compo_mech.circuits.discovery import discover
 from compo_mech.circuits.faithfulness import Behaviour
 from compo_mech.data.tasks import Automaton, Copy, Parity, Polynomial, Symmetric
 from compo_mech.ground_truth.build import build, solves
-from compo_mech.ground_truth.method_card import RUNGS
+from compo_mech.ground_truth.families import RUNGS
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.interventions.edges import LOGITS, TOK, Edge, Reader, Writer
 from compo_mech.interventions.graph import run_both

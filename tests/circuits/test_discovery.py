@@ -9,10 +9,12 @@ from compo_mech.circuits import discovery
 from compo_mech.circuits.discovery import SWAPPED, discover
 from compo_mech.circuits.edge_patches import EdgePatches
 from compo_mech.circuits.edge_sets import OnRows
+from compo_mech.circuits.exact import exact
 from compo_mech.circuits.faithfulness import Behaviour
+from compo_mech.circuits.gradient_scorers import eap
 from compo_mech.circuits.overlap import jaccard
 from compo_mech.circuits.prompts import take_rows
-from compo_mech.circuits.scorers import EdgeScores, eap, exact
+from compo_mech.circuits.scores import EdgeScores
 from compo_mech.circuits.selection import top
 from compo_mech.circuits.stability import stability
 from compo_mech.data.config import DataConfig

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compo_mech.circuits import circuit_runs
+from compo_mech.circuits.exact import exact
 from compo_mech.circuits.faithfulness import Behaviour, areas, curve, random_curves
-from compo_mech.circuits.scorers import exact
 from compo_mech.circuits.selection import score_order
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Parity

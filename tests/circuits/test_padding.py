@@ -10,9 +10,10 @@ from compo_mech.analyses.sharing import compare, evidence
 from compo_mech.circuits.completeness import completeness, judge, removals
 from compo_mech.circuits.discovery import discover
 from compo_mech.circuits.edge_patches import EdgePatches
+from compo_mech.circuits.exact import exact
 from compo_mech.circuits.faithfulness import Behaviour, curve
+from compo_mech.circuits.gradient_scorers import eap, eap_ig
 from compo_mech.circuits.prompts import circuit_pairs
-from compo_mech.circuits.scorers import eap, eap_ig, exact
 from compo_mech.circuits.selection import score_order, top
 from compo_mech.circuits.stability import stability
 from compo_mech.data.config import DataConfig

@@ -101,6 +101,7 @@ ARGUMENTS = {
     ),
     "grade_methods": (
         ("--n-pairs 0", "n_pairs = 0: "),
+        ("--n-workers 0", "n_workers = 0: "),
         ("--out no", "out = no/method_card.csv: must be in a folder that exists"),
     ),
     "train_in_circuits": (

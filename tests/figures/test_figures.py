@@ -46,6 +46,7 @@ SCRIPTS = {
     "outcomes": TABLE,
     "length_by_dimension": RUNS,
     "mechanism": TABLE,
+    "method_card": TABLE,
     "patching_map": RUN,
     "position_geometry": RUNS,
     "probes_by_step": RUN,
@@ -64,6 +65,7 @@ SHOWN = {
     "outcomes": ("textbook, 456 seeds", "the best alone"),
     "length_by_dimension": ("iteration score", "d_model %{y}, length %{x}"),
     "mechanism": ("MLP 0: positions subtracted?", "polynomial"),
+    "method_card": ("truth on top, of", "RelP, attention held", "rows drawn anew"),
     "patching_map": ("randomly initialised", "L1H0.z, s2"),
     "position_geometry": ("two: trained", "effective dimensions"),
     "probes_by_step": ("Decodable and used: one", "answers follow its output"),
@@ -132,6 +134,7 @@ def tables(tmp_path_factory):
     for name, made in (("scaling", scaling()), ("study", study())):
         made.to_csv(studies[name], index=False)
     committed = {name: FIGURES / "results" / f"{name}.csv" for name in ("language_model", "mechanism", "outcomes")}
+    committed["method_card"] = FIGURES.parent / "compo_mech" / "ground_truth" / "method_card.csv"
     return {"emergence": file, **committed, **studies}
 
 

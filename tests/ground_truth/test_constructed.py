@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from compo_mech.circuits.scorers import exact
+from compo_mech.circuits.exact import exact
 from compo_mech.data.config import DataConfig
 from compo_mech.data.encode import encode
 from compo_mech.data.packing import Packing
@@ -15,8 +15,8 @@ from compo_mech.evaluation import sets
 from compo_mech.evaluation.attention import AttentionVerdict
 from compo_mech.evaluation.measure import measure, run_set
 from compo_mech.ground_truth.build import build, solves
+from compo_mech.ground_truth.families import RUNGS
 from compo_mech.ground_truth.iteration_head import missable_pairs
-from compo_mech.ground_truth.method_card import RUNGS
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.interventions.ablation import baseline_outputs
 from compo_mech.interventions.edges import Reader, Writer, all_edges

@@ -4,7 +4,7 @@ import pytest
 import torch
 from slow_twin import run_plainly
 
-from compo_mech.circuits.scorers import exact
+from compo_mech.circuits.exact import exact
 from compo_mech.data.encode import encode
 from compo_mech.data.packing import Packing
 from compo_mech.data.splits import all_strings

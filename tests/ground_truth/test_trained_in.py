@@ -10,9 +10,9 @@ import pytest
 import torch
 from helpers import control, generator
 
+from compo_mech.circuits.exact import exact
 from compo_mech.circuits.grade import grade
 from compo_mech.circuits.prompts import circuit_pairs
-from compo_mech.circuits.scorers import exact
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Parity
 from compo_mech.ground_truth.build import build

@@ -5,8 +5,10 @@ import pytest
 import torch
 from helpers import EVERY, pairs_of, random_model
 
+from compo_mech.circuits.exact import exact
 from compo_mech.circuits.grade import grade
-from compo_mech.circuits.scorers import EdgeScores, eap, eap_ig, exact
+from compo_mech.circuits.gradient_scorers import eap, eap_ig
+from compo_mech.circuits.scores import EdgeScores
 from compo_mech.data.config import DataConfig
 from compo_mech.data.layout import WHOLE_SPANS, Span
 from compo_mech.data.tasks import Parity, Polynomial

@@ -15,7 +15,9 @@ from torch.testing import assert_close
 from compo_mech.causal.row_patching import ROW_KINDS, continued
 from compo_mech.circuits.circuit import Circuit, from_json, to_json
 from compo_mech.circuits.circuit_runs import CircuitRuns
-from compo_mech.circuits.scorers import EdgeScores, eap, exact
+from compo_mech.circuits.exact import exact
+from compo_mech.circuits.gradient_scorers import eap
+from compo_mech.circuits.scores import EdgeScores
 from compo_mech.circuits.selection import connected, greedy
 from compo_mech.data.config import DataConfig
 from compo_mech.interventions import traces

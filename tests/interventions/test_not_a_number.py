@@ -12,9 +12,11 @@ from compo_mech.causal.interchange import interchange_map
 from compo_mech.circuits.circuit import Circuit
 from compo_mech.circuits.discovery import discover
 from compo_mech.circuits.edge_patches import RowScores
+from compo_mech.circuits.exact import exact
 from compo_mech.circuits.faithfulness import Behaviour
+from compo_mech.circuits.gradient_scorers import eap, eap_ig
 from compo_mech.circuits.overlap import standard_ranks
-from compo_mech.circuits.scorers import EdgeScores, eap, eap_ig, exact
+from compo_mech.circuits.scores import EdgeScores
 from compo_mech.circuits.selection import at_least, greedy, score_order, top
 from compo_mech.data.config import DataConfig
 from compo_mech.data.shifts import Shifts

@@ -7,8 +7,9 @@ import torch
 from helpers import generator, pairs_of, random_model
 
 from compo_mech.circuits.discovery import discover
+from compo_mech.circuits.exact import exact
+from compo_mech.circuits.gradient_scorers import eap_ig
 from compo_mech.circuits.prompts import take_rows
-from compo_mech.circuits.scorers import eap_ig, exact
 from compo_mech.data.config import DataConfig
 from compo_mech.data.layout import Span
 from compo_mech.data.tasks import Parity

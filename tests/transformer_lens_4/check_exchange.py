@@ -19,7 +19,7 @@ from transformer_lens.tools.analysis import EdgeAttributionConfig, attribution_p
 from transformer_lens.utilities.tl_checkpoint_conversion import convert_tl_checkpoint
 from transformers import AutoModelForCausalLM
 
-from compo_mech.circuits.scorers import eap
+from compo_mech.circuits.gradient_scorers import eap
 from compo_mech.data.config import DataConfig
 from compo_mech.interventions.edges import POS, Edge, Reader, Writer, all_edges
 from compo_mech.interventions.metrics import cross_entropy

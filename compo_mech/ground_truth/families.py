@@ -1,0 +1,130 @@
+"""Families of networks whose true edges are known, on which methods are graded.
+
+- `hand-built`: the circuit of the iteration head and its shortcut, with every option of difficulty by itself, then
+  eight that combine them.
+- `misleading`: hand-built circuits that each defeat some method or sentence (see `hard_cases`), all of parity.
+- `Tracr`: programs that others' compiler turned into networks.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from compo_mech.data.config import DataConfig
+from compo_mech.data.shifts import Shifts
+from compo_mech.data.tasks import Copy, Parity, Polynomial, Task
+from compo_mech.ground_truth.build import Constructed, build, solves
+from compo_mech.ground_truth.hard_cases import HARD_CASES, build_hard_case
+from compo_mech.ground_truth.options import BuildOptions
+from compo_mech.ground_truth.tracr import TracrProgram, read_tracr, tracr_programs
+from compo_mech.interventions.edges import Edge
+from compo_mech.model.params import Model
+
+TASKS: tuple[Task, ...] = (Copy(), Parity(), Polynomial(modulus=5))
+
+SINGLE = {
+    "pristine": BuildOptions(),
+    "soft": BuildOptions(sharpness=8),
+    "saturated": BuildOptions(sharpness=150),
+    "rotated": BuildOptions(rotated=True),
+    "distractors": BuildOptions(distractors=True),
+    "noise": BuildOptions(noise=0.01),
+    "LayerNorm": BuildOptions(layer_norm=True),
+    "three layers": BuildOptions(three_layers=True),
+    "neighbour": BuildOptions(route="neighbour"),
+    "state": BuildOptions(route="state"),
+    "shortcut": BuildOptions(chain_of_thought=False),
+    "split": BuildOptions(split=True),
+    "backup": BuildOptions(backup=True),
+}
+"""Each option of difficulty by itself."""
+
+RUNGS = SINGLE | {
+    "rotated, distractors": BuildOptions(rotated=True, distractors=True),
+    "saturated, rotated, noise": BuildOptions(sharpness=150, rotated=True, noise=0.005),
+    "soft, distractors": BuildOptions(sharpness=8, distractors=True),
+    "LayerNorm, rotated, distractors": BuildOptions(layer_norm=True, rotated=True, distractors=True),
+    "three layers, saturated, distractors": BuildOptions(three_layers=True, sharpness=150, distractors=True),
+    "neighbour, LayerNorm, rotated": BuildOptions(route="neighbour", layer_norm=True, rotated=True),
+    "split, three layers, distractors": BuildOptions(split=True, three_layers=True, distractors=True),
+    "backup, saturated, rotated": BuildOptions(backup=True, sharpness=150, rotated=True),
+}
+"""Each rung by itself, then eight that combine them."""
+
+
+@runtime_checkable
+class OfATask(Protocol):
+    """A network of a task, and its true edges."""
+
+    @property
+    def model(self) -> Model: ...
+    @property
+    def data(self) -> DataConfig: ...
+    @property
+    def edges(self) -> frozenset[Edge]: ...
+    @property
+    def shifts(self) -> Shifts: ...
+
+
+class Subject(NamedTuple):
+    """A network by its names, and how it is made or read.
+
+    Attributes:
+        family: it belongs to.
+        task: that it solves, or the program that it was compiled from.
+        build: which network of this task it is.
+        load: returns the network and its true edges.
+
+    Example:
+        >>> from compo_mech.ground_truth import subjects
+        >>> subject = next(subject for subject in subjects() if subject.build == "two of three")
+        >>> subject.family, subject.task, len(subject.load().edges)
+        ('misleading', 'parity', 18)
+    """
+
+    family: str
+    task: str
+    build: str
+    load: Callable[[], OfATask | TracrProgram]
+
+
+def builds() -> Iterator[tuple[str, Constructed]]:
+    """Yield every rung on every task that it is for.
+
+    Example:
+        >>> from compo_mech.ground_truth import builds
+        >>> rung, built = next(builds())
+        >>> rung, str(built.data.tasks[0])
+        ('pristine', 'copy')
+    """
+    for task in TASKS:
+        for name, rungs in RUNGS.items():
+            if solves(task, rungs):
+                yield name, build(task, rungs=rungs)
+
+
+def subjects(folder: Path | None = None) -> list[Subject]:
+    """Return the networks of every family.
+
+    Args:
+        folder: with a folder `tracr` of compiled programs; None, or where there is no such folder: without these.
+
+    Example:
+        >>> from compo_mech.ground_truth import subjects
+        >>> {subject.family for subject in subjects()} == {"hand-built", "misleading"}
+        True
+    """
+    found = [
+        Subject("hand-built", str(task), name, partial(build, task, rungs=rungs))
+        for task in TASKS
+        for name, rungs in RUNGS.items()
+        if solves(task, rungs)
+    ]
+    found += [Subject("misleading", "parity", name, partial(build_hard_case, name, Parity())) for name in HARD_CASES]
+    if folder is not None:
+        programs = folder / "tracr"
+        found += [
+            Subject("Tracr", name, "compiled", partial(read_tracr, programs, name)) for name in tracr_programs(programs)
+        ]
+    return found
