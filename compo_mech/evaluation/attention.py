@@ -127,14 +127,12 @@ def offset_profile(
 
     Offsets that fall outside the row for some of the edges count as weight 0 there.
     """
-    n_keys = pattern.shape[-1]
+    n_keys, offsets = pattern.shape[-1], range(-max(keys), pattern.shape[-1] - min(keys))
     rows = pattern[:, :, queries].mean(0)  # [head, edge, key]
-    profile = {}
-    for offset in range(-max(keys), n_keys - min(keys)):
-        inside = [(i, key + offset) for i, key in enumerate(keys) if 0 <= key + offset < n_keys]
-        edges, shifted = [i for i, _ in inside], [key for _, key in inside]
-        profile[offset] = rows[:, edges, shifted].sum(-1) / len(keys)
-    return profile
+    shifted = torch.tensor(keys, device=rows.device)[:, None] + torch.tensor(offsets, device=rows.device)
+    inside = (shifted >= 0) & (shifted < n_keys)
+    weights = rows.gather(2, shifted.clamp(0, n_keys - 1).expand(len(rows), -1, -1)) * inside
+    return dict(zip(offsets, (weights.sum(1) / len(keys)).unbind(1), strict=True))
 
 
 class AttentionVerdict(IntEnum):

@@ -17,7 +17,7 @@ from compo_mech.evaluation.table import CONTROL, TRAIN, Row
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.finite import likeliest
 from compo_mech.model.forward import forward
-from compo_mech.model.generate import generate
+from compo_mech.model.generate import Past, read_at
 from compo_mech.model.params import Model, Params, init_params
 
 VERDICT_OF_EACH = np.vectorize(attention.attention_verdict, otypes=[float])
@@ -25,35 +25,50 @@ VERDICT_OF_EACH = np.vectorize(attention.attention_verdict, otypes=[float])
 
 @torch.no_grad()
 def run_set(
-    model: Model, test: EvalSet
+    model: Model, test: EvalSet, past: Past | None = None
 ) -> tuple[Float[Tensor, "batch query d_vocab"], list[Float[Tensor, "batch head query key"]]]:
-    """Teacher-forced logits at the scored rows, and every layer's attention there."""
+    """Teacher-forced logits at the scored rows, and every layer's attention there; of `past`, see `forward`."""
     patterns: list[Tensor] = []
-    logits = forward(model, test.tokens, test.packing, patterns=patterns)
+    logits = forward(model, test.tokens, test.packing, patterns=patterns, past=past)
     return rearrange(logits, "(batch query) d_vocab -> batch query d_vocab", batch=len(test.tokens)), patterns
 
 
-def generated(model: Model, test: EvalSet, predicted: Int[Tensor, "batch query"]) -> Int[Tensor, "batch query"]:
+def generated(
+    model: Model, test: EvalSet, predicted: Int[Tensor, "batch query"], past: Past
+) -> Int[Tensor, "batch query"]:
     """What the network generates after [EoI].
 
-    Strings that are right under teacher forcing come out identical when generated, since every token is then the
-    likeliest one after the same tokens; only the others need generating.
+    Up to its first wrong token a string comes out as under teacher forcing, since every token is the likeliest one after
+    the same tokens; only what follows that token needs generating.
+
+    Args:
+        model: the network.
+        test: the strings.
+        predicted: under teacher forcing.
+        past: keys and values of that pass.
     """
-    wrong = ~accuracy.strings_right(predicted, test.targets)
-    written = predicted.clone()
-    if wrong.any():
-        prompts = test.tokens[wrong, : test.layout.end_of_input(test.length) + 1]
-        written[wrong] = generate(model, prompts, predicted.shape[1])
-    return written
+    is_wrong = predicted != test.targets
+    first_wrong = torch.where(is_wrong.any(1), is_wrong.to(torch.uint8).argmax(1), predicted.shape[1])
+    first_wrong, order = first_wrong.sort()
+    n_going_on = torch.searchsorted(first_wrong, torch.arange(predicted.shape[1], device=first_wrong.device)).tolist()
+    written = predicted[order]
+    past = [(k[order[: n_going_on[-1]]], v[order[: n_going_on[-1]]]) for k, v in past]
+    for i, n in enumerate(n_going_on):
+        if n:
+            before = [(k[:n], v[:n]) for k, v in past]
+            logits = read_at(model, written[:n, i - 1], before, test.layout.end_of_input(test.length) + i)
+            written[:n, i] = likeliest(logits)
+    return torch.empty_like(written).index_copy_(0, order, written)
 
 
 def measure(model: Model, data: DataConfig, sets: list[EvalSet]) -> list[Row]:
     """Every measure on every set, then each head's means over the lengths that training asks about, and its verdict."""
     rows: list[Row] = []
     for test in sets:
-        logits, patterns = run_set(model, test)
+        past: Past = []
+        logits, patterns = run_set(model, test, past)
         predicted = likeliest(logits)
-        written = generated(model, test, predicted)
+        written = generated(model, test, predicted, past)
         vocabulary = data.vocabulary
         right = accuracy.strings_right(predicted, test.targets)
         grammar = accuracy.grammatical(written, vocabulary.n_values, vocabulary.end_of_states_id)

@@ -4,7 +4,7 @@ from compo_mech.model.config import ModelConfig, parameter_shapes, is_frozen
 from compo_mech.model.params import Params, Model, init_params, gradient_masks
 from compo_mech.model import blocks, doors
 from compo_mech.model.forward import forward
-from compo_mech.model.generate import generate, read_on, Past
+from compo_mech.model.generate import generate, read_on, read_at, Past
 from compo_mech.model.hooked import to_hooked
 from compo_mech.model.bridge import to_bridge, from_bridge, hook_to_edit
 from compo_mech.model.sites import Site, Kind, HEAD_KINDS, check_site, kinds_of, heads_of_kind, mlp_input_site
@@ -22,6 +22,7 @@ __all__ = [
     "forward",
     "generate",
     "read_on",
+    "read_at",
     "Past",
     "to_hooked",
     "to_bridge",

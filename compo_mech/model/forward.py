@@ -5,11 +5,13 @@ the last layer queries, MLP and unembedding see the scored rows alone. It works 
 parameters stacked along a leading axis, as long as all members have one `Packing`.
 """
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from compo_mech.data.packing import Packing
 from compo_mech.model import blocks
+from compo_mech.model.generate import Past
 from compo_mech.model.params import Model
 
 
@@ -21,6 +23,7 @@ def forward(
     position_shift: Int[Tensor, "batch"] | None = None,
     embed_mask: Float[Tensor, "token d_model"] | None = None,
     patterns: list[Float[Tensor, "batch head query key"]] | None = None,
+    past: Past | None = None,
 ) -> Float[Tensor, "scored d_vocab"]:
     """Run the network; return the logits of the scored rows, one batch row after the other.
 
@@ -32,6 +35,8 @@ def forward(
         embed_mask: factors on the embedding of each token read (dropout).
         patterns: if a list is given, each layer's attention at the scored rows is appended to it
             (rows beyond a string's own scored ones mean nothing).
+        past: if an empty list is given, each layer's keys and values are appended to it (those at positions that a
+            string does not have mean nothing).
 
     Example:
         >>> import torch
@@ -50,13 +55,14 @@ def forward(
     x = blocks.embed(model, tokens[packing.row, packing.position], position_ids)
     if embed_mask is not None:
         x = x * embed_mask
+    mlp_out = blocks.mlp_out if torch.is_grad_enabled() else blocks.mlp_out_in_parts
     for layer in range(model.config.n_layers):
         last = layer == model.config.n_layers - 1
         normed = blocks.attention_input(model, layer, x)
         if last:
             x = x.index_select(0, packing.scored_token)
-        mid = x + _attention(model, layer, normed, packing, last, patterns)
-        x = mid + blocks.mlp_out(model, layer, blocks.mlp_input(model, x, mid))
+        mid = x + _attention(model, layer, normed, packing, last, patterns, past)
+        x = mid + mlp_out(model, layer, blocks.mlp_input(model, x, mid))
     return blocks.logits(model, x)
 
 
@@ -67,6 +73,7 @@ def _attention(
     packing: Packing,
     last: bool,
     patterns: list[Tensor] | None,
+    past: Past | None,
 ) -> Float[Tensor, "row d_model"]:
     """What the heads of one layer write: for every token, or, in the last layer, every scored row."""
     source = normed.index_select(0, packing.scored_token) if last else normed
@@ -84,6 +91,8 @@ def _attention(
         return blocks.split_heads(model, packed.unflatten(0, shape))
 
     q, k, v = projected("Q", source, *queries), projected("K", normed, *keys), projected("V", normed, *keys)
+    if past is not None:
+        past.append((k, v))
     k, v = blocks.by_query_head(model, k), blocks.by_query_head(model, v)
     positions = packing.query_position[:, None] if last else None
     scores = blocks.scores(model, layer, q, k, positions)

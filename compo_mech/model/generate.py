@@ -1,5 +1,7 @@
 """Generation token by token, with the keys and values of what was read before."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -9,7 +11,8 @@ from compo_mech.model.finite import likeliest
 from compo_mech.model.params import Model
 
 # positions have no name, since a call adds to them
-Past = list[tuple[Float[Tensor, "batch head _ d_head"], Float[Tensor, "batch head _ d_head"]]]
+_KeysValues = tuple[Float[Tensor, "batch head _ d_head"], Float[Tensor, "batch head _ d_head"]]
+Past = list[_KeysValues]
 """Keys and values of every layer at the positions read so far; empty before the first."""
 
 
@@ -35,16 +38,58 @@ def read_on(model: Model, tokens: Int[Tensor, "batch new"], past: Past) -> Float
     """
     blocks.check_causal(model)
     n_before = past[0][0].shape[2] if past else 0
+
+    def longer(layer: int, new: _KeysValues) -> _KeysValues:
+        if layer < len(past):
+            past[layer] = tuple(torch.cat(pair, 2) for pair in zip(past[layer], new, strict=True))
+        else:
+            past.append(new)
+        return past[layer]
+
+    return _read(model, tokens, n_before, longer)
+
+
+def read_at(model: Model, tokens: Int[Tensor, "batch"], past: Past, position: int) -> Float[Tensor, "batch d_vocab"]:
+    """Return the logits at a position, given keys and values of those before; its own are written into `past`.
+
+    Args:
+        model: the network.
+        tokens: at that position, one a row.
+        past: keys and values of the rows at more positions than that, of which those after it are not looked at.
+        position: of the tokens.
+
+    Example:
+        >>> from compo_mech.data import Parity, encode
+        >>> from compo_mech.ground_truth import build
+        >>> from compo_mech.model import forward, read_at
+        >>> built = build(Parity(), max_length=3)
+        >>> read = encode(built.data, Parity(), torch.tensor([[1, 0, 1]])).read
+        >>> past = []
+        >>> _ = forward(built.model, read, past=past)
+        >>> read_at(built.model, torch.tensor([0]), past, position=5).argmax(-1).tolist()  # s2 after s1 = 0
+        [0]
+    """
+    blocks.check_causal(model)
+
+    def written(layer: int, new: _KeysValues) -> _KeysValues:
+        for old, own in zip(past[layer], new, strict=True):
+            old[:, :, position] = own[:, :, 0]
+        k, v = (known[:, :, : position + 1] for known in past[layer])
+        return k, v
+
+    return _read(model, tokens[:, None], position, written)
+
+
+def _read(
+    model: Model, tokens: Int[Tensor, "batch new"], n_before: int, known: Callable[[int, _KeysValues], _KeysValues]
+) -> Float[Tensor, "batch d_vocab"]:
+    """The logits of the last position; `known` takes a layer's new keys and values, and returns all up to there."""
     position = torch.arange(n_before, n_before + tokens.shape[1], device=tokens.device)
     x = blocks.embed(model, tokens, position.expand(tokens.shape))
     for layer in range(model.config.n_layers):
         normed = blocks.attention_input(model, layer, x)
-        k, v = (blocks.split_heads(model, new) for new in blocks.project(model, layer, "KV", normed))
-        if layer < len(past):
-            k, v = (torch.cat(pair, 2) for pair in zip(past[layer], (k, v), strict=True))
-            past[layer] = k, v
-        else:
-            past.append((k, v))
+        new_k, new_v = (blocks.split_heads(model, new) for new in blocks.project(model, layer, "KV", normed))
+        k, v = known(layer, (new_k, new_v))
         if layer == model.config.n_layers - 1:  # no one needs the rows before the last
             x, normed, position = x[:, -1:], normed[:, -1:], position[-1:]
         (q,) = blocks.project(model, layer, "Q", normed)
