@@ -5,6 +5,7 @@ task or the seed, so that no training stream and no training set ever holds a te
 with fewer than `MIN_SPLIT` strings are too short to split: all their strings are used for both.
 """
 
+import functools
 import itertools
 
 import torch
@@ -39,7 +40,7 @@ def is_split(task: Task, length: int) -> bool:
     return n_strings(task, length) >= MIN_SPLIT
 
 
-def string_hash(inputs: Int[Tensor, "*batch max_length"], lengths: Int[Tensor, "*batch"]) -> Int[Tensor, "*batch"]:
+def string_hash(inputs: Int[Tensor, "*batch max_length"], lengths: Int[Tensor, "*#batch"]) -> Int[Tensor, "*batch"]:
     """Return a stable 31-bit hash of the first `lengths` inputs, the same in every run and on every device.
 
     Example:
@@ -48,14 +49,19 @@ def string_hash(inputs: Int[Tensor, "*batch max_length"], lengths: Int[Tensor, "
         >>> bool(one == other)
         True
     """
-    position = torch.arange(inputs.shape[-1], device=inputs.device)
-    factors = _mixed(position + 1) | 1
-    inside = position < lengths[..., None]
-    total = ((inputs + 1) * factors * inside).sum(-1)  # wraps modulo 2^64
+    position, factors = _factors(inputs.shape[-1], inputs.device)
+    total = ((inputs + 1) * (factors * (position < lengths[..., None]))).sum(-1)  # wraps modulo 2^64
     return _mixed(total + lengths * 0x632BE59BD9B4E019) & 0x7FFFFFFF
 
 
-def is_test_string(inputs: Int[Tensor, "*batch max_length"], lengths: Int[Tensor, "*batch"]) -> Bool[Tensor, "*batch"]:
+@functools.lru_cache(maxsize=64)
+def _factors(n: int, device: torch.device) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
+    """The first positions, and what the hash multiplies by there."""
+    position = torch.arange(n, device=device)
+    return position, _mixed(position + 1) | 1
+
+
+def is_test_string(inputs: Int[Tensor, "*batch max_length"], lengths: Int[Tensor, "*#batch"]) -> Bool[Tensor, "*batch"]:
     """Whether each string falls into the test split, as a quarter of all strings do.
 
     Example:
@@ -63,7 +69,7 @@ def is_test_string(inputs: Int[Tensor, "*batch max_length"], lengths: Int[Tensor
         >>> bool(is_test_string(test_strings(Parity(), 8, 10), torch.tensor([8] * 10)).all())
         True
     """
-    return string_hash(inputs, lengths) % 4 == 0
+    return string_hash(inputs, lengths) & 3 == 0
 
 
 def _mixed(value: Int[Tensor, "*batch"]) -> Int[Tensor, "*batch"]:

@@ -5,6 +5,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -51,6 +52,14 @@ class Batch:
         return self.tokens[..., self.packing.scored_row, self.packing.scored_position + 1]
 
 
+class _Plan(NamedTuple):
+    """What the lengths of a step decide: they, ascending, what is read and scored of rows of them, and the longest."""
+
+    lengths: Int[Tensor, "row"]
+    packing: Packing
+    longest: int
+
+
 class TrainingStream:
     """Training batches of one seed or several, as a function of the step and of generators: nothing else to remember.
 
@@ -84,7 +93,7 @@ class TrainingStream:
         self._length_loss = torch.tensor([0.0] * config.min_length + by_length, device=device)
         self.strings = self._fixed_strings([seeds] if isinstance(seeds, int) else seeds)
         self._bounds: dict[Weights | None, Tensor] = {}
-        self._plans: OrderedDict[tuple[int, ...], tuple[Tensor, Packing]] = OrderedDict()
+        self._plans: OrderedDict[tuple[int, ...], _Plan] = OrderedDict()
 
     def _fixed_strings(self, seeds: Sequence[int]) -> Int[Tensor, "member task n_lengths string max_length"] | None:
         n, config = self.config.n_train_strings, self.config
@@ -137,8 +146,9 @@ class TrainingStream:
             generators: on the stream's device: one, or one a seed.
         """
         sources = [generators] if isinstance(generators, torch.Generator) else generators
-        of_one, packing = self._plan(step)
-        lengths = of_one.repeat(len(sources))
+        plan = self._plan(step)
+        packing = plan.packing
+        lengths = plan.lengths.repeat(len(sources)) if len(sources) > 1 else plan.lengths
         task = self._draw_tasks(step, packing.batch_size, sources)
         weight = self._task_loss[task] * self._length_loss[lengths]
         if self.config.order == "shortest_first":
@@ -146,7 +156,7 @@ class TrainingStream:
         elif self.strings is not None:
             inputs = self._from_fixed(task, lengths, sources)
         else:
-            inputs, is_allowed = self._fresh(step, task, lengths, sources)
+            inputs, is_allowed = self._fresh(plan.longest, task, lengths, sources)
             weight = is_allowed * weight
         tokens = self._encoder.tokens(task, inputs, run_tables(self._tables, task, inputs), lengths)
         if isinstance(generators, torch.Generator):
@@ -154,15 +164,15 @@ class TrainingStream:
         tokens, task, weight = (part.unflatten(0, (len(sources), -1)) for part in (tokens, task, weight))
         return Batch(tokens, task, weight, packing)
 
-    def _plan(self, step: int) -> tuple[Tensor, Packing]:
-        """Lengths and packing of a step; steps with the same counts share them."""
+    def _plan(self, step: int) -> "_Plan":
+        """What the lengths of a step decide; steps with the same counts share it."""
         counts = self.counts(step)
         if counts not in self._plans:
             if len(self._plans) == 64:
                 self._plans.popitem(last=False)
             lengths = self.lengths(step)
             packing = Packing.of_lengths(self.config.layout, lengths, self.device)
-            self._plans[counts] = torch.tensor(lengths, device=self.device), packing
+            self._plans[counts] = _Plan(torch.tensor(lengths, device=self.device), packing, lengths[-1])
         return self._plans[counts]
 
     def _draw_tasks(self, step: int, n: int, generators: Sequence[torch.Generator]) -> Int[Tensor, "row"]:
@@ -177,14 +187,13 @@ class TrainingStream:
         return torch.bucketize(uniform, self._bounds[weights], right=True).clamp(max=len(self.config.tasks) - 1)
 
     def _fresh(
-        self, step: int, task: Int[Tensor, "row"], lengths: Int[Tensor, "row"], generators: Sequence[torch.Generator]
-    ) -> tuple[Int[Tensor, "row max_length"], Float[Tensor, "row"]]:
+        self, longest: int, task: Int[Tensor, "row"], lengths: Int[Tensor, "row"], generators: Sequence[torch.Generator]
+    ) -> tuple[Int[Tensor, "row longest"], Float[Tensor, "row"]]:
         """Fresh training strings, and 1, or 0 for a row all of whose candidates are test strings."""
-        longest = max(length for length, n in zip(self.config.lengths, self.counts(step), strict=False) if n)
         uniform = self._uniform((len(task) // len(generators), N_CANDIDATES, longest), generators)
         first = self._first_input[task][:, None, None]
-        n_drawn = self._n_inputs[task][:, None, None] - first
-        candidates = first + (uniform * n_drawn).long().clamp(max=n_drawn - 1)
+        n_drawn = (self._n_inputs[task][:, None, None] - first).float()  # numbers of one type multiply at full speed
+        candidates = (uniform * n_drawn).clamp(max=n_drawn - 1).long() + first
         split = self._is_split[task, lengths][:, None]
         allowed = ~(is_test_string(candidates, lengths[:, None].expand(-1, N_CANDIDATES)) & split)
         pick = allowed.to(torch.uint8).argmax(1)  # the first allowed one

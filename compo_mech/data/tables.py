@@ -40,15 +40,15 @@ def run_tables(
         >>> run_tables(tables, torch.tensor([0, 1]), torch.tensor([[1, 1], [1, 1]])).tolist()
         [[1, 1], [1, 0]]
     """
-    n_rows, n_inputs = tables.shape[1:]
-    flat = tables.flatten()
-    base = task * (n_rows * n_inputs)
-    state = torch.full_like(task, n_rows - 1)
-    states = torch.empty_like(inputs)
-    for t in range(inputs.shape[-1]):
-        state = flat[base + state * n_inputs + inputs[..., t]]
-        states[..., t] = state
-    return states
+    n_tasks, n_rows, n_inputs = tables.shape
+    first_row = torch.arange(n_tasks, device=tables.device) * n_rows
+    row_after = (tables + first_row[:, None, None]) * n_inputs  # where the next state's row begins among all tables
+    row = (task * n_rows + n_rows - 1) * n_inputs
+    cells = []
+    for column in inputs.unbind(-1):
+        cells.append(row + column)
+        row = row_after.take(cells[-1])
+    return tables.take(torch.stack(cells, -1)) if cells else torch.empty_like(inputs)
 
 
 @lru_cache

@@ -38,8 +38,8 @@ def generated(
 ) -> Int[Tensor, "batch query"]:
     """What the network generates after [EoI].
 
-    Up to its first wrong token a string comes out as under teacher forcing, since every token is the likeliest one after
-    the same tokens; only what follows that token needs generating.
+    Up to its first wrong token a string comes out as under teacher forcing, since every token is the likeliest one
+    after the same tokens; only what follows that token needs generating.
 
     Args:
         model: the network.
