@@ -13,7 +13,8 @@ from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.interventions.edges import Writer
 from compo_mech.interventions.graph import run_graph
 from compo_mech.interventions.head_ablation import COSTS, Ablations, best_guess, smallest_removal
-from compo_mech.interventions.head_roles import NEAR, carried_share, name_heads
+from compo_mech.interventions.head_roles import carried_share, name_heads
+from compo_mech.interventions.role_sentences import NEAR
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.params import Model
 
