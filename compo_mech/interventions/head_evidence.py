@@ -71,7 +71,7 @@ def head_evidence(
         n_rows: rows of each kind.
 
     >>> from compo_mech import Parity, build
-    >>> built = build(Parity(), max_length=3)
+    >>> built = build(Parity(), max_length=5)
     >>> found = head_evidence(built.model, built.data, Parity(), torch.Generator().manual_seed(0)).heads
     >>> {str(head): [name for name, one in of.at_row.items() if one.carries(CARRIES)] for head, of in found.items()}
     {'L0H0': ['end'], 'L0H1': [], 'L1H0': ['x'], 'L1H1': []}

@@ -39,6 +39,9 @@ CARRIES_IN_PART = 0.1
 STAYS = 0.85
 """Of the answers that a content would not change at least this fraction stays, if a head carries it."""
 
+TIE = 0.01
+"""An answer is a tie if its lead is less than this fraction of the lead that right answers have on average."""
+
 Logits = Float[Tensor, "row d_vocab"]
 
 
@@ -158,7 +161,7 @@ class Swaps:
         changes: Bool[Tensor, "row"],
         stays: Bool[Tensor, "row"],
     ) -> Followed:
-        answered, t = likeliest(logits), self.rows.t
+        answered, t = self._answered(logits), self.rows.t
         differs = self.right & (permuted != self.rows.own)
         gap, before = (self._gap(of, expected)[changes] for of in (logits, self.clean))
         follows = [t[changes & (answered == expected)], t[changes]]
@@ -172,6 +175,11 @@ class Swaps:
             toward=mean_of((gap - before) / (-2 * before.mean())),
             at=tuple((2 * n_followed > n_changes).nonzero()[:, 0].tolist()),
         )
+
+    def _answered(self, logits: Logits) -> Int[Tensor, "row"]:
+        """The likeliest answers; -1 where that is a tie, which rounding would decide."""
+        first, second = logits.topk(2, dim=1).values.unbind(1)
+        return likeliest(logits).where(first - second > TIE * self._lead(self.clean).mean(), -1)
 
     def _gap(self, logits: Logits, expected: Int[Tensor, "row"]) -> Float[Tensor, "row"]:
         """By how much the expected answer's logit is above the own answer's."""

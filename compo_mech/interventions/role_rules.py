@@ -1,6 +1,7 @@
 """The role of a head, by a rule on what answers and logits do without it and with what it does in another string."""
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -25,7 +26,7 @@ RoleName = Literal[
 """What a head does:
 
     iteration, lookup, accumulates    brings x_t; the position of [EoI]; x_1 .. x_t or what they add up to
-    carries                           brings another content: s_{t-1}, or s_t
+    carries                           brings another content: s_{t-1}, s_t, or one input whatever t is
     relays                            brings a content to a row before, from which a later layer takes it
     takes back                        moves the logits away from the answer that others make
     shares                            carries a content with another head, while neither does so alone
@@ -37,17 +38,13 @@ RoleName = Literal[
 AT_ROW: dict[Content, RoleName] = {
     "x": "iteration",
     "end": "lookup",
+    "end of prefix": "lookup",
     "prefix": "accumulates",
-    "state": "carries",
-    "answer": "carries",
 }
-BEFORE: dict[Content, RoleName] = {
-    "x": "relays",
-    "end": "lookup",
-    "prefix": "accumulates",
-    "state": "relays",
-    "answer": "relays",
-}
+"""Roles of heads that bring a content to the row itself; of any other content: `carries`."""
+
+BEFORE: dict[Content, RoleName] = {"end": "lookup", "end of prefix": "lookup", "prefix": "accumulates"}
+"""Roles of heads that bring it to rows before; of any other content: `relays`."""
 
 
 class Role(NamedTuple):
@@ -120,11 +117,19 @@ class HeadRole:
 
 
 def carried(found: HeadEvidence, level: float) -> Role | None:
-    """The role of a head whose answers go with a content, from a level on and better than with any other."""
-    for counted, names in ((found.at_row, AT_ROW), (found.before, BEFORE)):
-        best = max(counted, key=lambda content: counted[content].carried.mean, default=None)
+    """The role of a head whose answers go with a content, from a level on and better than with any other.
+
+    One input whatever t is, x_k, is asked about only as a whole: a head that brings x_t at some t brings x_k in part.
+    """
+    places: tuple[tuple[Mapping[Content, Followed], dict[Content, RoleName], RoleName], ...] = (
+        (found.at_row, AT_ROW, "carries"),
+        (found.before, BEFORE, "relays"),
+    )
+    for counted, names, other in places:
+        asked = [content for content in counted if level >= CARRIES or not content.startswith("x_")]
+        best = max(asked, key=lambda content: counted[content].carried.mean, default=None)
         if best is not None and counted[best].carries(level):
-            return Role(names[best], best, counted[best], in_part=level < CARRIES)
+            return Role(names.get(best, other), best, counted[best], in_part=level < CARRIES)
     return None
 
 

@@ -18,7 +18,17 @@ CONTENTS: dict[Content, str] = {
     "prefix": "x_1 .. x_t or what they add up to",
     "answer": "s_t",
     "end": "the position of [EoI]",
+    "end of prefix": "the position of [EoI]",
 }
+
+
+def content_text(content: Content) -> str:
+    """What a content is called in sentences.
+
+    >>> content_text("x"), content_text("x_3")
+    ('x_t', 'x_3, whatever t is')
+    """
+    return CONTENTS.get(content, f"{content}, whatever t is")
 
 
 def able_from(guess: float) -> float:
@@ -110,7 +120,7 @@ def followed_text(found: Followed, level: float, content: Content) -> str:
         f"of {found.n_changes} answers that another one would change {follows.mean:.0%} follow ({low} .. "
         f"{follows.high:.1%}; from {level:.0%}; permuted labels {found.permuted:.0%}), and of {found.n_stays} that it "
         f"would not {stays.mean:.0%} stay ({least} .. {stays.high:.1%}; from {STAYS:.0%})"
-        + ("" if content == "end" else " though all else differs")
+        + ("" if content.startswith("end") else " though all else differs")
     )
 
 
@@ -166,7 +176,7 @@ def carries_sentence(role: HeadRole) -> str:
     verb = {"accumulates": "accumulates: it brings", "relays": "relays, through a row before,"}.get(
         role.name, "carries"
     )
-    return f"{role.writer} {verb} {CONTENTS[content]}: {part_text(role)}."
+    return f"{role.writer} {verb} {content_text(content)}: {part_text(role)}."
 
 
 def takes_back_sentence(role: HeadRole) -> str:
@@ -205,8 +215,8 @@ def partner_sentences(roles: Sequence[HeadRole]) -> list[str]:
             if names:
                 alone = role.evidence.at_row[content].follows.mean if role.evidence else 0.0
                 said.append(
-                    f"{role.writer} carries {CONTENTS[content]} together with {names}: at least {CARRIES:.0%} of the "
-                    f"answers follow both, and {alone:.0%} {role.writer} alone."
+                    f"{role.writer} carries {content_text(content)} together with {names}: at least {CARRIES:.0%} of "
+                    f"the answers follow both, and {alone:.0%} {role.writer} alone."
                 )
     return said
 

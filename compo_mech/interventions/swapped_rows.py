@@ -5,7 +5,9 @@ predicts another one, with s_{t-1} and x_t of the own row, and s', x' and the pr
 
     x         F(s_{t-1}, x'_t)           state     F(s', x_t)
     prefix    the state after x'_t       answer    F(s', x'_t)
+    x_1, ..   the state after x_t with that input from the other string
     end       F(s_{t-1}, x_{t'})         where [EoI] is elsewhere, so that the row would predict s_{t'}
+    end of prefix                        the same, of a network that goes by x_1 .. x_{t'}: s_{t'}
 
 s' stands in the other row whatever its inputs are, and inputs are drawn independently. So for bits a head that brings
 one content follows the others no more often than by chance. From a larger alphabet x' is x_t, and s' is s_{t-1}, in
@@ -13,7 +15,6 @@ half of the rows, so that answers that stay are asked as often as answers that c
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Int
@@ -24,8 +25,12 @@ from compo_mech.data.encode import encode
 from compo_mech.data.tasks import Task
 from compo_mech.interventions.switches import strings
 
-Content = Literal["x", "state", "prefix", "answer", "end"]
-"""What a head may bring: x_t, s_{t-1}, x_1 .. x_t or what they add up to, s_t, the position of [EoI]."""
+Content = str
+"""What a head may bring: `x`, x_t; `state`, s_{t-1}; `prefix`, x_1 .. x_t or what they add up to; `answer`, s_t; `x_1`,
+`x_2` and so on, that input whatever t is; `end` and `end of prefix`, the position of [EoI]."""
+
+MIN_CELLS = 5
+"""Of strings up to 4, a head that knows whether position 4 holds [EoI] passes for one that knows where [EoI] is."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class SwappedRows:
     >>> from compo_mech import Parity
     >>> rows = input_rows(DataConfig(max_length=3), Parity(), 8, torch.Generator().manual_seed(0))
     >>> sorted(rows.answers), rows.own.shape == rows.answers["x"].shape
-    (['answer', 'prefix', 'state', 'x'], True)
+    (['answer', 'prefix', 'state', 'x', 'x_1', 'x_2', 'x_3'], True)
     """
 
     tokens: Int[Tensor, "row pos"]
@@ -87,19 +92,23 @@ def input_rows(data: DataConfig, task: Task, n: int, generator: torch.Generator)
     altered = states.scatter(1, (t - 2).clamp(min=0)[:, None], new[:, None])  # at t = 1 no row shows it
     x, other_x = (of.gather(1, t[:, None] - 1)[:, 0] for of in (inputs, other))
     prefix, table = task.states(other).gather(1, t[:, None] - 1)[:, 0], task.table
+    places = {f"x_{k + 1}": task.states(_with_input(inputs, other, k)) for k in range(data.max_length)}
+    shuffled = {f"x_{k + 1}": task.states(_with_input(inputs, other[order], k)) for k in range(data.max_length)}
     return SwappedRows(
         tokens=encode(data, task, inputs, length, states).read,
         other_tokens=encode(data, task, other, length, torch.where((t > 1)[:, None], altered, states)).read,
         position=layout.end_of_input(length) + t - 1,
         t=t,
         own=table[before, x],
-        answers={"x": table[before, other_x], "state": table[new, x], "prefix": prefix, "answer": table[new, other_x]},
+        answers={"x": table[before, other_x], "state": table[new, x], "prefix": prefix, "answer": table[new, other_x]}
+        | {name: states.gather(1, t[:, None] - 1)[:, 0] for name, states in places.items()},
         permuted={
             "x": table[before, other_x[order]],
             "state": table[new[order], x],
             "prefix": prefix[order],
             "answer": table[new[order], other_x[order]],
-        },
+        }
+        | {name: states.gather(1, t[:, None] - 1)[:, 0] for name, states in shuffled.items()},
     )
 
 
@@ -107,7 +116,7 @@ def end_rows(data: DataConfig, task: Task, n: int, generator: torch.Generator) -
     """Draw rows beside rows of strings of another length, whose [EoI] is elsewhere.
 
     The other row predicts s_{t'} of its string, whose inputs are others; it holds the same state. None: there is no
-    chain of thought, or no two lengths have such rows.
+    chain of thought, or fewer than `MIN_CELLS` triples of a length, another one and a row have such rows.
     """
     drawn = data.drawn_lengths
     pairs = [
@@ -117,7 +126,7 @@ def end_rows(data: DataConfig, task: Task, n: int, generator: torch.Generator) -
         for other in drawn
         if other != length and 2 <= length + t - other <= min(length, other)
     ]
-    if not pairs or not data.chain_of_thought:
+    if len(pairs) < MIN_CELLS or not data.chain_of_thought:
         return None
     length, t, other_length = torch.tensor(pairs)[torch.randint(len(pairs), (n,), generator=generator)].unbind(1)
     other_t = length + t - other_length
@@ -131,15 +140,25 @@ def end_rows(data: DataConfig, task: Task, n: int, generator: torch.Generator) -
     held = task.states(other).scatter(1, other_t[:, None] - 2, before[:, None])
     at = {"own": t, "end": other_t, "permuted": 1 + (chance * length).long()}
     answers = {name: task.table[before, inputs.gather(1, of[:, None] - 1)[:, 0]] for name, of in at.items()}
+    prefixes = {name: states.gather(1, of[:, None] - 1)[:, 0] for name, of in at.items()}
     return SwappedRows(
         tokens=encode(data, task, inputs, length, states).read,
         other_tokens=encode(data, task, other, other_length, held).read,
         position=data.layout.end_of_input(length) + t - 1,
         t=t,
         own=answers["own"],
-        answers={"end": answers["end"]},
-        permuted={"end": answers["permuted"]},
+        answers={"end": answers["end"], "end of prefix": prefixes["end"]},
+        permuted={"end": answers["permuted"], "end of prefix": prefixes["permuted"]},
     )
+
+
+def _with_input(
+    inputs: Int[Tensor, "row max_length"], other: Int[Tensor, "row max_length"], k: int
+) -> Int[Tensor, "row max_length"]:
+    """The inputs with one of them, counted from 0, from the other strings."""
+    found = inputs.clone()
+    found[:, k] = other[:, k]
+    return found
 
 
 def _kept(n: int, n_values: int, generator: torch.Generator) -> Bool[Tensor, "row"]:
