@@ -46,9 +46,9 @@ def _own_position(trained: SubtractionFindings, control: SubtractionFindings) ->
     low = on_its_side(found.accuracy.low, FOLLOWED, percent=True)
     return (
         f"From the row's own position: with the row alone at the position of the row of another t, "
-        f"{found.accuracy.mean:.0%} ({low} .. {found.accuracy.high:.1%}) of the answers are those for that t (an interval "
-        f"above {FOLLOWED:.0%} needed; same-size change {found.placebo:.0%}, permuted labels {found.permuted:.0%}, "
-        f"control {other.accuracy.mean:.0%}); a network that counts rows would not follow."
+        f"{found.accuracy.mean:.0%} ({low} .. {found.accuracy.high:.1%}) of the answers are those for that t (an "
+        f"interval above {FOLLOWED:.0%} needed; same-size change {found.placebo:.0%}, permuted labels "
+        f"{found.permuted:.0%}, control {other.accuracy.mean:.0%}); a network that counts rows would not follow."
     )
 
 
@@ -100,8 +100,9 @@ def subtraction_verdict(found: SubtractionFindings) -> ProbeVerdict:
         )
     if found.followed and found.decodable and found.additive["MLP output"].needed and moves:
         reason = (
-            "t is decodable from its output, answers follow the next layer's query and the row's own position, and they "
-            "need what it has beyond sums over i and j; but its output without the rest of the stream does not hold t"
+            "t is decodable from its output, answers follow the next layer's query and the row's own position, and "
+            "they need what it has beyond sums over i and j; but its output without the rest of the stream does not "
+            "hold t"
         )
         return ProbeVerdict(Answer.IN_PART, (reason,))
     return ProbeVerdict.no(

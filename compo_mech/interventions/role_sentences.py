@@ -103,6 +103,45 @@ class Heads:
         return None
 
 
+def headline(heads: Heads) -> str:
+    """Say in a clause which heads carry x_t, by intervention."""
+    level = able_from(heads.guess)
+    if heads.accuracy < level:
+        right = on_its_side(heads.accuracy, level, percent=True)
+        return f"no head is named by intervention, since {right} of states are right ({level:.0%} needed)"
+    if heads.x_together is None:
+        return "what heads carry cannot be asked, since only the last state is written"
+    named = [heads.iteration] if heads.iteration else [r for r in heads.roles if r.role.content in ("x", "prefix")]
+    parts = [f"{role.writer} {_verb(role, heads)}{_brief(role)}" for role in named if role is not None]
+    return "by intervention " + (", ".join(parts) or "no head carries x_t alone or with one other")
+
+
+def _verb(role: HeadRole, heads: Heads) -> str:
+    """What a head does with x_t, for a headline."""
+    if role is heads.iteration:
+        return "is the iteration head"
+    content = content_text(role.role.content or "x")
+    if role.name == "shares":
+        return f"carries {content} together with {' or '.join(map(str, role.partners))}"
+    verb = {"accumulates": "accumulates", "relays": "relays", "takes back": "takes back"}.get(role.name, "carries")
+    return f"{verb} {content}" + (" in part" if role.in_part else "")
+
+
+def _brief(role: HeadRole) -> str:
+    """How many answers follow and stay, for a headline."""
+    found = role.role.followed
+    if found is None or role.name in ("shares", "takes back"):
+        return ""
+    level = CARRIES_IN_PART if role.in_part else CARRIES
+    follows, stays = (
+        on_its_side(of.low, at, percent=True) for of, at in ((found.follows, level), (found.stays, STAYS))
+    )
+    return (
+        f" ({found.follows.mean:.0%} of answers follow it, at least {follows} with {level:.0%} needed; "
+        f"{found.stays.mean:.0%} stay when all else differs, at least {stays} with {STAYS:.0%} needed)"
+    )
+
+
 def untold_sentence(accuracy: float, guess: float) -> str:
     """Say that no role can be told, of a network that is not right often enough."""
     level = able_from(guess)
