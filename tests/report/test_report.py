@@ -16,7 +16,6 @@ from compo_mech.runs import outcome, recipes
 from compo_mech.runs.run import Run
 from compo_mech.runs.sums import digest, write_sums
 
-
 CAUSE = "by intervention L1H0"
 
 
@@ -40,7 +39,8 @@ def rows(curve, head_curve, verdict):
 def test_the_sentence_of_a_textbook_run():
     metrics = rows([0.2, 0.995, 0.5, 1.0], [0.1, 0.5, 0.93, 0.97], verdict=2)
     assert outcome.run_sentence(metrics, "parity", CAUSE) == (
-        "parity: by intervention L1H0; L1H0 attends as a textbook iteration head, with a score of 0.97 (0.9 needed; control 0.95) from step "
+        "parity: by intervention L1H0; L1H0 attends as a textbook iteration head, "
+        "with a score of 0.97 (0.9 needed; control 0.95) from step "
         "200 on; accuracy at the worst length ends at 100.0%, at 99% or more at the last checkpoint alone, step 300."
     )
 
@@ -48,7 +48,8 @@ def test_the_sentence_of_a_textbook_run():
 def test_the_sentence_of_a_patchwork_that_never_got_there():
     metrics = rows([0.2, 0.3, 0.4, 0.5], [0.1, 0.2, 0.3, 0.4], verdict=1)
     assert outcome.run_sentence(metrics, "parity", CAUSE) == (
-        "parity: by intervention L1H0; no head attends as a textbook iteration head; L1H0 comes nearest, a sharp patchwork pattern with a "
+        "parity: by intervention L1H0; no head attends as a textbook iteration head; "
+        "L1H0 comes nearest, a sharp patchwork pattern with a "
         "score of 0.40 (0.9 needed; control 0.95); accuracy at the worst length ends at 50.0%, below 99%."
     )
 
