@@ -90,8 +90,11 @@ def _rule_or_table(trained: SubtractionFindings, control: SubtractionFindings) -
 
 def subtraction_verdict(found: SubtractionFindings) -> ProbeVerdict:
     """Answer whether the MLP subtracts positions, and why."""
-    if not found.updates:
-        reason = "answers do not follow s_{t-1}, so that those that another t would make are not known"
+    if found.decodable and not found.updates:
+        reason = (
+            "t is decodable from its output, but answers do not follow s_{t-1}, so that those that another t would "
+            "make are not known"
+        )
         return ProbeVerdict(Answer.CANNOT_BE_TOLD, (reason,))
     moves = found.own_position.followed
     if found.decodable and found.holds("mlp_out") and moves:

@@ -186,7 +186,7 @@ class Swaps:
         expected_logit, own = (logits.gather(1, of[:, None])[:, 0] for of in (expected, self.rows.own))
         return expected_logit - own
 
-    def _lead(self, logits: Logits) -> Float[Tensor, "row"]:
+    def _lead(self, logits: Logits) -> Float[Tensor, "right"]:
         """By how much the own answer's logit is above the next, where the network is right."""
         own = self.rows.own[:, None]
         others = logits.scatter(1, own, -torch.inf).amax(1)
