@@ -11,14 +11,13 @@ from compo_mech.analyses.position_subtraction import examine_subtraction
 from compo_mech.analyses.state_update import examine_update
 from compo_mech.analyses.subtraction_probe import subtraction_verdict
 from compo_mech.analyses.update_probe import update_verdict
-from compo_mech.analyses.wrong_networks import TASKS, Untaught, random_networks, wrongly_trained
+from compo_mech.analyses.wrong_networks import Untaught, random_networks, wrongly_trained
 from compo_mech.data.config import DataConfig
-from compo_mech.data.tasks import Task
+from compo_mech.data.tasks import Task, TaskField
 from compo_mech.evaluation.sets import drawn_sets
 from compo_mech.ground_truth.build import Constructed, build
 from compo_mech.ground_truth.hard_cases import HARD_CASES, build_hard_case
-from compo_mech.ground_truth.hard_updates import TableOfStrings
-from compo_mech.ground_truth.method_card import builds
+from compo_mech.ground_truth.method_card import RUNGS
 from compo_mech.ground_truth.options import BuildOptions, Coordinate
 from compo_mech.interventions.edges import Writer
 from compo_mech.interventions.head_ablation import Ablations
@@ -27,9 +26,6 @@ from compo_mech.interventions.role_rules import HeadRole
 from compo_mech.interventions.role_sentences import Heads
 from compo_mech.model.params import Model
 from compo_mech.probing.sites import iteration_layer
-
-MAX_TABLE_INPUTS = 3
-"""A table of strings of more inputs than this has too many rows."""
 
 ABSTAINS = ("contributes", "cannot be told")
 """Said of a head of any role: nothing is claimed of what it brings."""
@@ -164,34 +160,34 @@ def named_mlps(networks: str, kind: str, built: Constructed, broken: str | None 
         yield Named(networks, kind, f"MLP {COMPUTES[asked]}", true, said, verdict)
 
 
-def hand_built() -> Iterator[tuple[str, Constructed]]:
-    """Yield every kind of circuit that misleads and every rung, on every task that it is for."""
+def hand_built(task: TaskField) -> Iterator[tuple[str, Constructed]]:
+    """Yield every kind of circuit that misleads, and every rung, as far as they are for a task."""
     for name, kind in HARD_CASES.items():
-        for task in TASKS:
-            too_many = kind is TableOfStrings and task.n_inputs > MAX_TABLE_INPUTS
-            if (not kind.tasks or task.name in kind.tasks) and not too_many:
-                yield name, build_hard_case(name, task)
-    yield from ((name, built) for name, built in builds() if built.data.chain_of_thought)
+        if not kind.tasks or task.name in kind.tasks:
+            yield name, build_hard_case(name, task)
+    for name, rungs in RUNGS.items():
+        if rungs.chain_of_thought:
+            yield name, build(task, rungs=rungs)
 
 
-def decoys() -> Iterator[tuple[Coordinate, Constructed]]:
-    """Yield builds one component of which is broken."""
+def decoys(task: TaskField) -> Iterator[tuple[Coordinate, Constructed]]:
+    """Yield builds of a task one component of which is broken."""
     for part in get_args(Coordinate):
-        for task in TASKS[:3]:
-            yield part, build(task, rungs=BuildOptions(broken=part))
+        yield part, build(task, rungs=BuildOptions(broken=part))
 
 
-def named(n_random: int = 60, n_seeds: int = 6) -> Iterator[Named]:
+def named(task: TaskField, n_random: int = 60, n_seeds: int = 6) -> Iterator[Named]:
     """Name the components of all networks whose truth is known.
 
     Args:
+        task: of the hand-built ones.
         n_random: networks with random weights.
         n_seeds: networks trained wrongly in each way.
     """
-    for kind, built in hand_built():
+    for kind, built in hand_built(task):
         yield from named_heads("hand-built", kind, built)
         yield from named_mlps("hand-built", kind, built)
-    for part, built in decoys():
+    for part, built in decoys(task):
         yield from named_heads("decoys", f"broken {part}", built, part)
         yield from named_mlps("decoys", f"broken {part}", built, part)
     for networks, of in (("random", random_networks(n_random)), ("wrongly trained", wrongly_trained(n_seeds))):
