@@ -21,6 +21,15 @@ CONTENTS: dict[Content, str] = {
     "end of prefix": "the position of [EoI]",
 }
 
+NOUNS: dict[Content, str] = {
+    "x": "x_t",
+    "state": "s_{t-1}",
+    "prefix": "prefix",
+    "answer": "s_t",
+    "end": "position of [EoI]",
+    "end of prefix": "position of [EoI]",
+}
+
 
 def content_text(content: Content) -> str:
     """What a content is called in sentences.
@@ -137,7 +146,7 @@ def _brief(role: HeadRole) -> str:
         on_its_side(of.low, at, percent=True) for of, at in ((found.follows, level), (found.stays, STAYS))
     )
     return (
-        f" ({found.follows.mean:.0%} of answers follow it, at least {follows} with {level:.0%} needed; "
+        f" ({found.follows.mean:.0%} of answers follow what it brings, at least {follows} with {level:.0%} needed; "
         f"{found.stays.mean:.0%} stay when all else differs, at least {stays} with {STAYS:.0%} needed)"
     )
 
@@ -156,8 +165,8 @@ def followed_text(found: Followed, level: float, content: Content) -> str:
     follows, stays = found.follows, found.stays
     low, least = on_its_side(follows.low, level, percent=True), on_its_side(stays.low, STAYS, percent=True)
     return (
-        f"of {found.n_changes} answers that another one would change {follows.mean:.0%} follow ({low} .. "
-        f"{follows.high:.1%}; from {level:.0%}; permuted labels {found.permuted:.0%}), and of {found.n_stays} that it "
+        f"of {found.n_changes} answers that another {NOUNS.get(content, content)} would change {follows.mean:.0%} follow "
+        f"({low} .. {follows.high:.1%}; from {level:.0%}; permuted labels {found.permuted:.0%}), and of {found.n_stays} that it "
         f"would not {stays.mean:.0%} stay ({least} .. {stays.high:.1%}; from {STAYS:.0%})"
         + ("" if content.startswith("end") else " though all else differs")
     )

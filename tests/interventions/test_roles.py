@@ -140,7 +140,7 @@ def test_a_figure_stands_beside_its_threshold_its_interval_and_chance():
     found = followed(least(CARRIES), N, permuted=0.48)
     said = str(heads(head({"x": found}, cost=0.5)))
     low = found.follows.low
-    assert f"of 200 answers that another one would change {found.follows.mean:.0%} follow ({low:.1%} .. " in said
+    assert f"of 200 answers that another x_t would change {found.follows.mean:.0%} follow ({low:.1%} .. " in said
     assert "from 50%; permuted labels 48%" in said
     assert "of 200 that it would not 100% stay" in said
     assert "without it 50% of states are right (best guess from s_{t-1} alone: 50%)" in said
