@@ -164,11 +164,11 @@ def followed_text(found: Followed, level: float, content: Content) -> str:
     """How many answers follow and how many stay, beside the levels and chance."""
     follows, stays = found.follows, found.stays
     low, least = on_its_side(follows.low, level, percent=True), on_its_side(stays.low, STAYS, percent=True)
+    changes = f"of {found.n_changes} answers that another {NOUNS.get(content, content)} would change"
     return (
-        f"of {found.n_changes} answers that another {NOUNS.get(content, content)} would change {follows.mean:.0%} follow "
-        f"({low} .. {follows.high:.1%}; from {level:.0%}; permuted labels {found.permuted:.0%}), and of {found.n_stays} that it "
-        f"would not {stays.mean:.0%} stay ({least} .. {stays.high:.1%}; from {STAYS:.0%})"
-        + ("" if content.startswith("end") else " though all else differs")
+        f"{changes} {follows.mean:.0%} follow ({low} .. {follows.high:.1%}; from {level:.0%}; permuted labels "
+        f"{found.permuted:.0%}), and of {found.n_stays} that it would not {stays.mean:.0%} stay ({least} .. "
+        f"{stays.high:.1%}; from {STAYS:.0%})" + ("" if content.startswith("end") else " though all else differs")
     )
 
 
