@@ -45,10 +45,9 @@ from compo_mech.interventions.attention_patterns import (
     idealised,
 )
 from compo_mech.interventions.head_ablation import Ablations, Cost, smallest_removal, best_guess
-from compo_mech.interventions.swapped_rows import Content, SwappedRows, input_rows, end_rows
-from compo_mech.interventions.head_swaps import Followed, Swaps
-from compo_mech.interventions.head_evidence import Evidence, HeadEvidence, head_evidence
-from compo_mech.interventions.role_rules import HeadRole, Role
+from compo_mech.interventions.head_swaps import Followed
+from compo_mech.interventions.head_evidence import head_evidence
+from compo_mech.interventions.role_rules import HeadRole
 from compo_mech.interventions.role_sentences import Heads
 from compo_mech.interventions.head_roles import name_heads, carried_share
 from compo_mech.interventions.task_pairs import task_pairs
@@ -119,17 +118,9 @@ __all__ = [
     "Cost",
     "smallest_removal",
     "best_guess",
-    "Content",
-    "SwappedRows",
-    "input_rows",
-    "end_rows",
     "Followed",
-    "Swaps",
-    "Evidence",
-    "HeadEvidence",
     "head_evidence",
     "HeadRole",
-    "Role",
     "Heads",
     "name_heads",
     "carried_share",

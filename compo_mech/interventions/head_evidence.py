@@ -81,7 +81,9 @@ def head_evidence(
     kinds, config = [Swaps(model, rows) for rows in drawn if rows is not None], model.config
     layers = [[Writer("head", layer, head) for head in range(config.n_heads)] for layer in range(config.n_layers)]
     heads = list(itertools.chain(*layers))
-    swapped = {(head,): [kind.swapped(head) for kind in kinds] for head in heads}
+    swapped: dict[tuple[Writer, ...], list[Logits]] = {
+        (head,): [kind.swapped(head) for kind in kinds] for head in heads
+    }
     for pair in itertools.combinations(heads, 2):
         if len(heads) <= MAX_HEADS_PAIRED or pair[0].layer == pair[1].layer:
             swapped[pair] = [kind.swapped(*pair) for kind in kinds]

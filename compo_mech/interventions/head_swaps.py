@@ -25,6 +25,7 @@ from compo_mech.interventions.swapped_rows import Content, SwappedRows
 from compo_mech.interventions.traces import row_trace
 from compo_mech.model.finite import check_weights, likeliest
 from compo_mech.model.params import Model
+from compo_mech.model.sites import Site
 from compo_mech.stats.intervals import Interval, wilson
 
 MIN_COUNTED = 30
@@ -115,14 +116,14 @@ class Swaps:
 
     def swapped(self, *heads: Writer) -> Logits:
         """Logits when these heads put out at the row what they do in the other strings."""
-        return self._with({head: self._other.z[head.layer][:, head.head] for head in heads})
+        return self._with({head: self._other.at(_site(head)) for head in heads})
 
     def zeroed(self, head: Writer) -> Logits:
         """Logits when a head puts out nothing at the row."""
-        return self._with({head: torch.zeros_like(self._own.z[head.layer][:, head.head])})
+        return self._with({head: torch.zeros_like(self._own.at(_site(head)))})
 
     def _with(self, values: Mapping[Writer, Float[Tensor, "row d_head"]]) -> Logits:
-        first = min(head.layer for head in values)
+        first = min(_site(head).layer for head in values)
         return finished(self.model, self._own, first, self._own.resid_pre[first], swapped=values)
 
     def everywhere(self, heads: Sequence[Writer]) -> Iterator[tuple[Writer, Logits, Logits]]:
@@ -191,6 +192,12 @@ class Swaps:
         own = self.rows.own[:, None]
         others = logits.scatter(1, own, -torch.inf).amax(1)
         return (logits.gather(1, own)[:, 0] - others)[self.right]
+
+
+def _site(head: Writer) -> Site:
+    """Where the head puts out what it brings."""
+    assert head.layer is not None  # of a head it is known
+    return Site("z", head.layer, head.head)
 
 
 def mean_of(values: Float[Tensor, "n"]) -> Interval:

@@ -14,7 +14,7 @@ one content follows the others no more often than by chance. From a larger alpha
 half of the rows, so that answers that stay are asked as often as answers that change.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Int
@@ -61,12 +61,11 @@ class SwappedRows:
 
     def to(self, device: torch.device | str) -> "SwappedRows":
         """The same rows on a device."""
-        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
-        contents = {
-            name: {content: answers.to(device) for content, answers in getattr(self, name).items()}
-            for name in ("answers", "permuted")
-        }
-        return SwappedRows(**moved, **contents)
+        tensors = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        answers, permuted = (
+            {content: of.to(device) for content, of in contents.items()} for contents in (self.answers, self.permuted)
+        )
+        return replace(self, **tensors, answers=answers, permuted=permuted)
 
 
 def input_rows(data: DataConfig, task: Task, n: int, generator: torch.Generator) -> SwappedRows:
