@@ -10,8 +10,8 @@ from compo_mech.probing.unseen_pairs import Exposure
 from compo_mech.stats.intervals import on_its_side
 
 ASKED = (
-    "asked: is t = i - j + 1 decodable from its output, do answers become F(s_{t-1}, x_{t'}) with the t' of another "
-    "string, and with another own position i?"
+    "Asked: is t = i - j + 1 decodable from its output, and do answers become F(s_{t-1}, x_{t'}) with the t' of another "
+    "string put in, and with another position i of the row alone?"
 )
 
 
@@ -19,7 +19,8 @@ def subtraction_sentences(seen: Seen[SubtractionFindings]) -> list[str]:
     """Say the verdict on the subtraction and what it rests on."""
     trained, control = seen.trained, seen.control
     said = [
-        f"MLP {trained.layer} subtracts positions ({ASKED}): {subtraction_verdict(trained)}.",
+        f"MLP {trained.layer} subtracts positions: {subtraction_verdict(trained)}.",
+        ASKED,
         _used(trained, control),
         _own_position(trained, control),
         _decodable(trained, control),
