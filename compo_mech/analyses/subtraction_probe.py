@@ -10,8 +10,8 @@ from compo_mech.probing.unseen_pairs import Exposure
 from compo_mech.stats.intervals import on_its_side
 
 ASKED = (
-    "Asked: is t = i - j + 1 decodable from its output, and do answers become F(s_{t-1}, x_{t'}) with the t' of another "
-    "string put in, and with another position i of the row alone?"
+    "Asked: is t = i - j + 1 decodable from its output, and do answers become F(s_{t-1}, x_{t'}) with the t' of "
+    "another string put in, and with another position i of the row alone?"
 )
 
 
