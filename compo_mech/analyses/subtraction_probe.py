@@ -98,6 +98,9 @@ def subtraction_verdict(found: SubtractionFindings) -> ProbeVerdict:
         )
         return ProbeVerdict(Answer.CANNOT_BE_TOLD, (reason,))
     moves = found.own_position.followed
+    if moves and not found.decodable:
+        reason = "answers follow the row's own position, but t is not decodable from its output"
+        return ProbeVerdict(Answer.CANNOT_BE_TOLD, (reason,))
     if found.decodable and found.holds("mlp_out") and moves:
         return ProbeVerdict(
             Answer.YES, ("t is decodable from its output, and answers follow it and the row's own position",)

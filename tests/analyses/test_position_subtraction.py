@@ -208,6 +208,12 @@ def test_counting_is_no_subtraction_and_a_prefix_has_no_answer_for_another_t(nam
 
 def test_the_row_s_own_position_decides_at_its_threshold():
     found = examined(Parity(), BuildOptions())
+    unread = found.probes.copy()
+    unread[["linear", "low"]] = 0.0
+    hidden = replace(found, probes=unread)  # positions are used, but t is not found
+    assert subtraction_verdict(hidden).answer == Answer.CANNOT_BE_TOLD
+    still = replace(hidden, own_position=replace(found.own_position, accuracy=Interval(0.8, 0.75, 0.85)))
+    assert subtraction_verdict(still).answer == Answer.NO
     assert found.own_position.accuracy.mean == 1
     for low, answer in ((0.7501, Answer.YES), (0.75, Answer.NO)):
         moved = replace(found.own_position, accuracy=Interval(0.8, low, 0.85))
