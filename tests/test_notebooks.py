@@ -50,7 +50,7 @@ def test_the_tutorial_has_a_solution_for_every_exercise():
 TOLD = {  # of the given run, of two heads, not one that the notebook makes; the tutorial has its own, which learns
     "compare_runs": "<h4>again</h4>",
     "explore_run": "L1H1 iteration",
-    "tutorial": "copy: L1H0 attends as a textbook iteration head",
+    "tutorial": "copy: by intervention L1H0 is the iteration head",
 }
 N_SLIDERS = {"compare_runs": 2, "explore_run": 0, "tutorial": 1}
 

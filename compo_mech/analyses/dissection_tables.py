@@ -28,19 +28,34 @@ def network_tables(found: NetworkFindings, layout: Layout) -> dict[str, pd.DataF
 
 
 def _heads_table(found: NetworkFindings) -> pd.DataFrame:
-    rows = [
-        {
+    """A row a head: its role and the content that this is about, how many answers go with that and how many of those
+    that need not change stay, and what logits and accuracy lose."""
+    rows = []
+    for role in found.heads.roles:
+        counts, evidence = role.role.followed, role.evidence
+        follows, stays = (None, None) if counts is None else (counts.follows, counts.stays)
+        row = {
             "layer": role.writer.layer,
             "head": role.writer.head,
             "role": role.name,
+            "content": role.role.content,
             "in_part": role.in_part,
+            "with": " ".join(map(str, role.partners)),
+        }
+        for name, of in (("follows", follows), ("stays", stays)):
+            bounds = (None,) * 3 if of is None else of
+            row |= dict(zip((name, f"{name}_low", f"{name}_high"), bounds, strict=True))
+        row |= {
+            "n_changes": None if counts is None else counts.n_changes,
+            "n_stays": None if counts is None else counts.n_stays,
+            "permuted": None if counts is None else counts.permuted,
+            "logits_moved": None if evidence is None else evidence.moved,
             "x_share": role.x,
             "end_share": role.end,
             "cost": role.cost,
         }
-        for role in found.heads.roles
-    ]
-    return pd.DataFrame(rows)
+        rows.append(row)
+    return pd.DataFrame(rows).astype({"n_changes": "Int64", "n_stays": "Int64"})
 
 
 def _costs_table(costs: Sequence[Cost]) -> pd.DataFrame:

@@ -29,6 +29,7 @@ class Answer(StrEnum):
     IN_PART = "in part"
     NO = "no"
     NOTHING = "nothing to compute"
+    CANNOT_BE_TOLD = "cannot be told"
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,16 @@ from torch import Tensor
 
 from compo_mech.analyses.examine import at_named_site, followed, holds, interchange_rows
 from compo_mech.causal.interchange import (
+    InterchangeScore,
     interchange,
     interchange_row,
     interchange_table,
     interchange_traces,
 )
+from compo_mech.causal.own_position import own_position
 from compo_mech.causal.row_patching import trace_rows
 from compo_mech.causal.rows import Rows
-from compo_mech.causal.variables import Context, make_interchanges
+from compo_mech.causal.variables import Context, make_interchanges, uses
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
 from compo_mech.interventions.traces import RowTrace
@@ -70,6 +72,9 @@ class SubtractionFindings:
             they add; None unless thorough.
         curve: accuracy without the first neurons' rest; None unless thorough.
         behaviour: at pairs never trained on; None where there are none, or it was not asked.
+        state: interchange of s_{t-1} in the row's embedding; None where the task does not use it. Where answers do not
+            follow it, it is not known what answers another t makes.
+        own_position: answers for t' where the row, with all else as it is, has the position of the row of s_{t'}.
     """
 
     layer: int
@@ -83,6 +88,8 @@ class SubtractionFindings:
     neurons: pd.DataFrame | None
     curve: pd.DataFrame | None
     behaviour: UnseenPairs | None
+    state: InterchangeScore | None
+    own_position: InterchangeScore
 
     def probe(self, site: str) -> pd.Series:
         """Return the row of a site."""
@@ -105,6 +112,11 @@ class SubtractionFindings:
     def query_by_difference(self) -> bool:
         """Whether the query is a function of i - j, by and large."""
         return self.score.low >= SCORE
+
+    @property
+    def updates(self) -> bool:
+        """Whether answers follow s_{t-1}, so that they are known for another t: F(s_{t-1}, x_{t'})."""
+        return self.state is None or self.state.followed
 
     @property
     def followed(self) -> bool:
@@ -192,7 +204,16 @@ def examine_subtraction(
         neurons=neurons,
         curve=curve,
         behaviour=None if exposure is None else ask_unseen_pairs(model, data, task, exposure, seed),
+        state=_state(model, data, task, seed) if uses(task, "s") else None,
+        own_position=own_position(model, data, task, N_SWAPS, torch.Generator().manual_seed(seed)),
     )
+
+
+def _state(model: Model, data: DataConfig, task: Task, seed: int) -> InterchangeScore:
+    """Score the interchange of s_{t-1} in the row's embedding."""
+    generator = torch.Generator().manual_seed(seed)
+    pairs = make_interchanges(data, "s", "matched", N_SWAPS, generator, task)
+    return interchange(model, pairs, Site("resid_pre", 0), generator)
 
 
 def _features(model: Model, rows: Rows, found: RowTrace, layer: int) -> Mapping[str, Float[Tensor, "row _"]]:

@@ -19,7 +19,7 @@ from compo_mech.analyses.update_neurons import activation_table, neuron_table, w
 from compo_mech.causal.interchange import interchange, interchange_row, interchange_table
 from compo_mech.causal.row_patching import trace_rows
 from compo_mech.causal.rows import Rows, Variable
-from compo_mech.causal.variables import Context, make_interchanges, uses
+from compo_mech.causal.variables import Context, Interchanges, make_interchanges, uses
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
 from compo_mech.interventions.traces import RowTrace
@@ -58,6 +58,7 @@ class UpdateFindings:
         neurons: in order of what they add to the right answer (see `neuron_table`).
         activations: activation of each neuron on each pair, rows (s, x) with s = n_states for the start.
         curve: accuracy without the first neurons' rest; None unless thorough.
+        reads: interchanges of s alone and of x alone, with all else the same, at the MLP's output.
         starts: whether the activations have the start's pairs.
         computed: whether F is more than a sum of functions of s and x: copy's is not.
     """
@@ -74,6 +75,7 @@ class UpdateFindings:
     neurons: pd.DataFrame
     activations: pd.DataFrame
     curve: pd.DataFrame | None
+    reads: pd.DataFrame
     starts: bool
     computed: bool
 
@@ -124,6 +126,11 @@ class UpdateFindings:
     def followed(self) -> bool:
         """Whether more than half of the answers beyond chance follow the MLP's output, and no control passes."""
         return followed(self.answer)
+
+    @property
+    def unread(self) -> list[Variable]:
+        """The variables that answers do not follow through the MLP's output when one of them alone is another."""
+        return [row["variable"] for row in self.reads.to_dict("records") if not followed(row)]
 
     def measures(self) -> Iterator[Measured]:
         """Yield the figures to follow over training."""
@@ -191,6 +198,7 @@ def examine_update(
         neurons=neurons,
         activations=with_start(model, layer, grid.start.to(device), activations, task) if starts else activations,
         curve=curve,
+        reads=_reads(model, data, task, layer, generator, n_swaps),  # last, so that draws before stay what they were
         starts=starts,
         computed=_is_computed(grid),
     )
@@ -230,11 +238,24 @@ def _interchanges(
     ]
     contexts: tuple[Context, ...] = get_args(Context) if thorough else ("independent",)
     n = N_SWAPS if thorough else N_SWAPS // 2
-    device, rows = model.device, []
+    rows = []
     for variable, site in plans:
         if not uses(task, variable):
             continue
         for context in ("matched",) if variable == "s" else contexts:
-            pairs = make_interchanges(data, variable, context, n, generator, task).to(device)
-            rows.append(interchange_row(pairs, site, interchange(model, pairs, site, generator)))
+            rows.append(
+                _interchanged(model, make_interchanges(data, variable, context, n, generator, task), site, generator)
+            )
     return interchange_table(rows)
+
+
+def _reads(model: Model, data: DataConfig, task: Task, layer: int, generator: torch.Generator, n: int) -> pd.DataFrame:
+    """Score interchanges of s alone and of x alone at the MLP's output: does it pass on either?"""
+    variables: tuple[Variable, ...] = ("s", "x")
+    pairs = [make_interchanges(data, v, "matched", n, generator, task) for v in variables if uses(task, v)]
+    return interchange_table([_interchanged(model, of, Site("mlp_out", layer), generator) for of in pairs])
+
+
+def _interchanged(model: Model, pairs: Interchanges, site: Site, generator: torch.Generator) -> dict[str, object]:
+    pairs = pairs.to(model.device)
+    return interchange_row(pairs, site, interchange(model, pairs, site, generator))

@@ -5,7 +5,14 @@ import pandas as pd
 from compo_mech.analyses import examine, position_subtraction
 from compo_mech.analyses.examine import Answer, Probe, ProbeVerdict, Seen
 from compo_mech.analyses.position_subtraction import SubtractionFindings
+from compo_mech.causal.interchange import FOLLOWED
 from compo_mech.probing.unseen_pairs import Exposure
+from compo_mech.stats.intervals import on_its_side
+
+ASKED = (
+    "Asked: is t = i - j + 1 decodable from its output, and do answers become F(s_{t-1}, x_{t'}) with the t' of "
+    "another string put in, and with another position i of the row alone?"
+)
 
 
 def subtraction_sentences(seen: Seen[SubtractionFindings]) -> list[str]:
@@ -13,7 +20,9 @@ def subtraction_sentences(seen: Seen[SubtractionFindings]) -> list[str]:
     trained, control = seen.trained, seen.control
     said = [
         f"MLP {trained.layer} subtracts positions: {subtraction_verdict(trained)}.",
+        ASKED,
         _used(trained, control),
+        _own_position(trained, control),
         _decodable(trained, control),
         _explained(trained, control),
         _needed(trained),
@@ -30,6 +39,17 @@ def _used(trained: SubtractionFindings, control: SubtractionFindings) -> str:
         f"Used: with the layer-{trained.layer + 1} query of another string put in, {examine.iia_text(query)} of the "
         f"answers are those for its t ({examine.beside_text(query, control_query)}); with MLP {trained.layer}'s "
         f"output alone {examine.iia_text(out)} ({examine.beside_text(out, control_out)})."
+    )
+
+
+def _own_position(trained: SubtractionFindings, control: SubtractionFindings) -> str:
+    found, other = trained.own_position, control.own_position
+    low = on_its_side(found.accuracy.low, FOLLOWED, percent=True)
+    return (
+        f"From the row's own position: with the row alone at the position of the row of another t, "
+        f"{found.accuracy.mean:.0%} ({low} .. {found.accuracy.high:.1%}) of the answers are those for that t (an "
+        f"interval above {FOLLOWED:.0%} needed; same-size change {found.placebo:.0%}, permuted labels "
+        f"{found.permuted:.0%}, control {other.accuracy.mean:.0%}); a network that counts rows would not follow."
     )
 
 
@@ -71,12 +91,25 @@ def _rule_or_table(trained: SubtractionFindings, control: SubtractionFindings) -
 
 def subtraction_verdict(found: SubtractionFindings) -> ProbeVerdict:
     """Answer whether the MLP subtracts positions, and why."""
-    if found.decodable and found.holds("mlp_out"):
-        return ProbeVerdict(Answer.YES, ("t is decodable from its output and answers follow it",))
-    if found.followed and found.decodable and found.additive["MLP output"].needed:
+    if found.decodable and not found.updates:
         reason = (
-            "t is decodable from its output, answers follow the next layer's query, and they need what it has beyond "
-            "sums over i and j; but its output without the rest of the stream does not hold t"
+            "t is decodable from its output, but answers do not follow s_{t-1}, so that those that another t would "
+            "make are not known"
+        )
+        return ProbeVerdict(Answer.CANNOT_BE_TOLD, (reason,))
+    moves = found.own_position.followed
+    if moves and not found.decodable:
+        reason = "answers follow the row's own position, but t is not decodable from its output"
+        return ProbeVerdict(Answer.CANNOT_BE_TOLD, (reason,))
+    if found.decodable and found.holds("mlp_out") and moves:
+        return ProbeVerdict(
+            Answer.YES, ("t is decodable from its output, and answers follow it and the row's own position",)
+        )
+    if found.followed and found.decodable and found.additive["MLP output"].needed and moves:
+        reason = (
+            "t is decodable from its output, answers follow the next layer's query and the row's own position, and "
+            "they need what it has beyond sums over i and j; but its output without the rest of the stream does not "
+            "hold t"
         )
         return ProbeVerdict(Answer.IN_PART, (reason,))
     return ProbeVerdict.no(
@@ -85,6 +118,7 @@ def subtraction_verdict(found: SubtractionFindings) -> ProbeVerdict:
             "answers do not follow the t of its output": not found.holds("mlp_out"),
             "answers do not follow the t of the next layer's query": not found.followed,
             "answers do not need what it has beyond sums over i and j": not found.additive["MLP output"].needed,
+            "answers do not follow the row's own position": not moves,
         }
     )
 

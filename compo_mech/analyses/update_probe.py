@@ -11,6 +11,7 @@ def update_sentences(seen: Seen[UpdateFindings]) -> list[str]:
     """Say the verdict on the update and what it rests on."""
     trained, control = seen.trained, seen.control
     said = [f"MLP {trained.layer} updates the state: {update_verdict(trained)}.", _used(trained, control)]
+    said += [_read(trained, control, row) for row in trained.reads.to_dict("records")]
     if (x := trained.interchanges_of("x", "independent")) is not None:
         said.append(
             f"x_t comes through layer {trained.layer}'s attention: {examine.with_interval(x, 'iia')} of the answers "
@@ -42,10 +43,21 @@ def _used(trained: UpdateFindings, control: UpdateFindings) -> str:
     )
 
 
+NAMES = {"s": "s_{t-1}", "x": "x_t"}
+
+
+def _read(trained: UpdateFindings, control: UpdateFindings, row: dict) -> str:
+    name, untrained = NAMES[row["variable"]], control.reads[control.reads["variable"] == row["variable"]].iloc[0]
+    return (
+        f"Reads {name}: with its output of a row put in that differs in {name} alone, "
+        f"{examine.iia_text(row)} of the answers follow that ({examine.beside_text(row, untrained)})."
+    )
+
+
 def _subspaces(trained: UpdateFindings) -> list[str]:
     said = []
     for row in trained.subspaces.to_dict("records"):
-        name = {"s": "s_{t-1}", "x": "x_t"}[str(row["variable"])]
+        name = NAMES[str(row["variable"])]
         said.append(
             f"In MLP {trained.layer}'s input {row['n_dims']} direction{'s' * (row['n_dims'] > 1)} spanned by class "
             f"means hold {name}: {row['iia']:.0%} of the answers follow what is swapped there (random directions "
@@ -78,18 +90,23 @@ def update_verdict(found: UpdateFindings) -> ProbeVerdict:
     if not found.computed:
         reason = "the new state is a sum of a function of s and one of x, which takes no MLP"
         return ProbeVerdict(Answer.NOTHING, (reason,))
-    if found.holds and found.decodable and found.additive.needed:
-        reason = "its output holds s_t, also of pairs left out, and answers need what it has beyond sums over s and x"
-        return ProbeVerdict(Answer.YES, (reason,))
-    if found.followed and found.decodable and found.additive.needed:
+    reads = not found.unread
+    if found.holds and found.decodable and found.additive.needed and reads:
         reason = (
-            "its output holds s_t for most answers, also of pairs left out, and they need what it has beyond sums over "
-            "s and x"
+            "its output holds s_t, also of pairs left out, it reads s_{t-1} and x_t, and answers need what it has "
+            "beyond sums over s and x"
+        )
+        return ProbeVerdict(Answer.YES, (reason,))
+    if found.followed and found.decodable and found.additive.needed and reads:
+        reason = (
+            "its output holds s_t for most answers, also of pairs left out, it reads s_{t-1} and x_t, and answers need "
+            "what it has beyond sums over s and x"
         )
         return ProbeVerdict(Answer.IN_PART, (reason,))
     return ProbeVerdict.no(
         {
             "answers do not follow its output": not found.followed,
+            **{f"answers do not follow {NAMES[v]} alone through its output": v in found.unread for v in NAMES},
             "s_t is not decodable from it better than before it": not found.decodable,
             "answers do not need what it has beyond sums over s and x": not found.additive.needed,
         }
@@ -113,6 +130,7 @@ def _update_tables(found: UpdateFindings) -> dict[str, pd.DataFrame]:
     tables = {
         "probes": found.probes,
         "interchange": found.interchanges,
+        "reads": found.reads,
         "subspaces": found.subspaces,
         "neurons": found.neurons,
         "activations": found.activations,

@@ -63,6 +63,11 @@ class InterchangeScore:
         """Whether the site holds the variable, and neither control passes."""
         return self.accuracy.mean >= HOLDS > max(self.placebo, self.permuted)
 
+    @property
+    def followed(self) -> bool:
+        """Whether more than half of the answers beyond chance follow the variable, and neither control passes."""
+        return self.accuracy.low > FOLLOWED > max(self.placebo, self.permuted)
+
 
 def balanced_accuracy(
     predicted: Int[Tensor, "row"], answers: Int[Tensor, "row"], changes: Bool[Tensor, "row"]

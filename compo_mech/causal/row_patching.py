@@ -1,11 +1,10 @@
 """Activations at one row of each string, and the network's answer when one of them is patched."""
 
-import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
 from compo_mech.causal.rows import Rows
+from compo_mech.interventions.row_layers import attended, finished, split_heads
 from compo_mech.interventions.traces import RowTrace, row_trace
 from compo_mech.model import blocks
 from compo_mech.model.config import ModelConfig
@@ -71,53 +70,15 @@ def continued(
         elif site.kind == "attn_out":
             mid = own("resid_pre") + value
         elif site.head is None:
-            z = _attended(model, found, layer, _split_heads(model, value), heat)
+            z = attended(model, found, layer, split_heads(model, value), heat)
             mid = own("resid_pre") + blocks.attn_out(model, layer, z.flatten(1))
         else:
-            z = value if site.kind == "z" else _attended(model, found, layer, value[:, None], heat, site.head)[:, 0]
+            z = value if site.kind == "z" else attended(model, found, layer, value[:, None], heat, site.head)[:, 0]
             change = z - found.z[layer][:, site.head]
             mid = own("resid_mid") + blocks.head_result(model, layer, site.head, change)
         unchanged = model.config.parallel_attn_mlp  # such an MLP does not see attention
         stream = mid + (own("mlp_out") if unchanged else blocks.mlp_out_in_parts(model, layer, mid))
-    for later in range(layer + 1, model.config.n_layers):
-        projected = blocks.project(model, later, "QKV", blocks.attention_input(model, later, stream))
-        q, k, v = (_split_heads(model, x) for x in projected)
-        z = _attended(model, found, later, q, heat, own=(k, v))
-        mid = stream + blocks.attn_out(model, later, z.flatten(1))
-        stream = blocks.resid_post(model, later, stream, mid)
-    return blocks.logits(model, stream)
-
-
-def _split_heads(model: Model, x: Float[Tensor, "row width"]) -> Float[Tensor, "row head d_head"]:
-    return rearrange(x, "row (head d_head) -> row head d_head", d_head=model.config.head_width)
-
-
-def _attended(
-    model: Model,
-    found: RowTrace,
-    layer: int,
-    query: Float[Tensor, "row head d_head"],
-    heat: float,
-    head: int | None = None,
-    own: tuple[Float[Tensor, "row kv_head d_head"], Float[Tensor, "row kv_head d_head"]] | None = None,
-) -> Float[Tensor, "row head d_head"]:
-    """What heads (None: all) fetch for one row of each string, its own key and value being `own` where they are new."""
-    chosen = slice(None) if head is None else slice(head, head + 1)
-    k, v = (blocks.by_query_head(model, each[layer])[:, chosen] for each in (found.k, found.v))
-    position, n_pos = found.position, k.shape[2]
-    scores = blocks.row_scores(model, layer, query, k, position[:, None], heat)
-    here = torch.arange(n_pos, device=position.device) == position[:, None]
-    if own is not None:
-        own = blocks.by_query_head(model, own[0]), blocks.by_query_head(model, own[1])
-        distance = torch.zeros_like(position)[:, None]
-        scores = torch.where(here[:, None], blocks.paired_scores(model, layer, query, own[0], distance, heat), scores)
-    pattern = blocks.pattern(scores, blocks.causal(position, n_pos)[:, None])
-    z = (pattern[:, :, None] @ v)[:, :, 0]
-    if own is not None:
-        weight = (pattern * here[:, None]).sum(-1, keepdim=True)
-        at_row = v.gather(2, position[:, None, None, None].expand(-1, v.shape[1], 1, v.shape[3]))[:, :, 0]
-        z = z + weight * (own[1] - at_row)
-    return z
+    return finished(model, found, layer + 1, stream, heat)
 
 
 def swapped(

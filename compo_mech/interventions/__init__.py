@@ -45,7 +45,11 @@ from compo_mech.interventions.attention_patterns import (
     idealised,
 )
 from compo_mech.interventions.head_ablation import Ablations, Cost, smallest_removal, best_guess
-from compo_mech.interventions.head_roles import HeadRole, Heads, name_heads, carried_share
+from compo_mech.interventions.head_swaps import Followed
+from compo_mech.interventions.head_evidence import head_evidence
+from compo_mech.interventions.role_rules import HeadRole
+from compo_mech.interventions.role_sentences import Heads
+from compo_mech.interventions.head_roles import name_heads, carried_share
 from compo_mech.interventions.task_pairs import task_pairs
 from compo_mech.interventions.task_token import (
     TaskTokenPatching,
@@ -114,6 +118,8 @@ __all__ = [
     "Cost",
     "smallest_removal",
     "best_guess",
+    "Followed",
+    "head_evidence",
     "HeadRole",
     "Heads",
     "name_heads",

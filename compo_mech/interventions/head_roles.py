@@ -13,7 +13,7 @@ is another answer, is the head's share of the variable: 1 for a head that alone 
 is described by what its ablation costs.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -24,28 +24,19 @@ from compo_mech.data.config import DataConfig
 from compo_mech.data.layout import Layout
 from compo_mech.data.tasks import Task
 from compo_mech.interventions.edges import Writer
-from compo_mech.interventions.head_ablation import COSTS, Ablations, Cost, best_guess, smallest_removal
+from compo_mech.interventions.head_ablation import Ablations, best_guess, smallest_removal
+from compo_mech.interventions.head_evidence import head_evidence
 from compo_mech.interventions.pairs import Pairs, Switch, make_pairs
 from compo_mech.interventions.patching import patched_logits
+from compo_mech.interventions.role_rules import HeadRole
+from compo_mech.interventions.role_sentences import NEAR, Heads, able_from
 from compo_mech.interventions.traces import both_traces
 from compo_mech.model.finite import likeliest
 from compo_mech.model.params import Model
 from compo_mech.model.sites import Site
 
-CARRIES = 0.5
-"""A head carries a variable if at least this fraction of the answers follows it."""
-
-CARRIES_IN_PART = 0.1
-"""It carries it in part from this fraction on."""
-
-NEAR = 0.05
-"""Accuracy is near the best guess if it is above it by no more than this."""
-
 CarriedVariable = Literal["x", "end"]
 """x_t, or the position of [EoI]."""
-
-RoleName = Literal["iteration", "lookup", "contributes", "idle"]
-"""What a head carries, x_t or the position of [EoI]; if neither, whether its ablation costs anything."""
 
 
 def carried_share(
@@ -134,121 +125,6 @@ def _expected(
     return found, counts & (found != pairs.target)
 
 
-@dataclass(frozen=True)
-class HeadRole:
-    """What one head does.
-
-    Attributes:
-        writer: the head.
-        x, end: its share of each variable; None where that cannot be asked.
-        cost: of its ablation.
-
-    >>> HeadRole(Writer("head", 1, 0), x=0.9, end=0.0, cost=0.5).name
-    'iteration'
-    >>> split = HeadRole(Writer("head", 1, 0), x=0.4, end=0.0, cost=0.2)
-    >>> split.name, split.in_part
-    ('iteration', True)
-    """
-
-    writer: Writer
-    x: float | None
-    end: float | None
-    cost: float
-
-    @property
-    def name(self) -> RoleName:
-        """The role, whether the head fills it alone or `in_part`; x_t goes before the position of [EoI]."""
-        for level in (CARRIES, CARRIES_IN_PART):
-            if self.x is not None and self.x >= level:
-                return "iteration"
-            if self.end is not None and self.end >= level:
-                return "lookup"
-        return "contributes" if self.cost >= COSTS else "idle"
-
-    @property
-    def in_part(self) -> bool:
-        """Whether the head carries its variable for fewer than half of the answers."""
-        return self.name in ("iteration", "lookup") and max(self.x or 0.0, self.end or 0.0) < CARRIES
-
-
-@dataclass(frozen=True)
-class Heads:
-    """What the heads of a network do.
-
-    Attributes:
-        roles: of each head.
-        x_together: share of x_t that the heads of each layer carry together; None where it cannot be asked.
-        removal: the fewest heads without which per-state accuracy is near the best guess.
-        accuracy: per state, of the whole network.
-        guess: the best guess of s_t that does not know x_t.
-
-    >>> roles = tuple(HeadRole(Writer("head", layer, 0), x=float(layer), end=0.0, cost=0.5 * layer) for layer in (0, 1))
-    >>> heads = Heads(roles, x_together=(0.0, 1.0), removal=None, accuracy=1.0, guess=0.5)
-    >>> str(heads)[:26], [role.name for role in heads.roles]
-    ('L1H0 is the iteration head', ['idle', 'iteration'])
-    """
-
-    roles: tuple[HeadRole, ...]
-    x_together: tuple[float, ...] | None
-    removal: Cost | None
-    accuracy: float
-    guess: float
-
-    def __str__(self) -> str:
-        """A sentence that names them."""
-        if self.x_together is None:
-            costly = ", ".join(f"{r.writer} (costs {r.cost:.0%})" for r in self.roles if r.cost >= COSTS) or "none"
-            return f"Only the last state is written, so what heads carry cannot be asked; heads that matter: {costly}."
-        if self.accuracy < self.guess + 2 * NEAR:
-            return (
-                f"The network is right about {self.accuracy:.0%} of states and guessing about {self.guess:.0%}: "
-                "there is no work of heads to name."
-            )
-        lookups = [r for r in self.roles if r.name == "lookup"]
-        head = self.iteration
-        if head is not None:
-            left = self.accuracy - head.cost
-            text = (
-                f"{head.writer} is the iteration head: {head.x:.0%} of the answers follow the x_t that it carries, "
-                f"and without it {left:.0%} of states are right (best guess from s_{{t-1}} alone: {self.guess:.0%})."
-            )
-            if left > self.guess + NEAR:
-                text += " So the rest of the network still knows something of x_t."
-        else:
-            text = "No head is the iteration head by itself: " + self._shared()
-        if lookups:
-            names = ", ".join(f"{r.writer} ({r.end:.0%})" for r in lookups)
-            text += f" The position of [EoI] is carried by {names}."
-        return text
-
-    @property
-    def iteration(self) -> HeadRole | None:
-        """The head that alone in its layer carries x_t, and without which accuracy falls at least halfway to the best
-        guess."""
-        carriers = [role for role in self.roles if role.x is not None and role.x >= CARRIES_IN_PART]
-        for role in carriers:
-            alone = [other for other in carriers if other.writer.layer == role.writer.layer] == [role]
-            if (
-                role.name == "iteration"
-                and not role.in_part
-                and alone
-                and role.cost >= (self.accuracy - self.guess) / 2
-            ):
-                return role
-        return None
-
-    def _shared(self) -> str:
-        carriers = [r for r in self.roles if r.x is not None and r.x >= CARRIES_IN_PART]
-        text = "x_t is carried by " + (", ".join(f"{r.writer} ({r.x:.0%})" for r in carriers) or "none alone")
-        together = self.x_together or (0.0,)
-        layer = max(range(len(together)), key=together.__getitem__)
-        text += f"; the heads of layer {layer} together carry {together[layer]:.0%}"
-        if self.removal is None:
-            return f"{text}; no set of heads in one layer brings accuracy down to the best guess ({self.guess:.0%})."
-        names = " and ".join(str(writer) for writer in self.removal.components)
-        return f"{text}; accuracy falls to {self.removal.accuracy:.0%} (best guess {self.guess:.0%}) without {names}."
-
-
 def name_heads(
     ablations: Ablations,
     data: DataConfig,
@@ -276,17 +152,23 @@ def name_heads(
     guess = best_guess(task, ablations.sets)
     shares: dict[CarriedVariable, Tensor] = {}
     together = None
+    own = torch.Generator().set_state(generator.get_state())  # so that what is drawn next stays what it was
     if data.chain_of_thought:
         shares["x"], layers = carried_share(model, data, "x", generator, n_pairs, task)
         together = tuple(layers.tolist())
         if len(data.drawn_lengths) > 1:
             shares["end"], _ = carried_share(model, data, "end", generator, n_pairs, task)
+    told = ablations.whole >= able_from(guess)
+    evidence = head_evidence(model, data, task, own) if told else None
     roles, removals = [], []
     for layer in range(config.n_layers):
         heads = [Writer("head", layer, head) for head in range(config.n_heads)]
         for writer in heads:
             found = {name: float(share[layer, writer.head]) for name, share in shares.items()}
-            roles.append(HeadRole(writer, found.get("x"), found.get("end"), ablations.cost(writer).cost))
+            cost = ablations.cost(writer).cost
+            known = None if evidence is None else evidence.heads[writer]
+            roles.append(HeadRole(writer, found.get("x"), found.get("end"), cost, known))
         removals.append(smallest_removal(ablations, heads, guess + NEAR))
     fewest = min((r for r in removals if r is not None), key=lambda r: (len(r.components), r.accuracy), default=None)
-    return Heads(tuple(roles), together, fewest, ablations.whole, guess)
+    of_layers = () if evidence is None else tuple(evidence.layers)
+    return Heads(tuple(roles), together, fewest, ablations.whole, guess, of_layers)

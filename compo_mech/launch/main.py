@@ -72,15 +72,16 @@ def _how_to_go_on(settings: Launch) -> str:
 
 def finish(run: Run, console: Console) -> None:
     """The final table and sentence on the terminal, and the report."""
+    from compo_mech.analyses.headline import run_causes
     from compo_mech.report.run_page import write_page  # with plotly, which --help need not wait for
 
-    config, measured = run.config, run.metrics
+    config, measured, causes = run.config, run.metrics, run_causes(run)
     for task in map(str, config.data.measured_tasks):
         for table in _tables(outcome.length_table(measured, task), task, console.width):
             console.print(table)
         trained = of_lengths(measured, config.data.drawn_lengths)
-        console.print(Text(outcome.run_sentence(trained, task)), highlight=False)
-    say(console, f"Look at {write_page(run)}")
+        console.print(Text(outcome.run_sentence(trained, task, causes[task])), highlight=False)
+    say(console, f"Look at {write_page(run, causes)}")
 
 
 def _tables(rows: pd.DataFrame, title: str, width: int) -> Iterator[Table]:

@@ -13,6 +13,8 @@ from compo_mech.analyses.network_findings import NetworkFindings
 from compo_mech.circuits.scores import EdgeScores
 from compo_mech.interventions.ablation import Baseline
 from compo_mech.interventions.edges import Edge
+from compo_mech.interventions.role_rules import HeadRole
+from compo_mech.interventions.role_sentences import content_text
 from compo_mech.model.sites import Site
 from compo_mech.plots import circuits, patching, routes
 from compo_mech.plots.faithfulness import faithfulness_curves
@@ -20,6 +22,7 @@ from compo_mech.report import thresholds
 from compo_mech.report.html_parts import subscripts, table_html, verdict, wide
 from compo_mech.report.method_card import card_sentence
 from compo_mech.routes.summary import SHARE_FLOOR, RouteMap
+from compo_mech.stats.intervals import Interval
 
 N_SHOWN_EDGES = 24
 BASELINES: tuple[Baseline, ...] = ("mean", "zero", "resample")
@@ -42,9 +45,11 @@ def dissection_section(found: Dissection, card: pd.DataFrame | None) -> str:
     parts.append("<h3>What each head does</h3>")
     parts.append(table_html(head_rows(own, control), sticky=True))
     parts.append(
-        "<p class=quiet>x<sub>t</sub>, position of [EoI]: fraction of the answers that follow another value of it "
-        "which this head alone carries, as the algorithm would have it. Cost: states that are no longer right when "
-        "heads put out their mean over other strings of the same length, zero, or what they put out on another string. "
+        "<p class=quiet>Follow, stay: with what the head brings in another string put in, the fraction of the answers "
+        "that its content would change and that change so, and of those that it would not and that stay. x_t, position "
+        "of [EoI]: fraction of the answers that follow where all inputs, or where [EoI], are another string's; half of "
+        "the answers of two states follow by chance. Cost: states that are no longer right when heads put out "
+        "their mean over other strings of the same length, zero, or what they put out on another string. "
         f"Of all states {own.heads.accuracy:.1%} are right; knowing only s<sub>t-1</sub> one would be right about "
         f"{own.heads.guess:.1%}. In brackets a randomly initialised control.</p>"
     )
@@ -94,16 +99,31 @@ def head_rows(own: NetworkFindings, control: NetworkFindings) -> pd.DataFrame:
     )
     rows = []
     for role, other in zip(own.heads.roles, control.heads.roles, strict=True):
-        row: dict[str, str] = {"component": str(role.writer), "role": role.name + (", in part" if role.in_part else "")}
+        row: dict[str, str] = {"component": str(role.writer), "role": role_text(role)}
+        counts = role.role.followed
+        row["follow"], row["stay"] = ("–", "–") if counts is None else map(_with_bounds, (counts.follows, counts.stays))
         row["x_t"] = _beside(role.x, other.x)
         row["position of [EoI]"] = _beside(role.end, other.end)
         rows.append(row)
     mlps = [component for component in dict.fromkeys(component for component, _ in costs) if component.kind == "mlp"]
-    rows += [{"component": str(mlp), "role": "", "x_t": "–", "position of [EoI]": "–"} for mlp in mlps]
+    nothing = dict.fromkeys(("follow", "stay", "x_t", "position of [EoI]"), "–")
+    rows += [{"component": str(mlp), "role": ""} | nothing for mlp in mlps]
     for row, component in zip(rows, (*(role.writer for role in own.heads.roles), *mlps), strict=True):
         for baseline in BASELINES:
             row[f"cost ({baseline})"] = _beside(costs[component, baseline], untrained[component, baseline])
     return pd.DataFrame(rows)
+
+
+def role_text(role: HeadRole) -> str:
+    """A head's role with what it is about, for a table."""
+    name, content, _, in_part = role.role
+    partners = f" with {', '.join(map(str, role.partners))}" if role.partners else ""
+    about = f" {content_text(content)}" if content and name in ("carries", "relays", "takes back", "shares") else ""
+    return f"{name}{about}{partners}{', in part' if in_part else ''}"
+
+
+def _with_bounds(fraction: Interval) -> str:
+    return f"{fraction.mean:.0%} ({fraction.low:.0%} .. {fraction.high:.0%})"
 
 
 def _greedy_rows(own: NetworkFindings, control: NetworkFindings) -> pd.DataFrame:

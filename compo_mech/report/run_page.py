@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from compo_mech.analyses.headline import run_causes
 from compo_mech.evaluation.sets import EvalSet, eval_sets
 from compo_mech.evaluation.table import measured, of_lengths
 from compo_mech.model.params import Params
@@ -36,6 +37,7 @@ def page(
     config: RunConfig,
     checkpoints: Mapping[int, Params],
     metrics: pd.DataFrame,
+    causes: Mapping[str, str],
     sets: Sequence[EvalSet],
     command: str,
     sections: Mapping[str, str] | None = None,
@@ -48,6 +50,7 @@ def page(
         config: its settings.
         checkpoints: by step, parameters whose attention is shown; there may be none.
         metrics: its long rows, the control's among them.
+        causes: by task, what its heads do, by intervention.
         sets: its test strings; the longest of each task is shown.
         command: that made it.
         sections: of analyses, as HTML by the name of their folder.
@@ -62,7 +65,9 @@ def page(
     tasks = [task for task in tasks if len(measured(metrics, task))]
     trained = of_lengths(metrics, config.data.drawn_lengths)
     if tasks:
-        parts.append(verdict([capitalised(run_sentence(trained, task)) for task in tasks], thresholds.ATTENTION))
+        parts.append(
+            verdict([capitalised(run_sentence(trained, task, causes[task])) for task in tasks], thresholds.ATTENTION)
+        )
     how = fold("How to make this again", f"<pre>{html.escape(command)}</pre>", "again")
     for task in tasks:
         of_task = f": {task}" if len(tasks) > 1 else ""
@@ -131,8 +136,13 @@ def demoted(section: str) -> str:
 _NONE = "<p class=quiet>No checkpoint could be read.</p>"
 
 
-def write_page(run: Run) -> Path:
-    """Write the run's page, with sections of analyses, and what is missing or damaged."""
+def write_page(run: Run, causes: Mapping[str, str] | None = None) -> Path:
+    """Write the run's page, with sections of analyses, and what is missing or damaged.
+
+    Args:
+        run: its folder.
+        causes: by task, what its heads do, if that is known (see `run_causes`).
+    """
     config = run.config
     sets = eval_sets(config.data, config.n_test_strings)
     shown = run.readable(attention.n_frames(config))
@@ -141,7 +151,8 @@ def write_page(run: Run) -> Path:
         metrics = run.metrics
     except RunError:  # among the problems
         metrics = pd.DataFrame(columns=list(COLUMNS))
-    return run.write_report(page(run.name, config, shown, metrics, sets, made_by(run), run.sections, problems))
+    causes = run_causes(run) if causes is None else causes
+    return run.write_report(page(run.name, config, shown, metrics, causes, sets, made_by(run), run.sections, problems))
 
 
 def made_by(run: Run) -> str:

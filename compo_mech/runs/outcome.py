@@ -106,12 +106,18 @@ def accuracy_outcome(metrics: pd.DataFrame, task: str) -> AccuracyOutcome:
     return AccuracyOutcome(values[-1], onset.reached(steps, values, ACCURACY_LEVEL), steps[-1])
 
 
-def run_sentence(metrics: pd.DataFrame, task: str) -> str:
-    """Return the outcome on one task: the verdict on its heads, and the step from which accuracy stays high."""
+def run_sentence(metrics: pd.DataFrame, task: str, cause: str) -> str:
+    """Return the outcome on one task: what its heads do, how they attend, and since when accuracy stays high.
+
+    Args:
+        metrics: rows of the run.
+        task: one that is measured.
+        cause: what its heads do, by intervention at the last checkpoint.
+    """
     found = head_outcome(metrics, task)
     if found is None:
-        found = f"no verdict on heads, which takes chain of thought and a length of {MIN_LENGTH} or more"
-    return f"{task}: {found}; {accuracy_outcome(metrics, task)}."
+        found = f"no verdict on attention, which takes chain of thought and a length of {MIN_LENGTH} or more"
+    return f"{task}: {cause}; {found}; {accuracy_outcome(metrics, task)}."
 
 
 def _heads(rows: pd.DataFrame) -> list[tuple[int, int, float]]:

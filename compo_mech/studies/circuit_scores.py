@@ -13,7 +13,8 @@ from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
 from compo_mech.evaluation.sets import drawn_sets
 from compo_mech.interventions.head_ablation import Ablations
-from compo_mech.interventions.head_roles import CARRIES_IN_PART, name_heads
+from compo_mech.interventions.head_roles import name_heads
+from compo_mech.interventions.head_swaps import CARRIES_IN_PART
 from compo_mech.model.params import Model
 from compo_mech.runs.run import Run
 from compo_mech.studies import measures

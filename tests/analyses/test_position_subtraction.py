@@ -12,6 +12,7 @@ from compo_mech.analyses.subtraction_probe import subtraction_verdict
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Copy, Parity, Polynomial
 from compo_mech.ground_truth.build import build
+from compo_mech.ground_truth.hard_cases import build_hard_case
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.params import Model, init_params
@@ -177,7 +178,7 @@ def test_builds_with_a_broken_subtraction_get_a_no(subtraction, task):
         assert str(subtraction_verdict(found)).startswith("no")
 
 
-def test_a_pointer_that_no_answer_follows_is_no_subtraction_that_is_used():
+def test_a_pointer_that_no_answer_follows_is_not_said_to_be_used_or_absent():
     for broken in ("update", "iteration"):
         for seed in range(2):
             found = examined(Parity(), BuildOptions(broken=broken, seed=seed), seed)
@@ -187,7 +188,40 @@ def test_a_pointer_that_no_answer_follows_is_no_subtraction_that_is_used():
             assert not found.holds("q")
             assert not found.followed
             assert not found.additive["MLP output"].needed
-            assert str(subtraction_verdict(found)).startswith("no; answers do not follow")
+            assert str(subtraction_verdict(found)).startswith("cannot be told; t is decodable")
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "answer"),
+    [("counted", 1, Answer.NO), ("prefix sums", 0, Answer.CANNOT_BE_TOLD), ("sinusoidal positions", 0, Answer.YES)],
+)
+def test_counting_is_no_subtraction_and_a_prefix_has_no_answer_for_another_t(name, layer, answer):
+    built = build_hard_case(name, Parity(), max_length=6)
+    found = examine_subtraction(built.model, built.data, Parity(), 0, layer, thorough=False)
+    assert subtraction_verdict(found).answer == answer
+    assert found.decodable
+    if name == "counted":  # t is held and used, but the row's position has nothing to do with it
+        assert found.holds("mlp_out")
+        assert found.own_position.follows == 0
+        assert found.own_position.keeps == 1
+
+
+def test_the_row_s_own_position_decides_at_its_threshold():
+    found = examined(Parity(), BuildOptions())
+    unread = found.probes.copy()
+    unread[["linear", "low"]] = 0.0
+    hidden = replace(found, probes=unread)  # positions are used, but t is not found
+    assert subtraction_verdict(hidden).answer == Answer.CANNOT_BE_TOLD
+    still = replace(hidden, own_position=replace(found.own_position, accuracy=Interval(0.8, 0.75, 0.85)))
+    assert subtraction_verdict(still).answer == Answer.NO
+    assert found.own_position.accuracy.mean == 1
+    for low, answer in ((0.7501, Answer.YES), (0.75, Answer.NO)):
+        moved = replace(found.own_position, accuracy=Interval(0.8, low, 0.85))
+        verdict = subtraction_verdict(replace(found, own_position=moved))
+        assert verdict.answer == answer
+        assert (answer == Answer.YES) or verdict.reasons == ("answers do not follow the row's own position",)
+        kept = replace(found, state=replace(moved, placebo=0.5, permuted=0.5))
+        assert subtraction_verdict(kept).answer == (Answer.YES if low > 0.75 else Answer.CANNOT_BE_TOLD)
 
 
 def test_without_the_place_of_the_end_there_is_nothing_to_subtract():

@@ -23,7 +23,8 @@ BOTH = pytest.mark.parametrize("probe", [SUBTRACTION, UPDATE], ids=lambda probe:
 TABLES = {
     "position-subtraction": {"probes", "interchange", "additive", "scores", "neurons", "without-neurons"},
     "state-update": {
-        "probes", "interchange", "subspaces", "neurons", "activations", "additive", "left-out", "without-neurons",
+        "probes", "interchange", "reads", "subspaces", "neurons", "activations", "additive", "left-out",
+        "without-neurons",
     },
 }  # fmt: skip
 MLP = {"position-subtraction": "MLP 0 subtracts positions: ", "state-update": "MLP 1 updates the state: "}

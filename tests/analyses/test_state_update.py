@@ -12,6 +12,7 @@ from compo_mech.analyses.update_probe import update_verdict
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Automaton, Copy, Parity, Polynomial, Symmetric
 from compo_mech.ground_truth.build import build
+from compo_mech.ground_truth.hard_cases import build_hard_case
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.params import Model, init_params
@@ -211,6 +212,15 @@ def test_without_x_there_is_no_update():
         assert update_verdict(found).answer == Answer.NO
 
 
+@pytest.mark.parametrize("name", ["prefix counts", "prefix sums"])
+def test_an_mlp_that_makes_s_t_of_the_prefix_does_not_update_the_state(name):
+    built = build_hard_case(name, Parity(), max_length=6)
+    found = examine_update(built.model, built.data, Parity(), 0, thorough=False)
+    assert found.holds  # its output is s_t
+    assert found.unread == ["s", "x"]
+    assert update_verdict(found).answer == Answer.NO
+
+
 def test_what_is_missing_is_said():
     found = examined(Parity(), BuildOptions())
     most = found.interchanges.copy()
@@ -225,6 +235,13 @@ def test_what_is_missing_is_said():
         assert not replace(found, interchanges=passing).followed
     cut = found.additive._replace(additive=Interval(0.95, 0.94, 0.96))
     assert str(update_verdict(replace(found, additive=cut))).startswith("no; answers do not need")
+    for variable, name in (("s", "s_{t-1}"), ("x", "x_t")):
+        for low, reads in ((0.7501, True), (0.75, False)):
+            half = found.reads.copy()
+            half.loc[half["variable"] == variable, ["iia", "low"]] = 0.8, low
+            verdict = update_verdict(replace(found, reads=half))
+            assert (verdict.answer == Answer.YES) == reads
+            assert reads or str(verdict) == f"no; answers do not follow {name} alone through its output"
     unread = found.probes.copy()
     unread[["linear", "low"]] = 0.0
     assert str(update_verdict(replace(found, probes=unread))).startswith("no; s_t is not decodable")

@@ -16,6 +16,8 @@ from compo_mech.runs import outcome, recipes
 from compo_mech.runs.run import Run
 from compo_mech.runs.sums import digest, write_sums
 
+CAUSE = "by intervention L1H0"
+
 
 def rows(curve, head_curve, verdict):
     """A run's rows: accuracy of two lengths and one layer-1 head by step."""
@@ -36,16 +38,18 @@ def rows(curve, head_curve, verdict):
 
 def test_the_sentence_of_a_textbook_run():
     metrics = rows([0.2, 0.995, 0.5, 1.0], [0.1, 0.5, 0.93, 0.97], verdict=2)
-    assert outcome.run_sentence(metrics, "parity") == (
-        "parity: L1H0 attends as a textbook iteration head, with a score of 0.97 (0.9 needed; control 0.95) from step "
+    assert outcome.run_sentence(metrics, "parity", CAUSE) == (
+        "parity: by intervention L1H0; L1H0 attends as a textbook iteration head, "
+        "with a score of 0.97 (0.9 needed; control 0.95) from step "
         "200 on; accuracy at the worst length ends at 100.0%, at 99% or more at the last checkpoint alone, step 300."
     )
 
 
 def test_the_sentence_of_a_patchwork_that_never_got_there():
     metrics = rows([0.2, 0.3, 0.4, 0.5], [0.1, 0.2, 0.3, 0.4], verdict=1)
-    assert outcome.run_sentence(metrics, "parity") == (
-        "parity: no head attends as a textbook iteration head; L1H0 comes nearest, a sharp patchwork pattern with a "
+    assert outcome.run_sentence(metrics, "parity", CAUSE) == (
+        "parity: by intervention L1H0; no head attends as a textbook iteration head; "
+        "L1H0 comes nearest, a sharp patchwork pattern with a "
         "score of 0.40 (0.9 needed; control 0.95); accuracy at the worst length ends at 50.0%, below 99%."
     )
 
@@ -59,7 +63,7 @@ def test_the_sentence_of_a_patchwork_that_never_got_there():
     ],
 )
 def test_what_is_written_is_on_the_side_of_the_threshold_that_it_is_said_to_be_on(accuracy, score, verdict, said):
-    sentence = outcome.run_sentence(rows([0.2, accuracy, accuracy], [0.1, score, score], verdict), "parity")
+    sentence = outcome.run_sentence(rows([0.2, accuracy, accuracy], [0.1, score, score], verdict), "parity", CAUSE)
     assert [part for part in said if part not in sentence] == []
     assert "reached" not in sentence
 
@@ -69,7 +73,7 @@ def test_a_head_of_layer_0_that_scores_highest_is_named_and_has_its_columns():
     lone = (metrics["layer"] == 0) & (metrics["metric"] == "iteration") & (metrics["step"] == 300)
     metrics.loc[lone, "value"] = 0.557
     assert "L0H0 comes nearest, a diffuse pattern with a score of 0.56 (0.9 needed)" in outcome.run_sentence(
-        metrics, "parity"
+        metrics, "parity", CAUSE
     )
     by_length = [
         (300, split, "parity", 4, layer, 0, metric, value)

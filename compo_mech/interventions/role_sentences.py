@@ -1,0 +1,293 @@
+"""The heads of a network in sentences: one function makes each, from the role of one head or from all of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from compo_mech.interventions.head_ablation import COSTS, Cost
+from compo_mech.interventions.head_swaps import CARRIES, CARRIES_IN_PART, STAYS, Followed
+from compo_mech.interventions.role_rules import MOVES, TAKES_BACK, HeadRole
+from compo_mech.interventions.swapped_rows import Content
+from compo_mech.stats.intervals import on_its_side
+
+NEAR = 0.05
+"""Accuracy is near the best guess if it is above it by no more than this."""
+
+CONTENTS: dict[Content, str] = {
+    "x": "x_t",
+    "state": "s_{t-1}",
+    "prefix": "x_1 .. x_t or what they add up to",
+    "answer": "s_t",
+    "end": "the position of [EoI]",
+    "end of prefix": "the position of [EoI]",
+}
+
+NOUNS: dict[Content, str] = {
+    "x": "x_t",
+    "state": "s_{t-1}",
+    "prefix": "prefix",
+    "answer": "s_t",
+    "end": "position of [EoI]",
+    "end of prefix": "position of [EoI]",
+}
+
+
+def content_text(content: Content) -> str:
+    """What a content is called in sentences.
+
+    >>> content_text("x"), content_text("x_3")
+    ('x_t', 'x_3, whatever t is')
+    """
+    return CONTENTS.get(content, f"{content}, whatever t is")
+
+
+def able_from(guess: float) -> float:
+    """The per-state accuracy that a network needs for roles to be told: halfway from the best guess without x_t to all,
+    and 2 `NEAR` above it.
+
+    >>> able_from(0.5), round(able_from(0.9), 2)
+    (0.75, 1.0)
+    """
+    return guess + max(2 * NEAR, (1 - guess) / 2)
+
+
+@dataclass(frozen=True)
+class Heads:
+    """What the heads of a network do.
+
+    Attributes:
+        roles: of each head.
+        x_together: share of x_t that the heads of each layer carry together (see `carried_share`); None where it cannot
+            be asked.
+        removal: the fewest heads without which per-state accuracy is near the best guess.
+        accuracy: per state, of the whole network.
+        guess: the best guess of s_t that does not know x_t.
+        layers: how answers go with each content when all heads of a layer are swapped; empty where roles cannot be
+            told.
+
+    >>> heads = Heads((), x_together=(0.0, 1.0), removal=None, accuracy=0.55, guess=0.5, layers=())
+    >>> print(heads)  # doctest: +ELLIPSIS
+    The network is right about 55.0% of states, of which 75% are needed for roles to be told (guessing, 50%): ...
+    """
+
+    roles: tuple[HeadRole, ...]
+    x_together: tuple[float, ...] | None
+    removal: Cost | None
+    accuracy: float
+    guess: float
+    layers: tuple[Mapping[Content, Followed], ...]
+
+    def __str__(self) -> str:
+        """Sentences that name them."""
+        return " ".join(self.sentences)
+
+    @property
+    def sentences(self) -> list[str]:
+        """What the heads do, a sentence for each kind of role."""
+        if self.accuracy < able_from(self.guess):
+            return [untold_sentence(self.accuracy, self.guess)]
+        if self.x_together is None:
+            return [costs_sentence(self.roles), *idle_sentences(self.roles)]
+        head = self.iteration
+        if head is not None:
+            said = [iteration_sentence(head, self.accuracy, self.guess)]
+        else:
+            said = [shared_sentence(self), removal_sentence(self.removal, self.guess)]
+        for role in self.roles:
+            if role.name in ("accumulates", "carries", "relays"):
+                said.append(carries_sentence(role))
+            if role.name == "takes back":
+                said.append(takes_back_sentence(role))
+        return [*said, *lookup_sentences(self), *partner_sentences(self.roles), *idle_sentences(self.roles)]
+
+    @property
+    def iteration(self) -> HeadRole | None:
+        """The head that alone in its layer carries x_t, and without which accuracy falls at least halfway to the best
+        guess."""
+        carriers = [role for role in self.roles if role.role.content == "x" and role.name in ("iteration", "shares")]
+        for role in carriers:
+            alone = [other for other in carriers if other.writer.layer == role.writer.layer] == [role]
+            needed = role.cost >= (self.accuracy - self.guess) / 2
+            if role.name == "iteration" and not role.in_part and alone and needed:
+                return role
+        return None
+
+
+def headline(heads: Heads) -> str:
+    """Say in a clause which heads carry x_t, by intervention."""
+    level = able_from(heads.guess)
+    if heads.accuracy < level:
+        right = on_its_side(heads.accuracy, level, percent=True)
+        return f"no head is named by intervention, since {right} of states are right ({level:.0%} needed)"
+    if heads.x_together is None:
+        return "what heads carry cannot be asked, since only the last state is written"
+    named = [heads.iteration] if heads.iteration else [r for r in heads.roles if r.role.content in ("x", "prefix")]
+    parts = [f"{role.writer} {_verb(role, heads)}{_brief(role)}" for role in named if role is not None]
+    return "by intervention " + (", ".join(parts) or "no head carries x_t alone or with one other")
+
+
+def _verb(role: HeadRole, heads: Heads) -> str:
+    """What a head does with x_t, for a headline."""
+    if role is heads.iteration:
+        return "is the iteration head"
+    content = content_text(role.role.content or "x")
+    if role.name == "shares":
+        return f"carries {content} together with {' or '.join(map(str, role.partners))}"
+    verb = {"accumulates": "accumulates", "relays": "relays", "takes back": "takes back"}.get(role.name, "carries")
+    return f"{verb} {content}" + (" in part" if role.in_part else "")
+
+
+def _brief(role: HeadRole) -> str:
+    """How many answers follow and stay, for a headline."""
+    found = role.role.followed
+    if found is None or role.name in ("shares", "takes back"):
+        return ""
+    level = CARRIES_IN_PART if role.in_part else CARRIES
+    follows, stays = (
+        on_its_side(of.low, at, percent=True) for of, at in ((found.follows, level), (found.stays, STAYS))
+    )
+    return (
+        f" ({found.follows.mean:.0%} of answers follow what it brings, at least {follows} with {level:.0%} needed; "
+        f"{found.stays.mean:.0%} stay when all else differs, at least {stays} with {STAYS:.0%} needed)"
+    )
+
+
+def untold_sentence(accuracy: float, guess: float) -> str:
+    """Say that no role can be told, of a network that is not right often enough."""
+    level = able_from(guess)
+    return (
+        f"The network is right about {on_its_side(accuracy, level, percent=True)} of states, of which {level:.0%} are "
+        f"needed for roles to be told (guessing, {guess:.0%}): there is no work of heads to name."
+    )
+
+
+def followed_text(found: Followed, level: float, content: Content) -> str:
+    """How many answers follow and how many stay, beside the levels and chance."""
+    follows, stays = found.follows, found.stays
+    low, least = on_its_side(follows.low, level, percent=True), on_its_side(stays.low, STAYS, percent=True)
+    changes = f"of {found.n_changes} answers that another {NOUNS.get(content, content)} would change"
+    return (
+        f"{changes} {follows.mean:.0%} follow ({low} .. {follows.high:.1%}; from {level:.0%}; permuted labels "
+        f"{found.permuted:.0%}), and of {found.n_stays} that it would not {stays.mean:.0%} stay ({least} .. "
+        f"{stays.high:.1%}; from {STAYS:.0%})" + ("" if content.startswith("end") else " though all else differs")
+    )
+
+
+def iteration_sentence(head: HeadRole, accuracy: float, guess: float) -> str:
+    """Say which head is the iteration head, and what rests on it."""
+    found = head.role.followed
+    assert found is not None  # a role with a content has counts
+    left = accuracy - head.cost
+    text = (
+        f"{head.writer} is the iteration head: with what it brings in another string put in, "
+        f"{followed_text(found, CARRIES, 'x')}; without it {left:.0%} of states are right (best guess from s_{{t-1}} "
+        f"alone: {guess:.0%})."
+    )
+    return text + (" So the rest of the network still knows something of x_t." if left > guess + NEAR else "")
+
+
+def shared_sentence(heads: Heads) -> str:
+    """Say by which heads x_t is carried, where no head is the iteration head."""
+    carriers = [role for role in heads.roles if role.name == "iteration"]
+    named = [f"{role.writer} ({part_text(role)})" for role in carriers]
+    text = "No head is the iteration head by itself: x_t is carried by " + ("; ".join(named) or "none alone")
+    layers = {layer: found["x"] for layer, found in enumerate(heads.layers) if "x" in found}
+    if not layers:
+        return f"{text}; what the heads of a layer carry together cannot be told."
+    layer = max(layers, key=lambda layer: layers[layer].carried.mean)
+    found = layers[layer]
+    verdict = "carry it" if found.carries(CARRIES) else "do not carry it"
+    return f"{text}; the heads of layer {layer} together {verdict}: {followed_text(found, CARRIES, 'x')}."
+
+
+def part_text(role: HeadRole) -> str:
+    """How far one head carries its content, and at which t where that is in part."""
+    found = role.role.followed
+    assert found is not None
+    if not role.in_part:
+        return followed_text(found, CARRIES, role.role.content or "x")
+    times = f"most at t = {' '.join(map(str, found.at))}, " if found.at else "most at no t, "
+    return f"in part, {times}{followed_text(found, CARRIES_IN_PART, role.role.content or 'x')}"
+
+
+def removal_sentence(removal: Cost | None, guess: float) -> str:
+    """Say without which heads of one layer accuracy falls to the best guess."""
+    if removal is None:
+        return f"No set of heads in one layer brings accuracy down to the best guess ({guess:.0%})."
+    names = " and ".join(str(writer) for writer in removal.components)
+    return f"Accuracy falls to {removal.accuracy:.0%} (best guess {guess:.0%}) without {names}."
+
+
+def carries_sentence(role: HeadRole) -> str:
+    """Say what a head carries that is neither x_t nor the position of [EoI]."""
+    content = role.role.content
+    assert content is not None
+    verb = {"accumulates": "accumulates: it brings", "relays": "relays, through a row before,"}.get(
+        role.name, "carries"
+    )
+    return f"{role.writer} {verb} {content_text(content)}: {part_text(role)}."
+
+
+def takes_back_sentence(role: HeadRole) -> str:
+    """Say that a head moves the logits away from the answer that others make."""
+    found, evidence = role.role.followed, role.evidence
+    assert found is not None
+    assert evidence is not None
+    toward, lead = found.toward, evidence.lead
+    return (
+        f"{role.writer} takes back: with what it brings in another string put in, the logits go "
+        f"{on_its_side(toward.mean, -TAKES_BACK, percent=True)} of the way to that string's answer (up to "
+        f"{on_its_side(toward.high, -TAKES_BACK, percent=True)}; {-TAKES_BACK:.0%} or less needed), and the right "
+        f"answer's lead grows by {lead.mean:.0%} (at least {on_its_side(lead.low, TAKES_BACK, percent=True)}; "
+        f"{TAKES_BACK:.0%} needed)."
+    )
+
+
+def lookup_sentences(heads: Heads) -> list[str]:
+    """Say which heads carry the position of [EoI], or that this cannot be told."""
+    lookups = [role for role in heads.roles if role.name == "lookup"]
+    if lookups:
+        names = "; ".join(f"{role.writer} ({part_text(role)})" for role in lookups)
+        return [f"The position of [EoI] is carried by {names}."]
+    if not any("end" in found for found in heads.layers):
+        return ["By which heads the position of [EoI] is carried cannot be told: too few rows ask for it."]
+    return []
+
+
+def partner_sentences(roles: Sequence[HeadRole]) -> list[str]:
+    """Say which heads carry something together that neither carries as far alone."""
+    said = []
+    for role in roles:
+        for content, others in () if role.evidence is None else role.evidence.shares.items():
+            later = [other for other in others if (other.layer, other.head) > (role.writer.layer, role.writer.head)]
+            names = ", or with ".join(map(str, later))
+            if names:
+                alone = role.evidence.at_row[content].follows.mean if role.evidence else 0.0
+                said.append(
+                    f"{role.writer} carries {content_text(content)} together with {names}: at least {CARRIES:.0%} of "
+                    f"the answers follow both, and {alone:.0%} {role.writer} alone."
+                )
+    return said
+
+
+def costs_sentence(roles: Sequence[HeadRole]) -> str:
+    """Say which heads matter, where only the last state is written."""
+    costly = ", ".join(
+        f"{r.writer} (costs {on_its_side(r.cost, COSTS, percent=True)})" for r in roles if r.cost >= COSTS
+    )
+    return (
+        "Only the last state is written, so what heads carry cannot be asked; heads that matter, by at least "
+        f"{COSTS:.0%} of states: {costly or 'none'}."
+    )
+
+
+def idle_sentences(roles: Sequence[HeadRole]) -> list[str]:
+    """Say which heads are idle."""
+    idle = [role for role in roles if role.name == "idle"]
+    if not idle:
+        return []
+    names = ", ".join(str(role.writer) for role in idle)
+    moved = max(role.evidence.moved for role in idle if role.evidence is not None)
+    return [
+        f"Idle: {names}. Without any of them less than {COSTS:.0%} of states go wrong, and the logits move by "
+        f"{on_its_side(moved, MOVES, percent=True)} at most (idle below {MOVES:.0%} of what they vary)."
+    ]

@@ -1,0 +1,153 @@
+"""Roles, each on both sides of every threshold, and the sentences that say them."""
+
+from dataclasses import replace
+
+import pytest
+
+from compo_mech.interventions.edges import Writer
+from compo_mech.interventions.head_evidence import HeadEvidence
+from compo_mech.interventions.head_swaps import CARRIES, CARRIES_IN_PART, STAYS, Followed
+from compo_mech.interventions.role_rules import HeadRole
+from compo_mech.interventions.role_sentences import Heads, headline
+from compo_mech.stats.intervals import Interval, wilson
+
+N = 200
+NOTHING = Interval(0.0, 0.0, 0.0)
+
+
+def least(level):
+    """The fewest of N whose interval is at a level or above it."""
+    return next(k for k in range(N + 1) if wilson(k, N).low >= level)
+
+
+def followed(n_followed=0, n_stayed=N, permuted=0.0, toward=0.0):
+    return Followed(N, n_followed, N, n_stayed, permuted, Interval(toward, toward, toward), (2, 3))
+
+
+def head(contents, before=(), lead=NOTHING, moved=0.5, shares=(), cost=0.0, writer=(1, 0)):
+    evidence = HeadEvidence(dict(contents), dict(before), lead, moved, dict(shares))
+    return HeadRole(Writer("head", *writer), 0.0, 0.0, cost, evidence)
+
+
+def heads(*roles, accuracy=1.0, guess=0.5, layers=()):
+    return Heads(roles, (0.0, 1.0), None, accuracy, guess, layers)
+
+
+ROLES = {"x": "iteration", "end": "lookup", "end of prefix": "lookup", "prefix": "accumulates", "state": "carries",
+         "answer": "carries", "x_3": "carries"}  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "name"), ROLES.items())
+def test_a_carrier_follows_and_stays(content, name):
+    enough, stays = least(CARRIES), least(STAYS)
+    assert head({content: followed(enough, stays)}).role[:2] == (name, content)
+    assert not head({content: followed(enough, stays)}).in_part
+    part = head({content: followed(enough - 1, stays)})
+    assert (part.name, part.in_part) == ((name, True) if content != "x_3" else ("contributes", False))
+    assert head({content: followed(enough, stays - 1)}).name == "contributes"  # all answers change, whatever x_t does
+    hardly = followed(least(CARRIES_IN_PART), N)
+    assert head({content: hardly}).in_part == (content != "x_3")
+    assert head({content: replace(hardly, n_followed=hardly.n_followed - 1)}).name == "contributes"
+
+
+def test_chance_is_no_content():
+    enough = followed(least(0.6), N)
+    assert head({"x": replace(enough, permuted=enough.follows.low - 1e-6)}).name == "iteration"
+    assert head({"x": replace(enough, permuted=enough.follows.low)}).name == "contributes"
+
+
+def test_the_content_that_answers_go_with_best_is_named():
+    both = {"x": followed(180, 190), "prefix": followed(190, 190)}
+    assert head(both).role[:2] == ("accumulates", "prefix")
+    assert head(both | {"x": followed(195, 190)}).role[:2] == ("iteration", "x")
+
+
+def test_what_is_brought_to_a_row_before_is_relayed():
+    none = {"x": followed(), "prefix": followed()}
+    assert head(none, before={"x": followed(N)}).role[:2] == ("relays", "x")
+    assert head(none, before={"prefix": followed(N)}).role[:2] == ("accumulates", "prefix")
+    assert head({"x": followed(N)}, before={"prefix": followed(N)}).role[:2] == ("iteration", "x")
+
+
+@pytest.mark.parametrize(
+    ("toward", "lead", "name"),
+    [
+        (-0.1, 0.1, "takes back"),
+        (-0.0999, 0.1, "contributes"),
+        (-0.1, 0.0999, "contributes"),
+        (-1.5, 2.0, "takes back"),
+    ],
+)
+def test_a_head_takes_back_what_it_moves_the_logits_away_from(toward, lead, name):
+    role = head({"x": followed(), "answer": followed(toward=toward)}, lead=Interval(lead, lead, lead))
+    assert role.name == name
+    if name == "takes back":
+        assert role.role.content == "answer"
+        assert f"the logits go {toward:.1%} of the way" in str(heads(role))
+        assert "-10% or less needed" in str(heads(role))
+
+
+@pytest.mark.parametrize(
+    ("cost", "moved", "name"),
+    [(0.0199, 0.0099, "idle"), (0.02, 0.0099, "contributes"), (0.0199, 0.01, "contributes"), (-0.1, 0.0, "idle")],
+)
+def test_idle_is_what_moves_neither_answers_nor_logits(cost, moved, name):
+    role = head({"x": followed()}, cost=cost, moved=moved)
+    assert role.name == name
+    said = str(heads(role))
+    assert ("Idle: L1H0." in said) == (name == "idle")
+    assert name != "idle" or moved == 0 or "the logits move by 0.99% at most" in said  # written on its side of 1%
+
+
+def test_heads_that_carry_something_together_share_it():
+    one = head({"x": followed()}, shares={"x": (Writer("head", 2, 1),)})
+    other = head({"x": followed()}, shares={"x": (Writer("head", 1, 0),)}, writer=(2, 1))
+    assert [role.name for role in (one, other)] == ["shares", "shares"]
+    found = heads(one, other)
+    assert found.iteration is None
+    assert "L1H0 carries x_t together with L2H1: at least 50% of the answers follow both, and 0% L1H0 alone" in str(
+        found
+    )
+    assert "L2H1 carries" not in str(found)  # a pair is said once
+    assert "L1H0 carries x_t together with L2H1" in headline(found)
+
+
+def test_roles_are_told_of_a_network_that_is_right_often_enough():
+    role = head({"x": followed(N)}, cost=0.5)
+    assert "no work of heads to name" not in str(heads(role, accuracy=0.75))
+    said = str(heads(role, accuracy=0.74996))
+    assert said.startswith("The network is right about 74.996% of states, of which 75% are needed")
+    assert "L1H0" not in said
+    assert "74.996% of states are right (75% needed)" in headline(heads(role, accuracy=0.74996))
+    assert HeadRole(Writer("head", 1, 0), 1.0, 1.0, 0.5, None).name == "cannot be told"
+
+
+def test_the_iteration_head_is_alone_in_its_layer_and_needed():
+    whole, part = followed(N), followed(least(CARRIES_IN_PART))
+    alone = head({"x": whole}, cost=0.25)
+    assert heads(alone).iteration is alone
+    assert heads(replace(alone, cost=0.2499)).iteration is None
+    beside = head({"x": part}, writer=(1, 1))
+    assert heads(alone, beside).iteration is None
+    assert heads(alone, replace(beside, writer=Writer("head", 0, 1))).iteration is alone
+    assert "L1H0 is the iteration head" in headline(heads(alone))
+    assert "L1H0 carries x_t (" in headline(heads(alone, beside))
+    assert "L1H1 carries x_t in part" in headline(heads(alone, beside))
+    assert "most at t = 2 3" in str(heads(alone, beside))
+
+
+def test_a_figure_stands_beside_its_threshold_its_interval_and_chance():
+    found = followed(least(CARRIES), N, permuted=0.48)
+    said = str(heads(head({"x": found}, cost=0.5)))
+    low = found.follows.low
+    assert f"of 200 answers that another x_t would change {found.follows.mean:.0%} follow ({low:.1%} .. " in said
+    assert "from 50%; permuted labels 48%" in said
+    assert "of 200 that it would not 100% stay" in said
+    assert "without it 50% of states are right (best guess from s_{t-1} alone: 50%)" in said
+
+
+def test_what_too_few_rows_ask_for_cannot_be_told():
+    role = head({"x": followed(N)}, cost=0.5)
+    assert "[EoI] is carried cannot be told" in str(heads(role, layers=({"x": followed()}, {"x": followed(N)})))
+    asked = ({"x": followed(), "end": followed()}, {"x": followed(N), "end": followed()})
+    assert "cannot be told" not in str(heads(role, layers=asked))
