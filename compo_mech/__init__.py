@@ -59,9 +59,9 @@ _HOME = {
     "make_pairs": "interventions.pairs",
     "patch": "interventions.patch_by_text",
     # edges
-    "exact": "circuits.scorers",
-    "eap": "circuits.scorers",
-    "eap_ig": "circuits.scorers",
+    "exact": "circuits.exact",
+    "eap": "circuits.gradient_scorers",
+    "eap_ig": "circuits.gradient_scorers",
     # circuits
     "score_order": "circuits.selection",
     "grade": "circuits.grade",

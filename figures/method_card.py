@@ -1,6 +1,6 @@
 """The method card as a picture: how well each edge scorer finds the circuits of each family of networks.
 
-python figures/method_card.py compo_mech/ground_truth/method_card.csv figures/results/method_card.png
+python figures/method_card.py compo_mech/ground_truth/method_card.csv --out method_card.png
 
 Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
@@ -55,7 +55,7 @@ def drawn(card: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def main(table: Annotated[Path, Positional], out: Annotated[Path, Positional]) -> None:
+def main(table: Annotated[Path, Positional], out: Path) -> None:
     """Draw TABLE into OUT.
 
     Args:

@@ -6,7 +6,8 @@ from compo_mech.circuits.accuracy import ABLE
 from compo_mech.circuits.discovery import HELD_OUT, LARGEST_FRACTION, OVERLAP, SWAPPED
 from compo_mech.circuits.overlap import LEVEL
 from compo_mech.evaluation.attention import MIN_LENGTH, SAME_KEY_SHARE, SHARP_ROW_SHARE, SHARP_WEIGHT, TEXTBOOK_SCORE
-from compo_mech.interventions.head_roles import CARRIES, CARRIES_IN_PART
+from compo_mech.interventions.head_swaps import CARRIES, CARRIES_IN_PART, MIN_COUNTED, STAYS
+from compo_mech.interventions.role_rules import MOVES
 from compo_mech.probing.additivity import NEEDED
 from compo_mech.runs.outcome import ACCURACY_LEVEL
 from compo_mech.stats.onset import GONE, MIN_POINTS
@@ -24,8 +25,10 @@ CIRCUIT = (
     f"of the answers to the others and are the same to {OVERLAP} (Jaccard)."
 )
 HEADS = (
-    f"A head carries a variable if {CARRIES:.0%} of the answers follow the value that it alone brings, and in part "
-    f"from {CARRIES_IN_PART:.0%} on."
+    f"A head brings a variable if, with what it does in another string put in, at least {CARRIES:.0%} of the answers "
+    f"that another value would change follow, in part from {CARRIES_IN_PART:.0%} on, and at least {STAYS:.0%} of the "
+    f"others stay, each by the lower end of its interval, over at least {MIN_COUNTED} answers; it is idle if no answer "
+    f"needs it and logits move by less than {MOVES:.0%} of what they vary."
 )
 SHARING = (
     f"Thresholds: a head carries a variable for a task if {CARRIES:.0%} of its answers follow the head alone; edges "
