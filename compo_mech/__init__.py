@@ -19,6 +19,8 @@ What is needed most, each name loaded when it is first asked for, so that import
     everything    dissect
 """
 
+import sys
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -149,13 +151,26 @@ if TYPE_CHECKING:
 __all__ = list(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = import_module(f"{__name__}.{_HOME[name]}")
-    found = module if name in _MODULES else getattr(module, name)
-    globals()[name] = found
-    return found
+def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], object]:
+    """Return the `__getattr__` of a package whose names are loaded when they are first asked for.
+
+    Args:
+        package: its name.
+        homes: the module of each name, under the package; a name that is that module itself is among `_MODULES`.
+    """
+
+    def load(name: str) -> object:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        module = import_module(f"{package}.{homes[name]}")
+        found = module if name in _MODULES else getattr(module, name)
+        setattr(sys.modules[package], name, found)
+        return found
+
+    return load
+
+
+__getattr__ = lazily(__name__, _HOME)
 
 
 def __dir__() -> list[str]:

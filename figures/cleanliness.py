@@ -7,9 +7,7 @@ Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or
 
 import itertools
 from pathlib import Path
-from typing import Literal
-
-import plotly.graph_objects as go
+from typing import TYPE_CHECKING, Literal
 
 from compo_mech.cli.command import Runs, call
 from compo_mech.cli.draw import drawing, save
@@ -18,12 +16,17 @@ from compo_mech.plots import theme
 from compo_mech.runs.names import distinct, once
 from compo_mech.runs.run import Run
 
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
 N_NAMED = len(theme.HEAD_COLOURS)
 """Up to this many paths have a colour each; beyond it each task has one."""
 
 
-def drawn(runs: list[Run], measure: str) -> go.Figure:
+def drawn(runs: list[Run], measure: str) -> "go.Figure":
     """Draw a path a run and task, with a ring where it ends."""
+    import plotly.graph_objects as go
+
     figure, paths, full = go.Figure(), [], []
     for run, own in zip(runs, distinct([run.path for run in runs]), strict=True):
         tasks = [str(task) for task in run.config.data.measured_tasks]

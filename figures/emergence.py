@@ -7,10 +7,7 @@ Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or
 """
 
 from pathlib import Path
-from typing import Annotated
-
-import pandas as pd
-from plotly.subplots import make_subplots
+from typing import TYPE_CHECKING, Annotated
 
 from compo_mech.cli.command import Positional, call
 from compo_mech.cli.draw import drawing, save
@@ -18,12 +15,17 @@ from compo_mech.cli.output import table_of
 from compo_mech.plots import theme, trajectories
 from compo_mech.plots.theme import layout_of
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 COLUMNS = ("task", "run", "component")
 NUMBERS = ("onset", "midpoint", "saturation", "last_step")
 
 
-def drawn(table: pd.DataFrame):
+def drawn(table: "pd.DataFrame"):
     """A panel a task, below each other."""
+    from plotly.subplots import make_subplots
+
     tasks = list(dict.fromkeys(table["task"]))
     titles = [f"{task}, {table[table['task'] == task]['run'].nunique()} seeds" for task in tasks]
     panels = [trajectories.timeline(table[table["task"] == task], "") for task in tasks]

@@ -7,9 +7,7 @@ Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or
 """
 
 import math
-
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
+from typing import TYPE_CHECKING
 
 from compo_mech.cli.command import call
 from compo_mech.cli.draw import command_to_draw
@@ -18,6 +16,9 @@ from compo_mech.plots import theme
 from compo_mech.plots.notes import other_tasks, with_notes
 from compo_mech.runs.names import distinct
 from compo_mech.runs.run import Run
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 COLOURS = {
     "training strings": theme.GREY, "test strings": theme.INK, "iteration": theme.COMPONENT_COLOURS["iteration"],
@@ -49,8 +50,10 @@ def curves(run: Run) -> dict[str, dict[str, tuple[list[int], list[float]]]]:
     return {panel: {n: by_name[n] for n in wanted if n in by_name} for panel, wanted in panels.items()}
 
 
-def drawn(runs: list[Run]) -> go.Figure:
+def drawn(runs: list[Run]) -> "go.Figure":
     """A column a run."""
+    from plotly.subplots import make_subplots
+
     titles = distinct([run.path for run in runs]) + [""] * 2 * len(runs)
     figure = make_subplots(3, len(runs), shared_xaxes=True, vertical_spacing=0.05, subplot_titles=titles)
     for column, run in enumerate(runs, start=1):

@@ -8,10 +8,8 @@ leads through the steps.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 from rich.console import Console
 
 from compo_mech.cli.command import Count, Positional, Step, call
@@ -26,6 +24,9 @@ from compo_mech.report import attention
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.run import Run
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 
 def main(
@@ -88,8 +89,10 @@ def shown_set(run: Run, length: int) -> EvalSet:
     return sets[0]
 
 
-def beside(params: dict[int, Params], config: RunConfig, test: EvalSet) -> go.Figure:
+def beside(params: dict[int, Params], config: RunConfig, test: EvalSet) -> "go.Figure":
     """A row a head, a column a step."""
+    from plotly.subplots import make_subplots
+
     maps = [attention.attention_figure(Model(weights, config.model), test) for weights in params.values()]
     heads = [text.text for text in layout_of(maps[0]).annotations]
     titles = [f"{head}, step {step}" for head in heads for step in params]

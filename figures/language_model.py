@@ -7,11 +7,7 @@ Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or
 """
 
 from pathlib import Path
-from typing import Annotated
-
-import pandas as pd
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
+from typing import TYPE_CHECKING, Annotated
 
 from compo_mech.cli.command import Positional, call
 from compo_mech.cli.draw import drawing, save
@@ -19,18 +15,24 @@ from compo_mech.cli.output import table_of
 from compo_mech.plots import theme
 from compo_mech.studies.language_summary import ALL
 
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
 COLUMNS, NUMBERS = ("part", "measure", "form", "component", "task"), ("value", "low", "high")
 LOOK, MOVE = "weight on x_t", "logits moved alone"
 NAMED = 0.1
 """Heads that move or look more than this have their names beside them."""
 
 
-def drawn(table: pd.DataFrame) -> go.Figure:
+def drawn(table: "pd.DataFrame") -> "go.Figure":
     """A dot for each head, a bar for each set of heads, and bars for each task.
 
     Raises:
         ValueError: a part of the study is not in the table.
     """
+    from plotly.subplots import make_subplots
+
     of_all = table[table["form"] == ALL]
     for part in ("heads", "accuracy"):
         if not (of_all["part"] == part).any():
@@ -46,8 +48,10 @@ def drawn(table: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def heads(figure: go.Figure, table: pd.DataFrame) -> None:
+def heads(figure: "go.Figure", table: "pd.DataFrame") -> None:
     """Weight on x_t against the fraction of the difference of logits that a head moves alone."""
+    import plotly.graph_objects as go
+
     wide = table[table["measure"].isin([LOOK, MOVE])].pivot(index="component", columns="measure", values="value")
     names = [name if max(row[LOOK] - 0.2, row[MOVE]) > NAMED else "" for name, row in wide.iterrows()]
     dots = go.Scatter(
@@ -59,8 +63,10 @@ def heads(figure: go.Figure, table: pd.DataFrame) -> None:
     figure.update_yaxes(title="fraction of the logits moved alone", row=1, col=1)
 
 
-def sets(figure: go.Figure, table: pd.DataFrame) -> None:
+def sets(figure: "go.Figure", table: "pd.DataFrame") -> None:
     """What sets of heads carry, with intervals."""
+    import plotly.graph_objects as go
+
     error = {"symmetric": False, "array": table["high"] - table["value"], "arrayminus": table["value"] - table["low"]}
     bars = go.Bar(
         y=table["component"], x=table["value"], error_x=error, orientation="h", showlegend=False,
@@ -71,8 +77,10 @@ def sets(figure: go.Figure, table: pd.DataFrame) -> None:
     figure.update_yaxes(autorange="reversed", row=1, col=2)
 
 
-def tasks(figure: go.Figure, table: pd.DataFrame) -> None:
+def tasks(figure: "go.Figure", table: "pd.DataFrame") -> None:
     """Accuracy of the model beside that of guesses, by task."""
+    import plotly.graph_objects as go
+
     for colour, (name, rows) in zip(theme.HEAD_COLOURS, table.groupby("component", sort=False), strict=False):
         error = {"symmetric": False, "array": rows["high"] - rows["value"], "arrayminus": rows["value"] - rows["low"]}
         bars = go.Bar(x=rows["task"], y=rows["value"], error_y=error, name=str(name), marker={"color": colour})

@@ -5,9 +5,7 @@ python figures/length_by_dimension.py runs/* --out figures/length_by_dimension.p
 Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
 
-import pandas as pd
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
+from typing import TYPE_CHECKING
 
 from compo_mech.cli.command import call
 from compo_mech.cli.draw import command_to_draw
@@ -16,10 +14,14 @@ from compo_mech.plots import theme
 from compo_mech.plots.notes import other_tasks, with_notes
 from compo_mech.runs.run import Run
 
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
 METRICS = {"accuracy": "accuracy", "iteration": "iteration score", "lookup": "lookup score"}
 
 
-def final(run: Run) -> pd.DataFrame:
+def final(run: Run) -> "pd.DataFrame":
     """Columns d_model, length, metric, value: at the last step, of the best head where there are heads."""
     rows = measured(run.metrics, str(run.config.data.measured_tasks[0]))
     rows = rows[(rows["step"] == rows["step"].max()) & rows["length"].notna() & rows["metric"].isin(METRICS)]
@@ -27,8 +29,11 @@ def final(run: Run) -> pd.DataFrame:
     return best.assign(d_model=run.config.model.d_model)
 
 
-def drawn(runs: list[Run]) -> go.Figure:
+def drawn(runs: list[Run]) -> "go.Figure":
     """A panel a metric; each cell the mean over runs, which the hover counts."""
+    import pandas as pd
+    from plotly.subplots import make_subplots
+
     cells = pd.concat([final(run) for run in runs]).groupby(["metric", "d_model", "length"])["value"]
     table = cells.agg(["mean", "count"]).reset_index()
     dims, lengths = sorted(table["d_model"].unique()), sorted(table["length"].unique())

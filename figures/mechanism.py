@@ -11,11 +11,7 @@ import html
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
-
-import pandas as pd
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
+from typing import TYPE_CHECKING, Annotated
 
 from compo_mech.cli.command import Positional, call
 from compo_mech.cli.draw import drawing, save
@@ -23,6 +19,10 @@ from compo_mech.cli.output import table_of
 from compo_mech.plots import theme
 from compo_mech.plots.notes import with_notes
 from compo_mech.runs.trajectory import Quantity
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
 
 FIGURES = {
     "MLP 0": {
@@ -63,8 +63,10 @@ COLUMNS = ("run", "task", "component", *Quantity._fields)
 NUMBERS = ("layer", "head", "value", "low", "high", "control")
 
 
-def notes(table: pd.DataFrame, without: Sequence[str]) -> list[str]:
+def notes(table: "pd.DataFrame", without: Sequence[str]) -> list[str]:
     """Say which runs are left out, and of how many each figure is where some lack it."""
+    import pandas as pd
+
     said = [f"Left out: {', '.join(without)}."] if without else []
     n_runs = table["run"].nunique()
     for component, named in FIGURES.items():
@@ -77,7 +79,7 @@ def notes(table: pd.DataFrame, without: Sequence[str]) -> list[str]:
     return said
 
 
-def drawn(table: pd.DataFrame, without: Sequence[str] = ()) -> go.Figure:
+def drawn(table: "pd.DataFrame", without: Sequence[str] = ()) -> "go.Figure":
     """A panel an MLP; a dot with its interval a run, a grey tick the same run's control.
 
     Args:
@@ -87,6 +89,8 @@ def drawn(table: pd.DataFrame, without: Sequence[str] = ()) -> go.Figure:
     Raises:
         ValueError: no such run.
     """
+    from plotly.subplots import make_subplots
+
     for name in without:
         if name not in set(table["run"]):
             raise ValueError(f"without = {name}: must be one of {', '.join(sorted(set(table['run'])))}")

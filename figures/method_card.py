@@ -6,10 +6,7 @@ Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or
 """
 
 from pathlib import Path
-from typing import Annotated
-
-import pandas as pd
-import plotly.graph_objects as go
+from typing import TYPE_CHECKING, Annotated
 
 from compo_mech.cli.command import Positional, call
 from compo_mech.cli.draw import drawing, save
@@ -17,17 +14,23 @@ from compo_mech.cli.output import table_of
 from compo_mech.ground_truth.method_card import USUAL, by_family
 from compo_mech.plots import theme
 
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
 COLUMNS = ("family", "task", "build", "counterfactual", "method", "top_is_truth")
 NUMBERS = ("auc_all", "n_forwards")
 COLOURS = [[0.0, "#f2c4ba"], [0.5, "#fafafa"], [1.0, "#8fb3ea"]]
 
 
-def drawn(card: pd.DataFrame) -> go.Figure:
+def drawn(card: "pd.DataFrame") -> "go.Figure":
     """A row a method, a column a family and one of its two kinds of pairs.
 
     Args:
         card: a row a network, counterfactual and method.
     """
+    import plotly.graph_objects as go
+
     summary = by_family(card.assign(top_is_truth=card["top_is_truth"] == "True"))
     methods = list(dict.fromkeys(summary["method"]))
     columns = list(dict.fromkeys(zip(summary["family"], summary["counterfactual"], strict=True)))

@@ -7,29 +7,31 @@ Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or
 """
 
 from pathlib import Path
-from typing import Annotated
-
-import pandas as pd
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
+from typing import TYPE_CHECKING, Annotated
 
 from compo_mech.cli.command import Positional, call
 from compo_mech.cli.draw import drawing, save
 from compo_mech.cli.output import table_of
 from compo_mech.plots import theme
 
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
 SCORE = "L1H0 iteration"
 COLUMNS, NUMBERS = ("verdict",), ("seed", "step", SCORE)
 COLOURS = {"textbook": theme.BLUE, "sharp patchwork": theme.ORANGE, "diffuse": theme.BROWN}
 
 
-def drawn(followed: pd.DataFrame, known: pd.DataFrame) -> go.Figure:
+def drawn(followed: "pd.DataFrame", known: "pd.DataFrame") -> "go.Figure":
     """Two panels: area under the ROC curve by step, and the score by step with the middle nine tenths of seeds.
 
     Args:
         followed: rows of every seed at every step.
         known: how well the outcome is foretold, a row a step.
     """
+    from plotly.subplots import make_subplots
+
     last = followed[followed["step"] == followed["step"].max()].set_index("seed")["verdict"]
     titles = ["ends textbook or not, foretold of seeds left out", "iteration score, by the verdict at the end"]
     figure = make_subplots(1, 2, subplot_titles=titles, horizontal_spacing=0.1)
@@ -48,7 +50,9 @@ def drawn(followed: pd.DataFrame, known: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def _foretold(figure: go.Figure, known: pd.DataFrame) -> None:
+def _foretold(figure: "go.Figure", known: "pd.DataFrame") -> None:
+    import plotly.graph_objects as go
+
     steps = [step + 1 for step in known["step"]]
     errors = {"symmetric": False, "array": known["high"] - known["area"], "arrayminus": known["area"] - known["low"]}
     curves = {
@@ -68,7 +72,7 @@ def _foretold(figure: go.Figure, known: pd.DataFrame) -> None:
     figure.add_trace(chance, row=1, col=1)
 
 
-def _band(figure: go.Figure, rows: pd.DataFrame, name: str, colour: str) -> None:
+def _band(figure: "go.Figure", rows: "pd.DataFrame", name: str, colour: str) -> None:
     by_step = rows.groupby("step")[SCORE]
     low, middle, high = (by_step.quantile(q) for q in (0.05, 0.5, 0.95))
     steps = [step + 1 for step in middle.index]

@@ -7,9 +7,7 @@ Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or
 """
 
 from pathlib import Path
-from typing import Annotated
-
-import pandas as pd
+from typing import TYPE_CHECKING, Annotated
 
 from compo_mech.analyses.dissection_tables import stage_name
 from compo_mech.cli.command import Positional, call
@@ -19,10 +17,13 @@ from compo_mech.plots import patching
 from compo_mech.plots.notes import with_notes
 from compo_mech.runs.run import Run
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 NETWORKS = {"trained": "trained", "control": "randomly initialised"}
 
 
-def _names(table: pd.DataFrame) -> list[str]:
+def _names(table: "pd.DataFrame") -> list[str]:
     """`mlp_out0` of a whole component, `L0H1.z` of a head, in each row of the table."""
     columns = (table[name].tolist() for name in ("component", "layer", "head"))
     return [

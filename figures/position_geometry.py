@@ -5,8 +5,7 @@ python figures/position_geometry.py runs/parity-seed0 runs/copy-seed0 --out geom
 Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
 
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
+from typing import TYPE_CHECKING
 
 from compo_mech.cli.command import call
 from compo_mech.cli.draw import command_to_draw
@@ -15,9 +14,14 @@ from compo_mech.runs.names import distinct
 from compo_mech.runs.run import Run
 from compo_mech.weights.positions import effective_dimension, fourier_power, position_gram
 
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
-def drawn(runs: list[Run]) -> go.Figure:
+
+def drawn(runs: list[Run]) -> "go.Figure":
     """Draw a row a run: the Gram matrices of the control and of the trained network, and both spectra."""
+    from plotly.subplots import make_subplots
+
     names = distinct([run.path for run in runs])
     titles = [f"{name}: {what}" for name in names for what in ("control", "trained", "power by frequency")]
     figure = make_subplots(

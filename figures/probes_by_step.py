@@ -10,8 +10,6 @@ Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or
 from pathlib import Path
 from typing import Annotated
 
-import pandas as pd
-
 from compo_mech.cli.command import Positional, call
 from compo_mech.cli.draw import drawing, save
 from compo_mech.plots import trajectories
@@ -43,6 +41,8 @@ def main(run: Annotated[Path, Positional], out: Path) -> None:
         run: folder of a run whose probes were followed over all steps.
         out: an image (.png, .svg, .pdf) or a page (.html).
     """
+    import pandas as pd
+
     with drawing(out):
         opened = Run.open(run)
         table = pd.concat([opened.table(probe, "by-step") for probe in PROBES])

@@ -6,11 +6,9 @@ Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import plotly.graph_objects as go
 import torch
-from plotly.subplots import make_subplots
 
 from compo_mech.cli.command import Runs, Seed, Step, call
 from compo_mech.cli.draw import drawing, save
@@ -22,6 +20,9 @@ from compo_mech.routes.route_map import route_map
 from compo_mech.routes.summary import RouteMap
 from compo_mech.runs.names import distinct
 from compo_mech.runs.run import Run
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 
 def main(
@@ -56,8 +57,10 @@ def main(
         save(with_notes(figure, earlier + other_tasks(opened)), out, __doc__)
 
 
-def beside(maps: list[RouteMap], names: list[str]) -> go.Figure:
+def beside(maps: list[RouteMap], names: list[str]) -> "go.Figure":
     """A panel a network, with one legend."""
+    from plotly.subplots import make_subplots
+
     drawn = [routes.route_cells(found) for found in maps]
     figure = make_subplots(1, len(drawn), subplot_titles=names, horizontal_spacing=0.06)
     shown: set[str] = set()

@@ -8,12 +8,7 @@ Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or
 
 import math
 from pathlib import Path
-from typing import Annotated
-
-import pandas as pd
-import plotly.graph_objects as go
-from plotly.colors import sample_colorscale
-from plotly.subplots import make_subplots
+from typing import TYPE_CHECKING, Annotated
 
 from compo_mech.cli.command import Positional, call
 from compo_mech.cli.draw import drawing, save
@@ -23,6 +18,10 @@ from compo_mech.stats.over_seeds import over_seeds
 from compo_mech.studies import measures
 from compo_mech.studies.exponents import exponents
 from compo_mech.studies.table import trained_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
 
 COLUMNS = ("measure", "network", "error")
 NUMBERS = ("length", "d_model", "seed", "value")
@@ -37,12 +36,14 @@ SIZE = 0.2
 """Width of a heatmap, as a fraction of the figure's."""
 
 
-def drawn(table: pd.DataFrame) -> go.Figure:
+def drawn(table: "pd.DataFrame") -> "go.Figure":
     """Three maps over length and d_model, and the steps against length.
 
     Raises:
         ValueError: the table lacks a measure.
     """
+    from plotly.subplots import make_subplots
+
     trained = trained_rows(table)
     known = list(trained["measure"].unique())
     if missing := [measure.name for measure in CELL_MEASURES if measure.name not in known]:
@@ -74,8 +75,10 @@ def drawn(table: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def over_cells(table: pd.DataFrame) -> pd.DataFrame:
+def over_cells(table: "pd.DataFrame") -> "pd.DataFrame":
     """Estimates over the seeds of each length and d_model, and how many seeds there are, failed ones included."""
+    import pandas as pd
+
     rows = []
     for (length, d_model), own in table.groupby(["length", "d_model"]):
         cell = {"length": length, "d_model": d_model, "n": own["seed"].nunique()}
@@ -88,7 +91,7 @@ def over_cells(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def heatmap(figure: go.Figure, cells: pd.DataFrame, measure: str, lengths: list, dims: list, column: int) -> None:
+def heatmap(figure: "go.Figure", cells: "pd.DataFrame", measure: str, lengths: list, dims: list, column: int) -> None:
     """One cell per length and d_model; blank where the level was not reached."""
     speed = measure == SPEED
     values, solved, seeds = (
@@ -123,8 +126,10 @@ def cell_text(value: float, solved: float, seeds: float, speed: bool) -> str:
     return f"{shown}<br><span style='font-size:9px'>{solved:.0f}/{seeds:.0f}</span>"
 
 
-def curves(figure: go.Figure, table: pd.DataFrame, cells: pd.DataFrame, lengths: list, dims: list) -> None:
+def curves(figure: "go.Figure", table: "pd.DataFrame", cells: "pd.DataFrame", lengths: list, dims: list) -> None:
     """A line a d_model through the medians, where the event came in half of the seeds; a dot a seed."""
+    from plotly.colors import sample_colorscale
+
     steps = table[(table["measure"] == SPEED) & (table["value"] < math.inf) & (table["value"] > 0)]
     colours = sample_colorscale("Viridis", [0.9 * i / max(1, len(dims) - 1) for i in range(len(dims))])
     for n, (d_model, colour) in enumerate(zip(dims, colours, strict=True)):
@@ -164,7 +169,7 @@ def exponents_text(row: dict) -> str:
     return f"{name} ∝ {' · '.join(powers)}, over {row['n_runs']} runs{censored}".replace("-", "−")
 
 
-def task_of(table: pd.DataFrame) -> str:
+def task_of(table: "pd.DataFrame") -> str:
     """The task, as a title begins."""
     tasks = table["task"].dropna().unique() if "task" in table else []
     return ", ".join(str(task) for task in tasks).capitalize()

@@ -11,11 +11,8 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-import pandas as pd
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 from pydantic import Field
 
 from compo_mech.cli.command import Positional, call
@@ -26,6 +23,10 @@ from compo_mech.stats.over_seeds import over_seeds
 from compo_mech.studies.measures import MEASURES, Measure
 from compo_mech.studies.scores import LABELS
 from compo_mech.studies.table import COLUMNS, failed_runs, score_rows, trained_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
 
 GREY, LIGHT = theme.QUIET, theme.LIGHT
 CENSORED_AT = 1.1
@@ -55,7 +56,7 @@ class Panel(NamedTuple):
         return wrapped(f"{name} ({', '.join(self.labels.values())})" if self.labels else name, TITLE_WIDTH)
 
 
-def spellings(table: pd.DataFrame) -> list[str]:
+def spellings(table: "pd.DataFrame") -> list[str]:
     """Every panel that a table has, as the command line spells it."""
     columns = ["measure", *(label for label in LABELS if label in table and label != "network")]
     found = table.loc[table["measure"].notna(), columns].drop_duplicates().to_dict("records")
@@ -65,12 +66,15 @@ def spellings(table: pd.DataFrame) -> list[str]:
     ]
 
 
-def drawn(table: pd.DataFrame, shown: Sequence[str]) -> go.Figure:
+def drawn(table: "pd.DataFrame", shown: Sequence[str]) -> "go.Figure":
     """A panel for each thing that is shown.
 
     Raises:
         ValueError: the table has no such measure, or not with such labels.
     """
+    import pandas as pd
+    from plotly.subplots import make_subplots
+
     panels = [Panel.read(text) for text in shown]
     selected = [score_rows(table, panel.measure.name, panel.labels) for panel in panels]
     for text, rows in zip(shown, selected, strict=True):
@@ -115,7 +119,9 @@ def drawn(table: pd.DataFrame, shown: Sequence[str]) -> go.Figure:
     return figure
 
 
-def draw_panel(figure: go.Figure, rows: pd.DataFrame, measure: Measure, arms: list, tasks: list, column: int) -> None:
+def draw_panel(
+    figure: "go.Figure", rows: "pd.DataFrame", measure: Measure, arms: list, tasks: list, column: int
+) -> None:
     """One measure of all arms: estimates over seeds, ticks of controls, and dots of seeds on top."""
     finite = [value for value in rows["value"] if math.isfinite(value)]
     top = max(finite, default=0.0)
@@ -145,7 +151,7 @@ def draw_panel(figure: go.Figure, rows: pd.DataFrame, measure: Measure, arms: li
 
 
 def seeds(
-    own: pd.DataFrame, network: str, middle: float, height: float, at_censored: float, colour: str, name: str
+    own: "pd.DataFrame", network: str, middle: float, height: float, at_censored: float, colour: str, name: str
 ) -> dict:
     """A dot a seed of trained networks, an open triangle where it is censored; a tick a seed of controls."""
     spread = [middle + 0.8 * height * ((n + 0.5) / len(own) - 0.5) for n in range(len(own))]
@@ -176,7 +182,7 @@ def estimated(estimate: Sequence[float], y: float, colour: str, name: str) -> di
 
 
 def axis(
-    figure: go.Figure, scores: bool, low: float, top: float, at_censored: float, censored: bool, column: int
+    figure: "go.Figure", scores: bool, low: float, top: float, at_censored: float, censored: bool, column: int
 ) -> None:
     """From 0 to 1 for scores; else from 0 to the largest value, and to `at_censored` where some times are censored."""
     if scores:
@@ -199,7 +205,7 @@ def axis(
         )  # fmt: skip
 
 
-def key(figure: go.Figure, rows: pd.DataFrame, tasks: list) -> None:
+def key(figure: "go.Figure", rows: "pd.DataFrame", tasks: list) -> None:
     """What the marks stand for, those alone that are there."""
     marks = {task_name(task): {"symbol": "circle", "size": 8, "color": colour_of(task, tasks)} for task in tasks}
     marks = marks if len(tasks) > 1 else {}
@@ -220,7 +226,7 @@ def key(figure: go.Figure, rows: pd.DataFrame, tasks: list) -> None:
         figure.add_scatter(x=[None], y=[None], mode="markers", name=name, marker=marker, row=1, col=1)
 
 
-def arm_name(rows: pd.DataFrame, arm: str) -> str:
+def arm_name(rows: "pd.DataFrame", arm: str) -> str:
     """An arm as its line is called, with how many of its runs failed."""
     n_failed = len(failed_runs(rows))
     note = f"<br><span style='color:{theme.RED};font-size:11px'>{n_failed} failed</span>" if n_failed else ""

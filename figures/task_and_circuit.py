@@ -6,8 +6,8 @@ Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import plotly.graph_objects as go
 import torch
 
 from compo_mech.cli.command import call
@@ -17,6 +17,9 @@ from compo_mech.data.encode import encode
 from compo_mech.data.layout import Layout
 from compo_mech.data.tasks import Parity
 from compo_mech.plots import theme
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 TASK, LAYOUT, INPUTS, SHOWN = Parity(), Layout(), (1, 0, 1, 1), 3
 """The task, where its tokens sit, the inputs, and the t that is followed."""
@@ -36,6 +39,8 @@ class Sketch:
     """Boxes, lines, arrows and words on an empty plane."""
 
     def __init__(self) -> None:
+        import plotly.graph_objects as go
+
         self.figure = go.Figure()
 
     def box(self, x: float, y: float, half: tuple[float, float], colour: str, fill: str, opacity: float = 1.0) -> None:
@@ -79,7 +84,7 @@ def row() -> tuple[list[str], list[int]]:
     return data.vocabulary.decode(ids[0].tolist()), TASK.states(inputs)[0].tolist()
 
 
-def drawn() -> go.Figure:
+def drawn() -> "go.Figure":
     """Tokens below, what is predicted above, two layers between them."""
     sketch, length = Sketch(), len(INPUTS)
     symbols, states = row()

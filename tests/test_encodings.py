@@ -27,7 +27,9 @@ def without_encoding(source: str) -> list[int]:
         owner = ast.unparse(node.func.value) if isinstance(node.func, ast.Attribute) else ""
         modes = [arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
         is_text_file = name in ("read_text", "write_text") or (
-            name == "open" and owner not in ("Run", "Stack", "os", "safetensors") and not any("b" in mode for mode in modes)
+            name == "open"
+            and owner not in ("Run", "Stack", "os", "safetensors")
+            and not any("b" in mode for mode in modes)
         )
         is_table = (name == "to_csv" and node.args) or (
             name == "read_csv" and not any(word in ast.unparse(node.args[0]) for word in IN_MEMORY)

@@ -7,8 +7,8 @@ searched on, beside a placebo, permuted labels, random subspaces and a randomly 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -24,6 +24,9 @@ from compo_mech.model.params import Model
 from compo_mech.model.sites import Site, kinds_of
 from compo_mech.runs.run import Run
 from compo_mech.stats.intervals import on_its_side
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 N_TRAIN, N_TEST = 768, 512
 N_MAP = 400
@@ -42,10 +45,10 @@ class Aligned:
 
     task: Task
     step: int
-    trained: pd.DataFrame
-    control: pd.DataFrame
-    by_step: pd.DataFrame | None
-    searched: pd.DataFrame
+    trained: "pd.DataFrame"
+    control: "pd.DataFrame"
+    by_step: "pd.DataFrame | None"
+    searched: "pd.DataFrame"
 
     @property
     def sentences(self) -> list[str]:
@@ -71,8 +74,10 @@ class Aligned:
             )
         return text
 
-    def tables(self) -> dict[str, pd.DataFrame]:
+    def tables(self) -> "dict[str, pd.DataFrame]":
         """Return what is kept, by name; maps of the trained network and of its control in one table."""
+        import pandas as pd
+
         maps = [self.trained.assign(network="trained"), self.control.assign(network="control")]
         tables = {"interchange": pd.concat(maps, ignore_index=True), "searched": self.searched}
         return tables if self.by_step is None else tables | {"by-step": self.by_step}
@@ -99,6 +104,8 @@ def aligned(
     Raises:
         RunError, ValueError: there is no such checkpoint, or the network or the task cannot be asked.
     """
+    import pandas as pd
+
     data, config = run.config.data, run.config.model
     check_data(data, task)
     if config.n_layers < 2:
@@ -109,7 +116,7 @@ def aligned(
     steps = run.steps if all_steps else []
     n_left = 2 + len(steps) + 3 * len(plans)
 
-    def mapped(asked: Model) -> pd.DataFrame:
+    def mapped(asked: Model) -> "pd.DataFrame":
         nonlocal n_left
         advance("interchange maps", n_left)
         table = interchange_map(asked, data, torch.Generator().manual_seed(seed), N_MAP, task)

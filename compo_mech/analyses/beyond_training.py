@@ -4,7 +4,8 @@ All other analyses ask about what training drew. What a network makes of lengths
 ids shifted further, is a question of its own, which this alone asks.
 """
 
-import pandas as pd
+from typing import TYPE_CHECKING
+
 import torch
 
 from compo_mech.data.config import DataConfig
@@ -16,9 +17,12 @@ from compo_mech.interventions.graph import embeddings, run_graph
 from compo_mech.model.finite import check_weights
 from compo_mech.model.params import Model
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 @torch.no_grad()
-def accuracy_table(model: Model, data: DataConfig, task: Task, shifts: Shifts, n_strings: int) -> pd.DataFrame:
+def accuracy_table(model: Model, data: DataConfig, task: Task, shifts: Shifts, n_strings: int) -> "pd.DataFrame":
     """Measure accuracy at every length of the data, unshifted, at the largest shift of training and one beyond it.
 
     Args:
@@ -39,6 +43,8 @@ def accuracy_table(model: Model, data: DataConfig, task: Task, shifts: Shifts, n
     >>> table.groupby("trained")["accuracy"].min().round(2).tolist()  # shifted strings are not what it is built for
     [0.25, 1.0]
     """
+    import pandas as pd
+
     check_weights(model)
     rows = []
     largest = shifts.largest if shifts.answered else 0
@@ -56,13 +62,15 @@ def _accuracy(model: Model, test: EvalSet, shift: int) -> float:
     return float(token_accuracy(logits[:, list(test.layout.scored(test.length))], test.targets))
 
 
-def beyond_sentence(table: pd.DataFrame) -> str | None:
+def beyond_sentence(table: "pd.DataFrame") -> str | None:
     """Say what a network makes of what it was not trained on; None where nothing of that kind was asked.
 
     >>> rows = [(3, 0, True, 1.0, 8), (4, 0, False, 0.5, 16), (3, 1, False, 0.75, 8)]
     >>> beyond_sentence(pd.DataFrame(rows, columns=["length", "shift", "trained", "accuracy", "n"]))
     'Beyond training: 50% of the tokens are right in strings of length 4; 75% with position ids shifted by 1.'
     """
+    import pandas as pd
+
     beyond = pd.DataFrame(table[~table["trained"]])
     lengths, parts = beyond[beyond["shift"] == 0], []
     if len(lengths):

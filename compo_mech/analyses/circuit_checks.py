@@ -1,8 +1,8 @@
 """Is it the only one? What is asked of a circuit that was found: other prompts, other circuits, the named tests."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import torch
 
 from compo_mech.circuits.alternatives import SAME, Alternative, alternative
@@ -11,6 +11,9 @@ from compo_mech.circuits.edge_sets import EdgeSets, OnRows
 from compo_mech.circuits.hypotheses import WORDS, CircuitTests, circuit_tests
 from compo_mech.circuits.selection import score_order
 from compo_mech.circuits.stability import STABLE, Resampled, resampled
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,10 @@ class CircuitChecks:
             f"Tests of the circuit hypothesis: {self.tests}.",
         ]
 
-    def table(self) -> pd.DataFrame:
+    def table(self) -> "pd.DataFrame":
         """Every figure with what is needed and the same of random circuits; passed is empty where it cannot be told."""
+        import pandas as pd
+
         overlap, other = self.resampled.overlap, self.alternative
         rows: list[dict[str, object]] = [
             {"asked": name, "value": test.value, "needed": test.needed, "passed": test.passed, "control": test.control}

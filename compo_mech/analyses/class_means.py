@@ -1,6 +1,7 @@
 """Subspaces that class means span in the input of an MLP, and whether answers follow what is swapped there."""
 
-import pandas as pd
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
@@ -15,6 +16,9 @@ from compo_mech.model.sites import mlp_input_site
 from compo_mech.probing.grid import StateGrid
 from compo_mech.probing.variance import group_means
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 def class_mean_subspaces(
     model: Model,
@@ -25,7 +29,7 @@ def class_mean_subspaces(
     layer: int,
     generator: torch.Generator,
     n_swaps: int,
-) -> tuple[pd.DataFrame, float | None]:
+) -> "tuple[pd.DataFrame, float | None]":
     """Find the class means of s and of x in the MLP's input, and interchange what they span.
 
     Args:
@@ -41,6 +45,8 @@ def class_mean_subspaces(
         row a variable that the task uses; and the mean squared cosine between the two subspaces, None where there is
         but one.
     """
+    import pandas as pd
+
     site = mlp_input_site(model.config, layer)
     values = found.at(site).cpu().double()
     means = group_means(values, grid.split.groups).means

@@ -7,8 +7,8 @@ in both is no finding.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import torch
 
 from compo_mech.analyses.beyond_training import beyond_sentence
@@ -23,6 +23,9 @@ from compo_mech.evaluation.attention import TEXTBOOK_SCORE
 from compo_mech.model.params import Model, init_params
 from compo_mech.routes.summary import RouteName, Summary
 from compo_mech.stats.intervals import on_its_side, two_decimals
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,10 @@ class Dissection:
         found.append(f"A randomly initialised network: {control.discovery.sentence}")
         return found
 
-    def tables(self) -> dict[str, pd.DataFrame]:
+    def tables(self) -> "dict[str, pd.DataFrame]":
         """Every result as a tidy table, by name; the column `network` says trained or control."""
+        import pandas as pd
+
         networks = {"trained": self.trained, "control": self.control}
         found = {name: network_tables(findings, self.data.layout) for name, findings in networks.items()}
         tables = {}

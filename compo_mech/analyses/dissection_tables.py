@@ -1,17 +1,21 @@
 """The findings of a dissection as tidy tables, whose columns say what each row is of."""
 
 from collections.abc import Sequence
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from compo_mech.analyses.network_findings import NetworkFindings, Patching
 from compo_mech.circuits.discovery import Discovery
 from compo_mech.data.layout import WHOLE_SPANS, Layout
 from compo_mech.interventions.head_ablation import Cost
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def network_tables(found: NetworkFindings, layout: Layout) -> dict[str, pd.DataFrame]:
+
+def network_tables(found: NetworkFindings, layout: Layout) -> "dict[str, pd.DataFrame]":
     """Every result on one network, by the table's name; what there is not is empty."""
+    import pandas as pd
+
     return {
         "heads": _heads_table(found),
         "ablations": _costs_table(found.ablations),
@@ -27,9 +31,11 @@ def network_tables(found: NetworkFindings, layout: Layout) -> dict[str, pd.DataF
     }
 
 
-def _heads_table(found: NetworkFindings) -> pd.DataFrame:
+def _heads_table(found: NetworkFindings) -> "pd.DataFrame":
     """A row a head: its role and the content that this is about, how many answers go with that and how many of those
     that need not change stay, and what logits and accuracy lose."""
+    import pandas as pd
+
     rows = []
     for role in found.heads.roles:
         counts, evidence = role.role.followed, role.evidence
@@ -58,7 +64,9 @@ def _heads_table(found: NetworkFindings) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"n_changes": "Int64", "n_stays": "Int64"})
 
 
-def _costs_table(costs: Sequence[Cost]) -> pd.DataFrame:
+def _costs_table(costs: Sequence[Cost]) -> "pd.DataFrame":
+    import pandas as pd
+
     rows = [
         {
             "components": " ".join(map(str, cost.components)),
@@ -86,8 +94,10 @@ STAGE_SITES = {"heads": "attn_out", "mlp": "mlp_out"}
 """The kind of site where a stage of a layer is patched."""
 
 
-def _patching_table(found: Patching, layout: Layout) -> pd.DataFrame:
+def _patching_table(found: Patching, layout: Layout) -> "pd.DataFrame":
     """A row an effect: of a stage or of one head, at a position of strings of one length or in a span of any."""
+    import pandas as pd
+
     labels, rows = layout.labels(found.length), list[dict[str, object]]()
 
     def by_position(effects: Sequence[float], component: str, layer: int | None, head: int | None) -> None:
@@ -108,7 +118,9 @@ def _patching_table(found: Patching, layout: Layout) -> pd.DataFrame:
     return pd.DataFrame(rows).astype(dict.fromkeys(("layer", "head", "position", "length"), "Int64"))
 
 
-def _edges_table(found: NetworkFindings) -> pd.DataFrame:
+def _edges_table(found: NetworkFindings) -> "pd.DataFrame":
+    import pandas as pd
+
     scores, kept = found.discovery.scores, found.discovery.kept
     together = found.discovery.found.together if kept and found.discovery.found else frozenset()
     other = found.checks.alternative if found.checks else None
@@ -136,7 +148,9 @@ def _edges_table(found: NetworkFindings) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _circuit_table(found: Discovery) -> pd.DataFrame:
+def _circuit_table(found: Discovery) -> "pd.DataFrame":
+    import pandas as pd
+
     row = {
         "verdict": found.verdict,
         "n_kept": len(found.kept),
@@ -150,7 +164,9 @@ def _circuit_table(found: Discovery) -> pd.DataFrame:
     return pd.DataFrame([row])
 
 
-def _curve_table(found: NetworkFindings) -> pd.DataFrame:
+def _curve_table(found: NetworkFindings) -> "pd.DataFrame":
+    import pandas as pd
+
     table = pd.DataFrame({"n_edges": found.curve.n_edges, "faithfulness": found.curve.faithfulness.tolist()})
     if found.random is not None:
         for name in ("mean", "low", "high"):

@@ -3,9 +3,8 @@
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import pandas as pd
 import torch
 
 from compo_mech.analyses.watch import ACCURACY, Watched
@@ -13,6 +12,9 @@ from compo_mech.runs.outcome import ACCURACY_LEVEL
 from compo_mech.runs.trajectory import Quantity
 from compo_mech.stats.onset import CENSORED, MIN_POINTS, UNDATED, Course, Emergence, emergence, reached
 from compo_mech.stats.trend import still_rising
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MOMENTS = ("onset", "midpoint", "saturation")
 
@@ -53,7 +55,7 @@ CLEANLINESS = {
 """What may go on changing once accuracy is flat, by the name that tables give it."""
 
 
-def component_emergence(found: Watched, generator: torch.Generator) -> pd.DataFrame:
+def component_emergence(found: Watched, generator: torch.Generator) -> "pd.DataFrame":
     """Find when each component came about: a row a component.
 
     It is dated only if its rise is seen, from the plateau of the control and of the first checkpoints (see `Course`).
@@ -63,6 +65,8 @@ def component_emergence(found: Watched, generator: torch.Generator) -> pd.DataFr
         inf after the last or never, -inf before the first, which a midpoint is not; nan where not dated), p_flat, rise,
         control (the control's value), first, final and last_step.
     """
+    import pandas as pd
+
     rows = []
     for component, quantity in found.components().items():
         curve = found.curve(quantity)
@@ -105,11 +109,13 @@ class AfterAccuracy:
     since: int | None
     n_checkpoints: int
     final: float
-    changes: pd.DataFrame
+    changes: "pd.DataFrame"
 
 
 def after_accuracy(found: Watched) -> AfterAccuracy:
     """Find how the maps changed from the step on from which accuracy stays at 99%."""
+    import pandas as pd
+
     accuracy = found.curve(ACCURACY)
     since = reached(accuracy["step"].tolist(), accuracy["value"].tolist(), ACCURACY_LEVEL)
     rows: list[dict[str, object]] = []

@@ -2,16 +2,18 @@
 
 import math
 from collections.abc import Mapping
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from compo_mech.analyses.emergence import AfterAccuracy
 from compo_mech.runs.outcome import ACCURACY_LEVEL
 from compo_mech.stats.intervals import two_decimals
 from compo_mech.stats.onset import MIN_POINTS, Course
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def sentences(components: pd.DataFrame, after: AfterAccuracy) -> list[str]:
+
+def sentences(components: "pd.DataFrame", after: AfterAccuracy) -> list[str]:
     """Say when the components came, which could not be dated, and whether the maps went on changing once accuracy was
     flat."""
     rows = components.sort_values("midpoint", kind="stable").to_dict("records") if len(components) else []
@@ -60,6 +62,8 @@ def step_text(step: float) -> str:
 
 def place_text(layer: int | None, head: int | None) -> str:
     """Return a layer or a head as people read it, nothing for neither."""
+    import pandas as pd
+
     return "" if pd.isna(layer) else f"L{layer}" if pd.isna(head) else f"L{layer}H{head}"
 
 

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-import pandas as pd
 import torch
 
 from compo_mech.causal.interchange import FOLLOWED, HOLDS
@@ -18,6 +17,9 @@ from compo_mech.runs.config import RunConfig
 from compo_mech.runs.run import Run
 from compo_mech.runs.trajectory import Measured, Quantity
 from compo_mech.stats.intervals import on_its_side
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FoundT = TypeVar("FoundT")
 
@@ -48,28 +50,28 @@ class ProbeVerdict:
         return cls(Answer.NO, tuple(reason for reason, lacking in lacks.items() if lacking))
 
 
-def with_interval(row: Mapping | pd.Series, column: str) -> str:
+def with_interval(row: "Mapping | pd.Series", column: str) -> str:
     """Return a fraction of a row, such as its `iia` or `linear`, with the row's interval."""
     return f"{row[column]:.0%} ({row['low']:.0%} .. {row['high']:.0%})"
 
 
-def holds(row: Mapping | pd.Series) -> bool:
+def holds(row: "Mapping | pd.Series") -> bool:
     """Return whether a site holds its variable and nothing else that matters, and no control of the row passes."""
     return bool(row["iia"] >= HOLDS > max(row["placebo"], row["permuted"]))
 
 
-def followed(row: Mapping | pd.Series) -> bool:
+def followed(row: "Mapping | pd.Series") -> bool:
     """Return whether more than half of the answers beyond chance follow what is put in, and no control passes."""
     return bool(row["low"] > FOLLOWED > max(row["placebo"], row["permuted"]))
 
 
-def iia_text(row: Mapping | pd.Series) -> str:
+def iia_text(row: "Mapping | pd.Series") -> str:
     """Return the IIA of a row with its interval, each written on its side of the level that it is compared with."""
     iia, low = on_its_side(row["iia"], HOLDS, percent=True), on_its_side(row["low"], FOLLOWED, percent=True)
     return f"{iia} ({low} .. {row['high']:.1%})"
 
 
-def beside_text(row: Mapping | pd.Series, control: Mapping | pd.Series) -> str:
+def beside_text(row: "Mapping | pd.Series", control: "Mapping | pd.Series") -> str:
     """Return what an IIA is compared with: the levels, the row's own controls and the control network's."""
     return (
         f"{HOLDS:.0%} needed to hold it, an interval above {FOLLOWED:.0%} to be followed; same-size change "
@@ -95,11 +97,13 @@ def at_named_site(measure: str, variable: str, site: str, mlp: int, statistic: s
 
 def interchange_quantity(row: Mapping) -> Quantity:
     """Return what a row of an interchange table is about."""
+    import pandas as pd
+
     head = None if pd.isna(row["head"]) else int(row["head"])
     return Quantity("IIA", "value", row["variable"], row["context"], row["kind"], int(row["layer"]), head)
 
 
-def interchange_rows(table: pd.DataFrame) -> Iterator[Measured]:
+def interchange_rows(table: "pd.DataFrame") -> Iterator[Measured]:
     """Yield the IIA of each row of an interchange table."""
     for row in table.to_dict("records"):
         yield Measured(interchange_quantity(row), row["iia"], row["low"], row["high"])
@@ -126,7 +130,7 @@ class Probe(Generic[FoundT]):
     examine: Callable[[Model, RunConfig, Task, int, int, bool], FoundT]
     measures: Callable[[FoundT], Sequence[Measured]]
     sentences: Callable[["Seen[FoundT]"], list[str]]
-    tables: Callable[[FoundT], dict[str, pd.DataFrame]]
+    tables: "Callable[[FoundT], dict[str, pd.DataFrame]]"
 
 
 @dataclass(frozen=True)
@@ -141,8 +145,10 @@ class Seen(Generic[FoundT]):
     trained: FoundT
     control: FoundT
 
-    def tables(self, probe: Probe[FoundT]) -> dict[str, pd.DataFrame]:
+    def tables(self, probe: Probe[FoundT]) -> "dict[str, pd.DataFrame]":
         """Return what is kept, by name, with a column network: trained or control."""
+        import pandas as pd
+
         trained, control = probe.tables(self.trained), probe.tables(self.control)
         both = {"trained": trained, "control": control}
         return {

@@ -6,8 +6,8 @@ Every number here is of the rounded networks; how far rounding moves their predi
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import torch
 
 from compo_mech.data.config import DataConfig
@@ -25,6 +25,9 @@ from compo_mech.routes.route_map import route_map
 from compo_mech.routes.summary import RouteMap
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.run import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 N_TEST, N_REFERENCE, N_ROUTE_STRINGS = 64, 64, 16
 """Test strings of each length, strings that a mean is taken over, strings that routes are patched on."""
@@ -62,7 +65,7 @@ class Exploration:
     name: str
     config: RunConfig
     networks: dict[int | str, Params]
-    accuracy: pd.DataFrame
+    accuracy: "pd.DataFrame"
     n_test: dict[tuple[str, int], int]
     guess: dict[tuple[str, int], float]
     references: dict[tuple[str, int], list[list[int]]]
@@ -91,6 +94,8 @@ def explored(
     Raises:
         ValueError: a weight or a logit is not finite, or too large for half precision.
     """
+    import pandas as pd
+
     data = config.data
     networks = {network: halved(params) for network, params in exact.items()}
     sets = {str(task): drawn_sets(data, task, N_TEST) for task in data.measured_tasks}

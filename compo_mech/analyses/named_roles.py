@@ -1,9 +1,8 @@
 """Are heads named rightly? Names on networks whose truth is known, counted by true and by said role."""
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, get_args
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
-import pandas as pd
 import torch
 
 from compo_mech.analyses.examine import Answer
@@ -16,8 +15,8 @@ from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task, TaskField
 from compo_mech.evaluation.sets import drawn_sets
 from compo_mech.ground_truth.build import Constructed, build
+from compo_mech.ground_truth.families import RUNGS
 from compo_mech.ground_truth.hard_cases import HARD_CASES, build_hard_case
-from compo_mech.ground_truth.method_card import RUNGS
 from compo_mech.ground_truth.options import BuildOptions, Coordinate
 from compo_mech.interventions.edges import Writer
 from compo_mech.interventions.head_ablation import Ablations
@@ -26,6 +25,9 @@ from compo_mech.interventions.role_rules import HeadRole
 from compo_mech.interventions.role_sentences import Heads
 from compo_mech.model.params import Model
 from compo_mech.probing.sites import iteration_layer
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ABSTAINS = ("contributes", "cannot be told")
 """Said of a head of any role: nothing is claimed of what it brings."""
@@ -205,8 +207,10 @@ def named_untaught(networks: str, network: Untaught) -> Iterator[Named]:
         yield Named(networks, kind, f"MLP {COMPUTES[asked]}", str(Answer.NO), said, mlp_verdict(Answer.NO, said))
 
 
-def confusion(found: Iterable[Named]) -> pd.DataFrame:
+def confusion(found: Iterable[Named]) -> "pd.DataFrame":
     """Count components by networks, question, true role, said role and verdict."""
+    import pandas as pd
+
     table = pd.DataFrame(found)
     table["component"] = table["component"].where(table["component"].str.startswith("MLP"), "head")
     columns = ["networks", "component", "true", "said", "verdict"]

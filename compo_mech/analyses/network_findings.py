@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -35,6 +35,9 @@ from compo_mech.model.params import Model
 from compo_mech.model.sites import Kind
 from compo_mech.routes.route_map import route_map
 from compo_mech.routes.summary import RouteMap
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAX_SUBSETS = 256
 """All sets of heads are ablated where there are no more of them than this."""
@@ -97,7 +100,7 @@ class NetworkFindings:
     checks: CircuitChecks | None
     routes: RouteMap | None
     patterns: list[Float[Tensor, "head pos pos"]]
-    accuracy: pd.DataFrame
+    accuracy: "pd.DataFrame"
 
 
 STAGES = {"heads": 2, "ablations": 5, "patching": 1, "edges and circuit": 3, "faithfulness": 4, "routes": 4}

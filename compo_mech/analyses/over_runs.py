@@ -1,9 +1,7 @@
 """Both probes on one run, as rows of the table over many: what MLP 0 and MLP 1 do, with the controls."""
 
 from collections.abc import Mapping
-from typing import get_args
-
-import pandas as pd
+from typing import TYPE_CHECKING, get_args
 
 from compo_mech.analyses.examine import at_named_site, examined, interchange_quantity
 from compo_mech.analyses.position_subtraction import SubtractionFindings
@@ -16,6 +14,9 @@ from compo_mech.probing.unseen_pairs import UnseenPairs
 from compo_mech.runs.run import Run
 from compo_mech.runs.trajectory import Quantity
 from compo_mech.stats.intervals import Interval
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Row = dict[str, object]
 Figures = Mapping[Quantity, Interval]
@@ -103,6 +104,6 @@ def _unseen_figures(found: UnseenPairs) -> Figures:
     return figures
 
 
-def _interval(row: Mapping | pd.Series, column: str) -> Interval:
+def _interval(row: "Mapping | pd.Series", column: str) -> Interval:
     low, high = ("beyond_low", "beyond_high") if column == "beyond" else ("low", "high")
     return Interval(row[column], row[low], row[high])

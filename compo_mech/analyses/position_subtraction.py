@@ -6,9 +6,8 @@ are left out, since their own token, [EoI], gives t away.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
-import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -49,6 +48,9 @@ from compo_mech.weights.subtraction import (
     subtraction_score,
 )
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 N_SWAPS = 400
 
 SCORE = 0.6
@@ -78,24 +80,24 @@ class SubtractionFindings:
     """
 
     layer: int
-    probes: pd.DataFrame
+    probes: "pd.DataFrame"
     guess_from_i: float
     score: Interval
     score_by_weights: list[float]
-    interchanges: pd.DataFrame
+    interchanges: "pd.DataFrame"
     additive: dict[str, Without]
     kind: Subtraction | None
-    neurons: pd.DataFrame | None
-    curve: pd.DataFrame | None
+    neurons: "pd.DataFrame | None"
+    curve: "pd.DataFrame | None"
     behaviour: UnseenPairs | None
     state: InterchangeScore | None
     own_position: InterchangeScore
 
-    def probe(self, site: str) -> pd.Series:
+    def probe(self, site: str) -> "pd.Series":
         """Return the row of a site."""
         return self.probes.set_index("site").loc[[site]].iloc[0]
 
-    def best_site(self, kind: str, context: Context) -> pd.Series:
+    def best_site(self, kind: str, context: Context) -> "pd.Series":
         """Return the row of the site of this kind that holds t best."""
         table = self.interchanges
         rows = table[(table["kind"] == kind) & (table["context"] == context)]
@@ -242,7 +244,7 @@ def _score(queries: Float[Tensor, "pair dim"], grid: PositionGrid) -> Interval:
 
 def _interchanges(
     model: Model, data: DataConfig, task: Task, layer: int, generator: torch.Generator, n: int
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """Score interchanges of t at the MLP's output, in the stream after it and in the queries of the next layer."""
     sites = [Site("mlp_out", layer), Site("resid_post", layer)]
     heads = range(model.config.n_heads) if model.config.n_heads > 1 else ()
@@ -259,8 +261,10 @@ def _interchanges(
 
 def _neurons(
     model: Model, found: RowTrace, layer: int, rows: Rows, grid: PositionGrid
-) -> tuple[pd.DataFrame, Float[Tensor, "pair neuron"]]:
+) -> "tuple[pd.DataFrame, Float[Tensor, 'pair neuron']]":
     """Rank neurons by how much of their output is beyond sums over i and j, and that rest."""
+    import pandas as pd
+
     means = group_means(hidden(model, found, layer), grid.split.groups).means
     rest = additive_rest(means, grid.i, grid.j)
     weight = blocks.neuron_outputs(model, layer).norm(dim=1).cpu().double()

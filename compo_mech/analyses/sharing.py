@@ -10,9 +10,8 @@ over all edges as the statistic, so that the p-value holds however many edges th
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -37,6 +36,9 @@ from compo_mech.interventions.edges import Edge
 from compo_mech.interventions.head_roles import carried_share
 from compo_mech.interventions.task_token import carried_across, patch_task_token_both_ways
 from compo_mech.model.params import Model, init_params
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Standing = Literal["shared", "first", "second", "undecided", "neither"]
 """An edge is both tasks', the first's or the second's alone, in one circuit with no difference shown, or in neither."""
@@ -123,8 +125,8 @@ class Sharing:
     anywhere: tuple[PermutationResult, PermutationResult]
     same_kind: tuple[PermutationResult, PermutationResult]
     halves: tuple[tuple[float, float], tuple[float, float]]
-    edges: pd.DataFrame
-    task_token: pd.DataFrame | None
+    edges: "pd.DataFrame"
+    task_token: "pd.DataFrame | None"
     across: tuple[Float[Tensor, "layer head"], Float[Tensor, "layer head"]] | None
     unasked: str
 
@@ -140,7 +142,7 @@ class Sharing:
         found = zip(self.names, self.tasks, strict=True)
         return {name: d.reason for name, task in found for d in task.found if d.verdict == "cannot be told"}
 
-    def tables(self) -> dict[str, pd.DataFrame]:
+    def tables(self) -> "dict[str, pd.DataFrame]":
         """Every result as a tidy table, by name."""
         first, second = self.names
         ends = {end: [str(getattr(edge, end)) for edge in self.edges["edge"]] for end in ("writer", "reader")}
@@ -149,13 +151,15 @@ class Sharing:
         tables = {"edges": edges, "overlap": self.overlap(), "heads": self.heads()}
         return tables if self.task_token is None else tables | {"task_token": self.task_token}
 
-    def overlap(self) -> pd.DataFrame:
+    def overlap(self) -> "pd.DataFrame":
         """Jaccard overlap and rank correlation, a row a statistic.
 
         Columns compared (tasks; or prompts: two sets of one task's), task (whose prompts), permuted_among (any edges;
         or edges of the same_kind of reader), statistic, value, permuted_low, permuted_high, p. Sets of prompts are not
         compared with permutations.
         """
+        import pandas as pd
+
         statistics, rows = ("jaccard", "rank_correlation"), list[dict[str, object]]()
         for name, half in zip(self.names, self.halves, strict=True):
             for statistic, value in zip(statistics, half, strict=True):
@@ -169,12 +173,14 @@ class Sharing:
         columns = ["compared", "task", "permuted_among", "statistic", "value", "permuted_low", "permuted_high", "p"]
         return pd.DataFrame(rows, columns=pd.Index(columns))
 
-    def heads(self) -> pd.DataFrame:
+    def heads(self) -> "pd.DataFrame":
         """The share of each variable that each head carries.
 
         Columns layer, head, task (whose answers follow), variable (x or end), source (same_task or other_task: whose
         run the head's output is taken from), share; a row for each that was asked.
         """
+        import pandas as pd
+
         rows = []
         for i, (task, name) in enumerate(zip(self.tasks, self.names, strict=True)):
             across = None if self.across is None else self.across[i]

@@ -5,9 +5,8 @@ With fewer than 12 pairs (s, x), as for parity, each pair is left out in turn an
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
-import pandas as pd
 import torch
 from jaxtyping import Float
 from threadpoolctl import threadpool_limits
@@ -35,6 +34,9 @@ from compo_mech.probing.probes import linear_probe, separable
 from compo_mech.probing.sites import read_sites
 from compo_mech.probing.variance import additive_rest, group_means
 from compo_mech.runs.trajectory import Measured
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 N_SWAPS = 400
 SITES = ("MLP input", "MLP output", "stream after")
@@ -64,22 +66,22 @@ class UpdateFindings:
     """
 
     layer: int
-    probes: pd.DataFrame
-    left_out: pd.DataFrame | None
+    probes: "pd.DataFrame"
+    left_out: "pd.DataFrame | None"
     guess_from_s: float
     guess_from_x: float
-    interchanges: pd.DataFrame
-    subspaces: pd.DataFrame
+    interchanges: "pd.DataFrame"
+    subspaces: "pd.DataFrame"
     overlap: float | None
     additive: Without
-    neurons: pd.DataFrame
-    activations: pd.DataFrame
-    curve: pd.DataFrame | None
-    reads: pd.DataFrame
+    neurons: "pd.DataFrame"
+    activations: "pd.DataFrame"
+    curve: "pd.DataFrame | None"
+    reads: "pd.DataFrame"
     starts: bool
     computed: bool
 
-    def probe(self, site: str) -> pd.Series:
+    def probe(self, site: str) -> "pd.Series":
         """Return the row of a site."""
         return self.probes.set_index("site").loc[[site]].iloc[0]
 
@@ -104,14 +106,14 @@ class UpdateFindings:
         """Whether a line separates the states after the MLP, and none did before."""
         return bool(self.probe("MLP output")["separable"] > 0.999 > self.probe("MLP input")["separable"])
 
-    def interchanges_of(self, variable: Variable, context: Context) -> pd.Series | None:
+    def interchanges_of(self, variable: Variable, context: Context) -> "pd.Series | None":
         """Return the row of a variable and a context; None where the task does not use the variable."""
         table = self.interchanges
         rows = table[(table["variable"] == variable) & (table["context"] == context)]
         return rows.iloc[0] if len(rows) else None
 
     @property
-    def answer(self) -> pd.Series:
+    def answer(self) -> "pd.Series":
         """The interchange of s_t at the MLP's output, in an independent context."""
         row = self.interchanges_of("answer", "independent")
         assert row is not None  # every task has an answer
@@ -217,8 +219,10 @@ def _features(model: Model, rows: Rows, found: RowTrace, layer: int) -> Mapping[
     return features | {name: found.at(site) for name, site in zip(SITES, sites, strict=True)}
 
 
-def _left_out(features: Mapping[str, Tensor], grid: StateGrid) -> pd.DataFrame:
+def _left_out(features: Mapping[str, Tensor], grid: StateGrid) -> "pd.DataFrame":
     """Return the fraction of each pair's rows that is decoded right when the pair is left out."""
+    import pandas as pd
+
     columns: dict[str, list] = {"s": grid.s.tolist(), "x": grid.x.tolist(), "answer": grid.split.group_labels.tolist()}
     for site, values in features.items():
         right = (linear_probe(values.cpu(), grid.split) == grid.split.labels).double()
@@ -229,7 +233,7 @@ def _left_out(features: Mapping[str, Tensor], grid: StateGrid) -> pd.DataFrame:
 
 def _interchanges(
     model: Model, data: DataConfig, task: Task, layer: int, generator: torch.Generator, thorough: bool
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """Score interchanges at the MLP's output, at the attention's output and in the row's embedding."""
     plans: list[tuple[Variable, Site]] = [
         ("x", Site("attn_out", layer)),
@@ -249,7 +253,9 @@ def _interchanges(
     return interchange_table(rows)
 
 
-def _reads(model: Model, data: DataConfig, task: Task, layer: int, generator: torch.Generator, n: int) -> pd.DataFrame:
+def _reads(
+    model: Model, data: DataConfig, task: Task, layer: int, generator: torch.Generator, n: int
+) -> "pd.DataFrame":
     """Score interchanges of s alone and of x alone at the MLP's output: does it pass on either?"""
     variables: tuple[Variable, ...] = ("s", "x")
     pairs = [make_interchanges(data, v, "matched", n, generator, task) for v in variables if uses(task, v)]

@@ -1,6 +1,6 @@
 """How an MLP subtracts positions: the verdict, the sentences and the tables of its probe."""
 
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from compo_mech.analyses import examine, position_subtraction
 from compo_mech.analyses.examine import Answer, Probe, ProbeVerdict, Seen
@@ -8,6 +8,9 @@ from compo_mech.analyses.position_subtraction import SubtractionFindings
 from compo_mech.causal.interchange import FOLLOWED
 from compo_mech.probing.unseen_pairs import Exposure
 from compo_mech.stats.intervals import on_its_side
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ASKED = (
     "Asked: is t = i - j + 1 decodable from its output, and do answers become F(s_{t-1}, x_{t'}) with the t' of "
@@ -147,7 +150,9 @@ def behaviour_sentence(trained: SubtractionFindings) -> str:
     return text
 
 
-def _subtraction_tables(found: SubtractionFindings) -> dict[str, pd.DataFrame]:
+def _subtraction_tables(found: SubtractionFindings) -> "dict[str, pd.DataFrame]":
+    import pandas as pd
+
     cuts = [
         {"site": site, "as it is": w.whole.mean, "additive": w.additive.mean, "placebo": w.placebo.mean}
         for site, w in found.additive.items()

@@ -1,6 +1,7 @@
 """Neurons of an MLP that updates states: what each adds to the right answer, and the pairs (s, x) it fires for."""
 
-import pandas as pd
+from typing import TYPE_CHECKING
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -16,6 +17,9 @@ from compo_mech.probing.neurons import hidden
 from compo_mech.probing.variance import group_means
 from compo_mech.weights.qk_ov import direct_logits
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 N_NAMED = 8
 """A neuron that fires for more pairs has them counted, not named."""
 
@@ -27,13 +31,15 @@ def neuron_table(
     grid: StateGrid,
     means: Float[Tensor, "pair neuron"],
     rest: Float[Tensor, "pair neuron"],
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """Rank neurons by what their rest beyond sums adds to the right answer's logit above the other states', by the
     direct path through the last norm as it is.
 
     Returns:
         Columns neuron, added, share (of what all add), share beyond s and x (of its variance), fires on (s, x).
     """
+    import pandas as pd
+
     added = _added(model, found, layer, grid, rest)
     varied = (means - means.mean(0)).square().sum(0)
     table = pd.DataFrame(
@@ -75,14 +81,18 @@ def _fires(grid: StateGrid, means: Float[Tensor, "pair neuron"]) -> list[str]:
     ]
 
 
-def activation_table(grid: StateGrid, means: Float[Tensor, "pair neuron"]) -> pd.DataFrame:
+def activation_table(grid: StateGrid, means: Float[Tensor, "pair neuron"]) -> "pd.DataFrame":
     """Lay out each neuron's mean activation on each pair: columns s, x and the neurons' numbers."""
+    import pandas as pd
+
     keys = {"s": grid.s.tolist(), "x": grid.x.tolist()}
     return pd.DataFrame(keys | dict(zip(map(str, range(means.shape[1])), means.mT.tolist(), strict=True)))
 
 
-def with_start(model: Model, layer: int, start: Rows, table: pd.DataFrame, task: Task) -> pd.DataFrame:
+def with_start(model: Model, layer: int, start: Rows, table: "pd.DataFrame", task: Task) -> "pd.DataFrame":
     """Add the pairs of the start, whose state is numbered n_states, to the table of activations."""
+    import pandas as pd
+
     found = trace_rows(model, start)
     means = group_means(hidden(model, found, layer), start.x)
     columns = {"s": [task.n_states] * len(means.groups), "x": means.groups.tolist()}

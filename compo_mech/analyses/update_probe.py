@@ -1,10 +1,13 @@
 """How an MLP updates the state: the verdict, the sentences and the tables of its probe."""
 
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from compo_mech.analyses import examine, state_update
 from compo_mech.analyses.examine import Answer, Probe, ProbeVerdict, Seen
 from compo_mech.analyses.state_update import UpdateFindings
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def update_sentences(seen: Seen[UpdateFindings]) -> list[str]:
@@ -124,7 +127,9 @@ def _neuron_sentence(trained: UpdateFindings) -> str:
     )
 
 
-def _update_tables(found: UpdateFindings) -> dict[str, pd.DataFrame]:
+def _update_tables(found: UpdateFindings) -> "dict[str, pd.DataFrame]":
+    import pandas as pd
+
     cut = found.additive
     cuts = {"as it is": cut.whole.mean, "additive": cut.additive.mean, "placebo": cut.placebo.mean}
     tables = {

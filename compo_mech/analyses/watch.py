@@ -4,9 +4,7 @@ import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
-
-import pandas as pd
+from typing import TYPE_CHECKING, NamedTuple
 
 from compo_mech.analyses import trajectories
 from compo_mech.data.config import DataConfig
@@ -16,6 +14,9 @@ from compo_mech.routes.summary import RouteName
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.run import Run
 from compo_mech.runs.trajectory import Measured, NetworkMeasure, Quantity, Step, follow
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ACCURACY = Quantity("strings right")
 
@@ -33,10 +34,10 @@ class Watched:
 
     task: Task
     layer: int | None
-    rows: pd.DataFrame
+    rows: "pd.DataFrame"
     more: Mapping[str, Quantity] = field(default_factory=dict)
 
-    def curve(self, quantity: Quantity) -> pd.DataFrame:
+    def curve(self, quantity: Quantity) -> "pd.DataFrame":
         """Return columns step, value, low, high of the trained network, in order; no row if there is none."""
         found = quantity.rows(self.rows[self.rows["network"] == "trained"])
         return found[["step", "value", "low", "high"]].astype({"step": int}).reset_index(drop=True)
@@ -116,10 +117,14 @@ def watch(
     Raises:
         RunError: no checkpoint can be read.
     """
+    import pandas as pd
+
     data, more = run.config.data, more or {}
     tables: list[pd.DataFrame] = []
 
-    def ask(name: str, measure: NetworkMeasure, code: str = trajectories.__name__, **settings: object) -> pd.DataFrame:
+    def ask(
+        name: str, measure: NetworkMeasure, code: str = trajectories.__name__, **settings: object
+    ) -> "pd.DataFrame":
         steps = thinned(run.steps, (every or {}).get(name, 1))
         settings = {"task": str(task), "seed": seed, **settings}
 
@@ -153,7 +158,7 @@ def thinned(steps: Sequence[int], every: int) -> list[int]:
     return list(steps[::-1][::every][::-1])
 
 
-def fetching_layer(table: pd.DataFrame) -> int | None:
+def fetching_layer(table: "pd.DataFrame") -> int | None:
     """Return the layer whose heads attend most to x_t at the last checkpoint; None where none can.
 
     It may be the first: where all strings are of one length, a row's own position tells t, and nothing is looked up.

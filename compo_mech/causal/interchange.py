@@ -13,9 +13,8 @@ third is the same on a randomly initialised control network.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
-import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -30,6 +29,9 @@ from compo_mech.model.finite import likeliest
 from compo_mech.model.params import Model
 from compo_mech.model.sites import Site, kinds_of
 from compo_mech.stats.intervals import Interval, wilson
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 HOLDS = 0.9
 """A site holds a variable from this IIA on."""
@@ -153,8 +155,10 @@ def interchange_row(pairs: Interchanges, site: Site, score: InterchangeScore) ->
     }
 
 
-def interchange_table(rows: Sequence[dict[str, object]]) -> pd.DataFrame:
+def interchange_table(rows: Sequence[dict[str, object]]) -> "pd.DataFrame":
     """Make a table of `interchange_row`s; a head is missing where a site is of a whole layer."""
+    import pandas as pd
+
     return pd.DataFrame(rows).astype({"head": "Int64"})
 
 
@@ -178,7 +182,7 @@ def interchange_map(
     n: int = 512,
     task: Task | None = None,
     sites: Sequence[Site] | None = None,
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """Score the interchange of every variable that the task uses at every site of a row, in both contexts.
 
     Returns:

@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from scipy.stats import binom
 from torch import Tensor
 
 from compo_mech.circuits.edge_search import Found
@@ -203,6 +202,8 @@ def uneven_p(distance: float, n_rows: int) -> float:
     >>> uneven_p(0.0, 48) > 0.99, uneven_p(0.5, 48) < 0.001
     (True, True)
     """
+    from scipy.stats import binom
+
     n_ahead = torch.arange(n_rows + 1)
     of = binom.pmf(n_ahead.numpy(), n_rows, 0.5 + EVEN)
     return float(of[((n_ahead / n_rows - 0.5).abs() >= distance - 1e-9).numpy()].sum())

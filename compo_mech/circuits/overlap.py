@@ -7,8 +7,8 @@ edges as the statistic, so that the p-value holds however many edges there are.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -18,6 +18,9 @@ from compo_mech.circuits.scores import TOLERANCE
 from compo_mech.interventions.edges import Edge
 from compo_mech.model.finite import check_finite
 from compo_mech.stats.intervals import Interval
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def jaccard(one: frozenset[Edge], other: frozenset[Edge]) -> float:
@@ -52,7 +55,7 @@ def joined(one: RowScores, other: RowScores) -> RowScores:
 
 def permutation_test(
     one: RowScores, other: RowScores, generator: torch.Generator, n_permutations: int = N_PERMUTATIONS
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """Does an edge's share of the gap differ between two sets of rows, more than between rows with permuted labels?
 
     Under no difference rows are exchangeable: their labels are permuted. Each difference is taken in units of its
@@ -74,6 +77,8 @@ def permutation_test(
     >>> table[["first_share", "second_share", "p"]].round(2).values.tolist()
     [[0.1, 0.9, 0.01]]
     """
+    import pandas as pd
+
     every, n_one = joined(one, other), one.rise.shape[1]
     n_rows = every.rise.shape[1]
     first = torch.zeros(n_permutations + 1, n_rows, dtype=torch.float64)
@@ -120,6 +125,8 @@ def standard_ranks(values: Float[Tensor, "edge"]) -> Float[Tensor, "edge"]:
     >>> round(float(one @ other), 6)  # Spearman's correlation
     -1.0
     """
+    import pandas as pd
+
     check_finite("values", values)
     ranks = torch.tensor(pd.Series(values.tolist()).rank().tolist(), dtype=torch.float64)
     ranks = ranks - ranks.mean()

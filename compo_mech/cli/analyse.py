@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar, runtime_checkable
 
-import pandas as pd
 import torch
 from rich.console import Console
 
@@ -15,6 +14,9 @@ from compo_mech.data.tasks import Task
 from compo_mech.report.run_page import write_page
 from compo_mech.runs.analysis_folder import analysis_name
 from compo_mech.runs.run import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FindingsT = TypeVar("FindingsT")
 
@@ -61,7 +63,7 @@ class Analysis(Protocol[FindingsT]):
         """Of the run's page."""
         ...
 
-    def shown(self, found: FindingsT) -> pd.DataFrame | None:
+    def shown(self, found: FindingsT) -> "pd.DataFrame | None":
         """The table for the terminal, if there is one."""
         ...
 

@@ -4,9 +4,8 @@ import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import pandas as pd
 from rich.console import Console
 
 from compo_mech.analyses import dissection
@@ -26,6 +25,9 @@ from compo_mech.report.method_card import card_sentence
 from compo_mech.report.sharing import sharing_section, sharing_sentences
 from compo_mech.runs.run import Run
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 @dataclass(frozen=True)
 class DissectionOfRun:
@@ -39,7 +41,7 @@ class DissectionOfRun:
 
     step: int | None
     seed: int
-    card: pd.DataFrame
+    card: "pd.DataFrame"
     name = "dissect"
 
     def check(self, run: Run) -> None:
@@ -67,7 +69,7 @@ class DissectionOfRun:
     def section(self, found: Dissection) -> str:
         return dissection_section(found, self.card)
 
-    def shown(self, found: Dissection) -> pd.DataFrame:
+    def shown(self, found: Dissection) -> "pd.DataFrame":
         return head_rows(found.trained, found.control)
 
     def shared(self, run: Run, console: Console) -> list[Output]:
@@ -93,6 +95,8 @@ class DissectionOfRun:
 
 def sharing_output(pairs: list[Sharing], step: int) -> Output:
     """What is left of the comparison of tasks, whose folder stands after those of the tasks."""
+    import pandas as pd
+
     tables: dict[str, list[pd.DataFrame]] = {}
     for pair in pairs:
         for name, table in pair.tables().items():

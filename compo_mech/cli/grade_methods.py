@@ -3,7 +3,6 @@
 from functools import partial
 from pathlib import Path
 
-import pandas as pd
 import torch
 from rich.console import Console
 
@@ -39,6 +38,8 @@ def grade_methods_command(
         n_workers: networks that are graded at a time.
         seed: of all that is drawn.
     """
+    import pandas as pd
+
     card, page = (CARD, PAGE) if out is None else (out / CARD.name, out / PAGE.name)
     console = Console()
     with one_line_errors():

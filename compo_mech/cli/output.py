@@ -5,8 +5,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
@@ -15,6 +15,9 @@ from compo_mech.report.html_parts import again
 from compo_mech.runs.analysis_folder import write_folder
 from compo_mech.runs.files import write_whole
 from compo_mech.runs.run import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Output:
     title: str
     files: Mapping[str, str]
     sentences: Mapping[str, Sequence[str]]
-    table: pd.DataFrame | None = None
+    table: "pd.DataFrame | None" = None
 
 
 def keep(run: Run, output: Output, console: Console, out: Path | None = None) -> None:
@@ -72,7 +75,7 @@ def warn(console: Console, text: str) -> None:
     say(console, text, "yellow")
 
 
-def write_table(out: Path, table: pd.DataFrame, float_format: str | None = None) -> None:
+def write_table(out: Path, table: "pd.DataFrame", float_format: str | None = None) -> None:
     """Write a table as .csv, whole or not at all. Text that a spreadsheet would compute is quoted by an apostrophe.
 
     Raises:
@@ -88,7 +91,7 @@ def _plain(cell: object) -> object:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
-def csv_files(tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
+def csv_files(tables: "Mapping[str, pd.DataFrame]") -> dict[str, str]:
     """Tables as texts by file name."""
     return {f"{name}.csv": table.to_csv(index=False) for name, table in tables.items()}
 
@@ -124,7 +127,7 @@ def check_out(out: Path, *endings: str) -> None:
         raise ValueError(f"out = {out}: cannot be written ({error.strerror})") from None
 
 
-def table_of(path: Path, script: str, columns: Sequence[str], numbers: Sequence[str] = ()) -> pd.DataFrame:
+def table_of(path: Path, script: str, columns: Sequence[str], numbers: Sequence[str] = ()) -> "pd.DataFrame":
     """A table that a script wrote, with these columns and maybe others.
 
     Args:
@@ -136,6 +139,8 @@ def table_of(path: Path, script: str, columns: Sequence[str], numbers: Sequence[
     Raises:
         ValueError: it cannot be read, has no rows, lacks a column, or has text where numbers must be.
     """
+    import pandas as pd
+
     what = f"table = {path}: must be a table by {script}"
     try:
         table = pd.read_csv(path, dtype=dict.fromkeys(set(columns) - set(numbers), str), encoding="utf-8")

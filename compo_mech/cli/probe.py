@@ -4,9 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-import pandas as pd
 import torch
 from rich.console import Console
 from rich.progress import track
@@ -30,6 +29,9 @@ from compo_mech.runs.names import distinct, once
 from compo_mech.runs.run import Run
 from compo_mech.runs.trajectory import follow
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 FoundT = TypeVar("FoundT")
 
 
@@ -38,7 +40,7 @@ class Followed(Generic[FoundT]):
     """What a probe found at one checkpoint, and its figures at all of them, where they were asked for."""
 
     seen: Seen[FoundT]
-    curves: pd.DataFrame | None
+    curves: "pd.DataFrame | None"
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class Probing(Generic[FoundT]):
         return None
 
 
-def followed(probe: Probe, run: Run, task: Task, seed: int, console: Console) -> pd.DataFrame:
+def followed(probe: Probe, run: Run, task: Task, seed: int, console: Console) -> "pd.DataFrame":
     """Measure the control and every checkpoint that can be read: the columns of `as_table`.
 
     What was measured before is not measured again.
@@ -133,6 +135,8 @@ def over_runs_command(runs: Runs, out: Path, seed: Seed = 0) -> None:
         out: the table, .csv.
         seed: of all that is drawn.
     """
+    import pandas as pd
+
     torch.set_num_threads(1)
     console = Console()
     rows: list[Row] = []

@@ -2,12 +2,15 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAX_WIDTH = 28
 """Longer cells are folded."""
@@ -15,7 +18,7 @@ BETWEEN = 2
 """Columns of characters between two columns: one of padding, one of the box."""
 
 
-def print_table(console: Console, table: pd.DataFrame, number: str = ".3f", empty: str = "none") -> None:
+def print_table(console: Console, table: "pd.DataFrame", number: str = ".3f", empty: str = "none") -> None:
     """Print a table in as many parts as the terminal's width asks for, each with the first column.
 
     Args:
@@ -24,6 +27,8 @@ def print_table(console: Console, table: pd.DataFrame, number: str = ".3f", empt
         number: format of a column's numbers that are not all whole.
         empty: what is said of a table without rows.
     """
+    import pandas as pd
+
     if table.empty:
         console.print(Text(empty))
         return
@@ -43,6 +48,8 @@ def print_table(console: Console, table: pd.DataFrame, number: str = ".3f", empt
 
 def _texts(cells: Sequence[object], number: str) -> list[str]:
     """A column's cells, its numbers all with the same decimals."""
+    import pandas as pd
+
     numbers = [cell for cell in cells if isinstance(cell, float) and math.isfinite(cell)]
     spec = ".0f" if all(map(float.is_integer, numbers)) and max(map(abs, numbers), default=0) > 1 else number
 

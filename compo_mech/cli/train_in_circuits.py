@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import pandas as pd
 from rich.console import Console
 
 from compo_mech.cli.command import NWorkers
@@ -32,6 +31,8 @@ def train_in_circuits_command(out: Path = Path("tests/data/trained_in"), n_worke
         out: folder of the weights that are accepted and of networks.json, the table of all.
         n_workers: networks that are trained at a time.
     """
+    import pandas as pd
+
     console = Console()
     with one_line_errors(), counting(console) as bar:
         check_out(out / TABLE, ".json")

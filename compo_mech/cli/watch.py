@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-import pandas as pd
 import torch
 from rich.console import Console
 
@@ -22,12 +21,15 @@ from compo_mech.report.emergence import emergence_section, shown_emergence
 from compo_mech.runs.run import Run
 from compo_mech.stats.onset import MIN_POINTS
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 class Course(NamedTuple):
     """What was watched, when each component emerged, and what changed once accuracy was flat."""
 
     watched: Watched
-    components: pd.DataFrame
+    components: "pd.DataFrame"
     after: AfterAccuracy
 
 
@@ -68,7 +70,7 @@ class Watching:
     def section(self, found: Course) -> str:
         return emergence_section(found.watched, found.components, self.sentences(found))
 
-    def shown(self, found: Course) -> pd.DataFrame:
+    def shown(self, found: Course) -> "pd.DataFrame":
         return shown_emergence(found.components)
 
 

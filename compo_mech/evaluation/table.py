@@ -1,9 +1,10 @@
 """Measurements as long rows, and how rows are chosen from a table of them."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 CONTROL = "control"
 """Split of the rows measured on the randomly initialised control of the same configuration."""
@@ -24,18 +25,18 @@ class Row(NamedTuple):
     value: float
 
 
-def select(metrics: pd.DataFrame, **wanted: object) -> pd.DataFrame:
+def select(metrics: "pd.DataFrame", **wanted: object) -> "pd.DataFrame":
     """Select the rows of a table of measurements in which each named column holds the wanted value."""
     for column, value in wanted.items():
-        metrics = pd.DataFrame(metrics[metrics[column] == value])
+        metrics = metrics.loc[metrics[column] == value]
     return metrics
 
 
-def of_lengths(metrics: pd.DataFrame, lengths: Sequence[int]) -> pd.DataFrame:
+def of_lengths(metrics: "pd.DataFrame", lengths: Sequence[int]) -> "pd.DataFrame":
     """Select the rows of these lengths, such as `DataConfig.drawn_lengths`, and those of no length."""
-    return pd.DataFrame(metrics[metrics["length"].isna() | metrics["length"].isin(lengths)])
+    return metrics.loc[metrics["length"].isna() | metrics["length"].isin(lengths)]
 
 
-def measured(metrics: pd.DataFrame, task: str) -> pd.DataFrame:
+def measured(metrics: "pd.DataFrame", task: str) -> "pd.DataFrame":
     """Select the rows of one task, without the control's and those of the training strings."""
-    return pd.DataFrame(metrics[(metrics["task"] == task) & ~metrics["split"].isin((CONTROL, TRAIN))])
+    return metrics.loc[(metrics["task"] == task) & ~metrics["split"].isin((CONTROL, TRAIN))]

@@ -16,8 +16,8 @@ has room, though it does not answer shifted strings: the pairs are there to move
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import torch
 
 from compo_mech.circuits.grade import grade
@@ -32,6 +32,9 @@ from compo_mech.interventions.edges import all_edges
 from compo_mech.interventions.graph import embeddings
 from compo_mech.interventions.pairs import Pairs, Switch, make_pairs
 from compo_mech.interventions.streams import Outputs
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COUNTERFACTUALS: dict[str, tuple[Switch, Baseline | None]] = {
     "token, same length": (Switch.TOKEN, None),
@@ -70,7 +73,7 @@ CARD = Path(__file__).with_suffix(".csv")
 """The card as it was graded last, which comes with the package."""
 
 
-def method_card_table() -> pd.DataFrame:
+def method_card_table() -> "pd.DataFrame":
     """Read the card that comes with the package: a row a network, counterfactual and scorer.
 
     Example:
@@ -78,6 +81,8 @@ def method_card_table() -> pd.DataFrame:
         >>> sorted(method_card_table()["task"].unique())[:3]
         ['copy', 'count', 'fraction_of_previous']
     """
+    import pandas as pd
+
     return pd.read_csv(CARD, encoding="utf-8")
 
 
@@ -174,7 +179,7 @@ def grades(subject: Subject, n_pairs: int, seed: int) -> list[dict[str, object]]
     return rows
 
 
-def by_family(card: pd.DataFrame) -> pd.DataFrame:
+def by_family(card: "pd.DataFrame") -> "pd.DataFrame":
     """Summarise a card: a row a method, family and one of its two kinds of pairs, methods in the order of `SCORERS`.
 
     Columns are the networks graded, the median area under the ROC curve over all edges and the lowest, how often the
@@ -203,7 +208,7 @@ def by_family(card: pd.DataFrame) -> pd.DataFrame:
     return summary.sort_values("method", key=lambda names: names.map(order.index), kind="stable", ignore_index=True)
 
 
-def method_card(every: Iterable[Subject], n_pairs: int, seed: int) -> pd.DataFrame:
+def method_card(every: Iterable[Subject], n_pairs: int, seed: int) -> "pd.DataFrame":
     """Grade every scorer on these networks, one after another.
 
     Example:
@@ -212,4 +217,6 @@ def method_card(every: Iterable[Subject], n_pairs: int, seed: int) -> pd.DataFra
         >>> len(card.columns)  # doctest: +SKIP
         10
     """
+    import pandas as pd
+
     return pd.DataFrame([row for subject in every for row in grades(subject, n_pairs, seed)])

@@ -11,9 +11,8 @@ and the states that are right are counted. Idealised `lookup` heads attend to [E
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import pandas as pd
 import torch
 from einops import rearrange, repeat
 from jaxtyping import Float
@@ -26,6 +25,9 @@ from compo_mech.model import blocks
 from compo_mech.model.finite import check_weights, likeliest
 from compo_mech.model.params import Model
 from compo_mech.stats.intervals import Interval, wilson
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Work = Literal["lookup", "iteration"]
 
@@ -259,13 +261,15 @@ class PatternAblationCounts:
         return [count.ablation(work, group) for (work, group), count in self._counts.items() if count.n]
 
 
-def pattern_ablation_table(found: Sequence[PatternAblation]) -> pd.DataFrame:
+def pattern_ablation_table(found: Sequence[PatternAblation]) -> "pd.DataFrame":
     """One row per ablation: columns heads, work, score, whole, uniform, idealised, cost, gain.
 
     >>> found = PatternAblation(((1, 0),), "iteration", 1.0, wilson(4, 4), wilson(3, 4), wilson(4, 4))
     >>> pattern_ablation_table([found])[["heads", "work", "uniform", "cost"]].values.tolist()
     [['L1H0', 'iteration', 0.75, 0.25]]
     """
+    import pandas as pd
+
     return pd.DataFrame(
         {
             "heads": ablation.name,

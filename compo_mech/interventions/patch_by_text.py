@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -19,6 +19,9 @@ from compo_mech.interventions.traces import both_traces
 from compo_mech.model.finite import likeliest
 from compo_mech.model.params import Model
 from compo_mech.stats.intervals import two_decimals
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MIN_GAP = 1e-4
 """In the metric's units: where the corrupt input moves it by less, there is no way to go a fraction of."""
@@ -62,9 +65,11 @@ class Patched:
         gap = self.corrupt - self.clean
         return (self.patched - self.clean) / gap if abs(gap) >= MIN_GAP else None
 
-    def frame(self) -> pd.DataFrame:
+    def frame(self) -> "pd.DataFrame":
         """Return what each scored position says: its prompt, the logit of the foil above the answer's, and the
         likeliest token, on the clean and the corrupt input and with the patch."""
+        import pandas as pd
+
         pairs, runs = self.pairs, {"clean": self.clean_logits, "corrupt": self.corrupt_logits}
         runs["patched"] = self.patched_logits
         shown = pairs.tokenizer

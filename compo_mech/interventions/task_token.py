@@ -5,8 +5,8 @@ becomes the other task's or it does not.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -24,6 +24,9 @@ from compo_mech.model.finite import likeliest
 from compo_mech.model.params import Model
 from compo_mech.model.sites import Site, kinds_of
 from compo_mech.stats.intervals import wilson
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 N_ROWS = 96
 
@@ -122,7 +125,7 @@ def task_sites(model: Model) -> list[tuple[Site, Span | None]]:
     return sites
 
 
-def patch_task_token(model: Model, pairs: Pairs, generator: torch.Generator) -> pd.DataFrame:
+def patch_task_token(model: Model, pairs: Pairs, generator: torch.Generator) -> "pd.DataFrame":
     """Every site, every reader that alone reads the other run's stream, and every edge.
 
     Keys and values of later layers are patched at the task token and at the inputs, other sites at the scored rows. The
@@ -146,6 +149,8 @@ def patch_task_token(model: Model, pairs: Pairs, generator: torch.Generator) -> 
     >>> table.groupby("kind").size().to_dict()
     {'edge': 5, 'reader': 4, 'site': 4}
     """
+    import pandas as pd
+
     patching, config = TaskTokenPatching(model, pairs, generator), model.config
     rows: list[dict[str, object]] = []
     for site, span in task_sites(model):
@@ -163,7 +168,7 @@ def patch_task_token(model: Model, pairs: Pairs, generator: torch.Generator) -> 
 
 def patch_task_token_both_ways(
     model: Model, control: Model, data: DataConfig, one: Task, other: Task, seed: int = 0, n_rows: int = N_ROWS
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """`patch_task_token` from either task to the other.
 
     Args:
@@ -190,6 +195,8 @@ def patch_task_token_both_ways(
     >>> table[["base", "source"]].drop_duplicates().values.tolist()
     [['copy', 'parity'], ['parity', 'copy']]
     """
+    import pandas as pd
+
     tables, device = [], model.device
     for base, source in ((one, other), (other, one)):
         generator = torch.Generator().manual_seed(seed)

@@ -1,23 +1,26 @@
-"""What a training script runs, and what a person sees of it."""
+"""What a training script runs, and what a person sees of it. What --help need not wait for is imported where it is
+used."""
 
 import sys
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from compo_mech.cli.errors import fail, one_line_errors
-from compo_mech.cli.output import say
 from compo_mech.evaluation.table import of_lengths
-from compo_mech.launch.run import Diverged, launch
 from compo_mech.launch.settings import Launch, parse
-from compo_mech.runs import outcome, recipes
+from compo_mech.runs import recipes
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
-from compo_mech.runs.run import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from compo_mech.runs.run import Run
 
 
 def train_command(argv: Sequence[str], prog: str) -> None:
@@ -47,6 +50,8 @@ def main(
         prog: what the command is called; None: the script's name.
     """
     settings = parse(default, argv, description, prog)
+    from compo_mech.launch.run import Diverged, launch
+
     console = Console()
     with one_line_errors(lambda: _how_to_go_on(settings)):
         try:
@@ -61,6 +66,8 @@ def main(
 
 def _how_to_go_on(settings: Launch) -> str:
     """What to do after Ctrl-C: there may be a checkpoint to go on from, or none yet."""
+    from compo_mech.runs.run import Run
+
     try:
         has_checkpoint = bool(Run.open(settings.path).steps)
     except RunError:
@@ -70,10 +77,12 @@ def _how_to_go_on(settings: Launch) -> str:
     return "there was no checkpoint yet, so the same command begins again"
 
 
-def finish(run: Run, console: Console) -> None:
+def finish(run: "Run", console: Console) -> None:
     """The final table and sentence on the terminal, and the report."""
     from compo_mech.analyses.headline import run_causes
-    from compo_mech.report.run_page import write_page  # with plotly, which --help need not wait for
+    from compo_mech.cli.output import say
+    from compo_mech.report.run_page import write_page
+    from compo_mech.runs import outcome
 
     config, measured, causes = run.config, run.metrics, run_causes(run)
     for task in map(str, config.data.measured_tasks):
@@ -84,7 +93,7 @@ def finish(run: Run, console: Console) -> None:
     say(console, f"Look at {write_page(run, causes)}")
 
 
-def _tables(rows: pd.DataFrame, title: str, width: int) -> Iterator[Table]:
+def _tables(rows: "pd.DataFrame", title: str, width: int) -> Iterator[Table]:
     """The table by length and head, in as many tables as the terminal's width asks for."""
     heads = [name for name in rows.columns if name.startswith("L")]
     plain = [name for name in rows.columns if name not in heads]

@@ -4,8 +4,8 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
@@ -17,6 +17,9 @@ from compo_mech.runs.config import RunConfig
 from compo_mech.runs.locks import forget_failure, record_failure
 from compo_mech.runs.stack import Keep
 from compo_mech.runs.vouched import RunError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Stacks:
     device: str
 
 
-def sweep_stacks(runs: Mapping[str, RunConfig], runs_dir: Path, how: Stacks, console: Console) -> pd.DataFrame:
+def sweep_stacks(runs: Mapping[str, RunConfig], runs_dir: Path, how: Stacks, console: Console) -> "pd.DataFrame":
     """Train what is missing of the runs, those that differ in their seed alone as stacks.
 
     Args:
@@ -49,6 +52,8 @@ def sweep_stacks(runs: Mapping[str, RunConfig], runs_dir: Path, how: Stacks, con
     Raises:
         ValueError: two stacks would share a folder, or runs_dir can be no folder.
     """
+    import pandas as pd
+
     found: dict[str, tuple[Path, str]] = {}
     stacks = dict(_stacks(runs, how.n_at_once))
     try:

@@ -7,9 +7,8 @@ killed at any moment goes on when the same is asked again. A run that failed is 
 import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import pandas as pd
 from pydantic import Field
 from rich.console import Console
 
@@ -32,6 +31,9 @@ from compo_mech.runs.stack import Keep
 from compo_mech.runs.start import starting_params
 from compo_mech.settings import Settings
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 class How(Settings):
     """Where the runs of a sweep are trained."""
@@ -50,7 +52,7 @@ class How(Settings):
     slurm: SlurmConfig = Field(default=SlurmConfig(), description="what each run asks of the cluster")
 
 
-def sweep(runs: Mapping[str, RunConfig], how: How, console: Console) -> pd.DataFrame:
+def sweep(runs: Mapping[str, RunConfig], how: How, console: Console) -> "pd.DataFrame":
     """Train what is missing of the runs.
 
     Args:
@@ -66,6 +68,8 @@ def sweep(runs: Mapping[str, RunConfig], how: How, console: Console) -> pd.DataF
             that is left to train, runs_dir can be no folder, a folder is that of two runs or holds a run of other
             settings, or a run cannot start from what it is to start from.
     """
+    import pandas as pd
+
     if how.on != "slurm":
         check_device(how.device)
     if how.on == "stacks":

@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import pandas as pd
 from rich.console import Console
 
 from compo_mech.cli.command import Count, Positional, Ungrouped
@@ -36,6 +35,8 @@ def sweep_command(
         out: the table, a .csv; None: sweep.csv in runs_dir. One that is there is replaced.
         how: where the runs are trained.
     """
+    import pandas as pd
+
     console = Console()
     with one_line_errors(lambda: "the same command goes on"):
         file = out or how.runs_dir / "sweep.csv"

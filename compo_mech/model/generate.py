@@ -41,7 +41,8 @@ def read_on(model: Model, tokens: Int[Tensor, "batch new"], past: Past) -> Float
 
     def longer(layer: int, new: _KeysValues) -> _KeysValues:
         if layer < len(past):
-            past[layer] = tuple(torch.cat(pair, 2) for pair in zip(past[layer], new, strict=True))
+            (keys, values), (more_keys, more_values) = past[layer], new
+            past[layer] = torch.cat([keys, more_keys], 2), torch.cat([values, more_values], 2)
         else:
             past.append(new)
         return past[layer]

@@ -3,16 +3,20 @@
 import html
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import plotly.graph_objects as go
+
+from compo_mech.plots.theme import layout_of
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 N_NAMED = 12
 """Curves, or panels, that are named."""
 
 
-def alternative(figure: go.Figure) -> str:
+def alternative(figure: "go.Figure") -> str:
     """Describe a figure: kind, title, panels, axes, where its curves end, where its maps are largest.
 
     Example:

@@ -1,17 +1,18 @@
 """Attention maps, and a slider over steps."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import plotly.graph_objects as go
 from jaxtyping import Float
-from plotly.subplots import make_subplots
 from torch import Tensor
 
 from compo_mech.plots.theme import LAYOUT, SEQUENTIAL, layout_of, plain, scale
 
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
-def attention_maps(patterns: Sequence[Float[Tensor, "head pos pos"]], labels: Sequence[str], title: str) -> go.Figure:
+
+def attention_maps(patterns: Sequence[Float[Tensor, "head pos pos"]], labels: Sequence[str], title: str) -> "go.Figure":
     """Draw the attention of every head, the axes labelled by tokens: a row of panels a layer, or one row in
     all where layers have a single head.
 
@@ -20,6 +21,8 @@ def attention_maps(patterns: Sequence[Float[Tensor, "head pos pos"]], labels: Se
         labels: a name for every position.
         title: of the whole figure.
     """
+    from plotly.subplots import make_subplots
+
     labels, (n_layers, n_heads) = [plain(label) for label in labels], (len(patterns), patterns[0].shape[0])
     n_rows, n_columns = (1, n_layers) if n_heads == 1 else (n_layers, n_heads)
     titles = [f"layer {layer} head {head}" for layer in range(n_layers) for head in range(n_heads)]
@@ -53,7 +56,7 @@ def attention_maps(patterns: Sequence[Float[Tensor, "head pos pos"]], labels: Se
 
 def with_slider(
     frames: Mapping[int, Sequence[Float[Tensor, "head pos pos"]]], labels: Sequence[str], title: str
-) -> go.Figure:
+) -> "go.Figure":
     """Draw attention maps with a slider over the steps of training; it starts at the last one.
 
     Args:

@@ -2,8 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-import plotly.graph_objects as go
 from jaxtyping import Float
 from torch import Tensor
 
@@ -29,6 +29,9 @@ from compo_mech.plots.theme import (
     scale,
 )
 
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
 EDGE_COLOURS = {"q": BLUE, "k": ORANGE, "v": GREEN, "other": QUIET}
 
 PORTS = {"q": -0.16, "k": 0.0, "v": 0.16}
@@ -41,7 +44,7 @@ SHOWN_WEIGHT = 0.1
 """Attention below this is not drawn between columns."""
 
 
-def circuit_graph(circuit: Circuit, title: str = "") -> go.Figure:
+def circuit_graph(circuit: Circuit, title: str = "") -> "go.Figure":
     """A circuit as a graph: embeddings below, then heads and MLP of each layer, logits on top.
 
     The width of an edge is its |score|, its colour the input that it goes into. Heads take in
@@ -52,6 +55,8 @@ def circuit_graph(circuit: Circuit, title: str = "") -> go.Figure:
         circuit: its edges, one span or none each, and their scores (an edge without one is thin).
         title: of the figure.
     """
+    import plotly.graph_objects as go
+
     config, figure = circuit.config, go.Figure()
     drawn = [(edge, reader) for edge in circuit.edges for reader in _drawn_readers(edge.reader, config)]
     touched = {component_name(end) for edge, reader in drawn for end in (edge.writer, reader)}
@@ -94,7 +99,7 @@ def circuit_on_positions(
     patterns: Sequence[Float[Tensor, "head pos pos"]],
     effects: Float[Tensor, "stage pos"],
     title: str = "",
-) -> go.Figure:
+) -> "go.Figure":
     """A circuit laid out on one example row: a column a token, a row of positions a stage.
 
     Only what leads to a scored row is drawn. Queries, MLPs and logits stay in their column; keys
@@ -111,6 +116,8 @@ def circuit_on_positions(
     Raises:
         ValueError: the effects or the patterns are not of the circuit's stages and the row's tokens.
     """
+    import plotly.graph_objects as go
+
     labels, n_stages, figure = layout.labels(length), 2 * circuit.config.n_layers + 2, go.Figure()
     _check_stages(circuit, len(labels), patterns, effects)
     bundles = _bundles(circuit, layout, length, patterns)
@@ -173,7 +180,7 @@ def _drawn_readers(reader: Reader, config: ModelConfig) -> list[Reader]:
     return [reader._replace(head=head) for head in heads_reading(reader, config)] or [reader]
 
 
-def _add_stages(figure: go.Figure, names: Sequence[str], labels: Sequence[str], effects: Tensor) -> None:
+def _add_stages(figure: "go.Figure", names: Sequence[str], labels: Sequence[str], effects: Tensor) -> None:
     """Add a dot for each stage at each token, the darker the larger its effect."""
     shade = (effects.abs() / effects.abs().max().clamp(min=1e-12)).tolist()
     texts = [f"{name}, {label}: {effects[i, j]:.3g}" for i, name in enumerate(names) for j, label in enumerate(labels)]
@@ -215,7 +222,7 @@ def _curve(x0: float, y0: float, x1: float, y1: float, bend: float) -> tuple[lis
     return [x0 + (x1 - x0) * t + 4 * bend * t * (1 - t) for t in fractions], [y0 + (y1 - y0) * t for t in fractions]
 
 
-def _line(figure: go.Figure, x: list[float], y: list[float], size: float, label: str, kind: str) -> None:
+def _line(figure: "go.Figure", x: list[float], y: list[float], size: float, label: str, kind: str) -> None:
     """An edge of a relative size from 0 to 1, with its text at every point."""
     thin, thick = EDGE_WIDTHS
     figure.add_scatter(
@@ -225,7 +232,7 @@ def _line(figure: go.Figure, x: list[float], y: list[float], size: float, label:
     )  # fmt: skip
 
 
-def _legend(figure: go.Figure, gap: int) -> None:
+def _legend(figure: "go.Figure", gap: int) -> None:
     """One entry a colour, always in the same order, so many pixels below the axes."""
     for kind, colour in EDGE_COLOURS.items():
         line = {"color": colour, "width": 4}

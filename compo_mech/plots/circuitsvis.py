@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import circuitsvis
 from jaxtyping import Float
 from torch import Tensor
 
@@ -19,6 +18,8 @@ from torch import Tensor
 @cache
 def bundle() -> str:
     """Return the JavaScript that all views of a page use."""
+    import circuitsvis  # which takes a second
+
     return (Path(circuitsvis.__file__).parent / "dist" / "cdn" / "iife.js").read_text(encoding="utf-8")
 
 

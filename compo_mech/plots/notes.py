@@ -3,18 +3,20 @@
 import html
 import textwrap
 from collections.abc import Sequence
-
-import plotly.graph_objects as go
+from typing import TYPE_CHECKING
 
 from compo_mech.plots.theme import QUIET, layout_of
 from compo_mech.runs.names import distinct
 from compo_mech.runs.run import Run
 
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
 LINE, SIZE, WIDTH = 17, 12, 7
 """Height of a line, size of its letters, and about how wide one is, in pixels."""
 
 
-def with_notes(figure: go.Figure, notes: Sequence[str]) -> go.Figure:
+def with_notes(figure: "go.Figure", notes: Sequence[str]) -> "go.Figure":
     """Write lines below all else of a figure, which grows by their height."""
     across = max(40, int((layout_of(figure).width or 760) / WIDTH))
     lines = [html.escape(line) for note in notes for line in textwrap.wrap(note, across)]

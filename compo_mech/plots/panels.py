@@ -2,17 +2,18 @@
 
 import math
 from collections.abc import Mapping, Sequence
-
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
+from typing import TYPE_CHECKING
 
 from compo_mech.plots.theme import LAYOUT
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 LETTER, MARK, LINE = 7.5, 46, 20
 """Pixels that a letter of a legend takes, the line before a name, and a line of names."""
 
 
-def stacked(names: Mapping[str, Sequence[str]], title: str, height: int = 150, width: int = 840) -> go.Figure:
+def stacked(names: Mapping[str, Sequence[str]], title: str, height: int = 150, width: int = 840) -> "go.Figure":
     """Lay out panels below each other; traces of a row go to `legend_of(row)`.
 
     Args:
@@ -21,6 +22,8 @@ def stacked(names: Mapping[str, Sequence[str]], title: str, height: int = 150, w
         height: of a panel, in pixels.
         width: of all of them, at which legends are broken into lines.
     """
+    from plotly.subplots import make_subplots
+
     n_lines = [math.ceil(sum(LETTER * len(name) + MARK for name in own) / width) for own in names.values()]
     gap, n = 45 + LINE * max(n_lines, default=0), len(names)
     total = n * height + (n - 1) * gap

@@ -1,11 +1,12 @@
 """Maps of the effect of a patch by stage, head and position."""
 
 from collections.abc import Mapping, Sequence
-
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
+from typing import TYPE_CHECKING
 
 from compo_mech.plots.theme import DIVERGING, LAYOUT, plain, scale
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 
 def effect_maps(
@@ -14,7 +15,7 @@ def effect_maps(
     rows: Sequence[str],
     title: str,
     unit: str = "nats",
-) -> go.Figure:
+) -> "go.Figure":
     """Draw effects as heat maps below each other, on one scale.
 
     Args:
@@ -23,6 +24,8 @@ def effect_maps(
         title: of the whole figure.
         unit: of the effects.
     """
+    from plotly.subplots import make_subplots
+
     columns, rows = [plain(name) for name in columns], [plain(name) for name in rows]
     figure = make_subplots(len(maps), 1, subplot_titles=list(map(plain, maps)), vertical_spacing=0.34 / len(maps))
     largest = max(abs(value) for effects in maps.values() for row in effects for value in row) or 1.0

@@ -1,6 +1,6 @@
 """The routes of x_t, cell by cell."""
 
-import plotly.graph_objects as go
+from typing import TYPE_CHECKING
 
 from compo_mech.plots.theme import (
     BLUE,
@@ -18,6 +18,9 @@ from compo_mech.plots.theme import (
 )
 from compo_mech.routes.summary import SHARE_FLOOR, RouteMap, RouteName
 
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
 ROUTE_COLOURS = {
     RouteName.TEXTBOOK: GREEN,
     RouteName.OFFSET: ORANGE,
@@ -30,9 +33,11 @@ ROUTE_COLOURS = {
 }
 
 
-def route_cells(routes: RouteMap) -> go.Figure:
+def route_cells(routes: RouteMap) -> "go.Figure":
     """Draw the name of x_t's route and its fraction of the effect, for each length and t; hover for the strongest
     routes."""
+    import plotly.graph_objects as go
+
     cells = [cell for cell in routes.cells if cell.variable == "x"]
     figure = go.Figure()
     for name in RouteName:

@@ -2,10 +2,12 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-
-import plotly.graph_objects as go
+from typing import TYPE_CHECKING
 
 from compo_mech.plots.theme import BLUE, CONTROL_COLOURS, DIVERGING, LAYOUT, legend_below, scale
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 
 def dots(
@@ -14,7 +16,7 @@ def dots(
     controls: Mapping[str, Sequence[float | None]],
     title: str,
     unit: str,
-) -> go.Figure:
+) -> "go.Figure":
     """Figures with their intervals, one below the other, each beside its controls.
 
     Args:
@@ -24,6 +26,8 @@ def dots(
         title: of the whole figure.
         unit: of the values.
     """
+    import plotly.graph_objects as go
+
     figure = go.Figure()
     for (control, given), colour in zip(controls.items(), itertools.cycle(CONTROL_COLOURS), strict=False):
         figure.add_scatter(
@@ -55,8 +59,10 @@ def dots(
 
 def table_map(
     values: Sequence[Sequence[float]], columns: Sequence[str], rows: Sequence[str], title: str, unit: str
-) -> go.Figure:
+) -> "go.Figure":
     """A table of numbers as a heat map, white at 0."""
+    import plotly.graph_objects as go
+
     largest = max(abs(value) for row in values for value in row) or 1.0
     figure = go.Figure()
     figure.add_heatmap(

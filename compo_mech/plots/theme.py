@@ -3,9 +3,11 @@
 import html
 import itertools
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import plotly.graph_objects as go
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
 
 INK, PAPER = "#202124", "#ffffff"
 GREY, QUIET, LIGHT, LINE = "#9aa0a6", "#5f6368", "#b0b4b9", "#e3e5e8"
@@ -97,7 +99,7 @@ def scale(colours: tuple[str, ...]) -> list[tuple[float, str]]:
     return [(i / (len(colours) - 1), colour) for i, colour in enumerate(colours)]
 
 
-def layout_of(figure: go.Figure) -> Any:  # plotly tells no type, and what checkers make of that differs
+def layout_of(figure: "go.Figure") -> Any:  # plotly tells no type, and what checkers make of that differs
     """Return a figure's layout, to be read."""
     return figure["layout"]
 

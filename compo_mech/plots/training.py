@@ -1,26 +1,26 @@
 """Curves over training."""
 
 import itertools
-from typing import NamedTuple
-
-import pandas as pd
-import plotly.graph_objects as go
-from plotly.colors import sample_colorscale
+from typing import TYPE_CHECKING, NamedTuple
 
 from compo_mech.evaluation.table import measured, select
 from compo_mech.plots.panels import legend_of, stacked
 from compo_mech.plots.theme import GREY, HEAD_COLOURS, INK, LOG_AXIS
 
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
 
 class Curve(NamedTuple):
     """Values by step, and how they are drawn."""
 
-    values: pd.Series
+    values: "pd.Series"
     colour: str
     dash: str = "solid"
 
 
-def training_curves(metrics: pd.DataFrame, task: str) -> go.Figure:
+def training_curves(metrics: "pd.DataFrame", task: str) -> "go.Figure":
     """Draw accuracy by length, head scores and loss over steps, on one time axis.
 
     Args:
@@ -51,11 +51,13 @@ def training_curves(metrics: pd.DataFrame, task: str) -> go.Figure:
     return figure
 
 
-def _by_step(rows: pd.DataFrame) -> pd.Series:
+def _by_step(rows: "pd.DataFrame") -> "pd.Series":
     return rows.set_index("step")["value"]
 
 
-def _by_length(accuracy: pd.DataFrame) -> dict[str, Curve]:
+def _by_length(accuracy: "pd.DataFrame") -> dict[str, Curve]:
+    from plotly.colors import sample_colorscale
+
     lengths = accuracy["length"].unique().tolist()
     fractions = [i / max(1, len(lengths) - 1) for i in range(len(lengths))]
     colours = sample_colorscale("Viridis", fractions)
@@ -65,7 +67,7 @@ def _by_length(accuracy: pd.DataFrame) -> dict[str, Curve]:
     }
 
 
-def _by_head(means: pd.DataFrame) -> dict[str, Curve]:
+def _by_head(means: "pd.DataFrame") -> dict[str, Curve]:
     heads = dict.fromkeys(zip(means["layer"].tolist(), means["head"].tolist(), strict=True))
     curves = {
         f"L{layer}H{head} {metric}": Curve(_by_step(select(means, layer=layer, head=head, metric=metric)), colour, dash)

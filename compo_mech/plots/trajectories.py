@@ -3,11 +3,7 @@
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-
-import pandas as pd
-import plotly.graph_objects as go
-from plotly.colors import sample_colorscale
-from plotly.subplots import make_subplots
+from typing import TYPE_CHECKING
 
 from compo_mech.analyses.emergence_sentences import fate
 from compo_mech.plots.panels import legend_of, stacked
@@ -24,12 +20,16 @@ from compo_mech.plots.theme import (
     plain,
 )
 
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
 
 def by_step(
     panels: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[tuple[float, float, float]]]]],
     control: Mapping[str, Mapping[str, float]],
     title: str,
-) -> go.Figure:
+) -> "go.Figure":
     """Draw figures over training with their intervals, a panel each group; dotted: of the randomly initialised control.
 
     Args:
@@ -64,7 +64,7 @@ def by_step(
     return figure
 
 
-def timeline(rows: pd.DataFrame, title: str) -> go.Figure:
+def timeline(rows: "pd.DataFrame", title: str) -> "go.Figure":
     """Draw when each component came about: a line from onset to saturation with a dot half way, for each run.
 
     Args:
@@ -73,6 +73,8 @@ def timeline(rows: pd.DataFrame, title: str) -> go.Figure:
             one; why runs are not shown, and how many, stands at the right.
         title: of the figure.
     """
+    import plotly.graph_objects as go
+
     names = [component for component in COMPONENT_COLOURS if component in set(rows["component"])]
     names += [component for component in dict.fromkeys(rows["component"]) if component not in names]
     medians = rows.groupby("component")["midpoint"].agg(_median_of_most)
@@ -121,7 +123,7 @@ def timeline(rows: pd.DataFrame, title: str) -> go.Figure:
     return figure
 
 
-def _median_of_most(midpoints: pd.Series) -> float:
+def _median_of_most(midpoints: "pd.Series") -> float:
     """Return the median of those that came; inf, which is last, where they are not more than half."""
     came = midpoints[midpoints.abs() < math.inf]
     return float(came.median()) if 2 * len(came) > len(midpoints) else math.inf
@@ -129,7 +131,7 @@ def _median_of_most(midpoints: pd.Series) -> float:
 
 def curves_of_runs(
     panels: Mapping[str, Mapping[str, tuple[Sequence[int], Sequence[float]]]], names: Sequence[str], title: str
-) -> go.Figure:
+) -> "go.Figure":
     """Draw curves of several runs over each other, a panel a measure, a colour a run.
 
     Args:
@@ -137,6 +139,9 @@ def curves_of_runs(
         names: of all runs, each once in the legend.
         title: of the whole figure.
     """
+    from plotly.colors import sample_colorscale
+    from plotly.subplots import make_subplots
+
     colours = list(HEAD_COLOURS)
     if len(names) > len(colours):
         colours = sample_colorscale("Turbo", [i / (len(names) - 1) for i in range(len(names))])

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.special import stdtrit
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -83,6 +82,8 @@ def permuted_control(
     Raises:
         ValueError: fewer than 2 permutations, or labels permuted so that no pair can be tested.
     """
+    from scipy.special import stdtrit
+
     if n_permutations < 2:
         raise ValueError(f"n_permutations = {n_permutations}: must be at least 2")
     right, chance, n_tested, alone = [], [], [], False

@@ -1,8 +1,8 @@
 """An MLP's neurons over a table of pairs, and the accuracy lost when the first of them are made additive."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -13,6 +13,9 @@ from compo_mech.model import blocks
 from compo_mech.model.params import Model
 from compo_mech.model.sites import Site
 from compo_mech.probing.additivity import N_RANDOM, share_right
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def hidden(model: Model, found: RowTrace, layer: int) -> Float[Tensor, "row neuron"]:
@@ -30,13 +33,15 @@ def without_neurons(
     groups: Int[Tensor, "row"],
     order: Sequence[int],
     generator: torch.Generator,
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """Fraction of right answers when the non-additive rest is removed from the first 0, 1, 2, 4, ... neurons of an
     order.
 
     Returns:
         Columns n_neurons, chosen, random: the last for as many neurons drawn at random, a mean.
     """
+    import pandas as pd
+
     n, outputs = rest.shape[1], blocks.neuron_outputs(model, layer)
     site, table, groups = Site("mlp_out", layer), rest.to(outputs), groups.to(outputs.device)
 

@@ -5,7 +5,6 @@ import warnings
 
 import torch
 from jaxtyping import Float, Int
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
@@ -134,6 +133,8 @@ def separable(features: Float[Tensor, "*sites row dim"], labels: Int[Tensor, "ro
     The better of least squares and, unless that is always right, logistic regression. Below 1 it is
     a lower bound: neither minimises the number of errors.
     """
+    from sklearn.linear_model import LogisticRegression
+
     labels = labels.cpu()
     x, uniform = features.detach().cpu().double(), torch.ones(len(labels)).double() / len(labels)
     best = (_fit(x, one_hot(labels).double(), uniform, ROUNDING).argmax(-1) == labels).double().mean(-1)

@@ -1,8 +1,8 @@
 """Probes and explained variance by site, each beside its controls: what both probe analyses measure."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -15,6 +15,9 @@ from compo_mech.probing.controls import accuracy, permuted_control
 from compo_mech.probing.probes import linear_probe, mlp_probe, numeric_probe
 from compo_mech.probing.split import Split
 from compo_mech.probing.variance import beyond_additive, group_means
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def iteration_layer(model: Model, data: DataConfig, task: Task, generator: torch.Generator) -> int:
@@ -39,7 +42,7 @@ def read_sites(
     keys: tuple[Int[Tensor, "group"], Int[Tensor, "group"]],
     generator: torch.Generator,
     thorough: bool,
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """Probes and explained variance, one row per site.
 
     Args:
@@ -55,6 +58,8 @@ def read_sites(
         label: fractions of the pairs' variance; beyond and of_rest with _low and _high (see
         `variance.Beyond`); within: share of the variance within pairs.
     """
+    import pandas as pd
+
     first, second = keys
     labels, rows = split.group_labels, []
     for site, values in features.items():

@@ -7,9 +7,8 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import pandas as pd
 import torch
 from pydantic import Field
 from rich.console import Console
@@ -31,6 +30,9 @@ from compo_mech.runs import recipes
 from compo_mech.runs.config import RunConfig
 from compo_mech.studies.outcomes import ends, summary
 from compo_mech.training import loop
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Part = Literal["checks", "steps", "seeds"]
 Precision = Literal["highest", "high"]
@@ -65,6 +67,8 @@ def gpu_bench(
         device: as torch names it.
         out: where the table of seeds is written, as .csv; None: nowhere.
     """
+    import pandas as pd
+
     with one_line_errors():
         check_device(device)
         if "high" in precisions and not device.startswith("cuda"):
@@ -164,8 +168,10 @@ def step_seconds(config: RunConfig, n: int, device: str) -> tuple[float, float]:
 
 def seeds_table(
     config: RunConfig, n_seeds: int, n_at_once: int, precision: Precision, device: str, console: Console
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """Train seeds to their end and measure them: one row a seed."""
+    import pandas as pd
+
     torch.set_float32_matmul_precision(precision)
     sets, found = eval_sets(config.data, config.n_test_strings, device), []
     begun, training = time.perf_counter(), 0.0

@@ -1,8 +1,8 @@
 """Attention maps over training, for a run's page."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import plotly.graph_objects as go
 from jaxtyping import Float
 from torch import Tensor
 
@@ -12,6 +12,9 @@ from compo_mech.model.forward import forward
 from compo_mech.model.params import Model, Params
 from compo_mech.plots import attention
 from compo_mech.runs.config import RunConfig
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 MAX_FRAMES, MAX_WEIGHTS = 24, 400_000
 """Steps that the attention slider goes through, and attention weights that all of them together may hold."""
@@ -34,7 +37,7 @@ def n_frames(config: RunConfig, n_runs: int = 1) -> int:
     return max(2, min(MAX_FRAMES, MAX_WEIGHTS // (n_weights * len(config.data.measured_tasks) * n_runs)))
 
 
-def attention_by_step(checkpoints: Mapping[int, Params], config: RunConfig, test: EvalSet) -> go.Figure:
+def attention_by_step(checkpoints: Mapping[int, Params], config: RunConfig, test: EvalSet) -> "go.Figure":
     """Mean attention over test strings of one length, with a slider over steps.
 
     Args:
@@ -46,7 +49,7 @@ def attention_by_step(checkpoints: Mapping[int, Params], config: RunConfig, test
     return attention.with_slider(frames, test.layout.labels(test.length), f"{_title(test)}, by step")
 
 
-def attention_figure(model: Model, test: EvalSet) -> go.Figure:
+def attention_figure(model: Model, test: EvalSet) -> "go.Figure":
     """Mean attention over up to `N_SHOWN` test strings at every position that is read."""
     return attention.attention_maps(mean_patterns(model, test), test.layout.labels(test.length), _title(test))
 

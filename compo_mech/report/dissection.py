@@ -2,9 +2,7 @@
 
 import html
 from collections.abc import Sequence
-
-import pandas as pd
-import plotly.graph_objects as go
+from typing import TYPE_CHECKING
 
 from compo_mech.analyses.circuit_checks import CircuitChecks
 from compo_mech.analyses.dissection import Dissection
@@ -24,11 +22,15 @@ from compo_mech.report.method_card import card_sentence
 from compo_mech.routes.summary import SHARE_FLOOR, RouteMap
 from compo_mech.stats.intervals import Interval
 
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
 N_SHOWN_EDGES = 24
 BASELINES: tuple[Baseline, ...] = ("mean", "zero", "resample")
 
 
-def dissection_section(found: Dissection, card: pd.DataFrame | None) -> str:
+def dissection_section(found: Dissection, card: "pd.DataFrame | None") -> str:
     """The section of one task.
 
     Args:
@@ -91,8 +93,10 @@ def dissection_section(found: Dissection, card: pd.DataFrame | None) -> str:
     return "\n".join(parts)
 
 
-def head_rows(own: NetworkFindings, control: NetworkFindings) -> pd.DataFrame:
+def head_rows(own: NetworkFindings, control: NetworkFindings) -> "pd.DataFrame":
     """What each head and MLP does, the control in brackets."""
+    import pandas as pd
+
     costs, untrained = (
         {(component, cost.baseline): cost.cost for cost in f.ablations for component in cost.components}
         for f in (own, control)
@@ -126,7 +130,9 @@ def _with_bounds(fraction: Interval) -> str:
     return f"{fraction.mean:.0%} ({fraction.low:.0%} .. {fraction.high:.0%})"
 
 
-def _greedy_rows(own: NetworkFindings, control: NetworkFindings) -> pd.DataFrame:
+def _greedy_rows(own: NetworkFindings, control: NetworkFindings) -> "pd.DataFrame":
+    import pandas as pd
+
     rows = [
         {
             "ablated by the mean": " ".join(map(str, mine.components)),
@@ -138,8 +144,10 @@ def _greedy_rows(own: NetworkFindings, control: NetworkFindings) -> pd.DataFrame
     return pd.DataFrame(rows)
 
 
-def _check_rows(checks: CircuitChecks) -> pd.DataFrame:
+def _check_rows(checks: CircuitChecks) -> "pd.DataFrame":
     """The figures of `CircuitChecks.table` in words."""
+    import pandas as pd
+
     table = checks.table()
     passed = ["cannot be told" if told is None else "yes" if told else "no" for told in table["passed"].astype(object)]
     shown = table[["value", "needed", "control"]].map(lambda x: "–" if pd.isna(x) else f"{x:.2f}")
@@ -150,7 +158,9 @@ def _check_rows(checks: CircuitChecks) -> pd.DataFrame:
     )
 
 
-def _edge_rows(own: NetworkFindings, control: NetworkFindings) -> pd.DataFrame:
+def _edge_rows(own: NetworkFindings, control: NetworkFindings) -> "pd.DataFrame":
+    import pandas as pd
+
     exact, attributed, untrained = (
         _by_edge(scores) for scores in (own.discovery.scores, own.attribution, control.discovery.scores)
     )
@@ -181,7 +191,9 @@ def _by_edge(scores: EdgeScores) -> dict[Edge, float]:
     return dict(zip(scores.edges, scores.scores.tolist(), strict=True))
 
 
-def _route_rows(routes: RouteMap) -> pd.DataFrame:
+def _route_rows(routes: RouteMap) -> "pd.DataFrame":
+    import pandas as pd
+
     table = routes.frame()
     table = pd.DataFrame(table[table["variable"] == "x"])
     names = ["first_hop", "second_hop", "route"]
@@ -219,14 +231,16 @@ def _route_note(control: RouteMap | None) -> str:
     return text + (f" Control: {control.summary()}." if control is not None else "")
 
 
-def patching_figure(own: NetworkFindings, control: NetworkFindings, labels: Sequence[str], n_layers: int) -> go.Figure:
+def patching_figure(
+    own: NetworkFindings, control: NetworkFindings, labels: Sequence[str], n_layers: int
+) -> "go.Figure":
     """Effect by stage and position, the network above, its control below."""
     names = [stage_name(*stage) for stage in stages(n_layers)]
     maps = {"trained": own.patching.stages.tolist(), "control": control.patching.stages.tolist()}
     return patching.effect_maps(maps, list(labels), names, "Patching each component of the network")
 
 
-def heads_figure(own: NetworkFindings, control: NetworkFindings, labels: Sequence[str], scored: range) -> go.Figure:
+def heads_figure(own: NetworkFindings, control: NetworkFindings, labels: Sequence[str], scored: range) -> "go.Figure":
     """Effect of each head's output at the rows that are scored."""
     names = [
         str(Site("z", layer, head))

@@ -6,13 +6,15 @@ import re
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-
-import plotly.graph_objects as go
+from typing import TYPE_CHECKING
 
 from compo_mech.plots.alternative import words
 from compo_mech.plots.theme import layout_of
 from compo_mech.report.html_parts import again, plotly_script, subscripts, wide
 from compo_mech.runs.files import write_whole
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 MANY = 3
 """Sections from which on a page, and subsections from which on a section, begins with their list."""
@@ -93,7 +95,7 @@ def write_page(page: str | bytes, out: Path) -> None:
         raise ValueError(f"out = {out}: cannot be written ({error.strerror})") from None
 
 
-def write_figure(figure: go.Figure, out: Path, caption: str, command: Sequence[str]) -> None:
+def write_figure(figure: "go.Figure", out: Path, caption: str, command: Sequence[str]) -> None:
     """Write a figure as an offline page (.html), or as an image (.png, .svg, .pdf), which takes kaleido and a Chrome.
 
     Args:
@@ -120,8 +122,10 @@ def write_figure(figure: go.Figure, out: Path, caption: str, command: Sequence[s
     write_page(image, out)
 
 
-def figure_page(figure: go.Figure, title: str, caption: str, command: Sequence[str]) -> str:
+def figure_page(figure: "go.Figure", title: str, caption: str, command: Sequence[str]) -> str:
     """Return the page of one figure: its title, the figure, what it shows, and how it is drawn."""
+    import plotly.graph_objects as go
+
     untitled = go.Figure(figure).update_layout(title_text="")
     parts = [f"<h1>{subscripts(title)}</h1>", wide(untitled), f"<p>{subscripts(caption)}</p>", again(command)]
     return document(title, "\n".join(parts), body_class="full")

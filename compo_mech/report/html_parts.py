@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-
-import pandas as pd
-import plotly.graph_objects as go
-import plotly.io
-from plotly.offline import get_plotlyjs
+from typing import TYPE_CHECKING
 
 from compo_mech.plots.alternative import alternative
 from compo_mech.plots.theme import DARK
 from compo_mech.runs.outcome import ACCURACY_LEVEL
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
 
 LONG_TABLE = 12
 """Rows of the longest table that is not folded away."""
@@ -40,19 +40,23 @@ class Shown:
 @cache
 def plotly_script() -> Shown:
     """Return plotly's script, compressed, with what unpacks it, to be placed before the first figure."""
+    from plotly.offline import get_plotlyjs
+
     packed = base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
     unpacking = (files("compo_mech.report") / "assets" / "figures.js").read_text(encoding="utf-8")
     unpacking = unpacking.replace('"DARK COLOURS"', json.dumps(DARK))
     return Shown(f'<script type="application/gzip">{packed}</script><script>{unpacking}</script>')
 
 
-def offline(figure: go.Figure) -> Shown:
+def offline(figure: "go.Figure") -> Shown:
     """Show a figure in a notebook that has the script: plotly's own output loads MathJax from the internet."""
     return Shown(figure_html(figure))
 
 
-def figure_html(figure: go.Figure) -> str:
+def figure_html(figure: "go.Figure") -> str:
     """Return a figure with its alternative in words, without plotly's script, which the page holds once."""
+    import plotly.io
+
     config = {"displaylogo": False, "responsive": True}
     drawn = plotly.io.to_html(
         figure, include_plotlyjs=False, full_html=False, config=config, auto_play=False, default_height="450px"
@@ -60,12 +64,12 @@ def figure_html(figure: go.Figure) -> str:
     return f'<div role=img aria-label="{html.escape(alternative(figure))}">{drawn}</div>'
 
 
-def wide(figure: go.Figure) -> str:
+def wide(figure: "go.Figure") -> str:
     """Return a figure that scrolls sideways in its own box where the screen is narrow."""
     return f"<figure class=wide><div class=drawn>{figure_html(figure)}</div></figure>"
 
 
-def table_html(table: pd.DataFrame, sticky: bool = False, whole: bool = False) -> str:
+def table_html(table: "pd.DataFrame", sticky: bool = False, whole: bool = False) -> str:
     """Return a table that scrolls sideways in its own box; a long one is folded away.
 
     Args:
@@ -107,7 +111,7 @@ def _class(*names: str) -> str:
     return f' class="{given}"' if given else ""
 
 
-def html_table(table: pd.DataFrame) -> str:
+def html_table(table: "pd.DataFrame") -> str:
     """Return a table by length and head: fractions in percent, those below the level of accuracy marked."""
     head = "".join(f"<th>{html.escape(name)}</th>" for name in table.columns)
     body = ""

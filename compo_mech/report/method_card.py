@@ -1,17 +1,21 @@
 """The method card as a page, and its rows for the method that was used."""
 
 import html
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from compo_mech.analyses.dissection import Dissection
 from compo_mech.ground_truth.method_card import by_family
 from compo_mech.report.document import document
 from compo_mech.stats.intervals import on_its_side
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def card_sentence(card: pd.DataFrame | None, found: Dissection) -> str:
+
+def card_sentence(card: "pd.DataFrame | None", found: Dissection) -> str:
     """What the method card says of the method used."""
+    import pandas as pd
+
     pairs = f"{found.counterfactual}" + (f" (by at most {found.max_shift})" if found.max_shift else "")
     method = f"Edges were scored by exact patching, with pairs of: {pairs}."
     used = pd.DataFrame() if card is None else card[(card["method"] == "exact") & (card["family"] == "hand-built")]
@@ -26,7 +30,7 @@ def card_sentence(card: pd.DataFrame | None, found: Dissection) -> str:
     )
 
 
-def method_card_page(table: pd.DataFrame) -> str:
+def method_card_page(table: "pd.DataFrame") -> str:
     """The method card as a page: methods by families, then a table a task or family of what was found on each network.
 
     Args:
@@ -56,12 +60,12 @@ def method_card_page(table: pd.DataFrame) -> str:
     return document("Method card", "\n".join(parts), body_class="full")
 
 
-def _by_task(table: pd.DataFrame) -> pd.Series:
+def _by_task(table: "pd.DataFrame") -> "pd.Series":
     """Which rows stand in a table of their task: hand-built networks, of which there are many a task."""
     return table["family"] == "hand-built"
 
 
-def _family_table(summary: pd.DataFrame) -> str:
+def _family_table(summary: "pd.DataFrame") -> str:
     """A row a method, a column a family and one of its kinds of pairs."""
     columns = list(dict.fromkeys(zip(summary["family"], summary["counterfactual"], strict=True)))
     rows = {(row.method, row.family, row.counterfactual): row for row in summary.itertuples()}
@@ -79,7 +83,7 @@ def _family_table(summary: pd.DataFrame) -> str:
     )
 
 
-def _network_table(part: pd.DataFrame) -> str:
+def _network_table(part: "pd.DataFrame") -> str:
     """A row a network, a column a counterfactual and method."""
     columns = sorted(
         dict.fromkeys(zip(part["counterfactual"], part["method"], strict=True)),

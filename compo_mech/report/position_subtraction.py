@@ -2,8 +2,6 @@
 
 import html
 
-import pandas as pd
-
 from compo_mech.analyses.examine import Seen
 from compo_mech.analyses.position_subtraction import SubtractionFindings
 from compo_mech.analyses.subtraction_probe import subtraction_sentences
@@ -40,6 +38,8 @@ def subtraction_section(seen: Seen[SubtractionFindings]) -> str:
 
 def _geometry(seen: Seen[SubtractionFindings]) -> str:
     """Draw the Gram matrix and write the figures of the position embeddings that are read."""
+    import pandas as pd
+
     data = seen.run.config.data
     positions = range(data.layout.n_read(data.max_length))
     rows = []

@@ -2,10 +2,7 @@
 
 import html
 from collections.abc import Sequence
-from typing import cast, get_args
-
-import pandas as pd
-import plotly.graph_objects as go
+from typing import TYPE_CHECKING, cast, get_args
 
 from compo_mech.analyses.examine import Seen
 from compo_mech.analyses.position_subtraction import SubtractionFindings
@@ -18,6 +15,10 @@ from compo_mech.report import thresholds
 from compo_mech.report.html_parts import table_html, verdict, wide
 from compo_mech.runs.trajectory import Quantity
 from compo_mech.stats.intervals import Interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
 
 N_NEURONS = 12
 CAVEAT = (
@@ -50,7 +51,7 @@ def site_name(name: str, mlp: int, config: ModelConfig) -> str:
             return name
 
 
-def trajectories_html(frame: pd.DataFrame, title: str, config: ModelConfig) -> str:
+def trajectories_html(frame: "pd.DataFrame", title: str, config: ModelConfig) -> str:
     """Draw figures over training, a panel a measure, with the control dotted.
 
     Args:
@@ -114,7 +115,7 @@ def opening(
     ]
 
 
-def probe_dots(trained: pd.DataFrame, control: pd.DataFrame, title: str) -> go.Figure:
+def probe_dots(trained: "pd.DataFrame", control: "pd.DataFrame", title: str) -> "go.Figure":
     """Draw what is decoded at each site, with every control."""
     controls: dict[str, Sequence[float | None]] = {
         "control": control["linear"].tolist(),
@@ -126,7 +127,7 @@ def probe_dots(trained: pd.DataFrame, control: pd.DataFrame, title: str) -> go.F
     return tables.dots(trained["site"].tolist(), values, controls, title, "fraction decoded right")
 
 
-def interchange_dots(trained: pd.DataFrame, control: pd.DataFrame, title: str) -> go.Figure:
+def interchange_dots(trained: "pd.DataFrame", control: "pd.DataFrame", title: str) -> "go.Figure":
     """Draw what is held at each site, with every control."""
     names = [f"{row['variable']} at {row['site']}, {row['context']}" for row in trained.to_dict("records")]
     controls = {
@@ -138,8 +139,10 @@ def interchange_dots(trained: pd.DataFrame, control: pd.DataFrame, title: str) -
     return tables.dots(names, values, controls, title, "interchange intervention accuracy")
 
 
-def probe_rows(trained: pd.DataFrame, control: pd.DataFrame) -> pd.DataFrame:
+def probe_rows(trained: "pd.DataFrame", control: "pd.DataFrame") -> "pd.DataFrame":
     """Lay out the figures of each site, in brackets the control's."""
+    import pandas as pd
+
     rows = []
     for mine, other in zip(trained.to_dict("records"), control.to_dict("records"), strict=True):
         row = {"site": mine["site"], "probe": f"{Interval(mine['linear'], mine['low'], mine['high'])}"}
@@ -154,8 +157,10 @@ def probe_rows(trained: pd.DataFrame, control: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def curve_rows(curve: pd.DataFrame) -> pd.DataFrame:
+def curve_rows(curve: "pd.DataFrame") -> "pd.DataFrame":
     """Lay out the fraction right without so many neurons, in order and at random."""
+    import pandas as pd
+
     counts = [str(n) for n in curve["n_neurons"]]
     return pd.DataFrame(
         [
@@ -165,7 +170,7 @@ def curve_rows(curve: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def rounded(table: pd.DataFrame) -> pd.DataFrame:
+def rounded(table: "pd.DataFrame") -> "pd.DataFrame":
     """Return the table with three decimals."""
 
     def shown(value: object) -> object:

@@ -6,8 +6,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from compo_mech.analyses.headline import run_causes
 from compo_mech.evaluation.sets import EvalSet, eval_sets
@@ -23,6 +22,9 @@ from compo_mech.runs.config import RunConfig
 from compo_mech.runs.outcome import length_table, run_sentence
 from compo_mech.runs.run import COLUMNS, Run
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 _LEGEND = (
     "<p class=quiet>Free, forced: fraction of test strings with every state and [EoS] right, generated freely and "
     "teacher-forced; grammar: fraction that ends in time, once; split “all”: too few strings to hold any out. Scores: "
@@ -36,7 +38,7 @@ def page(
     name: str,
     config: RunConfig,
     checkpoints: Mapping[int, Params],
-    metrics: pd.DataFrame,
+    metrics: "pd.DataFrame",
     causes: Mapping[str, str],
     sets: Sequence[EvalSet],
     command: str,
@@ -143,6 +145,8 @@ def write_page(run: Run, causes: Mapping[str, str] | None = None) -> Path:
         run: its folder.
         causes: by task, what its heads do, if that is known (see `run_causes`).
     """
+    import pandas as pd
+
     config = run.config
     sets = eval_sets(config.data, config.n_test_strings)
     shown = run.readable(attention.n_frames(config))

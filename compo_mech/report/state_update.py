@@ -1,9 +1,7 @@
 """What was found of the update of states, as a section of a run's page."""
 
 import html
-
-import pandas as pd
-import plotly.graph_objects as go
+from typing import TYPE_CHECKING
 
 from compo_mech.analyses.examine import Seen
 from compo_mech.analyses.state_update import UpdateFindings
@@ -12,6 +10,10 @@ from compo_mech.model.config import ModelConfig
 from compo_mech.plots import tables
 from compo_mech.report.html_parts import table_html, wide
 from compo_mech.report.probe_parts import CAVEAT, N_NEURONS, curve_rows, opening, rounded, site_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
 
 N_TABLE_NEURONS = 40
 N_TABLE_PAIRS = 30
@@ -44,12 +46,12 @@ def update_section(seen: Seen[UpdateFindings]) -> str:
     return "\n".join(parts)
 
 
-def _named(left_out: pd.DataFrame, mlp: int, config: ModelConfig) -> pd.DataFrame:
+def _named(left_out: "pd.DataFrame", mlp: int, config: ModelConfig) -> "pd.DataFrame":
     """Return the table with its sites, a column each, under the names of all pages."""
     return left_out.rename(columns=lambda name: site_name(name, mlp, config))
 
 
-def _neuron_map(found: UpdateFindings) -> go.Figure:
+def _neuron_map(found: UpdateFindings) -> "go.Figure":
     """Draw the activations of the first neurons over pairs."""
     first = found.neurons["neuron"].head(N_TABLE_NEURONS).tolist()
     table = found.activations.head(N_TABLE_PAIRS)

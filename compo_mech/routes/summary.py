@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
 
@@ -13,6 +13,9 @@ from compo_mech.data.tasks import Task
 from compo_mech.evaluation.attention import MIN_LENGTH, SAME_KEY_SHARE
 from compo_mech.routes.paths import Route
 from compo_mech.routes.swaps import SwapVariable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FOLLOW_SHARE = 0.5  # a network at chance between two answers follows in a quarter of the strings
 ADDITIVE_WITHIN = 0.05
@@ -162,8 +165,10 @@ class RouteMap:
             stable=_mean(cell.agreement >= SAME_KEY_SHARE for cell in routed),
         )
 
-    def frame(self) -> pd.DataFrame:
+    def frame(self) -> "pd.DataFrame":
         """Return one row per route whose fraction is at least `SHARE_FLOOR` in size; `cell` names the whole cell."""
+        import pandas as pd
+
         of_cell, measured = ["length", "t", "variable"], ["effect", "follows", "agreement", "residual", "additive"]
         hop_columns = ["first_hop", "carrier", "carrier_label", "second_hop", "key", "share", "route", "cell"]
         rows = []

@@ -7,15 +7,16 @@ import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
-
-import pandas as pd
+from typing import TYPE_CHECKING, NamedTuple
 
 from compo_mech.data.tasks import Task
 from compo_mech.runs.files import read_plain, write_whole
 from compo_mech.runs.folder import building_place, of_analysis, remove, set_aside, strangers
 from compo_mech.runs.sums import digest, read_sums, write_sums
 from compo_mech.runs.vouched import RunError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 N_TRIES = 5
 """How often a folder is put into a place that another process fills meanwhile."""
@@ -101,7 +102,7 @@ def damage(folder: Path) -> list[str]:
     return [str(error) for error in found if isinstance(error, RunError)]
 
 
-def write_table(file: Path, table: pd.DataFrame) -> None:
+def write_table(file: Path, table: "pd.DataFrame") -> None:
     """Keep a table for an analysis to go on with.
 
     Raises:
@@ -112,8 +113,10 @@ def write_table(file: Path, table: pd.DataFrame) -> None:
     write_whole(file, f"# {digest(content)}\n".encode() + content)
 
 
-def read_table(file: Path) -> pd.DataFrame | None:
+def read_table(file: Path) -> "pd.DataFrame | None":
     """Read a table that an analysis keeps for itself; None: there is none, or it is damaged."""
+    import pandas as pd
+
     try:
         own, _, content = read_plain(file).partition(b"\n")
     except OSError:

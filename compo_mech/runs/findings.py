@@ -1,12 +1,14 @@
 """What analyses found of a run, as they keep it in its folder."""
 
 import io
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from compo_mech.runs import analysis_folder
 from compo_mech.runs.analysis_folder import analysis_name
 from compo_mech.runs.checkpoints import Checkpoints, RunError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Findings(Checkpoints):
@@ -67,7 +69,7 @@ class Findings(Checkpoints):
             raise text
         return text
 
-    def table(self, what: str, name: str) -> pd.DataFrame:
+    def table(self, what: str, name: str) -> "pd.DataFrame":
         """Read a table of the latest analysis of a kind (see `analysed`), such as `run.table("dissect", "patching")`.
 
         Args:
@@ -77,13 +79,15 @@ class Findings(Checkpoints):
         Raises:
             RunError: there is no such analysis, or the latest has no such table, or it is damaged.
         """
+        import pandas as pd
+
         return pd.read_csv(io.StringIO(self.found(what, f"{name}.csv")))
 
-    def remembered(self, name: str) -> pd.DataFrame | None:
+    def remembered(self, name: str) -> "pd.DataFrame | None":
         """Read a table that an analysis keeps for itself; None: there is none, or it is damaged."""
         return analysis_folder.read_table(self.path / "analysis" / ".cache" / f"{name}.csv")
 
-    def remember(self, name: str, table: pd.DataFrame) -> None:
+    def remember(self, name: str, table: "pd.DataFrame") -> None:
         """Keep a table for the analysis to go on with.
 
         Raises:

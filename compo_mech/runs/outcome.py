@@ -3,8 +3,7 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from compo_mech.evaluation.attention import MIN_LENGTH, TEXTBOOK_SCORE, AttentionVerdict
 from compo_mech.evaluation.table import CONTROL, measured, of_lengths, select
@@ -13,6 +12,9 @@ from compo_mech.runs.run import Run
 from compo_mech.runs.stacked_run import open_run
 from compo_mech.stats import onset
 from compo_mech.stats.intervals import on_its_side, two_decimals
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ACCURACY_LEVEL = 0.99
 POINTER_COLUMNS = {"iteration": "iteration", "pointer_sharp_rows": "sharp"}
@@ -79,7 +81,7 @@ def _from_step(since: int | None, last: int) -> str:
     return f" at the last checkpoint alone, step {last}" if since == last else f" from step {since} on"
 
 
-def head_outcome(metrics: pd.DataFrame, task: str) -> HeadOutcome | None:
+def head_outcome(metrics: "pd.DataFrame", task: str) -> HeadOutcome | None:
     """Find the head that comes nearest to a textbook iteration head; None where no head is judged, without a chain of
     thought or with short strings only."""
     means = select(measured(metrics, task), split="mean").dropna(subset="head")
@@ -99,14 +101,14 @@ def head_outcome(metrics: pd.DataFrame, task: str) -> HeadOutcome | None:
     )
 
 
-def accuracy_outcome(metrics: pd.DataFrame, task: str) -> AccuracyOutcome:
+def accuracy_outcome(metrics: "pd.DataFrame", task: str) -> AccuracyOutcome:
     """Find where accuracy at the worst length ends, and since when it is high."""
     accuracy = select(measured(metrics, task), metric="generated_accuracy").groupby("step")["value"].min()
     steps, values = accuracy.index.tolist(), accuracy.tolist()
     return AccuracyOutcome(values[-1], onset.reached(steps, values, ACCURACY_LEVEL), steps[-1])
 
 
-def run_sentence(metrics: pd.DataFrame, task: str, cause: str) -> str:
+def run_sentence(metrics: "pd.DataFrame", task: str, cause: str) -> str:
     """Return the outcome on one task: what its heads do, how they attend, and since when accuracy stays high.
 
     Args:
@@ -120,18 +122,20 @@ def run_sentence(metrics: pd.DataFrame, task: str, cause: str) -> str:
     return f"{task}: {cause}; {found}; {accuracy_outcome(metrics, task)}."
 
 
-def _heads(rows: pd.DataFrame) -> list[tuple[int, int, float]]:
+def _heads(rows: "pd.DataFrame") -> list[tuple[int, int, float]]:
     """Layer, head and value of rows that belong to heads."""
     return list(zip(rows["layer"].tolist(), rows["head"].tolist(), rows["value"].tolist(), strict=True))
 
 
-def length_table(metrics: pd.DataFrame, task: str) -> pd.DataFrame:
+def length_table(metrics: "pd.DataFrame", task: str) -> "pd.DataFrame":
     """Tabulate final figures by length; each head's score beside that of the randomly initialised control.
 
     Columns: split; accuracy generated and teacher-forced, grammar; then for each head its lookup
     (layer 0), or its iteration score and fraction of sharp rows (other layers, or a lone one; of layer 0
     also the head with the highest of all), the control's in brackets.
     """
+    import pandas as pd
+
     of_task = measured(metrics, task)
     last = select(of_task, step=metrics["step"].max())
     last = last[last["length"].notna()]
@@ -160,7 +164,7 @@ def length_table(metrics: pd.DataFrame, task: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def until(metrics: pd.DataFrame, step: int | None) -> pd.DataFrame:
+def until(metrics: "pd.DataFrame", step: int | None) -> "pd.DataFrame":
     """Return the rows up to a step; None: all."""
     return metrics if step is None else metrics[metrics["step"] <= step]
 

@@ -21,8 +21,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from compo_mech.data.tasks import Task
 from compo_mech.evaluation.table import Row
@@ -37,6 +36,9 @@ from compo_mech.runs.rules import rule_changed, rules_of
 from compo_mech.runs.stored import environment_text, shortened, stored_config, stored_environment
 from compo_mech.runs.sums import digest, write_sums
 from compo_mech.runs.vouched import BESIDE, Vouched, rows_until
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = ("step", *Row._fields)
 
@@ -106,12 +108,14 @@ class Run(Findings):
     # ------------------------------------------------------------------------------ reading
 
     @property
-    def metrics(self) -> pd.DataFrame:
+    def metrics(self) -> "pd.DataFrame":
         """All long rows up to the last checkpoint. Length, layer and head are nullable integers.
 
         Raises:
             RunError: they are missing or damaged.
         """
+        import pandas as pd
+
         dtypes = {"step": "int64", "length": "Int64", "layer": "Int64", "head": "Int64", "value": "float64"}
         content = self.rows()
         try:

@@ -14,10 +14,9 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -34,6 +33,9 @@ from compo_mech.runs.stored import environment_text, shortened
 from compo_mech.runs.sums import Sums, digest, write_sums
 from compo_mech.runs.tensor_files import tensors_as_bytes, tensors_from_bytes
 from compo_mech.runs.vouched import Vouched, steps_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SETTINGS = "../stack.json"
 _MEMBER = re.compile(r"seed(\d+)")
@@ -146,12 +148,14 @@ class Stack(Vouched):
         for step in sorted(_step(name) for name in sums.known if name.endswith(_ROWS)):
             yield step, self._rows_of(step, sums)
 
-    def all_rows(self) -> tuple[pd.DataFrame, Float[np.ndarray, "row seed"]]:
+    def all_rows(self) -> "tuple[pd.DataFrame, Float[np.ndarray, 'row seed']]":
         """Read everything measured: the columns of a run's rows but the value, and every network's values.
 
         Raises:
             RunError: a file is damaged.
         """
+        import pandas as pd
+
         listed = self.sums().known
         key = tuple(own for name, own in sorted(listed.items()) if name.endswith(_ROWS))
         if self._all_rows is None or self._all_rows[0] != key:

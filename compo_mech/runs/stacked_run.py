@@ -5,9 +5,9 @@ import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from compo_mech.evaluation.table import Row
 from compo_mech.model.finite import NotFinite, check_finite
@@ -17,6 +17,9 @@ from compo_mech.runs.run import COLUMNS, Run
 from compo_mech.runs.stack import Stack, is_stack
 from compo_mech.runs.sums import NAME
 from compo_mech.runs.vouched import RunError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _MEMBER = re.compile(r"seed(\d+)")
 
@@ -50,7 +53,7 @@ class StackedRun(Run):
         return self._stack.steps
 
     @property
-    def metrics(self) -> pd.DataFrame:
+    def metrics(self) -> "pd.DataFrame":
         """All long rows, as those of a run.
 
         Raises:
@@ -133,12 +136,14 @@ def _opened(path: Path, sums: bytes) -> Stack:
     return Stack.open(path)
 
 
-def stack_table(stack: Stack) -> pd.DataFrame:
+def stack_table(stack: Stack) -> "pd.DataFrame":
     """Return the rows of all runs of a stack but those that diverged: those of a run, behind a column `seed`.
 
     Raises:
         RunError: a file is damaged.
     """
+    import pandas as pd
+
     lost = stack.diverged()
     of_each = [StackedRun(stack, seed).metrics.assign(seed=seed) for seed in stack.seeds if seed not in lost]
     return pd.concat(of_each, ignore_index=True)[["seed", *COLUMNS]]

@@ -12,15 +12,16 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
-
-import pandas as pd
+from typing import TYPE_CHECKING, NamedTuple
 
 from compo_mech import parallel
 from compo_mech.model.params import Model
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.run import Run
 from compo_mech.runs.source import source_checksum
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Quantity(NamedTuple):
@@ -47,10 +48,14 @@ class Quantity(NamedTuple):
     @classmethod
     def of(cls, row: Mapping) -> "Quantity":
         """Return what a table's row is about."""
+        import pandas as pd
+
         return cls(**{name: row[name] for name in cls._fields if not pd.isna(row[name])})
 
-    def rows(self, table: pd.DataFrame) -> pd.DataFrame:
+    def rows(self, table: "pd.DataFrame") -> "pd.DataFrame":
         """Return the rows of a table that hold this quantity."""
+        import pandas as pd
+
         wanted = pd.Series(True, index=table.index)
         for name, value in self._asdict().items():
             wanted &= table[name].isna() if value is None else table[name].eq(value).fillna(False).astype(bool)
@@ -78,9 +83,11 @@ KINDS = dict.fromkeys(("network", "measure", "statistic", "variable", "context",
 )
 
 
-def as_table(step: Step, rows: Sequence[Measured]) -> pd.DataFrame:
+def as_table(step: Step, rows: Sequence[Measured]) -> "pd.DataFrame":
     """Lay out one network's figures, with columns network (`trained` or `control`), step, those of `Quantity`, value,
     low and high."""
+    import pandas as pd
+
     columns = ["network", "step", *Quantity._fields, *Measured._fields[1:]]
     network = "control" if step is None else "trained"
     return pd.DataFrame([(network, step, *row.quantity, *row[1:]) for row in rows], columns=columns).astype(KINDS)
@@ -106,7 +113,9 @@ class _Memory:
                 self.run.remember(self.name, self.table)
 
     @property
-    def table(self) -> pd.DataFrame:
+    def table(self) -> "pd.DataFrame":
+        import pandas as pd
+
         if not self._tables:
             return as_table(None, []).assign(checksum="")
         self._tables = [pd.concat(self._tables, ignore_index=True)]
@@ -114,6 +123,8 @@ class _Memory:
 
     def stamps(self) -> list[tuple[Step, str]]:
         """Return step and checksum of each row."""
+        import pandas as pd
+
         table = self.table
         steps = [None if pd.isna(step) else int(step) for step in table["step"]]
         return list(zip(steps, table["checksum"].fillna(""), strict=True))
@@ -128,7 +139,7 @@ def follow(
     advance: Callable[[Step, str | None], None] = lambda step, problem: None,
     steps: Sequence[int] | None = None,
     n_workers: int = 1,
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """Measure the randomly initialised control and every checkpoint, in this order.
 
     Args:

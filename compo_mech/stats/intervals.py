@@ -6,7 +6,6 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import scipy  # its parts load when they are first asked for
 import torch
 
 from compo_mech.model.finite import check_finite
@@ -74,6 +73,8 @@ def wilson(n_right: int, n: int) -> Interval:
     Raises:
         ValueError: there is nothing to count, or there are more right than there are.
     """
+    import scipy
+
     if n < 1:
         raise ValueError(f"n = {n}: must be at least 1")
     if not 0 <= n_right <= n:

@@ -7,7 +7,6 @@ from enum import StrEnum
 from functools import partial
 from typing import NamedTuple
 
-import scipy  # its parts load when they are first asked for
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -229,6 +228,8 @@ def checked_curve(steps: Numbers, values: Numbers) -> tuple[Steps, Steps]:
 
 def _limit(n: int, level: float) -> float:
     """The sum of squares, in units of the least, at which the F test rejects one parameter of four."""
+    import scipy
+
     return 1 + float(scipy.special.stdtrit(n - 4, (1 + level) / 2)) ** 2 / (n - 4)
 
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-import scipy  # its parts load when they are first asked for
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -49,6 +48,8 @@ def survival(moments: Moments, ends: Numbers) -> Survival:
     Raises:
         ValueError: too few runs, other lengths, no number, an end that is not finite, or a moment after its end.
     """
+    import scipy
+
     at, until = _steps("moments", moments), _steps("ends", ends, len(moments))
     if not until.isfinite().all():
         raise ValueError(f"ends = {float(until[~until.isfinite()][0])}: must be finite")
@@ -116,6 +117,8 @@ def lag(first: Moments, second: Moments, generator: torch.Generator) -> Lag:
     Raises:
         ValueError: too few runs, other lengths, or no number.
     """
+    import scipy
+
     a, b = _steps("first", first), _steps("second", second, len(first))
     both = a.isfinite() & b.isfinite()
     lags, n_ordered = (b - a)[both], int((a != b).sum())
@@ -159,6 +162,8 @@ def over_seeds(summary: SeedSummary, values: Sequence[float], bounds: Bounds = U
         values: one a seed.
         bounds: between which a mean lies, wider where a value is beyond them.
     """
+    import scipy
+
     n, ordered = len(values), sorted(values)
     match summary:
         case SeedSummary.FRACTION:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-import scipy  # its parts load when they are first asked for
 import torch
 
 from compo_mech.model.finite import check_finite
@@ -48,6 +47,8 @@ def still_rising(steps: Numbers, values: Numbers, since: int | float) -> Rise:
     Raises:
         ValueError: as for `emergence`.
     """
+    import scipy
+
     x, y = checked_curve(steps, values)
     n = int((x >= since).sum())
     if n < MIN_POINTS:
@@ -96,6 +97,8 @@ def rising_over_seeds(totals: Sequence[float], least: float = 0.0) -> RiseOverSe
     Raises:
         ValueError: too few runs, or a rise is not finite.
     """
+    import scipy
+
     if (n := len(totals)) < MIN_SEEDS:
         raise ValueError(f"totals = {n} runs: must be at least {MIN_SEEDS}")
     check_finite("totals", torch.tensor(totals, dtype=torch.float64))

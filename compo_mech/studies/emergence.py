@@ -9,8 +9,8 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import torch
 from rich.console import Console
 
@@ -30,6 +30,9 @@ from compo_mech.stats.onset import MIN_SEEDS, Moment
 from compo_mech.stats.over_seeds import Lag, lag, survival
 from compo_mech.stats.trend import rising_over_seeds
 from compo_mech.studies.seeds import seed_runs
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 REFERENCE = "accuracy"
 """The component that all others are compared with."""
@@ -98,9 +101,11 @@ def train_seeds(recipe: RunConfig, n_seeds: int, runs_dir: Path, n_workers: int,
 
 def watched(
     runs: Sequence[Run], n_workers: int, seed: int, console: Console, more: Mapping[str, ExtraMeasure] | None = None
-) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+) -> "tuple[pd.DataFrame, pd.DataFrame, list[str]]":
     """Find when each component came in every run and how the maps changed with accuracy flat; a line for each run that
     failed."""
+    import pandas as pd
+
     found: dict[int, tuple[pd.DataFrame, pd.DataFrame]] = {}
     failed = []
     with counting(console) as bar:
@@ -124,7 +129,9 @@ def watched(
     return tables[0], tables[1], failed
 
 
-def _watch(run: Run, seed: int, more: Mapping[str, ExtraMeasure]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _watch(run: Run, seed: int, more: Mapping[str, ExtraMeasure]) -> "tuple[pd.DataFrame, pd.DataFrame]":
+    import pandas as pd
+
     every, tables = dict.fromkeys(("route_scores", *more), SLOW_EVERY), ([], [])
     for task in run.config.data.measured_tasks:
         found = watch(run, task, seed=seed, every=every, more=more)
@@ -136,7 +143,7 @@ def _watch(run: Run, seed: int, more: Mapping[str, ExtraMeasure]) -> tuple[pd.Da
     return pd.concat(tables[0], ignore_index=True), pd.concat(tables[1], ignore_index=True)
 
 
-def order(components: pd.DataFrame, seed: int) -> pd.DataFrame:
+def order(components: "pd.DataFrame", seed: int) -> "pd.DataFrame":
     """Find when each component is half way over runs, and how many steps before accuracy: a row a task and component.
 
     Runs in which it is not dated are left out; where they are half of all or more, what is left would be a choice of
@@ -147,6 +154,8 @@ def order(components: pd.DataFrame, seed: int) -> pd.DataFrame:
         lag_high (median of accuracy's midpoint less this one's: above 0 is before accuracy), before, before_low,
         before_high (fraction of runs in which it came first), n_unordered.
     """
+    import pandas as pd
+
     rows = []
     for task, of_task in components.groupby("task", sort=False):
         reference = of_task[of_task["component"] == REFERENCE].set_index("run")["midpoint"].dropna()
@@ -180,7 +189,7 @@ def _lag(found: Lag) -> dict[str, object]:
     return row | {"n_unordered": found.n_unordered}
 
 
-def verdicts(rises: pd.DataFrame) -> pd.DataFrame:
+def verdicts(rises: "pd.DataFrame") -> "pd.DataFrame":
     """Does each measure go on changing once accuracy is flat? Over the runs in which it is flat for long enough.
 
     Returns:
@@ -188,6 +197,8 @@ def verdicts(rises: pd.DataFrame) -> pd.DataFrame:
         lines with its 95% interval), verdict (does it rise: yes, no, undecided), n_up (runs whose own interval is above
         0), n_down.
     """
+    import pandas as pd
+
     rows = []
     for (task, measure), own in rises.groupby(["task", "measure"], sort=False) if len(rises) else ():
         of_runs = own.groupby("run")[["at_since", "final", "total", "low", "high", "slope"]].mean()

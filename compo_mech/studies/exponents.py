@@ -1,18 +1,20 @@
 """How steps and scores scale with string length and d_model."""
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float
-from scipy.special import stdtrit
 from torch import Tensor
 
 from compo_mech.runs import recipes
 from compo_mech.stats.intervals import Interval
 from compo_mech.studies import measures
 from compo_mech.studies.table import trained_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LAST_STEP = recipes.parity_alone().train.n_steps
 """Of the runs of the study."""
@@ -21,7 +23,7 @@ UNCLEAN = "1 - iteration score"
 """What is left to a clean map."""
 
 
-def exponents(table: pd.DataFrame) -> pd.DataFrame:
+def exponents(table: "pd.DataFrame") -> "pd.DataFrame":
     """Exponents a, b of value = c length^a d_model^b, the value's logarithm being normal about it.
 
     Times to an event are of all runs, those censored at the last step counted as longer (Tobin 1958); what is left to a
@@ -34,6 +36,8 @@ def exponents(table: pd.DataFrame) -> pd.DataFrame:
         A row a measure: measure, n_runs, n_censored; where there is enough to fit: length, length_low, length_high,
         d_model, d_model_low, d_model_high, by maximum likelihood with intervals from its curvature and Student's t.
     """
+    import pandas as pd
+
     wide = trained_rows(table).pivot_table(index=["length", "d_model", "seed"], columns="measure", values="value")
     iteration, solved = measures.ITERATION.name, measures.SOLVED.name
     rows = []
@@ -55,8 +59,10 @@ def exponents(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _fit(values: pd.Series) -> list[Interval]:
+def _fit(values: "pd.Series") -> list[Interval]:
     """Exponents of length and d_model."""
+    from scipy.special import stdtrit
+
     points = np.log(values.index.to_frame()[["length", "d_model"]].to_numpy(float))
     design = torch.from_numpy(np.column_stack([points - points.mean(0), np.ones(len(values))]))
     censored = torch.tensor((values == math.inf).to_numpy())

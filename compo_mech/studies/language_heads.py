@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -22,6 +21,7 @@ from compo_mech.pretrained.prefix import Prefix
 from compo_mech.studies.language_units import Row, Unit
 
 if TYPE_CHECKING:
+    import pandas as pd
     from transformer_lens import HookedTransformer
 
 N_SHOTS, LENGTH, N_LINES = 24, 6, 3
@@ -81,7 +81,7 @@ def found_units(model: "HookedTransformer", n_prefixes: int, found: Mapping[str,
     }
 
 
-def found_sets(table: pd.DataFrame, sizes: Sequence[int] = (1, 2, 3, 4, 6, 8, 12)) -> dict[str, list[Head]]:
+def found_sets(table: "pd.DataFrame", sizes: Sequence[int] = (1, 2, 3, 4, 6, 8, 12)) -> dict[str, list[Head]]:
     """Return the heads that move most of the difference of logits alone, so many of them, by their names."""
     moved = table[table["measure"] == "logits moved alone"].groupby("component")["value"].mean()
     ranked = moved.sort_values(ascending=False, kind="stable").index.tolist()

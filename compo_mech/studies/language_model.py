@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import pandas as pd
 import torch
 from rich.console import Console
 
@@ -22,6 +21,7 @@ from compo_mech.studies.language_taught import probe_rows, taught_head_rows, tea
 from compo_mech.studies.language_units import Row, measured
 
 if TYPE_CHECKING:
+    import pandas as pd
     from transformer_lens import HookedTransformer
 
 Part = Literal["accuracy", "heads", "found", "control", "pointer", "circuits", "taught"]
@@ -52,6 +52,8 @@ def language_model(
     Raises:
         ValueError: there is no such model, or sets of heads have no prefix that they were not found on.
     """
+    import pandas as pd
+
     if "found" in parts and n_prefixes <= N_SINGLE:
         raise ValueError(f"n_prefixes = {n_prefixes}: must be above {N_SINGLE}, on which sets of heads are found")
     torch.set_num_threads(n_threads)
@@ -69,7 +71,9 @@ def language_model(
     say(console, f"Table: {out / 'language_model.csv'}")
 
 
-def measured_part(model: "HookedTransformer", part: Part, out: Path, n_prefixes: int, console: Console) -> pd.DataFrame:
+def measured_part(
+    model: "HookedTransformer", part: Part, out: Path, n_prefixes: int, console: Console
+) -> "pd.DataFrame":
     """Measure what is missing of a part."""
     if part == "accuracy":
         return measured(out, part, accuracy_units(model, max(1, n_prefixes // 3)), console)
@@ -86,8 +90,10 @@ def measured_part(model: "HookedTransformer", part: Part, out: Path, n_prefixes:
     return measured(out, part, head_units(model, n_prefixes), console)
 
 
-def circuits(hooked: "HookedTransformer", out: Path, console: Console) -> pd.DataFrame:
+def circuits(hooked: "HookedTransformer", out: Path, console: Console) -> "pd.DataFrame":
     """Score all edges on some prompts of each kind, and judge the circuits on others."""
+    import pandas as pd
+
     model, tables = Model.of(hooked), []
     for kind, make in KINDS.items():
         prompts = make(hooked.tokenizer, N_ASKED, torch.Generator().manual_seed(0))  # pyright: ignore[reportArgumentType]
@@ -107,8 +113,10 @@ def circuits(hooked: "HookedTransformer", out: Path, console: Console) -> pd.Dat
     return pd.concat(tables, ignore_index=True)
 
 
-def taught(model: "HookedTransformer", out: Path, n_steps: int, console: Console) -> pd.DataFrame:
+def taught(model: "HookedTransformer", out: Path, n_steps: int, console: Console) -> "pd.DataFrame":
     """Teach parity to the model and to a control of random weights, and measure both before and after."""
+    import pandas as pd
+
     folder = out / "taught"
     folder.mkdir(parents=True, exist_ok=True)
     tables = []

@@ -1,11 +1,14 @@
 """What the parts of the language-model study come to: a row a measure, with its interval over prompts."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import torch
 
 from compo_mech.stats.intervals import Interval
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 N_RESAMPLES = 1000
 LABELS = ("part", "task", "kind", "form", "length", "network", "step", "measure", "component", "size")
@@ -17,7 +20,7 @@ COUNTED = (
 """Measures whose values are counts, of `n`; the others are means already."""
 
 
-def summary(table: pd.DataFrame) -> pd.DataFrame:
+def summary(table: "pd.DataFrame") -> "pd.DataFrame":
     """Return the mean of each measure by all that tells its rows apart, and over forms, with 95% intervals.
 
     Units, which are prompts or several that share a prefix, are drawn with replacement; what one unit alone has, has no
@@ -29,6 +32,8 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     Returns:
         The labels, with `all` for the form where it is over forms; value, low, high, n and n_units.
     """
+    import pandas as pd
+
     labels = [name for name in LABELS if name in table]
     tables = [table]
     if "form" in labels and table["form"].nunique() > 1:
@@ -44,7 +49,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def over_units(group: pd.DataFrame, is_counted: bool) -> Interval:
+def over_units(group: "pd.DataFrame", is_counted: bool) -> Interval:
     """Return the mean over units, or the fraction of all that was counted, with its bootstrap over units."""
     per_unit = group.assign(n=group["n"] if is_counted else 1.0).groupby("unit")[["value", "n"]].sum()
     values, n = (torch.tensor(per_unit[name].to_numpy(float)) for name in ("value", "n"))
@@ -54,7 +59,9 @@ def over_units(group: pd.DataFrame, is_counted: bool) -> Interval:
     return Interval(float(values.sum() / n.sum()), low, high)
 
 
-def summaries(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+def summaries(tables: "Sequence[pd.DataFrame]") -> "pd.DataFrame":
     """Return the summaries of several parts as one table."""
+    import pandas as pd
+
     found = pd.concat([summary(table) for table in tables], ignore_index=True)
     return found[[name for name in (*LABELS, "value", "low", "high", "n", "n_units") if name in found]]

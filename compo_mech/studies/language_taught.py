@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import torch
 from jaxtyping import Float, Int
 from rich.console import Console
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from compo_mech.cli.progress import counting
@@ -114,6 +113,8 @@ def taught_head_rows(model: "HookedTransformer") -> list[Row]:
 
 def probe_rows(model: "HookedTransformer") -> list[Row]:
     """Return how well s_t is read by a linear probe off the row that predicts it, before and after each component."""
+    from sklearn.linear_model import LogisticRegression
+
     train, test = (_lines(model, split_strings(TASK, PROBED_LENGTH, test=is_test)[::2]) for is_test in (False, True))
     rows: list[Row] = []
     for layer in range(model.cfg.n_layers):

@@ -2,19 +2,22 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from rich.console import Console
 
 from compo_mech.cli.output import write_table
 from compo_mech.cli.progress import counting
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Row = dict[str, object]
 Unit = Callable[[], Sequence[Row]]
 """Measures one prompt, or a few that share a prefix."""
 
 
-def measured(folder: Path, part: str, units: Mapping[str, Unit], console: Console) -> pd.DataFrame:
+def measured(folder: Path, part: str, units: Mapping[str, Unit], console: Console) -> "pd.DataFrame":
     """Return the rows of all units, of which those that are in the folder are not measured again.
 
     Args:
@@ -23,6 +26,8 @@ def measured(folder: Path, part: str, units: Mapping[str, Unit], console: Consol
         units: by name.
         console: where the bar is shown, with the time left.
     """
+    import pandas as pd
+
     kept = folder / part
     kept.mkdir(parents=True, exist_ok=True)
     tables = []

@@ -8,6 +8,7 @@ from compo_mech.evaluation.accuracy import share, strings_right
 from compo_mech.evaluation.measure import generated, run_set
 from compo_mech.evaluation.sets import eval_sets
 from compo_mech.model.finite import likeliest
+from compo_mech.model.generate import Past
 from compo_mech.model.params import Model
 from compo_mech.runs.run import Run
 from compo_mech.settings import changed
@@ -34,7 +35,9 @@ def _beyond(model: Model, data: DataConfig, task: Task, seed: int) -> list[RunSc
     for length in LENGTHS:
         longer = changed(data, {"min_length": length, "max_length": length, "length_weights": None})
         (test,) = [one for one in eval_sets(longer, N_STRINGS) if str(one.task) == str(task)]
-        written = generated(model, test, likeliest(run_set(model, test)[0]))
+        past: Past = []
+        logits, _ = run_set(model, test, past)
+        written = generated(model, test, likeliest(logits), past)
         for measure, right in (
             (measures.ACCURACY_BEYOND, strings_right(written, test.targets)),
             (measures.STATES_BEYOND, (written == test.targets).flatten()),

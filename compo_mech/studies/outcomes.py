@@ -5,10 +5,9 @@ import math
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-import pandas as pd
 import torch
 from pydantic import Field
 from rich.console import Console
@@ -31,6 +30,9 @@ from compo_mech.runs.source import source_checksum
 from compo_mech.stats.intervals import wilson
 from compo_mech.training import loop
 from compo_mech.training.ensemble import Ensemble
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 STEPS = (0, 25, 50, 100, 200, 400, 800, 1600)
 """Where the networks are measured, and at the end."""
@@ -61,6 +63,8 @@ def outcomes(
         device: as torch names it.
         out: the table of seeds and steps; beside it that of how early the outcome is known.
     """
+    import pandas as pd
+
     kept = out.with_suffix(".kept")
     with one_line_errors():
         check_device(device)
@@ -99,6 +103,8 @@ def _followed(
     config: RunConfig, seeds: Sequence[int], device: str, advance: Callable[[], None]
 ) -> list[dict[Hashable, Any]]:
     """Rows of every seed at every step that is measured."""
+    import pandas as pd
+
     members = new_members(config, seeds, device)
     stream, sets = TrainingStream(config.data, seeds, device), eval_sets(config.data, N_TEST_STRINGS, device)
     found = [_measured(members, config, sets, seeds)]
@@ -110,7 +116,9 @@ def _followed(
     return pd.concat(found).to_dict("records")
 
 
-def _measured(members: Ensemble, config: RunConfig, sets: list[EvalSet], seeds: Sequence[int]) -> pd.DataFrame:
+def _measured(members: Ensemble, config: RunConfig, sets: list[EvalSet], seeds: Sequence[int]) -> "pd.DataFrame":
+    import pandas as pd
+
     columns = summary(measure_each(members.params, config.model, config.data, sets))
     return pd.DataFrame({"seed": seeds, "step": members.step} | columns)
 
@@ -129,8 +137,10 @@ def summary(measured: Sequence[Measured]) -> dict[str, np.ndarray]:
     return found | {"worst_accuracy": by_length["generated_accuracy"].min(0), "verdict": np.array(verdicts)}
 
 
-def ends(last: pd.DataFrame) -> pd.DataFrame:
+def ends(last: "pd.DataFrame") -> "pd.DataFrame":
     """How many seeds end with each verdict and accuracy, with Wilson's intervals, from their rows at the last step."""
+    import pandas as pd
+
     verdicts = [*map(str, AttentionVerdict), DIVERGED]
     counts = {verdict: int((last["verdict"] == verdict).sum()) for verdict in verdicts}
     right = last["worst_accuracy"] >= 0.99

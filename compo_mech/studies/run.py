@@ -4,8 +4,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import torch
 from rich.console import Console
 
@@ -24,7 +24,10 @@ from compo_mech.studies.study import Arm, Options, Study
 from compo_mech.studies.summary import summary
 from compo_mech.studies.table import RunKey, failed_runs, study_table
 
-FurtherTable = Callable[[pd.DataFrame], pd.DataFrame]
+if TYPE_CHECKING:
+    import pandas as pd
+
+FurtherTable = Callable[["pd.DataFrame"], "pd.DataFrame"]
 """Makes of a study's table another one that is printed after the summary."""
 
 
@@ -70,13 +73,13 @@ def _declare(study: Study, n_seeds: int, console: Console) -> None:
         say(console, f"{what}: {text}")
 
 
-def _print_tables(tables: Mapping[str, pd.DataFrame], console: Console) -> None:
+def _print_tables(tables: "Mapping[str, pd.DataFrame]", console: Console) -> None:
     for title, table in tables.items():
         say(console, f"\n{title}")
         print_table(console, table, ".3g")
 
 
-def run_study(study: Study, seeds: Sequence[int], how: How, console: Console) -> pd.DataFrame:
+def run_study(study: Study, seeds: Sequence[int], how: How, console: Console) -> "pd.DataFrame":
     """Train what is missing and ask every run for its scores.
 
     Returns:

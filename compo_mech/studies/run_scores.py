@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Iterator
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from compo_mech.evaluation import attention
 from compo_mech.evaluation.table import CONTROL, TRAIN, measured, of_lengths, select
@@ -13,12 +12,17 @@ from compo_mech.stats import onset
 from compo_mech.studies import measures
 from compo_mech.studies.scores import Network, RunScore
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 def run_scores(run: Run) -> list[RunScore]:
     """Accuracy of each of a run's tasks, when it came, and the scores of its heads beside those of the control.
 
     A time to event is infinite where it is censored.
     """
+    import pandas as pd
+
     scores: list[RunScore] = []
     for task in map(str, run.config.data.measured_tasks):
         of_task = measured(of_lengths(run.metrics, run.config.data.drawn_lengths), task)
@@ -47,7 +51,7 @@ def main_scores(run: Run) -> list[RunScore]:
     return [score for score in run_scores(run) if score.measure in MAIN]
 
 
-def _accuracy(of_task: pd.DataFrame) -> Iterator[RunScore]:
+def _accuracy(of_task: "pd.DataFrame") -> Iterator[RunScore]:
     accuracy = select(of_task, metric="generated_accuracy")
     worst = accuracy.groupby("step")["value"].min()
     longest = select(accuracy, length=accuracy["length"].max(), step=accuracy["step"].max())["value"]
@@ -60,12 +64,12 @@ def _accuracy(of_task: pd.DataFrame) -> Iterator[RunScore]:
     yield RunScore(measures.FIRST_STEP_AT_99, _first_step(worst, ACCURACY_LEVEL))
 
 
-def _first_step(curve: pd.Series, level: float) -> float:
+def _first_step(curve: "pd.Series", level: float) -> float:
     """The first step at which a curve is at a level; infinite if there is none."""
     return float(min(curve.index[curve >= level], default=math.inf))
 
 
-def _heads(rows: pd.DataFrame) -> Iterator[RunScore]:
+def _heads(rows: "pd.DataFrame") -> Iterator[RunScore]:
     """Scores of the head with the highest iteration score, and the highest lookup score of any."""
     table = rows.pivot(index=["layer", "head"], columns="metric", values="value")
     if "iteration" not in table:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import pandas as pd
 from rich.console import Console
 
 from compo_mech.cli.command import Count, Positional, Ungrouped
@@ -42,6 +41,8 @@ def seeds_command(
         n_seeds: how many.
         how: where and how they are trained.
     """
+    import pandas as pd
+
     console = Console()
     with one_line_errors(lambda: "the same command goes on"):
         table = pd.DataFrame(seed_runs(RECIPES[recipe](), range(n_seeds), how, console))

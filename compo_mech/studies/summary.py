@@ -3,8 +3,7 @@
 import math
 import statistics
 from collections.abc import Sequence
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from compo_mech.stats.intervals import Interval
 from compo_mech.stats.over_seeds import SeedSummary, over_seeds
@@ -12,11 +11,14 @@ from compo_mech.studies.measures import Measure
 from compo_mech.studies.study import Study
 from compo_mech.studies.table import failed_runs, score_rows, trained_rows
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 CENSORED = {SeedSummary.TIME_TO_EVENT: math.inf, SeedSummary.FRACTION: 0.0, SeedSummary.MEAN: math.nan}
 """What a run that failed counts as."""
 
 
-def summary(table: pd.DataFrame, study: Study) -> pd.DataFrame:
+def summary(table: "pd.DataFrame", study: Study) -> "pd.DataFrame":
     """The primary measure of every arm and task, and beside it by how much it differs from the reference arm.
 
     A run that failed counts as one in which the event did not come, or as a 0 of a fraction; from a mean it is left
@@ -27,6 +29,8 @@ def summary(table: pd.DataFrame, study: Study) -> pd.DataFrame:
         d_low, d_high, over seeds of two runs of one seed each: the mean with Student's interval, or of times the median
         with its lowest and highest (which for five seeds is an interval of 94%; two censored runs do not differ).
     """
+    import pandas as pd
+
     measure, rows = study.primary, []
     of_arms = {
         (str(arm), task): own for (arm, task), own in _with_failed(table, study).groupby(["arm", "task"], sort=False)
@@ -45,8 +49,10 @@ def summary(table: pd.DataFrame, study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _difference(own: pd.DataFrame, reference: pd.DataFrame, measure: Measure) -> Interval | None:
+def _difference(own: "pd.DataFrame", reference: "pd.DataFrame", measure: Measure) -> Interval | None:
     """Of one arm's runs less the reference's, seed by seed; None where there are too few."""
+    import pandas as pd
+
     both = pd.concat([arm.set_index("seed")["value"] for arm in (own, reference)], axis=1).dropna()
     pairs: Sequence[float] = [0.0 if one == two else one - two for one, two in both.to_numpy().tolist()]
     if measure.summary is SeedSummary.TIME_TO_EVENT and pairs:
@@ -55,8 +61,10 @@ def _difference(own: pd.DataFrame, reference: pd.DataFrame, measure: Measure) ->
     return over_seeds(SeedSummary.MEAN, pairs, (-widest, widest)) if len(pairs) >= 2 else None
 
 
-def _with_failed(table: pd.DataFrame, study: Study) -> pd.DataFrame:
+def _with_failed(table: "pd.DataFrame", study: Study) -> "pd.DataFrame":
     """The rows of the primary measure, with one for each run that failed: infinite, 0 or nan, as befits it."""
+    import pandas as pd
+
     own = trained_rows(score_rows(table, study.primary.name)).assign(failed=False)
     lost = [
         {"arm": row["arm"], "seed": row["seed"], "task": str(task), "value": CENSORED[study.primary.summary],

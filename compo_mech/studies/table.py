@@ -6,11 +6,13 @@ that failed has one row, with an error and without a measure.
 """
 
 from collections.abc import Mapping, Sequence
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from compo_mech.studies.scores import LABELS, RunScore
 from compo_mech.studies.study import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = ("study", "arm", "seed", "task", "measure", "network", "value", "error")
 """Those that every table has."""
@@ -21,12 +23,14 @@ RunKey = tuple[str, int]
 
 def study_table(
     study: Study, seeds: Sequence[int], scores: Mapping[RunKey, Sequence[RunScore]], errors: Mapping[RunKey, str]
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """The table of a study, by arms and seeds in their order.
 
     Raises:
         ValueError: a factor has the name of another column.
     """
+    import pandas as pd
+
     rows = []
     for name, arm in study.arms.items():
         if taken := set(arm.factors) & {*COLUMNS, *LABELS}:
@@ -42,13 +46,17 @@ def study_table(
     return table.drop(columns=[label for label in LABELS[1:] if table[label].isna().all()])
 
 
-def failed_runs(table: pd.DataFrame) -> pd.DataFrame:
+def failed_runs(table: "pd.DataFrame") -> "pd.DataFrame":
     """Its rows of runs that failed, one a run."""
+    import pandas as pd
+
     return pd.DataFrame(table[table["error"].notna()])
 
 
-def score_rows(table: pd.DataFrame, measure: str, labels: Mapping[str, str] | None = None) -> pd.DataFrame:
+def score_rows(table: "pd.DataFrame", measure: str, labels: Mapping[str, str] | None = None) -> "pd.DataFrame":
     """Its rows of one measure, of both networks, with these labels and no others."""
+    import pandas as pd
+
     rows = table[table["measure"] == measure]
     for label in LABELS[1:]:
         wanted = (labels or {}).get(label)
@@ -59,6 +67,8 @@ def score_rows(table: pd.DataFrame, measure: str, labels: Mapping[str, str] | No
     return pd.DataFrame(rows)
 
 
-def trained_rows(table: pd.DataFrame) -> pd.DataFrame:
+def trained_rows(table: "pd.DataFrame") -> "pd.DataFrame":
     """Its rows of trained networks."""
+    import pandas as pd
+
     return pd.DataFrame(table[table["network"] == "trained"])

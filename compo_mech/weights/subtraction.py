@@ -6,9 +6,8 @@ an idealised lookup: a row at position i, whose stream holds its own embeddings 
 heads attends to [EoI], at position j, and to nothing else.
 """
 
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -20,6 +19,9 @@ from compo_mech.model.architecture import check_embeds_positions, check_has_mlps
 from compo_mech.model.finite import check_weights
 from compo_mech.model.params import Model
 from compo_mech.weights.positions import NOTHING, explained_share, participation_ratio, sums_of_squares
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RULE, RULE_MEDIAN = 0.9, 0.95
 """Neurons implement a rule if i - j explains this fraction of their activation's variance, in the mean and in the
@@ -97,7 +99,9 @@ def _looked_up(
     return stream, stream + blocks.attn_out(model, 0, looked_up), i, j
 
 
-def subtraction_neurons(model: Model, data: DataConfig, task: Task, layer: int = 0, max_shift: int = 0) -> pd.DataFrame:
+def subtraction_neurons(
+    model: Model, data: DataConfig, task: Task, layer: int = 0, max_shift: int = 0
+) -> "pd.DataFrame":
     """Each neuron of MLP 0 over the pairs of `pair_queries`, as a mean over the tokens that a row may hold.
 
     Columns:
@@ -113,6 +117,8 @@ def subtraction_neurons(model: Model, data: DataConfig, task: Task, layer: int =
     Raises:
         ValueError: another layer than 0, before which there is more than the lookup; and as `pair_queries`.
     """
+    import pandas as pd
+
     if layer != 0:
         raise ValueError(f"layer = {layer}: must be 0, since the lookup alone is before it")
     before, after, i, j = _looked_up(model, data, task, max_shift)
@@ -147,7 +153,7 @@ class Subtraction(NamedTuple):
     median_n_pairs: float
 
 
-def rule_or_table(neurons: pd.DataFrame) -> Subtraction:
+def rule_or_table(neurons: "pd.DataFrame") -> Subtraction:
     """Whether neurons, as `subtraction_neurons` has them, subtract by a rule or by a table.
 
     The bounds are `RULE` and `RULE_MEDIAN`, `TABLE` and `FEW_PAIRS`. With zero weight it is neither, and so it is when

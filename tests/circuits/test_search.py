@@ -23,9 +23,9 @@ from compo_mech.circuits.stability import STABLE, Resampled, resampled
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Copy, Parity
 from compo_mech.ground_truth.build import build, constructed
+from compo_mech.ground_truth.families import RUNGS
 from compo_mech.ground_truth.hard_carriers import Carriers
 from compo_mech.ground_truth.hard_cases import HARD_CASES, build_hard_case
-from compo_mech.ground_truth.method_card import RUNGS
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.interventions.metrics import answered, cross_entropy, kl_divergence
 from compo_mech.model.config import ModelConfig

@@ -7,6 +7,7 @@ import inspect
 import io
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -80,6 +81,29 @@ def test_all_scripts_are_among_them():
     assert {"watch", "align", "bench_gpu", "position-subtraction", "figures/study", "train"} - {"train"} <= set(
         COMMANDS
     )
+
+
+HELP_OF_EACH = """
+import contextlib, io, runpy, sys
+slow, *scripts = sys.argv[1:]
+for script in scripts:
+    sys.argv, told = [script, "--help"], io.StringIO()
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(told):
+        runpy.run_path(script, run_name="__main__")
+    assert "usage:" in told.getvalue(), script
+    print(script, *sorted(set(slow.split()) & set(sys.modules)))
+"""
+SLOW = "pandas pyarrow plotly scipy sklearn transformer_lens transformers circuitsvis submitit matplotlib"
+"""Libraries that take a tenth of a second or more to import, and that no --help shows anything of."""
+
+
+def test_no_help_waits_for_a_slow_library():
+    scripts = [*SCRIPTS, *sorted((ROOT / "figures").glob("*.py"))]
+    command = [sys.executable, "-c", HELP_OF_EACH, SLOW, *map(str, scripts)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stdout.splitlines() if len(line.split()) > 1] == []
+    assert len(done.stdout.splitlines()) == len(scripts) > 45
 
 
 class Closed(io.StringIO):
