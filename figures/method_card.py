@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 COLUMNS = ("family", "task", "build", "counterfactual", "method", "top_is_truth")
 NUMBERS = ("auc_all", "n_forwards")
-COLOURS = [[0.0, "#f2c4ba"], [0.5, "#fafafa"], [1.0, "#8fb3ea"]]
 
 
 def drawn(card: "pd.DataFrame") -> "go.Figure":
@@ -44,7 +43,7 @@ def drawn(card: "pd.DataFrame") -> "go.Figure":
     figure = go.Figure()
     figure.add_heatmap(
         z=areas, x=[f"<b>{family}</b><br>{pairs}" for family, pairs in columns], y=methods, text=texts,
-        texttemplate="%{text}", zmin=0.5, zmax=1.0, colorscale=COLOURS, xgap=2, ygap=2, hoverongaps=False,
+        texttemplate="%{text}", zmin=0.5, zmax=1.0, colorscale=theme.scale(theme.SEQUENTIAL), xgap=2, ygap=2, hoverongaps=False,
         colorbar={"title": "area"}, hovertemplate="%{y}, %{x}: %{text}<extra></extra>",
     )  # fmt: skip
     n_networks = summary.groupby("family")["n_networks"].max().sum()

@@ -65,6 +65,7 @@ def _accuracy(model: Model, test: EvalSet, shift: int) -> float:
 def beyond_sentence(table: "pd.DataFrame") -> str | None:
     """Say what a network makes of what it was not trained on; None where nothing of that kind was asked.
 
+    >>> import pandas as pd
     >>> rows = [(3, 0, True, 1.0, 8), (4, 0, False, 0.5, 16), (3, 1, False, 0.75, 8)]
     >>> beyond_sentence(pd.DataFrame(rows, columns=["length", "shift", "trained", "accuracy", "n"]))
     'Beyond training: 50% of the tokens are right in strings of length 4; 75% with position ids shifted by 1.'

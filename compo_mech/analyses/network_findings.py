@@ -103,7 +103,15 @@ class NetworkFindings:
     accuracy: "pd.DataFrame"
 
 
-STAGES = {"heads": 2, "ablations": 5, "patching": 1, "edges and circuit": 3, "faithfulness": 4, "routes": 4}
+STAGES = {
+    "heads": 2,
+    "ablations": 5,
+    "patching": 1,
+    "edges and circuit": 3,
+    "faithfulness": 4,
+    "other circuits": 4,
+    "routes": 4,
+}
 """What is asked of a network in turn, and how long each takes beside the others."""
 
 

@@ -66,6 +66,7 @@ def flagged(edges: Sequence[Edge], scores: Tensor, pairs: Pairs, runs: Runs) -> 
     """Scores of exact patching with their flags; an edge in a span is judged by what its writer does there.
 
     >>> import torch
+    >>> from compo_mech.interventions.graph import run_both
     >>> from compo_mech.interventions.notation import read_edge
     >>> from compo_mech import Parity, Switch, build, make_pairs
     >>> built, edge = build(Parity(), max_length=3), read_edge("tok → L1H1.v")
@@ -93,6 +94,7 @@ def attributed(edges: Sequence[Edge], scores: Tensor, pairs: Pairs, runs: Runs) 
     """Scores of gradient methods with their flags, as `flagged` has those of exact patching.
 
     >>> import torch
+    >>> from compo_mech.interventions.graph import run_both
     >>> from compo_mech.interventions.notation import read_edge
     >>> from compo_mech import Parity, Switch, build, make_pairs
     >>> built, edge = build(Parity(), max_length=3), read_edge("tok → L1H1.v")

@@ -34,7 +34,16 @@ Chosen = Bool[Tensor, "row edge"]
 
 
 def draw_chosen(model: Model, graph: CausalGraph, n_rows: int, generator: torch.Generator) -> Chosen:
-    """Draw the edges that are interchanged in each row."""
+    """Draw the edges that are interchanged in each row.
+
+    Example:
+        >>> import torch
+        >>> from compo_mech import Parity, build
+        >>> from compo_mech.ground_truth import draw_chosen, textbook
+        >>> built = build(Parity(), max_length=3)
+        >>> draw_chosen(built.model, textbook(built.data), 8, torch.Generator().manual_seed(0)).shape[0]
+        8
+    """
     edges = all_edges(model.config)
     true = torch.tensor([edge in graph.edges for edge in edges])
     writers = list(graph.writers.values())
@@ -58,6 +67,12 @@ class Interchanged:
     Attributes:
         logits: at each scored position.
         answers: the graph's; negative where it is undefined.
+
+    Example:
+        >>> import torch
+        >>> from compo_mech.ground_truth import Interchanged
+        >>> Interchanged(torch.zeros(2, 3), torch.tensor([1, -1])).defined.tolist()
+        [True, False]
     """
 
     logits: Float[Tensor, "scored d_vocab"]
@@ -126,5 +141,13 @@ def reading(edges: Sequence[Edge], carried: Outputs, chosen: Chosen) -> Read:
 
 
 def interchange_loss(found: Interchanged) -> Float[Tensor, ""]:
-    """Return the mean cross-entropy (nats) of the graph's answers, where it has one."""
+    """Return the mean cross-entropy (nats) of the graph's answers, where it has one.
+
+    Example:
+        >>> import torch
+        >>> from compo_mech.ground_truth import Interchanged, interchange_loss
+        >>> found = Interchanged(torch.zeros(2, 2), torch.tensor([1, -1]))
+        >>> round(float(interchange_loss(found)), 4)  # ln 2
+        0.6931
+    """
     return F.cross_entropy(found.logits[found.defined], found.answers[found.defined])

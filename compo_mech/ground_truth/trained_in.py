@@ -108,6 +108,13 @@ class TrainedIn:
         edges: those that are true, of the graph and verified in the network: each moves its answer by itself, and no
             other edge does.
         verified: what was found, as it stands in the table.
+
+    Example:
+        >>> from compo_mech import Parity, build
+        >>> from compo_mech.ground_truth import Recipe, TrainedIn
+        >>> built = build(Parity(), max_length=2)
+        >>> TrainedIn(Recipe(Parity(), "textbook", 0), built.model, built.edges, {}).shifts.largest
+        2
     """
 
     recipe: Recipe

@@ -106,6 +106,13 @@ def verify(model: Model, graph: CausalGraph, data: DataConfig, n_pairs: int = 25
         data: the task, lengths and layout.
         n_pairs: of clean and corrupt inputs, of each of `SWITCHES`.
         seed: of the pairs.
+
+    Example:
+        >>> from compo_mech import Parity, build
+        >>> from compo_mech.ground_truth import textbook, verify
+        >>> built = build(Parity(), max_length=2)
+        >>> verify(built.model, textbook(built.data), built.data, n_pairs=4).accuracy
+        1.0
     """
     generator, edges = torch.Generator().manual_seed(seed), all_edges(model.config)
     every = [make_pairs(data, switch, n_pairs, generator, MAX_SHIFT) for switch in SWITCHES]

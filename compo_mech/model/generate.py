@@ -11,7 +11,7 @@ from compo_mech.model.finite import likeliest
 from compo_mech.model.params import Model
 
 # positions have no name, since a call adds to them
-_KeysValues = tuple[Float[Tensor, "batch head _ d_head"], Float[Tensor, "batch head _ d_head"]]
+_KeysValues = tuple[Float[Tensor, "batch kv_head _ d_head"], Float[Tensor, "batch kv_head _ d_head"]]
 Past = list[_KeysValues]
 """Keys and values of every layer at the positions read so far; empty before the first."""
 

@@ -73,7 +73,7 @@ def ask(words: list[str], monkeypatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("compo_mech.cli.command._run", begin)
         patch.setattr("compo_mech.studies.run.run_study", begin)
-        patch.setattr("compo_mech.launch.main.launch", begin)
+        patch.setattr("compo_mech.launch.run.launch", begin)
         call(words, patch)
 
 

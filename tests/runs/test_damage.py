@@ -259,7 +259,7 @@ def test_a_comparison_goes_on_with_the_other_runs_and_names_the_damaged_one(run,
     assert stop.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
     with pytest.raises(SystemExit) as stop:
-        command_to_draw(drawn)((run.path, bad), tmp_path / "figure.html")
+        command_to_draw(drawn, __doc__ or "")((run.path, bad), tmp_path / "figure.html")
     assert stop.value.code == 2
 
 
