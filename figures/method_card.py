@@ -43,7 +43,8 @@ def drawn(card: "pd.DataFrame") -> "go.Figure":
     figure = go.Figure()
     figure.add_heatmap(
         z=areas, x=[f"<b>{family}</b><br>{pairs}" for family, pairs in columns], y=methods, text=texts,
-        texttemplate="%{text}", zmin=0.5, zmax=1.0, colorscale=theme.scale(theme.SEQUENTIAL), xgap=2, ygap=2, hoverongaps=False,
+        texttemplate="%{text}", zmin=0.5, zmax=1.0, colorscale=theme.scale(theme.SEQUENTIAL), xgap=2, ygap=2,
+        hoverongaps=False,
         colorbar={"title": "area"}, hovertemplate="%{y}, %{x}: %{text}<extra></extra>",
     )  # fmt: skip
     n_networks = summary.groupby("family")["n_networks"].max().sum()

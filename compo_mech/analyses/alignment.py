@@ -112,8 +112,7 @@ def aligned(
         raise ValueError(f"n_layers = {config.n_layers}: must be at least 2, since a pointer is used a layer later")
     model, control = Model(run.params(step), config), Model(run.control(), config)
     generator = torch.Generator().manual_seed(seed)
-    plans = search_plans(model, data, task, generator)
-    steps = run.steps if all_steps else []
+    plans, steps = search_plans(model, data, task, generator), run.steps if all_steps else []
     n_left = 2 + len(steps) + 3 * len(plans)
 
     def mapped(asked: Model) -> "pd.DataFrame":

@@ -171,10 +171,8 @@ def examine_subtraction(
         ValueError: there is no chain of thought, no layer after the MLP, no MLP, no embedding of positions, or there
             are too few pairs.
     """
-    if layer > model.config.n_layers - 2:
-        raise ValueError(
-            f"n_layers = {model.config.n_layers}: must be at least {layer + 2}, since a pointer is used a layer later"
-        )
+    if (n_layers := model.config.n_layers) < layer + 2:
+        raise ValueError(f"n_layers = {n_layers}: must be at least {layer + 2}, since a pointer is used a layer later")
     check_has_mlps(model.config)
     check_embeds_positions(model.config)
     generator = torch.Generator().manual_seed(seed)

@@ -131,8 +131,7 @@ def discover(
         generator: draws the halves and the random circuits.
         scorer: of edges; by it they are ordered that do not matter by themselves, in large networks all.
         metric: what it scores by.
-        patches: the pass of `exact` over these pairs, if it is at hand.
-        sets: of edges that were run on these pairs, if they are at hand.
+        patches, sets: the pass of `exact` and sets of edges that were run on these pairs, if they are at hand.
 
     Raises:
         ValueError: the model cannot read the pairs, there are fewer than two rows, or no answer differs.
@@ -166,9 +165,8 @@ def discover(
     held_out, overlap = _held_out([(_half(sets, half), score(half.to(pairs.row.device))) for half in halves])
     objections = _objections(size, n_edges, moved, random, held_out, overlap)
     verdict = "no circuit" if objections else "circuit"
-    alike = f"as many at random {random}; {_overlap(overlap or 0.0)}"
-    beside = f"but {', and '.join(objections)}" if objections else alike
-    reason = f"{verdict}: {_moved(size, n_edges, moved, found)}, {beside}"
+    but, alike = f"but {', and '.join(objections)}", f"as many at random {random}; {_overlap(overlap or 0.0)}"
+    reason = f"{verdict}: {_moved(size, n_edges, moved, found)}, {but if objections else alike}"
     return Discovery(verdict, reason, accuracy, circuit, scores, n_edges, moved, random, held_out, overlap, found)
 
 

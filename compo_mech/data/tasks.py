@@ -228,9 +228,7 @@ class Counter(Task):
 
 
 class Dihedral(Task):
-    """Word problem s_t = s_{t-1} x_t of the regular n-gon's symmetries.
-
-    Element r + n f rotates by r after f reflections; 0 is the identity.
+    """Word problem s_t = s_{t-1} x_t of the regular n-gon's symmetries: r + n f rotates by r after f reflections.
 
     Example:
         >>> from compo_mech.data import Dihedral
@@ -252,9 +250,7 @@ class Dihedral(Task):
 
 
 class Symmetric(Task):
-    """Word problem s_t = s_{t-1} x_t of the permutations of n things, (s x)(i) = s(x(i)).
-
-    Permutations are numbered in lexicographic order; 0 is the identity.
+    """Word problem s_t = s_{t-1} x_t of the permutations of n things in lexicographic order, (s x)(i) = s(x(i)).
 
     Example:
         >>> from compo_mech.data import Symmetric

@@ -71,13 +71,8 @@ def dissection_section(found: Dissection, card: "pd.DataFrame | None") -> str:
     if circuit is not None:
         title = "The circuit: all edges that matter, by themselves or together"
         parts.append(wide(circuits.circuit_graph(circuit, title)))
-        parts.append(
-            wide(
-                circuits.circuit_on_positions(
-                    circuit, layout, length, own.patterns, own.patching.stages, "The same on a row of tokens"
-                )
-            )
-        )
+        on_row = (circuit, layout, length, own.patterns, own.patching.stages, "The same on a row of tokens")
+        parts.append(wide(circuits.circuit_on_positions(*on_row)))
     parts.append(wide(faithfulness_curves(own.curve, own.random, control.curve)))
     parts.append(f"<p class=quiet>{subscripts(_circuit_note(own, control))}</p>")
     if own.checks is not None:
