@@ -58,7 +58,7 @@ def test_every_name_on_twenty_circuits_of_twelve_kinds_is_right_or_abstains():
 def test_broken_circuits_and_networks_without_one_have_no_named_part():
     found = [
         one
-        for part, built in itertools.islice(decoys(), 0, None, 3)
+        for part, built in itertools.islice(decoys(Parity()), 0, None, 3)
         for one in named_heads("decoys", part, built, part)
     ]
     assert wrong(found) == []

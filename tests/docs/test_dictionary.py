@@ -59,7 +59,7 @@ def columns(analysis: str, file: str) -> set[str]:
         if same.get(file, file) in heading.split(" of ")[0].split(", "):
             found |= first_column(text, "column")
     if analysis in ("position-subtraction", "state-update"):
-        if file in ("interchange.csv", "subspaces.csv"):
+        if file in ("interchange.csv", "reads.csv", "subspaces.csv"):
             found |= columns("alignment", "interchange.csv") - {"follows", "keeps", "n", "step"}
         if file == "by-step.csv":
             found |= columns("watch", "by-step.csv")
