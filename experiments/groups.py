@@ -5,15 +5,11 @@ python experiments/groups.py --n-workers 2
 Word problems of groups, and a counter with bounds, which is no group: nothing of the library is changed for them.
 """
 
-from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Automaton, Counter, Dihedral, Symmetric
-from compo_mech.runs.config import RunConfig
-from compo_mech.settings import changed
 from compo_mech.studies import measures
 from compo_mech.studies.circuit_scores import heads_needed
 from compo_mech.studies.run import main
-from compo_mech.studies.study import SHORT, Arm, Study
-from compo_mech.training.loop import TrainConfig
+from compo_mech.studies.study import Arm, Study, short_config
 
 TASKS = {
     "S3": Symmetric(n=3),
@@ -28,15 +24,7 @@ STUDY = Study(
     hypothesis="the iteration head forms for every group, whether it commutes or not, since only the state update is "
     "another",
     primary=measures.ITERATION,
-    arms={
-        name: Arm(
-            changed(
-                RunConfig(data=DataConfig(tasks=(task,), max_length=8), train=TrainConfig(max_position_shift=2)),
-                SHORT,
-            )
-        )
-        for name, task in TASKS.items()
-    },
+    arms={name: Arm(short_config([task])) for name, task in TASKS.items()},
     scorer=heads_needed,
 )
 

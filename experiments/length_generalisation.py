@@ -3,14 +3,11 @@
 python experiments/length_generalisation.py --on stacks --device cuda
 """
 
-from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Copy, Counter, Dihedral, Parity, Polynomial, Symmetric, Task
-from compo_mech.runs.config import RunConfig
-from compo_mech.settings import changed
 from compo_mech.studies import measures
 from compo_mech.studies.longer_strings import N_CTX, longer_strings
 from compo_mech.studies.run import main
-from compo_mech.studies.study import SHORT, Arm, Study
+from compo_mech.studies.study import Arm, Study, short_config
 
 TASKS: dict[str, Task] = {
     "copy": Copy(),
@@ -38,7 +35,7 @@ STUDY = Study(
     primary=measures.ACCURACY_AT_TWICE,
     arms={
         f"{name}, {how}": Arm(
-            changed(RunConfig(data=DataConfig(tasks=(task,), max_length=8)), SHORT | {"model.n_ctx": N_CTX} | changes),
+            short_config([task], {"train.max_position_shift": 0, "model.n_ctx": N_CTX} | changes),
             factors={"rule": name, "positions": how},
         )
         for name, task in TASKS.items()

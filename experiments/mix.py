@@ -6,25 +6,16 @@ Which mix is best, and does mixing force the circuit? The polynomial draws 0 as 
 of bits, and the same row is valid in either.
 """
 
-from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Parity, Polynomial
-from compo_mech.runs.config import RunConfig
 from compo_mech.settings import changed
 from compo_mech.studies import measures
 from compo_mech.studies.mix import shared_work
 from compo_mech.studies.run import main
-from compo_mech.studies.study import SHORT, Arm, Study
-from compo_mech.training.loop import TrainConfig
+from compo_mech.studies.study import Arm, Study, short_config
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Of the polynomial among the rows."""
-_BASE = changed(
-    RunConfig(
-        data=DataConfig(tasks=(Parity(), Polynomial(zero_inputs=True)), max_length=8),
-        train=TrainConfig(max_position_shift=2),
-    ),
-    SHORT,
-)
+_BASE = short_config([Parity(), Polynomial(zero_inputs=True)])
 STUDY = Study(
     name="mix",
     question="trained on two tasks with a task token, is one iteration head shared, and does MLP 1 use the token?",

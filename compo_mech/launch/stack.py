@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,6 @@ from compo_mech.evaluation.stacked import measure_each
 from compo_mech.evaluation.table import Row
 from compo_mech.launch.ensemble import new_members, stacked
 from compo_mech.launch.machine import check_stack, repeating
-from compo_mech.launch.observers import Observer
 from compo_mech.launch.run import LOG_EVERY, differences, diverged_from
 from compo_mech.model.finite import NotFinite
 from compo_mech.model.params import Model
@@ -30,12 +29,13 @@ from compo_mech.training.loop import train
 from compo_mech.training.schedule import is_snapshot
 
 Rows = list[StackRow]
+Tell = Callable[[int], None]
 SECONDS = 60.0
 """Between savings of networks of which only the last are kept."""
 
 
 def train_stack(
-    path: Path, config: RunConfig, seeds: Sequence[int], device: str, observer: Observer, keep: Keep = "every"
+    path: Path, config: RunConfig, seeds: Sequence[int], device: str, tell: Tell, keep: Keep = "every"
 ) -> Stack:
     """Train a stack to its end, going on where it was stopped, and return it.
 
@@ -46,7 +46,7 @@ def train_stack(
         config: the settings of every run but for the seed.
         seeds: of the runs, all different.
         device: as torch names it.
-        observer: is told of every snapshot's mean loss.
+        tell: is told how many steps are done.
         keep: the networks of every snapshot, or the last alone; those are saved every `SECONDS` on the way.
 
     Raises:
@@ -56,12 +56,11 @@ def train_stack(
     config = config.model_copy(update={"seed": seeds[0]})
     check_stack(config, len(seeds), device)
     torch.set_num_threads(config.n_threads)
-    # a fixed order of sums takes a GPU 1.6 times as long: where networks are not kept, nothing can go on from them
-    with contextlib.ExitStack() as held, repeating(device if keep == "every" else "cpu"):
-        held.enter_context(locked(path))
+    # a GPU takes 1.6 times as long to add up in a fixed order, by which only networks that are kept are repeated
+    with locked(path), repeating(device) if keep == "every" else contextlib.nullcontext():
         stack = _opened(path, config, seeds)
         if not stack.is_done:
-            _to_the_end(stack, device, observer, keep)
+            _to_the_end(stack, device, tell, keep)
     return stack
 
 
@@ -78,10 +77,10 @@ def _opened(path: Path, config: RunConfig, seeds: Sequence[int]) -> Stack:
     return stack
 
 
-def _to_the_end(stack: Stack, device: str, observer: Observer, keep: Keep) -> None:
+def _to_the_end(stack: Stack, device: str, tell: Tell, keep: Keep) -> None:
     config, sets = stack.config, eval_sets(stack.config.data, stack.config.n_test_strings, device)
-    streams = [TrainingStream(config.data, seed, device) for seed in stack.seeds] if config.data.n_train_strings else []
-    known = [train_sets(stream) for stream in streams]
+    fixed = stack.seeds if config.data.n_train_strings is not None else ()
+    known = [train_sets(TrainingStream(config.data, seed, device)) for seed in fixed]
     members = _members(stack, device)
     stack.forget(members.step if stack.steps else -1)
     saved = time.monotonic()
@@ -95,7 +94,6 @@ def _to_the_end(stack: Stack, device: str, observer: Observer, keep: Keep) -> No
             stack.save_networks(0, members.params, members.tensors(), keep)
     stream, tasks = TrainingStream(config.data, stack.seeds, device), "+".join(map(str, config.data.tasks))
     losses, rows, too_high = list[Tensor](), Rows(), diverged_from(config)
-    observer.seen(members.step, [])
     for step, loss in train(members, stream, config.model, config.optim, config.train):
         losses.append(loss)
         saves = is_snapshot(step, config.train.n_steps, config.train.snapshot_every)
@@ -111,7 +109,7 @@ def _to_the_end(stack: Stack, device: str, observer: Observer, keep: Keep) -> No
             if keep == "every" or step == config.train.n_steps or time.monotonic() - saved > SECONDS:
                 stack.save_networks(step, members.params, members.tensors(), keep)
                 saved = time.monotonic()
-        observer.seen(step, [Row("train", tasks, None, None, None, "loss", float(np.nanmean(means)))])
+        tell(step)
 
 
 def _members(stack: Stack, device: str) -> Ensemble:

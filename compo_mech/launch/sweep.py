@@ -7,19 +7,18 @@ killed at any moment goes on when the same is asked again. A run that failed is 
 import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
 from rich.console import Console
 
 from compo_mech.launch import run, slurm, slurm_commands
 from compo_mech.launch.ensemble import launch_together
 from compo_mech.launch.group_size import group_size
+from compo_mech.launch.how import How
 from compo_mech.launch.machine import check_machine
 from compo_mech.launch.run import differences
 from compo_mech.launch.settings import Launch, check_device
-from compo_mech.launch.slurm_settings import SlurmConfig
-from compo_mech.launch.stack_sweep import Stacks, sweep_stacks
+from compo_mech.launch.stack_sweep import sweep_stacks
 from compo_mech.launch.sweep_progress import state_of, steps_bar
 from compo_mech.parallel import each
 from compo_mech.runs.checkpoints import RunError
@@ -27,29 +26,10 @@ from compo_mech.runs.config import RunConfig
 from compo_mech.runs.locks import forget_failure, record_failure
 from compo_mech.runs.names import once
 from compo_mech.runs.run import Run
-from compo_mech.runs.stack import Keep
 from compo_mech.runs.start import starting_params
-from compo_mech.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-class How(Settings):
-    """Where the runs of a sweep are trained."""
-
-    on: Literal["here", "processes", "slurm", "stacks"] = Field(
-        default="processes",
-        description="in this process, many seeds at once where that is faster (rounded otherwise than one by one, so "
-        "environment.json says trained_at_once); by n_workers processes of this machine; as an array of jobs; or in "
-        "this process as stacks, one folder for all seeds of a setting, for hundreds of seeds and for GPUs",
-    )
-    runs_dir: Path = Field(default=Path("runs"), description="folder of the sweep's runs")
-    n_workers: int = Field(default=2, gt=0, le=256, description="processes at a time")
-    n_at_once: int = Field(default=256, gt=0, le=100_000, description="seeds in a stack at most")
-    keep: Keep = Field(default="every", description="of a stack: the networks of every snapshot, or the last alone")
-    device: str = Field(default="cpu", description="cpu, cuda, cuda:1, mps")
-    slurm: SlurmConfig = Field(default=SlurmConfig(), description="what each run asks of the cluster")
 
 
 def sweep(runs: Mapping[str, RunConfig], how: How, console: Console) -> "pd.DataFrame":
@@ -73,7 +53,7 @@ def sweep(runs: Mapping[str, RunConfig], how: How, console: Console) -> "pd.Data
     if how.on != "slurm":
         check_device(how.device)
     if how.on == "stacks":
-        return sweep_stacks(runs, how.runs_dir, Stacks(how.n_at_once, how.keep, how.device), console)
+        return sweep_stacks(runs, how, console)
     launches = {name: _launch(name, config, how) for name, config in runs.items()}
     if len(once(settings.path for settings in launches.values())) < len(launches):
         raise ValueError(f"runs_dir = {how.runs_dir}: has links, by which two of the runs share a folder")

@@ -11,8 +11,9 @@ from compo_mech.cli.errors import fail, one_line_errors
 from compo_mech.cli.output import check_out, say, write_table
 from compo_mech.cli.tables import print_table
 from compo_mech.launch.grid import grid, read_axis
+from compo_mech.launch.how import How
 from compo_mech.launch.settings import dropped
-from compo_mech.launch.sweep import How, sweep
+from compo_mech.launch.sweep import sweep
 from compo_mech.runs.outcome import summary_or_failure
 from compo_mech.runs.recipes import RECIPES, RecipeName
 

@@ -38,11 +38,6 @@ class Checkpoints(Vouched):
         self.config = config
 
     @property
-    def steps(self) -> list[int]:
-        """Steps that have a checkpoint, in order."""
-        return steps_of(self.sums())
-
-    @property
     def is_done(self) -> bool:
         """Whether it was trained to its end."""
         return self.config.train.n_steps in self.steps
@@ -88,8 +83,7 @@ class Checkpoints(Vouched):
 
     def control(self) -> Params:
         """Draw the parameters of the randomly initialised control of this configuration."""
-        generator = torch.Generator().manual_seed(self.config.control_seed)
-        return init_params(self.config.model, len(self.config.data.vocabulary), self.config.n_ctx, generator)
+        return control_of(self.config)
 
     def spread(self, at_most: int) -> list[int]:
         """Return steps that have a checkpoint, the first and the last among them, in order and evenly spaced.
@@ -249,6 +243,12 @@ class Checkpoints(Vouched):
             return tensors_from_bytes(self.content(name, sums))[0]
         except ValueError as error:
             raise RunError(f"{self.file(name)}: is no safetensors file ({error})") from None
+
+
+def control_of(config: RunConfig) -> Params:
+    """Draw the parameters of the randomly initialised control of a run with these settings."""
+    generator = torch.Generator().manual_seed(config.control_seed)
+    return init_params(config.model, len(config.data.vocabulary), config.n_ctx, generator)
 
 
 def _spread(steps: Sequence[int], at_most: int) -> list[int]:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from compo_mech.evaluation.attention import MIN_LENGTH, TEXTBOOK_SCORE, AttentionVerdict
 from compo_mech.evaluation.table import CONTROL, measured, of_lengths, select
 from compo_mech.runs.checkpoints import RunError
-from compo_mech.runs.run import Run
-from compo_mech.runs.stacked_run import open_run
+from compo_mech.runs.stacked_run import AnyRun, open_run
 from compo_mech.stats import onset
 from compo_mech.stats.intervals import on_its_side, two_decimals
 
@@ -179,7 +178,7 @@ def summary_or_failure(path: Path, step: int | None = None) -> dict[str, object]
         return {"failed": f"{path / 'metrics.csv'}: is damaged, it lacks rows"}
 
 
-def run_summary(run: Run, step: int | None = None) -> dict[str, object]:
+def run_summary(run: AnyRun, step: int | None = None) -> dict[str, object]:
     """Summary of a run on its first task: accuracy, the best head's scores, and the steps from which they hold.
 
     At an earlier step it is as if training had ended there.

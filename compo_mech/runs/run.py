@@ -32,7 +32,7 @@ from compo_mech.runs.environment import environment
 from compo_mech.runs.files import identity, write_whole
 from compo_mech.runs.findings import Findings
 from compo_mech.runs.folder import building_place, of_run, put_back, remove, set_aside, strangers
-from compo_mech.runs.rules import rule_changed, rules_of
+from compo_mech.runs.rules import check_rules, rules_of
 from compo_mech.runs.stored import environment_text, shortened, stored_config, stored_environment
 from compo_mech.runs.sums import digest, write_sums
 from compo_mech.runs.vouched import BESIDE, Vouched, rows_until
@@ -57,8 +57,7 @@ class Run(Findings):
         if not (path / "config.json").exists():
             raise RunError(f"run = {path}: must be a folder that holds a config.json")
         run = cls(path, stored_config(Vouched(path)))
-        if (changed := rule_changed(run, run.config)) is not None:
-            raise RunError(f"data.tasks = {changed}: must have the rule that {path} was trained on, and has another")
+        check_rules(run, run.config)
         return run
 
     @classmethod

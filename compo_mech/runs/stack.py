@@ -11,7 +11,6 @@ STACK/seed7 names the run of seed 7: see `stacked_run`.
 """
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -27,8 +26,9 @@ from compo_mech.model.params import Params
 from compo_mech.runs.checkpoints import N_RESUMABLE, RunError
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.environment import environment
-from compo_mech.runs.files import write_whole
-from compo_mech.runs.rules import rules_of
+from compo_mech.runs.files import identity, write_whole
+from compo_mech.runs.folder import building_place
+from compo_mech.runs.rules import check_rules, rules_of
 from compo_mech.runs.stored import environment_text, shortened
 from compo_mech.runs.sums import Sums, digest, write_sums
 from compo_mech.runs.tensor_files import tensors_as_bytes, tensors_from_bytes
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SETTINGS = "../stack.json"
-_MEMBER = re.compile(r"seed(\d+)")
 _NETWORKS, _RESUME, _ROWS = ".safetensors", ".resume.safetensors", ".rows.safetensors"
 Keep = Literal["every", "last"]
 """Which snapshots' networks are kept."""
@@ -69,6 +68,7 @@ class Stack(Vouched):
     def __init__(self, path: Path, config: RunConfig, seeds: Sequence[int]) -> None:
         super().__init__(path)
         self.config, self.seeds = config, tuple(seeds)
+        self._last_read: tuple[str, Params] | None = None
         self._all_rows: tuple[tuple[str, ...], pd.DataFrame, np.ndarray] | None = None
 
     @classmethod
@@ -85,9 +85,11 @@ class Stack(Vouched):
         content = vouched.content(SETTINGS, vouched.sums())
         try:
             found = json.loads(content)
-            return cls(path, RunConfig(**found["config"]), [int(seed) for seed in found["seeds"]])
+            stack = cls(path, RunConfig(**found["config"]), [int(seed) for seed in found["seeds"]])
         except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as error:
             raise RunError(f"{path / 'stack.json'}: {shortened(error)}") from None
+        check_rules(stack, stack.config)
+        return stack
 
     @classmethod
     def create(cls, path: Path, config: RunConfig, seeds: Sequence[int]) -> "Stack":
@@ -96,22 +98,20 @@ class Stack(Vouched):
         Raises:
             RunError: it is there, or cannot be written.
         """
-        if path.exists():
+        place = identity(path)
+        if place.exists():
             raise RunError(f"stack = {path}: exists already, and is none that can go on")
+        part = building_place(place)  # built beside its place, so that it is there whole or not
         text = json.dumps({"config": config.model_dump(mode="json"), "seeds": list(seeds)}, indent=2)
         try:
-            (path / "checkpoints").mkdir(parents=True)
-            write_whole(path / "environment.json", environment_text(environment() | rules_of(config)))
-            write_whole(path / "stack.json", text)
-            write_sums(path / "checkpoints", {SETTINGS: digest(text.encode())})
+            (part / "checkpoints").mkdir(parents=True)
+            write_whole(part / "environment.json", environment_text(environment() | rules_of(config)))
+            write_whole(part / "stack.json", text)
+            write_sums(part / "checkpoints", {SETTINGS: digest(text.encode())})
+            part.rename(place)
         except OSError as error:
             raise RunError(f"stack = {path}: cannot be written ({error.strerror})") from None
         return cls(path, config, seeds)
-
-    @property
-    def steps(self) -> list[int]:
-        """Steps that have a checkpoint, in order."""
-        return steps_of(self.sums())
 
     @property
     def is_done(self) -> bool:
@@ -130,13 +130,16 @@ class Stack(Vouched):
             raise RunError(
                 f"step = {step}: must be one of {' '.join(map(str, steps)) or 'none, there is no checkpoint'}"
             )
-        name = f"{steps[-1] if step is None else step:06d}.safetensors"
+        name = f"{steps[-1] if step is None else step:06d}{_NETWORKS}"
+        if self._last_read is not None and self._last_read[0] == sums.known[name]:
+            return self._last_read[1]  # runs are read one after another
         loaded, config = self._tensors(name, sums), self.config
         shapes = parameter_shapes(config.model, len(config.data.vocabulary), config.n_ctx)
         found = {name: tuple(tensor.shape) for name, tensor in loaded.items()}
         if found != {name: (len(self.seeds), *shape) for name, shape in shapes.items()}:
             raise RunError(f"{self.folder / name}: is of other networks than stack.json says")
-        return {name: loaded[name] for name in shapes}
+        self._last_read = sums.known[name], {name: loaded[name] for name in shapes}
+        return self._last_read[1]
 
     def measured(self) -> Iterator[tuple[int, list[StackRow]]]:
         """Yield each snapshot's step and what was measured since the one before, in order.
@@ -190,7 +193,7 @@ class Stack(Vouched):
         """Save what was measured since the snapshot before."""
         values = np.stack([row.value for row in rows]) if rows else np.zeros((0, len(self.seeds)))
         told = json.dumps([[row.step, *row.what[:-1]] for row in rows])
-        self._save({f"{step:06d}{_ROWS}": tensors_as_bytes({"value": torch.from_numpy(values)}, {"rows": told})}, {})
+        self._save({f"{step:06d}{_ROWS}": tensors_as_bytes({"value": torch.from_numpy(values)}, {"rows": told})})
 
     def save_networks(self, step: int, params: Params, resume: Mapping[str, Tensor], keep: Keep) -> None:
         """Save the networks and what training goes on from. The rows of this step have to be saved before it.
@@ -204,17 +207,17 @@ class Stack(Vouched):
         name = f"{step:06d}{_RESUME}"
         files = {name: tensors_as_bytes(dict(resume)), f"{step:06d}{_NETWORKS}": tensors_as_bytes(params)}
         known = self.sums().known
-        old = sorted(known_name for known_name in known if known_name.endswith(_RESUME))[: 1 - N_RESUMABLE]
+        old = sorted((before for before in known if before.endswith(_RESUME)), key=_step)[: 1 - N_RESUMABLE]
         if keep == "last":
-            old += [f"{_step(resume_name):06d}{_NETWORKS}" for resume_name in old]
-        self._save(files, {old_name: known[old_name] for old_name in old if old_name in known})
+            old += [f"{_step(before):06d}{_NETWORKS}" for before in old]
+        self._save(files, old)
 
     def forget(self, after: int) -> None:
         """Forget every snapshot after a step. Files that are no longer listed stay until others replace them."""
         known = self.sums().known
         write_sums(self.folder, {name: own for name, own in known.items() if name == SETTINGS or _step(name) <= after})
 
-    def _save(self, files: Mapping[str, bytes], old: Mapping[str, str]) -> None:
+    def _save(self, files: Mapping[str, bytes], old: Sequence[str] = ()) -> None:
         for name, content in files.items():
             write_whole(self.folder / name, content)
         sums = dict(self.sums().known) | {name: digest(content) for name, content in files.items()}

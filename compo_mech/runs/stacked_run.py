@@ -12,6 +12,7 @@ import numpy as np
 from compo_mech.evaluation.table import Row
 from compo_mech.model.finite import NotFinite, check_finite
 from compo_mech.model.params import Params
+from compo_mech.runs.checkpoints import control_of
 from compo_mech.runs.files import identity, read_plain
 from compo_mech.runs.run import COLUMNS, Run
 from compo_mech.runs.stack import Stack, is_stack
@@ -24,12 +25,16 @@ if TYPE_CHECKING:
 _MEMBER = re.compile(r"seed(\d+)")
 
 
-class StackedRun(Run):
-    """One run of a stack, read as the folder of a run is read.
+class StackedRun:
+    """One run of a stack: what studies ask of a run, and nothing that writes into its folder, which it has not.
 
     Args:
         stack: that it is in.
         seed: of the run.
+
+    Attributes:
+        path: STACK/seedN.
+        config: its settings.
 
     Raises:
         RunError: the stack has no such seed.
@@ -39,18 +44,18 @@ class StackedRun(Run):
         if seed not in stack.seeds:
             shown = " ".join(map(str, stack.seeds[:8])) + (" ..." if len(stack.seeds) > 8 else "")
             raise RunError(f"seed = {seed}: must be one of {shown}, which {stack.path} has")
-        super().__init__(stack.path / f"seed{seed}", stack.config.model_copy(update={"seed": seed}))
+        self.path, self.config = stack.path / f"seed{seed}", stack.config.model_copy(update={"seed": seed})
         self._stack, self._i = stack, stack.seeds.index(seed)
-
-    @property
-    def name(self) -> str:
-        """The name of its stack and its own."""
-        return f"{self._stack.path.name}/{self.path.name}"
 
     @property
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, in order."""
         return self._stack.steps
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it was trained to its end."""
+        return self._stack.is_done
 
     @property
     def metrics(self) -> "pd.DataFrame":
@@ -79,14 +84,9 @@ class StackedRun(Run):
             raise RunError(f"run = {self.path}: {error}") from None
         return own
 
-    def checkpoints(self) -> Iterator[tuple[int, Params]]:
-        """Yield every checkpoint in order, one at a time.
-
-        Raises:
-            RunError: as `params`.
-        """
-        for step in self.steps:
-            yield step, self.params(step)
+    def control(self) -> Params:
+        """Draw the parameters of the randomly initialised control of this configuration."""
+        return control_of(self.config)
 
     def write_run(self, path: Path) -> Run:
         """Write the run as a folder of its own, as it would have been written by itself, and return it.
@@ -117,7 +117,11 @@ class StackedRun(Run):
             yield step, [(at, row) for at, row in own if not math.isnan(row.value)]
 
 
-def open_run(path: str | Path) -> Run:
+AnyRun = Run | StackedRun
+"""What a study asks for its scores."""
+
+
+def open_run(path: str | Path) -> AnyRun:
     """Open the run in this folder; of STACK/seedN, that of the seed N.
 
     Raises:

@@ -36,6 +36,11 @@ class Vouched:
         return read_sums(self.folder)
 
     @property
+    def steps(self) -> list[int]:
+        """Steps that have a checkpoint, in order."""
+        return steps_of(self.sums())
+
+    @property
     def is_vouched_for(self) -> bool:
         """Whether the list holds the files beside the checkpoints, as those of earlier versions do not."""
         known = self.sums().known

@@ -16,7 +16,7 @@ from compo_mech.interventions.head_ablation import Ablations
 from compo_mech.interventions.head_roles import name_heads
 from compo_mech.interventions.head_swaps import CARRIES_IN_PART
 from compo_mech.model.params import Model
-from compo_mech.runs.run import Run
+from compo_mech.runs.stacked_run import AnyRun
 from compo_mech.studies import measures
 from compo_mech.studies.run_scores import run_scores
 from compo_mech.studies.scores import RunScore, beside_control
@@ -25,17 +25,17 @@ N_STRINGS = 64
 """Test strings of each length."""
 
 
-def heads_needed(run: Run) -> list[RunScore]:
+def heads_needed(run: AnyRun) -> list[RunScore]:
     """`run_scores`, and which heads carry x_t by intervention."""
     return run_scores(run) + beside_control(run, head_role_scores)
 
 
-def variables_held(run: Run) -> list[RunScore]:
+def variables_held(run: AnyRun) -> list[RunScore]:
     """`run_scores`, and IIA of t, x_t and the answer where the last layer should hold them: what is missing?"""
     return run_scores(run) + beside_control(run, _interchange_scores)
 
 
-def routes_taken(run: Run) -> list[RunScore]:
+def routes_taken(run: AnyRun) -> list[RunScore]:
     """`heads_needed`, and by which routes x_t comes."""
     return heads_needed(run) + beside_control(run, _route_scores)
 

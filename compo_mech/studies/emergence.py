@@ -20,7 +20,7 @@ from compo_mech.cli.errors import one_line_errors
 from compo_mech.cli.output import check_out, say, warn, write_table
 from compo_mech.cli.progress import counting
 from compo_mech.cli.tables import print_table
-from compo_mech.launch.sweep import How
+from compo_mech.launch.how import How
 from compo_mech.parallel import each
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig

@@ -10,7 +10,7 @@ from compo_mech.evaluation.sets import eval_sets
 from compo_mech.model.finite import likeliest
 from compo_mech.model.generate import Past
 from compo_mech.model.params import Model
-from compo_mech.runs.run import Run
+from compo_mech.runs.stacked_run import AnyRun
 from compo_mech.settings import changed
 from compo_mech.studies import measures
 from compo_mech.studies.run_scores import run_scores
@@ -24,7 +24,7 @@ N_CTX = 66
 """Positions of the longest string: its task's token, 32 inputs, [EoI] and 32 states; one is left over."""
 
 
-def longer_strings(run: Run) -> list[RunScore]:
+def longer_strings(run: AnyRun) -> list[RunScore]:
     """`run_scores`, and at each of `LENGTHS` the fraction of strings, and of states, that are written right."""
     return [*run_scores(run), *beside_control(run, _beyond)]
 

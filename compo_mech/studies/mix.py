@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from compo_mech.analyses.sharing import Sharing, compare, evidence
 from compo_mech.model.params import Model
-from compo_mech.runs.run import Run
+from compo_mech.runs.stacked_run import AnyRun
 from compo_mech.studies import measures
 from compo_mech.studies.circuit_scores import heads_needed
 from compo_mech.studies.scores import RunScore
@@ -13,7 +13,7 @@ PATCHED = ("mlp0", "L0H0.v", "L1H0.q", "L1H0.k", "L1H0.v", "L1H0.z", "mlp1")
 """Components, by what they read or put out, that are asked one by one whether they use the task token."""
 
 
-def shared_work(run: Run) -> list[RunScore]:
+def shared_work(run: AnyRun) -> list[RunScore]:
     """`heads_needed`; where two tasks were mixed, how far circuits overlap and where the task token is used."""
     scores = heads_needed(run)
     data, model = run.config.data, Model(run.params(), run.config.model)

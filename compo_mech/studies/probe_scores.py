@@ -4,7 +4,7 @@ from compo_mech.analyses import position_subtraction, state_update
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
 from compo_mech.model.params import Model
-from compo_mech.runs.run import Run
+from compo_mech.runs.stacked_run import AnyRun
 from compo_mech.studies import measures
 from compo_mech.studies.run_scores import run_scores
 from compo_mech.studies.scores import RunScore, beside_control
@@ -13,12 +13,12 @@ MOST = 0.9
 """Fraction of what all neurons add to the right answers that the neurons counted add together."""
 
 
-def position_scores(run: Run) -> list[RunScore]:
+def position_scores(run: AnyRun) -> list[RunScore]:
     """`run_scores`, and how each network subtracts positions (see `subtraction_scores`)."""
     return run_scores(run) + beside_control(run, subtraction_scores)
 
 
-def state_scores(run: Run) -> list[RunScore]:
+def state_scores(run: AnyRun) -> list[RunScore]:
     """`run_scores`, and how each network updates the state (see `update_scores`)."""
     return run_scores(run) + beside_control(run, update_scores)
 

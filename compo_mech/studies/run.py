@@ -14,7 +14,8 @@ from compo_mech.cli.output import check_out, say, write_table
 from compo_mech.cli.progress import counting
 from compo_mech.cli.settings import read
 from compo_mech.cli.tables import print_table
-from compo_mech.launch.sweep import How, sweep
+from compo_mech.launch.how import How
+from compo_mech.launch.sweep import sweep
 from compo_mech.parallel import each
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.stacked_run import open_run

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from compo_mech.evaluation import attention
 from compo_mech.evaluation.table import CONTROL, TRAIN, measured, of_lengths, select
 from compo_mech.runs.outcome import ACCURACY_LEVEL
-from compo_mech.runs.run import Run
+from compo_mech.runs.stacked_run import AnyRun
 from compo_mech.stats import onset
 from compo_mech.studies import measures
 from compo_mech.studies.scores import Network, RunScore
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def run_scores(run: Run) -> list[RunScore]:
+def run_scores(run: AnyRun) -> list[RunScore]:
     """Accuracy of each of a run's tasks, when it came, and the scores of its heads beside those of the control.
 
     A time to event is infinite where it is censored.
@@ -46,7 +46,7 @@ MAIN = {
 }  # fmt: skip
 
 
-def main_scores(run: Run) -> list[RunScore]:
+def main_scores(run: AnyRun) -> list[RunScore]:
     """Those of `run_scores` that say whether, how soon and by what kind of head a task is learnt: for many seeds."""
     return [score for score in run_scores(run) if score.measure in MAIN]
 

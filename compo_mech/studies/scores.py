@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
 from compo_mech.model.params import Model, Params
-from compo_mech.runs.run import Run
+from compo_mech.runs.stacked_run import AnyRun
 from compo_mech.studies.measures import Measure
 
 Network = Literal["trained", "control"]
@@ -50,14 +50,14 @@ class RunScore(NamedTuple):
 LABELS = ("network", "statistic", "variable", "site", "component", "position", "route", "checkpoint")
 """Columns that say which of a measure's scores of a run and task a row holds."""
 
-RunScorer = Callable[[Run], Sequence[RunScore]]
+RunScorer = Callable[[AnyRun], Sequence[RunScore]]
 """Asks a run for its scores; a function of a module, since processes call it."""
 
 NetworkScorer = Callable[[Model, DataConfig, Task, int], Iterable[RunScore]]
 """Asks one network for its scores on one task; the number is the seed of all that is drawn."""
 
 
-def beside_control(run: Run, ask: NetworkScorer) -> list[RunScore]:
+def beside_control(run: AnyRun, ask: NetworkScorer) -> list[RunScore]:
     """Scores of a run's trained network, then the same scores of its control, on each of its tasks."""
     config, scores = run.config, []
     networks: tuple[tuple[Network, Params], ...] = (("trained", run.params()), ("control", run.control()))

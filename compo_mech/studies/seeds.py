@@ -9,7 +9,8 @@ from rich.console import Console
 from compo_mech.cli.command import Count, Positional, Ungrouped
 from compo_mech.cli.errors import fail, one_line_errors
 from compo_mech.cli.tables import print_table
-from compo_mech.launch.sweep import How, sweep
+from compo_mech.launch.how import How
+from compo_mech.launch.sweep import sweep
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.outcome import summary_or_failure
 from compo_mech.runs.recipes import RECIPES, RecipeName

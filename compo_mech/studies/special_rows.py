@@ -14,7 +14,7 @@ from compo_mech.interventions.edges import Writer
 from compo_mech.interventions.graph import embeddings, run_graph
 from compo_mech.model.finite import likeliest
 from compo_mech.model.params import Model
-from compo_mech.runs.run import Run
+from compo_mech.runs.stacked_run import AnyRun
 from compo_mech.studies import measures
 from compo_mech.studies.run_scores import run_scores
 from compo_mech.studies.scores import RunScore, beside_control
@@ -23,7 +23,7 @@ N_STRINGS = 64
 """Test strings of each length."""
 
 
-def special_rows(run: Run) -> list[RunScore]:
+def special_rows(run: AnyRun) -> list[RunScore]:
     """`run_scores`, and `row_scores` of the trained network and of its control."""
     return run_scores(run) + beside_control(run, _row_scores)
 

@@ -1,17 +1,20 @@
 """What every study declares before it runs: its arms, what it expects, its primary measure and how many seeds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydantic import Field
 
 from compo_mech.cli.command import Count
-from compo_mech.launch.sweep import How
+from compo_mech.data.config import DataConfig
+from compo_mech.data.tasks import Task
+from compo_mech.launch.how import How
 from compo_mech.runs.config import RunConfig
 from compo_mech.settings import changed
 from compo_mech.studies.measures import Measure
 from compo_mech.studies.scores import RunScorer
+from compo_mech.training.loop import TrainConfig
 
 MEASURING = {"n_test_strings": 64, "train.snapshot_every": 100}
 """How the runs of most studies are measured: a quarter of the test strings of a run by hand, twice as often."""
@@ -20,6 +23,17 @@ SHORT = MEASURING | {"data.max_length": 8, "train.n_steps": 1600}
 """Lengths 1 to 8, which parity is learnt at in about a thousand steps."""
 QUICK = {"train.n_steps": 20, "train.snapshot_every": 20, "n_test_strings": 16}
 N_QUICK_SEEDS = 2
+
+
+def short_config(tasks: Sequence[Task], changes: Mapping[str, object] | None = None) -> RunConfig:
+    """Return what most studies train: tasks at lengths 1 to 8, with position ids that start at 0, 1 or 2.
+
+    Args:
+        tasks: of the data.
+        changes: other settings, by dotted name.
+    """
+    start = RunConfig(data=DataConfig(tasks=tuple(tasks)), train=TrainConfig(max_position_shift=2))
+    return changed(start, SHORT | dict(changes or {}))
 
 
 @dataclass(frozen=True)

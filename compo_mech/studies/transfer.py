@@ -11,7 +11,7 @@ from compo_mech.evaluation.sets import eval_sets
 from compo_mech.model.config import parameter_shapes
 from compo_mech.model.params import Model
 from compo_mech.runs.config import RunConfig
-from compo_mech.runs.run import Run
+from compo_mech.runs.stacked_run import AnyRun
 from compo_mech.settings import changed
 from compo_mech.studies import measures
 from compo_mech.studies.run_scores import run_scores
@@ -64,7 +64,7 @@ def only(config: RunConfig, trained: tuple[str, ...]) -> RunConfig:
     return changed(config, {"model.freeze": tuple(frozen)})
 
 
-def transfer_scores(run: Run) -> list[RunScore]:
+def transfer_scores(run: AnyRun) -> list[RunScore]:
     """`run_scores`, and what the first and the last checkpoint make of both tasks at all lengths up to `MAX_LENGTH`.
 
     Both tasks and all lengths are asked, whatever the run was trained on.
@@ -72,7 +72,7 @@ def transfer_scores(run: Run) -> list[RunScore]:
     return [*run_scores(run), *_both_tasks(run)]
 
 
-def _both_tasks(run: Run) -> Iterator[RunScore]:
+def _both_tasks(run: AnyRun) -> Iterator[RunScore]:
     data = changed(run.config.data, {"task_weights": (1.0, 1.0), "max_length": MAX_LENGTH})
     sets = eval_sets(data, N_STRINGS)
     for checkpoint, step in (("first", 0), ("last", None)):

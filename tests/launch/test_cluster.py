@@ -21,12 +21,13 @@ from rich.console import Console
 
 from compo_mech.launch import code_snapshot, slurm_commands, slurm_jobs
 from compo_mech.launch import slurm as submission
+from compo_mech.launch.how import How
 from compo_mech.launch.run import launch
 from compo_mech.launch.settings import Launch
 from compo_mech.launch.slurm import _keep_jobs, log, submit, waiting
 from compo_mech.launch.slurm_commands import answer_within, check, minutes
 from compo_mech.launch.slurm_settings import SlurmConfig, SlurmError
-from compo_mech.launch.sweep import How, sweep
+from compo_mech.launch.sweep import sweep
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.environment import git_state
 from compo_mech.runs.run import Run

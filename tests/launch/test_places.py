@@ -14,10 +14,11 @@ from compo_mech.launch import slurm
 from compo_mech.launch import sweep as sweeps
 from compo_mech.launch.ensemble import check
 from compo_mech.launch.grid import grid, read_axis
+from compo_mech.launch.how import How
 from compo_mech.launch.run import begin
 from compo_mech.launch.settings import Launch, parse
 from compo_mech.launch.slurm_settings import SlurmConfig
-from compo_mech.launch.sweep import How, sweep
+from compo_mech.launch.sweep import sweep
 from compo_mech.runs import recipes
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.files import write_whole

@@ -2,8 +2,8 @@ import pytest
 from rich.console import Console
 
 from compo_mech.launch import run
+from compo_mech.launch.how import How
 from compo_mech.launch.settings import Launch
-from compo_mech.launch.sweep import How
 from compo_mech.runs import recipes
 from compo_mech.runs.outcome import run_summary
 from compo_mech.settings import changed

@@ -8,12 +8,15 @@ import pytest
 import torch
 from rich.console import Console
 
-from compo_mech.launch.ensemble import launch_together
+from compo_mech.launch import stack_sweep
+from compo_mech.launch.ensemble import launch_together, new_members
+from compo_mech.launch.how import How
 from compo_mech.launch.settings import Launch
 from compo_mech.launch.stack import train_stack
-from compo_mech.launch.sweep import How, sweep
-from compo_mech.runs import recipes
+from compo_mech.launch.sweep import sweep
+from compo_mech.runs import recipes, rules, stack
 from compo_mech.runs.config import RunConfig
+from compo_mech.runs.locks import recorded_failure
 from compo_mech.runs.run import Run
 from compo_mech.runs.stack import Stack
 from compo_mech.runs.stacked_run import StackedRun, open_run, stack_table
@@ -36,12 +39,12 @@ QUIET = Console(quiet=True)
 
 
 class Watched:
-    """Sees steps; stops training at one."""
+    """Is told of steps; stops training at one."""
 
     def __init__(self, stop_at=None):
         self.stop_at = stop_at
 
-    def seen(self, step, rows):
+    def __call__(self, step):
         if step == self.stop_at:
             raise KeyboardInterrupt
 
@@ -61,7 +64,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 )
 def test_a_run_of_a_stack_is_that_of_runs_trained_at_once_to_the_bit(tmp_path, changes):
     config = small(**changes)
-    stack = train_stack(tmp_path / "stack", config, [3, 5], "cpu", Watched())
+    trained = train_stack(tmp_path / "stack", config, [3, 5], "cpu", Watched())
     fields = {name: getattr(config, name) for name in RunConfig.model_fields}
     alone = [Launch(**fields | {"seed": seed, "name": f"seed{seed}", "runs_dir": tmp_path / "runs"}) for seed in (3, 5)]
     for run, seed in zip(launch_together(alone, QUIET), (3, 5), strict=True):
@@ -70,7 +73,7 @@ def test_a_run_of_a_stack_is_that_of_runs_trained_at_once_to_the_bit(tmp_path, c
         assert isinstance(cut, StackedRun)
         pd.testing.assert_frame_equal(cut.metrics, run.metrics)
         assert contents(cut.write_run(tmp_path / "cut" / f"seed{seed}").path) == contents(run.path)
-    assert len(stack_table(stack)) == 2 * len(StackedRun(stack, 3).metrics)
+    assert len(stack_table(trained)) == 2 * len(StackedRun(trained, 3).metrics)
 
 
 @pytest.mark.parametrize("keep", ["every", "last"])
@@ -111,7 +114,7 @@ def test_a_network_that_diverges_is_named_and_does_not_touch_the_others(tmp_path
 
 
 def test_what_a_stack_is_not_is_said_in_one_line(tmp_path):
-    stack = train_stack(tmp_path / "stack", small(), [0, 1], "cpu", Watched())
+    trained = train_stack(tmp_path / "stack", small(), [0, 1], "cpu", Watched())
     for match, config, seeds in (
         ("optim.lr = 0.1: the stack in .* has 0.003", small(**{"optim.lr": 0.1}), [0, 1]),
         ("seeds = 0 .. 2: the stack in .* has other ones", small(), [0, 2]),
@@ -124,10 +127,38 @@ def test_what_a_stack_is_not_is_said_in_one_line(tmp_path):
         Stack.open(tmp_path)
     with pytest.raises(RunError, match="n_at_once = 1000000000: must be at most"):
         train_stack(tmp_path / "large", small(), range(10**9), "cpu", Watched())
-    rows = stack.folder / "000006.rows.safetensors"
+    rows = trained.folder / "000006.rows.safetensors"
     rows.write_bytes(rows.read_bytes()[:-1] + b"x")
     with pytest.raises(RunError, match=r"000006.rows.safetensors: is damaged, its checksum differs"):
-        _ = StackedRun(Stack.open(stack.path), 0).metrics
+        _ = StackedRun(Stack.open(trained.path), 0).metrics
+
+
+def test_a_stack_is_there_whole_or_not(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stack, "write_sums", full)
+        with pytest.raises(RunError, match="cannot be written"):
+            Stack.create(tmp_path / "stack", small(), [0, 1])
+    assert not (tmp_path / "stack").exists()
+    assert train_stack(tmp_path / "stack", small(), [0, 1], "cpu", Watched(), "last").is_done
+
+
+def test_a_stack_of_another_rule_is_not_opened(tmp_path, monkeypatch):
+    train_stack(tmp_path / "stack", small(), [0, 1], "cpu", Watched(), "last")
+    monkeypatch.setattr(rules, "rule_checksum", lambda task: "another")
+    with pytest.raises(RunError, match=r"data.tasks = parity: must have the rule that .* was trained on"):
+        open_run(tmp_path / "stack" / "seed0")
+
+
+def test_the_newest_networks_are_kept_by_their_number(tmp_path):
+    kept = Stack.create(tmp_path / "stack", small(), [0, 1])
+    params = new_members(small(), [0, 1], "cpu").params
+    for step in (999_998, 999_999, 1_000_000):
+        kept.save_networks(step, params, {"generator": torch.zeros(2, 1)}, "last")
+    assert kept.steps == [999_999, 1_000_000]
+    assert sorted(kept.resume_tensors()) == kept.steps
 
 
 def test_a_sweep_by_stacks_has_a_folder_a_setting_and_goes_on(tmp_path):
@@ -139,6 +170,23 @@ def test_a_sweep_by_stacks_has_a_folder_a_setting_and_goes_on(tmp_path):
     folders = {path.name for path in tmp_path.iterdir() if (path / "stack.json").exists()}
     assert folders == {f"p,lr={lr}-seeds{seeds}" for lr in (0.001, 0.003) for seeds in ("0-1", "2-2")}
     assert [open_run(path).config.seed for path in first["path"]] == [0, 1, 2] * 2
+
+
+def test_what_goes_wrong_with_a_stack_is_recorded_and_stops_no_other(tmp_path, monkeypatch):
+    train = stack_sweep.train_stack
+
+    def failing(path, config, *rest):
+        if config.optim.lr == 1e-3:
+            raise MemoryError("too much")
+        return train(path, config, *rest)
+
+    monkeypatch.setattr(stack_sweep, "train_stack", failing)
+    monkeypatch.setattr(Stack, "diverged", lambda own: {1: 6})
+    runs = {f"p,lr={lr},seed={s}": small(**{"optim.lr": lr, "seed": s}) for lr in (1e-3, 3e-3) for s in range(2)}
+    table = sweep(runs, How(on="stacks", keep="last", runs_dir=tmp_path), QUIET)
+    assert list(table["state"]) == ["failed", "failed", "done", "failed"]
+    assert list(table["error"]) == ["MemoryError: too much"] * 2 + ["", "Diverged: training diverged by step 6"]
+    assert recorded_failure(tmp_path / "p,lr=0.001-seeds0-1") == "MemoryError: too much"
 
 
 @pytest.mark.slow

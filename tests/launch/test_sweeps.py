@@ -13,8 +13,9 @@ from rich.console import Console
 from compo_mech.launch import group_size, slurm, slurm_commands
 from compo_mech.launch import sweep as sweeps
 from compo_mech.launch.grid import grid, read_axis
+from compo_mech.launch.how import How
 from compo_mech.launch.settings import Launch
-from compo_mech.launch.sweep import How, sweep
+from compo_mech.launch.sweep import sweep
 from compo_mech.launch.sweep_command import sweep_command
 from compo_mech.runs import recipes
 from compo_mech.runs.checkpoints import RunError

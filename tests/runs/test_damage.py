@@ -13,9 +13,10 @@ from compo_mech.cli import probe
 from compo_mech.cli.compare import compare_command
 from compo_mech.cli.draw import command_to_draw
 from compo_mech.launch import group_size
+from compo_mech.launch.how import How
 from compo_mech.launch.run import launch
 from compo_mech.launch.settings import Launch
-from compo_mech.launch.sweep import How, sweep
+from compo_mech.launch.sweep import sweep
 from compo_mech.launch.sweep_progress import state_of
 from compo_mech.report import run_page
 from compo_mech.runs.checkpoints import RunError

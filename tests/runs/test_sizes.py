@@ -13,9 +13,10 @@ from rich.console import Console
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Polynomial, Task
 from compo_mech.launch import machine
+from compo_mech.launch.how import How
 from compo_mech.launch.run import launch
 from compo_mech.launch.settings import Launch
-from compo_mech.launch.sweep import How, sweep
+from compo_mech.launch.sweep import sweep
 from compo_mech.runs import recipes
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.run import Run

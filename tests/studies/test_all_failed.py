@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from compo_mech.launch import sweep_command
-from compo_mech.launch.sweep import How
+from compo_mech.launch.how import How
 from compo_mech.studies import seeds
 
 

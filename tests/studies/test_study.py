@@ -14,7 +14,7 @@ from compo_mech.data.tasks import Copy, Parity, Polynomial
 from compo_mech.evaluation.sets import eval_sets
 from compo_mech.ground_truth.build import build
 from compo_mech.ground_truth.options import BuildOptions
-from compo_mech.launch.sweep import How
+from compo_mech.launch.how import How
 from compo_mech.model.config import ModelConfig
 from compo_mech.probing import sites
 from compo_mech.probing.probes import linear_probe
