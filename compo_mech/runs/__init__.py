@@ -18,12 +18,16 @@ from compo_mech.runs.source import source_checksum
 
 if TYPE_CHECKING:
     from compo_mech.runs.run import Run
+    from compo_mech.runs.stack import Stack, StackRow
+    from compo_mech.runs.stacked_run import AnyRun, StackedRun, open_run, stack_table
     from compo_mech.runs.analysis_folder import analysis_name
     from compo_mech.runs.trajectory import Quantity, Measured, NetworkMeasure, as_table, follow
     from compo_mech.runs.outcome import run_sentence, length_table, run_summary
 
 _LATER = {
     "run": ("Run",),
+    "stack": ("Stack", "StackRow"),
+    "stacked_run": ("AnyRun", "StackedRun", "open_run", "stack_table"),
     "analysis_folder": ("analysis_name",),
     "trajectory": ("Quantity", "Measured", "NetworkMeasure", "as_table", "follow"),
     "outcome": ("run_sentence", "length_table", "run_summary"),
@@ -38,6 +42,12 @@ __all__ = [
     "Checkpoints",
     "RunError",
     "Run",
+    "Stack",
+    "StackRow",
+    "StackedRun",
+    "AnyRun",
+    "open_run",
+    "stack_table",
     "starting_params",
     "analysis_name",
     "distinct",

@@ -8,7 +8,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from compo_mech.launch import stack_sweep
+from compo_mech.launch import machine, stack_sweep
 from compo_mech.launch.ensemble import launch_together, new_members
 from compo_mech.launch.how import How
 from compo_mech.launch.settings import Launch
@@ -87,6 +87,13 @@ def test_a_stack_that_was_stopped_goes_on_to_the_same_bits(tmp_path, keep):
     assert whole.steps == ([0, 1, 2, 4, 6, 12] if keep == "every" else [12])
 
 
+def test_what_was_measured_after_the_networks_that_it_goes_on_from_is_forgotten(tmp_path):
+    for stop_at, measured in ((4, [0, 1, 2, 4]), (1, [0, 1])):
+        with pytest.raises(KeyboardInterrupt):
+            train_stack(tmp_path / "stack", small(), [0, 1], "cpu", Watched(stop_at), "last")
+        assert [step for step, _ in Stack.open(tmp_path / "stack").measured()] == measured
+
+
 def test_of_networks_that_are_not_kept_the_rows_are(tmp_path):
     every = train_stack(tmp_path / "every", small(), [0, 1], "cpu", Watched())
     last = train_stack(tmp_path / "last", small(), [0, 1], "cpu", Watched(), "last")
@@ -113,7 +120,7 @@ def test_a_network_that_diverges_is_named_and_does_not_touch_the_others(tmp_path
         StackedRun(second, 1).params()
 
 
-def test_what_a_stack_is_not_is_said_in_one_line(tmp_path):
+def test_what_a_stack_is_not_is_said_in_one_line(tmp_path, monkeypatch):
     trained = train_stack(tmp_path / "stack", small(), [0, 1], "cpu", Watched())
     for match, config, seeds in (
         ("optim.lr = 0.1: the stack in .* has 0.003", small(**{"optim.lr": 0.1}), [0, 1]),
@@ -125,8 +132,10 @@ def test_what_a_stack_is_not_is_said_in_one_line(tmp_path):
         open_run(tmp_path / "stack" / "seed7")
     with pytest.raises(RunError, match=r"stack = .*: must be a folder that holds a stack.json"):
         Stack.open(tmp_path)
-    with pytest.raises(RunError, match="n_at_once = 1000000000: must be at most"):
-        train_stack(tmp_path / "large", small(), range(10**9), "cpu", Watched())
+    monkeypatch.setattr(machine, "available_memory", lambda device: 1.0)
+    with pytest.raises(RunError, match="n_at_once = 2: must be at most 1, which this machine's memory holds"):
+        train_stack(tmp_path / "large", small(), [0, 1], "cpu", Watched())
+    assert not (tmp_path / "large").exists()
     rows = trained.folder / "000006.rows.safetensors"
     rows.write_bytes(rows.read_bytes()[:-1] + b"x")
     with pytest.raises(RunError, match=r"000006.rows.safetensors: is damaged, its checksum differs"):
@@ -155,9 +164,9 @@ def test_a_stack_of_another_rule_is_not_opened(tmp_path, monkeypatch):
 def test_the_newest_networks_are_kept_by_their_number(tmp_path):
     kept = Stack.create(tmp_path / "stack", small(), [0, 1])
     params = new_members(small(), [0, 1], "cpu").params
-    for step in (999_998, 999_999, 1_000_000):
+    for step in (999_998, 999_999, 1_000_000, 1_000_001):
         kept.save_networks(step, params, {"generator": torch.zeros(2, 1)}, "last")
-    assert kept.steps == [999_999, 1_000_000]
+    assert kept.steps == [1_000_000, 1_000_001]
     assert sorted(kept.resume_tensors()) == kept.steps
 
 
