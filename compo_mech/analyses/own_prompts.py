@@ -20,7 +20,7 @@ from compo_mech.circuits.circuit import Circuit
 from compo_mech.circuits.discovery import Discovery, discover, size_grid
 from compo_mech.circuits.faithfulness import Behaviour, Curve, areas
 from compo_mech.circuits.gradient_scorers import ig_fractions
-from compo_mech.circuits.scores import EdgeScores, attributed, flagged
+from compo_mech.circuits.scores import EdgeScores, flagged
 from compo_mech.circuits.selection import score_order
 from compo_mech.interventions.edges import Edge, all_edges
 from compo_mech.interventions.graph import Runs, corrupt_logits, run_both, run_patched
@@ -233,7 +233,7 @@ class _KeptScorer:
                     lambda fraction=fraction: attribution(model, pairs, runs, edges, metric, [fraction]).tolist(),
                 )
             )
-        return attributed(edges, total / self.n_steps, pairs, runs)
+        return flagged(edges, total / self.n_steps, pairs, runs, "zero_gradient")
 
 
 def _discovery(

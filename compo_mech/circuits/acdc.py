@@ -14,9 +14,9 @@ from collections.abc import Sequence
 
 import torch
 
-from compo_mech.circuits.scores import EdgeScores, flagged
-from compo_mech.interventions.edges import LOGITS, Edge, Reader, Writer, all_edges, check_edges, readers_of
-from compo_mech.interventions.graph import Runs, run_both, run_patched
+from compo_mech.circuits.scores import EdgeScores, check_scores, checked_runs, flagged
+from compo_mech.interventions.edges import LOGITS, Edge, Reader, Writer, all_edges, readers_of
+from compo_mech.interventions.graph import Runs, run_patched
 from compo_mech.interventions.metrics import Metric, cross_entropy
 from compo_mech.interventions.pairs import Pairs
 from compo_mech.interventions.streams import Outputs
@@ -55,14 +55,13 @@ def acdc(
     for threshold in thresholds:
         if not threshold > 0:
             raise ValueError(f"threshold = {threshold}: must be above 0")
-    check_edges(model, edges)
-    runs = run_both(model, pairs, corrupt)
+    runs = checked_runs(model, pairs, edges, corrupt)
     highest = dict.fromkeys(edges, 0.0)
     for threshold in sorted(thresholds):
         for edge in kept_edges(model, pairs, runs, edges, metric, threshold):
             highest[edge] = threshold
     scores = torch.tensor([highest[e] for e in edges], dtype=runs.logits.dtype, device=runs.logits.device)
-    return flagged(edges, scores, pairs, runs)
+    return flagged(edges, scores, pairs, runs, zero=None)
 
 
 @torch.no_grad()
@@ -75,19 +74,21 @@ def kept_edges(
     >>> built = build(Parity(), max_length=3)
     >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
     >>> every = all_edges(built.model.config)
-    >>> kept = kept_edges(built.model, pairs, run_both(built.model, pairs), every, cross_entropy, threshold=0.01)
+    >>> runs = checked_runs(built.model, pairs, every, None)
+    >>> kept = kept_edges(built.model, pairs, runs, every, cross_entropy, threshold=0.01)
     >>> kept <= built.edges, len(kept), len(built.edges)  # strings of one length do not move all
     (True, 4, 10)
     """
     order = {edge: place for place, edge in enumerate(all_edges(model.config))}
     removed: set[Edge] = set()
     current = metric(runs.logits, runs.logits, pairs)
-    unread = _Unread(model, edges)
+    unread = _Unread(model)
     for edge in sorted(edges, key=lambda e: order[e._replace(span=None)], reverse=True):
         if unread.by_any(edge.reader, removed):  # no patch of it can show
             removed.add(edge)
             continue
         value = metric(run_patched(model, pairs, runs, removed | {edge}), runs.logits, pairs)
+        check_scores([edge], value[None])
         if abs(float(value - current)) < threshold:
             removed.add(edge)
             current = value
@@ -97,7 +98,7 @@ def kept_edges(
 class _Unread:
     """Which readers belong to heads and MLPs all of whose own edges have been removed."""
 
-    def __init__(self, model: Model, edges: Sequence[Edge]) -> None:
+    def __init__(self, model: Model) -> None:
         self.out_of: dict[Writer, set[Edge]] = {}
         self.writers: dict[Reader, list[Writer]] = {}
         for edge in all_edges(model.config):

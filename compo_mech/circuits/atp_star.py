@@ -19,9 +19,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from compo_mech.circuits.attribution import reader_gradients
-from compo_mech.circuits.scores import EdgeScores, attributed
-from compo_mech.interventions.edges import TOK, Edge, Reader, Writer, check_edges, heads_reading, writers_before
-from compo_mech.interventions.graph import Runs, run_both, run_layer
+from compo_mech.circuits.scores import EdgeScores, checked_runs, flagged
+from compo_mech.interventions.edges import TOK, Edge, Reader, Writer, heads_reading, writers_before
+from compo_mech.interventions.graph import Runs, run_layer
 from compo_mech.interventions.metrics import Metric, cross_entropy
 from compo_mech.interventions.pairs import Pairs
 from compo_mech.interventions.streams import Outputs, Stream, total_of
@@ -44,9 +44,7 @@ def atp_star(
     >>> [bool(scorer(built.model, pairs, edge).scores > 1e-4) for scorer in (eap, atp_star)]
     [False, True]
     """
-    check_edges(model, edges)
-    with torch.no_grad():
-        runs = run_both(model, pairs, corrupt)
+    runs = checked_runs(model, pairs, edges, corrupt)
     sizes, n_times = dict.fromkeys(edges, 0.0), dict.fromkeys(edges, 0)
     behind_heads: list[dict[int, Stream]] = []
     for dropped in (None, *range(model.config.n_layers)):
@@ -64,7 +62,7 @@ def atp_star(
                 _size(change, behind[edge.reader.layer]) for behind in behind_heads if edge.reader.layer in behind
             )
     scores = torch.tensor([sizes[edge] / n_times[edge] for edge in edges], dtype=runs.logits.dtype)
-    return attributed(edges, scores.to(runs.logits.device), pairs, runs)
+    return flagged(edges, scores.to(runs.logits.device), pairs, runs, "zero_gradient")
 
 
 def _gradients(

@@ -30,6 +30,20 @@ COPIES = 5
 """Of the stream that the graph holds for each reader, about: what it sees, before and after its norm."""
 
 
+def check_has_gradient(value: Float[Tensor, ""]) -> None:
+    """Refuse a metric's value from which no gradient flows back.
+
+    Raises:
+        ValueError: it has none.
+
+    >>> check_has_gradient(torch.tensor(1.0))
+    Traceback (most recent call last):
+    ValueError: metric = one without a gradient: goes with exact patching alone
+    """
+    if not value.requires_grad:
+        raise ValueError("metric = one without a gradient: goes with exact patching alone")
+
+
 def attribution(
     model: Model, pairs: Pairs, runs: Runs, edges: Sequence[Edge], metric: Metric, fractions: Sequence[float]
 ) -> Float[Tensor, "edge"]:
@@ -157,8 +171,7 @@ def reader_gradients(
     with torch.enable_grad():
         stream = stream.requires_grad_()
         value = metric(blocks.logits(model, stream[pairs.row, pairs.position]), clean_logits, pairs)
-        if not value.requires_grad:
-            raise ValueError("metric = one without a gradient: goes with exact patching alone")
+        check_has_gradient(value)
         (gradient,) = torch.autograd.grad(value, [stream])
     yield {LOGITS: gradient}
     while layers:

@@ -15,7 +15,7 @@ from torch import Tensor
 from compo_mech.circuits.exact import exact
 from compo_mech.circuits.prompts import scored_positions, take_rows
 from compo_mech.circuits.scorers import Scorer
-from compo_mech.circuits.scores import EdgeScores, check_scores, flagged
+from compo_mech.circuits.scores import SMALLEST_GAP, EdgeScores, check_scores, flagged
 from compo_mech.interventions.edges import Edge, all_edges, check_edges
 from compo_mech.interventions.graph import Runs, corrupt_logits, run_both, run_patched
 from compo_mech.interventions.metrics import Metric, cross_entropy
@@ -23,9 +23,6 @@ from compo_mech.interventions.pairs import Pairs
 from compo_mech.interventions.streams import Outputs
 from compo_mech.model.finite import check_finite
 from compo_mech.model.params import Model
-
-SMALLEST_GAP = 0.05
-"""Nats that a task is taken to have to explain at least, so that little is not divided by nothing."""
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ Source: Bhaskar et al. 2024 (arXiv 2406.16778), with the hard concrete gates of 
 
 1. Every edge has a gate, drawn anew at each step, that is 0 or 1 most of the time: the reader sees the writer's output
    times the gate, and what it puts out on the corrupt input times the rest.
-2. Adam lowers the metric, as a fraction of what the whole corrupt input does to it, plus the price times the expected
-   number of open gates.
+2. Adam lowers the size of the metric's change, as a fraction of what the whole corrupt input makes of it, plus the
+   price times the expected number of open gates.
 3. As a scorer: the price rises by a constant factor at each step. An edge's score is the mean probability that its gate
    was open, over the steps: those that are worth most stay open longest.
 
@@ -19,10 +19,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from compo_mech.circuits.scores import EdgeScores, flagged
+from compo_mech.circuits.attribution import check_has_gradient
+from compo_mech.circuits.scores import SMALLEST_GAP, EdgeScores, checked_runs, flagged
 from compo_mech.data.layout import Span
-from compo_mech.interventions.edges import Edge, Reader, Writer, check_edges
-from compo_mech.interventions.graph import Runs, corrupt_logits, embeddings, run_both, run_graph
+from compo_mech.interventions.edges import Edge, Reader, Writer
+from compo_mech.interventions.graph import Runs, corrupt_logits, embeddings, run_graph
 from compo_mech.interventions.metrics import Metric, cross_entropy
 from compo_mech.interventions.pairs import Pairs
 from compo_mech.interventions.streams import Outputs, Stream
@@ -38,7 +39,6 @@ START = 2.0
 """First log odds of the gates, which are then nearly always open."""
 
 LEARNING_RATE = 0.3
-SMALLEST_GAP = 0.05
 
 
 def edge_pruning(
@@ -71,9 +71,8 @@ def edge_pruning(
     """
     if n_steps < 1:
         raise ValueError(f"n_steps = {n_steps}: must be at least 1")
-    check_edges(model, edges)
+    runs = checked_runs(model, pairs, edges, corrupt)
     with torch.no_grad():
-        runs = run_both(model, pairs, corrupt)
         base = metric(runs.logits, runs.logits, pairs)
         gap = float((metric(corrupt_logits(model, pairs, runs), runs.logits, pairs) - base).abs())
     like, generator = runs.logits, torch.Generator().manual_seed(seed)
@@ -86,8 +85,7 @@ def edge_pruning(
         uniform = torch.rand(len(edges), generator=generator, dtype=like.dtype).to(like.device)
         logits = gated_logits(model, pairs, runs, edges, hard_concrete(log_odds, uniform))
         value = metric(logits, runs.logits, pairs)
-        if not value.requires_grad:
-            raise ValueError("metric = one without a gradient: goes with exact patching alone")
+        check_has_gradient(value)
         is_open = open_probability(log_odds)
         loss = (value - base).abs() / max(gap, SMALLEST_GAP) + price * is_open.sum()
         adam.zero_grad()
@@ -96,7 +94,7 @@ def edge_pruning(
         with torch.no_grad():
             log_odds.clamp_(max=START)  # steps of Adam are as large for small slopes: a gate must not run away open
         total += is_open.detach()
-    return flagged(edges, total.detach() / n_steps, pairs, runs)
+    return flagged(edges, total / n_steps, pairs, runs, zero=None)
 
 
 def hard_concrete(log_odds: Float[Tensor, "edge"], uniform: Float[Tensor, "edge"]) -> Float[Tensor, "edge"]:
@@ -127,7 +125,8 @@ def gated_logits(
     >>> from compo_mech import Parity, Switch, all_edges, build, make_pairs
     >>> built = build(Parity(), max_length=3)
     >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
-    >>> runs, edges = run_both(built.model, pairs), all_edges(built.model.config)
+    >>> edges = all_edges(built.model.config)
+    >>> runs = checked_runs(built.model, pairs, edges, None)
     >>> closed = gated_logits(built.model, pairs, runs, edges, torch.zeros(len(edges)))
     >>> torch.equal(closed.argmax(-1), pairs.foil)
     True

@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from compo_mech.circuits.edge_sets import OnRows
+from compo_mech.circuits.scores import TOLERANCE
 from compo_mech.interventions.edges import Edge
 
 SWAPPED = 0.9
@@ -45,6 +46,8 @@ MISSED = 0.15
 """A circuit lacks what stands in for edges if it is further from the network without them by more than this."""
 
 N_DRAWS = 4
+"""Random orders and random halves in which edges are removed."""
+
 N_SETS = 4
 """The search for what stands in for edges ends when this many sets an edge of the network were run."""
 
@@ -205,18 +208,16 @@ class _Search:
         self.alone = {edge: Witness(self.every - {edge}, self.every) for edge in order}
         self.moves = {edge: on.distance(witness.less) for edge, witness in self.alone.items()}
         self.background = BACKGROUND * statistics.median(self.moves.values())
-        self.ascending = sorted(order, key=lambda edge: -round(self.moves[edge] / 1e-6))[::-1]
+        self.ascending = sorted(order[::-1], key=lambda edge: round(self.moves[edge] / TOLERANCE))
 
     def found(self) -> Found:
         by_itself = {edge: witness for edge, witness in self.alone.items() if self.matters(*witness)}
         candidates = [edge for edge in self.ascending if edge not in by_itself]
-        first = minimal(
-            self.every, candidates, lambda less, kept: not (self.matters(less, kept) or undone(self.on, less, kept))
-        )
+        first = minimal(self.every, candidates, self.stays)
         circuit = by_itself | {edge: Witness(first - {edge}, first) for edge in first if edge not in by_itself}
-        n_before = 0
-        while n_before < len(circuit) and not self.ended:
-            n_before = len(circuit)
+        n_edges = 0
+        while n_edges < len(circuit) and not self.ended:
+            n_edges = len(circuit)
             for witnesses in self.missing(circuit):
                 circuit |= witnesses
                 if self.ended:
@@ -226,6 +227,7 @@ class _Search:
         return Found(frozenset(circuit), self.alone | circuit, together, n_sets, self.background, not self.ended)
 
     def stays(self, less: Edges, kept: Edges) -> bool:
+        """Whether what the first set lacks is not missed, and the task is still done."""
         return not (self.matters(less, kept) or undone(self.on, less, kept))
 
     def matters(self, less: Edges, kept: Edges) -> bool:

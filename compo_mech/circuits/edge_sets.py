@@ -14,7 +14,8 @@ from torch import Tensor
 
 from compo_mech.circuits.accuracy import pair_accuracy
 from compo_mech.circuits.circuit_runs import CircuitRuns
-from compo_mech.circuits.edge_patches import SMALLEST_GAP, EdgePatches
+from compo_mech.circuits.edge_patches import EdgePatches
+from compo_mech.circuits.scores import SMALLEST_GAP
 from compo_mech.circuits.selection import connected
 from compo_mech.interventions.edges import Edge, all_edges
 from compo_mech.interventions.pairs import Pairs

@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from compo_mech.circuits.scores import EdgeScores, flagged
+from compo_mech.circuits.scores import EdgeScores, checked_runs, flagged
 from compo_mech.data.layout import WHOLE_SPANS, Layout, Span
-from compo_mech.interventions.edges import Edge, check_edges
-from compo_mech.interventions.graph import Runs, run_both, run_patched
+from compo_mech.interventions.edges import Edge
+from compo_mech.interventions.graph import Runs, run_patched
 from compo_mech.interventions.metrics import Metric, cross_entropy
 from compo_mech.interventions.pairs import Pairs
 from compo_mech.interventions.streams import Outputs
@@ -41,8 +41,7 @@ def exact(
     >>> bool(found.scores[0] > 1), float(found.scores[1])  # L1H0 carries x_t, L1H1 is spare
     (True, 0.0)
     """
-    check_edges(model, edges)
-    runs = run_both(model, pairs, corrupt)
+    runs = checked_runs(model, pairs, edges, corrupt)
     return flagged(edges, _changes(model, pairs, runs, edges, metric), pairs, runs)
 
 
@@ -73,9 +72,8 @@ def exact_by_span(
     >>> torch.equal(whole, exact(built.model, pairs, edges[1:]).scores)  # it brings inputs
     True
     """
-    check_edges(model, edges)
     spans = spans_of(pairs)
-    runs = run_both(model, pairs, corrupt)
+    runs = checked_runs(model, pairs, edges, corrupt)
     parts = [edge._replace(span=span) for edge, span in product(edges, spans)]
     by_span = _changes(model, pairs, runs, parts, metric).view(len(edges), len(spans))
     largest = by_span.gather(1, by_span.abs().argmax(1, keepdim=True))[:, 0]

@@ -11,9 +11,9 @@ from dataclasses import replace
 import torch
 
 from compo_mech.circuits.attribution import attribution, products, reader_gradients
-from compo_mech.circuits.scores import EdgeScores, attributed
-from compo_mech.interventions.edges import LOGITS, Edge, Reader, Writer, check_edges, writers_before
-from compo_mech.interventions.graph import Runs, run_both
+from compo_mech.circuits.scores import EdgeScores, checked_runs, flagged
+from compo_mech.interventions.edges import LOGITS, Edge, Reader, Writer, writers_before
+from compo_mech.interventions.graph import Runs
 from compo_mech.interventions.metrics import Metric, cross_entropy
 from compo_mech.interventions.pairs import Pairs
 from compo_mech.interventions.streams import Outputs, Stream
@@ -62,21 +62,28 @@ def eap_ig(
     >>> torch.equal(eap_ig(built.model, pairs, edges, n_steps=1).scores, eap(built.model, pairs, edges).scores)
     True
     """
-    if n_steps < 1:
-        raise ValueError(f"n_steps = {n_steps}: must be at least 1")
-    check_edges(model, edges)
-    with torch.no_grad():
-        runs = run_both(model, pairs, corrupt)
-    return attributed(edges, attribution(model, pairs, runs, edges, metric, ig_fractions(n_steps)), pairs, runs)
+    fractions = ig_fractions(n_steps)
+    runs = checked_runs(model, pairs, edges, corrupt)
+    scores = attribution(model, pairs, runs, edges, metric, fractions)
+    return flagged(edges, scores, pairs, runs, "zero_gradient")
 
 
 def ig_fractions(n_steps: int) -> list[float]:
     """Return how far from the clean to the corrupt input `eap_ig` takes gradients.
 
+    Raises:
+        ValueError: there is no step.
+
     >>> ig_fractions(1), ig_fractions(2)
     ([0.0], [0.25, 0.75])
     """
-    return [(k + 0.5) / n_steps for k in range(n_steps)] if n_steps > 1 else [0.0]
+    return [0.0] if n_steps == 1 else _midpoints(n_steps)
+
+
+def _midpoints(n_steps: int) -> list[float]:
+    if n_steps < 1:
+        raise ValueError(f"n_steps = {n_steps}: must be at least 1")
+    return [(k + 0.5) / n_steps for k in range(n_steps)]
 
 
 def eap_ig_activations(
@@ -106,19 +113,16 @@ def eap_ig_activations(
     >>> [bool(score) for score in eap_ig_activations(built.model, pairs, edges).scores]  # L1H1 is spare
     [True, False]
     """
-    if n_steps < 1:
-        raise ValueError(f"n_steps = {n_steps}: must be at least 1")
-    check_edges(model, edges)
-    with torch.no_grad():
-        runs = run_both(model, pairs, corrupt)
+    fractions = _midpoints(n_steps)
+    runs = checked_runs(model, pairs, edges, corrupt)
     found = {}
     for group in writer_groups(model.config):
         asked = [edge for edge in edges if edge.writer in group]
         if asked:
-            points = [_between(model, pairs, runs, group, metric, (k + 0.5) / n_steps) for k in range(n_steps)]
+            points = [_between(model, pairs, runs, group, metric, fraction) for fraction in fractions]
             found |= dict(zip(asked, products(model, pairs, runs, asked, points).tolist(), strict=True))
     scores = torch.tensor([found[edge] for edge in edges], dtype=runs.logits.dtype, device=runs.logits.device)
-    return attributed(edges, scores, pairs, runs)
+    return flagged(edges, scores, pairs, runs, "zero_gradient")
 
 
 def writer_groups(config: ModelConfig) -> list[list[Writer]]:
@@ -177,9 +181,7 @@ def relp(
     >>> [bool(score) for score in relp(built.model, pairs, edges, attention_is_held=True).scores]
     [True, False]
     """
-    check_edges(model, edges)
-    with torch.no_grad():
-        runs = run_both(model, pairs, corrupt)
+    runs = checked_runs(model, pairs, edges, corrupt)
     rules = "relevance, attention held" if attention_is_held else "relevance"
     scores = attribution(replace(model, backward=rules), pairs, runs, edges, metric, [0.0])
-    return attributed(edges, scores, pairs, runs)
+    return flagged(edges, scores, pairs, runs, "zero_gradient")

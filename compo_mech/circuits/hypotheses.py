@@ -19,6 +19,7 @@ from torch import Tensor
 
 from compo_mech.circuits.edge_search import Found
 from compo_mech.circuits.edge_sets import OnRows
+from compo_mech.circuits.overlap import permutations_within
 from compo_mech.circuits.selection import random_edges
 from compo_mech.interventions.edges import Edge
 from compo_mech.stats.intervals import on_its_side, two_decimals
@@ -223,17 +224,15 @@ def dependence_p(
     n_rows = len(one)
     centred = torch.eye(n_rows, dtype=torch.float64) - 1 / n_rows
     first, second = (centred @ _kernel(score.double()) @ centred for score in (one, other))
-    keys = kinds.double() + 0.5 * torch.rand(N_PERMUTATIONS, n_rows, generator=generator, dtype=torch.float64)
-    home = kinds.argsort(stable=True)
-    permuted = torch.empty_like(keys, dtype=torch.long)
-    permuted[:, home] = keys.argsort(1)
+    permuted = permutations_within(kinds.long(), N_PERMUTATIONS, generator)
     found = float((first * second).sum())
     others = [float((first * second[order][:, order]).sum()) for order in permuted]
     return (1 + sum(value >= found - TIED**2 for value in others)) / (N_PERMUTATIONS + 1)
 
 
 def _kernel(scores: Float[Tensor, "row"]) -> Float[Tensor, "row row"]:
-    """Gaussian, as wide as the median distance of two rows."""
-    apart = ((scores / TIED).round() * TIED)[:, None].sub(((scores / TIED).round() * TIED)[None]).square()
+    """Gaussian, as wide as the median distance of two rows whose scores differ."""
+    rounded = (scores / TIED).round() * TIED
+    apart = (rounded[:, None] - rounded).square()
     width = apart[apart > 0].median() if (apart > 0).any() else torch.ones(())
     return (-apart / (2 * width)).exp()

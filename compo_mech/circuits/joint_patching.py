@@ -9,13 +9,13 @@ scorers look further:
   agree, each is left to do the work once.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 
-from compo_mech.circuits.scores import EdgeScores, flagged
-from compo_mech.interventions.edges import LOGITS, Edge, Writer, all_edges, check_edges, readers_of, writers_before
-from compo_mech.interventions.graph import Runs, corrupt_logits, run_both, run_patched
+from compo_mech.circuits.scores import EdgeScores, checked_runs, flagged
+from compo_mech.interventions.edges import LOGITS, Edge, Writer, all_edges, readers_of, writers_before
+from compo_mech.interventions.graph import Runs, corrupt_logits, run_patched
 from compo_mech.interventions.metrics import Metric, cross_entropy
 from compo_mech.interventions.pairs import Pairs
 from compo_mech.interventions.streams import Outputs
@@ -26,24 +26,27 @@ HARMLESS = 0.1
 
 
 class _Patches:
-    """By how much the metric moves when sets of edges are patched."""
+    """By how much the metric moves when sets of edges are patched, with `alone` each by itself."""
 
-    def __init__(self, model: Model, pairs: Pairs, metric: Metric, corrupt: Outputs | None) -> None:
+    def __init__(
+        self, model: Model, pairs: Pairs, edges: Sequence[Edge], metric: Metric, corrupt: Outputs | None
+    ) -> None:
         self.model, self.pairs, self.metric = model, pairs, metric
-        self.runs: Runs = run_both(model, pairs, corrupt)
+        self.runs: Runs = checked_runs(model, pairs, edges, corrupt)
         self.base = metric(self.runs.logits, self.runs.logits, pairs)
         whole = metric(corrupt_logits(model, pairs, self.runs), self.runs.logits, pairs)
         self.tolerance = HARMLESS * abs(float(whole - self.base))
+        self.alone = {edge: self.change([edge]) for edge in edges}
 
     def change(self, patched: Iterable[Edge]) -> float:
         """Of the metric, patched minus clean."""
         logits = run_patched(self.model, self.pairs, self.runs, patched)
         return float(self.metric(logits, self.runs.logits, self.pairs) - self.base)
 
-    def scores(self, edges: Sequence[Edge], changes: Sequence[float]) -> EdgeScores:
-        """With their flags."""
-        like = self.runs.logits
-        return flagged(edges, torch.tensor(changes, dtype=like.dtype, device=like.device), self.pairs, self.runs)
+    def scores(self, edges: Sequence[Edge], changes: Mapping[Edge, float]) -> EdgeScores:
+        """The changes that edges make, in their order and with their flags."""
+        like, found = self.runs.logits, [changes[edge] for edge in edges]
+        return flagged(edges, torch.tensor(found, dtype=like.dtype, device=like.device), self.pairs, self.runs)
 
 
 @torch.no_grad()
@@ -66,10 +69,8 @@ def pair_patching(
     >>> bool((paired > alone + 1).all())
     True
     """
-    check_edges(model, edges)
-    patches = _Patches(model, pairs, metric, corrupt)
-    alone = {edge: patches.change([edge]) for edge in edges}
-    largest = dict(alone)
+    patches = _Patches(model, pairs, edges, metric, corrupt)
+    alone, largest = patches.alone, dict(patches.alone)
     for i, one in enumerate(edges):
         for other in edges[:i]:
             harmless = [edge for edge in (one, other) if abs(alone[edge]) < patches.tolerance]
@@ -79,7 +80,7 @@ def pair_patching(
             for edge, partner in ((one, other), (other, one)):
                 if partner in harmless and abs(both - alone[partner]) > abs(largest[edge]):
                     largest[edge] = both - alone[partner]
-    return patches.scores(edges, [largest[edge] for edge in edges])
+    return patches.scores(edges, largest)
 
 
 @torch.no_grad()
@@ -93,18 +94,18 @@ def subset_patching(
     Raises:
         ValueError: as `exact`.
 
-    >>> from compo_mech.interventions.notation import read_edge
-    >>> from compo_mech import BuildOptions, Parity, Switch, build, exact, make_pairs
-    >>> built = build(Parity(), 3, BuildOptions(backup=True))  # L1H1 does what L1H0 does
+    >>> from compo_mech.ground_truth import build_hard_case
+    >>> from compo_mech import Parity, Switch, exact, make_pairs
+    >>> built = build_hard_case("two of three", Parity(), max_length=2)  # heads of which any two decide
     >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
-    >>> edges = [read_edge("tok → L1H0.v"), read_edge("tok → L1H1.v")]
-    >>> alone, last = (scorer(built.model, pairs, edges).scores for scorer in (exact, subset_patching))
-    >>> bool((last > alone + 1).all())
+    >>> heads = [edge for edge in built.edges if edge.writer.layer == 1 and edge.reader.kind == "mlp"]
+    >>> bool((exact(built.model, pairs, heads).scores == 0).all())
+    True
+    >>> bool((subset_patching(built.model, pairs, heads).scores > 1).all())
     True
     """
-    check_edges(model, edges)
-    patches = _Patches(model, pairs, metric, corrupt)
-    largest = {edge: patches.change([edge]) for edge in edges}
+    patches = _Patches(model, pairs, edges, metric, corrupt)
+    largest = dict(patches.alone)
     components = [writer for writer in writers_before(LOGITS, model.config) if writer.layer is not None]
     for worker in components:
         spared, moved = _spared(model, patches, worker, components)
@@ -116,7 +117,7 @@ def subset_patching(
                 change = patches.change(spared | {edge}) - moved
                 if abs(change) > abs(largest[edge]):
                     largest[edge] = change
-    return patches.scores(edges, [largest[edge] for edge in edges])
+    return patches.scores(edges, largest)
 
 
 def _spared(

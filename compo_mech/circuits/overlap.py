@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from compo_mech.circuits.edge_patches import RowScores
@@ -133,6 +133,23 @@ def standard_ranks(values: Float[Tensor, "edge"]) -> Float[Tensor, "edge"]:
     return ranks / ranks.norm().clamp(min=TOLERANCE)
 
 
+def permutations_within(
+    groups: Int[Tensor, "item"], n_permutations: int, generator: torch.Generator
+) -> Int[Tensor, "permutation item"]:
+    """Draw permutations in which every item becomes one of its own group.
+
+    >>> groups = torch.tensor([0, 1, 0, 1])
+    >>> drawn = permutations_within(groups, 5, torch.Generator().manual_seed(0))
+    >>> torch.equal(groups[drawn], groups.expand(5, -1))
+    True
+    """
+    home = groups.argsort(stable=True)
+    drawn = groups + torch.rand(n_permutations, len(groups), generator=generator, dtype=torch.float64)
+    permuted = torch.empty_like(drawn, dtype=torch.long)
+    permuted[:, home] = drawn.argsort(1)
+    return permuted
+
+
 def permuted_overlap(
     circuits: tuple[frozenset[Edge], frozenset[Edge]],
     shares: tuple[Float[Tensor, "edge"], Float[Tensor, "edge"]],
@@ -165,12 +182,8 @@ def permuted_overlap(
     if not circuits[0] | circuits[1] <= set(edges):
         raise ValueError("circuits = with other edges: must lie among the edges that are permuted")
     kinds = [edge.reader.kind if same_kind else "" for edge in edges]
-    group = torch.tensor([sorted(set(kinds)).index(kind) for kind in kinds]).double()
-    home = group.argsort(stable=True)
-    drawn = (group + torch.rand(n_permutations, len(edges), generator=generator, dtype=torch.float64)).argsort(1)
-    order = torch.empty_like(drawn)
-    order[:, home] = drawn
-    order = torch.cat([torch.arange(len(edges))[None], order])
+    groups = torch.tensor([sorted(set(kinds)).index(kind) for kind in kinds])
+    order = torch.cat([torch.arange(len(edges))[None], permutations_within(groups, n_permutations, generator)])
     inside = [torch.tensor([edge in circuit for edge in edges]) for circuit in circuits]
     both, either = ((op(inside[0], inside[1][order])).sum(1) for op in (torch.logical_and, torch.logical_or))
     overlap = torch.where(either > 0, both / either.clamp(min=1), 1.0).double()

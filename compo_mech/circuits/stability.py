@@ -36,7 +36,7 @@ def stability(
     pairs: Pairs,
     select: Select,
     generator: torch.Generator,
-    n_resamples: int = 100,
+    n_resamples: int = N_DRAWS,
     scorer: Scorer = exact,
     metric: Metric = cross_entropy,
     patches: EdgePatches | None = None,
