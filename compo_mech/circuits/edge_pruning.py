@@ -27,6 +27,7 @@ from compo_mech.interventions.graph import Runs, corrupt_logits, embeddings, run
 from compo_mech.interventions.metrics import Metric, cross_entropy
 from compo_mech.interventions.pairs import Pairs
 from compo_mech.interventions.streams import Outputs, Stream
+from compo_mech.model.finite import check_finite
 from compo_mech.model.params import Model
 
 TEMPERATURE, LOW, HIGH = 2 / 3, -0.1, 1.1
@@ -58,14 +59,14 @@ def edge_pruning(
         seed: of the gates that are drawn.
 
     Raises:
-        ValueError: as `exact`, the metric has no gradient, or there is no step.
+        ValueError: as `exact`, the metric has no gradient or is not finite, or there is no step.
 
     >>> from compo_mech.interventions.notation import read_edge
     >>> from compo_mech import Parity, Switch, build, make_pairs
     >>> built = build(Parity(), max_length=3)
     >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
     >>> edges = [read_edge("tok → L1H0.v"), read_edge("tok → L1H1.v")]
-    >>> used, spare = edge_pruning(built.model, pairs, edges, n_steps=50).scores.tolist()
+    >>> used, spare = edge_pruning(built.model, pairs, edges, n_steps=20).scores.tolist()
     >>> used > spare
     True
     """
@@ -86,6 +87,7 @@ def edge_pruning(
         logits = gated_logits(model, pairs, runs, edges, hard_concrete(log_odds, uniform))
         value = metric(logits, runs.logits, pairs)
         check_has_gradient(value)
+        check_finite("metric with gated edges", value)
         is_open = open_probability(log_odds)
         loss = (value - base).abs() / max(gap, SMALLEST_GAP) + price * is_open.sum()
         adam.zero_grad()

@@ -208,7 +208,8 @@ class _Search:
         self.alone = {edge: Witness(self.every - {edge}, self.every) for edge in order}
         self.moves = {edge: on.distance(witness.less) for edge, witness in self.alone.items()}
         self.background = BACKGROUND * statistics.median(self.moves.values())
-        self.ascending = sorted(order[::-1], key=lambda edge: round(self.moves[edge] / TOLERANCE))
+        least_first = order[::-1]
+        self.ascending = sorted(least_first, key=lambda edge: round(self.moves[edge] / TOLERANCE))
 
     def found(self) -> Found:
         by_itself = {edge: witness for edge, witness in self.alone.items() if self.matters(*witness)}

@@ -171,6 +171,18 @@ def test_every_scorer_takes_attention_both_ways(attention):
         assert scorer(model, pairs, edges, logit_difference, None).scores.isfinite().all(), name
 
 
+def test_a_score_of_zero_is_a_claim_only_where_it_is_a_change_of_the_metric():
+    """Below its lowest threshold ACDC drops an edge that moves the metric, and pruning shuts every gate in the end."""
+    model, pairs = network(SMOOTH), pairs_of(DATA, EVERY, n_rows=2)
+    edges = [Edge(TOK, Reader("q", 0, 0)), Edge(TOK, Reader("v", 1, 1))]
+    assert exact(model, pairs, edges).scores.abs().min() > 1e-6
+    found = acdc(model, pairs, edges, thresholds=[100.0])
+    assert found.scores.tolist() == [0, 0]
+    for scores in (found, edge_pruning(model, pairs, edges, n_steps=1)):
+        assert scores.no_effect == (False, False)
+        assert scores.zero_gradient == ()
+
+
 def test_what_scorers_refuse():
     model, pairs = network(SMOOTH), pairs_of(DATA, EVERY, n_rows=2)
     edges = all_edges(model.config)
@@ -182,6 +194,9 @@ def test_what_scorers_refuse():
             scorer(model, pairs, edges, n_steps=0)
     with pytest.raises(ValueError, match=r"threshold = 0\.0: must be above 0"):
         acdc(model, pairs, edges, thresholds=(0.1, 0.0))
+    for scorer in (acdc, pair_patching, subset_patching, edge_pruning):
+        with pytest.raises(ValueError, match=r"score of tok .* = nan: must|metric with gated edges = .*finite"):
+            scorer(model, pairs, edges[:1], lambda *args: cross_entropy(*args) * float("nan"))
     tokens = pairs.clean_tokens[:, :4]
     unnamed = Pairs.of(model, tokens, tokens.flip(0), [[0]] * 2, [[1]] * 2)
     with pytest.raises(ValueError, match="pairs = without spans: must name some"):
