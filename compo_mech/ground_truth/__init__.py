@@ -19,7 +19,7 @@ from compo_mech.ground_truth.verification import Verification, verify
 from compo_mech.ground_truth.interchange_training import train_in
 from compo_mech.ground_truth.trained_in import Recipe, TrainedIn, recipes, trained_in_networks
 from compo_mech.ground_truth.tracr_pairs import program_pairs
-from compo_mech.ground_truth.families import RUNGS, Subject, builds, subjects
+from compo_mech.ground_truth.families import RUNGS, Subject, subjects
 from compo_mech.ground_truth.method_card import (
     COUNTERFACTUALS,
     counterfactual,
@@ -84,7 +84,6 @@ __all__ = [
     "program_pairs",
     "RUNGS",
     "Subject",
-    "builds",
     "subjects",
     "COUNTERFACTUALS",
     "counterfactual",

@@ -6,7 +6,7 @@
 - `Tracr`: programs that others' compiler turned into networks.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from compo_mech.data.config import DataConfig
 from compo_mech.data.shifts import Shifts
 from compo_mech.data.tasks import Copy, Parity, Polynomial, Task
-from compo_mech.ground_truth.build import Constructed, build, solves
+from compo_mech.ground_truth.build import build, solves
 from compo_mech.ground_truth.hard_cases import HARD_CASES, build_hard_case
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.ground_truth.tracr import TracrProgram, read_tracr, tracr_programs
@@ -50,12 +50,12 @@ RUNGS = SINGLE | {
     "split, three layers, distractors": BuildOptions(split=True, three_layers=True, distractors=True),
     "backup, saturated, rotated": BuildOptions(backup=True, sharpness=150, rotated=True),
 }
-"""Each rung by itself, then eight that combine them."""
+"""Each option by itself, then eight builds that combine some."""
 
 
 @runtime_checkable
-class OfATask(Protocol):
-    """A network of a task, and its true edges."""
+class TaskNetwork(Protocol):
+    """A network that does one of this package's tasks, and its true edges."""
 
     @property
     def model(self) -> Model: ...
@@ -86,22 +86,7 @@ class Subject(NamedTuple):
     family: str
     task: str
     build: str
-    load: Callable[[], OfATask | TracrProgram]
-
-
-def builds() -> Iterator[tuple[str, Constructed]]:
-    """Yield every rung on every task that it is for.
-
-    Example:
-        >>> from compo_mech.ground_truth import builds
-        >>> rung, built = next(builds())
-        >>> rung, str(built.data.tasks[0])
-        ('pristine', 'copy')
-    """
-    for task in TASKS:
-        for name, rungs in RUNGS.items():
-            if solves(task, rungs):
-                yield name, build(task, rungs=rungs)
+    load: Callable[[], TaskNetwork | TracrProgram]
 
 
 def subjects(folder: Path | None = None) -> list[Subject]:

@@ -23,7 +23,7 @@ import torch
 from compo_mech.circuits.grade import grade
 from compo_mech.circuits.prompts import take_rows
 from compo_mech.circuits.scorers import COSTS, SCORERS
-from compo_mech.ground_truth.families import SINGLE, OfATask, Subject
+from compo_mech.ground_truth.families import SINGLE, Subject, TaskNetwork
 from compo_mech.ground_truth.tracr import TracrProgram
 from compo_mech.ground_truth.tracr_pairs import program_pairs
 from compo_mech.interventions import metrics
@@ -86,7 +86,9 @@ def method_card_table() -> "pd.DataFrame":
     return pd.read_csv(CARD, encoding="utf-8")
 
 
-def counterfactual(known: OfATask | TracrProgram, name: str, n_pairs: int, seed: int) -> tuple[Pairs, Outputs | None]:
+def counterfactual(
+    known: TaskNetwork | TracrProgram, name: str, n_pairs: int, seed: int
+) -> tuple[Pairs, Outputs | None]:
     """Draw pairs for a network, and what patched edges carry where that is a baseline.
 
     Example:

@@ -9,7 +9,6 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from compo_mech.ground_truth.verification import MAX_SHIFT, Verification, verify
 from compo_mech.interventions.edges import Edge
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.params import Model
+from compo_mech.runs.files import read_plain
 from compo_mech.runs.tensor_files import tensors_from_bytes
 
 MAX_LENGTH = 4
@@ -79,12 +79,12 @@ class Recipe:
 
     def train(self) -> tuple[Model, Verification, int]:
         """Train the network in rounds until it is verified; return it, what was found, and how many rounds it took."""
-        rounds = train_in(self.graph, self.data, self.config, N_STEPS, self.seed)
-        for n_rounds, (model, _) in enumerate(islice(rounds, MOST_ROUNDS), start=1):
-            found = verify(model, self.graph, self.data)
+        rounds, n_rounds = train_in(self.graph, self.data, self.config, N_STEPS, self.seed), 0
+        while True:
+            model, _ = next(rounds)
+            found, n_rounds = verify(model, self.graph, self.data), n_rounds + 1
             if not found.problems or n_rounds == MOST_ROUNDS:
                 return model, found, n_rounds
-        raise AssertionError("there is at least one round")
 
 
 def recipes() -> list[Recipe]:
@@ -162,13 +162,21 @@ def table_row(recipe: Recipe, weights: bytes, found: Verification, n_rounds: int
 def read_table(folder: str | Path) -> list[dict[str, Any]]:
     """Return the rows of a folder's table; none if it has no table.
 
+    Raises:
+        ValueError: the table is damaged.
+
     Example:
         >>> from compo_mech.ground_truth.trained_in import read_table
         >>> read_table("/nowhere")
         []
     """
     file = Path(folder) / TABLE
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+    if not file.exists():
+        return []
+    try:
+        return json.loads(read_plain(file))
+    except ValueError as error:
+        raise ValueError(f"{file} = damaged: must be JSON ({error})") from None
 
 
 def written_table(rows: list[dict[str, Any]]) -> str:
@@ -180,7 +188,8 @@ def trained_in_networks(folder: str | Path) -> Iterator[tuple[str, TrainedIn]]:
     """Yield the name of every accepted network in a folder, and the network.
 
     Raises:
-        ValueError: there is no table, or weights are not those that it was written for.
+        ValueError: there is no table, it is damaged, or weights are not those that it was written for.
+        OSError: weights are missing.
 
     Example:
         >>> from compo_mech.ground_truth import trained_in_networks
@@ -197,7 +206,7 @@ def trained_in_networks(folder: str | Path) -> Iterator[tuple[str, TrainedIn]]:
 
 
 def _read(folder: Path, row: dict[str, Any]) -> TrainedIn:
-    content = (folder / f"{row['name']}.safetensors").read_bytes()
+    content = read_plain(folder / f"{row['name']}.safetensors")
     if hashlib.sha256(content).hexdigest() != row["weights_sha256"]:
         raise ValueError(f"{row['name']}.safetensors = other weights: must be those that {TABLE} was written for")
     recipe = Recipe(Task.read(row["task"]), row["circuit"], row["seed"])

@@ -21,6 +21,7 @@ from compo_mech.data.config import DataConfig
 from compo_mech.data.encode import encode
 from compo_mech.data.packing import Packing
 from compo_mech.data.splits import all_strings
+from compo_mech.evaluation.accuracy import strings_right
 from compo_mech.ground_truth.causal_graph import CausalGraph
 from compo_mech.ground_truth.interchange import Interchanged, interchanged
 from compo_mech.interventions.edges import Edge, Writer, all_edges
@@ -130,7 +131,7 @@ def verify(model: Model, graph: CausalGraph, data: DataConfig, n_pairs: int = 25
     changes = torch.stack([_greatest_changes(model, pairs) for pairs in every]).amax(0).tolist()
     by_edge = dict(zip(edges, changes, strict=True))
     return Verification(
-        accuracy=share_right(model, data),
+        accuracy=fraction_right(model, data),
         follows=follows,
         keeps=keeps,
         outside_accuracy=min(_kept_right(each) for each in outside),
@@ -140,25 +141,25 @@ def verify(model: Model, graph: CausalGraph, data: DataConfig, n_pairs: int = 25
     )
 
 
-def share_right(model: Model, data: DataConfig) -> float:
+def fraction_right(model: Model, data: DataConfig) -> float:
     """Return the fraction of all strings whose every scored position is right, the mean over lengths.
 
     Example:
         >>> from compo_mech.data import Parity
         >>> from compo_mech.ground_truth import build
-        >>> from compo_mech.ground_truth.verification import share_right
+        >>> from compo_mech.ground_truth.verification import fraction_right
         >>> built = build(Parity(), max_length=3)
-        >>> share_right(built.model, built.data)
+        >>> fraction_right(built.model, built.data)
         1.0
     """
-    shares, task = [], data.tasks[0]
+    fractions, task = [], data.tasks[0]
     for length in data.lengths:
         strings = encode(data, task, all_strings(task, length))
         packing = Packing.of_lengths(data.layout, [length] * len(strings.tokens))
-        answers = strings.tokens[packing.scored_row, packing.scored_position + 1]
-        right = likeliest(forward(model, strings.tokens, packing)) == answers
-        shares.append(right.view(len(strings.tokens), -1).all(1).double().mean())
-    return float(torch.stack(shares).mean())
+        answers = strings.tokens[:, [position + 1 for position in data.layout.scored(length)]]
+        predicted = likeliest(forward(model, strings.tokens, packing)).view(answers.shape)
+        fractions.append(strings_right(predicted, answers).double().mean())
+    return float(torch.stack(fractions).mean())
 
 
 def _written_by(edges: list[Edge], writers: set[Writer]) -> Bool[Tensor, "edge"]:

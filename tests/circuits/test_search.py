@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import replace
 from functools import cache
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -150,6 +151,23 @@ def test_a_search_that_may_run_no_more_sets_says_so(monkeypatch):
     assert repaired()[3].found.finished
     assert found.circuit < built.edges
     assert OnRows(sets).swap(found.circuit) >= SWAPPED
+
+
+class Drift(OnRows):
+    """Every edge moves the output by less than what matters; once five are gone, no more can go without the task."""
+
+    def __init__(self, n):
+        self.n, self.sets = n, SimpleNamespace(n_run=0)
+
+    def distance(self, kept):
+        return 0.01 * (self.n - len(kept))
+
+    def swap(self, kept):
+        return float(len(kept) >= self.n - 5)
+
+
+def test_edges_that_hardly_matter_are_dropped_only_as_long_as_the_task_is_done():
+    assert len(search(Drift(20), repaired()[2].edges[:20]).circuit) == 15
 
 
 # ------------------------------------------------------------------------------- sets of edges

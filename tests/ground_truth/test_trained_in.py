@@ -127,6 +127,14 @@ def test_exact_patching_finds_what_was_trained_in():
     assert min(areas) > 0.97
 
 
+def test_a_damaged_table_is_refused(tmp_path):
+    table = tmp_path / "networks.json"
+    for damaged in (b'[{"name": "copy', b"\xff\xfe\x00["):
+        table.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"networks\.json = damaged: must be JSON \(.*\)$"):
+            next(trained_in_networks(tmp_path))
+
+
 def test_other_weights_are_refused(tmp_path):
     name = NAMES[0]
     for file in (FOLDER / "networks.json", FOLDER / f"{name}.safetensors"):

@@ -9,6 +9,7 @@ from compo_mech.data.encode import encode
 from compo_mech.data.layout import Layout
 from compo_mech.data.tasks import Copy, Counter, Parity, Polynomial
 from compo_mech.ground_truth.build import build
+from compo_mech.ground_truth.families import SINGLE
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.interventions.traces import trace
 from compo_mech.model.config import ModelConfig
@@ -27,14 +28,8 @@ CONFIGS = {
     "one head, no norm": ModelConfig(d_model=8, normalization="none", act_fn="relu"),
 }
 TEXTBOOK_RUNGS = {
-    "pristine": BuildOptions(),
-    "soft": BuildOptions(sharpness=8),
-    "saturated": BuildOptions(sharpness=150),
-    "rotated": BuildOptions(rotated=True),
-    "distractors": BuildOptions(distractors=True),
-    "noise": BuildOptions(noise=0.01),
-    "split": BuildOptions(split=True),
-    "layer norm": BuildOptions(layer_norm=True),
+    name: SINGLE[name]
+    for name in ("pristine", "soft", "saturated", "rotated", "distractors", "noise", "split", "LayerNorm")
 }
 TASKS = (Copy(), Parity(), Polynomial(modulus=5))
 
