@@ -82,9 +82,9 @@ def kept_edges(
     order = {edge: place for place, edge in enumerate(all_edges(model.config))}
     removed: set[Edge] = set()
     current = metric(runs.logits, runs.logits, pairs)
-    unread = _Unread(model)
+    readers = _Readers(model)
     for edge in sorted(edges, key=lambda e: order[e._replace(span=None)], reverse=True):
-        if unread.by_any(edge.reader, removed):  # no patch of it can show
+        if readers.is_idle(edge.reader, removed):  # no patch of it can show
             removed.add(edge)
             continue
         value = metric(run_patched(model, pairs, runs, removed | {edge}), runs.logits, pairs)
@@ -95,7 +95,7 @@ def kept_edges(
     return frozenset(edges) - removed
 
 
-class _Unread:
+class _Readers:
     """Which readers belong to heads and MLPs all of whose own edges have been removed."""
 
     def __init__(self, model: Model) -> None:
@@ -107,6 +107,6 @@ class _Unread:
             for reader in readers_of(writer, model.config):
                 self.writers.setdefault(reader, []).append(writer)
 
-    def by_any(self, reader: Reader, removed: set[Edge]) -> bool:
+    def is_idle(self, reader: Reader, removed: set[Edge]) -> bool:
         """Whether nobody reads what is made of what this reader sees."""
         return reader != LOGITS and all(self.out_of[writer] <= removed for writer in self.writers[reader])

@@ -60,7 +60,7 @@ COSTS: dict[str, Cost] = {
     "exact": lambda config, n_edges: BOTH + n_edges,
     "exact by span": lambda config, n_edges: BOTH + len(WHOLE_SPANS) * n_edges,
     "pair patching": lambda config, n_edges: BOTH + 1 + n_edges * (n_edges + 1) // 2,
-    "subset patching": lambda config, n_edges: BOTH + 1 + 3 * n_edges + _n_components(config) ** 2,
+    "subset patching": lambda config, n_edges: BOTH + 1 + (2 + config.n_sharing) * n_edges + _n_components(config) ** 2,
     "ACDC": lambda config, n_edges: BOTH + len(THRESHOLDS) * n_edges,
     "edge pruning": lambda config, n_edges: BOTH + 1 + 100 * WITH_BACKWARD,
     "EAP": lambda config, n_edges: BOTH + WITH_BACKWARD,

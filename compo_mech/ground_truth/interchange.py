@@ -26,7 +26,7 @@ from compo_mech.interventions.pairs import Pairs
 from compo_mech.interventions.streams import Outputs, Stream, Totals
 from compo_mech.model.params import Model
 
-SHARE = 0.3
+FRACTION = 0.3
 """Of the graph's edges that are chosen at random."""
 
 Chosen = Bool[Tensor, "row edge"]
@@ -55,7 +55,7 @@ def draw_chosen(model: Model, graph: CausalGraph, n_rows: int, generator: torch.
 
     rows, no_edge = torch.arange(n_rows), torch.zeros(n_rows, len(edges), dtype=torch.bool)
     chance = torch.rand(n_rows, len(edges), generator=generator)
-    inside = (no_edge, of_writer[draw(len(of_writer))], single[true][draw(int(true.sum()))], (chance < SHARE) & true)
+    inside = (no_edge, of_writer[draw(len(of_writer))], single[true][draw(int(true.sum()))], (chance < FRACTION) & true)
     outside = (no_edge, single[~true][draw(int((~true).sum()))], (chance > 0.5) & ~true, (~true).expand(n_rows, -1))
     return torch.stack(inside)[draw(4), rows] | torch.stack(outside)[draw(4), rows]
 

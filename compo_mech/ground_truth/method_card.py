@@ -6,7 +6,7 @@ edges and their coverage. Scores are changes of the cross-entropy.
 
 Every method is graded with the field's usual pairs, another string of the same length, and with those that move every
 writer: strings of another length with shifted position ids, or, for compiled programs, rows drawn anew. On hand-built
-networks the quick ones are graded with all counterfactuals. Those in `DEAR` are given the second kind alone, and not
+networks the quick ones are graded with all counterfactuals. Those in `COSTLY` are given the second kind alone, and not
 every network; pairs of edges are patched only where redundancy is at issue.
 
 Where clean and corrupt rows differ in length, only positions that both read are scored. No scored row sees a later
@@ -62,7 +62,7 @@ RESAMPLED = "rows drawn anew"
 QUICK = ("exact", "EAP", "IG 5", "IG 20")
 """Methods that are graded with every counterfactual."""
 
-DEAR = ("exact by span", "pair patching", "subset patching", "ACDC", "edge pruning")
+COSTLY = ("exact by span", "pair patching", "subset patching", "ACDC", "edge pruning")
 """Methods of hundreds or thousands of passes, which are graded with half of the identifying pairs alone: on compiled
 programs, and on networks of parity that combine no options of difficulty."""
 
@@ -132,7 +132,7 @@ def is_graded(subject: Subject, name: str, method: str, n_edges: int) -> bool:
         >>> [is_graded(parity[0], "varied length, shifted", "pair patching", n_edges) for n_edges in (96, 137)]
         [True, False]
     """
-    if method in DEAR:
+    if method in COSTLY:
         if name != identifying(subject.family) or not (subject.family == "Tracr" or subject.task == "parity"):
             return False
         if subject.family == "hand-built" and subject.build not in SINGLE:
@@ -162,7 +162,7 @@ def grades(subject: Subject, n_pairs: int, seed: int) -> list[dict[str, object]]
         pairs, corrupt = counterfactual(known, name, n_pairs, seed)
         half = take_rows(pairs, torch.arange((n_pairs + 1) // 2))
         for method in methods:
-            asked = half if method in DEAR else pairs
+            asked = half if method in COSTLY else pairs
             found = grade(SCORERS[method](known.model, asked, edges, metrics.cross_entropy, corrupt), known.edges)
             rows.append(
                 {

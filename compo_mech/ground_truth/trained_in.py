@@ -26,7 +26,7 @@ from compo_mech.runs.files import read_plain
 from compo_mech.runs.tensor_files import tensors_from_bytes
 
 MAX_LENGTH = 4
-N_STEPS, MOST_ROUNDS = 600, 4
+N_STEPS, MAX_ROUNDS = 600, 4
 """Of a round of training, and rounds until a network is accepted or given up."""
 TABLE = "networks.json"
 
@@ -83,7 +83,7 @@ class Recipe:
         while True:
             model, _ = next(rounds)
             found, n_rounds = verify(model, self.graph, self.data), n_rounds + 1
-            if not found.problems or n_rounds == MOST_ROUNDS:
+            if not found.problems or n_rounds == MAX_ROUNDS:
                 return model, found, n_rounds
 
 

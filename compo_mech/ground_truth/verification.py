@@ -85,15 +85,19 @@ class Verification:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Why the network is not accepted, in a line each; none if it is."""
+        """Why the network is not accepted, in a line each; none if it is. What no pair shows (NaN) is not accepted."""
         low = {"accuracy": self.accuracy, "outside_accuracy": self.outside_accuracy}
         low |= {f"follows.{variable}": share for variable, share in self.follows.items()}
         low |= {f"keeps.{variable}": share for variable, share in self.keeps.items()}
-        found = [f"{name} = {x:.3f}: must be at least {ACCURACY}" for name, x in low.items() if x < ACCURACY]
-        if self.outside_change > NEARLY_UNCHANGED:
+        found = [f"{name} = {x:.3f}: must be at least {ACCURACY}" for name, x in low.items() if not x >= ACCURACY]
+        if not self.outside_change <= NEARLY_UNCHANGED:
             found.append(f"outside_change = {self.outside_change:.3f}: must be at most {NEARLY_UNCHANGED}")
-        found += [f"{e} = moves {x:.2f}: must be at least {MOVES}" for e, x in self.true_changes.items() if x < MOVES]
-        found += [f"{e} = moves {x:.2f}: must be at most {STAYS}" for e, x in self.other_changes.items() if x > STAYS]
+        found += [
+            f"{e} = moves {x:.2f}: must be at least {MOVES}" for e, x in self.true_changes.items() if not x >= MOVES
+        ]
+        found += [
+            f"{e} = moves {x:.2f}: must be at most {STAYS}" for e, x in self.other_changes.items() if not x <= STAYS
+        ]
         return tuple(found)
 
 

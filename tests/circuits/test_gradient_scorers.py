@@ -62,6 +62,18 @@ def test_atp_star_is_exact_where_softmax_alone_is_not_linear():
     torch.testing.assert_close(plain[~into_scores], expected[~into_scores])
 
 
+@pytest.mark.parametrize("is_parallel", [False, True])
+def test_atp_star_is_eap_where_little_changes(is_parallel):
+    """One layer and one row: nothing to drop, nothing to cancel, and attention that is linear in so small a change."""
+    config = SMOOTH.model_copy(update={"n_layers": 1, "parallel_attn_mlp": is_parallel})
+    model, pairs = network(config), pairs_of(DATA, EVERY, n_rows=1)
+    edges, runs = all_edges(config), run_both(model, pairs)
+    near = {writer: own + 1e-6 * (runs.corrupt[writer] - own) for writer, own in runs.clean.items()}
+    found, expected = (1e6 * s(model, pairs, edges, corrupt=near).scores.abs() for s in (atp_star, eap))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    assert expected.min() < 1e-2 < expected.max()
+
+
 def test_atp_star_takes_sizes_row_by_row():
     model, pairs = network(SMOOTH), pairs_of(DATA, EVERY, n_rows=6)
     edges = all_edges(model.config)

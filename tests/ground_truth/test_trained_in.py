@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import islice
 from pathlib import Path
 
@@ -48,6 +48,17 @@ def test_a_random_network_is_refused():
     problems = " ".join(verified(control(SMALL, DATA)).problems)
     for name in ("accuracy = ", "follows.value = ", "mlp1 → logits = moves "):
         assert name in problems
+
+
+def test_what_no_pair_shows_is_refused():
+    found = verified(build(Parity(), max_length=3).model)
+    nan, edge = float("nan"), next(iter(found.true_changes))
+    for unknown in (
+        {"follows": {"end": nan}}, {"keeps": {"end": nan}}, {"outside_change": nan}, {"accuracy": nan},
+        {"true_changes": {edge: nan}}, {"other_changes": {edge: nan}},
+    ):  # fmt: skip
+        (problem,) = replace(found, **unknown).problems
+        assert "nan: must be at " in problem
 
 
 @pytest.mark.parametrize(
