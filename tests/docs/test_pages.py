@@ -1,6 +1,7 @@
 """What README and docs say is run here: every block of code, in a folder in which a small run lies.
 
-Commands that take minutes are only parsed, and so are those of figures, studies and benches, which have their own tests.
+Commands that take minutes are only parsed, and so are those of figures, studies and benches, which have tests of their
+own.
 """
 
 import re

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 import pytest
 import torch
 from architectures import random_config, random_network
-from browser import PHONE_WIDTH, open_page, started
+from browser import open_page, started
 from helpers import random_model
+from layout_checks import PHONE_WIDTH
 
 from compo_mech.analyses.exploration import N_REFERENCE, explored, typed_lengths
 from compo_mech.cli.explore import explore_command

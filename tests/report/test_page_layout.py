@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
-from browser import WIDTHS, open_page, started
+from browser import open_page, started
+from layout_checks import WIDTHS
 from plotly.offline import get_plotlyjs
 
 from compo_mech.analyses import alignment
