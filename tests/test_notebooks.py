@@ -32,7 +32,7 @@ def test_every_notebook_is_known():
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_are_saved_with_the_outputs_of_their_cells(path):
     notebook = nbformat.read(path, 4)
-    assert notebook.metadata[SAVE["MARK"]] == SAVE["sources_checksum"](notebook), SAVE["__doc__"]
+    assert notebook.metadata[SAVE["MARK"]] == SAVE["checksum"](notebook), SAVE["__doc__"]
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     outputs = [output for cell in code for output in cell.outputs]
