@@ -18,7 +18,7 @@ TEXT = (DOCS / "data-dictionary.md").read_text(encoding="utf-8")
 TRAINING = (
     "--name one --data.tasks parity copy --data.curriculum --data.task-weights 1 1 --data.max-length 4 "
     "--data.n-train-strings 6 --model.d-model 16 --model.d-mlp 16 --n-test-strings 8 --train.n-steps 12 "
-    "--train.snapshot-every 1"
+    "--train.snapshot-every 2"
 )
 ANALYSES = (
     "dissect RUN",
