@@ -95,7 +95,7 @@ def drawn(table: "pd.DataFrame", shown: Sequence[str]) -> "go.Figure":
     key(figure, pd.concat(selected), tasks)
     lanes = table.dropna(subset="task").groupby("arm")["task"].nunique().max()
     n_lines, n_title_lines = (1 + max(name.count("<br>") for name in given) for given in (names, titles))
-    left = 30 + round(6.6 * max(len(line) for name in names for line in plain(name).split("<br>")))
+    left = 30 + round(6.6 * max(len(line) for name in names for line in without_colour(name).split("<br>")))
     tall = len(arms) * max(15 * n_lines + 9, 12 + 17 * int(lanes))
     figure.update_yaxes(
         tickmode="array", tickvals=list(range(len(arms))), ticktext=names, range=[len(arms) - 0.5, -0.5],
@@ -233,8 +233,8 @@ def arm_name(rows: "pd.DataFrame", arm: str) -> str:
     return wrapped(arm, ARM_WIDTH) + note
 
 
-def plain(name: str) -> str:
-    """A name without its colours."""
+def without_colour(name: str) -> str:
+    """Return a name without the coloured note behind it."""
     return html.unescape(name.split("<span")[0])
 
 

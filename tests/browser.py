@@ -1,28 +1,22 @@
-"""Pages in headless Chromium with the network off: quiet, drawn, moved by the mouse, no wider than a phone."""
+"""Pages in headless Chromium with the network off: quiet, drawn, moved by the mouse."""
 
 import base64
 import contextlib
-import json
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
-from nbconvert import HTMLExporter
+from layout_checks import PLOTS, LayoutChecks
 from playwright.sync_api import Browser, ElementHandle, FloatRect, TimeoutError, sync_playwright
-from playwright.sync_api import Page as Tab
 
-PHONE_WIDTH = 390
 Scheme = Literal["light", "dark"]
-WIDTHS = (1280, 768, PHONE_WIDTH)
 MIN_HEIGHT = 100
 """Pixels below which a plot is no picture."""
 MIN_COLOURS = 6
@@ -31,7 +25,6 @@ MIN_DRAWN = 20
 """Pixels that must differ for two pictures to count as different."""
 OFFLINE = ("file:", "data:", "blob:", "about:")
 
-PLOTS = ".js-plotly-plot"
 MARKS = ".overplot, .polarlayer, .pielayer, .gl-container, .glimages, .table, .sankey, .treemaplayer"
 """Where plotly puts what is drawn from data, axes and texts aside."""
 
@@ -66,40 +59,7 @@ _PLOT_AREA = """plot => {
   const box = plot.getBoundingClientRect(), size = plot._fullLayout._size;
   return {x: box.x + size.l, y: box.y + size.t, width: size.w, height: size.h};
 }"""
-# Elements that stick out to the right, unless something around them scrolls or clips
-_TOO_WIDE = """width => Array.from(document.body.querySelectorAll('*')).filter(element => {
-  if (element.getBoundingClientRect().right <= width + 1) return false;
-  for (let outer = element.parentElement; outer; outer = outer.parentElement)
-    if (getComputedStyle(outer).overflowX !== 'visible') return false;
-  return true;
-}).slice(0, 3).map(element => element.outerHTML.slice(0, 80))"""
-
-
 _ARE_DRAWN = "() => [...document.querySelectorAll('.plotly-graph-div')].every(plot => plot._fullLayout)"
-# Plots that stick out of a box that does not scroll them, and words of a plot that lie outside of it
-_CUT = """() => Array.from(document.querySelectorAll('.js-plotly-plot')).flatMap(plot => {
-  const box = plot.closest('.wide') || document.body, own = plot.getBoundingClientRect();
-  if (own.width === 0) return [];
-  const room = box.getBoundingClientRect().width + 1;
-  if (own.width > room && getComputedStyle(box).overflowX !== 'auto') return ['plot of ' + own.width];
-  const words = plot.querySelectorAll('.legendtext, .gtitle, .xtitle, .ytitle, .annotation-text');
-  return Array.from(words).filter(text => {
-    const at = text.getBoundingClientRect();
-    return at.width > 0 && (at.right > own.right + 2 || at.left < own.left - 2 || at.bottom > own.bottom + 2);
-  }).map(text => text.textContent + JSON.stringify([text.getBoundingClientRect(), own]));
-})"""
-_WITHOUT_TEXT = """pictures => Array.from(document.querySelectorAll(pictures)).filter(picture => {
-  const named = picture.closest('[role=img]');
-  return ((named && named.ariaLabel) || picture.alt || '').trim().length < 20;
-}).map(picture => picture.outerHTML.slice(0, 80))"""
-_COVERED = """place => {
-  const at = place.getBoundingClientRect();
-  const top = document.elementFromPoint(at.left + 5, at.top + at.height / 2);
-  return top === null || place.contains(top) ? '' : top.outerHTML.slice(0, 80);
-}"""
-_BACKGROUNDS = """() => [getComputedStyle(document.body).backgroundColor].concat(
-  Array.from(document.querySelectorAll('.js-plotly-plot .main-svg:first-child'))
-    .map(svg => svg.style.backgroundColor || getComputedStyle(svg).backgroundColor))"""
 
 
 @dataclass(frozen=True)
@@ -113,7 +73,7 @@ class Picture:
 
 
 @dataclass
-class Page:
+class Page(LayoutChecks):
     """An open page.
 
     Attributes:
@@ -122,7 +82,6 @@ class Page:
         fetched: addresses that it asked the network for.
     """
 
-    tab: Tab
     errors: list[str] = field(default_factory=list)
     fetched: list[str] = field(default_factory=list)
 
@@ -162,60 +121,6 @@ class Page:
                 n_sliders += 1
         return n_sliders
 
-    def narrow(self, width: int = PHONE_WIDTH) -> None:
-        """Lay the page out anew, so wide, without loading it again."""
-        self.tab.set_viewport_size({"width": width, "height": 900})
-        self.settle()
-
-    def check_width(self, width: int = PHONE_WIDTH) -> None:
-        """The page, laid out so wide, does not scroll sideways; parts of it may."""
-        actual = self.tab.viewport_size
-        assert actual is not None
-        assert actual["width"] == width, f"opened at {actual['width']} px, not {width}"
-        wide = self.tab.evaluate("document.documentElement.scrollWidth")
-        assert wide <= width + 1, f"{wide} px wide on a screen of {width}: {self.tab.evaluate(_TOO_WIDE, width)}"
-
-    def check_screens(self) -> None:
-        """As `check_width`, on three screens; and each figure is as wide as its box, or scrolls in it."""
-        for width in WIDTHS:
-            self.tab.set_viewport_size({"width": width, "height": 900})
-            self.tab.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-            self.check_width(width)
-            cut = self.tab.evaluate(_CUT)
-            assert not cut, f"cut off at {width}: {cut}"
-
-    def check_alternatives(self) -> None:
-        """Every picture has a text that says what it shows."""
-        bare = self.tab.evaluate(_WITHOUT_TEXT, f"{PLOTS}, img, svg:not({PLOTS} svg, #js-plotly-tester)")
-        assert not bare, f"without a text alternative: {bare}"
-
-    def check_contents(self) -> int:
-        """Every link within the page leads to what it names.
-
-        Returns:
-            How many there are in the bar of contents.
-        """
-        self.tab.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
-        for link in self.tab.query_selector_all("a[href^='#']"):
-            name, text = link.get_attribute("href") or "", link.inner_text()
-            targets = self.tab.query_selector_all(f"[id={json.dumps(name[1:])}]")
-            assert len(targets) == 1, f"{name}: leads to {len(targets)} places"
-            assert targets[0].inner_text() == text, f"{name}: leads to {targets[0].inner_text()!r}, not {text!r}"
-            link.click()
-            seen = targets[0].evaluate("place => [place.getBoundingClientRect().top, innerHeight]")
-            at_end = self.tab.evaluate("scrollY + innerHeight >= document.documentElement.scrollHeight - 2")
-            assert 0 <= seen[0] <= seen[1] / 3 or (at_end and 0 <= seen[0] <= seen[1]), f"{name}: is at {seen}"
-            above = targets[0].evaluate(_COVERED)
-            assert not above, f"{name}: is covered by {above}"
-        return len(self.tab.query_selector_all("nav a"))
-
-    def colours(self) -> set[tuple[int, int, int]]:
-        """Background colours of the page and of its plots."""
-        texts = self.tab.evaluate(_BACKGROUNDS)
-        return {(int(r), int(g), int(b)) for r, g, b in (re.findall(r"\d+", text)[:3] for text in texts)}
-
-    # ------------------------------------------------------------------------------ how it is done
-
     def _views(self) -> list[str]:
         """Names of the circuitsvis views, from the calls that draw them."""
         scripts = self.tab.evaluate("Array.from(document.scripts).map(s => s.text).filter(t => t.length < 1e6)")
@@ -227,7 +132,7 @@ class Page:
         assert plot.evaluate(_HAS_DATA), f"{name}: has no data"
         height = self._box(plot)["height"]
         assert height >= MIN_HEIGHT, f"{name}: is {height} px high"
-        whole, area = self._shot(plot), self._area_shot(plot)
+        whole, area = plot.screenshot(), self._area_shot(plot)
         n_colours = self._pixels(whole)[0]
         assert n_colours >= MIN_COLOURS, f"{name}: has {n_colours} colours"
         hide = f"(plot, hidden) => plot.querySelectorAll({MARKS!r}).forEach(m => m.style.visibility = hidden)"
@@ -240,7 +145,7 @@ class Page:
     def _other(self, kind: str, element: ElementHandle, name: str) -> Picture:
         height = self._box(element)["height"]
         assert height > 0, f"{kind} {name}: is empty"
-        n_colours = self._pixels(self._shot(element))[0]
+        n_colours = self._pixels(element.screenshot())[0]
         assert n_colours >= MIN_COLOURS, f"{kind} {name}: has {n_colours} colours"
         return Picture(kind, name, height, n_colours)
 
@@ -272,22 +177,8 @@ class Page:
             n_different = self._pixels(before, self._area_shot(plot))[1]
             assert n_different >= MIN_DRAWN, f"slider {index}: step {target} changes {n_different} pixels"
 
-    def settle(self) -> None:
-        """Wait until the page looks the same twice."""
-        last = b""
-        for _ in range(40):
-            shot = self.tab.screenshot()
-            if shot == last:
-                return
-            last = shot
-            self.tab.wait_for_timeout(50)
-        raise AssertionError("the page does not come to rest")
-
     def _box(self, element: ElementHandle) -> FloatRect:
         return element.bounding_box() or {"x": 0, "y": 0, "width": 0, "height": 0}
-
-    def _shot(self, element: ElementHandle) -> bytes:
-        return element.screenshot()
 
     def _area_shot(self, plot: ElementHandle) -> bytes:
         """What is inside a plot's margins: no slider, no title, no legend."""
@@ -359,16 +250,3 @@ def open_page(
 def _note(page: Page, url: str) -> None:
     if not url.startswith(OFFLINE):
         page.fetched.append(url)
-
-
-def notebook_html(path: Path, env: Mapping[str, str] | None = None) -> str:
-    """A notebook, executed with these variables added to the environment, as one page that needs no network.
-
-    nbconvert's own templates load require.js, MathJax and mermaid from elsewhere; the basic one has
-    cells only. What this leaves out: formulas and diagrams in Markdown are not drawn.
-    """
-    notebook = nbformat.read(path, 4)
-    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(path.parent)}})
-    client.execute(env={**os.environ, **(env or {})})
-    body, _ = HTMLExporter(template_name="basic").from_notebook_node(notebook)
-    return f'<!doctype html><html lang="en"><head><meta charset="utf-8"></head><body>{body}</body></html>'

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from importlib.resources import files
 
 from compo_mech.model.config import ModelConfig
+from compo_mech.model.finite import check_finite
 from compo_mech.model.params import Params
 
 MAX_HALF = 65504.0
@@ -47,7 +48,7 @@ def halved(params: Params) -> Params:
     """Round parameters to half precision, and return them in the precision that they had.
 
     Raises:
-        ValueError: one of them is larger than half precision can hold.
+        ValueError: one of them is not finite, or larger than half precision can hold.
 
     Example:
         >>> import torch
@@ -56,6 +57,7 @@ def halved(params: Params) -> Params:
         [[0.0999755859375, 1.0]]
     """
     for name, param in params.items():
+        check_finite(f"weight {name}", param)
         if (largest := float(param.abs().max())) > MAX_HALF:
             raise ValueError(f"weight {name} = {largest:.3g}: must be at most {MAX_HALF:.0f} to be put into a page")
     return {name: param.half().to(param.dtype) for name, param in params.items()}

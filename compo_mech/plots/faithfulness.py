@@ -42,8 +42,7 @@ def faithfulness_by_size(own: Curve, random: Sequence[Curve], circuit: int | Non
         **LAYOUT, title="Faithfulness of circuits", width=820, height=420, legend=legend_below(60, 320)
     )
     figure.update_xaxes(title="edges in the circuit", **LOG_AXIS, range=[0, math.log10(own.n_edges[-1]) + 0.05])
-    top = min(2.0, max(1.0, *values)) + 0.08
-    figure.update_yaxes(title="faithfulness", range=[max(-1.0, min(0.0, *values)) - 0.05, top])
+    figure.update_yaxes(title="faithfulness", range=_shown_range(values))
     return figure
 
 
@@ -69,12 +68,16 @@ def faithfulness_curves(own: Curve, random: RandomCurves | None, control: Curve)
         line={"color": BLUE}, marker={"size": 5},
     )  # fmt: skip
     figure.add_hline(y=1, line={"color": INK, "width": 1, "dash": "dash"})
-    values = [v for v in (*own.faithfulness.tolist(), *control.faithfulness.tolist()) if v == v]
     figure.update_layout(
         **LAYOUT, title="Faithfulness of circuits", width=820, height=420, legend=legend_below(60, 320)
     )
     figure.update_xaxes(title="fraction of edges", tickformat=".0%")
-    figure.update_yaxes(
-        title="faithfulness", range=[max(-1.0, min([0.0, *values])) - 0.05, min(2.0, max([1.0, *values])) + 0.08]
-    )
+    values = [*own.faithfulness.tolist(), *control.faithfulness.tolist()]
+    figure.update_yaxes(title="faithfulness", range=_shown_range(values))
     return figure
+
+
+def _shown_range(values: Sequence[float]) -> list[float]:
+    """Return the range of an axis that shows 0, 1 and all values from -1 to 2."""
+    # a NaN, which is not drawn, is neither less nor greater than the number that comes first
+    return [max(-1.0, min([0.0, *values])) - 0.05, min(2.0, max([1.0, *values])) + 0.08]

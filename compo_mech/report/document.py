@@ -4,13 +4,12 @@ import html
 import itertools
 import re
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compo_mech.plots.alternative import words
 from compo_mech.plots.theme import layout_of
-from compo_mech.report.html_parts import again, plotly_script, subscripts, wide
+from compo_mech.report.html_parts import again, asset, plotly_script, subscripts, wide
 from compo_mech.runs.files import write_whole
 
 if TYPE_CHECKING:
@@ -30,8 +29,7 @@ def document(title: str, body: str, body_class: str = "") -> str:
         body: as HTML.
         body_class: "full" for a page as wide as the window.
     """
-    style = (files("compo_mech.report") / "assets" / "page.css").read_text(encoding="utf-8")
-    script = plotly_script().html if "Plotly.newPlot" in body else ""
+    style, script = asset("page.css"), plotly_script().html if "Plotly.newPlot" in body else ""
     kind = f' class="{body_class}"' if body_class else ""
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">'

@@ -4,11 +4,8 @@ The page is one file that asks nothing of the network: circuitsvis' script, what
 compressed.
 """
 
-import base64
-import gzip
 import html
 import json
-from importlib.resources import files
 from string import Template
 
 from compo_mech.analyses.exploration import N_ROUTE_STRINGS, Exploration, typed_lengths
@@ -17,7 +14,8 @@ from compo_mech.data.encode import Encoder
 from compo_mech.data.tasks import Task
 from compo_mech.model.in_page import described, network_script, packed
 from compo_mech.plots import circuitsvis
-from compo_mech.report.html_parts import counted
+from compo_mech.report.html_parts import asset, compressed
+from compo_mech.report.run_page import facts
 from compo_mech.routes.summary import SHARE_FLOOR, Cell, RouteMap
 from compo_mech.runs.config import RunConfig
 
@@ -67,18 +65,18 @@ def explorer_page(found: Exploration, command: str) -> str:
         found: the networks, and what was measured of them.
         command: that makes the page again.
     """
-    script = "\n".join([network_script(), *map(_asset, SCRIPTS)])
-    return Template(_asset("page.html")).substitute(
+    script = "\n".join([network_script(), *map(asset, SCRIPTS)])
+    return Template(asset("page.html")).substitute(
         title=html.escape(f"Explore {found.name}"),
         name=html.escape(found.name),
-        facts=html.escape(_facts(found.config)),
+        facts=html.escape(facts(found.config)),
         command=html.escape(command),
         rounding=f"{found.rounding:.1g}",
-        style=_asset("style.css"),
+        style=asset("style.css"),
         script=script,
-        circuitsvis=_compressed(circuitsvis.bundle().encode()),
-        data=_compressed(json.dumps(page_data(found), separators=(",", ":")).encode()),
-        weights=_compressed(packed(found.networks.values())),
+        circuitsvis=compressed(circuitsvis.bundle().encode()),
+        data=compressed(json.dumps(page_data(found), separators=(",", ":")).encode()),
+        weights=compressed(packed(found.networks.values())),
     )
 
 
@@ -155,24 +153,3 @@ def _cell(cell: Cell) -> dict[str, object]:
         "follows": round(cell.follows, 3),
         "routes": [[route.first, route.carrier, route.second, route.head, share] for route, share in strongest],
     }
-
-
-def _facts(config: RunConfig) -> str:
-    model, data = config.model, config.data
-    tasks = ", ".join(map(str, data.measured_tasks))
-    return "; ".join(
-        [
-            f"{counted(model.n_layers, 'layer')} × {counted(model.n_heads, 'head')}, d_model {model.d_model}",
-            f"{tasks}, lengths {data.min_length} to {data.max_length}",
-            f"{config.train.n_steps} steps of {data.batch_size} rows",
-            f"seed {config.seed}",
-        ]
-    )
-
-
-def _compressed(content: bytes) -> str:
-    return base64.b64encode(gzip.compress(content, mtime=0)).decode()
-
-
-def _asset(name: str) -> str:
-    return (files("compo_mech.report") / "assets" / name).read_text(encoding="utf-8")

@@ -42,10 +42,19 @@ def plotly_script() -> Shown:
     """Return plotly's script, compressed, with what unpacks it, to be placed before the first figure."""
     from plotly.offline import get_plotlyjs
 
-    packed = base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
-    unpacking = (files("compo_mech.report") / "assets" / "figures.js").read_text(encoding="utf-8")
-    unpacking = unpacking.replace('"DARK COLOURS"', json.dumps(DARK))
+    packed = compressed(get_plotlyjs().encode())
+    unpacking = asset("figures.js").replace('"DARK COLOURS"', json.dumps(DARK))
     return Shown(f'<script type="application/gzip">{packed}</script><script>{unpacking}</script>')
+
+
+def asset(name: str) -> str:
+    """Return a style sheet, script or template that pages are made of."""
+    return (files("compo_mech.report") / "assets" / name).read_text(encoding="utf-8")
+
+
+def compressed(content: bytes) -> str:
+    """Return content as a page holds what its scripts unpack: gzip in base64, the same for the same content."""
+    return base64.b64encode(gzip.compress(content, mtime=0)).decode()
 
 
 def offline(figure: "go.Figure") -> Shown:
@@ -111,7 +120,7 @@ def _class(*names: str) -> str:
     return f' class="{given}"' if given else ""
 
 
-def html_table(table: "pd.DataFrame") -> str:
+def length_table_html(table: "pd.DataFrame") -> str:
     """Return a table by length and head: fractions in percent, those below the level of accuracy marked."""
     head = "".join(f"<th>{html.escape(name)}</th>" for name in table.columns)
     body = ""

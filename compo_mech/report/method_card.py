@@ -112,8 +112,6 @@ def _network_table(part: "pd.DataFrame") -> str:
 
 
 def _shade(auc: float) -> str:
-    """From red at chance to white to blue at 1."""
-    way = max(0.0, min(1.0, 2 * auc - 1))
-    low, middle, high = (242, 196, 186), (250, 250, 250), (168, 196, 240)
-    start, end, part = (low, middle, 2 * way) if way < 0.5 else (middle, high, 2 * way - 1)
-    return "rgb({}, {}, {})".format(*(round(a + part * (b - a)) for a, b in zip(start, end, strict=True)))
+    """Return a colour of the page's scheme: from red at chance through the paper's at 0.75 to blue at 1."""
+    from_middle = max(-1.0, min(1.0, 4 * auc - 3))
+    return f"color-mix(in srgb, var(--{'low' if from_middle < 0 else 'high'}) {abs(from_middle):.0%}, var(--paper))"

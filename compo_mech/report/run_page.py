@@ -16,7 +16,7 @@ from compo_mech.plots import training
 from compo_mech.report import attention, thresholds
 from compo_mech.report.attention import attention_by_step, shown_set
 from compo_mech.report.document import document
-from compo_mech.report.html_parts import capitalised, counted, fold, folded_if_long, html_table, verdict, wide
+from compo_mech.report.html_parts import capitalised, counted, fold, folded_if_long, length_table_html, verdict, wide
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.outcome import length_table, run_sentence
@@ -62,7 +62,7 @@ def page(
     if problems:
         lines = "".join(f"<li>{html.escape(problem)}</li>" for problem in problems)
         parts.append(f"<div class=problem>Not all of this run is whole:<ul>{lines}</ul></div>")
-    parts.append(f"<p class=quiet>{html.escape(_facts(config))}</p>")
+    parts.append(f"<p class=quiet>{html.escape(facts(config))}</p>")
     tasks = [str(task) for task in config.data.measured_tasks]
     tasks = [task for task in tasks if len(measured(metrics, task))]
     trained = of_lengths(metrics, config.data.drawn_lengths)
@@ -75,7 +75,7 @@ def page(
         of_task = f": {task}" if len(tasks) > 1 else ""
         parts.append(f"<h2>By length and head{html.escape(of_task)}</h2>")
         table = length_table(metrics, task)
-        parts.append(folded_if_long(f"<div class=wide>{html_table(table)}</div>", len(table)))
+        parts.append(folded_if_long(f"<div class=wide>{length_table_html(table)}</div>", len(table)))
         parts += [_LEGEND, how]
         parts.append(f"<h2>Training{html.escape(of_task)}</h2>")
         parts += [wide(training.training_curves(metrics, task)), how]
@@ -90,8 +90,8 @@ def page(
     return document(name, "\n".join(parts))
 
 
-def _facts(config: RunConfig) -> str:
-    """Say in a line what was trained on what."""
+def facts(config: RunConfig) -> str:
+    """Say in a line which network was trained on what."""
     model = config.model
     mixed_in = [str(task) for task in config.data.tasks if task not in config.data.measured_tasks]
     never = [str(length) for length in config.data.lengths if length not in config.data.drawn_lengths]

@@ -3,12 +3,13 @@
 python figures/notebooks/save_outputs.py             all of them, 5 minutes
 python figures/notebooks/save_outputs.py tutorial
 
-It needs a chromium, and the development tools: pip install -e '.[dev]'. Each notebook notes from which sources its
-outputs were made.
+It needs a chromium, and the development tools: pip install -e '.[dev]'. Each notebook notes a checksum of its cells and
+outputs as they were saved: where either has changed since, a test fails and it has to be saved again.
 """
 
 import base64
 import hashlib
+import json
 import shutil
 from pathlib import Path
 from typing import Annotated
@@ -24,13 +25,14 @@ from compo_mech.cli.errors import one_line_errors
 HERE = Path(__file__).parent
 NAMES = tuple(sorted(path.stem for path in HERE.glob("*.ipynb")))
 WIDTH = 900
-MARK = "made_from"
-"""In a notebook's metadata: a checksum of the sources of the cells that made its outputs."""
+MARK = "saved_as"
+"""In a notebook's metadata: the checksum with which it was saved."""
 
 
-def sources_checksum(notebook: nbformat.NotebookNode) -> str:
-    """Return a checksum of what the cells say, whatever they showed."""
-    return hashlib.sha256("\0".join(cell.source for cell in notebook.cells).encode()).hexdigest()
+def checksum(notebook: nbformat.NotebookNode) -> str:
+    """Return a checksum of what the cells say and of what they show."""
+    cells = [[cell.source, cell.get("outputs", [])] for cell in notebook.cells]
+    return hashlib.sha256(json.dumps(cells, sort_keys=True).encode()).hexdigest()
 
 
 def needs_a_script(output: nbformat.NotebookNode) -> bool:
@@ -80,7 +82,7 @@ def save(name: str, tab: Page) -> None:
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
-        MARK: sources_checksum(notebook),
+        MARK: checksum(notebook),
     }
     nbformat.write(notebook, path)
     print(f"{path.name}: {path.stat().st_size / 1e6:.2f} MB")

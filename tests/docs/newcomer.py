@@ -3,9 +3,10 @@
 python tests/docs/newcomer.py FOLDER
 
 Clones the checkout into FOLDER/clone, does the README's first command, then every command and every block of Python of
-the pages, those aside that take minutes; only the README's own run is trained in full. Each step is timed. A traceback,
-an exit code, a line of output wider than 80 columns, a request to the network and a page that would make one are
-failures. The clone is left with its environment, and as it was checked out.
+the pages, except those that take minutes; only the README's own run is trained in full. The how-tos are walked two at a
+time, after the pages on whose run they build. Each step is timed. A traceback, an exit code, a line of output wider
+than 80 columns, a request to the network and a page that would make one are failures. The clone is left with its
+environment, and as it was checked out.
 """
 
 import os
@@ -15,11 +16,14 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pages import DOCS, LONG, ROOT, SHELL, blocks, commands, name_of, small
 
-PAGES = [ROOT / "README.md", DOCS / "getting-started.md", *sorted((DOCS / "how-to").glob("*.md"))]
+FIRST = (ROOT / "README.md", DOCS / "getting-started.md")
+"""Pages whose run the others read."""
+HOW_TOS = sorted((DOCS / "how-to").glob("*.md"))
 WIDTH = 80
 PATIENCE = 4
 """How many times the time that is stated a step may take, beside some seconds for imports on a busy machine."""
@@ -97,6 +101,7 @@ class Newcomer:
 
     def walk(self, page: Path) -> None:
         """Do what a page says: its commands, then its Python."""
+        start = time.monotonic()
         place = self.home / "elsewhere" if page.stem == "elsewhere" else self.checkout
         place.mkdir(exist_ok=True)
         found = blocks(page)
@@ -115,6 +120,7 @@ class Newcomer:
             file = self.home / f"{page.stem}.py"
             file.write_text("\n".join(source), encoding="utf-8")
             self.do(f"PYTHONPATH={ROOT / 'tests' / 'docs'} python {file}", place, check_width=False)
+        print(f"{time.monotonic() - start:7.1f} s  all of {name_of(page)}", flush=True)
 
     def check_network(self) -> None:
         """No process asked the network, and no page that was written would."""
@@ -130,9 +136,10 @@ def main() -> None:
     """Walk, and exit with code 1 where something went wrong."""
     newcomer, start = Newcomer(Path(sys.argv[1]).resolve()), time.monotonic()
     newcomer.install()
-    for page in PAGES:
-        print(name_of(page))
+    for page in FIRST:
         newcomer.walk(page)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(newcomer.walk, HOW_TOS))
     newcomer.check_network()
     newcomer.leave()
     print(f"{time.monotonic() - start:7.1f} s  in all")

@@ -1,4 +1,8 @@
-"""What README and docs say is run here: every block of code, in a folder in which a small run lies."""
+"""What README and docs say is run here: every block of code, in a folder in which a small run lies.
+
+Commands that take minutes are only parsed, and so are those of figures, studies and benches, which have tests of their
+own.
+"""
 
 import re
 import runpy
@@ -10,14 +14,17 @@ from pathlib import Path
 
 import pytest
 from own_model import own_model
-from pages import LONG, PAGES, ROOT, SHELL, TINY, Block, blocks, commands, name_of, small
+from pages import LONG, PAGES, ROOT, SHELL, TINY, Block, Command, blocks, commands, name_of, small
 
 import compo_mech.__main__ as shell
 from compo_mech.launch import main
 from compo_mech.runs import recipes
 
-ASKED = ("gallery.md", "questions.md", "speed.md")
-"""Pages whose commands are not run either: figures, studies and benches have tests of their own."""
+PARSED = ("gallery.md", "questions.md", "speed.md")
+"""Pages none of whose commands is run."""
+
+OURS = ("compo-mech", "python")
+"""What runs in this process."""
 
 SMALLER = {r"\b600\b": "6", r"\b300\b": "6", r"(n_steps\": )\d+": r"\g<1>6", r"\b48, torch": "8, torch"}
 """Steps and sizes in the pages, and what they are for a run of twelve steps."""
@@ -64,7 +71,7 @@ def call(words: list[str], monkeypatch) -> None:
             pytest.fail(f"{' '.join(words)}: exits with {stop.code}")
 
 
-def ask(words: list[str], monkeypatch) -> None:
+def parse(words: list[str], monkeypatch) -> None:
     """As `call`, up to where the command would begin."""
 
     def begin(*_, **__):
@@ -87,41 +94,60 @@ def check_set_up(words: list[str], place: Path) -> None:
             assert (place / word).exists(), word
 
 
-def run_bash(block: Block, place: Path, monkeypatch, asked: bool) -> None:
+def is_parsed(page: Path, command: Command) -> bool:
+    return page.name in PARSED or (command.seconds or 0) >= LONG
+
+
+def parsed(page: Path) -> list[list[str]]:
+    """The words of each command of a page that is only parsed."""
+    found = (command for block in blocks(page) if block.language == "bash" for command in commands(block))
+    return [words for command in found if is_parsed(page, command) for words in command.parts if words[0] in OURS]
+
+
+def run_bash(page: Path, block: Block, place: Path, monkeypatch) -> None:
     for command in commands(block):
         for words in command.parts:
-            if words[0] in SHELL or not words:
+            if words[0] in SHELL:
                 check_set_up(words, place)
-            elif words[0] in ("compo-mech", "python"):
-                long = asked or (command.seconds or 0) >= LONG
-                (ask if long else call)(words if long else small([smaller(word) for word in words]), monkeypatch)
-            else:
+            elif words[0] not in OURS:
                 subprocess.run(["bash", "-euc", command.text], cwd=place, check=True)
+            elif not is_parsed(page, command):
+                call(small([smaller(word) for word in words]), monkeypatch)
 
 
 def run_page(page: Path, place: Path, monkeypatch) -> None:
     """Do what a page says, from its first block to its last."""
     names = {"model": own_model()} if page.name == "README.md" else {}
-    files = {block.file: block.text for block in blocks(page) if block.file}
-    for name, text in files.items():
-        (place / name).write_text(text, encoding="utf-8")
+    for block in blocks(page):
+        if block.file:
+            (place / block.file).write_text(block.text, encoding="utf-8")
     for block in blocks(page):
         if block.file:
             continue
         if block.language == "bash":
-            run_bash(block, place, monkeypatch, page.name in ASKED)
+            run_bash(page, block, place, monkeypatch)
         elif block.language == "python":
             exec(compile(smaller(block.text), f"{name_of(page)}", "exec"), names)
 
 
 WITH_CODE = [page for page in PAGES if any(block.language in ("bash", "python") for block in blocks(page))]
-CHEAP = {"README.md", "docs/how-to/own-model.md", "docs/gallery.md"}
+CHEAP = {"README.md", "docs/how-to/own-model.md"}
 """Pages that take a second or two; the others dissect and draw."""
+
+
+@pytest.mark.parametrize("page", filter(parsed, WITH_CODE), ids=name_of)
+def test_commands_that_are_not_run_are_understood(page, place, monkeypatch):
+    for words in parsed(page):
+        parse(words, monkeypatch)
 
 
 @pytest.mark.parametrize(
     "page",
-    [pytest.param(p, marks=() if name_of(p) in CHEAP else pytest.mark.slow, id=name_of(p)) for p in WITH_CODE],
+    [
+        pytest.param(p, marks=() if name_of(p) in CHEAP else pytest.mark.slow, id=name_of(p))
+        for p in WITH_CODE
+        if p.name not in PARSED
+    ],
 )
 def test_a_page_does_what_it_says(page, place, monkeypatch, capsys, request):
     if name_of(page) not in CHEAP:

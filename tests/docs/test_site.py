@@ -5,7 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from browser import PHONE_WIDTH, open_page, started
+from browser import open_page, started
+from layout_checks import PHONE_WIDTH
 from pages import DOCS, ROOT, name_of
 
 pytest.importorskip("mkdocs")

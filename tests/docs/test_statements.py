@@ -121,6 +121,14 @@ def test_the_card_in_the_docs_is_that_of_the_package():
     assert f"{n_builds} transformers built by hand" in ALL["docs/methods.md"]
 
 
+def test_questions_are_those_of_the_findings():
+    numbers = [int(row[0].partition(".")[0]) for row in rows_of("docs/questions.md")[1:] if row[0][:1].isdigit()]
+    answered = re.findall(r"^## (\d+)\. ", (ROOT / "FINDINGS.md").read_text(encoding="utf-8"), flags=re.M)
+    assert numbers == list(range(1, 17)) == list(map(int, answered))
+    assert "Sixteen questions." in ALL["docs/questions.md"]
+    assert f"what was found in {len(numbers)} studies" in README
+
+
 def test_every_figure_is_in_the_gallery():
     drawn = re.findall(r"\(figures/results/(\w+)\.png\)", ALL["docs/gallery.md"])
     assert sorted(drawn) == sorted(path.stem for path in (ROOT / "figures" / "results").glob("*.png"))

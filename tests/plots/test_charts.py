@@ -1,7 +1,12 @@
+import math
+
 import pandas as pd
 import pytest
+import torch
 
+from compo_mech.circuits.faithfulness import Curve
 from compo_mech.plots import interchange, tables, trajectories
+from compo_mech.plots.faithfulness import faithfulness_by_size, faithfulness_curves
 
 
 def test_dots_hold_every_figure_and_its_controls():
@@ -44,3 +49,12 @@ def test_maps_put_every_value_at_its_place():
     figure = interchange.interchange_by_step(table)
     assert list(map(list, figure.data[0].z)) == [[0.0, 0.1], [0.2, 0.3]]
     assert list(figure.data[0].x) == ["0", "4"]
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_faithfulness_that_is_not_defined_leaves_the_axis_to_the_others(place):
+    values = torch.tensor([0.0, 0.5, 1.4])
+    values[place] = math.nan
+    curve = Curve((0, 1, 2), values, None, None)
+    for figure in (faithfulness_by_size(curve, [], None), faithfulness_curves(curve, None, curve)):
+        assert list(figure.layout.yaxis.range) == pytest.approx([-0.05, 1.48])

@@ -5,7 +5,8 @@ import shutil
 import plotly.graph_objects as go
 import pytest
 import torch
-from browser import PHONE_WIDTH, chromium, open_page, started
+from browser import chromium, open_page, started
+from layout_checks import PHONE_WIDTH
 
 from compo_mech.plots.circuitsvis import attention_view, script, token_view
 from compo_mech.report.html_parts import figure_html, plotly_script

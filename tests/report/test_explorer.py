@@ -8,8 +8,9 @@ from contextlib import contextmanager
 import pytest
 import torch
 from architectures import random_config, random_network
-from browser import PHONE_WIDTH, open_page, started
+from browser import open_page, started
 from helpers import random_model
+from layout_checks import PHONE_WIDTH
 
 from compo_mech.analyses.exploration import N_REFERENCE, explored, typed_lengths
 from compo_mech.cli.explore import explore_command
@@ -27,7 +28,7 @@ from compo_mech.interventions.graph import embeddings, run_graph
 from compo_mech.interventions.traces import trace
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.forward import forward
-from compo_mech.model.in_page import described, halved, network_script, packed
+from compo_mech.model.in_page import MAX_HALF, described, halved, network_script, packed
 from compo_mech.model.params import Model
 from compo_mech.report.explorer import (
     MAX_BYTES,
@@ -343,6 +344,18 @@ def test_what_is_too_large_for_a_page_is_refused_before_anything_is_measured():
         check_explorable(RunConfig(model=ModelConfig(d_model=1024)))
     with pytest.raises(ValueError, match=r"^task = symmetric\(n=6\): its rule has 519120 entries, must have at most"):
         check_explorable(RunConfig(data=DataConfig(tasks=(Symmetric(n=6),))))
+
+
+def test_weights_and_logits_that_no_page_can_show_are_refused():
+    config = RunConfig(data=DataConfig(max_length=2), model=ModelConfig(d_model=8, normalization="none"))
+    for value, said in ((float("nan"), "= nan: must be finite"), (1e5, "= 1e.05: must be at most 65504")):
+        params = some_network(config)
+        params["embed.W_E"][1, 2] = value
+        with pytest.raises(ValueError, match=f"^weight embed.W_E {said}"):
+            halved(params)
+    largest = {name: param.sign() * MAX_HALF for name, param in some_network(config).items()}
+    with pytest.raises(ValueError, match=r"^logits = nan: must be finite"):
+        measured(config, {0: largest})
 
 
 def test_the_command_writes_a_page_of_four_megabytes_at_most(tmp_path, capsys):

@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
-from browser import WIDTHS, open_page, started
+from browser import open_page, started
+from layout_checks import WIDTHS
 from plotly.offline import get_plotlyjs
 
 from compo_mech.analyses import alignment
@@ -21,6 +22,7 @@ from compo_mech.cli.align import align_command
 from compo_mech.cli.probe import PROBES
 from compo_mech.data.tasks import Parity
 from compo_mech.ground_truth.build import build
+from compo_mech.ground_truth.method_card import method_card_table
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.plots import theme
 from compo_mech.plots.alternative import alternative
@@ -29,7 +31,8 @@ from compo_mech.probing.probes import linear_probe
 from compo_mech.report import run_page
 from compo_mech.report.dissection import dissection_section
 from compo_mech.report.document import document, figure_page, with_contents
-from compo_mech.report.html_parts import LONG_TABLE, again, plotly_script, subscripts, table_html, wide
+from compo_mech.report.html_parts import LONG_TABLE, again, asset, plotly_script, subscripts, table_html, wide
+from compo_mech.report.method_card import method_card_page
 
 ROOT = Path(__file__).parents[2]
 SECTION = "<h2>Taken apart: parity, step {step}</h2><h3>Edges</h3><p>Of step {step}.</p>"
@@ -73,8 +76,11 @@ def test_the_page_of_a_run(browser, tiny_run):
     looked_at(browser, page, n_pictures=2, n_sliders=1, n_links=5)
 
 
+CARD = ROOT / "figures" / "results" / "method_card.html"
+
+
 def test_the_method_card(browser):
-    looked_at(browser, ROOT / "figures" / "results" / "method_card.html", n_links=3)
+    looked_at(browser, CARD, n_links=3)
 
 
 def test_the_page_of_a_figure(browser):
@@ -226,8 +232,17 @@ def test_every_colour_has_one_on_dark_pages_and_both_can_be_seen():
         middle = 0 if colours is theme.SEQUENTIAL else len(colours) // 2
         assert dark[middle:] == sorted(dark[middle:])
         assert dark[: middle + 1] == sorted(dark[: middle + 1], reverse=True)
-    css = (ROOT / "compo_mech" / "report" / "assets" / "page.css").read_text()
+    css = asset("page.css")
     assert css.count(f"--paper: {theme.PAPER}") == css.count(f"--paper: {theme.DARK[theme.PAPER]}") == 1
+
+
+def test_the_method_card_is_that_of_its_table_and_can_be_read_in_either_scheme():
+    assert CARD.read_text(encoding="utf-8") == method_card_page(method_card_table())
+    assert "rgb(" not in CARD.read_text(encoding="utf-8")  # a colour of one scheme alone
+    light, dark = (dict(re.findall(r"--([\w-]+): (#\w{6})", css)) for css in asset("page.css").split("@media")[:2])
+    for colours in (light, dark):
+        for shade in ("low", "paper", "high"):
+            assert contrast(colours["ink"], colours[shade]) > 4.5
 
 
 def test_colours_are_named_in_the_theme_alone():
