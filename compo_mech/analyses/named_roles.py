@@ -1,8 +1,9 @@
 """Are heads named rightly? Names on networks whose truth is known, counted by true and by said role."""
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
+import pandas as pd
 import torch
 
 from compo_mech.analyses.examine import Answer
@@ -26,9 +27,6 @@ from compo_mech.interventions.role_rules import HeadRole
 from compo_mech.interventions.role_sentences import Heads
 from compo_mech.model.params import Model
 from compo_mech.probing.sites import iteration_layer
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 ABSTAINS = ("contributes", "cannot be told")
 """Said of a head of any role: nothing is claimed of what it brings."""
@@ -208,10 +206,8 @@ def named_untaught(networks: str, network: Untaught) -> Iterator[Named]:
         yield Named(networks, kind, f"MLP {COMPUTES[asked]}", str(Answer.NO), said, mlp_verdict(Answer.NO, said))
 
 
-def confusion(found: Iterable[Named]) -> "pd.DataFrame":
+def confusion(found: Iterable[Named]) -> pd.DataFrame:
     """Count components by networks, question, true role, said role and verdict."""
-    import pandas as pd
-
     table = pd.DataFrame(found)
     table["component"] = table["component"].where(table["component"].str.startswith("MLP"), "head")
     columns = ["networks", "component", "true", "said", "verdict"]

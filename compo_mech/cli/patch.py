@@ -20,7 +20,6 @@ from compo_mech.cli.progress import counting
 from compo_mech.cli.prompts_file import pairs_in
 from compo_mech.cli.tables import print_table
 from compo_mech.interventions.patch_by_text import patch
-from compo_mech.report.own_prompts import page
 from compo_mech.runs.analysis_folder import write_folder
 from compo_mech.runs.files import identity
 
@@ -49,6 +48,8 @@ def patch_command(
         seed: of all that is drawn.
         n_threads: of this process.
     """
+    from compo_mech.report.own_prompts import page  # with pandas, which --help need not wait for
+
     torch.set_num_threads(n_threads)
     console, place = Console(), out or prompts.parent / prompts.stem
     kept = place.parent / f"{place.name}.kept"
