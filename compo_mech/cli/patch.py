@@ -9,7 +9,6 @@ from pydantic import Field
 from rich.console import Console
 from rich.text import Text
 
-from compo_mech.analyses import own_prompt_tables as texts
 from compo_mech.analyses.own_prompts import By, PromptSettings, on_prompts
 from compo_mech.cli.command import Count, NThreads, Positional, Seed
 from compo_mech.cli.errors import one_line_errors
@@ -48,7 +47,8 @@ def patch_command(
         seed: of all that is drawn.
         n_threads: of this process.
     """
-    from compo_mech.report.own_prompts import page  # with pandas, which --help need not wait for
+    from compo_mech.analyses import own_prompt_tables as texts  # with pandas, which --help need not wait for
+    from compo_mech.report.own_prompts import page
 
     torch.set_num_threads(n_threads)
     console, place = Console(), out or prompts.parent / prompts.stem

@@ -8,8 +8,7 @@ import plotly.graph_objects as go
 
 from compo_mech.analyses.circuit_checks import CircuitChecks
 from compo_mech.analyses.dissection import Dissection
-from compo_mech.analyses.dissection_tables import stage_name, stages
-from compo_mech.analyses.network_findings import NetworkFindings
+from compo_mech.analyses.network_findings import NetworkFindings, stage_name, stages
 from compo_mech.circuits.scores import EdgeScores
 from compo_mech.interventions.ablation import Baseline
 from compo_mech.interventions.edges import Edge
