@@ -9,7 +9,7 @@ Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from compo_mech.analyses.dissection_tables import stage_name
+from compo_mech.analyses.network_findings import stage_name
 from compo_mech.cli.command import Positional, call
 from compo_mech.cli.draw import drawing, save
 from compo_mech.model.sites import Site

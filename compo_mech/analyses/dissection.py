@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from compo_mech.analyses.beyond_training import beyond_sentence
-from compo_mech.analyses.dissection_tables import network_tables
 from compo_mech.analyses.network_findings import NetworkFindings, network_findings
 from compo_mech.circuits.circuit import Circuit
 from compo_mech.circuits.prompts import PAIRS, circuit_switch
@@ -77,6 +76,8 @@ class Dissection:
     def tables(self) -> "dict[str, pd.DataFrame]":
         """Every result as a tidy table, by name; the column `network` says trained or control."""
         import pandas as pd
+
+        from compo_mech.analyses.dissection_tables import network_tables
 
         networks = {"trained": self.trained, "control": self.control}
         found = {name: network_tables(findings, self.data.layout) for name, findings in networks.items()}

@@ -1,21 +1,17 @@
 """The findings of a dissection as tidy tables, whose columns say what each row is of."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from compo_mech.analyses.network_findings import NetworkFindings, Patching
+import pandas as pd
+
+from compo_mech.analyses.network_findings import NetworkFindings, Patching, stages
 from compo_mech.circuits.discovery import Discovery
 from compo_mech.data.layout import WHOLE_SPANS, Layout
 from compo_mech.interventions.head_ablation import Cost
 
-if TYPE_CHECKING:
-    import pandas as pd
 
-
-def network_tables(found: NetworkFindings, layout: Layout) -> "dict[str, pd.DataFrame]":
+def network_tables(found: NetworkFindings, layout: Layout) -> dict[str, pd.DataFrame]:
     """Every result on one network, by the table's name; what there is not is empty."""
-    import pandas as pd
-
     return {
         "heads": _heads_table(found),
         "ablations": _costs_table(found.ablations),
@@ -31,11 +27,9 @@ def network_tables(found: NetworkFindings, layout: Layout) -> "dict[str, pd.Data
     }
 
 
-def _heads_table(found: NetworkFindings) -> "pd.DataFrame":
+def _heads_table(found: NetworkFindings) -> pd.DataFrame:
     """A row a head: its role and the content that this is about, how many answers go with that and how many of those
     that need not change stay, and what logits and accuracy lose."""
-    import pandas as pd
-
     rows = []
     for role in found.heads.roles:
         counts, evidence = role.role.followed, role.evidence
@@ -64,9 +58,7 @@ def _heads_table(found: NetworkFindings) -> "pd.DataFrame":
     return pd.DataFrame(rows).astype({"n_changes": "Int64", "n_stays": "Int64"})
 
 
-def _costs_table(costs: Sequence[Cost]) -> "pd.DataFrame":
-    import pandas as pd
-
+def _costs_table(costs: Sequence[Cost]) -> pd.DataFrame:
     rows = [
         {
             "components": " ".join(map(str, cost.components)),
@@ -80,24 +72,8 @@ def _costs_table(costs: Sequence[Cost]) -> "pd.DataFrame":
     return pd.DataFrame(rows)
 
 
-def stages(n_layers: int) -> list[tuple[str, int | None]]:
-    """The stages of a patching map: component and layer."""
-    return [("embed", None), *((c, layer) for layer in range(n_layers) for c in ("heads", "mlp")), ("logits", None)]
-
-
-def stage_name(component: str, layer: int | None) -> str:
-    """Return what a stage is called in a figure: the site that is patched, such as `mlp_out0` or `embed`."""
-    return component if layer is None else f"{STAGE_SITES.get(component, component)}{layer}"
-
-
-STAGE_SITES = {"heads": "attn_out", "mlp": "mlp_out"}
-"""The kind of site where a stage of a layer is patched."""
-
-
-def _patching_table(found: Patching, layout: Layout) -> "pd.DataFrame":
+def _patching_table(found: Patching, layout: Layout) -> pd.DataFrame:
     """A row an effect: of a stage or of one head, at a position of strings of one length or in a span of any."""
-    import pandas as pd
-
     labels, rows = layout.labels(found.length), list[dict[str, object]]()
 
     def by_position(effects: Sequence[float], component: str, layer: int | None, head: int | None) -> None:
@@ -118,9 +94,7 @@ def _patching_table(found: Patching, layout: Layout) -> "pd.DataFrame":
     return pd.DataFrame(rows).astype(dict.fromkeys(("layer", "head", "position", "length"), "Int64"))
 
 
-def _edges_table(found: NetworkFindings) -> "pd.DataFrame":
-    import pandas as pd
-
+def _edges_table(found: NetworkFindings) -> pd.DataFrame:
     scores, kept = found.discovery.scores, found.discovery.kept
     together = found.discovery.found.together if kept and found.discovery.found else frozenset()
     other = found.checks.alternative if found.checks else None
@@ -148,9 +122,7 @@ def _edges_table(found: NetworkFindings) -> "pd.DataFrame":
     return pd.DataFrame(rows)
 
 
-def _circuit_table(found: Discovery) -> "pd.DataFrame":
-    import pandas as pd
-
+def _circuit_table(found: Discovery) -> pd.DataFrame:
     row = {
         "verdict": found.verdict,
         "n_kept": len(found.kept),
@@ -164,9 +136,7 @@ def _circuit_table(found: Discovery) -> "pd.DataFrame":
     return pd.DataFrame([row])
 
 
-def _curve_table(found: NetworkFindings) -> "pd.DataFrame":
-    import pandas as pd
-
+def _curve_table(found: NetworkFindings) -> pd.DataFrame:
     table = pd.DataFrame({"n_edges": found.curve.n_edges, "faithfulness": found.curve.faithfulness.tolist()})
     if found.random is not None:
         for name in ("mean", "low", "high"):

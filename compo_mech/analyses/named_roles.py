@@ -1,11 +1,13 @@
 """Are heads named rightly? Names on networks whose truth is known, counted by true and by said role."""
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
+import pandas as pd
 import torch
 
 from compo_mech.analyses.examine import Answer
+from compo_mech.analyses.headline import N_STRINGS
 from compo_mech.analyses.position_subtraction import examine_subtraction
 from compo_mech.analyses.state_update import examine_update
 from compo_mech.analyses.subtraction_probe import subtraction_verdict
@@ -25,9 +27,6 @@ from compo_mech.interventions.role_rules import HeadRole
 from compo_mech.interventions.role_sentences import Heads
 from compo_mech.model.params import Model
 from compo_mech.probing.sites import iteration_layer
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 ABSTAINS = ("contributes", "cannot be told")
 """Said of a head of any role: nothing is claimed of what it brings."""
@@ -72,7 +71,7 @@ COMPUTES = {"update": "updates the state", "subtraction": "subtracts positions"}
 
 
 class Named(NamedTuple):
-    """A component, what is true of it and what is said.
+    """A component, what is true of it, and what is said of it.
 
     Attributes:
         networks: hand-built, decoys, random or wrongly trained.
@@ -90,10 +89,10 @@ class Named(NamedTuple):
     verdict: str
 
 
-def heads_of(model: Model, data: DataConfig, task: Task, seed: int = 0, n_strings: int = 32) -> Heads:
+def heads_of(model: Model, data: DataConfig, task: Task) -> Heads:
     """What the heads of a network are named, by mean ablation and from one seed."""
-    generator = torch.Generator().manual_seed(seed)
-    sets = drawn_sets(data, task, n_strings, model.device)
+    generator = torch.Generator().manual_seed(0)
+    sets = drawn_sets(data, task, N_STRINGS, model.device)
     return name_heads(Ablations(model, sets, "mean", generator, n_reference=128), data, generator, task=task)
 
 
@@ -129,7 +128,7 @@ def named_heads(networks: str, kind: str, built: Constructed, broken: str | None
         yield Named(networks, kind, str(role.writer), true, said, head_verdict(true, said))
 
 
-def answers(model: Model, data: DataConfig, task: Task) -> Iterator[tuple[str, int, str]]:
+def mlp_answers(model: Model, data: DataConfig, task: Task) -> Iterator[tuple[str, int, str]]:
     """What the probes answer of the MLPs of a network: what is asked, the layer, and the answer."""
     if model.config.n_layers < 2:
         return
@@ -153,11 +152,11 @@ def mlp_verdict(true: str, said: str) -> str:
 
 def named_mlps(networks: str, kind: str, built: Constructed, broken: str | None = None) -> Iterator[Named]:
     """Answer the questions about MLPs of a hand-built network beside what is true."""
-    for asked, layer, said in answers(built.model, built.data, built.data.tasks[0]):
+    for asked, layer, said in mlp_answers(built.model, built.data, built.data.tasks[0]):
         does = asked in built.roles.get(f"mlp{layer}", "") and asked != broken
         true = str(Answer.YES if does else Answer.NO)
         verdict = mlp_verdict(true, said)
-        if broken is not None and said == Answer.NO:  # what a component does in a broken circuit is not used
+        if broken is not None and does and said == Answer.NO:  # in a broken circuit it is not used
             verdict = "abstains"
         yield Named(networks, kind, f"MLP {COMPUTES[asked]}", true, said, verdict)
 
@@ -203,14 +202,12 @@ def named_untaught(networks: str, network: Untaught) -> Iterator[Named]:
     for role in heads_of(model, data, task).roles:
         said = said_role(role)
         yield Named(networks, kind, str(role.writer), UNKNOWN, said, head_verdict(UNKNOWN, said))
-    for asked, _, said in answers(model, data, task):
+    for asked, _, said in mlp_answers(model, data, task):
         yield Named(networks, kind, f"MLP {COMPUTES[asked]}", str(Answer.NO), said, mlp_verdict(Answer.NO, said))
 
 
-def confusion(found: Iterable[Named]) -> "pd.DataFrame":
+def confusion(found: Iterable[Named]) -> pd.DataFrame:
     """Count components by networks, question, true role, said role and verdict."""
-    import pandas as pd
-
     table = pd.DataFrame(found)
     table["component"] = table["component"].where(table["component"].str.startswith("MLP"), "head")
     columns = ["networks", "component", "true", "said", "verdict"]

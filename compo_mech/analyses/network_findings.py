@@ -65,6 +65,20 @@ class Patching:
     spans: Float[Tensor, "layer head span"]
 
 
+def stages(n_layers: int) -> list[tuple[str, int | None]]:
+    """The stages of a patching map: component and layer."""
+    return [("embed", None), *((c, layer) for layer in range(n_layers) for c in ("heads", "mlp")), ("logits", None)]
+
+
+def stage_name(component: str, layer: int | None) -> str:
+    """Return what a stage is called in a figure: the site that is patched, such as `mlp_out0` or `embed`."""
+    return component if layer is None else f"{STAGE_SITES.get(component, component)}{layer}"
+
+
+STAGE_SITES = {"heads": "attn_out", "mlp": "mlp_out"}
+"""The kind of site where a stage of a layer is patched."""
+
+
 @dataclass(frozen=True)
 class NetworkFindings:
     """All that the battery says of one network.

@@ -1,6 +1,6 @@
 """What a network does on prompts, as sentences and as tables."""
 
-from typing import TYPE_CHECKING
+import pandas as pd
 
 from compo_mech.analyses.own_prompts import PromptFindings
 from compo_mech.circuits.discovery import HELD_OUT
@@ -8,9 +8,6 @@ from compo_mech.data.tokenizer import decoded, pieces
 from compo_mech.interventions.pairs import Pairs
 from compo_mech.model.finite import likeliest
 from compo_mech.stats.intervals import Interval, on_its_side, two_decimals
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 N_NAMED = 3
 """Components that a sentence names."""
@@ -64,8 +61,6 @@ def sentences(found: PromptFindings) -> list[str]:
 
 def agreement(found: PromptFindings) -> str:
     """Return how far the scores of the largest edges are what patching them does."""
-    import pandas as pd
-
     by_edge = dict(zip(found.scores.edges, found.scores.scores.tolist(), strict=True))
     pairs = [(by_edge[e], s) for e, s in zip(found.exact.edges, found.exact.scores.tolist(), strict=True)]
     same = sum(one * other > 0 for one, other in pairs)
@@ -79,10 +74,8 @@ def agreement(found: PromptFindings) -> str:
     return f"{text})."
 
 
-def tables(found: PromptFindings) -> "dict[str, pd.DataFrame]":
+def tables(found: PromptFindings) -> dict[str, pd.DataFrame]:
     """Return every result as a tidy table, by name."""
-    import pandas as pd
-
     labels = position_labels(found.pairs)
     effects = pd.DataFrame(
         [
@@ -118,10 +111,8 @@ def tables(found: PromptFindings) -> "dict[str, pd.DataFrame]":
     return {"answers": answers(found), "patching": effects, "edges": edges, "faithfulness": faithfulness}
 
 
-def answers(found: PromptFindings) -> "pd.DataFrame":
+def answers(found: PromptFindings) -> pd.DataFrame:
     """Return the prompts with the probabilities of answer and foil on both inputs."""
-    import pandas as pd
-
     pairs, shown = found.pairs, found.pairs.tokenizer
     rows, places = pairs.row.tolist(), pairs.position.tolist()
 

@@ -158,10 +158,25 @@ def _subtraction_tables(found: SubtractionFindings) -> "dict[str, pd.DataFrame]"
         for site, w in found.additive.items()
     ]
     tables = {"probes": found.probes, "interchange": found.interchanges, "additive": pd.DataFrame(cuts)}
+    tables["row-changes"] = _row_changes(found)
     tables["scores"] = pd.DataFrame([{"score": found.score.mean, "low": found.score.low, "high": found.score.high}])
     if found.neurons is not None and found.curve is not None:
         tables |= {"neurons": found.neurons, "without-neurons": found.curve}
     return tables
+
+
+def _row_changes(found: SubtractionFindings) -> "pd.DataFrame":
+    """A row for each change of the row itself: its position, and s_{t-1} in its embedding where the task uses it."""
+    import pandas as pd
+
+    scores = {"position": found.own_position, "state": found.state}
+    rows = [
+        {"changed": changed, "iia": score.accuracy.mean, "low": score.accuracy.low, "high": score.accuracy.high}
+        | {name: getattr(score, name) for name in ("follows", "keeps", "placebo", "permuted", "n")}
+        for changed, score in scores.items()
+        if score is not None
+    ]
+    return pd.DataFrame(rows)
 
 
 SUBTRACTION = Probe(

@@ -11,7 +11,6 @@ from compo_mech.cli.analyse import check_steps, stepwise_command
 from compo_mech.cli.output import csv_files
 from compo_mech.cli.progress import counting
 from compo_mech.data.tasks import Task
-from compo_mech.report.alignment import alignment_section
 from compo_mech.runs.run import Run
 
 
@@ -47,6 +46,8 @@ class AlignmentOfRun:
         return found.sentences
 
     def section(self, found: Aligned) -> str:
+        from compo_mech.report.alignment import alignment_section  # with pandas, which --help need not wait for
+
         return alignment_section(
             str(found.task), found.step, found.sentences, found.trained, found.control, found.by_step, found.searched
         )

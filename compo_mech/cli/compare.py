@@ -9,7 +9,6 @@ from compo_mech.cli.command import Runs, Step
 from compo_mech.cli.errors import one_line_errors
 from compo_mech.cli.output import check_out, say, warn
 from compo_mech.cli.tables import print_table
-from compo_mech.report.comparison import compared, overview, page
 from compo_mech.report.document import write_page
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.names import opened
@@ -23,6 +22,8 @@ def compare_command(runs: Runs, out: Path = Path("compare.html"), step: Step | N
         out: the page, .html.
         step: as if training had ended at this checkpoint, which every run must have; None: the last of each.
     """
+    from compo_mech.report.comparison import compared, overview, page  # with pandas, which --help need not wait for
+
     torch.set_num_threads(1)
     console = Console()
     with one_line_errors():

@@ -20,9 +20,7 @@ from compo_mech.cli.progress import counting
 from compo_mech.data.tasks import Task
 from compo_mech.ground_truth.method_card import method_card_table
 from compo_mech.model.params import Model
-from compo_mech.report.dissection import dissection_section, head_rows
 from compo_mech.report.method_card import card_sentence
-from compo_mech.report.sharing import sharing_section, sharing_sentences
 from compo_mech.runs.run import Run
 
 if TYPE_CHECKING:
@@ -67,9 +65,13 @@ class DissectionOfRun:
         return [*found.sentences, card_sentence(self.card, found)]
 
     def section(self, found: Dissection) -> str:
+        from compo_mech.report.dissection import dissection_section  # with pandas, which --help need not wait for
+
         return dissection_section(found, self.card)
 
     def shown(self, found: Dissection) -> "pd.DataFrame":
+        from compo_mech.report.dissection import head_rows
+
         return head_rows(found.trained, found.control)
 
     def shared(self, run: Run, console: Console) -> list[Output]:
@@ -96,6 +98,8 @@ class DissectionOfRun:
 def sharing_output(pairs: list[Sharing], step: int) -> Output:
     """What is left of the comparison of tasks, whose folder stands after those of the tasks."""
     import pandas as pd
+
+    from compo_mech.report.sharing import sharing_section, sharing_sentences
 
     tables: dict[str, list[pd.DataFrame]] = {}
     for pair in pairs:

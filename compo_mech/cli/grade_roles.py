@@ -6,7 +6,6 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from compo_mech.analyses.named_roles import confusion, named
 from compo_mech.cli.errors import one_line_errors
 from compo_mech.cli.output import check_out, say, write_table
 from compo_mech.cli.tables import print_table
@@ -19,6 +18,8 @@ def grade_roles(out: Path = Path("figures/results/named_roles.csv")) -> None:
     Args:
         out: the table.
     """
+    from compo_mech.analyses.named_roles import confusion, named  # with pandas, which --help need not wait for
+
     torch.set_num_threads(1)
     console = Console()
     with one_line_errors():

@@ -9,7 +9,6 @@ from pydantic import Field
 from rich.console import Console
 from rich.text import Text
 
-from compo_mech.analyses import own_prompt_tables as texts
 from compo_mech.analyses.own_prompts import By, PromptSettings, on_prompts
 from compo_mech.cli.command import Count, NThreads, Positional, Seed
 from compo_mech.cli.errors import one_line_errors
@@ -20,7 +19,6 @@ from compo_mech.cli.progress import counting
 from compo_mech.cli.prompts_file import pairs_in
 from compo_mech.cli.tables import print_table
 from compo_mech.interventions.patch_by_text import patch
-from compo_mech.report.own_prompts import page
 from compo_mech.runs.analysis_folder import write_folder
 from compo_mech.runs.files import identity
 
@@ -49,6 +47,9 @@ def patch_command(
         seed: of all that is drawn.
         n_threads: of this process.
     """
+    from compo_mech.analyses import own_prompt_tables as texts  # with pandas, which --help need not wait for
+    from compo_mech.report.own_prompts import page
+
     torch.set_num_threads(n_threads)
     console, place = Console(), out or prompts.parent / prompts.stem
     kept = place.parent / f"{place.name}.kept"

@@ -17,7 +17,6 @@ from compo_mech.cli.command import Count, NWorkers, Positional, Seed
 from compo_mech.cli.output import csv_files, warn
 from compo_mech.cli.progress import counting
 from compo_mech.data.tasks import Task
-from compo_mech.report.emergence import emergence_section, shown_emergence
 from compo_mech.runs.run import Run
 from compo_mech.stats.onset import MIN_POINTS
 
@@ -68,9 +67,13 @@ class Watching:
         return sentences(found.components, found.after)
 
     def section(self, found: Course) -> str:
+        from compo_mech.report.emergence import emergence_section  # with pandas, which --help need not wait for
+
         return emergence_section(found.watched, found.components, self.sentences(found))
 
     def shown(self, found: Course) -> "pd.DataFrame":
+        from compo_mech.report.emergence import shown_emergence
+
         return shown_emergence(found.components)
 
 

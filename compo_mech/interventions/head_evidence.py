@@ -9,7 +9,7 @@ import torch
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
 from compo_mech.interventions.edges import Writer
-from compo_mech.interventions.head_swaps import CARRIES, Followed, Logits, Swaps, change
+from compo_mech.interventions.head_swaps import CARRIES, Followed, Logits, Swaps, logits_change
 from compo_mech.interventions.swapped_rows import Content, end_rows, input_rows
 from compo_mech.model import blocks
 from compo_mech.model.params import Model
@@ -43,7 +43,7 @@ class HeadEvidence:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class SwapEvidence:
     """What the answers and logits do when heads put out what they do in another string.
 
     Attributes:
@@ -58,7 +58,7 @@ class Evidence:
 @torch.no_grad()
 def head_evidence(
     model: Model, data: DataConfig, task: Task, generator: torch.Generator, n_rows: int = N_ROWS
-) -> Evidence:
+) -> SwapEvidence:
     """What answers and logits do when each head, and every two heads, put out what they do in another string.
 
     Of more than `MAX_HEADS_PAIRED` heads only those of one layer are swapped two at a time.
@@ -90,12 +90,12 @@ def head_evidence(
     moved = {head: max(_moves(head, kinds, swapped)) for head in heads}
     before: dict[Writer, dict[Content, Followed]] = {head: {} for head in heads}
     for kind in kinds:
-        for head, everywhere, zeroed in kind.everywhere(list(itertools.chain(*layers[:-1]))):
+        for head, everywhere, zeroed in kind.everywhere(heads[: -config.n_heads]):
             before[head] |= kind.followed(everywhere)
-            moved[head] = max(moved[head], *(change(of, kind.clean, kind.clean) for of in (everywhere, zeroed)))
+            moved[head] = max(moved[head], *(logits_change(of, kind.clean, kind.clean) for of in (everywhere, zeroed)))
     counted = {of: _followed(kinds, logits) for of, logits in swapped.items()}
     leads = {head: kinds[0].lead(swapped[(head,)][0]) for head in heads}
-    return Evidence(
+    return SwapEvidence(
         {
             head: HeadEvidence(counted[(head,)], before[head], leads[head], moved[head], _shares(head, counted))
             for head in heads
@@ -109,11 +109,11 @@ def _moves(
 ) -> Iterator[float]:
     """How far the logits move when a head is zeroed, and when it is swapped, alone or after another was."""
     for i, kind in enumerate(kinds):
-        yield change(kind.zeroed(head), kind.clean, kind.clean)
+        yield logits_change(kind.zeroed(head), kind.clean, kind.clean)
         for heads, logits in swapped.items():
             if head in heads:
                 others = tuple(other for other in heads if other != head)
-                yield change(logits[i], swapped[others][i] if others else kind.clean, kind.clean)
+                yield logits_change(logits[i], swapped[others][i] if others else kind.clean, kind.clean)
 
 
 def _followed(kinds: Sequence[Swaps], logits: Sequence[Logits]) -> dict[Content, Followed]:

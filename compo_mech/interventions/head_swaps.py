@@ -113,6 +113,7 @@ class Swaps:
         self._other = row_trace(model, self.rows.other_tokens, ids, position)
         self.clean = self._own.logits
         self.right: Bool[Tensor, "row"] = likeliest(self.clean) == self.rows.own
+        self._clean_lead = self._lead(self.clean)
 
     def swapped(self, *heads: Writer) -> Logits:
         """Logits when these heads put out at the row what they do in the other strings."""
@@ -131,6 +132,8 @@ class Swaps:
 
         This costs whole passes, and is asked only of heads that have a later layer to be read by.
         """
+        if not heads:
+            return
         model, rows, here = self.model, self.rows, torch.arange(len(self.rows.t), device=self.model.device)
         own, _ = run_graph(model, embeddings(model, rows.tokens, self._ids))
         other, _ = run_graph(model, embeddings(model, rows.other_tokens, self._ids))
@@ -141,35 +144,34 @@ class Swaps:
 
     def followed(self, logits: Logits) -> dict[Content, Followed]:
         """How the answers go with each content; those of which too few can be counted are left out."""
-        found = {}
+        found, answered = {}, self._answered(logits)
         for content, expected in self.rows.answers.items():
             changes = self.right & (expected != self.rows.own)
             stays = self.right & (expected == self.rows.own)
             if min(int(changes.sum()), int(stays.sum())) >= MIN_COUNTED:
-                found[content] = self._counted(logits, expected, self.rows.permuted[content], changes, stays)
+                found[content] = self._counted(logits, answered, content, changes, stays)
         return found
 
     def lead(self, logits: Logits) -> Interval:
         """By how much the right answer's lead over the next grows, of what it is on average."""
-        clean = self._lead(self.clean)
-        return mean_of((self._lead(logits) - clean) / clean.mean())
+        return mean_of((self._lead(logits) - self._clean_lead) / self._clean_lead.mean())
 
     def _counted(
         self,
         logits: Logits,
-        expected: Int[Tensor, "row"],
-        permuted: Int[Tensor, "row"],
+        answered: Int[Tensor, "row"],
+        content: Content,
         changes: Bool[Tensor, "row"],
         stays: Bool[Tensor, "row"],
     ) -> Followed:
-        answered, t = self._answered(logits), self.rows.t
+        expected, permuted, t = self.rows.answers[content], self.rows.permuted[content], self.rows.t
         differs = self.right & (permuted != self.rows.own)
         gap, before = (self._gap(of, expected)[changes] for of in (logits, self.clean))
         follows = [t[changes & (answered == expected)], t[changes]]
         n_followed, n_changes = (times.bincount(minlength=int(t.max()) + 1) for times in follows)
         return Followed(
-            n_changes=int(changes.sum()),
-            n_followed=int((answered == expected)[changes].sum()),
+            n_changes=int(n_changes.sum()),
+            n_followed=int(n_followed.sum()),
             n_stays=int(stays.sum()),
             n_stayed=int((answered == expected)[stays].sum()),
             permuted=float((answered == permuted)[differs].double().mean()) if differs.any() else 0.0,
@@ -180,7 +182,7 @@ class Swaps:
     def _answered(self, logits: Logits) -> Int[Tensor, "row"]:
         """The likeliest answers; -1 where that is a tie, which rounding would decide."""
         first, second = logits.topk(2, dim=1).values.unbind(1)
-        return likeliest(logits).where(first - second > TIE * self._lead(self.clean).mean(), -1)
+        return likeliest(logits).where(first - second > TIE * self._clean_lead.mean(), -1)
 
     def _gap(self, logits: Logits, expected: Int[Tensor, "row"]) -> Float[Tensor, "row"]:
         """By how much the expected answer's logit is above the own answer's."""
@@ -207,7 +209,7 @@ def mean_of(values: Float[Tensor, "n"]) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
-def change(logits: Logits, before: Logits, clean: Logits) -> float:
+def logits_change(logits: Logits, before: Logits, clean: Logits) -> float:
     """The root mean square of a change of logits, of that by which clean ones vary over the vocabulary."""
     moved, varied = (of - of.mean(1, keepdim=True) for of in (logits - before, clean))
     return float(moved.square().mean().sqrt() / varied.square().mean().sqrt().clamp(min=1e-30))

@@ -21,14 +21,8 @@ CONTENTS: dict[Content, str] = {
     "end of prefix": "the position of [EoI]",
 }
 
-NOUNS: dict[Content, str] = {
-    "x": "x_t",
-    "state": "s_{t-1}",
-    "prefix": "prefix",
-    "answer": "s_t",
-    "end": "position of [EoI]",
-    "end of prefix": "position of [EoI]",
-}
+NOUNS = CONTENTS | {"prefix": "prefix", "end": "position of [EoI]", "end of prefix": "position of [EoI]"}
+"""The same after `another`."""
 
 
 def content_text(content: Content) -> str:
@@ -132,7 +126,7 @@ def _verb(role: HeadRole, heads: Heads) -> str:
     content = content_text(role.role.content or "x")
     if role.name == "shares":
         return f"carries {content} together with {' or '.join(map(str, role.partners))}"
-    verb = {"accumulates": "accumulates", "relays": "relays", "takes back": "takes back"}.get(role.name, "carries")
+    verb = role.name if role.name in ("accumulates", "relays", "takes back") else "carries"
     return f"{verb} {content}" + (" in part" if role.in_part else "")
 
 
@@ -257,11 +251,13 @@ def partner_sentences(roles: Sequence[HeadRole]) -> list[str]:
     """Say which heads carry something together that neither carries as far alone."""
     said = []
     for role in roles:
-        for content, others in () if role.evidence is None else role.evidence.shares.items():
+        if role.evidence is None:
+            continue
+        for content, others in role.evidence.shares.items():
             later = [other for other in others if (other.layer, other.head) > (role.writer.layer, role.writer.head)]
             names = ", or with ".join(map(str, later))
             if names:
-                alone = role.evidence.at_row[content].follows.mean if role.evidence else 0.0
+                alone = role.evidence.at_row[content].follows.mean
                 said.append(
                     f"{role.writer} carries {content_text(content)} together with {names}: at least {CARRIES:.0%} of "
                     f"the answers follow both, and {alone:.0%} {role.writer} alone."

@@ -2,16 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+import plotly.graph_objects as go
 
 from compo_mech.circuits.faithfulness import Curve, RandomCurves
 from compo_mech.plots.theme import BLUE, GREEN, GREY, INK, LAYOUT, LOG_AXIS, ORANGE, legend_below
 
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
-
-def faithfulness_by_size(own: Curve, random: Sequence[Curve], circuit: int | None) -> "go.Figure":
+def faithfulness_by_size(own: Curve, random: Sequence[Curve], circuit: int | None) -> go.Figure:
     """Draw faithfulness against the number of edges, in score order and in random ones.
 
     Args:
@@ -19,8 +17,6 @@ def faithfulness_by_size(own: Curve, random: Sequence[Curve], circuit: int | Non
         random: in random orders.
         circuit: edges of the circuit, which is marked; None: there is none.
     """
-    import plotly.graph_objects as go
-
     figure = go.Figure()
     for k, curve in enumerate(random):
         figure.add_scatter(
@@ -46,10 +42,8 @@ def faithfulness_by_size(own: Curve, random: Sequence[Curve], circuit: int | Non
     return figure
 
 
-def faithfulness_curves(own: Curve, random: RandomCurves | None, control: Curve) -> "go.Figure":
+def faithfulness_curves(own: Curve, random: RandomCurves | None, control: Curve) -> go.Figure:
     """Faithfulness against the share of edges: in score order, in random order, and of a control."""
-    import plotly.graph_objects as go
-
     figure = go.Figure()
     shares = [n / own.n_edges[-1] for n in own.n_edges]
     if random is not None:

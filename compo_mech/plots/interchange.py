@@ -1,23 +1,20 @@
 """Where a network holds the algorithm's variables."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from compo_mech.plots.theme import LAYOUT, SEQUENTIAL, scale
 
-if TYPE_CHECKING:
-    import pandas as pd
-    import plotly.graph_objects as go
 
-
-def interchange_maps(tables: "Mapping[str, pd.DataFrame]") -> "go.Figure":
+def interchange_maps(tables: Mapping[str, pd.DataFrame]) -> go.Figure:
     """Draw the IIA of each variable at each site, a panel a network and context.
 
     Args:
         tables: by title, columns variable, context, site, iia.
     """
-    from plotly.subplots import make_subplots
-
     panels = {
         f"{name}, {context} context": table[table["context"] == context]
         for name, table in tables.items()
@@ -46,14 +43,12 @@ def interchange_maps(tables: "Mapping[str, pd.DataFrame]") -> "go.Figure":
     return figure
 
 
-def interchange_by_step(table: "pd.DataFrame") -> "go.Figure":
+def interchange_by_step(table: pd.DataFrame) -> go.Figure:
     """Draw the IIA over training, a panel a variable and context, a row a site.
 
     Args:
         table: columns step, variable, context, site, iia.
     """
-    from plotly.subplots import make_subplots
-
     panels = list(table.groupby(["variable", "context"], sort=False))
     names = [f"{variable}, {context} context" for (variable, context), _ in panels]
     sites = list(table["site"].unique())

@@ -1,12 +1,9 @@
 """The effect of each edge on two tasks."""
 
-from typing import TYPE_CHECKING
+import plotly.graph_objects as go
 
 from compo_mech.analyses.sharing import Sharing, Standing
 from compo_mech.plots.theme import BLUE, BROWN, CYAN, GREY, INK, LAYOUT, ORANGE, PINK, legend_below, plain
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 N_SHOWN_EDGES = 36
 STANDING_COLOURS: dict[tuple[Standing, bool | None], str] = {
@@ -20,10 +17,8 @@ STANDING_COLOURS: dict[tuple[Standing, bool | None], str] = {
 """By an edge's standing and, where that matters, whether its shares differ between the tasks."""
 
 
-def edges_figure(found: Sharing) -> "go.Figure":
+def edges_figure(found: Sharing) -> go.Figure:
     """Each edge's share of the gap for both tasks, joined by a line, coloured by what is said of the edge."""
-    import plotly.graph_objects as go
-
     table = found.edges.assign(largest=found.edges[["first_share", "second_share"]].abs().max(axis=1))
     table = table.sort_values("largest", ascending=False).head(N_SHOWN_EDGES)
     first, second = map(plain, found.names)

@@ -2,24 +2,22 @@
 
 import html
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from compo_mech.plots import interchange
 from compo_mech.report import thresholds
 from compo_mech.report.html_parts import table_html, verdict, wide
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def alignment_section(
     task: str,
     step: int,
     sentences: Sequence[str],
-    trained: "pd.DataFrame",
-    control: "pd.DataFrame",
-    by_step: "pd.DataFrame | None",
-    searched: "pd.DataFrame",
+    trained: pd.DataFrame,
+    control: pd.DataFrame,
+    by_step: pd.DataFrame | None,
+    searched: pd.DataFrame,
 ) -> str:
     """Write where the algorithm's variables are held: maps over sites, over steps, and searched subspaces.
 

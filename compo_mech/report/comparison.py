@@ -5,7 +5,9 @@ import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+
+import pandas as pd
+import plotly.graph_objects as go
 
 from compo_mech.evaluation.sets import eval_sets
 from compo_mech.evaluation.table import CONTROL, measured, select
@@ -19,10 +21,6 @@ from compo_mech.runs.config import RunConfig
 from compo_mech.runs.names import distinct
 from compo_mech.runs.outcome import summary_or_failure, until
 from compo_mech.runs.run import COLUMNS, Run
-
-if TYPE_CHECKING:
-    import pandas as pd
-    import plotly.graph_objects as go
 
 MAX_BYTES = 3_900_000
 """Of the page, after which runs go without attention."""
@@ -57,7 +55,7 @@ class Compared:
 
     run: Run
     name: str
-    metrics: "pd.DataFrame"
+    metrics: pd.DataFrame
     summary: Mapping[str, object]
     step: int
     problems: list[str] = field(default_factory=list)
@@ -77,8 +75,6 @@ def compared(runs: Sequence[Run], step: int | None = None) -> list[Compared]:
     Raises:
         RunError: a run has no checkpoint of that step.
     """
-    import pandas as pd
-
     found = []
     for run in runs:
         if step is not None and step not in run.steps:
@@ -106,10 +102,8 @@ def _few(run: Run) -> str:
     return ", ".join(steps if len(steps) <= 6 else [*steps[:3], "…", *steps[-2:]])
 
 
-def overview(runs: Sequence[Compared]) -> "pd.DataFrame":
+def overview(runs: Sequence[Compared]) -> pd.DataFrame:
     """Tabulate one row per run: its results, and the settings in which the runs differ."""
-    import pandas as pd
-
     came = pd.DataFrame([{"run": run.name} | results(run) for run in runs])
     return came.assign(**differences([run.run.config for run in runs])).fillna("–")
 
@@ -152,7 +146,7 @@ def results(run: Compared) -> dict[str, str]:
     return row
 
 
-def curve(run: Compared, metric: str) -> "pd.Series":
+def curve(run: Compared, metric: str) -> pd.Series:
     """By step: accuracy at the worst length, or the score of the best head; empty where it was not measured."""
     rows = select(measured(run.metrics, run.task), metric=metric).dropna(subset="value")
     if metric == "generated_accuracy":
@@ -160,7 +154,7 @@ def curve(run: Compared, metric: str) -> "pd.Series":
     return select(rows, split="mean").dropna(subset="head").groupby("step")["value"].max()
 
 
-def curves(runs: Sequence[Compared]) -> "go.Figure | None":
+def curves(runs: Sequence[Compared]) -> go.Figure | None:
     """Draw accuracy, iteration and lookup of all runs in one figure; None where nothing was measured."""
     panels = {title: {run.name: curve(run, metric) for run in runs} for title, metric in CURVES.items()}
     found = {

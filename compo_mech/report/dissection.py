@@ -2,12 +2,13 @@
 
 import html
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+import pandas as pd
+import plotly.graph_objects as go
 
 from compo_mech.analyses.circuit_checks import CircuitChecks
 from compo_mech.analyses.dissection import Dissection
-from compo_mech.analyses.dissection_tables import stage_name, stages
-from compo_mech.analyses.network_findings import NetworkFindings
+from compo_mech.analyses.network_findings import NetworkFindings, stage_name, stages
 from compo_mech.circuits.scores import EdgeScores
 from compo_mech.interventions.ablation import Baseline
 from compo_mech.interventions.edges import Edge
@@ -22,15 +23,11 @@ from compo_mech.report.method_card import card_sentence
 from compo_mech.routes.summary import SHARE_FLOOR, RouteMap
 from compo_mech.stats.intervals import Interval
 
-if TYPE_CHECKING:
-    import pandas as pd
-    import plotly.graph_objects as go
-
 N_SHOWN_EDGES = 24
 BASELINES: tuple[Baseline, ...] = ("mean", "zero", "resample")
 
 
-def dissection_section(found: Dissection, card: "pd.DataFrame | None") -> str:
+def dissection_section(found: Dissection, card: pd.DataFrame | None) -> str:
     """The section of one task.
 
     Args:
@@ -88,10 +85,8 @@ def dissection_section(found: Dissection, card: "pd.DataFrame | None") -> str:
     return "\n".join(parts)
 
 
-def head_rows(own: NetworkFindings, control: NetworkFindings) -> "pd.DataFrame":
+def head_rows(own: NetworkFindings, control: NetworkFindings) -> pd.DataFrame:
     """What each head and MLP does, the control in brackets."""
-    import pandas as pd
-
     costs, untrained = (
         {(component, cost.baseline): cost.cost for cost in f.ablations for component in cost.components}
         for f in (own, control)
@@ -125,9 +120,7 @@ def _with_bounds(fraction: Interval) -> str:
     return f"{fraction.mean:.0%} ({fraction.low:.0%} .. {fraction.high:.0%})"
 
 
-def _greedy_rows(own: NetworkFindings, control: NetworkFindings) -> "pd.DataFrame":
-    import pandas as pd
-
+def _greedy_rows(own: NetworkFindings, control: NetworkFindings) -> pd.DataFrame:
     rows = [
         {
             "ablated by the mean": " ".join(map(str, mine.components)),
@@ -139,10 +132,8 @@ def _greedy_rows(own: NetworkFindings, control: NetworkFindings) -> "pd.DataFram
     return pd.DataFrame(rows)
 
 
-def _check_rows(checks: CircuitChecks) -> "pd.DataFrame":
+def _check_rows(checks: CircuitChecks) -> pd.DataFrame:
     """The figures of `CircuitChecks.table` in words."""
-    import pandas as pd
-
     table = checks.table()
     passed = ["cannot be told" if told is None else "yes" if told else "no" for told in table["passed"].astype(object)]
     shown = table[["value", "needed", "control"]].map(lambda x: "–" if pd.isna(x) else f"{x:.2f}")
@@ -153,9 +144,7 @@ def _check_rows(checks: CircuitChecks) -> "pd.DataFrame":
     )
 
 
-def _edge_rows(own: NetworkFindings, control: NetworkFindings) -> "pd.DataFrame":
-    import pandas as pd
-
+def _edge_rows(own: NetworkFindings, control: NetworkFindings) -> pd.DataFrame:
     exact, attributed, untrained = (
         _by_edge(scores) for scores in (own.discovery.scores, own.attribution, control.discovery.scores)
     )
@@ -186,9 +175,7 @@ def _by_edge(scores: EdgeScores) -> dict[Edge, float]:
     return dict(zip(scores.edges, scores.scores.tolist(), strict=True))
 
 
-def _route_rows(routes: RouteMap) -> "pd.DataFrame":
-    import pandas as pd
-
+def _route_rows(routes: RouteMap) -> pd.DataFrame:
     table = routes.frame()
     table = pd.DataFrame(table[table["variable"] == "x"])
     names = ["first_hop", "second_hop", "route"]
@@ -226,16 +213,14 @@ def _route_note(control: RouteMap | None) -> str:
     return text + (f" Control: {control.summary()}." if control is not None else "")
 
 
-def patching_figure(
-    own: NetworkFindings, control: NetworkFindings, labels: Sequence[str], n_layers: int
-) -> "go.Figure":
+def patching_figure(own: NetworkFindings, control: NetworkFindings, labels: Sequence[str], n_layers: int) -> go.Figure:
     """Effect by stage and position, the network above, its control below."""
     names = [stage_name(*stage) for stage in stages(n_layers)]
     maps = {"trained": own.patching.stages.tolist(), "control": control.patching.stages.tolist()}
     return patching.effect_maps(maps, list(labels), names, "Patching each component of the network")
 
 
-def heads_figure(own: NetworkFindings, control: NetworkFindings, labels: Sequence[str], scored: range) -> "go.Figure":
+def heads_figure(own: NetworkFindings, control: NetworkFindings, labels: Sequence[str], scored: range) -> go.Figure:
     """Effect of each head's output at the rows that are scored."""
     names = [
         str(Site("z", layer, head))

@@ -1,7 +1,8 @@
 """When each component came about, as a section of a run's page."""
 
 import html
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from compo_mech.analyses.emergence import MOMENTS
 from compo_mech.analyses.emergence_sentences import moment
@@ -12,17 +13,12 @@ from compo_mech.report.html_parts import table_html, verdict, wide
 from compo_mech.stats.intervals import two_decimals
 from compo_mech.stats.onset import Course
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 COURSES = {Course.COMPLETE: "reaches a plateau", Course.UNFINISHED: "reaches no plateau"}
 """What a dated course is called on pages: a plateau may be low."""
 
 
-def shown_emergence(components: "pd.DataFrame") -> "pd.DataFrame":
+def shown_emergence(components: pd.DataFrame) -> pd.DataFrame:
     """Lay out the table of components as a person reads it."""
-    import pandas as pd
-
     rows = []
     for row in components.to_dict("records"):
         course = Course(row["course"])
@@ -48,7 +44,7 @@ PANELS = {"accuracy": "Accuracy", "lookup": "Attention", "iteration": "Attention
 """Panel of a component; of any other `Causes`."""
 
 
-def emergence_section(found: Watched, components: "pd.DataFrame", said: list[str]) -> str:
+def emergence_section(found: Watched, components: pd.DataFrame, said: list[str]) -> str:
     """Write the section of the run's page: sentences, timeline, table, curves with their control."""
     shown = [f"<h2>When each component came: {html.escape(str(found.task))}</h2>"]
     shown.append(verdict(said, thresholds.EMERGENCE))

@@ -2,7 +2,9 @@
 
 import html
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+import pandas as pd
+import plotly.graph_objects as go
 
 from compo_mech.analyses import own_prompt_tables as texts
 from compo_mech.analyses.own_prompts import PromptFindings, moving_positions
@@ -14,10 +16,6 @@ from compo_mech.plots.patching import effect_maps
 from compo_mech.report import thresholds
 from compo_mech.report.document import document
 from compo_mech.report.html_parts import again, table_html, verdict, wide
-
-if TYPE_CHECKING:
-    import pandas as pd
-    import plotly.graph_objects as go
 
 N_SHOWN = 24
 """Rows of a map or a table, and edges of a picture: those of largest effect."""
@@ -57,7 +55,7 @@ def page(found: PromptFindings, title: str, command: Sequence[str] = ()) -> str:
     return document(title, "\n".join(parts))
 
 
-def patching_map(found: PromptFindings) -> "go.Figure":
+def patching_map(found: PromptFindings) -> go.Figure:
     """Return the map of components and positions, those of largest effect."""
     unit, effects = ("logits", found.effects) if found.fractions is None else ("fraction", found.fractions)
     largest = effects.abs().max(1).values.argsort(descending=True, stable=True)[:N_SHOWN]
@@ -71,7 +69,7 @@ def patching_map(found: PromptFindings) -> "go.Figure":
     return figure
 
 
-def circuit_picture(found: PromptFindings) -> "go.Figure":
+def circuit_picture(found: PromptFindings) -> go.Figure:
     """Return the circuit as a graph, or, where there is none, the edges of largest score."""
     circuit = found.circuit
     order = [edge for edge in score_order(found.scores) if circuit is None or edge in circuit.edges]
@@ -90,9 +88,7 @@ def _network(found: PromptFindings) -> str:
     )
 
 
-def _prompt_rows(found: PromptFindings) -> "pd.DataFrame":
-    import pandas as pd
-
+def _prompt_rows(found: PromptFindings) -> pd.DataFrame:
     table = texts.answers(found).head(N_PROMPTS)
     shown = {
         "clean": [_end(text) for text in table["clean"]],
@@ -131,9 +127,7 @@ def _patching_note(found: PromptFindings) -> str:
     )
 
 
-def _edge_rows(found: PromptFindings) -> "pd.DataFrame":
-    import pandas as pd
-
+def _edge_rows(found: PromptFindings) -> pd.DataFrame:
     by_edge = dict(zip(found.scores.edges, found.scores.scores.tolist(), strict=True))
     kept = found.discovery.kept if found.discovery else frozenset()
     rows: Sequence[dict[str, str]] = [

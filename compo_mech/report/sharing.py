@@ -2,7 +2,8 @@
 
 import html
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from compo_mech.analyses.sharing import Sharing
 from compo_mech.circuits.overlap import LEVEL
@@ -10,9 +11,6 @@ from compo_mech.interventions.head_swaps import CARRIES, CARRIES_IN_PART
 from compo_mech.plots.shared_edges import edges_figure
 from compo_mech.report import thresholds
 from compo_mech.report.html_parts import subscripts, table_html, verdict, wide
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 NEEDED = f"{CARRIES:.0%} needed"
 
@@ -157,10 +155,8 @@ def _task_token_sentence(found: Sharing) -> str:
     return " ".join(texts)
 
 
-def patched_names(table: "pd.DataFrame") -> list[str]:
+def patched_names(table: pd.DataFrame) -> list[str]:
     """What each row of a table of task-token patching patches, such as `L1H0.k @ inputs`, `mlp1` or `tok → mlp1`."""
-    import pandas as pd
-
     names = []
     for row in table.to_dict("records"):
         match row["kind"]:
@@ -173,7 +169,7 @@ def patched_names(table: "pd.DataFrame") -> list[str]:
     return names
 
 
-def _controls(table: "pd.DataFrame", name: str) -> str:
+def _controls(table: pd.DataFrame, name: str) -> str:
     rows = table[table["name"] == name]
     return f"placebo at most {rows['placebo'].max():.0%}, randomly initialised control {rows['control'].max():.0%}"
 
@@ -187,12 +183,12 @@ def carriers(found: Sharing) -> list[str]:
     return [f"L{layer}H{head}" for layer, head in both]
 
 
-def _both(table: "pd.DataFrame", name: str) -> str:
+def _both(table: pd.DataFrame, name: str) -> str:
     """The shares of both directions."""
     return " and ".join(f"{share:.0%}" for share in table.loc[table["name"] == name, "follows"])
 
 
-def _task_token_note(table: "pd.DataFrame") -> str:
+def _task_token_note(table: pd.DataFrame) -> str:
     first = table.groupby("base", sort=False)[["own", "n"]].first()
     right = " and ".join(f"{share:.0%}" for share in first["own"])
     return (
@@ -205,10 +201,8 @@ def _task_token_note(table: "pd.DataFrame") -> str:
     )
 
 
-def _head_rows(found: Sharing) -> "pd.DataFrame":
+def _head_rows(found: Sharing) -> pd.DataFrame:
     """A row a head, a column for each task and variable."""
-    import pandas as pd
-
     shown: dict[str, dict[str, str]] = {}
     variables = {"x": "x_t", "end": "position of [EoI]"}
     for layer, head, task, variable, source, share in found.heads().itertuples(index=False):
@@ -217,10 +211,8 @@ def _head_rows(found: Sharing) -> "pd.DataFrame":
     return pd.DataFrame([{"head": head} | columns for head, columns in shown.items()]).fillna("–")
 
 
-def _overlap_rows(found: Sharing) -> "pd.DataFrame":
+def _overlap_rows(found: Sharing) -> pd.DataFrame:
     """A row for what is compared, columns for either statistic."""
-    import pandas as pd
-
     shown: dict[str, dict[str, str]] = {}
     statistics = {"jaccard": "Jaccard", "rank_correlation": "rank correlation of scores"}
     among = {"any": "any edges", "same_kind": "edges of the same reader kind"}
@@ -235,10 +227,8 @@ def _overlap_rows(found: Sharing) -> "pd.DataFrame":
     return pd.DataFrame([{"": name} | columns for name, columns in shown.items()])
 
 
-def task_token_rows(found: Sharing) -> "pd.DataFrame":
+def task_token_rows(found: Sharing) -> pd.DataFrame:
     """Sites, readers and the edges that matter, a column a direction."""
-    import pandas as pd
-
     if found.task_token is None:
         return pd.DataFrame()
     rows = []

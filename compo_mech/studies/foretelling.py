@@ -2,17 +2,19 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Float
-from sklearn.model_selection import StratifiedKFold
+from scipy.stats import bootstrap
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from compo_mech.evaluation.attention import AttentionVerdict
 from compo_mech.evaluation.stacked import DIVERGED
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FOLDS = StratifiedKFold(10, shuffle=True, random_state=0)
 N_RESAMPLES = 400
@@ -20,7 +22,7 @@ MIN_EACH = 20
 """Seeds of either end without which nothing is fitted."""
 
 
-def foretold(followed: "pd.DataFrame", early: Sequence[str]) -> "pd.DataFrame":
+def foretold(followed: pd.DataFrame, early: Sequence[str]) -> pd.DataFrame:
     """Foretell, at each step, whether a seed ends textbook, by logistic regression on what is measured then.
 
     Args:
@@ -33,9 +35,6 @@ def foretold(followed: "pd.DataFrame", early: Sequence[str]) -> "pd.DataFrame":
         fitted to, as often as it is chosen, and its area over held-out seeds. Seeds that diverged are left out; no
         rows if nearly all others end alike.
     """
-    import pandas as pd
-    from sklearn.metrics import roc_auc_score
-
     last = followed[followed["step"] == followed["step"].max()].set_index("seed")["verdict"]
     last = last[last != DIVERGED]
     end = (last == str(AttentionVerdict.TEXTBOOK)).to_numpy(bool)
@@ -55,11 +54,6 @@ def foretold(followed: "pd.DataFrame", early: Sequence[str]) -> "pd.DataFrame":
 
 def _by_all(x: Float[np.ndarray, "seed measure"], end: Bool[np.ndarray, "seed"]) -> Float[np.ndarray, "seed"]:
     """What all measures foretell of each seed, fitted to the seeds of other folds."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import cross_val_predict
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
     return np.asarray(cross_val_predict(model, x, end, cv=FOLDS, method="decision_function"))
 
@@ -69,8 +63,6 @@ def _by_one(
 ) -> tuple[Float[np.ndarray, "seed"], tuple[str, int]]:
     """What the measure foretells of each seed that does best on the seeds of other folds; which that is in most folds,
     and in how many."""
-    from sklearn.metrics import roc_auc_score
-
     foretells, names = np.zeros(len(end)), list[str]()
     for fitted, held_out in FOLDS.split(x, end):
         above_chance = np.array([roc_auc_score(end[fitted], column) for column in x[fitted].T]) - 0.5
@@ -84,8 +76,6 @@ def _interval(
     score: Float[np.ndarray, "seed"], end: Bool[np.ndarray, "seed"], draws: np.random.Generator
 ) -> tuple[float, float]:
     """The 2.5% and 97.5% quantiles over seeds drawn with replacement, from either end as many as there are."""
-    from scipy.stats import bootstrap
-    from sklearn.metrics import roc_auc_score
 
     def area(textbook: np.ndarray, other: np.ndarray) -> float:
         drawn_end = np.repeat([True, False], [len(textbook), len(other)])

@@ -14,7 +14,9 @@ from compo_mech.analyses.named_roles import (
 )
 from compo_mech.analyses.wrong_networks import random_networks, wrongly_trained
 from compo_mech.data.tasks import Parity
+from compo_mech.ground_truth.build import build
 from compo_mech.ground_truth.hard_cases import build_hard_case
+from compo_mech.ground_truth.options import BuildOptions
 
 SAID = {
     "taken back": {"L1H0": "iteration", "L2H0": "takes back answer", "L0H1": "idle"},
@@ -62,5 +64,8 @@ def test_broken_circuits_and_networks_without_one_have_no_named_part():
         for one in named_heads("decoys", part, built, part)
     ]
     assert wrong(found) == []
+    built = build(Parity(), rungs=BuildOptions(broken="update"))
+    (update,) = (one for one in named_mlps("decoys", "update", built, "update") if one.component.endswith("state"))
+    assert update[3:] == ("no", "no", "right")  # of a component that is broken, no is the truth
     networks = itertools.chain(random_networks(12), wrongly_trained(2))
     assert wrong(one for network in networks for one in named_untaught("without", network)) == []

@@ -215,6 +215,7 @@ def test_the_row_s_own_position_decides_at_its_threshold():
     still = replace(hidden, own_position=replace(found.own_position, accuracy=Interval(0.8, 0.75, 0.85)))
     assert subtraction_verdict(still).answer == Answer.NO
     assert found.own_position.accuracy.mean == 1
+    assert max(found.own_position.placebo, found.own_position.permuted) < 0.75  # neither control passes
     for low, answer in ((0.7501, Answer.YES), (0.75, Answer.NO)):
         moved = replace(found.own_position, accuracy=Interval(0.8, low, 0.85))
         verdict = subtraction_verdict(replace(found, own_position=moved))

@@ -21,7 +21,9 @@ from compo_mech.runs.trajectory import Quantity
 ROOT = Path(__file__).parents[2]
 BOTH = pytest.mark.parametrize("probe", [SUBTRACTION, UPDATE], ids=lambda probe: probe.name)
 TABLES = {
-    "position-subtraction": {"probes", "interchange", "additive", "scores", "neurons", "without-neurons"},
+    "position-subtraction": {
+        "probes", "interchange", "additive", "row-changes", "scores", "neurons", "without-neurons",
+    },
     "state-update": {
         "probes", "interchange", "reads", "subspaces", "neurons", "activations", "additive", "left-out",
         "without-neurons",

@@ -14,8 +14,8 @@ import pytest
 from browser import open_page, started
 from rich.console import Console
 
-from compo_mech.analyses.dissection_tables import stages
 from compo_mech.analyses.examine import at_named_site
+from compo_mech.analyses.network_findings import stages
 from compo_mech.circuits.circuit import Circuit, to_json
 from compo_mech.cli import command
 from compo_mech.interventions.edges import all_edges

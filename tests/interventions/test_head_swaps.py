@@ -4,11 +4,12 @@ from helpers import generator, random_model
 
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Copy, Parity, Polynomial, Symmetric
+from compo_mech.ground_truth.build import build
 from compo_mech.interventions.ablation import ablated_logits
 from compo_mech.interventions.edges import Writer
 from compo_mech.interventions.graph import embeddings, run_graph
 from compo_mech.interventions.head_evidence import head_evidence
-from compo_mech.interventions.head_swaps import Swaps
+from compo_mech.interventions.head_swaps import TIE, Swaps
 from compo_mech.interventions.swapped_rows import MIN_CELLS, end_rows, input_rows
 from compo_mech.model.config import ModelConfig
 
@@ -99,3 +100,10 @@ def test_evidence_draws_from_its_generator_alone():
     found = [head_evidence(model, DATA, Parity(), generator(seed), 32) for seed in (0, 0, 1)]
     assert found[0] == found[1]
     assert found[0] != found[2]
+
+
+def test_an_answer_that_hardly_leads_follows_nothing():
+    built = build(Parity(), max_length=5)
+    swaps = Swaps(built.model, input_rows(built.data, Parity(), 128, generator()))
+    for factor, stayed in ((TIE / 2, 0.0), (2 * TIE, 1.0)):  # of the lead that answers have otherwise
+        assert {found.stays.mean for found in swaps.followed(factor * swaps.clean).values()} == {stayed}
