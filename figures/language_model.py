@@ -1,4 +1,4 @@
-"""A language model that copies: what heads look at and carry, what sets of heads carry, and what it answers.
+"""A language model that copies: what heads attend to and carry, what sets of heads carry, and what it answers.
 
 python experiments/language_model.py --path .
 python figures/language_model.py runs/language_model/language_model.csv --out figures/results/language_model.png
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 COLUMNS, NUMBERS = ("part", "measure", "form", "component", "task"), ("value", "low", "high")
-LOOK, MOVE = "weight on x_t", "logits moved alone"
+WEIGHT, MOVE = "weight on x_t", "logits moved alone"
 NAMED = 0.1
-"""Heads that move or look more than this have their names beside them."""
+"""Heads that move more than this, or attend more to x_t, have their names above them."""
 
 
 def drawn(table: "pd.DataFrame") -> "go.Figure":
@@ -38,13 +38,13 @@ def drawn(table: "pd.DataFrame") -> "go.Figure":
         if not (of_all["part"] == part).any():
             raise ValueError(f"table = without the part {part}: must have it, over forms")
     titles = ["each of 270 heads, copying digits", "answers that become the other string's", "states that are right"]
-    figure = make_subplots(1, 3, subplot_titles=titles, column_widths=[0.36, 0.3, 0.34], horizontal_spacing=0.1)
+    figure = make_subplots(1, 3, subplot_titles=titles, column_widths=[0.36, 0.24, 0.4], horizontal_spacing=0.17)
     heads(figure, of_all[of_all["part"] == "heads"])
     sets(figure, of_all[(of_all["part"] == "heads") & (of_all["measure"] == "carried")])
     tasks(figure, of_all[of_all["part"] == "accuracy"])
-    layout = {**theme.LAYOUT, "margin": {"l": 60, "r": 20, "t": 50, "b": 120}}
-    legend = {"orientation": "h", "x": 0.58, "y": -0.36}
-    figure.update_layout(**layout, barmode="group", legend=legend, width=1250, height=480)
+    layout, tall = {**theme.LAYOUT, "margin": {"l": 60, "r": 20, "t": 50, "b": 150}}, 310
+    legend = {**theme.legend_below(110, tall), "x": 0.6}
+    figure.update_layout(**layout, barmode="group", legend=legend, width=1250, height=200 + tall)
     return figure
 
 
@@ -52,14 +52,14 @@ def heads(figure: "go.Figure", table: "pd.DataFrame") -> None:
     """Weight on x_t against the fraction of the difference of logits that a head moves alone."""
     import plotly.graph_objects as go
 
-    wide = table[table["measure"].isin([LOOK, MOVE])].pivot(index="component", columns="measure", values="value")
-    names = [name if max(row[LOOK] - 0.2, row[MOVE]) > NAMED else "" for name, row in wide.iterrows()]
+    wide = table[table["measure"].isin([WEIGHT, MOVE])].pivot(index="component", columns="measure", values="value")
+    names = [name if max(row[WEIGHT] - 0.2, row[MOVE]) > NAMED else "" for name, row in wide.iterrows()]
     dots = go.Scatter(
-        x=wide[LOOK], y=wide[MOVE], text=names, mode="markers+text", textposition="middle right", showlegend=False,
+        x=wide[WEIGHT], y=wide[MOVE], text=names, mode="markers+text", textposition="top center", showlegend=False,
         marker={"size": 6, "color": theme.HEAD_COLOURS[0]},
     )  # fmt: skip
     figure.add_trace(dots, row=1, col=1)
-    figure.update_xaxes(title="mean weight on x_t", range=[-0.03, 0.85], row=1, col=1)
+    figure.update_xaxes(title="mean weight on x<sub>t</sub>", range=[-0.1, 0.8], row=1, col=1)
     figure.update_yaxes(title="fraction of the logits moved alone", row=1, col=1)
 
 
@@ -83,7 +83,8 @@ def tasks(figure: "go.Figure", table: "pd.DataFrame") -> None:
 
     for colour, (name, rows) in zip(theme.HEAD_COLOURS, table.groupby("component", sort=False), strict=False):
         error = {"symmetric": False, "array": rows["high"] - rows["value"], "arrayminus": rows["value"] - rows["low"]}
-        bars = go.Bar(x=rows["task"], y=rows["value"], error_y=error, name=str(name), marker={"color": colour})
+        name = theme.subscripts(str(name))
+        bars = go.Bar(x=rows["task"], y=rows["value"], error_y=error, name=name, marker={"color": colour})
         figure.add_trace(bars, row=1, col=3)
     figure.update_yaxes(range=[0, 1.02], row=1, col=3)
 

@@ -7,8 +7,6 @@ python figures/mechanism.py figures/results/mechanism.csv --out figures/results/
 Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
 
-import html
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +15,7 @@ from compo_mech.cli.command import Positional, call
 from compo_mech.cli.draw import drawing, save
 from compo_mech.cli.output import table_of
 from compo_mech.plots import theme
+from compo_mech.plots.alternative import words
 from compo_mech.plots.notes import with_notes
 from compo_mech.runs.trajectory import Quantity
 
@@ -74,8 +73,7 @@ def notes(table: "pd.DataFrame", without: Sequence[str]) -> list[str]:
             rows = quantity.rows(pd.DataFrame(table[table["component"] == component]))
             n = rows.dropna(subset="value")["run"].nunique()
             if n < n_runs:
-                plain = html.unescape(re.sub("<.*?>", "", name.replace("<sub>", "_")))
-                said.append(f"{component}, {plain}: {n} of {n_runs} runs have it.")
+                said.append(f"{component}, {words(name)}: {n} of {n_runs} runs have it.")
     return said
 
 

@@ -15,6 +15,7 @@ from compo_mech.cli.draw import drawing, save
 from compo_mech.model.sites import Site
 from compo_mech.plots import patching
 from compo_mech.plots.notes import with_notes
+from compo_mech.plots.theme import indexed
 from compo_mech.runs.run import Run
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def main(run: Annotated[Path, Positional], out: Path) -> None:
             maps[title] = effects.loc[components, tokens].values.tolist()
         latest = opened.analysed("dissect")
         title = f"Rise of {opened.name}'s loss when one position carries another string's activation"
-        figure = patching.effect_maps(maps, tokens, components, f"{title}, step {latest.step}")
+        figure = patching.effect_maps(maps, indexed(tokens), components, f"{title}, step {latest.step}")
         save(with_notes(figure, latest.notes), out, __doc__)
 
 

@@ -44,11 +44,11 @@ def drawn(runs: list[Run]) -> "go.Figure":
                 line={"color": theme.GREY if name == "control" else theme.BLUE}, row=row, col=3,
             )  # fmt: skip
         figure.update_xaxes(title="periods over all positions", row=row, col=3)
-        figure.update_yaxes(title="share of power", rangemode="tozero", row=row, col=3)
+        figure.update_yaxes(title="fraction of power", rangemode="tozero", row=row, col=3)
     figure.update_layout(
-        **{**theme.LAYOUT, "margin": {"l": 60, "r": 20, "t": 90, "b": 60}},
+        **{**theme.LAYOUT, "margin": {"l": 60, "r": 20, "t": 90, "b": 80}},
         title="Position embeddings: inner products, centred, in units of their mean square", width=1150,
-        height=130 + 320 * len(runs), legend={"x": 0.99, "y": 0.99, "xanchor": "right"},
+        height=130 + 320 * len(runs), legend=theme.legend_below(52, 320 * len(runs) - 40),
         coloraxis={
             "colorscale": theme.scale(theme.DIVERGING), "cmin": -1, "cmax": 1,
             "colorbar": {"thickness": 12, "len": 220, "lenmode": "pixels"},

@@ -63,14 +63,14 @@ def drawn(table: "pd.DataFrame") -> "go.Figure":
     figure.update_yaxes(title_font_size=13)
     figure.add_annotation(
         text="<br>".join(map(exponents_text, exponents(table).to_dict("records"))), showarrow=False, align="left",
-        x=0, xref="paper", xanchor="left", y=0, yref="paper", yanchor="top", yshift=-62, font={"size": 13},
+        x=0, xref="paper", xanchor="left", y=0, yref="paper", yanchor="top", yshift=-82, font={"size": 13},
     )  # fmt: skip
+    tall = max(260, 52 * len(dims))
     figure.update_layout(
-        **{**theme.LAYOUT, "margin": {"l": 60, "r": 90, "t": 84, "b": 120}},
+        **{**theme.LAYOUT, "margin": {"l": 60, "r": 20, "t": 84, "b": 150}},
         title={"text": f"{task_of(table)}, {table['seed'].nunique()} seeds a cell; in small, how many solved it "
                "(99% at every length at the end)", "x": 0.01, "font.size": 16},
-        width=1150, height=205 + max(260, 52 * len(dims)),
-        legend={"title": {"text": "d_model", "font.size": 13}, "x": 1.01},
+        width=1100, height=235 + tall, legend={**theme.legend_below(44, tall), "title.text": "d_model ", "x": 0.64},
     )  # fmt: skip
     return figure
 
@@ -109,7 +109,7 @@ def heatmap(figure: "go.Figure", cells: "pd.DataFrame", measure: str, lengths: l
     figure.add_heatmap(
         z=heat, x=[str(length) for length in lengths], y=[str(d) for d in dims], text=texts, texttemplate="%{text}",
         textfont={"size": 12}, xgap=1.5, ygap=1.5, hoverongaps=False, showscale=False,
-        colorscale="Oranges_r" if speed else theme.scale(theme.SEQUENTIAL),
+        colorscale=theme.scale(theme.SEQUENTIAL), reversescale=speed,
         zmin=low - 0.3 * (high - low) if speed else low,
         zmax=high + 0.1 * (high - low) if speed else 1,
         hovertemplate="length %{x}, d_model %{y}: %{text}<extra></extra>", row=1, col=column,
@@ -128,11 +128,8 @@ def cell_text(value: float, solved: float, seeds: float, speed: bool) -> str:
 
 def curves(figure: "go.Figure", table: "pd.DataFrame", cells: "pd.DataFrame", lengths: list, dims: list) -> None:
     """A line a d_model through the medians, where the event came in half of the seeds; a dot a seed."""
-    from plotly.colors import sample_colorscale
-
     steps = table[(table["measure"] == SPEED) & (table["value"] < math.inf) & (table["value"] > 0)]
-    colours = sample_colorscale("Viridis", [0.9 * i / max(1, len(dims) - 1) for i in range(len(dims))])
-    for n, (d_model, colour) in enumerate(zip(dims, colours, strict=True)):
+    for n, (d_model, colour) in enumerate(zip(dims, theme.ordered_colours(len(dims)), strict=True)):
         aside = 1.018 ** (n - (len(dims) - 1) / 2)
         own, medians = steps[steps["d_model"] == d_model], cells[cells["d_model"] == d_model].set_index("length")
         figure.add_scatter(
@@ -150,10 +147,10 @@ def curves(figure: "go.Figure", table: "pd.DataFrame", cells: "pd.DataFrame", le
         type="log", title="length", title_standoff=4, tickmode="array", tickvals=lengths, row=1, col=4,
         range=[math.log10(min(lengths) * 0.88), math.log10(max(lengths) * 1.14)],
     )  # fmt: skip
+    decades = range(int(math.log10(max(steps["value"].min(), 1))), math.ceil(math.log10(steps["value"].max())) + 1)
     figure.update_yaxes(
-        **theme.LOG_AXIS, tickfont={"size": 11},
-        row=1, col=4,
-    )  # fmt: skip
+        type="log", tickvals=[n * 10**e for e in decades for n in (1, 2, 5)], tickfont={"size": 11}, row=1, col=4
+    )
 
 
 def exponents_text(row: dict) -> str:

@@ -108,7 +108,8 @@ def drawn(table: "pd.DataFrame", shown: Sequence[str]) -> "go.Figure":
         )  # fmt: skip
     figure.update_annotations(font_size=13)
     most = table.groupby("arm")["seed"].nunique().max()
-    title = f"{table['study'].iloc[0]}{f': {task_name(tasks[0])}' if len(tasks) == 1 else ''}, {most} seeds an arm"
+    study = str(table["study"].iloc[0]).replace("_", " ").capitalize()
+    title = f"{study}{f': {task_name(tasks[0])}' if len(tasks) == 1 else ''}, {most} seeds an arm"
     top = 60 + 18 * n_title_lines
     figure.update_layout(
         **{**theme.LAYOUT, "margin": {"l": left, "r": 20, "t": top, "b": 80}},
@@ -240,7 +241,7 @@ def without_colour(name: str) -> str:
 
 def wrapped(name: str, width: int) -> str:
     """A name over several lines."""
-    return "<br>".join(html.escape(line) for line in textwrap.wrap(str(name), width, break_long_words=False))
+    return "<br>".join(theme.subscripts(line) for line in textwrap.wrap(str(name), width, break_long_words=False))
 
 
 def task_name(task: str) -> str:

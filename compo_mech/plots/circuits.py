@@ -24,6 +24,7 @@ from compo_mech.plots.theme import (
     PAPER,
     QUIET,
     SHADES,
+    indexed,
     layout_of,
     legend_below,
     scale,
@@ -118,7 +119,7 @@ def circuit_on_positions(
     """
     import plotly.graph_objects as go
 
-    labels, n_stages, figure = layout.labels(length), 2 * circuit.config.n_layers + 2, go.Figure()
+    labels, n_stages, figure = indexed(layout.labels(length)), 2 * circuit.config.n_layers + 2, go.Figure()
     _check_stages(circuit, len(labels), patterns, effects)
     bundles = _bundles(circuit, layout, length, patterns)
     for (kind, y0, x0, y1, x1), members in sorted(bundles.items(), key=lambda item: max(item[1])[0]):

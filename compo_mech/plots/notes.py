@@ -1,11 +1,10 @@
 """What a figure leaves out, said on the figure."""
 
-import html
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from compo_mech.plots.theme import QUIET, layout_of
+from compo_mech.plots.theme import QUIET, layout_of, subscripts
 from compo_mech.runs.names import distinct
 from compo_mech.runs.run import Run
 
@@ -19,7 +18,7 @@ LINE, SIZE, WIDTH = 17, 12, 7
 def with_notes(figure: "go.Figure", notes: Sequence[str]) -> "go.Figure":
     """Write lines below all else of a figure, which grows by their height."""
     across = max(40, int((layout_of(figure).width or 760) / WIDTH))
-    lines = [html.escape(line) for note in notes for line in textwrap.wrap(note, across)]
+    lines = [subscripts(line) for note in notes for line in textwrap.wrap(note, across)]
     if not lines:
         return figure
     bottom, more = layout_of(figure).margin.b or 80, LINE * len(lines) + 8

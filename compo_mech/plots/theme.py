@@ -2,6 +2,7 @@
 
 import html
 import itertools
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,10 @@ HEAD_COLOURS = (BLUE, ORANGE, GREEN, PINK, BROWN, CYAN, RED, DARK_GREY)
 
 COMPONENT_COLOURS = {
     "t in the query": BROWN,
-    "lookup": BLUE,
+    "lookup": ORANGE,
     "x in the attention output": CYAN,
     "textbook route": GREEN,
-    "iteration": ORANGE,
+    "iteration": BLUE,
     "ablation cost of iteration": RED,
     "state in the MLP output": PINK,
     "probe of t": "#d0a85a",
@@ -32,6 +33,9 @@ COMPONENT_COLOURS = {
 """Of what emerges in training, the same in every figure."""
 
 TASK_COLOURS = {"parity": BLUE, "copy": GREEN, "polynomial": ORANGE}
+
+ORDERED_COLOURS = ("#8f74e8", "#4b87e0", "#1c98a8", "#4f9a3c", "#b5851c", "#e0663c", "#d8568f")
+"""Along what has an order, such as lengths: each can be seen on light and on dark pages alike."""
 
 CONTROL_COLOURS = (ORANGE, GREY, GREEN, PINK, CYAN)
 """Of controls, in the order in which they are given."""
@@ -66,7 +70,7 @@ LAYOUT = {
     "margin": {"l": 60, "r": 20, "t": 50, "b": 50},
 }
 
-LOG_AXIS: dict[str, Any] = {"type": "log", "exponentformat": "power"}
+LOG_AXIS: dict[str, Any] = {"type": "log", "exponentformat": "power", "dtick": 1}
 """An axis of logarithms, whose ticks are powers of ten."""
 
 _DARK_PAPER = "#17181c"
@@ -87,11 +91,32 @@ DARK = {
 
 
 def task_colours(tasks: Iterable[str]) -> dict[str, str]:
-    """Return a colour for each task, a task's own where it has one, and none twice while there are any left."""
-    tasks = list(tasks)
-    own = {task: TASK_COLOURS[task] for task in tasks if task in TASK_COLOURS}
+    """Return a colour for each task, and none twice while there are any left.
+
+    The first task of a family, whatever its settings, has the family's own colour, if it has one.
+
+    Example:
+        >>> from compo_mech.plots import theme
+        >>> theme.task_colours(["polynomial(modulus=3)"]) == {"polynomial(modulus=3)": theme.ORANGE}
+        True
+    """
     left = itertools.cycle(colour for colour in HEAD_COLOURS if colour not in TASK_COLOURS.values())
-    return {task: own.get(task) or next(left) for task in tasks}
+    found: dict[str, str] = {}
+    for task in tasks:
+        own = TASK_COLOURS.get(task.partition("(")[0])
+        found[task] = own if own and own not in found.values() else next(left)
+    return found
+
+
+def ordered_colours(n: int) -> list[str]:
+    """Return n colours along a scale, for things that have an order."""
+    found, last = list[str](), len(ORDERED_COLOURS) - 1
+    for i in range(n):
+        below, fraction = divmod(i / max(1, n - 1) * last, 1)
+        ends = (ORDERED_COLOURS[int(below)], ORDERED_COLOURS[min(int(below) + 1, last)])
+        pairs = [[int(colour[at : at + 2], 16) for colour in ends] for at in (1, 3, 5)]
+        found.append("#" + "".join(f"{round(low + fraction * (high - low)):02x}" for low, high in pairs))
+    return found
 
 
 def scale(colours: tuple[str, ...]) -> list[tuple[float, str]]:
@@ -112,6 +137,35 @@ def legend_below(gap: int, height: int | float) -> dict[str, object]:
         height: of what is drawn between the axes, in pixels.
     """
     return {"orientation": "h", "x": 0, "y": -gap / height, "yanchor": "top", "itemsizing": "constant"}
+
+
+def indexed(labels: Iterable[str]) -> list[str]:
+    """Return names of positions with their index below the line.
+
+    Example:
+        >>> from compo_mech.plots.theme import indexed
+        >>> indexed(["task", "x1", "x12", "EoI", "s2"])
+        ['task', 'x₁', 'x₁₂', 'EoI', 's₂']
+    """
+    return [label[0] + label[1:].translate(_BELOW) if label[1:].isdigit() else label for label in labels]
+
+
+_BELOW = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+
+
+def subscripts(text: str) -> str:
+    """Return a text as HTML, in which the index of `x_t`, `s_t` and `s_t-1` stands below the line.
+
+    Example:
+        >>> from compo_mech.plots.theme import subscripts
+        >>> subscripts("x_t < s_{t-1}, d_model")
+        'x<sub>t</sub> &lt; s<sub>t-1</sub>, d_model'
+    """
+    return _INDEXED.sub(lambda m: f"{m[1]}<sub>{m[2] or m[3]}</sub>", html.escape(text))
+
+
+_INDEXED = re.compile(r"\b([sx])_(?:\{(t-1|t|\d+)\}|(t-1|t|\d+)\b)")
+"""A state or an input with its index."""
 
 
 def plain(text: str) -> str:

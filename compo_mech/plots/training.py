@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from compo_mech.evaluation.table import measured, select
 from compo_mech.plots.panels import legend_of, stacked
-from compo_mech.plots.theme import GREY, HEAD_COLOURS, INK, LOG_AXIS
+from compo_mech.plots.theme import GREY, HEAD_COLOURS, INK, LOG_AXIS, ordered_colours
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,13 +56,10 @@ def _by_step(rows: "pd.DataFrame") -> "pd.Series":
 
 
 def _by_length(accuracy: "pd.DataFrame") -> dict[str, Curve]:
-    from plotly.colors import sample_colorscale
-
     lengths = accuracy["length"].unique().tolist()
-    fractions = [i / max(1, len(lengths) - 1) for i in range(len(lengths))]
-    colours = sample_colorscale("Viridis", fractions)
+    colours = ordered_colours(len(lengths))
     return {
-        f"length {length}": Curve(_by_step(select(accuracy, length=length)), str(colour))
+        f"length {length}": Curve(_by_step(select(accuracy, length=length)), colour)
         for length, colour in zip(lengths, colours, strict=True)
     }
 

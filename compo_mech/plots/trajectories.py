@@ -17,6 +17,7 @@ from compo_mech.plots.theme import (
     PAPER,
     layout_of,
     legend_below,
+    ordered_colours,
     plain,
 )
 
@@ -139,12 +140,9 @@ def curves_of_runs(
         names: of all runs, each once in the legend.
         title: of the whole figure.
     """
-    from plotly.colors import sample_colorscale
     from plotly.subplots import make_subplots
 
-    colours = list(HEAD_COLOURS)
-    if len(names) > len(colours):
-        colours = sample_colorscale("Turbo", [i / (len(names) - 1) for i in range(len(names))])
+    colours = HEAD_COLOURS if len(names) <= len(HEAD_COLOURS) else ordered_colours(len(names))
     figure = make_subplots(len(panels), 1, subplot_titles=list(panels), shared_xaxes=True, vertical_spacing=0.08)
     shown: set[str] = set()
     for row, curves in enumerate(panels.values(), start=1):

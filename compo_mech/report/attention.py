@@ -11,6 +11,7 @@ from compo_mech.evaluation.sets import EvalSet
 from compo_mech.model.forward import forward
 from compo_mech.model.params import Model, Params
 from compo_mech.plots import attention
+from compo_mech.plots.theme import indexed
 from compo_mech.runs.config import RunConfig
 
 if TYPE_CHECKING:
@@ -46,12 +47,12 @@ def attention_by_step(checkpoints: Mapping[int, Params], config: RunConfig, test
         test: the strings.
     """
     frames = {step: mean_patterns(Model(params, config.model), test) for step, params in checkpoints.items()}
-    return attention.with_slider(frames, test.layout.labels(test.length), f"{_title(test)}, by step")
+    return attention.with_slider(frames, indexed(test.layout.labels(test.length)), f"{_title(test)}, by step")
 
 
 def attention_figure(model: Model, test: EvalSet) -> "go.Figure":
     """Mean attention over up to `N_SHOWN` test strings at every position that is read."""
-    return attention.attention_maps(mean_patterns(model, test), test.layout.labels(test.length), _title(test))
+    return attention.attention_maps(mean_patterns(model, test), indexed(test.layout.labels(test.length)), _title(test))
 
 
 def mean_patterns(model: Model, test: EvalSet) -> list[Float[Tensor, "head pos pos"]]:

@@ -17,8 +17,9 @@ from compo_mech.interventions.role_sentences import content_text
 from compo_mech.model.sites import Site
 from compo_mech.plots import circuits, patching, routes
 from compo_mech.plots.faithfulness import faithfulness_curves
+from compo_mech.plots.theme import indexed, subscripts
 from compo_mech.report import thresholds
-from compo_mech.report.html_parts import subscripts, table_html, verdict, wide
+from compo_mech.report.html_parts import table_html, verdict, wide
 from compo_mech.report.method_card import card_sentence
 from compo_mech.routes.summary import SHARE_FLOOR, RouteMap
 from compo_mech.stats.intervals import Interval
@@ -36,7 +37,7 @@ def dissection_section(found: Dissection, card: pd.DataFrame | None) -> str:
     """
     own, control = found.trained, found.control
     layout, config = found.data.layout, found.model.config
-    labels, length = layout.labels(own.patching.length), own.patching.length
+    labels, length = indexed(layout.labels(own.patching.length)), own.patching.length
     parts = [f"<h2>Taken apart: {html.escape(str(found.task))}, step {found.step}</h2>"]
     parts.append(verdict(found.sentences, f"{thresholds.CIRCUIT} {thresholds.HEADS}"))
     parts.append(f"<p class=quiet>{subscripts(card_sentence(card, found))}</p>")
@@ -45,10 +46,10 @@ def dissection_section(found: Dissection, card: pd.DataFrame | None) -> str:
     parts.append(table_html(head_rows(own, control), sticky=True))
     parts.append(
         "<p class=quiet>Follow, stay: with what the head brings in another string put in, the fraction of the answers "
-        "that its content would change and that change so, and of those that it would not and that stay. x_t, position "
-        "of [EoI]: fraction of the answers that follow where all inputs, or where [EoI], are another string's; half of "
-        "the answers of two states follow by chance. Cost: states that are no longer right when heads put out "
-        "their mean over other strings of the same length, zero, or what they put out on another string. "
+        "that its content would change and that change so, and of those that it would not and that stay. "
+        "x<sub>t</sub>, position of [EoI]: fraction of the answers that follow where all inputs, or where [EoI], are "
+        "another string's; half of the answers of two states follow by chance. Cost: states that are no longer right "
+        "when heads put out their mean over other strings of the same length, zero, or what they put out on another string. "
         f"Of all states {own.heads.accuracy:.1%} are right; knowing only s<sub>t-1</sub> one would be right about "
         f"{own.heads.guess:.1%}. In brackets a randomly initialised control.</p>"
     )

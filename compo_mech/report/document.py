@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compo_mech.plots.alternative import words
-from compo_mech.plots.theme import layout_of
-from compo_mech.report.html_parts import again, asset, plotly_script, subscripts, wide
+from compo_mech.plots.theme import layout_of, subscripts
+from compo_mech.report.html_parts import again, asset, plotly_script, wide
 from compo_mech.runs.files import write_whole
 
 if TYPE_CHECKING:

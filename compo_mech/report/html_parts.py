@@ -4,7 +4,6 @@ import base64
 import gzip
 import html
 import json
-import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from compo_mech.plots.alternative import alternative
-from compo_mech.plots.theme import DARK
+from compo_mech.plots.theme import DARK, subscripts
 from compo_mech.runs.outcome import ACCURACY_LEVEL
 
 if TYPE_CHECKING:
@@ -132,21 +131,6 @@ def length_table_html(table: "pd.DataFrame") -> str:
             cells += f"<td{low}>{f'{value:.1%}' if share else html.escape(str(value))}</td>"
         body += f"<tr>{cells}</tr>"
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def subscripts(text: str) -> str:
-    """Return a text as HTML, in which the index of `x_t`, `s_t` and `s_t-1` stands below the line.
-
-    Example:
-        >>> from compo_mech.report.html_parts import subscripts
-        >>> subscripts("x_t < s_{t-1}, d_model")
-        'x<sub>t</sub> &lt; s<sub>t-1</sub>, d_model'
-    """
-    return INDEXED.sub(lambda m: f"{m[1]}<sub>{m[2] or m[3]}</sub>", html.escape(text))
-
-
-INDEXED = re.compile(r"\b([sx])_(?:\{(t-1|t|\d+)\}|(t-1|t|\d+)\b)")
-"""A state or an input with its index."""
 
 
 def verdict(texts: Sequence[str], needed: str) -> str:

@@ -9,8 +9,9 @@ from compo_mech.analyses.sharing import Sharing
 from compo_mech.circuits.overlap import LEVEL
 from compo_mech.interventions.head_swaps import CARRIES, CARRIES_IN_PART
 from compo_mech.plots.shared_edges import edges_figure
+from compo_mech.plots.theme import subscripts
 from compo_mech.report import thresholds
-from compo_mech.report.html_parts import subscripts, table_html, verdict, wide
+from compo_mech.report.html_parts import table_html, verdict, wide
 
 NEEDED = f"{CARRIES:.0%} needed"
 

@@ -39,7 +39,7 @@ SETS: dict[str, Sequence[Head]] = {
     "L23H0": CARRYING[:1],
     "L18H6": CARRYING[1:2],
     "L29H1": CARRYING[2:],
-    "three that look most": LOOKING,
+    "three that attend most": LOOKING,
     "L23H0 + L18H6": CARRYING[:2],
     "three that carry": CARRYING,
     "six that carry": (*CARRYING, (20, 8), (18, 7), (6, 0)),

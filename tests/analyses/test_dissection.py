@@ -20,9 +20,9 @@ from compo_mech.ground_truth.build import build
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.launch import main
 from compo_mech.model.params import Model, init_params
+from compo_mech.plots.theme import subscripts
 from compo_mech.report import run_page
 from compo_mech.report.dissection import dissection_section
-from compo_mech.report.html_parts import subscripts
 from compo_mech.report.method_card import card_sentence
 from compo_mech.routes.summary import RouteName
 from compo_mech.runs import recipes

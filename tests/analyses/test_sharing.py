@@ -29,7 +29,7 @@ from compo_mech.launch import main
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.sites import Site
 from compo_mech.plots.shared_edges import edges_figure
-from compo_mech.report.html_parts import subscripts
+from compo_mech.plots.theme import subscripts
 from compo_mech.report.sharing import patched_names, sharing_section, sharing_sentences, task_token_rows
 from compo_mech.runs import recipes
 from compo_mech.runs.run import Run

@@ -22,8 +22,8 @@ from compo_mech.interventions.edges import all_edges
 from compo_mech.launch import settings
 from compo_mech.launch.run import launch
 from compo_mech.plots.notes import other_tasks, with_notes
-from compo_mech.plots.theme import COMPONENT_COLOURS
-from compo_mech.report.html_parts import plotly_script, subscripts
+from compo_mech.plots.theme import COMPONENT_COLOURS, subscripts
+from compo_mech.report.html_parts import plotly_script
 from compo_mech.runs import recipes
 from compo_mech.runs.analysis_folder import analysis_name
 from compo_mech.runs.checkpoints import RunError

@@ -26,12 +26,13 @@ from compo_mech.ground_truth.method_card import method_card_table
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.plots import theme
 from compo_mech.plots.alternative import alternative
+from compo_mech.plots.theme import subscripts
 from compo_mech.probing import sites
 from compo_mech.probing.probes import linear_probe
 from compo_mech.report import run_page
 from compo_mech.report.dissection import dissection_section
 from compo_mech.report.document import document, figure_page, with_contents
-from compo_mech.report.html_parts import LONG_TABLE, again, asset, plotly_script, subscripts, table_html, wide
+from compo_mech.report.html_parts import LONG_TABLE, again, asset, plotly_script, table_html, wide
 from compo_mech.report.method_card import method_card_page
 
 ROOT = Path(__file__).parents[2]
