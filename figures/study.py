@@ -198,7 +198,7 @@ def axis(
             if top == 0
             else min((m * 10**e for e in range(-3, 8) for m in (1, 2, 2.5, 5)), key=lambda s: abs(top / s - 2.6))
         )
-        ticks = [n * step for n in range(int(0.85 * top / step) + 1)]
+        ticks = [n * step for n in range(int(0.8 * top / step) + 1)]
         figure.update_xaxes(
             tickmode="array", tickvals=[*ticks, at_censored], ticktext=[*(f"{tick:g}" for tick in ticks), "censored"],
             tickangle=0,

@@ -66,7 +66,7 @@ SHOWN = {
     "length_by_dimension": ("iteration score", "d_model %{y}, length %{x}"),
     "mechanism": ("MLP 0: positions subtracted?", "polynomial"),
     "method_card": ("truth on top, of", "RelP, attention held", "rows drawn anew"),
-    "patching_map": ("randomly initialised", "L1H0.z, s2"),
+    "patching_map": ("randomly initialised", "L1H0.z, s₂"),
     "position_geometry": ("two: trained", "effective dimensions"),
     "probes_by_step": ("Decodable and used: one", "answers follow its output"),
     "route_map": ('"t"', '"length"'),

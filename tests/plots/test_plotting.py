@@ -10,6 +10,7 @@ from compo_mech.ground_truth.build import build
 from compo_mech.interventions.edges import LOGITS, POS, TOK, Edge, Reader, Writer
 from compo_mech.model.config import ModelConfig
 from compo_mech.plots.circuits import EDGE_COLOURS, circuit_graph, circuit_on_positions
+from compo_mech.plots.theme import indexed
 
 CONFIG = ModelConfig(d_model=8, n_heads=4)
 STRONG, WEAK = Edge(TOK, Reader("v", 1, 2)), Edge(POS, Reader("q", 0, 3))
@@ -65,7 +66,7 @@ def test_keys_and_values_go_to_the_rows_that_attend():
     circuit = Circuit(built.model.config, built.edges, dict.fromkeys(built.edges, 1.0))
     layout, figure = on_positions(circuit)
     labels = layout.labels(3)
-    assert list(figure.layout.xaxis.ticktext) == labels
+    assert list(figure.layout.xaxis.ticktext) == indexed(labels)
     assert list(figure.layout.yaxis.ticktext) == ["embed", "attn_out0", "mlp_out0", "attn_out1", "mlp_out1", "logits"]
     across = {
         (labels[round(trace.x[0])], labels[round(trace.x[-1])])

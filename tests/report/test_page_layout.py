@@ -226,6 +226,11 @@ def test_every_colour_has_one_on_dark_pages_and_both_can_be_seen():
     for colour in lines:
         assert contrast(colour, theme.PAPER) > 2.6, colour
         assert contrast(theme.DARK[colour], theme.DARK[theme.PAPER]) > 4.5, colour
+    for n in (1, 2, 12, 40):  # these are the same on both
+        shades = theme.ordered_colours(n)
+        assert len(set(shades)) == n
+        assert all(contrast(c, theme.PAPER) > 2.6 and contrast(c, theme.DARK[theme.PAPER]) > 4.5 for c in shades)
+        assert not set(shades) & set(theme.DARK)
     assert contrast(theme.INK, theme.PAPER) > 12
     assert len(set(theme.DARK.values())) == len(theme.DARK)
     for colours in (theme.SEQUENTIAL, theme.DIVERGING):
@@ -250,7 +255,9 @@ def test_colours_are_named_in_the_theme_alone():
     files = [*(ROOT / "compo_mech" / "plots").glob("*.py"), *(ROOT / "figures").glob("*.py")]
     for file in files:
         if file.name != "theme.py":
-            assert not re.findall(r'"#[0-9a-f]{6}"|"plotly_white"|"Blues"|"RdBu_r"', file.read_text()), file
+            assert not re.findall(
+                r'"#[0-9a-f]{6}"|"plotly_white"|"Blues"|"RdBu_r"|colorscale="|plotly\.colors', file.read_text()
+            ), file
 
 
 def test_tasks_have_their_own_colours_and_share_none():
@@ -258,3 +265,5 @@ def test_tasks_have_their_own_colours_and_share_none():
     several = theme.task_colours(["mine", "copy", "parity", "other"])
     assert several["copy"] == alone["copy"] == theme.TASK_COLOURS["copy"]
     assert len(set(several.values())) == 4
+    family = theme.task_colours(["polynomial(modulus=3)", "polynomial", "parity"])
+    assert family["polynomial(modulus=3)"] == theme.TASK_COLOURS["polynomial"] != family["polynomial"]
