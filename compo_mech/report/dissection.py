@@ -50,8 +50,8 @@ def dissection_section(found: Dissection, card: pd.DataFrame | None) -> str:
         "x<sub>t</sub>, position of [EoI]: fraction of the answers that follow where all inputs, or where [EoI], are "
         "another string's; half of the answers of two states follow by chance. Cost: states that are no longer right "
         "when heads put out their mean over other strings of the same length, zero, or what they put out on another "
-        f"string. Of all states {own.heads.accuracy:.1%} are right; knowing only s<sub>t-1</sub> one would be right about "
-        f"{own.heads.guess:.1%}. In brackets a randomly initialised control.</p>"
+        f"string. Of all states {own.heads.accuracy:.1%} are right; knowing only s<sub>t-1</sub> one would be right "
+        f"about {own.heads.guess:.1%}. In brackets a randomly initialised control.</p>"
     )
     parts.append("<h3>Heads ablated one after the other</h3>")
     parts.append(table_html(_greedy_rows(own, control)))
