@@ -154,3 +154,16 @@ def test_a_page_does_what_it_says(page, place, monkeypatch, capsys, request):
         shutil.copytree(request.getfixturevalue("runs") / "runs", place / "runs")
     run_page(page, place, monkeypatch)
     assert "Traceback" not in "".join(capsys.readouterr())
+
+
+JOBS = {"own-task": 2, "own-model": 2, "patching": 1, "compare-seeds": 3, "elsewhere": 2}
+"""How-tos, and how many of their first blocks of code do what they are named for."""
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_a_job_takes_fifteen_lines(job):
+    page = ROOT / "docs" / "how-to" / f"{job}.md"
+    assert page in WITH_CODE  # whose blocks are run
+    done = [block for block in blocks(page) if block.language in ("bash", "python")][: JOBS[job]]
+    assert len(done) == JOBS[job]
+    assert sum(bool(line.strip()) for block in done for line in block.text.splitlines()) <= 15
