@@ -115,7 +115,7 @@ def beside(params: dict[int, Params], config: RunConfig, test: EvalSet) -> "go.F
 
 
 def _axis(axis) -> dict:
-    return {"tickmode": "array", "tickvals": axis.tickvals, "ticktext": axis.ticktext, "tickfont": {"size": 9}}
+    return {"tickmode": "array", "tickvals": axis.tickvals, "ticktext": axis.ticktext, "tickfont": {"size": 11}}
 
 
 if __name__ == "__main__":

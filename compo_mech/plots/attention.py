@@ -37,8 +37,8 @@ def attention_maps(patterns: Sequence[Float[Tensor, "head pos pos"]], labels: Se
                 customdata=[[f"{q} → {k}" for k in labels] for q in labels],
                 hovertemplate="%{customdata}: %{z:.3f}<extra></extra>",
             )  # fmt: skip
-            figure.update_xaxes(**ticks, title="attends to", tickangle=90, tickfont_size=9, **cell)
-            figure.update_yaxes(**ticks, title="token", autorange="reversed", tickfont_size=9, **cell)
+            figure.update_xaxes(**ticks, title="attends to", tickangle=90, tickfont_size=10, **cell)
+            figure.update_yaxes(**ticks, title="token", autorange="reversed", tickfont_size=10, **cell)
     figure.update_layout(
         **{**LAYOUT, "margin": {"l": 70, "r": 20, "t": 80, "b": 60}},
         title=title,

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from browser import open_page, started
-from layout_checks import PHONE_WIDTH
+from layout_checks import WIDTHS
 from pages import DOCS, ROOT, name_of
 
 pytest.importorskip("mkdocs")
@@ -20,6 +20,8 @@ SHOWN = (
     "findings",
     "gallery",
 )
+SCHEMES = {"light": "default", "dark": "slate"}
+"""The site's, by that of the screen."""
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +44,14 @@ def test_every_page_is_there_and_loads_nothing_from_elsewhere(site):
 def test_pages_fit_and_are_searched_from_the_disk(site):
     with started() as browser:
         for name in SHOWN:
-            with open_page(browser, site / f"{name}.html") as page:
-                for width in (PHONE_WIDTH, 768, 1280):
-                    page.narrow(width)
-                    page.check_width(width)
+            for scheme in ("light", "dark"):
+                with open_page(browser, site / f"{name}.html", scheme=scheme) as page:
+                    assert page.tab.get_attribute("body", "data-md-color-scheme") == SCHEMES[scheme]
+                    for width in WIDTHS:
+                        page.narrow(width)
+                        page.check_width(width)
+                    texts = page.tab.evaluate("Array.from(document.images).map(image => image.alt)")
+                    assert all(len(text) >= 20 for text in texts), texts
         with open_page(browser, site / "index.html", width=1280) as page:
             page.tab.click("input[name=query]")
             page.tab.keyboard.type("interchange")
