@@ -200,6 +200,8 @@ def test_a_known_circuit_is_explored_with_the_mouse(browser, known):
             for width in (1280, PHONE_WIDTH):
                 page.narrow(width)
                 page.check_width(width)
+                cut = "tokens => tokens.filter(token => token.scrollWidth > token.clientWidth).map(t => t.innerText)"
+                assert page.tab.eval_on_selector_all("#answers .token", cut) == []
 
 
 @pytest.mark.slow
