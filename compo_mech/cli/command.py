@@ -93,7 +93,7 @@ def _bound(command: Command) -> Callable[..., Callable[[], None]]:
         return functools.partial(checked, *given, **named)
 
     known = inspect.signature(command)
-    named = [one.replace(annotation=_named(name, one.annotation)) for name, one in known.parameters.items()]
+    named = [one.replace(annotation=_named(name, one)) for name, one in known.parameters.items()]
     shown: Any = bound  # to tyro, which would otherwise ask what is wrapped
     shown.__signature__ = known.replace(parameters=named)
     shown.__annotations__ = {one.name: one.annotation for one in named}
@@ -101,8 +101,11 @@ def _bound(command: Command) -> Callable[..., Callable[[], None]]:
     return bound
 
 
-def _named(name: str, annotation: Any) -> Any:
-    """An argument that is given by its position, shown under its name in capitals, as in the command's description."""
+def _named(name: str, parameter: inspect.Parameter) -> Any:
+    """An argument that is given by its position, shown under its name in capitals, as in the command's description; of
+    several at least one is required, which tyro does not say."""
+    annotation = parameter.annotation
     if Positional not in getattr(annotation, "__metadata__", ()):
         return annotation
-    return Annotated[annotation, tyro.conf.arg(metavar=name.upper())]
+    hint = "(required)" if parameter.default is inspect.Parameter.empty else None
+    return Annotated[annotation, tyro.conf.arg(metavar=name.upper(), help_behavior_hint=hint)]

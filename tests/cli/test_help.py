@@ -135,3 +135,12 @@ def test_what_is_given_by_its_position_has_its_name(capsys):
     with pytest.raises(SystemExit):
         call(COMMANDS["patch"], [])
     assert capsys.readouterr().err == "error: model prompts = missing: must be given\n"
+
+
+@pytest.mark.parametrize("name", ["compare", "figures/study"])
+def test_what_is_given_by_its_position_and_has_to_be_is_said_to_be_required(name, capsys):
+    with pytest.raises(SystemExit):
+        call(COMMANDS[name], ["--help"])
+    shown = capsys.readouterr().out
+    assert "(default: )" not in shown
+    assert "(required)" in shown.partition("options")[0]
