@@ -151,7 +151,7 @@ def test_maps_are_of_every_head_with_named_axes(run):
     assert len(figure.data) == 4
     for trace in figure.data:
         assert all(sum(row) == pytest.approx(1, abs=0.01) for row in trace.z)
-    labels = ["task", "x1", "x2", "x3", "x4", "x5", "EoI", "s1", "s2", "s3", "s4", "s5"]
+    labels = ["task", "x₁", "x₂", "x₃", "x₄", "x₅", "EoI", "s₁", "s₂", "s₃", "s₄", "s₅"]
     assert list(figure.layout.xaxis.ticktext) == labels
     assert list(figure.layout.yaxis4.ticktext) == labels
 
