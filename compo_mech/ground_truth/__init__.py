@@ -17,7 +17,7 @@ from compo_mech.ground_truth.given_circuits import CIRCUITS, moved_and_split, ne
 from compo_mech.ground_truth.interchange import Interchanged, draw_chosen, interchange_loss, interchanged
 from compo_mech.ground_truth.verification import Verification, verify
 from compo_mech.ground_truth.interchange_training import train_in
-from compo_mech.ground_truth.trained_in import Recipe, TrainedIn, recipes, trained_in_networks
+from compo_mech.ground_truth.trained_in import Recipe, TrainedIn, read_trained_in, recipes, trained_in_networks
 from compo_mech.ground_truth.tracr_pairs import program_pairs
 from compo_mech.ground_truth.families import RUNGS, Subject, subjects
 from compo_mech.ground_truth.method_card import (
@@ -61,6 +61,7 @@ __all__ = [
     "connected",
     "TracrProgram",
     "read_tracr",
+    "read_trained_in",
     "tracr_programs",
     "true_edges",
     "CausalGraph",

@@ -4,6 +4,7 @@
   eight that combine them.
 - `misleading`: hand-built circuits that each defeat some method or sentence (see `hard_cases`), all of parity.
 - `Tracr`: programs that others' compiler turned into networks.
+- `trained-in`: networks into which a given circuit was trained, with weights that gradient descent found.
 """
 
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from compo_mech.ground_truth.build import build, solves
 from compo_mech.ground_truth.hard_cases import HARD_CASES, build_hard_case
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.ground_truth.tracr import TracrProgram, read_tracr, tracr_programs
+from compo_mech.ground_truth.trained_in import read_trained_in, trained_in_networks
 from compo_mech.interventions.edges import Edge
 from compo_mech.model.params import Model
 
@@ -93,7 +95,8 @@ def subjects(folder: Path | None = None) -> list[Subject]:
     """Return the networks of every family.
 
     Args:
-        folder: with a folder `tracr` of compiled programs; None, or where there is no such folder: without these.
+        folder: with a folder `tracr` of compiled programs and a folder `trained_in`; None: without these, and where one
+            of the two is missing, without that family.
 
     Example:
         >>> from compo_mech.ground_truth import subjects
@@ -112,4 +115,8 @@ def subjects(folder: Path | None = None) -> list[Subject]:
         found += [
             Subject("Tracr", name, "compiled", partial(read_tracr, programs, name)) for name in tracr_programs(programs)
         ]
+        trained = folder / "trained_in"
+        for name in trained_in_networks(trained):
+            task, circuit = name.split("-", 1)
+            found.append(Subject("trained-in", task, circuit, partial(read_trained_in, trained, name)))
     return found

@@ -63,8 +63,8 @@ QUICK = ("exact", "EAP", "IG 5", "IG 20")
 """Methods that are graded with every counterfactual."""
 
 COSTLY = ("exact by span", "pair patching", "subset patching", "ACDC", "edge pruning")
-"""Methods of hundreds or thousands of passes, which are graded with half of the identifying pairs alone: on compiled
-programs, and on networks of parity that combine no options of difficulty."""
+"""Methods of hundreds or thousands of passes, which are graded with half of the identifying pairs alone: not on
+hand-built networks of tasks other than parity, nor on those that combine options of difficulty."""
 
 MAX_PAIRED = 100
 """Edges of a misleading network, beyond which pairs of them are not patched; in other families they never are."""
@@ -133,9 +133,9 @@ def is_graded(subject: Subject, name: str, method: str, n_edges: int) -> bool:
         [True, False]
     """
     if method in COSTLY:
-        if name != identifying(subject.family) or not (subject.family == "Tracr" or subject.task == "parity"):
+        if name != identifying(subject.family):
             return False
-        if subject.family == "hand-built" and subject.build not in SINGLE:
+        if subject.family == "hand-built" and not (subject.task == "parity" and subject.build in SINGLE):
             return False
         if method == "pair patching":
             return subject.family == "misleading" and n_edges <= MAX_PAIRED
@@ -175,6 +175,7 @@ def grades(subject: Subject, n_pairs: int, seed: int) -> list[dict[str, object]]
                     "auc_identifiable": None if found.auc is None else round(found.auc, 4),
                     "coverage": round(found.coverage, 4),
                     "top_is_truth": found.top_is_truth,
+                    "n_pairs": len(asked.clean_tokens),
                     "n_forwards": COSTS[method](known.model.config, len(edges)),
                 }
             )
@@ -217,7 +218,7 @@ def method_card(every: Iterable[Subject], n_pairs: int, seed: int) -> "pd.DataFr
         >>> from compo_mech.ground_truth import method_card, subjects
         >>> card = method_card(subjects()[:1], n_pairs=4, seed=0)  # doctest: +SKIP
         >>> len(card.columns)  # doctest: +SKIP
-        10
+        11
     """
     import pandas as pd
 

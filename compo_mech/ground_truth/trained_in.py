@@ -7,7 +7,6 @@ accepted if so, its true edges, and the digest of its weights.
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -184,31 +183,41 @@ def written_table(rows: list[dict[str, Any]]) -> str:
     return json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
 
 
-def trained_in_networks(folder: str | Path) -> Iterator[tuple[str, TrainedIn]]:
-    """Yield the name of every accepted network in a folder, and the network.
+def trained_in_networks(folder: str | Path) -> list[str]:
+    """Return the names of the networks in a folder that were accepted; none if it has no table.
 
     Raises:
-        ValueError: there is no table, it is damaged, or weights are not those that it was written for.
-        OSError: weights are missing.
+        ValueError: the table is damaged.
 
     Example:
         >>> from compo_mech.ground_truth import trained_in_networks
-        >>> next(trained_in_networks("/nowhere"))
-        Traceback (most recent call last):
-        ValueError: folder = /nowhere: must hold networks.json
+        >>> trained_in_networks("/nowhere")
+        []
     """
-    rows = read_table(folder)
-    if not rows:
-        raise ValueError(f"folder = {folder}: must hold {TABLE}")
-    for row in rows:
-        if row["accepted"]:
-            yield row["name"], _read(Path(folder), row)
+    return [row["name"] for row in read_table(folder) if row["accepted"]]
 
 
-def _read(folder: Path, row: dict[str, Any]) -> TrainedIn:
-    content = read_plain(folder / f"{row['name']}.safetensors")
+def read_trained_in(folder: str | Path, name: str) -> TrainedIn:
+    """Read a network that was accepted.
+
+    Raises:
+        ValueError: the table is damaged or has no such network, or weights are not those that it was written for.
+        OSError: weights are missing.
+
+    Example:
+        >>> from compo_mech.ground_truth import read_trained_in
+        >>> read_trained_in("/nowhere", "parity-textbook-0")
+        Traceback (most recent call last):
+        ValueError: name = parity-textbook-0: must be one of the accepted networks in /nowhere: none
+    """
+    accepted = {row["name"]: row for row in read_table(folder) if row["accepted"]}
+    if name not in accepted:
+        known = ", ".join(accepted) or "none"
+        raise ValueError(f"name = {name}: must be one of the accepted networks in {folder}: {known}")
+    row, file = accepted[name], Path(folder) / f"{name}.safetensors"
+    content = read_plain(file)
     if hashlib.sha256(content).hexdigest() != row["weights_sha256"]:
-        raise ValueError(f"{row['name']}.safetensors = other weights: must be those that {TABLE} was written for")
+        raise ValueError(f"{file.name} = other weights: must be those that {TABLE} was written for")
     recipe = Recipe(Task.read(row["task"]), row["circuit"], row["seed"])
     model = Model(tensors_from_bytes(content)[0], recipe.config)
     return TrainedIn(recipe, model, recipe.graph.edges, row)

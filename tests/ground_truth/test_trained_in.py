@@ -19,14 +19,14 @@ from compo_mech.ground_truth.build import build
 from compo_mech.ground_truth.given_circuits import textbook
 from compo_mech.ground_truth.interchange_training import swapped, train_in
 from compo_mech.ground_truth.options import BuildOptions
-from compo_mech.ground_truth.trained_in import read_table, recipes, trained_in_networks
+from compo_mech.ground_truth.trained_in import read_table, read_trained_in, recipes, trained_in_networks
 from compo_mech.ground_truth.verification import ACCURACY, MOVES, STAYS, SWITCHES, verify
 from compo_mech.interventions.edges import all_edges
 from compo_mech.interventions.pairs import make_pairs
 from compo_mech.model.config import ModelConfig
 
 FOLDER = Path(__file__).parents[1] / "data" / "trained_in"
-NAMES = [row["name"] for row in read_table(FOLDER) if row["accepted"]]
+NAMES = trained_in_networks(FOLDER)
 DATA = DataConfig(tasks=(Parity(),), max_length=3)
 SMALL = ModelConfig(n_heads=2, d_model=8, biases=True)
 
@@ -108,8 +108,8 @@ def test_the_table_has_what_was_trained():
     assert set(rows) <= {recipe.name for recipe in recipes()}
     assert {file.stem for file in FOLDER.glob("*.safetensors")} == set(NAMES)
     assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 4_000_000
-    for name, network in trained_in_networks(FOLDER):
-        row = rows[name]
+    for name in NAMES:
+        network, row = read_trained_in(FOLDER, name), rows[name]
         assert sorted(map(str, network.edges)) == row["edges"]
         assert hashlib.sha256((FOLDER / f"{name}.safetensors").read_bytes()).hexdigest() == row["weights_sha256"]
         assert not row["problems"]
@@ -121,7 +121,7 @@ def test_the_table_has_what_was_trained():
 @pytest.mark.parametrize("name", [pytest.param(x, marks=[pytest.mark.slow] if i else []) for i, x in enumerate(NAMES)])
 def test_a_trained_network_has_its_circuit(name):
     """Verified with other inputs than when it was accepted, and every true edge on top by exact patching."""
-    network = dict(trained_in_networks(FOLDER))[name]
+    network = read_trained_in(FOLDER, name)
     found = verify(network.model, network.recipe.graph, network.data, n_pairs=64, seed=1)
     assert found.accuracy == 1.0
     assert min(*found.follows.values(), *found.keeps.values(), found.outside_accuracy) >= 0.97
@@ -132,7 +132,8 @@ def test_a_trained_network_has_its_circuit(name):
 def test_exact_patching_finds_what_was_trained_in():
     """Over all networks, with the pairs that dissections use."""
     areas = []
-    for _, network in islice(trained_in_networks(FOLDER), 3):
+    for name in NAMES[:3]:
+        network = read_trained_in(FOLDER, name)
         pairs = circuit_pairs(network.model, network.data, 16, generator(), network.recipe.task, network.shifts)
         areas.append(grade(exact(network.model, pairs, all_edges(network.model.config)), network.edges).auc_all)
     assert min(areas) > 0.97
@@ -143,7 +144,7 @@ def test_a_damaged_table_is_refused(tmp_path):
     for damaged in (b'[{"name": "copy', b"\xff\xfe\x00["):
         table.write_bytes(damaged)
         with pytest.raises(ValueError, match=r"networks\.json = damaged: must be JSON \(.*\)$"):
-            next(trained_in_networks(tmp_path))
+            trained_in_networks(tmp_path)
 
 
 def test_other_weights_are_refused(tmp_path):
@@ -153,4 +154,4 @@ def test_other_weights_are_refused(tmp_path):
     weights = tmp_path / f"{name}.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"1")
     with pytest.raises(ValueError, match=rf"{name}\.safetensors = other weights: must be those that networks\.json"):
-        next(trained_in_networks(tmp_path))
+        read_trained_in(tmp_path, name)
