@@ -42,7 +42,7 @@ def drawn(card: "pd.DataFrame") -> "go.Figure":
         texts.append(["" if r is None else f"{r.auc:.3f}<br>{r.n_top_is_truth} of {r.n_networks}" for r in rows])
     figure = go.Figure()
     figure.add_heatmap(
-        z=areas, x=[f"<b>{family}</b><br>{pairs}" for family, pairs in columns], y=methods, text=texts,
+        z=areas, x=[f"<b>{family}</b><br>{pairs.replace(', ', ',<br>')}" for family, pairs in columns], y=methods, text=texts,
         texttemplate="%{text}", zmin=0.5, zmax=1.0, colorscale=theme.scale(theme.SEQUENTIAL), xgap=2, ygap=2,
         hoverongaps=False,
         colorbar={"title": "area"}, hovertemplate="%{y}, %{x}: %{text}<extra></extra>",
@@ -50,8 +50,8 @@ def drawn(card: "pd.DataFrame") -> "go.Figure":
     n_networks = summary.groupby("family")["n_networks"].max().sum()
     title = f"True edges found: median area under the ROC curve, and truth on top, of {n_networks} networks"
     figure.update_layout(
-        **{**theme.LAYOUT, "margin": {"l": 150, "r": 20, "t": 110, "b": 20}}, title=title,
-        width=240 + 150 * len(columns), height=150 + 44 * len(methods),
+        **{**theme.LAYOUT, "margin": {"l": 150, "r": 20, "t": 130, "b": 20}}, title=title,
+        width=240 + 120 * len(columns), height=170 + 44 * len(methods),
     )  # fmt: skip
     figure.update_xaxes(side="top")
     figure.update_yaxes(autorange="reversed")

@@ -15,6 +15,7 @@ from compo_mech.ground_truth.families import RUNGS, subjects
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.ground_truth.tracr import read_tracr, tracr_programs
 from compo_mech.ground_truth.tracr_pairs import program_pairs
+from compo_mech.ground_truth.trained_in import trained_in_networks
 from compo_mech.interventions.edges import TOK, all_edges
 from compo_mech.interventions.graph import corrupt_logits, run_both
 from compo_mech.interventions.metrics import cross_entropy
@@ -32,6 +33,7 @@ LATER = [
     ("hand-built", "saturated, rotated, noise"),
     ("misleading", "two of three"),
     ("Tracr", "sort"),
+    ("trained-in", "automaton"),
 ]
 
 
@@ -156,7 +158,10 @@ def test_exact_patching_is_right_on_all_other_tasks(task):
 
 def test_families_without_their_folder_are_left_out(tmp_path):
     assert {subject.family for subject in subjects(tmp_path)} == {"hand-built", "misleading"}
-    assert len(tracr_programs(NETWORKS / "tracr")) == sum(subject.family == "Tracr" for subject in EVERY)
+    for family, known in (
+        ("Tracr", tracr_programs(NETWORKS / "tracr")), ("trained-in", trained_in_networks(NETWORKS / "trained_in")),
+    ):  # fmt: skip
+        assert len(known) == sum(subject.family == family for subject in EVERY) > 0
 
 
 def test_the_page_shows_every_cell_and_fetches_nothing():
