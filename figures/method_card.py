@@ -40,10 +40,11 @@ def drawn(card: "pd.DataFrame") -> "go.Figure":
         rows = [found.get((method, *column)) for column in columns]
         areas.append([None if row is None else row.auc for row in rows])
         texts.append(["" if r is None else f"{r.auc:.3f}<br>{r.n_top_is_truth} of {r.n_networks}" for r in rows])
+    heads = [f"<b>{family}</b><br>{pairs.replace(', ', ',<br>')}" for family, pairs in columns]
     figure = go.Figure()
     figure.add_heatmap(
-        z=areas, x=[f"<b>{family}</b><br>{pairs.replace(', ', ',<br>')}" for family, pairs in columns], y=methods, text=texts,
-        texttemplate="%{text}", zmin=0.5, zmax=1.0, colorscale=theme.scale(theme.SEQUENTIAL), xgap=2, ygap=2,
+        z=areas, x=heads, y=methods, text=texts, texttemplate="%{text}",
+        zmin=0.5, zmax=1.0, colorscale=theme.scale(theme.SEQUENTIAL), xgap=2, ygap=2,
         hoverongaps=False,
         colorbar={"title": "area"}, hovertemplate="%{y}, %{x}: %{text}<extra></extra>",
     )  # fmt: skip
@@ -53,8 +54,8 @@ def drawn(card: "pd.DataFrame") -> "go.Figure":
         **{**theme.LAYOUT, "margin": {"l": 150, "r": 20, "t": 130, "b": 20}}, title=title,
         width=240 + 120 * len(columns), height=170 + 44 * len(methods),
     )  # fmt: skip
-    figure.update_xaxes(side="top")
-    figure.update_yaxes(autorange="reversed")
+    figure.update_xaxes(side="top", showgrid=False)
+    figure.update_yaxes(autorange="reversed", showgrid=False)
     return figure
 
 

@@ -79,7 +79,7 @@ def method_card_table() -> "pd.DataFrame":
     Example:
         >>> from compo_mech.ground_truth import method_card_table
         >>> sorted(method_card_table()["task"].unique())[:3]
-        ['copy', 'count', 'fraction_of_previous']
+        ['automaton', 'copy', 'count']
     """
     import pandas as pd
 

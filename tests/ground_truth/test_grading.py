@@ -89,6 +89,13 @@ def test_the_best_attribution_method_finds_what_others_built():
     areas = SUMMARY.set_index(["family", "counterfactual", "method"])["auc"]
     assert areas["Tracr", "rows drawn anew", "IG 20"] >= 0.95
     assert areas["Tracr", "rows drawn anew", "EAP"] < 0.75
+    assert areas["trained-in", "varied length, shifted", "IG 20"] >= 0.95
+
+
+def test_exact_patching_finds_every_circuit_that_was_trained_in():
+    found = CARD[(CARD["family"] == "trained-in") & (CARD["method"] == "exact")].set_index("counterfactual")
+    assert found.loc["varied length, shifted", "top_is_truth"].all()
+    assert not found.loc["token, same length", "top_is_truth"].any()
 
 
 def test_what_single_edges_miss_under_redundancy_pairs_find():
