@@ -21,7 +21,7 @@ MEASURING = {"n_test_strings": 64, "train.snapshot_every": 100}
 
 SHORT = MEASURING | {"data.max_length": 8, "train.n_steps": 1600}
 """Lengths 1 to 8, which parity is learnt at in about a thousand steps."""
-QUICK = {"train.n_steps": 20, "train.snapshot_every": 20, "n_test_strings": 16}
+QUICK = {"train.n_steps": 4, "train.snapshot_every": 4, "n_test_strings": 16}
 N_QUICK_SEEDS = 2
 
 
@@ -92,5 +92,5 @@ class Options(How):
     n_seeds: Count | None = Field(default=None, description="seeds of each arm; None: the study's number")
     out: Path | None = Field(default=None, description="the table; None: NAME.csv in runs_dir")
     quick: bool = Field(
-        default=False, description="twenty steps and two seeds, in a folder quick of runs_dir, to see that it runs"
+        default=False, description="four steps and two seeds, in a folder quick of runs_dir, to see that it runs"
     )

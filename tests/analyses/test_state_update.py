@@ -266,11 +266,11 @@ def test_a_few_controls_have_none_of_it(task):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("task", "n"), [(Parity(), 100), (Polynomial(), 50)], ids=str)
+@pytest.mark.parametrize(("task", "n"), [(Parity(), 50), (Polynomial(), 25)], ids=str)
 def test_many_controls_hardly_ever_have_any_of_it(task, n):
     named, permuted = counted(task, range(n), thorough=True)
     assert set(named) == set(FLAGS)
-    assert max(named.values()) <= 9 * n / 100, named
+    assert max(named.values()) <= 0.1 * n, named
     if task == Parity():  # 4 of the 6 ways to deal two 0 and two 1 to 4 pairs are s, x or their opposites
         assert permuted["permuted"]["raw embeddings"] == pytest.approx(4 / 6, abs=0.05)
     assert (permuted["by_chance"] >= 0.9).all(), permuted

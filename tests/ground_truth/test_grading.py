@@ -31,7 +31,7 @@ SOON = [("Tracr", "length")]
 LATER = [
     ("Tracr", "histogram"),
     ("hand-built", "saturated, rotated, noise"),
-    ("misleading", "two of three"),
+    ("misleading", "self-repair"),
     ("Tracr", "sort"),
     ("trained-in", "automaton"),
 ]
@@ -145,13 +145,16 @@ def test_every_edge_is_flagged_or_scored_under_every_counterfactual():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "task",
-    [*(Polynomial(modulus=p) for p in (2, 3, 7, 11)), Automaton(transitions=((1, 0), (2, 0), (2, 1))),
-     Counter(modulus=3), Symmetric(n=3), Dihedral(n=3)],
+    ("place", "task"),
+    enumerate([
+        *(Polynomial(modulus=p) for p in (2, 3, 7, 11)), Automaton(transitions=((1, 0), (2, 0), (2, 1))),
+        Counter(modulus=3), Symmetric(n=3), Dihedral(n=3),
+    ]),
     ids=str,
 )  # fmt: skip
-def test_exact_patching_is_right_on_all_other_tasks(task):
-    for name, rungs in RUNGS.items():
+def test_exact_patching_is_right_on_all_other_tasks(place, task):
+    """Each build on every second task, and each task with every second build."""
+    for name, rungs in list(RUNGS.items())[place % 2 :: 2]:
         if solves(task, rungs):
             built = build(task, rungs=rungs)
             pairs, _ = method_card.counterfactual(built, method_card.IDENTIFYING, 48, seed=2)
