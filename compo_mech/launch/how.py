@@ -17,11 +17,12 @@ class How(Settings):
         default="processes",
         description="in this process, many seeds at once where that is faster (rounded otherwise than one by one, so "
         "environment.json says trained_at_once); by n_workers processes of this machine; as an array of jobs; or in "
-        "this process as stacks, one folder for all seeds of a setting, for hundreds of seeds and for GPUs",
+        "this process as stacks, one folder for all runs whose networks have the same shapes, for hundreds of runs and "
+        "for GPUs",
     )
     runs_dir: Path = Field(default=Path("runs"), description="folder of the sweep's runs")
     n_workers: int = Field(default=2, gt=0, le=256, description="processes at a time")
-    n_at_once: int = Field(default=256, gt=0, le=100_000, description="seeds in a stack at most")
+    n_at_once: int = Field(default=256, gt=0, le=100_000, description="runs in a stack at most")
     keep: Keep = Field(default="every", description="of a stack: the networks of every snapshot, or the last alone")
     device: str = Field(default="cpu", description="cpu, cuda, cuda:1, mps")
     slurm: SlurmConfig = Field(default=SlurmConfig(), description="what each run asks of the cluster")

@@ -16,13 +16,13 @@ from compo_mech.launch.ensemble import launch_together
 from compo_mech.launch.group_size import group_size
 from compo_mech.launch.how import How
 from compo_mech.launch.machine import check_machine
-from compo_mech.launch.run import differences
 from compo_mech.launch.settings import Launch, check_device
 from compo_mech.launch.stack_sweep import sweep_stacks
 from compo_mech.launch.sweep_progress import state_of, steps_bar
 from compo_mech.parallel import each
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
+from compo_mech.runs.differences import differences
 from compo_mech.runs.locks import forget_failure, record_failure
 from compo_mech.runs.names import once
 from compo_mech.runs.run import Run

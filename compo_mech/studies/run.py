@@ -102,8 +102,7 @@ def run_study(study: Study, seeds: Sequence[int], how: How, console: Console) ->
                     if (start, seed) not in paths:
                         errors[name, seed] = f"its start failed: {start}, seed {seed}"
                         continue
-                    source = paths[start, seed]  # of a stack, each run starts from that of its seed
-                    config = changed(config, {"start_from": source.parent if how.on == "stacks" else source})
+                    config = changed(config, {"start_from": paths[start, seed]})
                 folder = f"{name.replace(' ', '-').replace('/', '-')}-seed{seed}"
                 if folder in runs:
                     raise ValueError(f"arms = {name}: goes into the folder of another arm, {folder}")
