@@ -66,10 +66,13 @@ def main(study: Study, further: Mapping[str, FurtherTable] | None = None, argv: 
 
 
 def _declare(study: Study, n_seeds: int, console: Console) -> None:
+    primary = f"{study.primary.name}, over {n_seeds} seeds of {len(study.arms)} arms"
+    if study.reference is not None:
+        primary += f"; arms within {study.primary.margin:g} of {study.reference} are equal"
     for what, text in (
         ("Question", study.question),
         ("Hypothesis", study.hypothesis),
-        ("Primary measure", f"{study.primary.name}, over {n_seeds} seeds of {len(study.arms)} arms"),
+        ("Primary measure", primary),
     ):
         say(console, f"{what}: {text}")
 
