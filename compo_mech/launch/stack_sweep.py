@@ -1,41 +1,51 @@
 """A sweep by stacks: runs that can be trained and measured as one share a folder."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from compo_mech.cli.progress import counting
+from compo_mech.launch.cost import check_cost
 from compo_mech.launch.how import How
 from compo_mech.launch.stack import Tell, train_stack
 from compo_mech.launch.stack_groups import stack_groups
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.locks import forget_failure, record_failure
+from compo_mech.runs.stack import Stack, is_stack
+from compo_mech.runs.vouched import RunError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def sweep_stacks(runs: Mapping[str, RunConfig], how: How, console: Console) -> "pd.DataFrame":
+def sweep_stacks(
+    runs: Mapping[str, RunConfig], how: How, console: Console, later: Sequence[RunConfig] = ()
+) -> "pd.DataFrame":
     """Train what is missing of the runs, as stacks of those that can share one.
 
     Args:
         runs: settings by the name of the run.
         how: where the stacks' folders go, and how they are trained.
         console: on which the bar is shown.
+        later: as of `sweep`.
 
     Returns:
         A row a run in the order given: run, path (STACK/NAME), state (done, failed), error.
 
     Raises:
-        ValueError: two stacks would share a folder, or runs_dir can be no folder.
+        ValueError: two stacks would share a folder, runs_dir can be no folder, or it takes more than an hour without
+            `yes`.
     """
     import pandas as pd
 
     found: dict[str, tuple[Path, str]] = {}
     groups = stack_groups(runs, how.n_at_once, how.runs_dir)
+    left = [group for group in groups if not _is_done(how.runs_dir / group.folder)]
+    if left:
+        check_cost([*(config for group in left for config in group.members.values()), *later], how, console)
     try:
         how.runs_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -58,6 +68,14 @@ def sweep_stacks(runs: Mapping[str, RunConfig], how: How, console: Console) -> "
         for name, (path, error) in ((name, found[name]) for name in runs)
     ]
     return pd.DataFrame(rows)
+
+
+def _is_done(path: Path) -> bool:
+    """Whether there is a stack that was trained to its end."""
+    try:
+        return is_stack(path) and Stack.open(path).is_done
+    except RunError:
+        return False
 
 
 def _trained(path: Path, members: Mapping[str, RunConfig], how: How, tell: Tell) -> Mapping[str, str]:

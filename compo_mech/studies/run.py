@@ -94,7 +94,8 @@ def run_study(study: Study, seeds: Sequence[int], how: How, console: Console) ->
     """
     paths: dict[RunKey, Path] = {}
     errors: dict[RunKey, str] = {}
-    for arms in _generations(study.arms):
+    generations = list(_generations(study.arms))
+    for i, arms in enumerate(generations):
         runs: dict[str, RunConfig] = {}
         keys: dict[str, RunKey] = {}
         for name in arms:
@@ -110,7 +111,8 @@ def run_study(study: Study, seeds: Sequence[int], how: How, console: Console) ->
                 if folder in runs:
                     raise ValueError(f"arms = {name}: goes into the folder of another arm, {folder}")
                 runs[folder], keys[folder] = config, (name, seed)
-        for _, row in sweep(runs, how, console).iterrows():
+        later = [study.arms[name].config for names in generations[i + 1 :] for name in names for _ in seeds]
+        for _, row in sweep(runs, how, console, later).iterrows():
             key = keys[str(row["run"])]
             if row["state"] == "done":
                 paths[key] = Path(str(row["path"]))

@@ -64,7 +64,7 @@ def _verdicts(of_arms: "Mapping[tuple[str, str], pd.DataFrame]", study: Study) -
     found: dict[tuple[str, str], ArmVerdict] = {}
     for task in dict.fromkeys(task for arm, task in of_arms if arm == reference):
         values = {
-            arm: own.dropna(subset="value").set_index("seed")["value"].to_dict()
+            arm: dict(own.dropna(subset="value")[["seed", "value"]].itertuples(index=False, name=None))
             for (arm, of_task), own in of_arms.items()
             if of_task == task
         }

@@ -131,16 +131,15 @@ def _drawn(
     step: int, source: Source, stream: TrainingStream | MixedStream, config: ModelConfig, schedule: Schedule
 ) -> Drawn:
     """The batches of a step, each with its noise."""
-    first = schedule if isinstance(schedule, TrainConfig) else schedule[0]
-    shares = first.label_noise if schedule is first else [one.label_noise for one in schedule]
+    shared, each = (schedule, None) if isinstance(schedule, TrainConfig) else (schedule[0], schedule)
     parts, start = [], 0
     for batch in stream.batches(step, source):
         some = slice(start, start + len(batch.tokens))
         start = some.stop
         own = source if isinstance(source, torch.Generator) else source[some]
-        noise = draw_noise(batch.packing, config.d_model, first, own)
-        share = shares if isinstance(shares, float) else shares[some]
-        if share if isinstance(share, float) else any(share):
+        noise = draw_noise(batch.packing, config.d_model, shared, own)
+        share = shared.label_noise if each is None else [one.label_noise for one in each[some]]
+        if any(share) if isinstance(share, Sequence) else share:
             noise["label"] = draw_labels(batch.packing, stream.config.vocabulary.n_values, share, own)
         parts.append((batch, noise))
     return parts
@@ -240,7 +239,7 @@ def draw_labels(
 ) -> Int[Tensor, "*member scored"]:
     """Random labels for a share of the scored tokens, the same for all or one a member, -1 for the others."""
     device, size = packing.row.device, (len(packing.scored_row),)
-    if not isinstance(share, float):
+    if isinstance(share, Sequence):
         assert not isinstance(source, torch.Generator)
         nothing, of_each = torch.full(size, -1, device=device), zip(share, source, strict=True)
         # who has no noise draws nothing, as alone
