@@ -107,13 +107,14 @@ def test_members_of_the_same_lengths_and_of_the_same_data_stand_beside_each_othe
 
 
 def test_stages_that_leave_lengths_as_they_are_do_not_part_members(tmp_path):
-    config = recipes.parity()
     stages = {n: (Stage(n_steps=n, task_weights=(1, 1)),) for n in (100, 200)}
+    weights = {"equal": None, "rising": tuple(range(1, 13))}
     runs = {
-        f"{n}-{lr}": changed(config, {"data.curriculum": s, "optim.lr": lr}) for n, s in stages.items() for lr in (1, 2)
+        f"{n} {name}": changed(recipes.parity(), {"data.curriculum": stages[n], "data.length_weights": weights[name]})
+        for n, name in itertools.product(stages, weights)
     }
     (group,) = stack_groups(runs, 256, tmp_path)
-    assert list(group.members) == ["100-1", "100-2", "200-1", "200-2"]
+    assert list(group.members) == ["100 equal", "200 equal", "100 rising", "200 rising"]
 
 
 @pytest.mark.slow
