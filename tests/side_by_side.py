@@ -1,5 +1,7 @@
 """Networks trained alone and in a stack, compared step by step."""
 
+import torch
+
 from compo_mech.launch.run import new_state
 from compo_mech.runs.config import RunConfig
 
