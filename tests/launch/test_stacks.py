@@ -210,4 +210,5 @@ def test_each_run_of_a_study_starts_from_that_of_its_seed(tmp_path):
         start, frozen = first.params(), second.params()["blocks.0.mlp.W_in"]
         assert torch.equal(second.params(0)["unembed.W_U"], start["unembed.W_U"])
         assert torch.equal(frozen, start["blocks.0.mlp.W_in"])
-    assert json.loads((tmp_path / "second-seeds0-1" / "stack.json").read_text())["seeds"] == [0, 1]
+    own = json.loads((tmp_path / "second-seeds0-1" / "stack.json").read_text())["members"]
+    assert own["seed1"] == {"seed": 1, "start_from": str(tmp_path / "first-seeds0-1" / "seed1")}
