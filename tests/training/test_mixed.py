@@ -9,7 +9,7 @@ from side_by_side import TOLERANCE, assert_close, tiny
 from compo_mech.data.config import Stage
 from compo_mech.data.mixed_stream import stream_of
 from compo_mech.data.stream import TrainingStream
-from compo_mech.launch.ensemble import one_or_each
+from compo_mech.launch.ensemble import members_of, one_or_each
 from compo_mech.launch.run import new_state
 from compo_mech.runs.stack_members import OWN
 from compo_mech.settings import changed
@@ -94,3 +94,11 @@ def test_each_setting_that_members_may_have_of_their_own(name):
 
 def test_no_setting_is_left_out():
     assert set(OTHERS) | {"start_from"} == set(OWN)
+
+
+def test_a_member_that_is_taken_out_has_its_own_weight_decay():
+    members = members_of([base(), changed(base(), {"optim.weight_decay": 0.5})], "cpu")
+    decays = [
+        max(group["weight_decay"] for one in members.member(i).optimizers for group in one.param_groups) for i in (0, 1)
+    ]
+    assert decays == [0.0, 0.5]
