@@ -73,7 +73,7 @@ def _trained(kind: Wrong, seed: int) -> Untaught:
         batch = stream.batch(step, generator)
         if kind in ("random answers", "noisy answers"):
             batch = _noisy(batch, asked, 1.0 if kind == "random answers" else 0.8, generator)
-        train_step(state, batch, {}, config, optim, learning_rate(optim, step, n_steps))
+        train_step(state, [(batch, {})], config, optim, learning_rate(optim, step, n_steps))
     return Untaught(kind, Model({name: param.detach() for name, param in model.params.items()}, config), asked, task)
 
 

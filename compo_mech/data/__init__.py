@@ -19,6 +19,7 @@ from compo_mech.data.splits import (
     train_strings,
 )
 from compo_mech.data.stream import TrainingStream, Batch
+from compo_mech.data.mixed_stream import MixedStream, stream_of
 
 __all__ = [
     "Task",
@@ -57,4 +58,6 @@ __all__ = [
     "train_strings",
     "TrainingStream",
     "Batch",
+    "MixedStream",
+    "stream_of",
 ]

@@ -164,6 +164,10 @@ class TrainingStream:
         tokens, task, weight = (part.unflatten(0, (len(sources), -1)) for part in (tokens, task, weight))
         return Batch(tokens, task, weight, packing)
 
+    def batches(self, step: int, generators: torch.Generator | Sequence[torch.Generator]) -> list[Batch]:
+        """Draw the batch of this step, as the only one: all members share it."""
+        return [self.batch(step, generators)]
+
     def _plan(self, step: int) -> "_Plan":
         """What the lengths of a step decide; steps with the same counts share it."""
         counts = self.counts(step)

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import torch
 from rich.console import Console
@@ -24,12 +25,15 @@ from compo_mech.launch.settings import Launch
 from compo_mech.model.params import Params
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
+from compo_mech.runs.differences import differences
 from compo_mech.runs.files import identity
 from compo_mech.runs.folder import drop_replaced
 from compo_mech.runs.run import Run
 from compo_mech.training import ensemble
 from compo_mech.training.loop import TrainState, train
 from compo_mech.training.schedule import is_snapshot
+
+Own = TypeVar("Own")
 
 
 @dataclass
@@ -107,7 +111,7 @@ def check(settings: Sequence[Launch]) -> None:
     first = settings[0]
     paths = set()
     for one in settings:
-        for name, ours, theirs in run.differences(first.config, one.config):
+        for name, ours, theirs in differences(first.config, one.config):
             if name != "seed":
                 raise RunError(f"{name} = {theirs!r}: runs trained at once differ in seed alone, another has {ours!r}")
         if one.device != first.device:
@@ -236,5 +240,15 @@ def new_members(config: RunConfig, seeds: Sequence[int], device: str) -> ensembl
         seeds: one a member.
         device: as torch names it.
     """
-    states = [run.new_state(config.model_copy(update={"seed": seed}), device) for seed in seeds]
-    return ensemble.gather(states, config.model, config.optim)
+    return members_of([config.model_copy(update={"seed": seed}) for seed in seeds], device)
+
+
+def members_of(configs: Sequence[RunConfig], device: str) -> ensemble.Ensemble:
+    """Networks of these settings, which can share a stack, before their first step; nothing is kept."""
+    states = [run.new_state(config, device) for config in configs]
+    return ensemble.gather(states, configs[0].model, one_or_each([config.optim for config in configs]))
+
+
+def one_or_each(values: Sequence[Own]) -> Own | Sequence[Own]:
+    """What all have, or where they differ one a member."""
+    return values[0] if all(value == values[0] for value in values) else values

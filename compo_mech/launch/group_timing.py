@@ -1,4 +1,4 @@
-"""How fast groups of runs are trained at once, timed on throwaway members."""
+"""How fast runs are trained, alone and at once, timed on throwaway members."""
 
 import math
 import statistics
@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import torch
 
 from compo_mech.data.stream import TrainingStream
+from compo_mech.evaluation.sets import eval_sets
+from compo_mech.evaluation.stacked import measure_each
 from compo_mech.launch import run
 from compo_mech.launch.ensemble import new_members
 from compo_mech.launch.machine import repeating
@@ -59,6 +61,25 @@ def seconds_a_member(config: RunConfig, n: int, device: str, together: bool = Tr
             if i > 1:
                 times.append(time.perf_counter() - begun)
     return statistics.median(times) / n
+
+
+def seconds_a_run(config: RunConfig, n: int, device: str) -> float:
+    """Seconds of training and measuring one of `n` runs at once from start to end, from a few steps and one measurement
+    of networks that nobody trained; nothing is kept.
+
+    Args:
+        config: their settings; they get seeds from 0.
+        n: how many.
+        device: as torch names it.
+    """
+    members, sets = new_members(config, range(n), device), eval_sets(config.data, config.n_test_strings, device)
+    begun = time.perf_counter()
+    measure_each(members.params, config.model, config.data, sets)
+    measuring = (time.perf_counter() - begun) / n
+    train = config.train
+    n_snapshots = train.n_steps // train.snapshot_every + math.log2(min(train.snapshot_every, train.n_steps)) + 1
+    step = seconds_a_member(config, n, device, together=n > 1)
+    return train.n_steps * step + n_snapshots * measuring
 
 
 def throwaway_steps(config: RunConfig, n: int, device: str, together: bool) -> Iterator[None]:

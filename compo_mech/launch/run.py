@@ -22,7 +22,7 @@ from compo_mech.model.finite import NotFinite
 from compo_mech.model.params import Model, Params, init_params
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
-from compo_mech.runs.files import identity
+from compo_mech.runs.differences import differences
 from compo_mech.runs.folder import drop_replaced, is_waiting
 from compo_mech.runs.locks import locked
 from compo_mech.runs.run import Run
@@ -240,19 +240,3 @@ def _put(state: TrainState, params: Params) -> None:
     with torch.no_grad():
         for name, param in state.params.items():
             param.copy_(params[name])
-
-
-def differences(stored: RunConfig, given: RunConfig) -> Iterator[tuple[str, object, object]]:
-    """Dotted name of each setting in which they differ, and both its values."""
-    starts = [config.start_from and identity(config.start_from) for config in (stored, given)]
-    for name, ours, theirs in _nested(stored.model_dump(mode="json"), given.model_dump(mode="json")):
-        if name != "start_from" or starts[0] != starts[1]:  # one folder can be spelled in many ways
-            yield name, ours, theirs
-
-
-def _nested(stored: dict, given: dict, prefix: str = "") -> Iterator[tuple[str, object, object]]:
-    for name in stored:
-        if isinstance(stored[name], dict):
-            yield from _nested(stored[name], given[name], f"{prefix}{name}.")
-        elif stored[name] != given[name]:
-            yield f"{prefix}{name}", stored[name], given[name]

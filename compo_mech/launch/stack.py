@@ -1,25 +1,27 @@
-"""Many seeds of one recipe trained and measured as one, in one folder, where there are too many for a folder each."""
+"""Many runs trained and measured as one, in one folder, where there are too many for a folder each."""
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from compo_mech.data.mixed_stream import stream_of
 from compo_mech.data.stream import TrainingStream
 from compo_mech.evaluation.measure import as_control, control_params, measure_train
 from compo_mech.evaluation.sets import EvalSet, eval_sets, train_sets
 from compo_mech.evaluation.stacked import measure_each
 from compo_mech.evaluation.table import Row
-from compo_mech.launch.ensemble import new_members, stacked
+from compo_mech.launch.ensemble import members_of, one_or_each, stacked
 from compo_mech.launch.machine import check_stack, repeating
-from compo_mech.launch.run import LOG_EVERY, differences, diverged_from
+from compo_mech.launch.run import LOG_EVERY, diverged_from
 from compo_mech.model.finite import NotFinite
 from compo_mech.model.params import Model
 from compo_mech.runs.config import RunConfig
+from compo_mech.runs.differences import differences
 from compo_mech.runs.locks import locked
 from compo_mech.runs.stack import Keep, Stack, StackRow, is_stack
 from compo_mech.runs.start import starting_params
@@ -34,67 +36,68 @@ SECONDS = 60.0
 """Between savings of networks of which only the last are kept."""
 
 
-def train_stack(
-    path: Path, config: RunConfig, seeds: Sequence[int], device: str, tell: Tell, keep: Keep = "every"
-) -> Stack:
+def train_stack(path: Path, members: Mapping[str, RunConfig], device: str, tell: Tell, keep: Keep = "every") -> Stack:
     """Train a stack to its end, going on where it was stopped, and return it.
 
     A network that diverges does not touch the others, and has no rows from then on.
 
     Args:
         path: its folder.
-        config: the settings of every run but for the seed.
-        seeds: of the runs, all different.
+        members: settings of each run by its name.
         device: as torch names it.
         tell: is told how many steps are done.
         keep: the networks of every snapshot, or the last alone; those are saved every `SECONDS` on the way.
 
     Raises:
-        RunError: this machine cannot hold it, the folder has something else or cannot be written, or what the networks
-            start from is missing.
+        RunError: the runs cannot share a stack, this machine cannot hold it, the folder has something else or cannot be
+            written, or what the networks start from is missing.
     """
-    config = config.model_copy(update={"seed": seeds[0]})
-    check_stack(config, len(seeds), device)
+    config = next(iter(members.values()))
+    check_stack(config, len(members), device)
     torch.set_num_threads(config.n_threads)
     # a GPU takes 1.6 times as long to add up in a fixed order, by which only networks that are kept are repeated
     with locked(path), repeating(device) if keep == "every" else contextlib.nullcontext():
-        stack = _opened(path, config, seeds)
+        stack = _opened(path, members)
         if not stack.is_done:
             _to_the_end(stack, device, tell, keep)
     return stack
 
 
-def _opened(path: Path, config: RunConfig, seeds: Sequence[int]) -> Stack:
-    """The stack to go on with, which must have the same settings, or a new one."""
+def _opened(path: Path, members: Mapping[str, RunConfig]) -> Stack:
+    """The stack to go on with, which must have the same runs, or a new one."""
     if not is_stack(path):
-        starting_params(config)  # before there is a folder
-        return Stack.create(path, config, seeds)
+        for config in members.values():
+            starting_params(config)  # before there is a folder
+        return Stack.create(path, members)
     stack = Stack.open(path)
-    for name, stored, given in differences(stack.config, config):
-        raise RunError(f"{name} = {given!r}: the stack in {path} has {stored!r}")
-    if stack.seeds != tuple(seeds):
-        raise RunError(f"seeds = {seeds[0]} .. {seeds[-1]}: the stack in {path} has other ones")
+    if list(stack.members) != list(members):
+        raise RunError(f"runs = {' '.join(list(members)[:8])}: the stack in {path} has other ones")
+    for name, own in members.items():
+        for setting, stored, given in differences(stack.members[name], own):
+            raise RunError(f"{setting} = {given!r}: {name} in {path} has {stored!r}")
     return stack
 
 
 def _to_the_end(stack: Stack, device: str, tell: Tell, keep: Keep) -> None:
     config, sets = stack.config, eval_sets(stack.config.data, stack.config.n_test_strings, device)
-    fixed = stack.seeds if config.data.n_train_strings is not None else ()
-    known = [train_sets(TrainingStream(config.data, seed, device)) for seed in fixed]
+    configs = list(stack.members.values())
+    fixed = configs if config.data.n_train_strings is not None else ()
+    known = [train_sets(TrainingStream(own.data, own.seed, device)) for own in fixed]
     members = _members(stack, device)
     stack.forget(members.step if stack.steps else -1)
     saved = time.monotonic()
     if not stack.steps:
-        seeds = [config.model_copy(update={"seed": seed}).control_seed for seed in stack.seeds]
-        controls = [control_params(config.model, config.n_ctx, config.data, torch.device(device), s) for s in seeds]
+        place = torch.device(device)
+        controls = [control_params(own.model, own.n_ctx, own.data, place, own.control_seed) for own in configs]
         found = measure_each(stacked(controls), config.model, config.data, sets)
         rows = [StackRow(0, as_control([what])[0], value) for what, value in found]
         stack.save_rows(0, rows + _measured(members, config, sets, known))
         if keep == "every":
             stack.save_networks(0, members.params, members.tensors(), keep)
-    stream, tasks = TrainingStream(config.data, stack.seeds, device), "+".join(map(str, config.data.tasks))
+    stream = stream_of([own.data for own in configs], [own.seed for own in configs], device)
+    schedule, tasks = one_or_each([own.train for own in configs]), "+".join(map(str, config.data.tasks))
     losses, rows, too_high = list[Tensor](), Rows(), diverged_from(config)
-    for step, loss in train(members, stream, config.model, config.optim, config.train):
+    for step, loss in train(members, stream, config.model, members.optim, schedule):
         losses.append(loss)
         saves = is_snapshot(step, config.train.n_steps, config.train.snapshot_every)
         if step % LOG_EVERY and not saves:
@@ -114,19 +117,20 @@ def _to_the_end(stack: Stack, device: str, tell: Tell, keep: Keep) -> None:
 
 def _members(stack: Stack, device: str) -> Ensemble:
     """The networks at the newest snapshot, or before their first step."""
-    config, seeds = stack.config, stack.seeds
-    members = new_members(config, seeds, device)
+    configs = list(stack.members.values())
+    members = members_of(configs, device)
     if stack.steps:
         members.step, params, tensors = stack.resumable()
         members.load_tensors(tensors)
-    elif config.start_from is not None:
-        starts = [starting_params(config.model_copy(update={"seed": seed})) for seed in seeds]
-        params = stacked([start for start in starts if start is not None])
-    else:
+        with torch.no_grad():
+            for name, param in members.params.items():
+                param.copy_(params[name])
         return members
-    with torch.no_grad():
-        for name, param in members.params.items():
-            param.copy_(params[name])
+    for i, config in enumerate(configs):
+        if (start := starting_params(config)) is not None:
+            with torch.no_grad():
+                for name, param in members.params.items():
+                    param[i] = start[name]
     return members
 
 

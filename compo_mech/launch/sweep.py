@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from compo_mech.launch import run, slurm, slurm_commands
+from compo_mech.launch.cost import check_cost
 from compo_mech.launch.ensemble import launch_together
 from compo_mech.launch.group_size import group_size
 from compo_mech.launch.how import How
 from compo_mech.launch.machine import check_machine
-from compo_mech.launch.run import differences
 from compo_mech.launch.settings import Launch, check_device
 from compo_mech.launch.stack_sweep import sweep_stacks
 from compo_mech.launch.sweep_progress import state_of, steps_bar
 from compo_mech.parallel import each
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
+from compo_mech.runs.differences import differences
 from compo_mech.runs.locks import forget_failure, record_failure
 from compo_mech.runs.names import once
 from compo_mech.runs.run import Run
@@ -32,13 +33,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def sweep(runs: Mapping[str, RunConfig], how: How, console: Console) -> "pd.DataFrame":
-    """Train what is missing of the runs.
+def sweep(runs: Mapping[str, RunConfig], how: How, console: Console, later: Sequence[RunConfig] = ()) -> "pd.DataFrame":
+    """Train what is missing of the runs, saying first how long that takes.
 
     Args:
         runs: settings by the name of the run's folder.
         how: where they are trained.
-        console: on which the bar is shown.
+        console: on which that is said, and the bar is shown.
+        later: runs that are to be trained after these, which are counted in what it takes.
 
     Returns:
         A row a run in the order given: run, path, state (done, failed, unfinished), error.
@@ -46,14 +48,14 @@ def sweep(runs: Mapping[str, RunConfig], how: How, console: Console) -> "pd.Data
     Raises:
         RunError, ValueError: before anything is trained, where there is no such device, this machine cannot hold a run
             that is left to train, runs_dir can be no folder, a folder is that of two runs or holds a run of other
-            settings, or a run cannot start from what it is to start from.
+            settings, a run cannot start from what it is to start from, or it takes more than an hour without `yes`.
     """
     import pandas as pd
 
     if how.on != "slurm":
         check_device(how.device)
     if how.on == "stacks":
-        return sweep_stacks(runs, how, console)
+        return sweep_stacks(runs, how, console, later)
     launches = {name: _launch(name, config, how) for name, config in runs.items()}
     if len(once(settings.path for settings in launches.values())) < len(launches):
         raise ValueError(f"runs_dir = {how.runs_dir}: has links, by which two of the runs share a folder")
@@ -67,6 +69,7 @@ def sweep(runs: Mapping[str, RunConfig], how: How, console: Console) -> "pd.Data
         for settings in missing:
             check_machine(settings)
     if missing:
+        check_cost([*(settings.config for settings in missing), *later], how, console)
         try:
             how.runs_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:

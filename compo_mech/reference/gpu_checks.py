@@ -80,7 +80,7 @@ def _step(config: RunConfig, device: str) -> Iterator[Check]:
     )
     moved = {name: value.to(device) for name, value in noise.items()}
     losses = [
-        loop.train_step(state, of, drawn, config.model, config.optim, config.optim.lr)
+        loop.train_step(state, [(of, drawn)], config.model, config.optim, config.optim.lr)
         for state, of, drawn in ((states[0], batch, noise), (there, on_device, moved))
     ]
     yield Check("loss of a step", _apart(losses[0], losses[1]), 1e-4)
@@ -119,7 +119,7 @@ def _plainly(state: TrainState, stream: TrainingStream, config: RunConfig, sched
         batch: Batch = stream.batch(step, state.generator)
         noise = loop.draw_noise(batch.packing, config.model.d_model, schedule, state.generator)
         lr = loop.learning_rate(config.optim, step, schedule.n_steps)
-        loop.train_step(state, batch, noise, config.model, config.optim, lr)
+        loop.train_step(state, [(batch, noise)], config.model, config.optim, lr)
 
 
 def _measured(config: RunConfig, device: str) -> Check:

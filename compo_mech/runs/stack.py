@@ -1,13 +1,13 @@
-"""A stack is one folder of many runs that differ in their seed alone and are trained and measured as one.
+"""A stack is one folder of many runs that are trained and measured as one.
 
-stack.json          the settings but for the seed, and the seeds
+stack.json          the first run's settings, and by name of each run those of its own: its seed, and what else differs
 environment.json    as of a run
-checkpoints/        000128.safetensors: every network, its tensors stacked [seed, ...] under HookedTransformer's names;
-                    000128.rows.safetensors: what was measured since the snapshot before, values [row, seed];
+checkpoints/        000128.safetensors: every network, its tensors stacked [run, ...] under HookedTransformer's names;
+                    000128.rows.safetensors: what was measured since the snapshot before, values [row, run];
                     000128.resume.safetensors (newest two): optimisers and generators;
                     SHA256SUMS: every file that counts, stack.json among them
 
-STACK/seed7 names the run of seed 7: see `stacked_run`.
+STACK/seed7 is the run of that name: see `stacked_run`.
 """
 
 import json
@@ -29,6 +29,7 @@ from compo_mech.runs.environment import environment
 from compo_mech.runs.files import identity, write_whole
 from compo_mech.runs.folder import building_place
 from compo_mech.runs.rules import check_rules, rules_of
+from compo_mech.runs.stack_members import check_members, own_settings, with_own
 from compo_mech.runs.stored import environment_text, shortened
 from compo_mech.runs.sums import Sums, digest, write_sums
 from compo_mech.runs.tensor_files import tensors_as_bytes, tensors_from_bytes
@@ -54,20 +55,20 @@ class StackRow(NamedTuple):
 
     step: int
     what: Row
-    value: Float[np.ndarray, "seed"]
+    value: Float[np.ndarray, "run"]
 
 
 class Stack(Vouched):
     """A stack's folder. `Stack.open` reads one; `Stack.create` starts one.
 
     Attributes:
-        config: the settings of every run but for the seed, which is the first's.
-        seeds: of the networks, in their order.
+        config: settings of the first run.
+        members: of each by its name, in the order of the networks.
     """
 
-    def __init__(self, path: Path, config: RunConfig, seeds: Sequence[int]) -> None:
+    def __init__(self, path: Path, config: RunConfig, members: Mapping[str, RunConfig]) -> None:
         super().__init__(path)
-        self.config, self.seeds = config, tuple(seeds)
+        self.config, self.members = config, dict(members)
         self._last_read: tuple[str, Params] | None = None
         self._all_rows: tuple[tuple[str, ...], pd.DataFrame, np.ndarray] | None = None
 
@@ -85,24 +86,32 @@ class Stack(Vouched):
         content = vouched.content(SETTINGS, vouched.sums())
         try:
             found = json.loads(content)
-            stack = cls(path, RunConfig(**found["config"]), [int(seed) for seed in found["seeds"]])
-        except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as error:
+            first = RunConfig(**found["config"])
+            members = {name: with_own(first, own) for name, own in found["members"].items()}
+            stack = cls(path, first, members)
+        except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError, AttributeError) as error:
             raise RunError(f"{path / 'stack.json'}: {shortened(error)}") from None
         check_rules(stack, stack.config)
         return stack
 
     @classmethod
-    def create(cls, path: Path, config: RunConfig, seeds: Sequence[int]) -> "Stack":
+    def create(cls, path: Path, members: Mapping[str, RunConfig]) -> "Stack":
         """Create a new stack in a folder that is not there yet.
 
+        Args:
+            path: its folder.
+            members: settings of each run by its name.
+
         Raises:
-            RunError: it is there, or cannot be written.
+            RunError: it is there or cannot be written, or its runs cannot share a stack.
         """
-        place = identity(path)
+        check_members(members)
+        place, config = identity(path), next(iter(members.values()))
         if place.exists():
             raise RunError(f"stack = {path}: exists already, and is none that can go on")
         part = building_place(place)  # built beside its place, so that it is there whole or not
-        text = json.dumps({"config": config.model_dump(mode="json"), "seeds": list(seeds)}, indent=2)
+        own = {name: own_settings(config, one) for name, one in members.items()}
+        text = json.dumps({"config": config.model_dump(mode="json"), "members": own}, indent=2)
         try:
             (part / "checkpoints").mkdir(parents=True)
             write_whole(part / "environment.json", environment_text(environment() | rules_of(config)))
@@ -111,7 +120,7 @@ class Stack(Vouched):
             part.rename(place)
         except OSError as error:
             raise RunError(f"stack = {path}: cannot be written ({error.strerror})") from None
-        return cls(path, config, seeds)
+        return cls(path, config, members)
 
     @property
     def is_done(self) -> bool:
@@ -119,7 +128,7 @@ class Stack(Vouched):
         return self.config.train.n_steps in self.steps
 
     def params(self, step: int | None = None) -> Params:
-        """Read every network at a step, stacked [seed, ...]; None: at the last one.
+        """Read every network at a step, stacked [run, ...]; None: at the last one.
 
         Raises:
             RunError: there is no checkpoint at this step, or its file is damaged or of other networks.
@@ -136,7 +145,7 @@ class Stack(Vouched):
         loaded, config = self._tensors(name, sums), self.config
         shapes = parameter_shapes(config.model, len(config.data.vocabulary), config.n_ctx)
         found = {name: tuple(tensor.shape) for name, tensor in loaded.items()}
-        if found != {name: (len(self.seeds), *shape) for name, shape in shapes.items()}:
+        if found != {name: (len(self.members), *shape) for name, shape in shapes.items()}:
             raise RunError(f"{self.folder / name}: is of other networks than stack.json says")
         self._last_read = sums.known[name], {name: loaded[name] for name in shapes}
         return self._last_read[1]
@@ -151,7 +160,7 @@ class Stack(Vouched):
         for step in sorted(_step(name) for name in sums.known if name.endswith(_ROWS)):
             yield step, self._rows_of(step, sums)
 
-    def all_rows(self) -> "tuple[pd.DataFrame, Float[np.ndarray, 'row seed']]":
+    def all_rows(self) -> "tuple[pd.DataFrame, Float[np.ndarray, 'row run']]":
         """Read everything measured: the columns of a run's rows but the value, and every network's values.
 
         Raises:
@@ -165,12 +174,12 @@ class Stack(Vouched):
             rows = [row for _, found in self.measured() for row in found]
             what = pd.DataFrame([(row.step, *row.what[:-1]) for row in rows], columns=["step", *Row._fields[:-1]])
             what = what.astype({"step": "int64", "length": "Int64", "layer": "Int64", "head": "Int64"})
-            values = np.stack([row.value for row in rows]) if rows else np.zeros((0, len(self.seeds)))
+            values = np.stack([row.value for row in rows]) if rows else np.zeros((0, len(self.members)))
             self._all_rows = key, what, values
         return self._all_rows[1:]
 
-    def diverged(self) -> dict[int, int]:
-        """Return the seeds whose networks diverged, and the step by which each did.
+    def diverged(self) -> dict[str, int]:
+        """Return the names of the runs whose networks diverged, and the step by which each did.
 
         Raises:
             RunError: a file is damaged.
@@ -178,7 +187,8 @@ class Stack(Vouched):
         what, values = self.all_rows()
         is_loss = (what["metric"] == "loss").to_numpy()
         steps, lost = what["step"].to_numpy()[is_loss], np.isnan(values[is_loss])
-        return {self.seeds[i]: int(steps[lost[:, i]].min()) for i in np.flatnonzero(lost.any(axis=0))}
+        names = list(self.members)
+        return {names[i]: int(steps[lost[:, i]].min()) for i in np.flatnonzero(lost.any(axis=0))}
 
     def resume_tensors(self) -> dict[int, dict[str, Tensor]]:
         """Read what training goes on from, by the steps that have it.
@@ -191,7 +201,7 @@ class Stack(Vouched):
 
     def save_rows(self, step: int, rows: Sequence[StackRow]) -> None:
         """Save what was measured since the snapshot before."""
-        values = np.stack([row.value for row in rows]) if rows else np.zeros((0, len(self.seeds)))
+        values = np.stack([row.value for row in rows]) if rows else np.zeros((0, len(self.members)))
         told = json.dumps([[row.step, *row.what[:-1]] for row in rows])
         self._save({f"{step:06d}{_ROWS}": tensors_as_bytes({"value": torch.from_numpy(values)}, {"rows": told})})
 
@@ -200,7 +210,7 @@ class Stack(Vouched):
 
         Args:
             step: of the snapshot.
-            params: stacked [seed, ...].
+            params: stacked [run, ...].
             resume: optimisers and generators; those of all but the newest two steps are removed.
             keep: whether networks of earlier steps are kept, or removed with these.
         """

@@ -2,7 +2,6 @@
 
 import functools
 import math
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,30 +21,29 @@ from compo_mech.runs.vouched import RunError
 if TYPE_CHECKING:
     import pandas as pd
 
-_MEMBER = re.compile(r"seed(\d+)")
-
 
 class StackedRun:
     """One run of a stack: what studies ask of a run, and nothing that writes into its folder, which it has not.
 
     Args:
         stack: that it is in.
-        seed: of the run.
+        name: of the run.
 
     Attributes:
-        path: STACK/seedN.
+        path: STACK/NAME.
         config: its settings.
 
     Raises:
-        RunError: the stack has no such seed.
+        RunError: the stack has no run of this name.
     """
 
-    def __init__(self, stack: Stack, seed: int) -> None:
-        if seed not in stack.seeds:
-            shown = " ".join(map(str, stack.seeds[:8])) + (" ..." if len(stack.seeds) > 8 else "")
-            raise RunError(f"seed = {seed}: must be one of {shown}, which {stack.path} has")
-        self.path, self.config = stack.path / f"seed{seed}", stack.config.model_copy(update={"seed": seed})
-        self._stack, self._i = stack, stack.seeds.index(seed)
+    def __init__(self, stack: Stack, name: str) -> None:
+        names = list(stack.members)
+        if name not in stack.members:
+            shown = " ".join(names[:8]) + (" ..." if len(names) > 8 else "")
+            raise RunError(f"run = {name}: must be one of {shown}, which {stack.path} has")
+        self.path, self.config = stack.path / name, stack.members[name]
+        self._stack, self._i = stack, names.index(name)
 
     @property
     def steps(self) -> list[int]:
@@ -103,12 +101,12 @@ class StackedRun:
             own = {name: tensor[self._i] if tensor.ndim else tensor for name, tensor in resume.get(step, {}).items()}
             if step in steps:
                 run.save(step, self.params(step), own)
-        run.note_at_once(len(self._stack.seeds))
+        run.note_at_once(len(self._stack.members))
         return run
 
     def _check_converged(self) -> None:
-        if (seed := self.config.seed) in (diverged := self._stack.diverged()):
-            raise RunError(f"run = {self.path}: training diverged by step {diverged[seed]}")
+        if (name := self.path.name) in (diverged := self._stack.diverged()):
+            raise RunError(f"run = {self.path}: training diverged by step {diverged[name]}")
 
     def _measured(self) -> Iterator[tuple[int, list[tuple[int, Row]]]]:
         """Each snapshot's step, and the rows of this run since the one before, each with its step."""
@@ -122,15 +120,14 @@ AnyRun = Run | StackedRun
 
 
 def open_run(path: str | Path) -> AnyRun:
-    """Open the run in this folder; of STACK/seedN, that of the seed N.
+    """Open the run in this folder; of STACK/NAME, that of the name.
 
     Raises:
         RunError: there is none, or its settings cannot be read.
     """
     path = Path(path)
-    match = _MEMBER.fullmatch(path.name)
-    if match is not None and is_stack(path.parent):
-        return StackedRun(_opened(identity(path.parent), read_plain(path.parent / "checkpoints" / NAME)), int(match[1]))
+    if is_stack(path.parent):
+        return StackedRun(_opened(identity(path.parent), read_plain(path.parent / "checkpoints" / NAME)), path.name)
     return Run.open(path)
 
 
@@ -141,7 +138,7 @@ def _opened(path: Path, sums: bytes) -> Stack:
 
 
 def stack_table(stack: Stack) -> "pd.DataFrame":
-    """Return the rows of all runs of a stack but those that diverged: those of a run, behind a column `seed`.
+    """Return the rows of all runs of a stack but those that diverged: those of a run, behind its name and seed.
 
     Raises:
         RunError: a file is damaged.
@@ -149,5 +146,9 @@ def stack_table(stack: Stack) -> "pd.DataFrame":
     import pandas as pd
 
     lost = stack.diverged()
-    of_each = [StackedRun(stack, seed).metrics.assign(seed=seed) for seed in stack.seeds if seed not in lost]
-    return pd.concat(of_each, ignore_index=True)[["seed", *COLUMNS]]
+    of_each = [
+        StackedRun(stack, name).metrics.assign(run=name, seed=config.seed)
+        for name, config in stack.members.items()
+        if name not in lost
+    ]
+    return pd.concat(of_each, ignore_index=True)[["run", "seed", *COLUMNS]]

@@ -4,6 +4,9 @@ from compo_mech.stats.intervals import Interval, wilson
 from compo_mech.stats.onset import emergence, Emergence, Course, Moment, CENSORED, reached
 from compo_mech.stats.trend import still_rising, Rise, rising_over_seeds, RiseOverSeeds
 from compo_mech.stats.over_seeds import over_seeds, SeedSummary, survival, Survival, lag, Lag
+from compo_mech.stats.log_rank import log_rank, LogRank
+from compo_mech.stats.mixed_effects import mixed_effects, Effect
+from compo_mech.stats.verdicts import compare_arms, Comparison, ArmVerdict, holm
 
 __all__ = [
     "Interval",
@@ -24,4 +27,12 @@ __all__ = [
     "Survival",
     "lag",
     "Lag",
+    "log_rank",
+    "LogRank",
+    "mixed_effects",
+    "Effect",
+    "compare_arms",
+    "Comparison",
+    "ArmVerdict",
+    "holm",
 ]

@@ -50,13 +50,8 @@ def survival(moments: Moments, ends: Numbers) -> Survival:
     """
     import scipy
 
-    at, until = _steps("moments", moments), _steps("ends", ends, len(moments))
-    if not until.isfinite().all():
-        raise ValueError(f"ends = {float(until[~until.isfinite()][0])}: must be finite")
+    at, until = times_to_event(moments, ends)
     emerged = at < math.inf
-    if (late := emerged & (at > until)).any():
-        raise ValueError(f"moments = {float(at[late][0]):g}: must be at most the run's end, {float(until[late][0]):g}")
-    at = at.clamp_min(0)
     data = scipy.stats.CensoredData(uncensored=at[emerged].tolist(), right=until[~emerged].tolist())
     with warnings.catch_warnings(action="ignore"):  # that the formula says nothing of none and of all
         left = scipy.stats.ecdf(data).sf
@@ -70,6 +65,20 @@ def survival(moments: Moments, ends: Numbers) -> Survival:
     steps = torch.from_numpy(left.quantiles)[event]
     median = Moment(*(float(min(steps[curve >= 0.5 - ROUNDING], default=math.inf)) for curve in (share, high, low)))
     return Survival(steps, share, low, high, median, len(at), len(at) - n_emerged)
+
+
+def times_to_event(moments: Moments, ends: Numbers) -> tuple[Float[Tensor, "run"], Float[Tensor, "run"]]:
+    """Return the time to event of each run, at least 0 and inf where censored, and its last step.
+
+    Raises:
+        ValueError: as `survival`.
+    """
+    at, until = _steps("moments", moments), _steps("ends", ends, len(moments))
+    if not until.isfinite().all():
+        raise ValueError(f"ends = {float(until[~until.isfinite()][0])}: must be finite")
+    if (late := at.isfinite() & (at > until)).any():
+        raise ValueError(f"moments = {float(at[late][0]):g}: must be at most the run's end, {float(until[late][0]):g}")
+    return at.clamp_min(0), until
 
 
 def _steps(name: str, moments: Moments, n_runs: int | None = None) -> Float[Tensor, "run"]:

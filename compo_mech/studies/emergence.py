@@ -90,9 +90,9 @@ def check_tables(out: Path) -> None:
         check_out(out.with_name(f"{out.name}{name}.csv"), ".csv")
 
 
-def train_seeds(recipe: RunConfig, n_seeds: int, runs_dir: Path, n_workers: int, console: Console) -> list[Path]:
+def train_seeds(recipe: RunConfig, n_seeds: int, how: How, console: Console) -> list[Path]:
     """Train what is missing of seeds 0 .. n_seeds - 1; folders of those that were trained to their end."""
-    rows = seed_runs(recipe, range(n_seeds), How(runs_dir=runs_dir, n_workers=n_workers), console)
+    rows = seed_runs(recipe, range(n_seeds), how, console)
     for row in rows:
         if "failed" in row:
             warn(console, f"{row['run']}: {row['failed']}")

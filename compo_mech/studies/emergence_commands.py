@@ -1,13 +1,15 @@
 """The commands that ask over many seeds in which order the components of the circuit emerge."""
 
 from pathlib import Path
+from typing import Annotated
 
 from rich.console import Console
 
 from compo_mech.analyses.probe_trajectory import PROBE_OF_STATE, PROBE_OF_T, probe_accuracies
 from compo_mech.analyses.watch import ExtraMeasure
-from compo_mech.cli.command import Count, NWorkers, Runs, Seed
+from compo_mech.cli.command import Count, Flag, NWorkers, Runs, Seed
 from compo_mech.cli.errors import one_line_errors
+from compo_mech.launch.how import How
 from compo_mech.runs.recipes import RECIPES, RecipeName
 from compo_mech.settings import changed
 from compo_mech.studies import emergence
@@ -35,6 +37,7 @@ def train_and_watch(
     out: Path = Path("emergence"),
     n_workers: NWorkers = 2,
     quick: bool = False,
+    yes: Annotated[bool, Flag] = False,
 ) -> None:
     """Train a recipe's seeds and watch them.
 
@@ -46,11 +49,13 @@ def train_and_watch(
         out: what the names of the tables begin with.
         n_workers: processes.
         quick: 40 steps of a tiny network, to see that it runs.
+        yes: go on where training takes more than an hour.
     """
+    how = How(runs_dir=runs_dir, n_workers=n_workers, yes=yes)
     with one_line_errors(lambda: "the same command goes on"):
         emergence.check_tables(out)
         settings = changed(RECIPES[recipe](), QUICK if quick else {"train.snapshot_every": snapshot_every})
-        paths = emergence.train_seeds(settings, n_seeds, runs_dir, n_workers, Console())
+        paths = emergence.train_seeds(settings, n_seeds, how, Console())
     emergence.main(paths, out, n_workers, 0, PROBES)
 
 

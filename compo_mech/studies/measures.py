@@ -27,6 +27,14 @@ class Measure:
     summary: SeedSummary = SeedSummary.MEAN
     bounds: tuple[float, float] = (0.0, 1.0)
 
+    @property
+    def margin(self) -> float:
+        """Within which two arms count as equal."""
+        return MARGINS[self.summary]
+
+
+MARGINS = {SeedSummary.MEAN: 0.05, SeedSummary.FRACTION: 0.1, SeedSummary.TIME_TO_EVENT: 100.0}
+"""Differences that do not matter: 5% of a mean's usual range, 10% of runs, and a snapshot of most studies, in steps."""
 
 _FRACTION, _TIME = SeedSummary.FRACTION, SeedSummary.TIME_TO_EVENT
 _POSITIVE, _DIFFERENCE = (0.0, math.inf), (-1.0, 1.0)

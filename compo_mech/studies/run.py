@@ -66,10 +66,13 @@ def main(study: Study, further: Mapping[str, FurtherTable] | None = None, argv: 
 
 
 def _declare(study: Study, n_seeds: int, console: Console) -> None:
+    primary = f"{study.primary.name}, over {n_seeds} seeds of {len(study.arms)} arms"
+    if study.reference is not None:
+        primary += f"; arms within {study.primary.margin:g} of {study.reference} are equal"
     for what, text in (
         ("Question", study.question),
         ("Hypothesis", study.hypothesis),
-        ("Primary measure", f"{study.primary.name}, over {n_seeds} seeds of {len(study.arms)} arms"),
+        ("Primary measure", primary),
     ):
         say(console, f"{what}: {text}")
 
@@ -91,7 +94,8 @@ def run_study(study: Study, seeds: Sequence[int], how: How, console: Console) ->
     """
     paths: dict[RunKey, Path] = {}
     errors: dict[RunKey, str] = {}
-    for arms in _generations(study.arms):
+    generations = list(_generations(study.arms))
+    for i, arms in enumerate(generations):
         runs: dict[str, RunConfig] = {}
         keys: dict[str, RunKey] = {}
         for name in arms:
@@ -102,13 +106,13 @@ def run_study(study: Study, seeds: Sequence[int], how: How, console: Console) ->
                     if (start, seed) not in paths:
                         errors[name, seed] = f"its start failed: {start}, seed {seed}"
                         continue
-                    source = paths[start, seed]  # of a stack, each run starts from that of its seed
-                    config = changed(config, {"start_from": source.parent if how.on == "stacks" else source})
+                    config = changed(config, {"start_from": paths[start, seed]})
                 folder = f"{name.replace(' ', '-').replace('/', '-')}-seed{seed}"
                 if folder in runs:
                     raise ValueError(f"arms = {name}: goes into the folder of another arm, {folder}")
                 runs[folder], keys[folder] = config, (name, seed)
-        for _, row in sweep(runs, how, console).iterrows():
+        later = [study.arms[name].config for names in generations[i + 1 :] for name in names for _ in seeds]
+        for _, row in sweep(runs, how, console, later).iterrows():
             key = keys[str(row["run"])]
             if row["state"] == "done":
                 paths[key] = Path(str(row["path"]))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from rich.console import Console
 
@@ -15,8 +15,14 @@ from compo_mech.runs.config import RunConfig
 from compo_mech.runs.outcome import summary_or_failure
 from compo_mech.runs.recipes import RECIPES, RecipeName
 from compo_mech.settings import changed
+from compo_mech.stats.intervals import wilson
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 HERE = How()
+DONE = "no head is judged"
+"""Said of runs without a chain of thought or with short strings only."""
 
 
 def seed_runs(recipe: RunConfig, seeds: Sequence[int], how: How, console: Console) -> list[dict[str, object]]:
@@ -30,6 +36,17 @@ def seed_runs(recipe: RunConfig, seeds: Sequence[int], how: How, console: Consol
         else:
             rows.append({"seed": seed, "run": found["path"], "failed": found["error"] or found["state"]})
     return rows
+
+
+def verdict_shares(table: "pd.DataFrame") -> "pd.DataFrame":
+    """How often each verdict on the best head comes, and failure, most often first, with Wilson's intervals."""
+    import pandas as pd
+
+    ends = table["verdict"] if "verdict" in table else pd.Series(DONE, table.index)
+    if "failed" in table:
+        ends = ends.where(table["failed"].isna(), "failed")
+    rows = [(what, n, *wilson(n, len(table))) for what, n in ends.value_counts().items()]
+    return pd.DataFrame(rows, columns=["verdict", "n", "fraction", "low", "high"])
 
 
 def seeds_command(
@@ -48,5 +65,6 @@ def seeds_command(
     with one_line_errors(lambda: "the same command goes on"):
         table = pd.DataFrame(seed_runs(RECIPES[recipe](), range(n_seeds), how, console))
     print_table(console, table)
+    print_table(console, verdict_shares(table))
     if "failed" in table and table["failed"].notna().all():
         fail(f"runs = {len(table)}: none was trained to its end; the table says why")

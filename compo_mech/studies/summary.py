@@ -2,11 +2,14 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
+
+import torch
 
 from compo_mech.stats.intervals import Interval
 from compo_mech.stats.over_seeds import SeedSummary, over_seeds
+from compo_mech.stats.verdicts import ArmVerdict, compare_arms
 from compo_mech.studies.measures import Measure
 from compo_mech.studies.study import Study
 from compo_mech.studies.table import failed_runs, score_rows, trained_rows
@@ -27,14 +30,18 @@ def summary(table: "pd.DataFrame", study: Study) -> "pd.DataFrame":
     Returns:
         Columns arm, task, n (runs that count), n_failed, the primary measure, low, high; with a reference: difference,
         d_low, d_high, over seeds of two runs of one seed each: the mean with Student's interval, or of times the median
-        with its lowest and highest (which for five seeds is an interval of 94%; two censored runs do not differ).
+        with its lowest and highest (which for five seeds is an interval of 94%; two censored runs do not differ); and
+        verdict: better, worse, equal within the measure's margin, or undecided, corrected for the number of arms (see
+        `stats.verdicts`).
     """
     import pandas as pd
 
     measure, rows = study.primary, []
     of_arms = {
-        (str(arm), task): own for (arm, task), own in _with_failed(table, study).groupby(["arm", "task"], sort=False)
+        (str(arm), str(task)): own
+        for (arm, task), own in _with_failed(table, study).groupby(["arm", "task"], sort=False)
     }
+    verdicts = _verdicts(of_arms, study)
     for (arm, task), own in of_arms.items():
         values = own["value"].dropna()
         row: dict[str, object] = {"arm": arm, "task": task, "n": len(values), "n_failed": int(own["failed"].sum())}
@@ -45,8 +52,27 @@ def summary(table: "pd.DataFrame", study: Study) -> "pd.DataFrame":
             difference = _difference(own, of_arms[study.reference, task], measure)
             if difference is not None:
                 row |= dict(zip(("difference", "d_low", "d_high"), difference, strict=True))
+            row["verdict"] = str(verdicts[arm, task])
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _verdicts(of_arms: "Mapping[tuple[str, str], pd.DataFrame]", study: Study) -> dict[tuple[str, str], ArmVerdict]:
+    """The verdict on every arm but the reference, by arm and task."""
+    measure, reference = study.primary, study.reference
+    ends = {name: float(arm.config.train.n_steps) for name, arm in study.arms.items()}
+    found: dict[tuple[str, str], ArmVerdict] = {}
+    for task in dict.fromkeys(task for arm, task in of_arms if arm == reference):
+        values = {
+            arm: dict(own.dropna(subset="value")[["seed", "value"]].itertuples(index=False, name=None))
+            for (arm, of_task), own in of_arms.items()
+            if of_task == task
+        }
+        compared = compare_arms(
+            measure.summary, values, str(reference), measure.margin, ends, torch.Generator().manual_seed(0)
+        )
+        found |= {(arm, task): one.verdict for arm, one in compared.items()}
+    return found
 
 
 def _difference(own: "pd.DataFrame", reference: "pd.DataFrame", measure: Measure) -> Interval | None:

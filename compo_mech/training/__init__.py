@@ -1,7 +1,17 @@
 """Optimisers, schedules and the training loop, for one network or for many at once."""
 
-from compo_mech.training.optim import OptimConfig, Muon, orthogonalized, is_matrix, make_optimizers
-from compo_mech.training.schedule import learning_rate, is_snapshot
+from compo_mech.training.optim import (
+    OptimConfig,
+    Muon,
+    orthogonalized,
+    is_matrix,
+    make_optimizers,
+    step_each,
+    optimizer_tensors,
+    load_optimizer_tensors,
+)
+from compo_mech.training.schedule import learning_rate, learning_rates, is_snapshot
+from compo_mech.training.captured import Noise, Drawn
 from compo_mech.training.loop import (
     TrainConfig,
     TrainState,
@@ -11,10 +21,7 @@ from compo_mech.training.loop import (
     train_step,
     batch_loss,
     row_loss,
-    Noise,
     draw_noise,
-    optimizer_tensors,
-    load_optimizer_tensors,
 )
 from compo_mech.training.ensemble import Ensemble, gather
 from compo_mech.training.learning_coefficient import SamplerConfig, LearningCoefficient, learning_coefficient, sample
@@ -25,7 +32,9 @@ __all__ = [
     "orthogonalized",
     "is_matrix",
     "make_optimizers",
+    "step_each",
     "learning_rate",
+    "learning_rates",
     "is_snapshot",
     "TrainConfig",
     "TrainState",
@@ -36,6 +45,7 @@ __all__ = [
     "batch_loss",
     "row_loss",
     "Noise",
+    "Drawn",
     "draw_noise",
     "optimizer_tensors",
     "load_optimizer_tensors",

@@ -11,15 +11,22 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
+from compo_mech.data.mixed_stream import MixedStream
 from compo_mech.data.packing import Packing
 from compo_mech.data.stream import Batch, TrainingStream
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.forward import forward
 from compo_mech.model.params import Model, Params, gradient_masks
 from compo_mech.settings import Settings
-from compo_mech.training.captured import CapturedSteps
-from compo_mech.training.optim import OptimConfig, make_optimizers
-from compo_mech.training.schedule import learning_rate
+from compo_mech.training.captured import CapturedSteps, Drawn, Noise
+from compo_mech.training.optim import (
+    OptimConfig,
+    load_optimizer_tensors,
+    make_optimizers,
+    optimizer_tensors,
+    step_each,
+)
+from compo_mech.training.schedule import learning_rate, learning_rates
 
 
 class TrainConfig(Settings):
@@ -36,11 +43,6 @@ class TrainConfig(Settings):
     snapshot_every: int = Field(
         default=200, gt=0, le=10**12, description="steps between snapshots after those at 0, 1, 2, 4, 8 ..."
     )
-
-
-Noise = dict[str, Tensor]
-"""What a step draws beside its batch. Arguments of the forward pass, under their names there: position_shift [*member
-batch], embed_mask [*member token d_model]; and label [*member scored], which replaces that of the batch, or -1."""
 
 
 @dataclass
@@ -73,31 +75,6 @@ class TrainState:
         load_optimizer_tensors(self.params, self.optimizers, tensors)
 
 
-def optimizer_tensors(params: Params, optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
-    """What optimisers remember of their parameters, as `optimizer.<which>.<parameter>.<key>`."""
-    names = {id(param): name for name, param in params.items()}
-    return {
-        f"optimizer.{i}.{names[id(param)]}.{key}": value
-        for i, optimizer in enumerate(optimizers)
-        for param, state in optimizer.state.items()
-        for key, value in state.items()
-    }
-
-
-def load_optimizer_tensors(params: Params, optimizers: list[torch.optim.Optimizer], tensors: dict[str, Tensor]) -> None:
-    """The inverse of `optimizer_tensors`, on optimisers of the same configuration; tensors are copied."""
-    names = {id(param): name for name, param in params.items()}
-    for i, optimizer in enumerate(optimizers):
-        for group in optimizer.param_groups:
-            for param in group["params"]:
-                prefix = f"optimizer.{i}.{names[id(param)]}."
-                for name, tensor in tensors.items():
-                    if name.startswith(prefix):
-                        # Adam keeps its step count on the CPU, but for parameters on a GPU
-                        device = tensor.device if tensor.ndim == 0 and not param.is_cuda else param.device
-                        optimizer.state[param][name.removeprefix(prefix)] = tensor.clone().to(device)
-
-
 def start(params: Params, config: ModelConfig, optim: OptimConfig, generator: torch.Generator) -> TrainState:
     """The state before the first step."""
     return TrainState(0, params, make_optimizers(optim, config, params), generator)
@@ -117,41 +94,77 @@ class Trainable(Protocol):
         ...
 
 
+Source = torch.Generator | Sequence[torch.Generator]
+"""One generator, or one a member."""
+Optim = OptimConfig | Sequence[OptimConfig]
+"""What all have, or one a member, which may differ in learning rate, its course, and weight decay."""
+Schedule = TrainConfig | Sequence[TrainConfig]
+"""What all have, or one a member, which may differ in label noise."""
+
+
 def train(
-    state: Trainable, stream: TrainingStream, config: ModelConfig, optim: OptimConfig, schedule: TrainConfig
+    state: Trainable, stream: TrainingStream | MixedStream, config: ModelConfig, optim: Optim, schedule: Schedule
 ) -> Iterator[tuple[int, Float[Tensor, "*member"]]]:
     """Steps from `state.step` to the end, updating `state`; yields the step and its loss, or every member's (nats).
 
     The loss stays a tensor on its device: reading it is what makes the loop wait. A member whose
     numbers are not finite does not touch the others'.
     """
-
-    def draw(step: int) -> tuple[Batch, Noise]:
-        batch = stream.batch(step, state.source)
-        noise = draw_noise(batch.packing, config.d_model, schedule, state.source)
-        if schedule.label_noise:
-            n_values = stream.config.vocabulary.n_values
-            noise["label"] = draw_labels(batch.packing, n_values, schedule.label_noise, state.source)
-        return batch, noise
-
-    def update(batch: Batch, noise: Noise, lr: float | Tensor) -> Float[Tensor, "*member"]:
-        return train_step(state, batch, noise, config, optim, lr)
-
+    shared, each = (optim, None) if isinstance(optim, OptimConfig) else (optim[0], optim)
+    n_steps = (schedule if isinstance(schedule, TrainConfig) else schedule[0]).n_steps
     device = stream.device
-    captured = CapturedSteps(update, device) if device.type == "cuda" and optim.optimizer != "sgd" else None
-    for step in range(state.step + 1, schedule.n_steps + 1):
-        lr = learning_rate(optim, step, schedule.n_steps)
-        loss = update(*draw(step), lr) if captured is None else captured(functools.partial(draw, step), lr)
+    decay = None if each is None else torch.tensor([one.weight_decay for one in each], device=device)
+
+    def update(drawn: Drawn, lr: float | Tensor) -> Float[Tensor, "*member"]:
+        return train_step(state, drawn, config, shared, lr, decay)
+
+    captured = CapturedSteps(update, device) if device.type == "cuda" and shared.optimizer != "sgd" else None
+    for step in range(state.step + 1, n_steps + 1):
+        lr = learning_rate(shared, step, n_steps) if each is None else learning_rates(each, step, n_steps)
+        draw = functools.partial(_drawn, step, state.source, stream, config, schedule)
+        loss = update(draw(), lr) if captured is None else captured(draw, lr)
         state.step = step
         yield step, loss
 
 
+def _drawn(
+    step: int, source: Source, stream: TrainingStream | MixedStream, config: ModelConfig, schedule: Schedule
+) -> Drawn:
+    """The batches of a step, each with its noise."""
+    shared, each = (schedule, None) if isinstance(schedule, TrainConfig) else (schedule[0], schedule)
+    parts, start = [], 0
+    for batch in stream.batches(step, source):
+        some = slice(start, start + len(batch.tokens))
+        start = some.stop
+        own = source if isinstance(source, torch.Generator) else source[some]
+        noise = draw_noise(batch.packing, config.d_model, shared, own)
+        share = shared.label_noise if each is None else [one.label_noise for one in each[some]]
+        if any(share) if isinstance(share, Sequence) else share:
+            noise["label"] = draw_labels(batch.packing, stream.config.vocabulary.n_values, share, own)
+        parts.append((batch, noise))
+    return parts
+
+
 def train_step(
-    state: Trainable, batch: Batch, noise: Noise, config: ModelConfig, optim: OptimConfig, lr: float | Tensor
+    state: Trainable,
+    drawn: Drawn,
+    config: ModelConfig,
+    optim: OptimConfig,
+    lr: float | Tensor,
+    weight_decay: Float[Tensor, "member"] | None = None,
 ) -> Float[Tensor, "*member"]:
-    """One update of the parameters: loss, gradients, masks, clipping, optimisers. Returns the loss before it."""
+    """One update of the parameters: loss, gradients, masks, clipping, optimisers. Returns the loss before it.
+
+    Args:
+        state: to be updated.
+        drawn: the step's batches, which hold all members in their order, each with its noise.
+        config: of the networks.
+        optim: says to what gradients are clipped.
+        lr: learning rate, or with a weight decay a member one a member.
+        weight_decay: of each member; None: that of the optimisers.
+    """
     free = [param for param in state.params.values() if param.requires_grad]
-    loss = batch_loss(state.params, config, batch, noise)
+    loss = _loss_of(state.params, config, drawn)
     for param in free:
         param.grad = None
     loss.sum().backward()  # a member's parameters see its own loss alone
@@ -162,11 +175,24 @@ def train_step(
     if optim.max_grad_norm is not None:
         clip = torch.nn.utils.clip_grad_norm_ if loss.ndim == 0 else clip_each
         clip(free, optim.max_grad_norm)
+    if weight_decay is not None:
+        step_each(state.params, state.optimizers, torch.as_tensor(lr), weight_decay)
+        return loss.detach()
     for optimizer in state.optimizers:
         for group in optimizer.param_groups:
             group["lr"] = lr
         optimizer.step()
     return loss.detach()
+
+
+def _loss_of(params: Params, config: ModelConfig, drawn: Drawn) -> Float[Tensor, "*member"]:
+    """The training loss on batches that hold all members in their order."""
+    if len(drawn) == 1:
+        return batch_loss(params, config, *drawn[0])
+    sizes = [len(batch.tokens) for batch, _ in drawn]
+    split = {name: param.split(sizes) for name, param in params.items()}
+    own = ({name: parts[i] for name, parts in split.items()} for i in range(len(drawn)))
+    return torch.cat([batch_loss(some, config, *part) for some, part in zip(own, drawn, strict=True)])
 
 
 def batch_loss(params: Params, config: ModelConfig, batch: Batch, noise: Noise) -> Float[Tensor, "*member"]:
@@ -203,18 +229,21 @@ def clip_each(params: Sequence[Float[Tensor, "member ..."]], max_norm: float) ->
         grad.mul_(factor.view(-1, *[1] * (grad.ndim - 1)))
 
 
-Source = torch.Generator | Sequence[torch.Generator]
-"""One generator, or one a member."""
-
-
 def draw_each(source: Source, sample: Callable[[torch.Generator], Tensor]) -> Tensor:
     """What is sampled from a generator; of several, stacked."""
     return sample(source) if isinstance(source, torch.Generator) else torch.stack([sample(g) for g in source])
 
 
-def draw_labels(packing: Packing, n_values: int, share: float, source: Source) -> Int[Tensor, "*member scored"]:
-    """Random labels for a share of the scored tokens, -1 for the others."""
+def draw_labels(
+    packing: Packing, n_values: int, share: float | Sequence[float], source: Source
+) -> Int[Tensor, "*member scored"]:
+    """Random labels for a share of the scored tokens, the same for all or one a member, -1 for the others."""
     device, size = packing.row.device, (len(packing.scored_row),)
+    if isinstance(share, Sequence):
+        assert not isinstance(source, torch.Generator)
+        nothing, of_each = torch.full(size, -1, device=device), zip(share, source, strict=True)
+        # who has no noise draws nothing, as alone
+        return torch.stack([draw_labels(packing, n_values, own, g) if own else nothing for own, g in of_each])
     drawn = draw_each(source, lambda g: torch.rand(size, generator=g, device=device)) < share
     label = draw_each(source, lambda g: torch.randint(0, n_values, size, generator=g, device=device))
     return torch.where(drawn, label, -1)

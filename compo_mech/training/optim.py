@@ -122,3 +122,52 @@ def make_optimizers(optim: OptimConfig, config: ModelConfig, params: Params) -> 
     elif groups:
         optimizers.append(torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, capturable=capturable))
     return optimizers
+
+
+@torch.no_grad()
+def step_each(
+    params: Params,
+    optimizers: list[torch.optim.Optimizer],
+    lr: Float[Tensor, "member"],
+    weight_decay: Float[Tensor, "member"],
+) -> None:
+    """Take a step of stacked parameters, each member with a learning rate and a decoupled weight decay of its own.
+
+    Every update is its learning rate times what does not depend on it, so optimisers step from 0 with a rate of 1, and
+    what they leave there is scaled and added.
+    """
+    before = {name: param.clone() for name, param in params.items() if param.grad is not None}
+    for name in before:
+        params[name].zero_()
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group |= {"lr": 1.0, "weight_decay": 0.0}
+        optimizer.step()
+    for name, old in before.items():
+        rate, decay = (of_each.view(-1, *[1] * (old.ndim - 1)) for of_each in (lr, weight_decay))
+        params[name].mul_(rate).add_(old * (1 - rate * decay) if is_matrix(name) else old)
+
+
+def optimizer_tensors(params: Params, optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """What optimisers remember of their parameters, as `optimizer.<which>.<parameter>.<key>`."""
+    names = {id(param): name for name, param in params.items()}
+    return {
+        f"optimizer.{i}.{names[id(param)]}.{key}": value
+        for i, optimizer in enumerate(optimizers)
+        for param, state in optimizer.state.items()
+        for key, value in state.items()
+    }
+
+
+def load_optimizer_tensors(params: Params, optimizers: list[torch.optim.Optimizer], tensors: dict[str, Tensor]) -> None:
+    """The inverse of `optimizer_tensors`, on optimisers of the same configuration; tensors are copied."""
+    names = {id(param): name for name, param in params.items()}
+    for i, optimizer in enumerate(optimizers):
+        for group in optimizer.param_groups:
+            for param in group["params"]:
+                prefix = f"optimizer.{i}.{names[id(param)]}."
+                for name, tensor in tensors.items():
+                    if name.startswith(prefix):
+                        # Adam keeps its step count on the CPU, but for parameters on a GPU
+                        device = tensor.device if tensor.ndim == 0 and not param.is_cuda else param.device
+                        optimizer.state[param][name.removeprefix(prefix)] = tensor.clone().to(device)

@@ -1,5 +1,11 @@
 """What happens at which step: the learning-rate schedule, and when snapshots are taken."""
 
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
 from compo_mech.training.optim import OptimConfig
 
 
@@ -10,6 +16,11 @@ def learning_rate(config: OptimConfig, step: int, n_steps: int) -> float:
     if n_decay >= 1:
         factor *= min(1.0, (n_steps - step + 1) / n_decay)
     return config.lr * factor
+
+
+def learning_rates(configs: Sequence[OptimConfig], step: int, n_steps: int) -> Float[Tensor, "config"]:
+    """The learning rates of several at this step."""
+    return torch.tensor([learning_rate(config, step, n_steps) for config in configs])
 
 
 def is_snapshot(step: int, n_steps: int, snapshot_every: int) -> bool:

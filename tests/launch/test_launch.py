@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from compo_mech.launch import main
-from compo_mech.launch.run import differences
 from compo_mech.runs import recipes
+from compo_mech.runs.differences import differences
 from compo_mech.runs.locks import locked
 from compo_mech.runs.run import Run
 from compo_mech.settings import changed

@@ -19,6 +19,7 @@ from compo_mech.runs.config import RunConfig
 from compo_mech.runs.locks import recorded_failure
 from compo_mech.runs.run import Run
 from compo_mech.runs.stack import Stack
+from compo_mech.runs.stack_members import of_seeds
 from compo_mech.runs.stacked_run import StackedRun, open_run, stack_table
 from compo_mech.runs.vouched import RunError
 from compo_mech.settings import changed
@@ -64,7 +65,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 )
 def test_a_run_of_a_stack_is_that_of_runs_trained_at_once_to_the_bit(tmp_path, changes):
     config = small(**changes)
-    trained = train_stack(tmp_path / "stack", config, [3, 5], "cpu", Watched())
+    trained = train_stack(tmp_path / "stack", of_seeds(config, [3, 5]), "cpu", Watched())
     fields = {name: getattr(config, name) for name in RunConfig.model_fields}
     alone = [Launch(**fields | {"seed": seed, "name": f"seed{seed}", "runs_dir": tmp_path / "runs"}) for seed in (3, 5)]
     for run, seed in zip(launch_together(alone, QUIET), (3, 5), strict=True):
@@ -73,16 +74,16 @@ def test_a_run_of_a_stack_is_that_of_runs_trained_at_once_to_the_bit(tmp_path, c
         assert isinstance(cut, StackedRun)
         pd.testing.assert_frame_equal(cut.metrics, run.metrics)
         assert contents(cut.write_run(tmp_path / "cut" / f"seed{seed}").path) == contents(run.path)
-    assert len(stack_table(trained)) == 2 * len(StackedRun(trained, 3).metrics)
+    assert len(stack_table(trained)) == 2 * len(StackedRun(trained, "seed3").metrics)
 
 
 @pytest.mark.parametrize("keep", ["every", "last"])
 def test_a_stack_that_was_stopped_goes_on_to_the_same_bits(tmp_path, keep):
-    whole = train_stack(tmp_path / "whole", small(), [0, 1], "cpu", Watched(), keep)
+    whole = train_stack(tmp_path / "whole", of_seeds(small(), [0, 1]), "cpu", Watched(), keep)
     for stop_at in (1, 4, 6):
         with pytest.raises(KeyboardInterrupt):
-            train_stack(tmp_path / "stopped", small(), [0, 1], "cpu", Watched(stop_at), keep)
-    stopped = train_stack(tmp_path / "stopped", small(), [0, 1], "cpu", Watched(), keep)
+            train_stack(tmp_path / "stopped", of_seeds(small(), [0, 1]), "cpu", Watched(stop_at), keep)
+    stopped = train_stack(tmp_path / "stopped", of_seeds(small(), [0, 1]), "cpu", Watched(), keep)
     assert contents(stopped.folder) == contents(whole.folder)
     assert whole.steps == ([0, 1, 2, 4, 6, 12] if keep == "every" else [12])
 
@@ -90,13 +91,13 @@ def test_a_stack_that_was_stopped_goes_on_to_the_same_bits(tmp_path, keep):
 def test_what_was_measured_after_the_networks_that_it_goes_on_from_is_forgotten(tmp_path):
     for stop_at, measured in ((4, [0, 1, 2, 4]), (1, [0, 1])):
         with pytest.raises(KeyboardInterrupt):
-            train_stack(tmp_path / "stack", small(), [0, 1], "cpu", Watched(stop_at), "last")
+            train_stack(tmp_path / "stack", of_seeds(small(), [0, 1]), "cpu", Watched(stop_at), "last")
         assert [step for step, _ in Stack.open(tmp_path / "stack").measured()] == measured
 
 
 def test_of_networks_that_are_not_kept_the_rows_are(tmp_path):
-    every = train_stack(tmp_path / "every", small(), [0, 1], "cpu", Watched())
-    last = train_stack(tmp_path / "last", small(), [0, 1], "cpu", Watched(), "last")
+    every = train_stack(tmp_path / "every", of_seeds(small(), [0, 1]), "cpu", Watched())
+    last = train_stack(tmp_path / "last", of_seeds(small(), [0, 1]), "cpu", Watched(), "last")
     pd.testing.assert_frame_equal(stack_table(every), stack_table(last))
     for name, tensor in every.params().items():
         torch.testing.assert_close(last.params()[name], tensor, rtol=0, atol=0)
@@ -104,42 +105,42 @@ def test_of_networks_that_are_not_kept_the_rows_are(tmp_path):
 
 def test_a_network_that_diverges_is_named_and_does_not_touch_the_others(tmp_path):
     config = small()
-    first = train_stack(tmp_path / "first", config, [0, 1], "cpu", Watched())
+    first = train_stack(tmp_path / "first", of_seeds(config, [0, 1]), "cpu", Watched())
     with pytest.raises(KeyboardInterrupt):
-        train_stack(tmp_path / "second", config, [0, 1], "cpu", Watched(6))
+        train_stack(tmp_path / "second", of_seeds(config, [0, 1]), "cpu", Watched(6))
     damaged = Stack.open(tmp_path / "second")
     step, params, resume = damaged.resumable()
     params["embed.W_E"][1, config.data.vocabulary.beginning_id] = float("nan")  # which no string reads
     damaged.save_networks(step, params, resume, "every")
-    second = train_stack(tmp_path / "second", config, [0, 1], "cpu", Watched())
-    assert second.diverged() == {1: 12}
-    pd.testing.assert_frame_equal(StackedRun(second, 0).metrics, StackedRun(first, 0).metrics)
+    second = train_stack(tmp_path / "second", of_seeds(config, [0, 1]), "cpu", Watched())
+    assert second.diverged() == {"seed1": 12}
+    pd.testing.assert_frame_equal(StackedRun(second, "seed0").metrics, StackedRun(first, "seed0").metrics)
     with pytest.raises(RunError, match="seed1: training diverged by step 12"):
-        _ = StackedRun(second, 1).metrics
+        _ = StackedRun(second, "seed1").metrics
     with pytest.raises(RunError, match=r"seed1: weight .* = nan: must be finite"):
-        StackedRun(second, 1).params()
+        StackedRun(second, "seed1").params()
 
 
 def test_what_a_stack_is_not_is_said_in_one_line(tmp_path, monkeypatch):
-    trained = train_stack(tmp_path / "stack", small(), [0, 1], "cpu", Watched())
+    trained = train_stack(tmp_path / "stack", of_seeds(small(), [0, 1]), "cpu", Watched())
     for match, config, seeds in (
-        ("optim.lr = 0.1: the stack in .* has 0.003", small(**{"optim.lr": 0.1}), [0, 1]),
-        ("seeds = 0 .. 2: the stack in .* has other ones", small(), [0, 2]),
+        ("optim.lr = 0.1: seed0 in .* has 0.003", small(**{"optim.lr": 0.1}), [0, 1]),
+        ("runs = seed0 seed2: the stack in .* has other ones", small(), [0, 2]),
     ):
         with pytest.raises(RunError, match=match):
-            train_stack(tmp_path / "stack", config, seeds, "cpu", Watched())
-    with pytest.raises(RunError, match="seed = 7: must be one of 0 1"):
+            train_stack(tmp_path / "stack", of_seeds(config, seeds), "cpu", Watched())
+    with pytest.raises(RunError, match="run = seed7: must be one of seed0 seed1"):
         open_run(tmp_path / "stack" / "seed7")
     with pytest.raises(RunError, match=r"stack = .*: must be a folder that holds a stack.json"):
         Stack.open(tmp_path)
     monkeypatch.setattr(machine, "available_memory", lambda device: 1.0)
     with pytest.raises(RunError, match="n_at_once = 2: must be at most 1, which this machine's memory holds"):
-        train_stack(tmp_path / "large", small(), [0, 1], "cpu", Watched())
+        train_stack(tmp_path / "large", of_seeds(small(), [0, 1]), "cpu", Watched())
     assert not (tmp_path / "large").exists()
     rows = trained.folder / "000006.rows.safetensors"
     rows.write_bytes(rows.read_bytes()[:-1] + b"x")
     with pytest.raises(RunError, match=r"000006.rows.safetensors: is damaged, its checksum differs"):
-        _ = StackedRun(Stack.open(trained.path), 0).metrics
+        _ = StackedRun(Stack.open(trained.path), "seed0").metrics
 
 
 def test_a_stack_is_there_whole_or_not(tmp_path, monkeypatch):
@@ -149,20 +150,20 @@ def test_a_stack_is_there_whole_or_not(tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(stack, "write_sums", full)
         with pytest.raises(RunError, match="cannot be written"):
-            Stack.create(tmp_path / "stack", small(), [0, 1])
+            Stack.create(tmp_path / "stack", of_seeds(small(), [0, 1]))
     assert not (tmp_path / "stack").exists()
-    assert train_stack(tmp_path / "stack", small(), [0, 1], "cpu", Watched(), "last").is_done
+    assert train_stack(tmp_path / "stack", of_seeds(small(), [0, 1]), "cpu", Watched(), "last").is_done
 
 
 def test_a_stack_of_another_rule_is_not_opened(tmp_path, monkeypatch):
-    train_stack(tmp_path / "stack", small(), [0, 1], "cpu", Watched(), "last")
+    train_stack(tmp_path / "stack", of_seeds(small(), [0, 1]), "cpu", Watched(), "last")
     monkeypatch.setattr(rules, "rule_checksum", lambda task: "another")
     with pytest.raises(RunError, match=r"data.tasks = parity: must have the rule that .* was trained on"):
         open_run(tmp_path / "stack" / "seed0")
 
 
 def test_the_newest_networks_are_kept_by_their_number(tmp_path):
-    kept = Stack.create(tmp_path / "stack", small(), [0, 1])
+    kept = Stack.create(tmp_path / "stack", of_seeds(small(), [0, 1]))
     params = new_members(small(), [0, 1], "cpu").params
     for step in (999_998, 999_999, 1_000_000, 1_000_001):
         kept.save_networks(step, params, {"generator": torch.zeros(2, 1)}, "last")
@@ -170,32 +171,32 @@ def test_the_newest_networks_are_kept_by_their_number(tmp_path):
     assert sorted(kept.resume_tensors()) == kept.steps
 
 
-def test_a_sweep_by_stacks_has_a_folder_a_setting_and_goes_on(tmp_path):
-    runs = {f"p,lr={lr},seed={s}": small(**{"optim.lr": lr, "seed": s}) for lr in (1e-3, 3e-3) for s in range(3)}
+def test_a_sweep_by_stacks_goes_on_in_the_same_folders(tmp_path):
+    runs = {f"p,d_model={d},seed={s}": small(**{"model.d_model": d, "seed": s}) for d in (8, 4) for s in range(3)}
     how = How(on="stacks", n_at_once=2, runs_dir=tmp_path)
     first, again = sweep(runs, how, QUIET), sweep(runs, how, QUIET)
     pd.testing.assert_frame_equal(first, again)
     assert list(first["state"]) == ["done"] * 6
     folders = {path.name for path in tmp_path.iterdir() if (path / "stack.json").exists()}
-    assert folders == {f"p,lr={lr}-seeds{seeds}" for lr in (0.001, 0.003) for seeds in ("0-1", "2-2")}
+    assert folders == {f"p,d_model={d}-seeds{seeds}" for d in (8, 4) for seeds in ("0-1", "2-2")}
     assert [open_run(path).config.seed for path in first["path"]] == [0, 1, 2] * 2
 
 
 def test_what_goes_wrong_with_a_stack_is_recorded_and_stops_no_other(tmp_path, monkeypatch):
     train = stack_sweep.train_stack
 
-    def failing(path, config, *rest):
-        if config.optim.lr == 1e-3:
+    def failing(path, members, *rest):
+        if members["seed0"].model.d_model == 4:
             raise MemoryError("too much")
-        return train(path, config, *rest)
+        return train(path, members, *rest)
 
     monkeypatch.setattr(stack_sweep, "train_stack", failing)
-    monkeypatch.setattr(Stack, "diverged", lambda own: {1: 6})
-    runs = {f"p,lr={lr},seed={s}": small(**{"optim.lr": lr, "seed": s}) for lr in (1e-3, 3e-3) for s in range(2)}
+    monkeypatch.setattr(Stack, "diverged", lambda own: {"seed1": 6})
+    runs = {f"p,d_model={d},seed={s}": small(**{"model.d_model": d, "seed": s}) for d in (4, 8) for s in range(2)}
     table = sweep(runs, How(on="stacks", keep="last", runs_dir=tmp_path), QUIET)
     assert list(table["state"]) == ["failed", "failed", "done", "failed"]
     assert list(table["error"]) == ["MemoryError: too much"] * 2 + ["", "Diverged: training diverged by step 6"]
-    assert recorded_failure(tmp_path / "p,lr=0.001-seeds0-1") == "MemoryError: too much"
+    assert recorded_failure(tmp_path / "p,d_model=4-seeds0-1") == "MemoryError: too much"
 
 
 @pytest.mark.slow
@@ -209,4 +210,5 @@ def test_each_run_of_a_study_starts_from_that_of_its_seed(tmp_path):
         start, frozen = first.params(), second.params()["blocks.0.mlp.W_in"]
         assert torch.equal(second.params(0)["unembed.W_U"], start["unembed.W_U"])
         assert torch.equal(frozen, start["blocks.0.mlp.W_in"])
-    assert json.loads((tmp_path / "second-seeds0-1" / "stack.json").read_text())["seeds"] == [0, 1]
+    own = json.loads((tmp_path / "second-seeds0-1" / "stack.json").read_text())["members"]
+    assert own["seed1"] == {"seed": 1, "start_from": str(tmp_path / "first-seeds0-1" / "seed1")}

@@ -126,6 +126,19 @@ def test_a_summary_counts_censored_and_failed_runs():
     assert solved.loc["c", ["n", "solved"]].tolist() == [1, 0]
 
 
+def test_a_summary_says_which_arms_are_better():
+    """Times, of which less is better; six of six within the margin have p = 1 / 64, and 3 / 64 as the best of three."""
+    arms = {name: Arm(changed(SMALL, {"train.n_steps": 2000})) for name in "abcd"}
+    times = {"a": (900.0, 910.0, 930.0), "b": (100.0, 110.0, 120.0), "c": (math.inf,) * 3, "d": (900.0, 920.0, 940.0)}
+    times = {arm: own + tuple(value + 5 for value in own) for arm, own in times.items()}
+    scores = {(arm, seed): [RunScore(measures.FIRST_STEP_AT_99, value, "parity")]
+              for arm, own in times.items() for seed, value in enumerate(own)}  # fmt: skip
+    study = made(arms, measures.FIRST_STEP_AT_99, "a")
+    found = summary(study_table(study, range(6), scores, {}), study).set_index("arm")["verdict"]
+    assert found.iloc[1:].tolist() == ["better", "worse", "equal"]
+    assert pd.isna(found["a"])
+
+
 def test_a_summary_is_of_the_trained_network_and_of_no_placebo():
     arms = {"a": Arm(SMALL)}
     scores = [RunScore(measures.ACCURACY, value, "parity") for value in (0.5,)]
