@@ -57,10 +57,15 @@ def test_acdc_of_one_edge_is_exact_patching_rounded_down():
         assert float(acdc(model, pairs, [edge], thresholds=thresholds).scores) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("by_span", [False, True])
-def test_gates_that_are_open_or_closed_make_a_circuit(by_span):
+@pytest.mark.parametrize("in_spans", [(), ("tok", "head"), ("tok", "pos", "head", "mlp")], ids=str)
+def test_gates_that_are_open_or_closed_make_a_circuit(in_spans):
     model, pairs = network(SMOOTH), pairs_of(DATA, Switch.TOKEN, n_rows=4)
-    edges = all_edges(model.config, by_span)
+    edges = [
+        edge
+        for by_span in (False, True)
+        for edge in all_edges(model.config, by_span)
+        if by_span == (edge.writer.kind in in_spans)
+    ]
     gates = (torch.rand(len(edges), generator=generator()) < 0.5).double()
     circuit = frozenset(edge for edge, gate in zip(edges, gates.tolist(), strict=True) if gate)
     expected = CircuitRuns(model, pairs, edges).logits(circuit)

@@ -107,3 +107,14 @@ def test_an_answer_that_hardly_leads_follows_nothing():
     swaps = Swaps(built.model, input_rows(built.data, Parity(), 128, generator()))
     for factor, stayed in ((TIE / 2, 0.0), (2 * TIE, 1.0)):  # of the lead that answers have otherwise
         assert {found.stays.mean for found in swaps.followed(factor * swaps.clean).values()} == {stayed}
+
+
+@pytest.mark.parametrize("part", [-0.5, 0.0, 0.5, 1.0])
+def test_logits_go_as_far_towards_a_content_as_two_answers_are_exchanged(part):
+    built = build(Parity(), max_length=5)
+    swaps = Swaps(built.model, input_rows(built.data, Parity(), 128, generator()))
+    own, other = (swaps.clean.gather(1, id[:, None]) for id in (swaps.rows.own, 1 - swaps.rows.own))
+    exchanged = swaps.clean.scatter(1, swaps.rows.own[:, None], other).scatter(1, 1 - swaps.rows.own[:, None], own)
+    found = swaps.followed(torch.lerp(swaps.clean, exchanged, part))
+    assert [one.toward.mean for one in found.values()] == pytest.approx([part] * len(found), abs=1e-5)
+    assert swaps.lead((1 + part) * swaps.clean).mean == pytest.approx(part, abs=1e-5)

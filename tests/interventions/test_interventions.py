@@ -13,7 +13,7 @@ from compo_mech.ground_truth.build import build
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.interventions import ablation, graph, patching, traces
 from compo_mech.interventions.ablation import ablated_logits, baseline_outputs
-from compo_mech.interventions.edges import Writer
+from compo_mech.interventions.edges import TOK, Writer
 from compo_mech.interventions.graph import embeddings, run_graph
 from compo_mech.interventions.metrics import METRICS, cross_entropy
 from compo_mech.interventions.pairs import Switch, make_pairs
@@ -220,6 +220,18 @@ def test_baselines_by_hand():
     anywhere = of("resample_over_positions")
     place = (anywhere[writer][0, 1] == own).all(-1).nonzero()[0]
     torch.testing.assert_close(anywhere[Writer("head", 1, 1)][0, 1], outputs[Writer("head", 1, 1)][*place])
+
+
+def test_each_string_is_resampled_from_another_and_each_is_used_once():
+    model = random_model(CONFIGS[0], DATA)
+    read = torch.ones(6, 6).tril().bool()  # n - p strings have the position p: from 6 down to one
+    own = torch.arange(36.0).view(6, 6, 1)
+    for seed in range(5):
+        drawn = ablation.ablation_values(model, {TOK: own}, "resample", torch.Generator().manual_seed(seed), read)[TOK]
+        for position in range(5):
+            had, put = (values[position:, position, 0].tolist() for values in (own, drawn))
+            assert sorted(put) == had
+            assert all(one != other for one, other in zip(had, put, strict=True))
 
 
 def test_what_lies_behind_every_scored_row_changes_nothing():

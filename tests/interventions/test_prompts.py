@@ -160,6 +160,7 @@ BAD = {
     "clean = none: must have at least one prompt": {"clean": []},
     "position[0] = 5: must be -4 .. 3": {"position": [5, 1]},
     "position[1] = 3: must be 0 .. 2, where corrupt[1] is read": {"position": [3, 3], "corrupt": ["ada", "bd"]},
+    "position[1] = none: must be at least one, where the row answers": {"position": [1, []]},
     "position[0] = [3, -1]: must be different ones": {"position": [[3, -1], 1]},
     "answer[0] = 1 answers: must be 2, since the row answers at 2 positions": {"position": [[2, 3], 1]},
     "spans[name][1] = 'ac': must be in its row once, and is 0 times in '<s>bca'": {"spans": {"name": "ac"}},

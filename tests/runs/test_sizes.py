@@ -8,15 +8,19 @@ from typing import ClassVar
 
 import pytest
 import torch
+from helpers import control
 from rich.console import Console
 
 from compo_mech.data.config import DataConfig
+from compo_mech.data.stream import N_CANDIDATES
 from compo_mech.data.tasks import Polynomial, Task
 from compo_mech.launch import machine
 from compo_mech.launch.how import How
 from compo_mech.launch.run import launch
 from compo_mech.launch.settings import Launch
 from compo_mech.launch.sweep import sweep
+from compo_mech.model.config import ModelConfig
+from compo_mech.model.forward import forward
 from compo_mech.runs import recipes
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.run import Run
@@ -62,6 +66,46 @@ def test_a_network_takes_the_memory_of_the_parts_that_it_has():
     assert needed(attn_only=True) < plain < needed(gated_mlp=True)
     assert needed(positional_embedding="rotary") > plain  # rotated queries and keys are kept beside themselves
     assert needed(n_heads=4, use_qk_norm=True) > heads
+
+
+HEADS = {"d_model": 16, "n_heads": 8, "d_head": 32, "attn_only": True}  # that take most of the memory
+
+
+@pytest.mark.parametrize(
+    ("options", "length"),
+    [
+        ({}, 8),
+        ({"n_layers": 6}, 8),
+        ({"gated_mlp": True}, 8),
+        (HEADS, 8),
+        (HEADS | {"n_key_value_heads": 4}, 8),
+        ({"n_heads": 8, "use_qk_norm": True}, 8),
+        (HEADS | {"positional_embedding": "rotary"}, 8),
+        ({"d_model": 16, "n_heads": 16, "d_head": 1}, 60),  # mostly patterns
+    ],
+    ids=str,
+)
+def test_the_estimate_is_about_what_is_kept_for_the_gradients(options, length):
+    config, data = ModelConfig(**options), DataConfig(min_length=length, max_length=length, batch_size=4)
+    model, kept = control(config, data, n_ctx=140), {}
+    for param in model.params.values():
+        param.requires_grad_()
+
+    def keep(tensor):
+        if tensor.is_floating_point():
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    tokens = torch.zeros((4, data.layout.n_read(length)), dtype=torch.long)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = forward(model, tokens).logsumexp(-1).sum()
+    for param in model.params.values():
+        kept.pop(param.untyped_storage().data_ptr(), None)
+    assert loss.requires_grad
+    n_bytes = sum(storage.nbytes() for storage in kept.values())
+    drawn = 4 * 24 * N_CANDIDATES * length
+    estimate = memory(data, config, n_test_strings=16, n_params=0)["data.batch_size = 4"] - drawn
+    assert 1 < estimate / n_bytes < 2
 
 
 def test_a_stored_run_of_such_settings_is_refused_as_well(tmp_path, tiny):

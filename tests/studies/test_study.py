@@ -178,7 +178,7 @@ def test_every_study_says_what_it_expects_and_has_arms_of_their_own(name):
     starts = {arm.start for arm in study.arms.values()} - {None}
     assert starts <= set(study.arms)
     quick = study.quick()
-    assert all(arm.config.train.n_steps == 20 for arm in quick.arms.values())
+    assert all(arm.config.train.n_steps == 4 for arm in quick.arms.values())
     text = (ROOT / "experiments" / f"{name}.py").read_text()
     assert f"python experiments/{name}.py" in text
     assert len(text.splitlines()) <= 80

@@ -199,6 +199,17 @@ def test_going_on_from_what_was_taken_out_is_going_on():
         assert_same(whole.member(i), second.member(i))
 
 
+def test_what_an_ensemble_remembers_is_taken_over_by_another():
+    config = tiny(train={"embed_dropout": 0.1})
+    first, other = (gathered(states_of(config, seeds), config) for seeds in (range(3), range(3, 6)))
+    take(train(first, TrainingStream(config.data, range(3)), config.model, config.optim, config.train), 3)
+    other.load_tensors(first.tensors())
+    found, expected = other.tensors(), first.tensors()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert not torch.equal(*(gathered(states_of(config, [seed]), config).tensors()["generator"] for seed in (0, 3)))
+
+
 @pytest.mark.parametrize("name", ["default", "adam, clipped", "sgd, clipped"])
 def test_a_poisoned_member_does_not_disturb_the_others(name):
     config = CONFIGS[name]
