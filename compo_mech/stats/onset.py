@@ -16,8 +16,9 @@ from compo_mech.model.finite import check_finite
 MIN_POINTS, MIN_SEEDS = 8, 5
 FALSE_ALARMS, N_PERMUTATIONS, N_RESAMPLES = 0.05, 399, 4000
 
-GONE = 0.5
-"""A rise of which more than this fraction lay before the first step has its midpoint there."""
+GONE, BEGUN = 0.5, 0.25
+"""A rise of which more than this fraction lay before the first step has its midpoint, or the point from which it is
+dated, there."""
 
 CUT, WIDE_CUT = 0.96, 0.99
 """Levels of F tests: of 95% intervals (at 0.95 those of wide logistics covered 91 to 93%, as kinks break the test's
@@ -113,8 +114,10 @@ def emergence(steps: Numbers, values: Numbers, generator: torch.Generator, befor
     Where it is known from where the curve came (`before`), a rise is dated only if it is seen. It is `ALREADY_HIGH` if
     at the first step it had gone more than half of the way from there to its end, and more than two standard deviations
     of the noise. It is `THROUGHOUT` if no line fits whose point at 25% of the rise lies after the first step, as where
-    the upper half of a logistic is all that there is, and if neither plateau is seen, as on a straight line. Else
-    moments are those of the lines that have this point, so that no midpoint is before the first step; an onset may be.
+    the upper half of a logistic is all that there is; if it may have begun before the first step and had gone more than
+    25% of the way, since any ramp that began earlier fits as well; and if neither plateau is seen, as on a straight
+    line. Else moments are those of the lines that have this point, so that no midpoint is before the first step; an
+    onset may be.
 
     Over 500 draws each of ramps, logistics and abrupt steps with independent noise of 2 to 10% of the rise, on 40 to
     200 points, equally spaced or not, with plateaus down to 2% of the curve, intervals covered 94 to 98% of the time.
@@ -150,7 +153,7 @@ def _dated(x: Steps, y: Steps, fits: "_Fits", p_flat: float, before: float | Non
     fitted = fits.best(x, y)[1]
     undated = partial(Emergence, onset=UNDATED, midpoint=UNDATED, saturation=UNDATED, p_flat=p_flat)
     if before is not None:
-        if _begun(y, fitted, before):
+        if _gone(y, fitted, before) > GONE:
             return undated(Course.ALREADY_HIGH, fitted=fitted, rise=float(fitted[-1] - fitted[0]))
         good &= fits.at[:2].mean(0) >= x[0]  # between onset and midpoint: the point at 25%
         if not good.any():
@@ -164,17 +167,18 @@ def _dated(x: Steps, y: Steps, fits: "_Fits", p_flat: float, before: float | Non
     onset, midpoint, saturation = (Moment(*row) for row in moments.tolist())
     rise = float(fitted[-1] - fitted[0])
     course = Course.UNFINISHED if saturation.high == math.inf else Course.COMPLETE
-    if before is not None and course is Course.UNFINISHED and onset.low == -math.inf:
+    is_begun = before is not None and (course is Course.UNFINISHED or _gone(y, fitted, before) > BEGUN)
+    if is_begun and onset.low == -math.inf:
         return undated(Course.THROUGHOUT, fitted=fitted, rise=rise)
     return Emergence(course, onset, midpoint, saturation, p_flat, fitted, rise)
 
 
-def _begun(y: Steps, fitted: Steps, before: float) -> bool:
-    """Whether more than half of the way to the end lay before the first step, and more than the noise; not so where
-    the curve goes back the way that it came."""
+def _gone(y: Steps, fitted: Steps, before: float) -> float:
+    """Return the fraction of the way to the end that lay before the first step; 0 where it is within the noise, or the
+    curve goes back the way that it came."""
     gone, whole = float(fitted[0]) - before, float(fitted[-1]) - before
     noise = float((y - fitted).square().mean().sqrt())
-    return gone * (whole - gone) > 0 and gone / whole > GONE and abs(gone) > 2 * noise
+    return gone / whole if gone * (whole - gone) > 0 and abs(gone) > 2 * noise else 0.0
 
 
 class _Fits(NamedTuple):
