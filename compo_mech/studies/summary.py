@@ -9,7 +9,8 @@ import torch
 
 from compo_mech.stats.intervals import Interval
 from compo_mech.stats.over_seeds import SeedSummary, over_seeds
-from compo_mech.stats.verdicts import ArmVerdict, compare_arms
+from compo_mech.stats.seeds_needed import seeds_to_decide
+from compo_mech.stats.verdicts import compare_arms
 from compo_mech.studies.measures import Measure
 from compo_mech.studies.study import Study
 from compo_mech.studies.table import failed_runs, score_rows, trained_rows
@@ -32,7 +33,7 @@ def summary(table: "pd.DataFrame", study: Study) -> "pd.DataFrame":
         d_low, d_high, over seeds of two runs of one seed each: the mean with Student's interval, or of times the median
         with its lowest and highest (which for five seeds is an interval of 94%; two censored runs do not differ); and
         verdict: better, worse, equal within the measure's margin, or undecided, corrected for the number of arms (see
-        `stats.verdicts`).
+        `stats.verdicts`); and n_to_decide: of undecided ones, how many seeds would decide (see `stats.seeds_needed`).
     """
     import pandas as pd
 
@@ -52,26 +53,28 @@ def summary(table: "pd.DataFrame", study: Study) -> "pd.DataFrame":
             difference = _difference(own, of_arms[study.reference, task], measure)
             if difference is not None:
                 row |= dict(zip(("difference", "d_low", "d_high"), difference, strict=True))
-            row["verdict"] = str(verdicts[arm, task])
+            row["verdict"], row["n_to_decide"] = verdicts[arm, task]
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _verdicts(of_arms: "Mapping[tuple[str, str], pd.DataFrame]", study: Study) -> dict[tuple[str, str], ArmVerdict]:
-    """The verdict on every arm but the reference, by arm and task."""
+def _verdicts(
+    of_arms: "Mapping[tuple[str, str], pd.DataFrame]", study: Study
+) -> dict[tuple[str, str], tuple[str, float]]:
+    """The verdict on every arm but the reference, by arm and task, and how many seeds would decide it."""
     measure, reference = study.primary, study.reference
     ends = {name: float(arm.config.train.n_steps) for name, arm in study.arms.items()}
-    found: dict[tuple[str, str], ArmVerdict] = {}
+    found: dict[tuple[str, str], tuple[str, float]] = {}
     for task in dict.fromkeys(task for arm, task in of_arms if arm == reference):
         values = {
             arm: dict(own.dropna(subset="value")[["seed", "value"]].itertuples(index=False, name=None))
             for (arm, of_task), own in of_arms.items()
             if of_task == task
         }
-        compared = compare_arms(
-            measure.summary, values, str(reference), measure.margin, ends, torch.Generator().manual_seed(0)
-        )
-        found |= {(arm, task): one.verdict for arm, one in compared.items()}
+        asked = measure.summary, values, str(reference), measure.margin, ends
+        compared = compare_arms(*asked, torch.Generator().manual_seed(0))
+        needed = seeds_to_decide(*asked, torch.Generator().manual_seed(0))
+        found |= {(arm, task): (str(one.verdict), needed.get(arm, math.nan)) for arm, one in compared.items()}
     return found
 
 

@@ -11,6 +11,7 @@ from helpers import generator
 from compo_mech.stats.log_rank import log_rank
 from compo_mech.stats.mixed_effects import mixed_effects
 from compo_mech.stats.over_seeds import SeedSummary
+from compo_mech.stats.seeds_needed import seeds_to_decide
 from compo_mech.stats.verdicts import ArmVerdict, compare_arms, holm
 
 MEAN, FRACTION, TIME = SeedSummary.MEAN, SeedSummary.FRACTION, SeedSummary.TIME_TO_EVENT
@@ -157,3 +158,30 @@ def test_verdicts_are_wrong_no_more_often_than_they_say(summary):
     assert share(summary, n, DIFFER, 0.01, seed=2, n_seeds=12, n_arms=2) <= most
     if summary is MEAN:  # at the margin, none is equal
         assert 0.01 < share(summary, n, (ArmVerdict.EQUAL,), 0.1, shift=0.1, seed=3, n_seeds=12) <= most
+
+
+# ------------------------------------------------------------------------------------------ seeds needed
+
+
+def needed(summary, values, margin):
+    return seeds_to_decide(summary, values, "a", margin, dict.fromkeys(values, 3000.0), generator())
+
+
+def test_seeds_that_fractions_need_by_hand():
+    """Six runs for the better and none against are 2 of 64; with no difference the error is 1 run of n + 2."""
+    better = {"a": dict.fromkeys(range(5), 0.0), "b": {0: 1.0, 1: 1.0, 2: 0.0, 3: 0.0, 4: 0.0}}
+    assert needed(FRACTION, better, margin=0.0) == {"b": 15}
+    same = {"a": dict.fromkeys(range(5), 1.0), "b": dict.fromkeys(range(5), 1.0)}
+    assert needed(FRACTION, same, margin=0.1) == {"b": 15}
+    assert needed(FRACTION, same, margin=0.0) == {"b": NEVER}
+
+
+@pytest.mark.parametrize("summary", [MEAN, TIME])
+def test_a_larger_difference_needs_fewer_seeds_and_what_is_decided_none(summary):
+    noise = np.random.default_rng(3).normal(0, 100, (2, 6))
+    values = {"a": {seed: float(500 + noise[0, seed]) for seed in range(6)}}
+    for name, shift in (("near", 40.0), ("far", 100.0), ("further", 2000.0)):
+        values[name] = {seed: float(500 + shift + noise[1, seed]) for seed in range(6)}
+    found = needed(summary, values, margin=5.0)
+    assert set(found) == {"near", "far"}
+    assert found["near"] > found["far"] > 6

@@ -113,7 +113,7 @@ def test_a_summary_pairs_seeds():
 
 
 def test_a_summary_counts_censored_and_failed_runs():
-    arms = {"a": Arm(SMALL), "b": Arm(SMALL), "c": Arm(SMALL)}
+    arms = {name: Arm(changed(SMALL, {"train.n_steps": 200})) for name in "abc"}
     times = {"a": (100.0, 100.0, 100.0), "b": (90.0, math.inf, math.inf)}
     table = table_of(arms, {measures.FIRST_STEP_AT_99: times}, {(arm, 3): "why" for arm in ("a", "c")})
     found = summary(table, made(arms, measures.FIRST_STEP_AT_99, "a")).set_index("arm")
@@ -134,9 +134,13 @@ def test_a_summary_says_which_arms_are_better():
     scores = {(arm, seed): [RunScore(measures.FIRST_STEP_AT_99, value, "parity")]
               for arm, own in times.items() for seed, value in enumerate(own)}  # fmt: skip
     study = made(arms, measures.FIRST_STEP_AT_99, "a")
-    found = summary(study_table(study, range(6), scores, {}), study).set_index("arm")["verdict"]
-    assert found.iloc[1:].tolist() == ["better", "worse", "equal"]
-    assert pd.isna(found["a"])
+    found = summary(study_table(study, range(6), scores, {}), study).set_index("arm")
+    assert found["verdict"].iloc[1:].tolist() == ["better", "worse", "equal"]
+    assert pd.isna(found.loc["a", "verdict"])
+    assert found["n_to_decide"].isna().all()
+    fewer = summary(study_table(study, range(2), {key: scores[key] for key in scores if key[1] < 2}, {}), study)
+    assert fewer["verdict"].iloc[1:].tolist() == ["undecided"] * 3
+    assert (fewer["n_to_decide"].iloc[1:] >= 4).all()
 
 
 def test_a_summary_is_of_the_trained_network_and_of_no_placebo():
