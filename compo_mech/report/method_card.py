@@ -75,8 +75,11 @@ def _family_table(summary: "pd.DataFrame") -> str:
         body += f"<tr><td class=name>{html.escape(method)}</td>"
         for family, pairs in columns:
             found = rows.get((method, family, pairs))
-            shown = "–" if found is None else f"{found.auc:.3f}, {found.n_top_is_truth} of {found.n_networks}"
-            body += f"<td>{shown}{'' if found is None else f', {found.n_forwards:.0f} passes'}</td>"
+            lines = ["–"]
+            if found is not None:
+                top = f"{found.n_top_is_truth} of {found.n_networks}"
+                lines = [f"{found.auc:.3f}", top, f"{found.n_forwards:.0f} passes"]
+            body += f"<td>{'<br>'.join(lines)}</td>"
         body += "</tr>"
     return (
         f"<div class=wide><table><thead><tr><th class=name></th>{head}</tr></thead><tbody>{body}</tbody></table></div>"

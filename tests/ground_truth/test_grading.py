@@ -179,5 +179,7 @@ def test_the_page_shows_every_cell_and_fetches_nothing():
     assert page.count("<td style='background") == len(CARD)
     assert page.count(" ●") == CARD["top_is_truth"].sum() + 1  # and once in the legend
     for row in SUMMARY.itertuples():
-        assert f"<td>{row.auc:.3f}, {row.n_top_is_truth} of {row.n_networks}, {row.n_forwards:.0f} passes</td>" in page
+        assert (
+            f"<td>{row.auc:.3f}<br>{row.n_top_is_truth} of {row.n_networks}<br>{row.n_forwards:.0f} passes</td>" in page
+        )
     assert "http" not in page
