@@ -48,12 +48,12 @@ def start_or_resume(settings):
 
 
 def slowly(settings):
-    """So slow that a run takes 60 seconds. Notes the step that each job went on from."""
+    """So slow that a run takes 100 seconds. Notes the step that each job went on from."""
     steps = loop.train
 
     def delayed(*args):
         for step in steps(*args):
-            time.sleep(60 / settings.train.n_steps)
+            time.sleep(100 / settings.train.n_steps)
             yield step
 
     loop.train = delayed
@@ -209,7 +209,7 @@ def test_a_run_has_the_threads_and_cores_that_it_asks_for(queue, tiny, tmp_path)
 @pytest.mark.slow
 def test_a_run_goes_on_after_its_time_limit(queue, tiny, tmp_path):
     one = of(tiny, tmp_path / "runs", "one")
-    config = SlurmConfig(mem_gb=0.5, timeout_min=1, signal_delay_s=30)
+    config = SlurmConfig(mem_gb=0.5, timeout_min=2, signal_delay_s=30)
     submit([one], slowly, tmp_path / "runs", config)
     wait([one], tmp_path / "runs")
     starts = [int(step) for step in (tmp_path / "runs" / "one.txt").read_text().split()]
