@@ -45,7 +45,8 @@ def atp_star(
     [False, True]
     """
     runs = checked_runs(model, pairs, edges, corrupt)
-    sizes, n_times = dict.fromkeys(edges, 0.0), dict.fromkeys(edges, 0)
+    sizes = dict.fromkeys(edges, runs.logits.new_zeros(()))
+    n_times = dict.fromkeys(edges, 0)
     behind_heads: list[dict[int, Stream]] = []
     for dropped in (None, *range(model.config.n_layers)):
         into, behind = _gradients(model, pairs, runs, metric, dropped)
@@ -54,15 +55,15 @@ def atp_star(
             if edge.reader in into:
                 n_times[edge] += 1
                 if edge.reader.kind not in ("q", "k"):
-                    sizes[edge] += _size(_change(runs, pairs, edge), into[edge.reader])
+                    sizes[edge] = sizes[edge] + _size(_change(runs, pairs, edge), into[edge.reader])
     for edge in edges:
         if edge.reader.kind in ("q", "k"):
             change = _change_of_heads(model, pairs, runs, edge)
-            sizes[edge] = sum(
-                _size(change, behind[edge.reader.layer]) for behind in behind_heads if edge.reader.layer in behind
-            )
-    scores = torch.tensor([sizes[edge] / n_times[edge] for edge in edges], dtype=runs.logits.dtype)
-    return flagged(edges, scores.to(runs.logits.device), pairs, runs, "zero_gradient")
+            layer = edge.reader.layer
+            found = [_size(change, behind[layer]) for behind in behind_heads if layer in behind]
+            sizes[edge] = torch.stack(found).sum()
+    scores = torch.stack([sizes[edge] / n_times[edge] for edge in edges])
+    return flagged(edges, scores, pairs, runs, "zero_gradient")
 
 
 def _gradients(
@@ -104,7 +105,7 @@ def _change_of_heads(model: Model, pairs: Pairs, runs: Runs, edge: Edge) -> Stre
     return torch.stack([found[head] - runs.clean[head] for head in heads]).sum(0)
 
 
-def _size(change: Stream, gradient: Stream) -> float:
-    """The size of what a change adds to a metric on each row, summed."""
+def _size(change: Stream, gradient: Stream) -> Float[Tensor, ""]:
+    """The size of what a change adds to a metric on each row, summed; a tensor, on its device."""
     by_row: Float[Tensor, "batch"] = (change * gradient).sum((1, 2))
-    return float(by_row.abs().sum())
+    return by_row.abs().sum()
