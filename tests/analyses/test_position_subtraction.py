@@ -279,9 +279,9 @@ def test_a_few_controls_have_none_of_it(monkeypatch):
 
 
 @pytest.mark.slow
-def test_thirty_controls_hardly_ever_have_any_of_it(monkeypatch):
-    for named, by_chance, score in counted(range(30), (8, 12), monkeypatch, thorough=True).values():
-        assert max(named.values()) <= 3, named
+def test_fifty_controls_hardly_ever_have_any_of_it(monkeypatch):
+    for named, by_chance, score in counted(range(50), (8, 12), monkeypatch, thorough=True).values():
+        assert max(named.values()) <= 5, named
         assert (by_chance >= 0.9).all(), by_chance
         assert score < 0.4
 
