@@ -10,7 +10,7 @@ import torch
 from compo_mech.stats.intervals import Interval
 from compo_mech.stats.over_seeds import SeedSummary, over_seeds
 from compo_mech.stats.seeds_needed import seeds_to_decide
-from compo_mech.stats.verdicts import compare_arms
+from compo_mech.stats.verdicts import BySeed, Comparison, compare_arms
 from compo_mech.studies.measures import Measure
 from compo_mech.studies.study import Study
 from compo_mech.studies.table import failed_runs, score_rows, trained_rows
@@ -64,6 +64,11 @@ def _verdicts(
     """The verdict on every arm but the reference, by arm and task, and how many seeds would decide it."""
     measure, reference = study.primary, study.reference
     ends = {name: float(arm.config.train.n_steps) for name, arm in study.arms.items()}
+
+    def compare(values: Mapping[str, BySeed]) -> dict[str, Comparison]:
+        generator = torch.Generator().manual_seed(0)
+        return compare_arms(measure.summary, values, str(reference), measure.margin, ends, generator)
+
     found: dict[tuple[str, str], tuple[str, float]] = {}
     for task in dict.fromkeys(task for arm, task in of_arms if arm == reference):
         values = {
@@ -71,9 +76,8 @@ def _verdicts(
             for (arm, of_task), own in of_arms.items()
             if of_task == task
         }
-        asked = measure.summary, values, str(reference), measure.margin, ends
-        compared = compare_arms(*asked, torch.Generator().manual_seed(0))
-        needed = seeds_to_decide(*asked, torch.Generator().manual_seed(0))
+        compared = compare(values)
+        needed = seeds_to_decide(compared, values, compare)
         found |= {(arm, task): (str(one.verdict), needed.get(arm, math.nan)) for arm, one in compared.items()}
     return found
 
