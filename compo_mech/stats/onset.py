@@ -167,8 +167,11 @@ def _dated(x: Steps, y: Steps, fits: "_Fits", p_flat: float, before: float | Non
     onset, midpoint, saturation = (Moment(*row) for row in moments.tolist())
     rise = float(fitted[-1] - fitted[0])
     course = Course.UNFINISHED if saturation.high == math.inf else Course.COMPLETE
-    is_begun = before is not None and (course is Course.UNFINISHED or _gone(y, fitted, before) > BEGUN)
-    if is_begun and onset.low == -math.inf:
+    if (
+        before is not None
+        and onset.low == -math.inf  # its onset is not seen
+        and (course is Course.UNFINISHED or _gone(y, fitted, before) > BEGUN)
+    ):
         return undated(Course.THROUGHOUT, fitted=fitted, rise=rise)
     return Emergence(course, onset, midpoint, saturation, p_flat, fitted, rise)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 HERE = How()
-DONE = "no head is judged"
+NOT_JUDGED = "no head is judged"
 """Said of runs without a chain of thought or with short strings only."""
 
 
@@ -42,7 +42,7 @@ def verdict_shares(table: "pd.DataFrame") -> "pd.DataFrame":
     """How often each verdict on the best head comes, and failure, most often first, with Wilson's intervals."""
     import pandas as pd
 
-    ends = table["verdict"] if "verdict" in table else pd.Series(DONE, table.index)
+    ends = table["verdict"].fillna(NOT_JUDGED) if "verdict" in table else pd.Series(NOT_JUDGED, table.index)
     if "failed" in table:
         ends = ends.where(table["failed"].isna(), "failed")
     rows = [(what, n, *wilson(n, len(table))) for what, n in ends.value_counts().items()]

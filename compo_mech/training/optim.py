@@ -135,7 +135,14 @@ def step_each(
 
     Every update is its learning rate times what does not depend on it, so optimisers step from 0 with a rate of 1, and
     what they leave there is scaled and added.
+
+    Args:
+        params: stacked, with gradients.
+        optimizers: of them.
+        lr: on any device.
+        weight_decay: on the parameters' device.
     """
+    lr = lr.to(weight_decay.device)
     before = {name: param.clone() for name, param in params.items() if param.grad is not None}
     for name in before:
         params[name].zero_()

@@ -1,9 +1,10 @@
 import pytest
 import torch
+from other_device import DEVICE, OtherDevice, moved
 
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.params import init_params
-from compo_mech.training.optim import Muon, OptimConfig, is_matrix, make_optimizers, orthogonalized
+from compo_mech.training.optim import Muon, OptimConfig, is_matrix, make_optimizers, orthogonalized, step_each
 from compo_mech.training.schedule import learning_rate
 
 
@@ -21,8 +22,25 @@ def test_muon_is_torchs_muon_up_to_bfloat16(shape):
         for param, optimizer in zip((ours, theirs), optimizers, strict=True):
             param.grad = grad.clone()
             optimizer.step()
-    moved = (theirs - start).norm()
-    assert (ours - theirs).norm() < 0.02 * moved
+    distance = (theirs - start).norm()
+    assert (ours - theirs).norm() < 0.02 * distance
+
+
+def test_rates_of_members_may_lie_on_another_device_than_parameters():
+    """By hand: SGD takes the gradient times the rate, and a matrix shrinks by rate times decay."""
+    params = moved({"blocks.0.mlp.W_in": torch.ones(2, 3, 4), "blocks.0.mlp.b_in": torch.ones(2, 4)})
+    for param in params.values():
+        param.requires_grad_()
+    with OtherDevice():
+        for param in params.values():
+            param.grad = torch.full_like(param, 2.0)
+        optimizer = torch.optim.SGD(params.values(), lr=1.0, foreach=False)
+        decay = torch.tensor([0.0, 0.5]).to(DEVICE)
+        step_each(params, [optimizer], torch.tensor([0.1, 0.01]), decay)
+        found = {name: param.detach().cpu() for name, param in params.items()}
+    for name, values in (("blocks.0.mlp.W_in", (0.8, 0.975)), ("blocks.0.mlp.b_in", (0.8, 0.98))):
+        for own, value in zip(found[name], values, strict=True):
+            torch.testing.assert_close(own, torch.full_like(own, value))
 
 
 def test_a_stack_is_updated_matrix_by_matrix():
