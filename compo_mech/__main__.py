@@ -25,12 +25,12 @@ VERBS = {
     "train": Verb("launch.main", "train_command", "train one network with a recipe: train parity --seed 1"),
     "seeds": Verb("studies.seeds", "seeds_command", "train a recipe with many seeds: seeds parity --n-seeds 10"),
     "sweep": Verb("launch.sweep_command", "sweep_command", "train a grid: sweep parity model.d_model=32,64"),
-    "dissect": Verb("cli.dissect", "dissect_command", "take a run apart: heads, edges, circuit, routes"),
-    "watch": Verb("cli.watch", "watch_command", "follow every measure over a run's checkpoints"),
-    "align": Verb("cli.align", "align_command", "ask where a run holds the algorithm's variables"),
-    "probe": Verb("cli.probe", "PROBES", "ask what a run's MLPs do: probe position-subtraction RUN"),
-    "patch": Verb("cli.patch", "patch_command", "take a network apart on your prompts: patch MODEL PROMPTS.jsonl"),
-    "explore": Verb("cli.explore", "explore_command", "make an offline page to play with: explore RUN"),
+    "dissect": Verb("cli.commands", "dissect_command", "take a run apart: heads, edges, circuit, routes"),
+    "watch": Verb("cli.commands", "watch_command", "follow every measure over a run's checkpoints"),
+    "align": Verb("cli.commands", "align_command", "ask where a run holds the algorithm's variables"),
+    "probe": Verb("cli.commands", "PROBES", "ask what a run's MLPs do: probe position-subtraction RUN"),
+    "patch": Verb("cli.commands", "patch_command", "take a network apart on your prompts: patch MODEL PROMPTS.jsonl"),
+    "explore": Verb("cli.commands", "explore_command", "make an offline page to play with: explore RUN"),
     "compare": Verb("cli.compare", "compare_command", "set several runs beside each other on one page"),
 }
 """In the order in which one needs them."""

@@ -6,8 +6,8 @@ python experiments/align.py runs/parity-seed0 --all-steps
 Writes tables into RUN/analysis/ and adds a section to RUN/report.html.
 """
 
-from compo_mech.cli.align import align_command
 from compo_mech.cli.command import call
+from compo_mech.cli.commands import align_command
 
 if __name__ == "__main__":
     call(align_command, description=__doc__)

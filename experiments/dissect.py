@@ -7,7 +7,7 @@ Writes tables and the circuit into RUN/analysis/ and adds a section to RUN/repor
 """
 
 from compo_mech.cli.command import call
-from compo_mech.cli.dissect import dissect_command
+from compo_mech.cli.commands import dissect_command
 
 if __name__ == "__main__":
     call(dissect_command, description=__doc__)

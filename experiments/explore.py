@@ -6,7 +6,7 @@ The run's networks are in the page and run in the browser: predictions, attentio
 """
 
 from compo_mech.cli.command import call
-from compo_mech.cli.explore import explore_command
+from compo_mech.cli.commands import explore_command
 
 if __name__ == "__main__":
     call(explore_command, description=__doc__)

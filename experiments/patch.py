@@ -8,7 +8,7 @@ Each line of PROMPTS is one pair: {"clean": "[parity] 1 0 [EoI]", "corrupt": "[p
 """
 
 from compo_mech.cli.command import call
-from compo_mech.cli.patch import patch_command
+from compo_mech.cli.commands import patch_command
 
 if __name__ == "__main__":
     call(patch_command, description=__doc__)

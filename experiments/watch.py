@@ -6,7 +6,7 @@ Writes tables into RUN/analysis/ and adds a section to RUN/report.html. Measurem
 """
 
 from compo_mech.cli.command import call
-from compo_mech.cli.watch import watch_command
+from compo_mech.cli.commands import watch_command
 
 if __name__ == "__main__":
     call(watch_command, description=__doc__)

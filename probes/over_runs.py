@@ -6,7 +6,7 @@ Runs that cannot be analysed get a row that says why.
 """
 
 from compo_mech.cli.command import call
-from compo_mech.cli.probe import over_runs_command
+from compo_mech.cli.commands import over_runs_command
 
 if __name__ == "__main__":
     call(over_runs_command, description=__doc__)

@@ -9,7 +9,7 @@ t = 1 are left out, since their own token, [EoI], gives t away.
 """
 
 from compo_mech.cli.command import call
-from compo_mech.cli.probe import subtraction_command
+from compo_mech.cli.commands import subtraction_command
 
 if __name__ == "__main__":
     call(subtraction_command, description=__doc__)

@@ -9,7 +9,7 @@ pairs (s, x), as for parity, one pair is left out in turn and each is reported.
 """
 
 from compo_mech.cli.command import call
-from compo_mech.cli.probe import update_command
+from compo_mech.cli.commands import update_command
 
 if __name__ == "__main__":
     call(update_command, description=__doc__)

@@ -1,4 +1,4 @@
-"""The command that asks where a run's network holds the algorithm's variables."""
+"""What `align` asks of a run: where its network holds the algorithm's variables."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from compo_mech.analyses.alignment import Aligned, aligned
-from compo_mech.cli.analyse import check_steps, stepwise_command
+from compo_mech.cli.analyse import check_steps
 from compo_mech.cli.output import csv_files
 from compo_mech.cli.progress import counting
 from compo_mech.data.tasks import Task
@@ -60,9 +60,3 @@ def _pieces_left(bar: Progress, shown: TaskID, title: str, what: str, n_left: in
     """Show on a bar what is done next, and how many pieces of work are left."""
     total = bar.tasks[0].total or n_left
     bar.update(shown, description=f"{title}, {what}", total=total, completed=total - n_left)
-
-
-align_command = stepwise_command(
-    AlignmentOfRun,
-    "Align RUN at a step (None: its last), with maps at every step if asked; one task or all of them.",
-)

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 import torch
 from rich.console import Console
 
-from compo_mech.cli.command import Command, Flag, Positional, Seed, Step
 from compo_mech.cli.errors import one_line_errors
 from compo_mech.cli.output import Output, check_writable, keep, say
 from compo_mech.data.tasks import Task
@@ -123,38 +122,6 @@ def check_steps(step: int | None, all_steps: bool) -> None:
     """
     if all_steps and step is not None:
         raise ValueError(f"step = {step}: goes without all-steps")
-
-
-_STEPWISE_ARGS = """Args:
-    run: its folder.
-    step: of the checkpoint; None: the last.
-    all_steps: follow the figures over every checkpoint instead.
-    task: one of its tasks, spelled as in its settings; None: all that are measured.
-    seed: of all that is drawn.
-    out: a folder for the results; None: they go into RUN, whose page is written anew.
-"""
-
-
-def stepwise_command(analysis: Callable[[int | None, bool, int], Analysis[FindingsT]], summary: str) -> Command:
-    """Make the command of an analysis that is built from a step, whether to follow all steps, and a seed.
-
-    Args:
-        analysis: builds it.
-        summary: what --help says.
-    """
-
-    def command(
-        run: Annotated[Path, Positional],
-        step: Step | None = None,
-        all_steps: Annotated[bool, Flag] = False,
-        task: str | None = None,
-        seed: Seed = 0,
-        out: Path | None = None,
-    ) -> None:
-        analyse(run, analysis(step, all_steps, seed), task, out=out)
-
-    command.__doc__ = f"{summary}\n\n{_STEPWISE_ARGS}"
-    return command
 
 
 def output_of(analysis: Analysis[FindingsT], task: Task, step: int, found: FindingsT) -> Output:

@@ -1,10 +1,9 @@
-"""The command that dissects a run: each task by itself, then what every two of them share."""
+"""What `dissect` asks of a run: each task by itself, then what every two of them share."""
 
 import itertools
 import math
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -13,12 +12,9 @@ from compo_mech.analyses.dissection import Dissection
 from compo_mech.analyses.network_findings import STAGES
 from compo_mech.analyses.sharing import Sharing, compare, evidence
 from compo_mech.circuits.circuit import to_json
-from compo_mech.cli.analyse import analyse
-from compo_mech.cli.command import Positional, Seed, Step
 from compo_mech.cli.output import Output, csv_files
 from compo_mech.cli.progress import counting
 from compo_mech.data.tasks import Task
-from compo_mech.ground_truth.method_card import method_card_table
 from compo_mech.model.params import Model
 from compo_mech.report.method_card import card_sentence
 from compo_mech.runs.run import Run
@@ -112,18 +108,3 @@ def sharing_output(pairs: list[Sharing], step: int) -> Output:
         files=files | {"section.html": sharing_section(pairs, step)},
         sentences={" and ".join(pair.names): sharing_sentences(pair) for pair in pairs},
     )
-
-
-def dissect_command(
-    run: Annotated[Path, Positional], step: Step | None = None, seed: Seed = 0, out: Path | None = None
-) -> None:
-    """Dissect RUN.
-
-    Args:
-        run: its folder.
-        step: of the checkpoint; None: the last.
-        seed: of all that is drawn.
-        out: a folder for the results; None: they go into RUN, whose page is written anew.
-    """
-    asked = DissectionOfRun(step, seed, method_card_table())
-    analyse(run, asked, across=asked.shared, out=out)

@@ -1,15 +1,12 @@
-"""The command that makes a page to explore a run with: its networks run in the browser on whatever is typed."""
+"""What `explore` does: a page to explore a run with, whose networks run in the browser on whatever is typed."""
 
 import shlex
 from pathlib import Path
-from typing import Annotated
 
 import torch
-from pydantic import Field
 from rich.console import Console
 
 from compo_mech.analyses.exploration import explore
-from compo_mech.cli.command import Positional, Seed
 from compo_mech.cli.errors import one_line_errors
 from compo_mech.cli.output import check_out, say, warn
 from compo_mech.cli.progress import counting
@@ -17,16 +14,8 @@ from compo_mech.report.document import write_page
 from compo_mech.report.explorer import MAX_BYTES, check_explorable, explorer_page, fitting_checkpoints
 from compo_mech.runs.run import Run
 
-Checkpoints = Annotated[int, Field(ge=2, le=200)]
-"""On a page: the first and the last at least."""
 
-
-def explore_command(
-    run: Annotated[Path, Positional],
-    n_checkpoints: Checkpoints | None = None,
-    seed: Seed = 0,
-    out: Path = Path("explore.html"),
-) -> None:
+def write_explorer(run: Path, n_checkpoints: int | None, seed: int, out: Path) -> None:
     """Make a page to explore RUN with.
 
     Args:

@@ -1,16 +1,14 @@
-"""The command that takes a network apart on anybody's prompts."""
+"""What `patch` does: it takes a network apart on anybody's prompts."""
 
 import sys
 from pathlib import Path
-from typing import Annotated
 
 import torch
-from pydantic import Field
 from rich.console import Console
 from rich.text import Text
 
-from compo_mech.analyses.own_prompts import By, PromptSettings, on_prompts
-from compo_mech.cli.command import Count, NThreads, Positional, Seed
+from compo_mech.analyses import own_prompt_tables as texts
+from compo_mech.analyses.own_prompts import PromptSettings, on_prompts
 from compo_mech.cli.errors import one_line_errors
 from compo_mech.cli.kept_pieces import KeptPieces, key_of
 from compo_mech.cli.models import load_model
@@ -19,20 +17,13 @@ from compo_mech.cli.progress import counting
 from compo_mech.cli.prompts_file import pairs_in
 from compo_mech.cli.tables import print_table
 from compo_mech.interventions.patch_by_text import patch
+from compo_mech.report.own_prompts import page
 from compo_mech.runs.analysis_folder import write_folder
 from compo_mech.runs.files import identity
 
 
-def patch_command(
-    model: Annotated[str, Positional],
-    prompts: Annotated[Path, Positional],
-    out: Path | None = None,
-    edges: str | None = None,
-    by: By = "heads",
-    n_steps: Annotated[int, Field(ge=1, le=1000)] = 5,
-    n_exact: Count = 20,
-    seed: Seed = 0,
-    n_threads: NThreads = 1,
+def patch_on_prompts(
+    model: str, prompts: Path, out: Path | None, edges: str | None, settings: PromptSettings, n_threads: int
 ) -> None:
     """Take MODEL apart on the pairs of PROMPTS, a file of JSON lines with clean, corrupt, answer and foil.
 
@@ -41,15 +32,9 @@ def patch_command(
         prompts: one pair a line.
         out: a folder for the page and its tables; None: beside the prompts, with their name.
         edges: such as "L0H1 → L1H0.q, mlp0 → logits": what this patch does is all that is asked.
-        by: whether each head is patched by itself, or all heads of a layer together.
-        n_steps: of integrated gradients.
-        n_exact: edges of largest score that are patched exactly.
-        seed: of all that is drawn.
+        settings: of what is asked otherwise.
         n_threads: of this process.
     """
-    from compo_mech.analyses import own_prompt_tables as texts  # with pandas, which --help need not wait for
-    from compo_mech.report.own_prompts import page
-
     torch.set_num_threads(n_threads)
     console, place = Console(), out or prompts.parent / prompts.stem
     kept = place.parent / f"{place.name}.kept"
@@ -67,7 +52,6 @@ def patch_command(
             return
         place.parent.mkdir(parents=True, exist_ok=True)
         check_writable(place.parent)
-        settings = PromptSettings(by, n_steps, n_exact, seed)
         key = key_of(network, pairs, settings, "compo_mech.analyses.own_prompts")
         with counting(console) as bar:
             findings = on_prompts(network, pairs, settings, KeptPieces(kept / key, bar))

@@ -1,8 +1,7 @@
-"""The commands that ask what the MLPs do: do they subtract positions, and do they update the state?"""
+"""What `probe` asks of a run, or of many: do its MLPs subtract positions, and do they update the state?"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -12,18 +11,13 @@ from rich.progress import track
 
 from compo_mech.analyses.examine import Probe, Seen, examined, layer_asked
 from compo_mech.analyses.over_runs import Row, rows_of
-from compo_mech.analyses.subtraction_probe import SUBTRACTION
-from compo_mech.analyses.update_probe import UPDATE
-from compo_mech.cli.analyse import check_steps, stepwise_command
-from compo_mech.cli.command import Runs, Seed
+from compo_mech.cli.analyse import check_steps
 from compo_mech.cli.errors import fail, one_line_errors
 from compo_mech.cli.output import check_out, csv_files, say, warn, write_table
 from compo_mech.cli.progress import counting
 from compo_mech.data.tasks import Task
 from compo_mech.model.params import Model
-from compo_mech.report.position_subtraction import subtraction_section
 from compo_mech.report.probe_parts import trajectories_html
-from compo_mech.report.state_update import update_section
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.names import distinct, once
 from compo_mech.runs.run import Run
@@ -115,19 +109,7 @@ def followed(probe: Probe, run: Run, task: Task, seed: int, console: Console) ->
         )
 
 
-subtraction_command = stepwise_command(
-    partial(Probing, SUBTRACTION, subtraction_section),
-    "Does MLP 0 subtract positions? Asks RUN at a step (None: its last), or follows its figures over all steps; one "
-    "task or all of them.",
-)
-update_command = stepwise_command(
-    partial(Probing, UPDATE, update_section),
-    "Does MLP 1 update the state? Asks RUN at a step (None: its last), or follows its figures over all steps; one task "
-    "or all of them.",
-)
-
-
-def over_runs_command(runs: Runs, out: Path, seed: Seed = 0) -> None:
+def probe_over_runs(runs: Sequence[Path], out: Path, seed: int) -> None:
     """Write the table of RUNS, each asked by both probes about all its tasks.
 
     Args:
@@ -158,11 +140,3 @@ def over_runs_command(runs: Runs, out: Path, seed: Seed = 0) -> None:
     say(console, f"{len(paths)} runs in {out}")
     if "value" not in table:
         fail(f"runs = {len(paths)}: must hold one that can be analysed, all failed; {out} says why")
-
-
-PROBES = {
-    "position-subtraction": subtraction_command,
-    "state-update": update_command,
-    "over-runs": over_runs_command,
-}
-"""Commands by name."""

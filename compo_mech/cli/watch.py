@@ -1,10 +1,9 @@
-"""The command that watches a run: every measure over its checkpoints, and when each component emerged."""
+"""What `watch` asks of a run: every measure over its checkpoints, and when each component emerged."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from rich.console import Console
@@ -12,8 +11,6 @@ from rich.console import Console
 from compo_mech.analyses.emergence import AfterAccuracy, after_accuracy, component_emergence
 from compo_mech.analyses.emergence_sentences import sentences
 from compo_mech.analyses.watch import Advance, Watched, watch
-from compo_mech.cli.analyse import analyse
-from compo_mech.cli.command import Count, NWorkers, Positional, Seed
 from compo_mech.cli.output import csv_files, warn
 from compo_mech.cli.progress import counting
 from compo_mech.data.tasks import Task
@@ -93,24 +90,3 @@ def checkpoint_bars(console: Console, title: str) -> Iterator[Advance]:
                 warn(console, f"step {step} is left out: {problem}")
 
         yield advance
-
-
-def watch_command(
-    run: Annotated[Path, Positional],
-    task: str | None = None,
-    seed: Seed = 0,
-    n_workers: NWorkers = 2,
-    every: Count = 2,
-    out: Path | None = None,
-) -> None:
-    """Watch RUN.
-
-    Args:
-        run: its folder.
-        task: one of its tasks, spelled as in its settings; None: all that are measured.
-        seed: of all that is drawn.
-        n_workers: processes.
-        every: of how many checkpoints one is asked for routes, which are dear.
-        out: a folder for the results; None: they go into RUN, with all that was measured.
-    """
-    analyse(run, Watching(seed, n_workers, every), task, out=out)

@@ -1,6 +1,7 @@
 """How much of the circuit a run has: which heads are needed, which variables are held where, by which routes x_t comes.
 
-Each score of the trained network stands beside that of its randomly initialised control.
+Each score of the trained network stands beside that of its randomly initialised control. The analyses are imported
+when a run is scored: a study's `--help` waits for none.
 """
 
 import math
@@ -8,13 +9,9 @@ from collections.abc import Iterator
 
 import torch
 
-from compo_mech.analyses.trajectories import interchange_scores, route_scores
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
 from compo_mech.evaluation.sets import drawn_sets
-from compo_mech.interventions.head_ablation import Ablations
-from compo_mech.interventions.head_roles import name_heads
-from compo_mech.interventions.head_swaps import CARRIES_IN_PART
 from compo_mech.model.params import Model
 from compo_mech.runs.stacked_run import AnyRun
 from compo_mech.studies import measures
@@ -45,6 +42,10 @@ def head_role_scores(model: Model, data: DataConfig, task: Task, seed: int) -> l
 
     `heads to remove` is infinite where no set of one layer's heads is enough.
     """
+    from compo_mech.interventions.head_ablation import Ablations
+    from compo_mech.interventions.head_roles import name_heads
+    from compo_mech.interventions.head_swaps import CARRIES_IN_PART
+
     sets = drawn_sets(data, task, N_STRINGS, model.device)
     generator = torch.Generator().manual_seed(seed)
     found = name_heads(Ablations(model, sets, "mean", generator), data, generator, task=task)
@@ -70,6 +71,8 @@ def head_role_scores(model: Model, data: DataConfig, task: Task, seed: int) -> l
 
 
 def _interchange_scores(model: Model, data: DataConfig, task: Task, seed: int) -> Iterator[RunScore]:
+    from compo_mech.analyses.trajectories import interchange_scores
+
     for quantity, value, *_ in interchange_scores(data, task, model.config.n_layers - 1, seed, model):
         if quantity.statistic == "value":
             site = f"{quantity.site}{quantity.layer}"
@@ -77,5 +80,7 @@ def _interchange_scores(model: Model, data: DataConfig, task: Task, seed: int) -
 
 
 def _route_scores(model: Model, data: DataConfig, task: Task, seed: int) -> Iterator[RunScore]:
+    from compo_mech.analyses.trajectories import route_scores
+
     for quantity, value, *_ in route_scores(data, task, seed, model):
         yield RunScore(measures.ROUTE_SHARE, value, route=quantity.statistic)

@@ -8,7 +8,7 @@ from rich.console import Console
 from compo_mech.analyses import alignment
 from compo_mech.causal.das import align
 from compo_mech.causal.variables import make_interchanges
-from compo_mech.cli.align import align_command
+from compo_mech.cli.commands import align_command
 from compo_mech.data.config import DataConfig
 from compo_mech.data.splits import is_split, is_test_string
 from compo_mech.data.tasks import Copy, Parity, Polynomial

@@ -14,7 +14,8 @@ from compo_mech.analyses import dissection as dissection_module
 from compo_mech.analyses.dissection import dissect, routes_sentence
 from compo_mech.circuits.circuit import from_json
 from compo_mech.circuits.prompts import circuit_pairs
-from compo_mech.cli.dissect import DissectionOfRun, dissect_command
+from compo_mech.cli.commands import dissect_command
+from compo_mech.cli.dissect import DissectionOfRun
 from compo_mech.data.tasks import Automaton, Parity, Polynomial
 from compo_mech.ground_truth.build import build
 from compo_mech.ground_truth.options import BuildOptions

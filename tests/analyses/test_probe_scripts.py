@@ -10,7 +10,7 @@ import pytest
 from compo_mech.analyses import position_subtraction, state_update
 from compo_mech.analyses.subtraction_probe import SUBTRACTION
 from compo_mech.analyses.update_probe import UPDATE
-from compo_mech.cli.probe import PROBES, over_runs_command
+from compo_mech.cli.commands import PROBES, over_runs_command
 from compo_mech.launch import main
 from compo_mech.probing import grid, sites
 from compo_mech.probing.probes import linear_probe

@@ -10,7 +10,7 @@ from compo_mech.analyses.sharing import circuits_of, compare, evidence, standing
 from compo_mech.circuits.edge_patches import RowScores
 from compo_mech.circuits.overlap import permutation_test, permuted_overlap, standard_ranks
 from compo_mech.circuits.selection import score_order
-from compo_mech.cli.dissect import dissect_command
+from compo_mech.cli.commands import dissect_command
 from compo_mech.data.config import DataConfig
 from compo_mech.data.layout import Span
 from compo_mech.data.shifts import Shifts

@@ -4,7 +4,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from compo_mech.cli.watch import watch_command
+from compo_mech.cli.commands import watch_command
 from compo_mech.launch import run as launching
 from compo_mech.launch.run import launch
 from compo_mech.launch.settings import Launch

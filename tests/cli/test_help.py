@@ -15,7 +15,7 @@ import pytest
 
 from compo_mech.__main__ import VERBS
 from compo_mech.cli.command import call
-from compo_mech.cli.probe import PROBES
+from compo_mech.cli.commands import PROBES
 from compo_mech.studies import run as studies
 from compo_mech.studies.emergence_commands import EMERGENCE
 

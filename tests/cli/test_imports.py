@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from compo_mech.cli import command
-from compo_mech.cli.dissect import dissect_command
+from compo_mech.cli.commands import dissect_command
 from compo_mech.cli.imports import without_imports
 from compo_mech.launch import settings
 from compo_mech.runs import recipes

@@ -12,7 +12,7 @@ import pytest
 
 from compo_mech import __main__ as door
 from compo_mech.cli.command import call
-from compo_mech.cli.watch import watch_command
+from compo_mech.cli.commands import watch_command
 from compo_mech.launch import main as training
 from compo_mech.runs import recipes
 from compo_mech.runs.run import Run

@@ -13,7 +13,7 @@ from helpers import random_model
 from layout_checks import PHONE_WIDTH
 
 from compo_mech.analyses.exploration import N_REFERENCE, explored, typed_lengths
-from compo_mech.cli.explore import explore_command
+from compo_mech.cli.commands import explore_command
 from compo_mech.data.config import DataConfig
 from compo_mech.data.encode import encode
 from compo_mech.data.layout import Layout

@@ -18,8 +18,7 @@ from compo_mech.analyses.dissection import dissect
 from compo_mech.analyses.subtraction_probe import SUBTRACTION
 from compo_mech.analyses.update_probe import UPDATE
 from compo_mech.causal.das import align
-from compo_mech.cli.align import align_command
-from compo_mech.cli.probe import PROBES
+from compo_mech.cli.commands import PROBES, align_command
 from compo_mech.data.tasks import Parity
 from compo_mech.ground_truth.build import build
 from compo_mech.ground_truth.method_card import method_card_table

@@ -15,7 +15,7 @@ from rich.console import Console
 from compo_mech.analyses import emergence as of_a_run
 from compo_mech.analyses.emergence_sentences import sentences
 from compo_mech.analyses.watch import ACCURACY, Watched
-from compo_mech.cli.watch import watch_command
+from compo_mech.cli.commands import watch_command
 from compo_mech.data.tasks import Parity
 from compo_mech.launch.run import launch
 from compo_mech.launch.settings import parse
