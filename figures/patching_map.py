@@ -43,8 +43,8 @@ def main(run: Annotated[Path, Positional], out: Path) -> None:
         out: an image (.png, .svg, .pdf) or a page (.html).
     """
     with drawing(out):
-        opened = Run.open(run)
-        table = opened.table("dissect", "patching")
+        dissected = Run.open(run)
+        table = dissected.table("dissect", "patching")
         table = table[table["span"].isna()]  # the others are of whole spans
         components, tokens = list(dict.fromkeys(_names(table))), list(dict.fromkeys(table["token"]))
         maps = {}
@@ -52,8 +52,8 @@ def main(run: Annotated[Path, Positional], out: Path) -> None:
             own = table[table["network"] == network].assign(name=_names)
             effects = own.pivot(index="name", columns="token", values="effect")
             maps[title] = effects.loc[components, tokens].values.tolist()
-        latest = opened.analysed("dissect")
-        title = f"Rise of {opened.name}'s loss when one position carries another string's activation"
+        latest = dissected.analysed("dissect")
+        title = f"Rise of {dissected.name}'s loss when one position carries another string's activation"
         figure = patching.effect_maps(maps, indexed(tokens), components, f"{title}, step {latest.step}")
         save(with_notes(figure, latest.notes), out, __doc__)
 

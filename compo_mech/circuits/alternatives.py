@@ -78,8 +78,7 @@ def alternative(
         generator: draws orders in which edges are dropped, and random circuits.
 
     >>> from compo_mech import Parity, build
-    >>> from compo_mech.circuits.edge_sets import EdgeSets
-    >>> from compo_mech.circuits.prompts import circuit_pairs
+    >>> from compo_mech.circuits import EdgeSets, circuit_pairs
     >>> built, generator = build(Parity(), max_length=2), torch.Generator().manual_seed(0)
     >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Parity(), built.shifts)
     >>> sets = EdgeSets(built.model, pairs)

@@ -154,7 +154,7 @@ def reader_gradients(
     >>> from compo_mech import Parity, Switch, build, make_pairs
     >>> from compo_mech.interventions.graph import run_both
     >>> from compo_mech.interventions.metrics import cross_entropy
-    >>> built = build(Parity(), max_length=3)
+    >>> built = build(Parity(), max_length=2)
     >>> pairs = make_pairs(built.data, Switch.TOKEN, 4, torch.Generator().manual_seed(0))
     >>> runs = run_both(built.model, pairs)
     >>> inputs = {writer: out for writer, out in runs.clean.items() if writer.layer is None}

@@ -112,8 +112,7 @@ def matters(on: OnRows, less: Edges, kept: Edges, background: float = 0.0) -> bo
     """Whether what the first set lacks is missed: answers are lost, or the output moves away.
 
     >>> from compo_mech import Parity, build
-    >>> from compo_mech.circuits.edge_sets import EdgeSets
-    >>> from compo_mech.circuits.prompts import circuit_pairs
+    >>> from compo_mech.circuits import EdgeSets, circuit_pairs
     >>> built, generator = build(Parity(), max_length=2), torch.Generator().manual_seed(0)
     >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Parity(), built.shifts)
     >>> on = OnRows(EdgeSets(built.model, pairs))
@@ -129,8 +128,7 @@ def undone(on: OnRows, less: Edges, kept: Edges) -> bool:
     """Whether the first set no longer does the task.
 
     >>> from compo_mech import Parity, build
-    >>> from compo_mech.circuits.edge_sets import EdgeSets
-    >>> from compo_mech.circuits.prompts import circuit_pairs
+    >>> from compo_mech.circuits import EdgeSets, circuit_pairs
     >>> built, generator = build(Parity(), max_length=2), torch.Generator().manual_seed(0)
     >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Parity(), built.shifts)
     >>> on = OnRows(EdgeSets(built.model, pairs))
@@ -171,8 +169,7 @@ def faithful(on: OnRows, kept: Edges, candidates: Sequence[Edge]) -> Edges:
     """Drop candidates from a set whose output is near the network's (see `SPARED`) until none can go without that.
 
     >>> from compo_mech import Parity, build
-    >>> from compo_mech.circuits.edge_sets import EdgeSets
-    >>> from compo_mech.circuits.prompts import circuit_pairs
+    >>> from compo_mech.circuits import EdgeSets, circuit_pairs
     >>> built, generator = build(Parity(), max_length=2), torch.Generator().manual_seed(0)
     >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Parity(), built.shifts)
     >>> sets = EdgeSets(built.model, pairs)
@@ -190,8 +187,7 @@ def search(on: OnRows, order: Sequence[Edge]) -> Found:
         order: every edge, the ones that matter most first; it decides between edges that do not matter alone.
 
     >>> from compo_mech import Parity, build
-    >>> from compo_mech.circuits.edge_sets import EdgeSets
-    >>> from compo_mech.circuits.prompts import circuit_pairs
+    >>> from compo_mech.circuits import EdgeSets, circuit_pairs
     >>> built, generator = build(Parity(), max_length=2), torch.Generator().manual_seed(0)
     >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Parity(), built.shifts)
     >>> sets = EdgeSets(built.model, pairs)

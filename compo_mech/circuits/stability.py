@@ -119,9 +119,7 @@ def resampled(on: OnRows, found: Found, generator: torch.Generator, n_draws: int
         n_draws: how often.
 
     >>> from compo_mech import Parity, build
-    >>> from compo_mech.circuits.edge_sets import EdgeSets
-    >>> from compo_mech.circuits.prompts import circuit_pairs
-    >>> from compo_mech.circuits.edge_search import search
+    >>> from compo_mech.circuits import EdgeSets, circuit_pairs, search
     >>> built, generator = build(Parity(), max_length=2), torch.Generator().manual_seed(0)
     >>> pairs = circuit_pairs(built.model, built.data, 8, generator, Parity(), built.shifts)
     >>> on = OnRows(EdgeSets(built.model, pairs))

@@ -25,15 +25,10 @@ from compo_mech.runs.files import identity
 def patch_on_prompts(
     model: str, prompts: Path, out: Path | None, edges: str | None, settings: PromptSettings, n_threads: int
 ) -> None:
-    """Take MODEL apart on the pairs of PROMPTS, a file of JSON lines with clean, corrupt, answer and foil.
+    """Take a network apart on pairs of prompts; all but `settings` as `patch_command` in `cli.commands` has it.
 
     Args:
-        model: the folder of a run; `smollm2`, or the path of its file or wheel.
-        prompts: one pair a line.
-        out: a folder for the page and its tables; None: beside the prompts, with their name.
-        edges: such as "L0H1 → L1H0.q, mlp0 → logits": what this patch does is all that is asked.
-        settings: of what is asked otherwise.
-        n_threads: of this process.
+        settings: of what is asked where no edges are given.
     """
     torch.set_num_threads(n_threads)
     console, place = Console(), out or prompts.parent / prompts.stem
