@@ -25,7 +25,7 @@ VERBS = {
     "train": Verb("launch.main", "train_command", "train one network with a recipe: train parity --seed 1"),
     "seeds": Verb("studies.seeds", "seeds_command", "train a recipe with many seeds: seeds parity --n-seeds 10"),
     "sweep": Verb("launch.sweep_command", "sweep_command", "train a grid: sweep parity model.d_model=32,64"),
-    "dissect": Verb("cli.commands", "dissect_command", "take a run apart: heads, edges, circuit, routes"),
+    "dissect": Verb("cli.commands", "dissect_command", "take runs apart: heads, edges, circuit, routes"),
     "watch": Verb("cli.commands", "watch_command", "follow every measure over a run's checkpoints"),
     "align": Verb("cli.commands", "align_command", "ask where a run holds the algorithm's variables"),
     "probe": Verb("cli.commands", "PROBES", "ask what a run's MLPs do: probe position-subtraction RUN"),

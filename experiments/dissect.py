@@ -1,9 +1,10 @@
-"""Dissect a trained run: heads, patching, ablation, edges, circuit, faithfulness and routes, each with its control.
+"""Dissect trained runs: heads, patching, ablation, edges, circuit, faithfulness and routes, each with its control.
 
 python experiments/dissect.py runs/parity-seed0
-python experiments/dissect.py runs/parity-seed0 --step 600
+python experiments/dissect.py runs/parity-seed0 runs/parity-seed1 --step 600
 
-Writes tables and the circuit into RUN/analysis/ and adds a section to RUN/report.html.
+Writes tables and the circuit into RUN/analysis/ and adds a section to RUN/report.html; of several runs, a table says
+what was found in each.
 """
 
 from compo_mech.cli.command import call

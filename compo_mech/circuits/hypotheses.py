@@ -222,15 +222,19 @@ def dependence_p(
     """
     n_rows = len(one)
     centred = torch.eye(n_rows, dtype=torch.float64) - 1 / n_rows
-    first, second = (centred @ _kernel(score.double()) @ centred for score in (one, other))
+    first, second = (centred @ gaussian_kernel(score.double()) @ centred for score in (one, other))
     permuted = permutations_within(kinds.long(), N_PERMUTATIONS, generator)
     found = float((first * second).sum())
     others = [float((first * second[order][:, order]).sum()) for order in permuted]
     return (1 + sum(value >= found - TIED**2 for value in others)) / (N_PERMUTATIONS + 1)
 
 
-def _kernel(scores: Float[Tensor, "row"]) -> Float[Tensor, "row row"]:
-    """Gaussian, as wide as the median distance of two rows whose scores differ."""
+def gaussian_kernel(scores: Float[Tensor, "row"]) -> Float[Tensor, "row row"]:
+    """The Gaussian kernel of scores, as wide as the median distance of two rows whose scores differ.
+
+    >>> gaussian_kernel(torch.tensor([0.0, 1.0]).double())[0].log().tolist()
+    [0.0, -0.5]
+    """
     rounded = (scores / TIED).round() * TIED
     apart = (rounded[:, None] - rounded).square()
     width = apart[apart > 0].median() if (apart > 0).any() else torch.ones(())

@@ -1,5 +1,6 @@
 """What every analysis of a run does: it asks each task, keeps tables, tells what it found, writes the run's page."""
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
@@ -74,32 +75,54 @@ def analyse(
     across: Callable[[Run, Console], Sequence[Output]] = lambda run, console: (),
     out: Path | None = None,
 ) -> None:
-    """Analyse a run; no result is written before all is computed. Exits with code 2 and one line on bad input.
+    """Analyse a run as `analysed`, with one thread. Exits with code 2 and one line on bad input."""
+    torch.set_num_threads(1)
+    with one_line_errors():
+        analysed(path, analysis, Console(), task, across, out)
+
+
+def analysed(
+    path: Path,
+    analysis: Analysis[FindingsT],
+    console: Console,
+    task: str | None = None,
+    across: Callable[[Run, Console], Sequence[Output]] = lambda run, console: (),
+    out: Path | None = None,
+    command: Sequence[str] | None = None,
+) -> list[tuple[Task, FindingsT]]:
+    """Analyse a run; no result is written before all is computed.
 
     Args:
         path: folder of the run.
         analysis: what is asked of each task.
+        console: is told what was found.
         task: one of the run's, spelled; None: all that are measured.
         across: what is asked of several tasks together.
         out: folder of the results; None: they go into the run, whose page is written anew.
+        command: makes this again, as words after `python`; None: those of this process.
+
+    Returns:
+        What was found of each task.
+
+    Raises:
+        RunError, ValueError: the run cannot be read or asked, or nothing can be written.
     """
-    torch.set_num_threads(1)
-    console = Console()
-    with one_line_errors():
-        run = Run.open(path)
-        analysis.check(run)
-        _check_place(run, out)
-        found = [(asked, analysis.ask(run, asked, console)) for asked in run.tasks(task)]
-        step = run.steps[-1] if analysis.step is None else analysis.step
-        outputs = [output_of(analysis, asked, step, findings) for asked, findings in found]
-        for output in (*outputs, *across(run, console)):
-            keep(run, output, console, out)
-        if out is None:
-            say(console, f"Look at {write_page(run)}")
+    run = Run.open(path)
+    analysis.check(run)
+    check_place(run, out)
+    found = [(asked, analysis.ask(run, asked, console)) for asked in run.tasks(task)]
+    step = run.steps[-1] if analysis.step is None else analysis.step
+    outputs = [output_of(analysis, asked, step, findings) for asked, findings in found]
+    for output in (*outputs, *across(run, console)):
+        keep(run, output, console, out, sys.argv if command is None else command)
+    if out is None:
+        say(console, f"Look at {write_page(run)}")
+    return found
 
 
-def _check_place(run: Run, out: Path | None) -> None:
-    """
+def check_place(run: Run, out: Path | None) -> None:
+    """Before anything is computed.
+
     Raises:
         ValueError: nothing can be written where the results are to go.
     """

@@ -16,22 +16,21 @@ if TYPE_CHECKING:
 
 
 def dissect_command(
-    run: Annotated[Path, Positional], step: Step | None = None, seed: Seed = 0, out: Path | None = None
+    runs: Runs, step: Step | None = None, seed: Seed = 0, n_workers: NWorkers = 2, out: Path | None = None
 ) -> None:
-    """Dissect RUN.
+    """Dissect RUNS; of several, a table says what was found.
 
     Args:
-        run: its folder.
+        runs: their folders.
         step: of the checkpoint; None: the last.
         seed: of all that is drawn.
-        out: a folder for the results; None: they go into RUN, whose page is written anew.
+        n_workers: runs at a time.
+        out: a folder for the results, with a folder for each of several runs; None: they go into each run, whose page
+            is written anew.
     """
-    from compo_mech.cli.analyse import analyse
-    from compo_mech.cli.dissect import DissectionOfRun
-    from compo_mech.ground_truth.method_card import method_card_table
+    from compo_mech.cli.dissect import dissect_runs
 
-    asked = DissectionOfRun(step, seed, method_card_table())
-    analyse(run, asked, across=asked.shared, out=out)
+    dissect_runs(runs, step, seed, n_workers, out)
 
 
 def watch_command(

@@ -1,8 +1,12 @@
-"""What `dissect` asks of a run: each task by itself, then what every two of them share."""
+"""What `dissect` asks of a run: each task by itself, then what every two of them share; and of many runs."""
 
+import importlib
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -12,11 +16,20 @@ from compo_mech.analyses.dissection import Dissection
 from compo_mech.analyses.network_findings import STAGES
 from compo_mech.analyses.sharing import Sharing, compare, evidence
 from compo_mech.circuits.circuit import to_json
-from compo_mech.cli.output import Output, csv_files
+from compo_mech.cli.analyse import analyse, analysed, check_place
+from compo_mech.cli.errors import one_line_errors
+from compo_mech.cli.imports import IMPORTED
+from compo_mech.cli.output import Output, csv_files, say, warn
 from compo_mech.cli.progress import counting
+from compo_mech.cli.tables import print_table
 from compo_mech.data.tasks import Task
+from compo_mech.ground_truth.method_card import method_card_table
 from compo_mech.model.params import Model
+from compo_mech.parallel import each
 from compo_mech.report.method_card import card_sentence
+from compo_mech.routes.summary import RouteName
+from compo_mech.runs.checkpoints import RunError
+from compo_mech.runs.names import distinct, once, opened
 from compo_mech.runs.run import Run
 
 if TYPE_CHECKING:
@@ -108,3 +121,74 @@ def sharing_output(pairs: list[Sharing], step: int) -> Output:
         files=files | {"section.html": sharing_section(pairs, step)},
         sentences={" and ".join(pair.names): sharing_sentences(pair) for pair in pairs},
     )
+
+
+def dissect_runs(runs: Sequence[Path], step: int | None, seed: int, n_workers: int, out: Path | None) -> None:
+    """Dissect runs; all as `dissect_command` in `cli.commands` has it."""
+    paths = once(runs)
+    if len(paths) == 1:
+        asked = DissectionOfRun(step, seed, method_card_table())
+        analyse(paths[0], asked, across=asked.shared, out=out)
+        return
+    import pandas as pd
+
+    console = Console()
+    with one_line_errors():
+        read, problems = opened(paths)
+        for problem in problems:
+            warn(console, f"left out: {problem}")
+        if not read:
+            raise RunError(f"runs = {len(paths)}: must hold one that can be read, and none can")
+        if out is not None:
+            check_place(read[0], out)
+        names = distinct([run.path for run in read])
+        places = [(run.path, name, None if out is None else out / name) for run, name in zip(read, names, strict=True)]
+        found: dict[int, list[dict[str, object]]] = {}
+        with counting(console) as bar:
+            shown = bar.add_task("runs", total=len(places))
+            for i, rows in each(partial(_dissected, step, seed, tuple(IMPORTED)), places, n_workers):
+                bar.advance(shown)
+                if isinstance(rows, Exception):
+                    warn(console, f"{names[i]}: {rows}")
+                else:
+                    found[i] = rows
+        if not found:
+            raise RunError(f"runs = {len(paths)}: must hold one that can be dissected, and none can")
+        print_table(console, pd.DataFrame([row for i in sorted(found) for row in found[i]]))
+        say(console, f"{len(found)} of {len(paths)} runs dissected; the page of each is its report.html")
+
+
+def _dissected(
+    step: int | None, seed: int, modules: Sequence[str], place: tuple[Path, str, Path | None]
+) -> list[dict[str, object]]:
+    """Dissect a run, and return a row a task of what was found.
+
+    Args:
+        step, seed: as of `DissectionOfRun`.
+        modules: with tasks of one's own.
+        place: the run's folder, its name, and a folder for the results (None: the run's).
+    """
+    for module in modules:
+        importlib.import_module(module)
+    path, name, out = place
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    asked = DissectionOfRun(step, seed, method_card_table())
+    words = {"--step": step, "--seed": seed, "--out": out}
+    flags = [word for flag, value in words.items() if value is not None for word in (flag, str(value))]
+    command = ["-m", "compo_mech", "dissect", str(path), *flags]
+    found = analysed(path, asked, Console(quiet=True), across=asked.shared, out=out, command=command)
+    return [{"run": name, "task": str(task)} | _row(findings) for task, findings in found]
+
+
+def _row(found: Dissection) -> dict[str, object]:
+    """What a table of several runs says of one."""
+    own = found.trained
+    head = own.heads.iteration
+    routes = None if own.routes is None else own.routes.summary()
+    return {
+        "circuit": own.discovery.verdict,
+        "edges": len(own.discovery.kept) or None,
+        "iteration head": None if head is None else str(head.writer),
+        "textbook routes": None if routes is None or not routes.n_cells else routes.shares.get(RouteName.TEXTBOOK, 0.0),
+    }

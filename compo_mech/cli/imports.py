@@ -9,6 +9,8 @@ from compo_mech.cli.errors import fail
 
 FLAG = "--import"
 HINT = f"{FLAG} MODULE first imports a module with tasks of your own, from here or installed."
+IMPORTED: list[str] = []
+"""Modules that were named, for processes that are started later."""
 COMMANDS = ("python ", "compo-mech ")
 """What an example in a description begins with."""
 
@@ -59,3 +61,4 @@ def _import(module: str) -> None:
     except Exception as error:  # whatever the module does
         reason = (str(error).splitlines() or [""])[0]
         fail(f"import = {module!r}: cannot be imported ({type(error).__name__}: {reason})")
+    IMPORTED.append(module)

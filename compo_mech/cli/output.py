@@ -1,6 +1,5 @@
 """What analyses leave in a run's folder and tell whoever ran them, and tables that scripts read."""
 
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,8 +38,15 @@ class Output:
     table: "pd.DataFrame | None" = None
 
 
-def keep(run: Run, output: Output, console: Console, out: Path | None = None) -> None:
+def keep(run: Run, output: Output, console: Console, out: Path | None, command: Sequence[str]) -> None:
     """Keep the output of an analysis in the run's folder, or in another, and tell what was found.
+
+    Args:
+        run: that was analysed.
+        output: what is left of it.
+        console: is told.
+        out: the other folder; None: the run's.
+        command: makes this again, as words after `python`.
 
     Raises:
         RunError: it cannot be written.
@@ -48,7 +54,7 @@ def keep(run: Run, output: Output, console: Console, out: Path | None = None) ->
     said = [sentence for sentences in output.sentences.values() for sentence in sentences]
     files = {**output.files, "findings.txt": "\n".join(said) + "\n"}
     if "section.html" in files:
-        files["section.html"] += again(sys.argv)
+        files["section.html"] += again(command)
     if out is None:
         folder = run.write_analysis(output.folder, files)
     else:

@@ -247,7 +247,7 @@ def test_any_run_can_be_taken_apart(settings, tmp_path, quick):
             "--train.n-steps", "2", "--n-test-strings", "8", *settings]  # fmt: skip
     main.main(recipes.parity(), argv)
     run = Run.open(tmp_path / "one")
-    dissect_command(run.path)
+    dissect_command((run.path,))
     for task in run.config.data.measured_tasks:
         assert (run.path / "analysis" / f"dissect-000002-{task}" / "section.html").exists()
     several = len(run.config.data.measured_tasks) > 1

@@ -415,7 +415,7 @@ def test_a_mixed_run_gets_the_section(settings, tmp_path):
             "--data.task-weights", "1", "1", "--data.curriculum", *settings]  # fmt: skip
     main.main(recipes.parity(), argv)
     run = Run.open(tmp_path / "one")
-    dissect_command(run.path)
+    dissect_command((run.path,))
     titles = [section.splitlines()[0] for section in run.sections.values()]
     assert [title[:19] for title in titles] == ["<h2>Taken apart: co", "<h2>Taken apart: pa", "<h2>What the tasks "]
     folder = run.path / "analysis" / "sharing-000002"

@@ -8,7 +8,16 @@ from helpers import generator
 
 from compo_mech.circuits.edge_search import search
 from compo_mech.circuits.edge_sets import EdgeSets, OnRows
-from compo_mech.circuits.hypotheses import WORDS, CircuitTests, Tested, circuit_tests, dependence_p, uneven, uneven_p
+from compo_mech.circuits.hypotheses import (
+    WORDS,
+    CircuitTests,
+    Tested,
+    circuit_tests,
+    dependence_p,
+    gaussian_kernel,
+    uneven,
+    uneven_p,
+)
 from compo_mech.circuits.prompts import circuit_pairs
 from compo_mech.data.tasks import Parity
 from compo_mech.ground_truth.build import build
@@ -78,3 +87,11 @@ def test_a_value_is_said_on_the_side_of_its_threshold_where_it_is(name):
         assert part.startswith("not ") == (not passed)
         assert ("0.8996" if not passed else "0.90 ") in part
         assert "random circuit 0.12)" in part
+
+
+def test_the_kernel_is_as_wide_as_the_median_distance():
+    kernel = gaussian_kernel(torch.tensor([0.0, 1.0, 3.0]).double())  # squared distances 1, 4, 9, each twice: median 4
+    by_hand = torch.tensor([[0.0, 1.0, 9.0], [1.0, 0.0, 4.0], [9.0, 4.0, 0.0]]).double().div(-8).exp()
+    assert torch.allclose(kernel, by_hand)
+    same = gaussian_kernel(torch.tensor([2.0, 2.0]).double())
+    assert torch.equal(same, torch.ones(2, 2).double())

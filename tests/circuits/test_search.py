@@ -14,7 +14,7 @@ from compo_mech.circuits.alternatives import SAME, Alternative, alternative
 from compo_mech.circuits.completeness import judge
 from compo_mech.circuits.discovery import discover
 from compo_mech.circuits.edge_patches import EdgePatches
-from compo_mech.circuits.edge_search import MATTERS, SPARED, SWAPPED, minimal, search
+from compo_mech.circuits.edge_search import LOST, MATTERS, SPARED, SWAPPED, matters, minimal, search, undone
 from compo_mech.circuits.edge_sets import EdgeSets, OnRows
 from compo_mech.circuits.faithfulness import Behaviour
 from compo_mech.circuits.overlap import jaccard
@@ -28,6 +28,7 @@ from compo_mech.ground_truth.families import RUNGS
 from compo_mech.ground_truth.hard_carriers import Carriers
 from compo_mech.ground_truth.hard_cases import HARD_CASES, build_hard_case
 from compo_mech.ground_truth.options import BuildOptions
+from compo_mech.interventions.edges import LOGITS, Edge, Writer
 from compo_mech.interventions.metrics import answered, cross_entropy, kl_divergence
 from compo_mech.model.config import ModelConfig
 from compo_mech.stats.intervals import Interval
@@ -55,6 +56,45 @@ def test_what_stands_in_for_a_head_is_in_the_circuit():
     assert found.found.together
     assert f"{len(found.found.together)} of which matter only together with others, move 1.00 of" in found.reason
     assert found.overlap == found.held_out == 1
+
+
+ONE = frozenset({Edge(Writer("mlp", 1), LOGITS)})
+
+
+class Stated(OnRows):
+    """What an edge does is stated: how far the output moves without it, and which fraction is answered with and
+    without."""
+
+    def __init__(self, moved, before, after):
+        self.moved, self.before, self.after = moved, before, after
+
+    def distance(self, kept):
+        return 0.0 if kept else self.moved
+
+    def swap(self, kept):
+        return self.before if kept else self.after
+
+
+@pytest.mark.parametrize(
+    ("moved", "lost", "background", "expected"),
+    [
+        (MATTERS + 0.001, 0.0, 0.0, True),  # the output moves, though no answer is lost
+        (MATTERS, LOST - 0.001, 0.0, False),
+        (0.001, LOST + 0.001, 0.0, True),  # answers are lost, though the output hardly moves
+        (0.001, LOST + 0.001, 0.001, False),  # but by no more than for an edge that does nothing
+        (0.0, 0.5, 0.0, False),
+    ],
+)
+def test_an_edge_matters_if_the_output_moves_or_answers_are_lost(moved, lost, background, expected):
+    assert matters(Stated(moved, 1.0, 1.0 - lost), frozenset(), ONE, background) == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [(1.0, SWAPPED, False), (1.0, SWAPPED - 0.01, True), (0.5, 0.5, False), (0.5, 0.49, True)],
+)
+def test_a_task_is_undone_below_the_level_or_what_was_answered_before(before, after, expected):
+    assert undone(Stated(0.0, before, after), frozenset(), ONE) == expected
 
 
 @pytest.mark.slow

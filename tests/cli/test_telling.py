@@ -25,7 +25,7 @@ def test_an_analysis_is_kept_and_told(tmp_path, tiny):
     console = Console(record=True, width=200, file=io.StringIO())
     said = {"": ["First."], "parity and copy": ["Second."]}
     output = Output("look-000008-parity", "parity, step 8", {"a.csv": "x\n1\n"}, said, pd.DataFrame({"n": [3]}))
-    keep(run, output, console)
+    keep(run, output, console, None, ["experiments/x.py", "a b"])
     folder = run.path / "analysis" / "look-000008-parity"
     assert {file.name for file in folder.iterdir()} == {"a.csv", "findings.txt", "SHA256SUMS"}
     assert (folder / "findings.txt").read_text() == "First.\nSecond.\n"
