@@ -17,6 +17,7 @@ from compo_mech.circuits.faithfulness import Behaviour
 from compo_mech.circuits.gradient_scorers import eap_ig
 from compo_mech.cli import patch as patch_verb
 from compo_mech.cli.command import call
+from compo_mech.cli.commands import patch_command
 from compo_mech.cli.kept_pieces import KeptPieces, key_of
 from compo_mech.cli.progress import counting
 from compo_mech.cli.prompts_file import pairs_in
@@ -244,7 +245,7 @@ def test_a_file_gives_the_pairs_that_it_holds(tmp_path, pairs, monkeypatch, caps
         assert torch.equal(getattr(read, name), getattr(pairs, name))
     assert torch.equal(read.spans["first input"], pairs.spans["first input"])
     monkeypatch.setattr(patch_verb, "load_model", lambda name: model)
-    call(patch_verb.patch_command, ["built", str(file), "--edges", "tok -> L1H0.v @ first input"])
+    call(patch_command, ["built", str(file), "--edges", "tok -> L1H0.v @ first input"])
     assert "tok → L1H0.v @ first input: logit difference" in capsys.readouterr().out
     for words, line in {
         "--edges L9H0": "patch = L9H0: must be one of the network's",
@@ -252,7 +253,7 @@ def test_a_file_gives_the_pairs_that_it_holds(tmp_path, pairs, monkeypatch, caps
         "--out .": "out = .: must not hold the working directory, since it is replaced",
     }.items():
         with pytest.raises(SystemExit) as stopped:
-            call(patch_verb.patch_command, ["built", str(file), *words.split(" ", 1)])
+            call(patch_command, ["built", str(file), *words.split(" ", 1)])
         assert stopped.value.code == 2
         assert line in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["prompts.jsonl"]
@@ -260,5 +261,5 @@ def test_a_file_gives_the_pairs_that_it_holds(tmp_path, pairs, monkeypatch, caps
 
 def test_a_network_that_is_none_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
-        call(patch_verb.patch_command, [str(tmp_path / "nothing"), str(tmp_path / "prompts.jsonl")])
+        call(patch_command, [str(tmp_path / "nothing"), str(tmp_path / "prompts.jsonl")])
     assert "must be the folder of a run, smollm2, or the path of its file or wheel" in capsys.readouterr().err

@@ -51,7 +51,7 @@ def test_every_verb_has_help(verb, capsys):
         (["dissect", "x", "--xyz", "3"], "--xyz, 3: there is no such setting; --help lists them"),
         (["seeds", "walk"], "recipe = 'walk': must be one of 'parity', 'copy'"),
         (["sweep", "parity", "d_model"], "axis = 'd_model': must be written as setting=value,value"),
-        (["dissect"], "run = missing: must be given"),
+        (["dissect"], "runs = (): must have at least 1"),
         (["dissect", "nowhere", "--step", "x"], "step"),
         (["watch", "nowhere"], "run = nowhere: must be a folder that holds a config.json"),
         (["compare", "nowhere", "--out", "page.txt"], "out = page.txt: must end in .html"),

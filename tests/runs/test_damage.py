@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from compo_mech.cli import probe
+from compo_mech.cli.commands import over_runs_command
 from compo_mech.cli.compare import compare_command
 from compo_mech.cli.draw import command_to_draw
 from compo_mech.launch import group_size
@@ -270,7 +271,7 @@ def test_a_table_over_runs_names_the_damaged_one_and_tells_apart_what_is_named_a
     link = tmp_path / "again"
     link.symlink_to(places[0])
     monkeypatch.setattr(probe, "rows_of", lambda run, name, task, seed: [{"run": name, "value": 1.0}])
-    probe.over_runs_command((*places, link), tmp_path / "table.csv")
+    over_runs_command((*places, link), tmp_path / "table.csv")
     table = pd.read_csv(tmp_path / "table.csv")
     assert table["run"].tolist() == ["a/seed0", "b/seed0", "c/seed0"]
     assert "config.json" in table["failed"][2]
