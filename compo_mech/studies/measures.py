@@ -117,6 +117,23 @@ ACCURACY_AT_TWICE = Measure("accuracy at twice the length", "fraction of strings
 ACCURACY_BEYOND = Measure("accuracy beyond training", "fraction of strings written right at the length at `position`")
 STATES_BEYOND = Measure("states right beyond training", "fraction of their tokens that are, at the same length")
 
+# In which order a task is learnt
+FIRST_STEP_OF_LENGTH = Measure(
+    "first step at 99% of a length", "first snapshot with accuracy at 99% at the length at `position`", _TIME, _POSITIVE
+)
+COUNTS_BEFORE = Measure(
+    "counts before x_t",
+    "largest fraction of the answers' variance that counts of the inputs explain beyond x_t, before x_t explains half",
+)
+COUNTS_FIRST = Measure("counts first", "whether counts explain a twentieth before x_t explains half", _FRACTION)
+FIRST_STEP_BY_NEXT = Measure(
+    "first step by x_t", "first checkpoint at which x_t explains half of the answers' variance", _TIME, _POSITIVE
+)
+FIRST_STEP_BY_COUNTS = Measure(
+    "first step by counts", "first checkpoint at which counts explain a twentieth of it beyond x_t", _TIME, _POSITIVE
+)
+INVARIANCE = Measure("invariance", "1 - deviation over strings of the weight on x_t, of the best head by iteration")
+
 MEASURES: Mapping[str, Measure] = {
     measure.name: measure
     for measure in (
@@ -127,6 +144,7 @@ MEASURES: Mapping[str, Measure] = {
         *(SUBTRACTION, BY_TABLE, BY_RULE, NEURONS_BY_DIFFERENCE, ACCURACY_IF_ADDITIVE, N_NEURONS, N_FIRING_SETS),
         *(JACCARD, CIRCUITS_FOUND, TASK_TOKEN_PATCHING, X_ACROSS_TASKS, ACCURACY_AT_8, ITERATION_TO_8),
         *(ACCURACY_AT_TWICE, ACCURACY_BEYOND, STATES_BEYOND),
+        *(FIRST_STEP_OF_LENGTH, COUNTS_BEFORE, COUNTS_FIRST, FIRST_STEP_BY_NEXT, FIRST_STEP_BY_COUNTS, INVARIANCE),
     )
 }
 """By name, all that the studies here measure."""
