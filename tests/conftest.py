@@ -27,6 +27,14 @@ def no_waiting_for_the_disk():
         yield
 
 
+LONG = ("test_study.py", "test_notebooks.py", "test_cluster.py", "test_sweeps.py")
+"""Files that take minutes are begun first, so that no process waits for one of them at the end."""
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     check_anew()
