@@ -35,6 +35,11 @@ def test_the_hash_is_stable_and_ignores_what_lies_beyond_the_string():
 STORED_HASHES = [1707845707, 1707845707, 1214967313]
 
 
+def test_the_split_is_what_it_was_when_runs_were_trained():
+    is_test = is_test_string(all_strings(Parity(), 6), torch.full((64,), 6))
+    assert is_test.nonzero().flatten().tolist() == [1, 3, 9, 11, 12, 16, 18, 25, 35, 38, 39, 42, 44, 49, 51, 54, 61]
+
+
 def test_a_quarter_of_the_strings_is_for_testing():
     strings = all_strings(Parity(), 14)
     share = is_test_string(strings, torch.full((len(strings),), 14)).double().mean()
