@@ -11,8 +11,9 @@ from compo_mech.circuits.grade import grade
 from compo_mech.circuits.scores import EdgeScores
 from compo_mech.circuits.selection import at_least, connected, graph_order, greedy, ranked, score_order, top
 from compo_mech.data.layout import Span
-from compo_mech.interventions.edges import LOGITS, POS, TOK, Edge, Reader, Writer, all_edges
+from compo_mech.interventions.edges import LOGITS, POS, TOK, Edge, Reader, Writer, all_edges, check_edges
 from compo_mech.model.config import ModelConfig
+from compo_mech.model.params import Model, init_params
 
 CONFIG = ModelConfig(d_model=8, n_heads=2)
 EVERY = all_edges(CONFIG)
@@ -202,6 +203,22 @@ def test_bad_json_is_refused_in_one_line(text, complaint):
         from_json(text, CONFIG)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 160
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "2 layers × 1 heads$"),
+        ({"positional_embedding": "none", "n_ctx": 8, "attn_only": True}, "2 layers × 1 heads, no pos, no MLPs$"),
+        ({"n_heads": 2, "n_key_value_heads": 1}, "2 layers × 2 heads with 1 of keys and values$"),
+        ({"parallel_attn_mlp": True}, "2 layers × 1 heads, attention and MLP in parallel$"),
+    ],
+)
+def test_what_edges_are_between_is_said_where_one_is_none(options, words):
+    config = ModelConfig(**({"d_model": 8, "n_heads": 1} | options))
+    model = Model(init_params(config, 8, 8, torch.Generator().manual_seed(0)), config)
+    with pytest.raises(ValueError, match=f"edge = tok → L2H0.q: must be one of the network's, {words}"):
+        check_edges(model, [Edge(TOK, Reader("q", 2, 0))])
 
 
 def test_circuits_that_cannot_be_are_refused():

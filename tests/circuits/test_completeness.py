@@ -21,7 +21,7 @@ from compo_mech.data.tasks import Automaton, Copy, Parity, Polynomial, Symmetric
 from compo_mech.ground_truth.build import build, solves
 from compo_mech.ground_truth.families import RUNGS
 from compo_mech.ground_truth.options import BuildOptions
-from compo_mech.interventions.edges import LOGITS, TOK, Edge, Reader, Writer
+from compo_mech.interventions.edges import LOGITS, POS, TOK, Edge, Reader, Writer
 from compo_mech.interventions.graph import run_both
 from compo_mech.interventions.pairs import Switch, make_pairs
 from compo_mech.model.params import Model
@@ -159,6 +159,9 @@ def test_verdicts_say_what_is_wrong():
     assert "not faithful: 0.9896 " in str(near)
     assert "incomplete: 0.3004 apart" in str(near)
     assert "; minimal: tok → logits moves 0.0104 (more than 0.01)" in str(near)
+    two = CircuitMeasures(1.0, near.measures.gap, effects={Edge(TOK, LOGITS): 0.5, Edge(POS, LOGITS): 0.002})
+    least = CircuitVerdict(PairAccuracy(1.0, 1.0), two, None, None, None)
+    assert "; not minimal: pos → logits moves 0.00 (more than 0.01)" in str(least)
     some = verdict_on(behaviour, built.edges - {Edge(TOK, Reader("mlp", 1))})
     assert str(some).startswith("not faithful: ")
     assert "incomplete: " in str(some)

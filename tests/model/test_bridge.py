@@ -245,6 +245,7 @@ def test_what_no_option_tells_is_told_by_hooks_and_by_one_forward_pass(change, c
         ({"parallel_attn_mlp": True}, "parallel_attn_mlp = True: must be False"),
         ({"act_fn": "solu"}, "act_fn = solu: must be gelu or"),
         ({"normalization": "none", "attn_scale": 1.0}, "attn_scale = 1.0: must be None"),
+        ({"d_head": 2, "attn_scale": 1.0}, "attn_scale = 1.0: must be None"),
         (LLAMA | {"biases": True}, r"params\.blocks\.0\.mlp\.b_in = not 0: must be 0"),
         ({"gated_mlp": True, "biases": True}, r"params\.blocks\.0\.mlp\.b_in = not 0: must be 0"),
     ],

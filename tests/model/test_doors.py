@@ -4,10 +4,11 @@ from helpers import generator, random_model
 
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tokenizer import SymbolTokenizer
+from compo_mech.model import hooked
 from compo_mech.model.bridge import hook_to_edit, to_bridge
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.forward import forward
-from compo_mech.model.hooked import to_hooked
+from compo_mech.model.hooked import check_logits, to_hooked
 from compo_mech.model.params import Model, init_params
 from compo_mech.model.sites import HEAD_KINDS, Site
 from compo_mech.runs.run import Run
@@ -29,6 +30,19 @@ def test_a_hooked_transformer_comes_back_as_it_went_to_the_bit(options):
     assert all(torch.equal(param, back.params[name]) for name, param in model.params.items())
     tokens = torch.randint(0, model.d_vocab, (3, 20), generator=generator())
     assert torch.equal(forward(back, tokens), forward(model, tokens))
+
+
+@pytest.mark.parametrize(("n_logits", "n_rows", "n_pos"), [(10_000, 13, 4), (400, 2, 4), (150, 1, 3), (10, 1, 1)])
+def test_no_more_logits_are_compared_than_fit(n_logits, n_rows, n_pos, monkeypatch):
+    config, asked = ModelConfig(**SMALL), []
+    model = Model(init_params(config, 50, 4, generator()), config)  # 13 rows of 4 positions have every token
+    other = to_hooked(model)
+    other.register_forward_pre_hook(lambda module, given: asked.append(given[0]))
+    monkeypatch.setattr(hooked, "MAX_LOGITS", n_logits)
+    check_logits(other, model)
+    (tokens,) = asked
+    assert tokens.shape == (n_rows, n_pos)
+    assert len(tokens.unique()) == min(50, n_rows * n_pos)
 
 
 def test_the_same_network_comes_in_by_every_door(tiny_run):

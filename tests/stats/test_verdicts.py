@@ -177,6 +177,8 @@ def test_seeds_that_fractions_need_by_hand():
     same = {"a": dict.fromkeys(range(5), 1.0), "b": dict.fromkeys(range(5), 1.0)}
     assert needed(FRACTION, same, margin=0.1) == {"b": 15}
     assert needed(FRACTION, same, margin=0.0) == {"b": NEVER}
+    fewer = {"a": dict.fromkeys(range(5), 1.0), "b": dict.fromkeys(range(4), 1.0)}
+    assert needed(FRACTION, fewer, margin=0.1) == {"b": 20}  # four times as many, of the arm that has most
 
 
 @pytest.mark.parametrize("summary", [MEAN, TIME])
