@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers import generator
 
-from compo_mech.data.config import DataConfig
+from compo_mech.data.config import DataConfig, Stage
 from compo_mech.data.splits import (
     all_strings,
     is_split,
@@ -167,6 +167,14 @@ def test_stages_run_in_turn_then_the_data_takes_over():
         assert stream.batch(step, source).task.all()
     assert set(stream.lengths(6)) == set(range(1, 7))
     assert not stream.batch(6, source).task.any()
+
+
+def test_lengths_whose_weights_are_all_beyond_a_stage_are_drawn_alike_in_it():
+    short = Stage(n_steps=1, max_length=2)
+    config = DataConfig(max_length=4, length_weights=(0, 0, 0, 1), curriculum=(short,))
+    assert config.weights_in(short) == (1.0, 1.0)
+    assert config.weights_in(None) == (0.0, 0.0, 0.0, 1.0)
+    assert (config.lengths_within(1), config.lengths_within(2)) == ({1, 2}, {1, 2, 4})
 
 
 def test_shortest_first_goes_through_the_set_in_order_every_epoch():
