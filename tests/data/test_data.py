@@ -210,3 +210,13 @@ def test_without_task_tokens_rows_begin_with_bos():
     config = DataConfig(tasks=(Parity(), Copy()), task_token=False)
     batch = TrainingStream(config, 0).batch(1, generator())
     assert (batch.tokens[:, 0] == config.vocabulary.beginning_id).all()
+
+
+def test_no_more_than_64_kinds_of_steps_are_kept_the_latest_of_them():
+    stream = TrainingStream(DataConfig(max_length=80, batch_size=61), 0)
+    kinds = list(dict.fromkeys(stream.counts(step) for step in range(1, 300)))
+    assert len(kinds) > 70
+    for step in range(1, 300):
+        stream._plan(step)
+        assert len(stream._plans) <= 64
+    assert stream._plan(299) is stream._plan(299)
