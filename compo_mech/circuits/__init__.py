@@ -1,6 +1,5 @@
 """Scores of edges, the circuits that are chosen by them, and how well circuits do."""
 
-import compo_mech.data  # noqa: F401  loads torch, which has to be before other modules do
 from compo_mech.circuits.prompts import PAIRS, circuit_switch, circuit_pairs, take_rows
 from compo_mech.circuits.scores import EdgeScores
 from compo_mech.circuits.exact import exact, exact_by_span

@@ -155,7 +155,8 @@ def dissect_runs(runs: Sequence[Path], step: int | None, seed: int, n_workers: i
         if not found:
             raise RunError(f"runs = {len(paths)}: must hold one that can be dissected, and none can")
         print_table(console, pd.DataFrame([row for i in sorted(found) for row in found[i]]))
-        say(console, f"{len(found)} of {len(paths)} runs dissected; the page of each is its report.html")
+        where = "look at report.html in each" if out is None else f"tables: {out}"
+        say(console, f"{len(found)} of {len(paths)} runs dissected; {where}")
 
 
 def _dissected(

@@ -1,6 +1,7 @@
 """Parsing of the command line, or one line with exit code 2 for whoever mistyped it."""
 
 import contextlib
+import gc
 import io
 import itertools
 import re
@@ -62,6 +63,8 @@ def parsed(parse: Callable[[], Asked], outermost: str = "") -> Asked:
         parse: asks tyro.
         outermost: name of the class of settings that stands for no group.
     """
+    if not gc.get_freeze_count():  # what was imported stays, and no collection of garbage need look at it again
+        gc.freeze()
     complaint = io.StringIO()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal of few characters shows "?" for the others

@@ -1,15 +1,5 @@
 """Tasks, and the strings, tokens and batches that are made of them."""
 
-import gc
-import sys
-
-if "torch" not in sys.modules:
-    # Each full collection would look at torch's objects again, which live as long as the process: that is half of what
-    # a command takes until its help is shown. Where torch was there before, there may be garbage that is to go.
-    import torch  # noqa: F401
-
-    gc.freeze()
-
 from compo_mech.data.tasks import Task, Copy, Parity, Polynomial, Automaton, Counter, Dihedral, Symmetric, TaskField
 from compo_mech.data.tables import stack_tables, run_tables
 from compo_mech.data.layout import Span, Rows, WHOLE_SPANS, Layout

@@ -1,3 +1,0 @@
-"""Figures."""
-
-import compo_mech.data  # noqa: F401  loads torch, which has to be before other modules do
