@@ -1,6 +1,8 @@
 """In which order is a task learnt: short strings first, in steps, and counts of the inputs before x_t?
 
-python experiments/learning_order.py --on stacks
+python experiments/learning_order.py --on here
+
+Every checkpoint is asked, so that a stack has to keep them (`--keep every`).
 """
 
 from compo_mech.data.tasks import Copy, Parity, Polynomial, Task

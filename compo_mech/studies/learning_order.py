@@ -11,7 +11,7 @@ from compo_mech.model.params import Model
 from compo_mech.runs.outcome import ACCURACY_LEVEL
 from compo_mech.runs.stacked_run import AnyRun
 from compo_mech.studies import measures
-from compo_mech.studies.run_scores import main_scores
+from compo_mech.studies.run_scores import by_head, first_step, main_scores
 from compo_mech.studies.scores import Network, RunScore
 
 if TYPE_CHECKING:
@@ -35,13 +35,19 @@ def _lengths(run: AnyRun) -> Iterator[RunScore]:
         rows = select(measured(run.metrics, task), metric="generated_accuracy")
         for length in run.config.data.drawn_lengths:
             curve = select(rows, length=length).set_index("step")["value"]
-            first = float(min(curve.index[curve >= ACCURACY_LEVEL], default=math.inf))
+            first = first_step(curve, ACCURACY_LEVEL)
             yield RunScore(measures.FIRST_STEP_OF_LENGTH, first, task, position=f"length {length}")
 
 
 def _dependence(run: AnyRun) -> Iterator[RunScore]:
-    """What the answers at the longest length depend on, checkpoint after checkpoint."""
+    """What the answers at the longest length depend on, checkpoint after checkpoint.
+
+    Raises:
+        ValueError: a snapshot has no checkpoint, as in a stack that keeps the last alone.
+    """
     config, length = run.config, max(run.config.data.drawn_lengths)
+    if without := set(run.metrics["step"]) - set(run.steps):
+        raise ValueError(f"run = {run.path}: has no checkpoint of {len(without)} snapshots, must have all of them")
     for task in config.data.measured_tasks:
         found = {
             step: explained(Model(run.params(step), config.model), config.data, task, length) for step in run.steps
@@ -68,6 +74,6 @@ def _invariance(run: AnyRun) -> Iterator[RunScore]:
         trained = select(measured(heads, task), step=heads["step"].max())
         networks: tuple[tuple[Network, pd.DataFrame], ...] = (("trained", trained), ("control", control))
         for network, rows in networks:
-            table = rows.pivot_table("value", ["layer", "head"], "metric")
+            table = by_head(rows)
             best = table.iloc[int(table["iteration"].argmax())]
             yield RunScore(measures.INVARIANCE, float(best["iteration_invariance"]), task, network=network)

@@ -29,7 +29,7 @@ def run_scores(run: AnyRun) -> list[RunScore]:
         scores += [score._replace(task=task) for score in _accuracy(of_task)]
         known = select(run.metrics, split=TRAIN, task=task, metric="accuracy").groupby("step")["value"].min()
         if len(known):
-            first = _first_step(known, ACCURACY_LEVEL)
+            first = first_step(known, ACCURACY_LEVEL)
             scores.append(RunScore(measures.TRAINING_ACCURACY, float(known.iloc[-1]), task))
             scores.append(RunScore(measures.FIRST_TRAINING_STEP_AT_99, first, task))
         means = select(of_task, split="mean").dropna(subset="head")
@@ -60,18 +60,23 @@ def _accuracy(of_task: "pd.DataFrame") -> Iterator[RunScore]:
     yield RunScore(measures.ACCURACY_AT_LONGEST, float(longest.iloc[0]))
     yield RunScore(measures.SOLVED, float(worst.iloc[-1] >= ACCURACY_LEVEL))
     yield RunScore(measures.STEPS_TO_99, math.inf if since is None else float(since))
-    yield RunScore(measures.FIRST_STEP_AT_95, _first_step(worst, 0.95))
-    yield RunScore(measures.FIRST_STEP_AT_99, _first_step(worst, ACCURACY_LEVEL))
+    yield RunScore(measures.FIRST_STEP_AT_95, first_step(worst, 0.95))
+    yield RunScore(measures.FIRST_STEP_AT_99, first_step(worst, ACCURACY_LEVEL))
 
 
-def _first_step(curve: "pd.Series", level: float) -> float:
+def first_step(curve: "pd.Series", level: float) -> float:
     """The first step at which a curve is at a level; infinite if there is none."""
     return float(min(curve.index[curve >= level], default=math.inf))
 
 
+def by_head(rows: "pd.DataFrame") -> "pd.DataFrame":
+    """A row a head, a column a metric, from long rows of one step and length."""
+    return rows.pivot(index=["layer", "head"], columns="metric", values="value")
+
+
 def _heads(rows: "pd.DataFrame") -> Iterator[RunScore]:
     """Scores of the head with the highest iteration score, and the highest lookup score of any."""
-    table = rows.pivot(index=["layer", "head"], columns="metric", values="value")
+    table = by_head(rows)
     if "iteration" not in table:
         return
     best = table.iloc[int(table["iteration"].argmax())]
