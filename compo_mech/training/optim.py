@@ -43,6 +43,12 @@ class OptimConfig(Settings):
         return self
 
 
+N_STEPS, LINEAR = 5, 3.4445
+"""Newton-Schulz steps, and what their polynomial begins with, as in torch.optim.Muon."""
+LONG = 2
+"""From so many times as many columns as rows on it is less arithmetic to iterate the Gram matrix."""
+
+
 class Muon(torch.optim.Optimizer):
     """torch.optim.Muon's update for tensors whose last two axes are a matrix.
 
@@ -84,14 +90,42 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalized(matrices: Float[Tensor, "*stack rows columns"]) -> Float[Tensor, "*stack rows columns"]:
-    """Each matrix with its singular values pushed towards 1, by five Newton-Schulz steps."""
+    """Each matrix with its singular values pushed towards 1, by five Newton-Schulz steps.
+
+    A step multiplies from the left by a polynomial of the Gram matrix, and the next Gram matrix is the old one times
+    that polynomial twice. Of a long matrix only the square ones are therefore iterated, and their product is applied
+    once: with four times as many columns as rows in 25 products of the square's size instead of 45.
+    """
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
-    for _ in range(5):
-        gram = x @ x.mT
-        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    x = _iterated_gram(x) @ x if x.shape[-1] >= LONG * x.shape[-2] else _iterated(x)
     return x.mT if tall else x
+
+
+def _polynomial(gram: Float[Tensor, "*stack rows rows"]) -> Float[Tensor, "*stack rows rows"]:
+    """What a Newton-Schulz step multiplies by, but for the multiple of the identity."""
+    return -4.7750 * gram + 2.0315 * gram @ gram
+
+
+def _iterated(x: Float[Tensor, "*stack rows columns"]) -> Float[Tensor, "*stack rows columns"]:
+    """Five steps."""
+    for _ in range(N_STEPS):
+        x = LINEAR * x + _polynomial(x @ x.mT) @ x
+    return x
+
+
+def _iterated_gram(x: Float[Tensor, "*stack rows columns"]) -> Float[Tensor, "*stack rows rows"]:
+    """The product of what five steps multiply by."""
+    gram = x @ x.mT
+    step = product = None
+    for _ in range(N_STEPS):
+        if step is not None:
+            gram = step @ (step @ gram)
+        step = _polynomial(gram)
+        step.diagonal(dim1=-2, dim2=-1).add_(LINEAR)
+        product = step if product is None else step @ product
+    return product
 
 
 def is_matrix(name: str) -> bool:

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from helpers import generator
 from other_device import DEVICE, OtherDevice, moved
 
 from compo_mech.model.config import ModelConfig
@@ -66,6 +67,26 @@ def test_orthogonalisation_keeps_the_singular_vectors_and_evens_the_values():
         values = core.diagonal()
         assert ((values > 0.5) & (values < 1.4)).all()
         torch.testing.assert_close(core - values.diag(), torch.zeros_like(core), atol=1e-5, rtol=0)
+
+
+def step_by_step(x):
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    for _ in range(5):
+        gram = x @ x.mT
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return x
+
+
+@pytest.mark.parametrize("columns", [8, 15, 16, 32])
+@pytest.mark.parametrize("values", [torch.ones(8), torch.logspace(0, -7, 8), torch.arange(8) == 3, torch.zeros(8)])
+def test_long_matrices_are_orthogonalised_as_step_by_step(columns, values):
+    """Well and badly conditioned, of rank 1, and 0: in float32 by less than the rounding of torch's bfloat16, 0.004."""
+    u, _, v = torch.linalg.svd(torch.randn(3, 8, columns, generator=generator(), dtype=torch.float64), False)
+    matrices = u * values.double() @ v
+    truth = step_by_step(matrices)
+    for m, expected in ((matrices, truth), (matrices.mT, truth.mT)):
+        torch.testing.assert_close(orthogonalized(m), expected, atol=1e-9, rtol=0)
+        torch.testing.assert_close(orthogonalized(m.float()), expected.float(), atol=4e-4, rtol=0)
 
 
 def test_muon_takes_the_blocks_matrices_and_adamw_the_rest():
