@@ -52,36 +52,69 @@ def forward(
     position_ids = packing.position
     if position_shift is not None:
         position_ids = position_ids + position_shift[packing.row]
-    x = blocks.embed(model, tokens[packing.row, packing.position], position_ids)
-    if embed_mask is not None:
-        x = x * embed_mask
+    embedded, entry = _embedded(model, tokens[packing.row, packing.position], position_ids, embed_mask)
+    x = embedded if entry is None else embedded.index_select(0, entry)
     mlp_out = blocks.mlp_out if torch.is_grad_enabled() else blocks.mlp_out_in_parts
     for layer in range(model.config.n_layers):
         last = layer == model.config.n_layers - 1
-        normed = blocks.attention_input(model, layer, x)
+        normed = blocks.attention_input(model, layer, embedded if layer == 0 else x)
         if last:
             x = x.index_select(0, packing.scored_token)
-        mid = x + _attention(model, layer, normed, packing, last, patterns, past)
+        mid = x + _attention(model, layer, normed, entry if layer == 0 else None, packing, last, patterns, past)
         x = mid + mlp_out(model, layer, blocks.mlp_input(model, x, mid))
     return blocks.logits(model, x)
+
+
+def _embedded(
+    model: Model,
+    tokens: Int[Tensor, "token"],
+    position_ids: Int[Tensor, "token"],
+    embed_mask: Float[Tensor, "token d_model"] | None,
+) -> tuple[Float[Tensor, "row d_model"], Int[Tensor, "token"] | None]:
+    """The stream in front of layer 0, and which of its rows is each token's; None: its own.
+
+    Where there are fewer, a row is a pair of a token and a position id, so that what layer 0 makes of its input alone
+    is computed once for all that have the same.
+    """
+    n_values = len(model.params["embed.W_E"])
+    n_positions = len(model.params["pos_embed.W_pos"]) if model.config.positional_embedding == "standard" else 1
+    if embed_mask is not None:
+        return blocks.embed(model, tokens, position_ids) * embed_mask, None
+    if n_values * n_positions > len(tokens):
+        return blocks.embed(model, tokens, position_ids), None
+    every = torch.arange(n_values * n_positions, device=tokens.device)
+    pairs = blocks.embed(model, every // n_positions, every % n_positions)
+    if n_positions == 1:
+        return pairs, tokens
+    return pairs, every.view(n_values, n_positions)[tokens, position_ids]  # refuses positions that there are not
 
 
 def _attention(
     model: Model,
     layer: int,
-    normed: Float[Tensor, "token d_model"],
+    normed: Float[Tensor, "source d_model"],
+    entry: Int[Tensor, "token"] | None,
     packing: Packing,
     last: bool,
     patterns: list[Tensor] | None,
     past: Past | None,
 ) -> Float[Tensor, "row d_model"]:
-    """What the heads of one layer write: for every token, or, in the last layer, every scored row."""
-    source = normed.index_select(0, packing.scored_token) if last else normed
-    keys = packing.slot_token, (packing.batch_size, packing.n_pos)
-    queries = (packing.slot_scored, (packing.batch_size, packing.n_queries)) if last else keys
+    """What the heads of one layer write: for every token, or, in the last layer, every scored row.
+
+    Rows of `normed` are tokens, or what `entry` says is a token's.
+    """
+    source, key_row, query_row = normed, packing.slot_token, packing.slot_token
+    if entry is not None:
+        key_row = query_row = _at(entry, packing.slot_token)
+    if last and entry is None:
+        source, query_row = normed.index_select(0, packing.scored_token), packing.slot_scored
+    elif last and entry is not None:
+        query_row = _at(entry.index_select(0, packing.scored_token), packing.slot_scored)
+    keys = key_row, (packing.batch_size, packing.n_pos)
+    queries = query_row, (packing.batch_size, packing.n_queries if last else packing.n_pos)
 
     def projected(
-        which: str, x: Float[Tensor, "row d_model"], slot_row: Int[Tensor, "slot"] | None, shape: tuple[int, int]
+        which: str, x: Float[Tensor, "source d_model"], slot_row: Int[Tensor, "slot"] | None, shape: tuple[int, int]
     ) -> Float[Tensor, "batch head pos d_head"]:
         """Packed rows put on the padded grid."""
         # not all three in one product: that is no faster here, see LOG.md
@@ -108,6 +141,10 @@ def _attention(
     if taken is not None:
         z = z.index_select(0, taken)
     return blocks.attn_out(model, layer, z)
+
+
+def _at(index: Int[Tensor, "row"], rows: Int[Tensor, "slot"] | None) -> Int[Tensor, "slot"]:
+    return index if rows is None else index.index_select(0, rows)
 
 
 def _scored_queries(

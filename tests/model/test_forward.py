@@ -102,6 +102,42 @@ def test_the_embedding_mask_scales_the_embedding():
     )
 
 
+@pytest.mark.parametrize("lengths", [[5], [6, 6, 6], [1, 4, 2, 6] * 40], ids=["few", "even", "many"])
+@pytest.mark.parametrize(
+    "config",
+    [ModelConfig(d_model=8, n_heads=2, n_layers=n_layers, **options)
+     for n_layers in (1, 2)
+     for options in ({}, {"positional_embedding": "rotary"}, {"attention_dir": "bidirectional"})],
+    ids=str,
+)  # fmt: skip
+def test_what_tokens_have_in_common_is_as_if_computed_for_each(config, lengths):
+    """A mask of ones keeps tokens apart."""
+    model = random_network(config, 0, torch.float64)
+    packing = Packing.of_lengths(DataConfig().layout, lengths)
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(0, D_VOCAB, (len(lengths), packing.n_pos), generator=generator)
+    shift = torch.randint(0, 3, (len(lengths),), generator=generator)
+    ones = torch.ones(len(packing.row), config.d_model, dtype=torch.float64)
+    for param in model.params.values():
+        param.requires_grad_()
+    found = []
+    for mask in (None, ones):
+        patterns = []
+        logits = forward(model, tokens, packing, position_shift=shift, embed_mask=mask, patterns=patterns)
+        gradients = torch.autograd.grad(logits.logsumexp(-1).sum(), list(model.params.values()))
+        found.append((logits, *patterns, *gradients))
+    torch.testing.assert_close(*found, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("n_rows", [1, 200])
+def test_positions_that_there_are_not_are_refused(n_rows):
+    model = random_network(ModelConfig(d_model=8), 0)
+    tokens = torch.ones(n_rows, 3, dtype=torch.long)
+    shift = torch.full((n_rows,), len(model.params["pos_embed.W_pos"]) - 2)
+    with pytest.raises(IndexError):
+        forward(model, tokens, position_shift=shift)
+
+
 @pytest.mark.parametrize("config", [random_config(seed) for seed in (0, 2, 5, 6)])
 def test_stacked_parameters_under_vmap_and_grad(config):
     members = [random_network(config, seed, torch.float64).params for seed in range(3)]
