@@ -21,6 +21,8 @@ MIN_HEIGHT = 100
 """Pixels below which a plot is no picture."""
 MIN_COLOURS = 6
 """A page's background, a frame and one line of grey text come to fewer."""
+N_LOOKS = 25
+"""Until a plot is painted, every fifth of a second."""
 MIN_DRAWN = 20
 """Pixels that must differ for two pictures to count as different."""
 OFFLINE = ("file:", "data:", "blob:", "about:")
@@ -132,9 +134,7 @@ class Page(LayoutChecks):
         assert plot.evaluate(_HAS_DATA), f"{name}: has no data"
         height = self._box(plot)["height"]
         assert height >= MIN_HEIGHT, f"{name}: is {height} px high"
-        whole, area = plot.screenshot(), self._area_shot(plot)
-        n_colours = self._pixels(whole)[0]
-        assert n_colours >= MIN_COLOURS, f"{name}: has {n_colours} colours"
+        n_colours, area = self._check_colours(plot, name), self._area_shot(plot)
         hide = f"(plot, hidden) => plot.querySelectorAll({MARKS!r}).forEach(m => m.style.visibility = hidden)"
         plot.evaluate(hide, "hidden")
         n_drawn = self._pixels(area, self._area_shot(plot))[1]
@@ -145,9 +145,16 @@ class Page(LayoutChecks):
     def _other(self, kind: str, element: ElementHandle, name: str) -> Picture:
         height = self._box(element)["height"]
         assert height > 0, f"{kind} {name}: is empty"
-        n_colours = self._pixels(element.screenshot())[0]
-        assert n_colours >= MIN_COLOURS, f"{kind} {name}: has {n_colours} colours"
-        return Picture(kind, name, height, n_colours)
+        return Picture(kind, name, height, self._check_colours(element, f"{kind} {name}"))
+
+    def _check_colours(self, element: ElementHandle, name: str) -> int:
+        """How many it has; a browser on a busy machine may not have painted yet what came into view."""
+        for _ in range(N_LOOKS):
+            n_colours = self._pixels(element.screenshot())[0]
+            if n_colours >= MIN_COLOURS:
+                return n_colours
+            self.tab.wait_for_timeout(200)
+        raise AssertionError(f"{name}: has {n_colours} colours")
 
     def _move(self, plot: ElementHandle, group: ElementHandle, index: int, n_steps: int) -> None:
         active = f"plot => plot._fullLayout.sliders[{index}].active"

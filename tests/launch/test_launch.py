@@ -341,4 +341,4 @@ def test_a_killed_run_ends_as_an_undisturbed_one(tmp_path):
 
 @pytest.mark.slow
 def test_a_run_killed_thirty_times_ends_as_an_undisturbed_one(tmp_path):
-    check_kills(tmp_path, n_kills=30, n_steps=1200)
+    check_kills(tmp_path, n_kills=30, n_steps=800)

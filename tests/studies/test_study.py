@@ -346,9 +346,9 @@ def test_a_study_measures_its_primary_measure(name, tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_study_runs_quickly(name, tmp_path):
-    """With eight of its arms at most, its reference, and what they start from."""
+    """With four of its arms at most, its reference, and what they start from."""
     study = study_of(name).quick()
-    chosen = {*list(study.arms)[:: math.ceil(len(study.arms) / 8)], study.reference} - {None}
+    chosen = {*list(study.arms)[:: math.ceil(len(study.arms) / 4)], study.reference} - {None}
     while starts := {study.arms[arm].start for arm in chosen} - {None} - chosen:
         chosen |= starts
     study = replace(study, arms={arm: config for arm, config in study.arms.items() if arm in chosen})
