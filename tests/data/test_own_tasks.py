@@ -84,6 +84,12 @@ def test_rules_written_in_any_way_are_taken_at_their_word(rule, row):
     assert ruled(rule).table[1].tolist() == row
 
 
+@pytest.mark.parametrize("sizes", [{"n_states": 1, "n_inputs": 2}, {"n_inputs": 1}])
+def test_a_task_may_have_one_state_or_one_input(sizes):
+    table = ruled(lambda state, x: 0, **sizes).table  # of each state, and of the start
+    assert table.tolist() == [[0] * sizes["n_inputs"]] * (sizes.get("n_states", 3) + 1)
+
+
 @pytest.mark.parametrize(
     ("sizes", "complaint"),
     [

@@ -232,6 +232,7 @@ def test_each_string_is_resampled_from_another_and_each_is_used_once():
             had, put = (values[position:, position, 0].tolist() for values in (own, drawn))
             assert sorted(put) == had
             assert all(one != other for one, other in zip(had, put, strict=True))
+        assert drawn[5, 5].equal(own[5, 5])  # the only string that has it
 
 
 def test_what_lies_behind_every_scored_row_changes_nothing():

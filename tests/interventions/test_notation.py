@@ -115,3 +115,5 @@ def test_the_table_tells_each_answer():
     for name in ("clean", "corrupt", "patched"):
         assert table[f"foil - answer, {name}"][differ].mean() == pytest.approx(getattr(found, name), abs=1e-5)
     assert table["answer"].tolist() == [str(i) for i in PAIRS.target.tolist()]
+    for prompt, row, position in zip(table["prompt"], PAIRS.row.tolist(), PAIRS.position.tolist(), strict=True):
+        assert prompt.split() == [str(i) for i in PAIRS.clean_tokens[row, : position + 1].tolist()]

@@ -4,11 +4,12 @@ import json
 import shutil
 import time
 from types import SimpleNamespace
-from typing import ClassVar
+from typing import Annotated, ClassVar, get_args
 
 import pytest
 import torch
 from helpers import control
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from rich.console import Console
 
 from compo_mech.data.config import DataConfig
@@ -23,9 +24,38 @@ from compo_mech.model.config import ModelConfig
 from compo_mech.model.forward import forward
 from compo_mech.runs import recipes
 from compo_mech.runs.checkpoints import RunError
+from compo_mech.runs.config import RunConfig
 from compo_mech.runs.run import Run
 from compo_mech.runs.sizes import memory
 from compo_mech.settings import changed
+
+
+def whole_numbers(settings):
+    """Name and type of every setting that is a whole number, of these settings and those within."""
+    for name, field in settings.model_fields.items():
+        parts = {field.annotation, *get_args(field.annotation)}
+        for inner in parts | {part for outer in parts for part in get_args(outer)}:
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                yield from whole_numbers(inner)
+        if int in parts:
+            yield f"{settings.__name__}.{name}", TypeAdapter(Annotated[field.annotation, *field.metadata])
+
+
+LIMITS = {"ModelConfig.n_layers": 1000, "RunConfig.n_threads": 1024}
+UNLIMITED = {"RunConfig.seed", "Stage.max_length"}  # any seed; what the data's own length limits
+
+
+def test_every_whole_number_has_a_limit_far_from_overflow():
+    found = dict(whole_numbers(RunConfig))
+    assert len(found) > 20
+    for name, kind in found.items():
+        limit = LIMITS.get(name, 10**12)
+        assert kind.validate_python(1) == 1
+        if name not in UNLIMITED:
+            assert kind.validate_python(limit) == limit, name
+            with pytest.raises(ValidationError):
+                kind.validate_python(limit + 1)
+
 
 ALONE = {"data.task_weights": None, "data.curriculum": ()}
 TOO_MUCH = [
