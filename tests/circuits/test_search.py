@@ -15,7 +15,7 @@ from compo_mech.circuits.completeness import judge
 from compo_mech.circuits.discovery import discover
 from compo_mech.circuits.edge_patches import EdgePatches
 from compo_mech.circuits.edge_search import LOST, MATTERS, SPARED, SWAPPED, matters, minimal, search, undone
-from compo_mech.circuits.edge_sets import EdgeSets, OnRows
+from compo_mech.circuits.edge_sets import EdgeSets, OnRows, SetRows
 from compo_mech.circuits.faithfulness import Behaviour
 from compo_mech.circuits.overlap import jaccard
 from compo_mech.circuits.prompts import circuit_pairs, take_rows
@@ -204,6 +204,25 @@ class Drift(OnRows):
 
     def swap(self, kept):
         return float(len(kept) >= self.n - 5)
+
+
+class TwoRows(EdgeSets):
+    """Two rows of one answer each: what is moved with no edge, and with those of a circuit."""
+
+    def __init__(self, unmoved, moved):
+        self.n_scored = self.n_differ = torch.ones(2, dtype=torch.float64)
+        self.n_moved = unmoved, moved
+
+    def rows(self, kept):
+        nothing = torch.zeros(2, dtype=torch.float64)
+        return SetRows(nothing, nothing, torch.tensor(self.n_moved[len(set(kept))], dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("unmoved", "moved", "swap"), [((1, 1), (1, 1), 0), ((0, 0), (1, 1), 1), ((0, 0), (1, 0), 0.5), ((1, 0), (1, 1), 1)]
+)
+def test_of_what_is_not_moved_without_any_edge_a_fraction_is_moved(unmoved, moved, swap):
+    assert OnRows(TwoRows(unmoved, moved)).swap(repaired()[2].edges[:1]) == swap
 
 
 def test_edges_that_hardly_matter_are_dropped_only_as_long_as_the_task_is_done():

@@ -169,6 +169,10 @@ BAD = {
     "spans[name] = 1 rows: must be 2, as many as there are clean prompts": {"spans": {"name": [1]}},
     "prepend_bos = True: must be False for a tokenizer without a bos_token_id": {"prepend_bos": True},
     "clean[0] = 'aca': must be token ids, or there must be a tokenizer": {"model": replace(READS, tokenizer=None)},
+    "spans[name][0] = 'ac': must be positions, or there must be a tokenizer": {
+        "model": replace(READS, tokenizer=None), "clean": [[3, 5, 3]], "corrupt": [[3, 6, 3]], "answer": [7],
+        "foil": [8], "spans": {"name": "ac"},
+    },
 }  # fmt: skip
 
 

@@ -206,6 +206,14 @@ def test_intervals_hold_the_truth_as_often_as_they_say(seed, steps, scenario):
     assert scenario[0] is abrupt or covered.max() <= 98
 
 
+def test_the_rise_of_what_is_not_dated_is_that_of_its_line(generator):
+    """Half of a logistic, which bends from the first step on and leaves no plateau."""
+    values = [1 / (1 + math.exp(-step / 700)) for step in EVEN[100]]
+    found = emergence(EVEN[100], values, generator, before=0.45)
+    assert found.course is Course.THROUGHOUT
+    assert found.rise == pytest.approx(values[-1] - values[0], abs=0.02)
+
+
 FLAT = {
     "normal": lambda rng, n: rng.standard_normal(n),
     "skewed": lambda rng, n: rng.exponential(size=n),

@@ -1,0 +1,71 @@
+"""What stands in the code as a number or a promise, and is changed on purpose alone.
+
+Thresholds of verdicts, sizes of samples and steps of searches decide what FINDINGS says: whoever changes one writes it
+into constants.json (`python tests/test_constants.py`) and what became of the findings into LOG.md.
+"""
+
+import ast
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1] / "compo_mech"
+KNOWN = Path(__file__).with_name("constants.json")
+PACKAGES = (
+    *("analyses", "causal", "circuits", "data", "evaluation", "ground_truth", "interventions", "model", "probing"),
+    *("routes", "runs", "stats", "studies", "training", "weights"),
+)
+CHANGED_IN_PLACE = {
+    *("ground_truth.builder.Neuron", "interventions.attention_patterns._Count"),
+    *("training.ensemble.Ensemble", "training.loop.TrainState"),
+}
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    for package in PACKAGES:
+        for file in sorted((ROOT / package).glob("*.py")):
+            yield f"{package}.{file.stem}", ast.parse(file.read_text(encoding="utf-8"))
+
+
+def number(expression: ast.expr) -> float | None:
+    """The value of an expression of numbers alone."""
+    if not all(
+        isinstance(part, ast.Constant | ast.BinOp | ast.UnaryOp | ast.operator | ast.unaryop)
+        for part in ast.walk(expression)
+    ):
+        return None
+    value = eval(compile(ast.Expression(expression), "constant", "eval"))
+    return value if type(value) in (int, float) else None
+
+
+def constants() -> dict[str, float]:
+    found = {}
+    for module, tree in modules():
+        for line in tree.body:
+            if not isinstance(line, ast.Assign) or len(line.targets) != 1:
+                continue
+            names, values = (
+                part.elts if isinstance(part, ast.Tuple) else [part] for part in (line.targets[0], line.value)
+            )
+            for name, value in zip(names, values, strict=False):
+                if isinstance(name, ast.Name) and name.id.isupper() and (own := number(value)) is not None:
+                    found[f"{module}.{name.id}"] = own
+    return found
+
+
+def test_numbers_that_findings_rest_on_are_what_they_were():
+    assert constants() == json.loads(KNOWN.read_text(encoding="utf-8"))
+
+
+def test_data_classes_are_frozen():
+    open_ones = set()
+    for module, tree in modules():
+        for node in ast.walk(tree):
+            for decorator in node.decorator_list if isinstance(node, ast.ClassDef) else ():
+                if ast.unparse(decorator).startswith("dataclass") and "frozen=True" not in ast.unparse(decorator):
+                    open_ones.add(f"{module}.{node.name}")
+    assert open_ones == CHANGED_IN_PLACE
+
+
+if __name__ == "__main__":
+    KNOWN.write_text(json.dumps(constants(), indent=1, sort_keys=True) + "\n", encoding="utf-8")
