@@ -8,6 +8,9 @@ import ast
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from compo_mech.runs import recipes
 
 ROOT = Path(__file__).parents[1] / "compo_mech"
 KNOWN = Path(__file__).with_name("constants.json")
@@ -53,8 +56,19 @@ def constants() -> dict[str, float]:
     return found
 
 
-def test_numbers_that_findings_rest_on_are_what_they_were():
-    assert constants() == json.loads(KNOWN.read_text(encoding="utf-8"))
+RECIPES = (recipes.parity, recipes.parity_alone, recipes.copy, recipes.polynomial, recipes.automaton, recipes.grokking,
+           recipes.reference)  # fmt: skip
+
+
+def known() -> dict[str, Any]:
+    return {
+        "numbers": constants(),
+        "recipes": {recipe.__name__: recipe().model_dump(mode="json") for recipe in RECIPES},
+    }
+
+
+def test_numbers_and_recipes_that_findings_rest_on_are_what_they_were():
+    assert known() == json.loads(KNOWN.read_text(encoding="utf-8"))
 
 
 def test_data_classes_are_frozen():
@@ -68,4 +82,4 @@ def test_data_classes_are_frozen():
 
 
 if __name__ == "__main__":
-    KNOWN.write_text(json.dumps(constants(), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    KNOWN.write_text(json.dumps(known(), indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -118,14 +118,19 @@ def _iterated(x: Float[Tensor, "*stack rows columns"]) -> Float[Tensor, "*stack 
 def _iterated_gram(x: Float[Tensor, "*stack rows columns"]) -> Float[Tensor, "*stack rows rows"]:
     """The product of what five steps multiply by."""
     gram = x @ x.mT
-    step = product = None
-    for _ in range(N_STEPS):
-        if step is not None:
-            gram = step @ (step @ gram)
-        step = _polynomial(gram)
-        step.diagonal(dim1=-2, dim2=-1).add_(LINEAR)
-        product = step if product is None else step @ product
+    product = step = _whole_step(gram)
+    for _ in range(N_STEPS - 1):
+        gram = step @ (step @ gram)
+        step = _whole_step(gram)
+        product = step @ product
     return product
+
+
+def _whole_step(gram: Float[Tensor, "*stack rows rows"]) -> Float[Tensor, "*stack rows rows"]:
+    """What a Newton-Schulz step multiplies by."""
+    step = _polynomial(gram)
+    step.diagonal(dim1=-2, dim2=-1).add_(LINEAR)
+    return step
 
 
 def is_matrix(name: str) -> bool:

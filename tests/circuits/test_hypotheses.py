@@ -6,6 +6,7 @@ import pytest
 import torch
 from helpers import generator
 
+from compo_mech.circuits import hypotheses
 from compo_mech.circuits.edge_search import search
 from compo_mech.circuits.edge_sets import EdgeSets, OnRows
 from compo_mech.circuits.hypotheses import (
@@ -19,6 +20,7 @@ from compo_mech.circuits.hypotheses import (
     uneven_p,
 )
 from compo_mech.circuits.prompts import circuit_pairs
+from compo_mech.circuits.selection import random_edges
 from compo_mech.data.tasks import Parity
 from compo_mech.ground_truth.build import build
 from compo_mech.interventions.edges import LOGITS, Edge, Writer
@@ -42,6 +44,21 @@ def test_a_true_circuit_passes():
     assert tests.sufficiency.control < 0.9
     assert tests.equivalence.control < 0.05
     assert "whether independent cannot be told: the network is equally right on every prompt" in str(tests)
+
+
+@pytest.mark.parametrize("n_inside", [1, 3, 30])
+def test_as_many_edges_are_removed_outside_as_the_circuit_has_or_half_of_them(n_inside, monkeypatch):
+    _, on, found = setting()
+    asked = []
+
+    def drawn(outside, n, generator):
+        asked.append((len(outside), n))
+        return random_edges(outside, n, generator)
+
+    monkeypatch.setattr(hypotheses, "random_edges", drawn)
+    circuit_tests(on, frozenset(on.sets.edges[:n_inside]), found, generator(), 5)
+    n_outside = len(on.sets.edges) - n_inside
+    assert {n for n_of, n in asked if n_of == n_outside} == {min(n_inside, (n_outside + 1) // 2)}
 
 
 def test_each_test_can_fail():

@@ -237,6 +237,8 @@ def test_a_run_that_stopped_says_where(broken):
 def test_readable_checkpoints_are_spread_and_stand_in_for_those_that_are_not(broken):
     assert list(broken.readable(2)) == [0, 6]
     assert list(broken.readable(3)) == [0, 2, 6]
+    assert list(broken.readable(24, until=4)) == [0, 1, 2, 4]
+    assert list(broken.readable(2, until=3)) == [0, 2]
     (broken.path / "checkpoints" / "000006.safetensors").unlink()
     assert list(broken.readable(2)) == [0, 4]
     assert list(broken.readable(24)) == [0, 1, 2, 4]
