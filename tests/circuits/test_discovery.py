@@ -28,6 +28,7 @@ from compo_mech.interventions.metrics import METRICS, answered, cross_entropy, k
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.params import Model, init_params
 from compo_mech.runs import recipes
+from compo_mech.settings import changed
 from compo_mech.training import loop
 from compo_mech.training.loop import TrainConfig
 
@@ -113,7 +114,7 @@ def test_networks_without_a_circuit_are_told_fifty_times(kind):
 
 @pytest.mark.slow
 def test_a_run_of_the_recipe_has_a_circuit_until_its_weights_are_shuffled():
-    config = recipes.parity()
+    config = changed(recipes.parity(), {"data.max_length": 8})
     assert found_in(trained(config), config.data).verdict == "circuit"
     assert n_circuits(partial(shuffled, config), FEW) == 0
 

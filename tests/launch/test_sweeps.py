@@ -317,7 +317,10 @@ def test_without_slurm_nothing_is_started(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_eight_runs_killed_five_times_end_as_if_nothing_had_happened(tmp_path):
-    runs = {f"seed{s}": changed(SMALL, {"seed": s, "train.n_steps": 40, "data.max_length": 5}) for s in range(8)}
+    runs = {
+        f"seed{s}": changed(SMALL, {"seed": s, "train.n_steps": 40, "train.snapshot_every": 4, "data.max_length": 5})
+        for s in range(8)
+    }
     undisturbed = sweep(runs, How(runs_dir=tmp_path / "calm"), QUIET)
     stored = {name: config.model_dump(mode="json") for name, config in runs.items()}
     (tmp_path / "tests_of_sweeps.py").write_text(
