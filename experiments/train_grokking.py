@@ -1,4 +1,4 @@
-"""Train on 24 strings of parity far beyond memorisation: the network generalises late.
+"""Train on 24 strings of parity far beyond memorisation: the network generalises late, if at all.
 
 python experiments/train_grokking.py --name grokking-seed0
 python figures/grokking.py runs/grokking-seed0 --out grokking.html

@@ -32,7 +32,7 @@ def automaton() -> RunConfig:
 
 
 def grokking() -> RunConfig:
-    """Parity on the same 24 strings of length 8 throughout: memorised at once, generalises much later."""
+    """Parity on the same 24 strings of length 8 throughout: memorised at once, generalised much later or not at all."""
     return RunConfig(
         data=DataConfig(tasks=(Parity(),), min_length=8, max_length=8, n_train_strings=24),
         optim=OptimConfig(weight_decay=0.1, betas=(0.9, 0.98), decay_share=0.3),
