@@ -1,4 +1,4 @@
-"""Memorised at once, generalised late if at all: accuracy on training and test strings, cleanliness and weights, by step.
+"""Memorised at once, generalised late if at all: accuracy on training and test strings, cleanliness, weights, by step.
 
 python experiments/train_grokking.py --name grokking-seed0
 python figures/grokking.py runs/grokking-seed0 --out figures/results/grokking.png

@@ -46,9 +46,11 @@ def _dependence(run: AnyRun) -> Iterator[RunScore]:
         ValueError: a snapshot has no checkpoint, as in a stack that keeps the last alone.
     """
     config, length = run.config, max(run.config.data.drawn_lengths)
-    if without := set(run.metrics["step"]) - set(run.steps):
+    tasks = config.data.measured_tasks
+    snapshots = {step for task in tasks for step in measured(run.metrics, str(task))["step"]}  # losses have more steps
+    if without := snapshots - set(run.steps):
         raise ValueError(f"run = {run.path}: has no checkpoint of {len(without)} snapshots, must have all of them")
-    for task in config.data.measured_tasks:
+    for task in tasks:
         found = {
             step: explained(Model(run.params(step), config.model), config.data, task, length) for step in run.steps
         }

@@ -2,6 +2,7 @@
 
 import math
 
+import pandas as pd
 import pytest
 
 from compo_mech.evaluation.explained import Explained
@@ -71,3 +72,12 @@ def test_a_snapshot_without_checkpoint_is_refused(tiny_run, monkeypatch):
     monkeypatch.setattr(type(tiny_run), "steps", property(lambda run: steps[1:]))
     with pytest.raises(ValueError, match="has no checkpoint of 1 snapshots, must have all of them"):
         learning_order(tiny_run)
+
+
+def test_losses_between_snapshots_need_no_checkpoint(tiny_run, monkeypatch):
+    metrics = tiny_run.metrics
+    loss = metrics[metrics["metric"] == "loss"].iloc[:1].assign(step=7)
+    assert 7 not in tiny_run.steps
+    monkeypatch.setattr(type(tiny_run), "metrics", property(lambda run: pd.concat([metrics, loss])))
+    n_asked = len(tiny_run.steps) + 1  # and the control
+    scores_of(tiny_run, monkeypatch, [0.0] * n_asked, [0.0] * n_asked)
