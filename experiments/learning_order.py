@@ -1,8 +1,6 @@
 """In which order is a task learnt: short strings first, in steps, and counts of the inputs before x_t?
 
-python experiments/learning_order.py --on stacks --keep every
-
-Every checkpoint is asked, so that a stack has to keep them.
+python experiments/learning_order.py --on stacks
 """
 
 from compo_mech.data.tasks import Copy, Parity, Polynomial, Task
@@ -22,7 +20,6 @@ STUDY = Study(
     arms={name: Arm(short_config([task], OFTEN)) for name, task in TASKS.items()},
     scorer=learning_order,
     n_seeds=20,
-    reference="parity",
 )
 
 

@@ -1,7 +1,7 @@
 """Memorised at once, generalised late if at all: accuracy on training and test strings, cleanliness, weights, by step.
 
-python experiments/train_grokking.py --name grokking-seed0
-python figures/grokking.py runs/grokking-seed0 --out figures/results/grokking.png
+python experiments/grokking.py
+python figures/grokking.py runs/grokking/24-strings,-weight-decay-0.1-seed[012] --out figures/results/grokking.png
 
 Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """

@@ -21,7 +21,7 @@ MIN_HEIGHT = 100
 """Pixels below which a plot is no picture."""
 MIN_COLOURS = 6
 """A page's background, a frame and one line of grey text come to fewer."""
-N_LOOKS = 25
+N_LOOKS = 10
 """Until a plot is painted, every fifth of a second."""
 MIN_DRAWN = 20
 """Pixels that must differ for two pictures to count as different."""
