@@ -4,6 +4,8 @@ import ast
 import graphlib
 from pathlib import Path
 
+import pytest
+
 import compo_mech
 
 ROOT = Path(compo_mech.__file__).parent
@@ -38,27 +40,30 @@ def imports(file: Path) -> set[str]:
     return found
 
 
-FILES = {
-    file.relative_to(ROOT).with_suffix("").as_posix().replace("/", "."): imports(file)
-    for file in sorted(ROOT.rglob("*.py"))
-    if file.name not in ("__init__.py", "__main__.py")
-}
+@pytest.fixture(scope="module")
+def files() -> dict[str, set[str]]:
+    """What each file imports."""
+    return {
+        file.relative_to(ROOT).with_suffix("").as_posix().replace("/", "."): imports(file)
+        for file in sorted(ROOT.rglob("*.py"))
+        if file.name not in ("__init__.py", "__main__.py")
+    }
 
 
-def test_packages_are_those_of_the_map():
-    assert {name.split(".")[0] for name in FILES} == set(PACKAGES)
+def test_packages_are_those_of_the_map(files):
+    assert {name.split(".")[0] for name in files} == set(PACKAGES)
 
 
-def test_a_package_imports_only_packages_above_it_and_nobody_its_own_init():
-    for name, imported in FILES.items():
+def test_a_package_imports_only_packages_above_it_and_nobody_its_own_init(files):
+    for name, imported in files.items():
         package = name.split(".")[0]
         for other in imported:
             assert PACKAGES.index(other.split(".")[0]) <= PACKAGES.index(package), f"{name} imports {other}"
             assert other != package, f"{name} imports its own package's __init__"
 
 
-def test_no_files_go_in_circles():
-    graphlib.TopologicalSorter(FILES).prepare()
+def test_no_files_go_in_circles(files):
+    graphlib.TopologicalSorter(files).prepare()
 
 
 OWNERS = {
@@ -89,8 +94,8 @@ def libraries(file: Path) -> set[str]:
     return found
 
 
-def test_each_resource_has_its_owner():
-    for name in FILES:
+def test_each_resource_has_its_owner(files):
+    for name in files:
         found = libraries((ROOT / name.replace(".", "/")).with_suffix(".py"))
         assert "__future__" not in found, name
         for library in found & OWNERS.keys():

@@ -133,19 +133,17 @@ def connected(edges: Iterable[Edge], config: ModelConfig) -> frozenset[Edge]:
     >>> [str(edge) for edge in kept]  # what MLP 0 puts out is not read
     ['tok → logits']
     """
-    edges = sorted(edges, key=graph_order)
+    ends = [
+        (edge, node_name(edge.writer), reading_nodes(edge.reader, config)) for edge in sorted(edges, key=graph_order)
+    ]
     reached, leading = {"tok", "pos"}, {LOGITS.kind}
-    for edge in edges:  # readers in order of computation: every edge into a node comes before those out of it
-        if node_name(edge.writer) in reached:
-            reached.update(reading_nodes(edge.reader, config))
-    for edge in reversed(edges):
-        if not leading.isdisjoint(reading_nodes(edge.reader, config)):
-            leading.add(node_name(edge.writer))
-    return frozenset(
-        edge
-        for edge in edges
-        if node_name(edge.writer) in reached and not leading.isdisjoint(reading_nodes(edge.reader, config))
-    )
+    for _, writer, readers in ends:  # in order of computation: every edge into a node comes before those out of it
+        if writer in reached:
+            reached.update(readers)
+    for _, writer, readers in reversed(ends):
+        if not leading.isdisjoint(readers):
+            leading.add(writer)
+    return frozenset(edge for edge, writer, readers in ends if writer in reached and not leading.isdisjoint(readers))
 
 
 def random_edges(edges: Sequence[Edge], n_edges: int, generator: torch.Generator) -> frozenset[Edge]:

@@ -1,6 +1,7 @@
 """Parsing of the command line, or one line with exit code 2 for whoever mistyped it."""
 
 import contextlib
+import functools
 import gc
 import io
 import itertools
@@ -63,8 +64,7 @@ def parsed(parse: Callable[[], Asked], outermost: str = "") -> Asked:
         parse: asks tyro.
         outermost: name of the class of settings that stands for no group.
     """
-    if not gc.get_freeze_count():  # what was imported stays, and no collection of garbage need look at it again
-        gc.freeze()
+    _freeze_imports()
     complaint = io.StringIO()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal of few characters shows "?" for the others
@@ -80,6 +80,13 @@ def parsed(parse: Callable[[], Asked], outermost: str = "") -> Asked:
         leave_quietly()
     except ValueError as error:  # of settings among the arguments of a function
         fail(str(error))
+
+
+@functools.cache
+def _freeze_imports() -> None:
+    """What was imported stays, and no collection of garbage need look at it again. Once a process: a count of what is
+    frozen already walks over all of it."""
+    gc.freeze()
 
 
 def _one_line(box: str, outermost: str) -> str:
