@@ -273,7 +273,7 @@ def counted(seeds, lengths, monkeypatch, thorough):
 
 
 def test_a_few_controls_have_none_of_it(monkeypatch):
-    for named, _, score in counted(range(5), (8, 12), monkeypatch, thorough=False).values():
+    for named, _, score in counted(range(2), (8, 12), monkeypatch, thorough=False).values():
         assert named == dict.fromkeys(FLAGS, 0)
         assert score < 0.4
 

@@ -62,8 +62,8 @@ def run(runs):
 def small(monkeypatch):
     """What is written does not depend on how many rows are asked."""
     for module in (position_subtraction, state_update):
-        monkeypatch.setattr(module, "N_SWAPS", 60)
-    monkeypatch.setattr(grid, "N_ROWS", 64)
+        monkeypatch.setattr(module, "N_SWAPS", 20)
+    monkeypatch.setattr(grid, "N_ROWS", 32)
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ FLAGS = ("decodable", "separates", "holds", "followed", "needed")
 def quick(monkeypatch):
     """Small MLPs as probes take most of the time, and no verdict rests on them; builds are judged by fewer pairs."""
     monkeypatch.setattr(sites, "mlp_probe", lambda values, split, generator: linear_probe(values, split))
-    monkeypatch.setattr(state_update, "N_SWAPS", 160)
+    monkeypatch.setattr(state_update, "N_SWAPS", 100)
 
 
 def flags(found):
@@ -260,8 +260,8 @@ def counted(task, seeds, thorough):
 
 
 @pytest.mark.parametrize("task", [Parity(), Polynomial()], ids=str)
-def test_a_few_controls_have_none_of_it(task):
-    named, _ = counted(task, range(3), thorough=False)
+def test_a_control_has_none_of_it(task):
+    named, _ = counted(task, range(1), thorough=False)
     assert not any(named.values())
 
 

@@ -355,7 +355,9 @@ def test_steps_that_cannot_be_read_are_left_out_of_the_slider_and_told(runs, tmp
     assert not (tmp_path / "no.html").exists()
 
 
-@pytest.mark.parametrize("name", ["iteration_head", "length_by_dimension", "probes_by_step"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("iteration_head", marks=pytest.mark.slow), "length_by_dimension", "probes_by_step"]
+)
 def test_pages_in_a_browser(browser, drawn, name):
     n_sliders = int(name == "iteration_head")
     with open_page(browser, drawn[name]) as page:

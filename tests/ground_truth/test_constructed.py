@@ -53,7 +53,7 @@ GAPS = {
 SOME_TASKS = [Copy(), Parity(), Polynomial(modulus=5), Symmetric(n=3)]
 
 
-N_STRINGS = 64
+N_STRINGS = 32
 
 
 @lru_cache(maxsize=400)

@@ -1,4 +1,4 @@
-"""The checks of pages in a browser: what is drawn passes them, and each can fail."""
+"""The checks of pages in a browser: what is drawn passes them, and each can fail; CI asks the longer ones."""
 
 import shutil
 
@@ -41,12 +41,14 @@ def slider_figure(method="animate", n_steps=4):
     )
 
 
+@pytest.mark.slow
 def test_sliders_are_dragged_by_the_mouse(browser):
     with open_page(browser, plots(line(), slider_figure(), slider_figure(n_steps=2)), width=600, height=700) as page:
         assert len(page.pictures()) == 3
         assert page.move_sliders() == 2
 
 
+@pytest.mark.slow
 def test_a_slider_that_does_nothing(browser):
     with open_page(browser, plots(slider_figure(method="skip")), width=600, height=700) as page:
         assert page.pictures()
@@ -54,6 +56,7 @@ def test_a_slider_that_does_nothing(browser):
             page.move_sliders()
 
 
+@pytest.mark.slow
 def test_a_slider_that_cannot_be_reached(browser):
     cover = "<div style='position: fixed; inset: 0'></div>"
     with (
@@ -74,6 +77,7 @@ EMPTY = [
 ]
 
 
+@pytest.mark.slow
 def test_a_plot_that_shows_nothing(browser):
     with open_page(browser, plots(*(figure for figure, _ in EMPTY), line())) as page:
         for _, complaint in EMPTY:
@@ -98,6 +102,7 @@ def test_views_are_drawn(browser):
         pass  # without the script
 
 
+@pytest.mark.slow
 def test_an_image_that_is_not_there(browser, monkeypatch):
     monkeypatch.setattr("browser.N_LOOKS", 2)  # what is not there does not come
     drawn = "<svg xmlns='http://www.w3.org/2000/svg' width='80' height='80'>{}</svg>"
@@ -146,6 +151,7 @@ def test_a_page_that_is_wider_than_a_phone(browser):
         page.check_width()
 
 
+@pytest.mark.slow
 def test_what_is_folded_away_is_looked_at_too(browser):
     folded = "<details><summary>more</summary>{}</details>"
     broad = folded.format("<div style='width: 600px'>x</div>")

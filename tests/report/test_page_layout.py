@@ -79,6 +79,7 @@ def test_the_page_of_a_run(browser, tiny_run):
 CARD = ROOT / "figures" / "results" / "method_card.html"
 
 
+@pytest.mark.slow
 def test_the_method_card(browser):
     looked_at(browser, CARD, n_links=3)
 
