@@ -18,8 +18,8 @@ from beartype import beartype
 
 N_MADE = 20
 """A function inside a function is checked the first times that it is made."""
-N_CALLS = 2
-"""A function that takes arrays is checked the first times that a test calls it."""
+N_CALLS = 1
+"""A function that takes arrays is checked the first time that a test calls it."""
 
 _n_calls: Counter[Callable[..., Any]] = Counter()
 

@@ -356,7 +356,11 @@ def test_steps_that_cannot_be_read_are_left_out_of_the_slider_and_told(runs, tmp
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param("iteration_head", marks=pytest.mark.slow), "length_by_dimension", "probes_by_step"]
+    "name",
+    [
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("iteration_head", "length_by_dimension")),
+        "probes_by_step",
+    ],
 )
 def test_pages_in_a_browser(browser, drawn, name):
     n_sliders = int(name == "iteration_head")

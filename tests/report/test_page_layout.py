@@ -84,6 +84,7 @@ def test_the_method_card(browser):
     looked_at(browser, CARD, n_links=3)
 
 
+@pytest.mark.slow
 def test_the_page_of_a_figure(browser):
     figure = go.Figure(go.Scatter(x=[0, 1], y=[0, 1], name="one"))
     figure.update_layout(**theme.LAYOUT, title="Ours", width=1100)

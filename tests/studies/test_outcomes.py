@@ -54,7 +54,7 @@ def test_a_measure_is_chosen_on_other_seeds_than_it_is_judged_on():
     draws, n = np.random.default_rng(1), 80
     names, end = [f"m{i}" for i in range(20)], np.arange(n) % 2 == 0
     chosen_on_all, found = [], []
-    for _ in range(6):
+    for _ in range(4):
         first = pd.DataFrame({"seed": np.arange(n), "step": 0} | {name: draws.normal(size=n) for name in names})
         both = pd.concat([first, first.assign(step=9)])
         (row,) = foretold(both.assign(verdict=np.where(end, "textbook", "diffuse").tolist() * 2), names).to_dict(
