@@ -182,15 +182,10 @@ NOISELESS = {name: rungs for name, rungs in (RUNGS | DIFFERENCES | GAPS).items()
 SLOW_TASKS = [Polynomial(modulus=3), Symmetric(n=3), Automaton(transitions=((0, 1), (0, 1)))]
 
 
-def soon(task, name):
-    """Every rung on parity, and on copy each by itself; the rest takes minutes."""
-    return task == Parity() or (task == Copy() and "," not in name)
-
-
 @pytest.mark.parametrize(
     ("task", "rungs"),
     [
-        pytest.param(task, rungs, id=f"{task}-{name}", marks=[] if soon(task, name) else [pytest.mark.slow])
+        pytest.param(task, rungs, id=f"{task}-{name}", marks=[] if task == Parity() else [pytest.mark.slow])
         for task in (Copy(), Parity(), *SLOW_TASKS)
         for name, rungs in NOISELESS.items()
     ],
