@@ -18,7 +18,6 @@ from compo_mech.interventions.edges import (
     Reader,
     Writer,
     all_readers,
-    embedding_writers,
     readers_of,
     writers_before,
 )
@@ -87,7 +86,7 @@ class CircuitRuns:
                 into = patched.setdefault(edge.reader, {})
                 into[edge.writer] = into.get(edge.writer, frozenset()) | {edge.span}
         names = self._names(patched)
-        known = {writer: self.runs.clean[writer] for writer in embedding_writers(self.model.config)}
+        known = {writer: output for writer, output in self.runs.clean.items() if writer.layer is None}
         known |= {writer: self._kept[name] for writer, name in names.items() if name in self._kept}
         known |= {writer: self._still[name] for writer, name in names.items() if name in self._still}
         totals = Totals()
@@ -110,7 +109,9 @@ class CircuitRuns:
         """A number for what each head and MLP puts out: the same where all edges that lead to it agree."""
         names: dict[Writer, int] = {}
         config = self.model.config
-        for writer in writers_before(LOGITS, config)[len(embedding_writers(config)) :]:
+        for writer in writers_before(LOGITS, config):
+            if writer.layer is None:  # an embedding
+                continue
             seen: list[Hashable] = [writer]
             for reader in readers_of(writer, config):
                 for source in writers_before(reader, config):

@@ -87,13 +87,9 @@ def _midpoints(n_steps: int) -> list[float]:
 
 
 def eap_ig_activations(
-    model: Model,
-    pairs: Pairs,
-    edges: Sequence[Edge],
-    metric: Metric = cross_entropy,
-    corrupt: Outputs | None = None,
-    n_steps: int = 5,
-) -> EdgeScores:
+    model: Model, pairs: Pairs, edges: Sequence[Edge],
+    metric: Metric = cross_entropy, corrupt: Outputs | None = None, n_steps: int = 5,
+) -> EdgeScores:  # fmt: skip
     """EAP with integrated gradients over activations: the writer itself goes from its clean to its corrupt output.
 
     Writers are taken in groups, the embeddings, the heads of a layer, an MLP, while all before them is clean; edges out
