@@ -5,12 +5,17 @@ into constants.json (`python tests/test_constants.py`) and what became of the fi
 """
 
 import ast
+import importlib
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import to_jsonable_python
+
 from compo_mech.runs import recipes
+from compo_mech.settings import Settings
 
 ROOT = Path(__file__).parents[1] / "compo_mech"
 KNOWN = Path(__file__).with_name("constants.json")
@@ -60,9 +65,28 @@ RECIPES = (recipes.parity, recipes.parity_alone, recipes.copy, recipes.polynomia
            recipes.reference)  # fmt: skip
 
 
+def settings(base: type[Settings] = Settings) -> set[type[Settings]]:
+    """Every class of settings that a module holds."""
+    found = {one for own in base.__subclasses__() for one in {own, *settings(own)}}
+    return {one for one in found if getattr(sys.modules[one.__module__], one.__name__, None) is one}
+
+
+def defaults() -> dict[str, Any]:
+    for module, _ in modules():
+        importlib.import_module(f"compo_mech.{module}")
+    return {
+        f"{one.__module__.removeprefix('compo_mech.')}.{one.__name__}.{name}": to_jsonable_python(field.get_default())
+        for one in settings()
+        if one.__module__.removeprefix("compo_mech.").split(".")[0] in PACKAGES
+        for name, field in one.model_fields.items()
+        if not field.is_required() and field.default_factory is None
+    }
+
+
 def known() -> dict[str, Any]:
     return {
         "numbers": constants(),
+        "defaults": defaults(),
         "recipes": {recipe.__name__: recipe().model_dump(mode="json") for recipe in RECIPES},
     }
 

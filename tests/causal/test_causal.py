@@ -218,7 +218,7 @@ def test_balanced_accuracy_by_hand():
 @pytest.mark.parametrize("rungs", [BuildOptions(), BuildOptions(rotated=True)], ids=["pristine", "rotated"])
 def test_true_sites_hold_their_variable_and_no_other(task, rungs):
     built = build(task, rungs=rungs)
-    table = interchange_map(built.model, built.data, generator(), 150, sites=(*TRUE_SITES.values(), *OF_HEADS))
+    table = interchange_map(built.model, built.data, generator(), 80, sites=(*TRUE_SITES.values(), *OF_HEADS))
     table = table.set_index(["variable", "context", "site"])["iia"]
     for variable, site in TRUE_SITES.items():
         if not uses(task, variable):
@@ -255,7 +255,7 @@ def test_harder_builds_hold_them_too(task, rungs):
     built = build(task, rungs=rungs)
     for variable, site in TRUE_SITES.items():
         for context in ("matched", "independent")[: 1 if variable == "s" else 2]:
-            pairs = make_interchanges(built.data, variable, context, 200, generator())
+            pairs = make_interchanges(built.data, variable, context, 100, generator())
             score = interchange(built.model, pairs, site, generator())
             assert score.accuracy.mean >= 0.99
             assert score.holds
@@ -269,7 +269,7 @@ def test_known_subspaces_hold_them_in_the_residual_stream():
         places = {"t": ("pointer", Site("resid_post", 0)), "x": ("value", Site("resid_mid", 1))}
         places |= {"s": ("state", Site("resid_mid", 1)), "answer": ("answer", Site("resid_post", 1))}
         for variable, (name, site) in places.items():
-            pairs = make_interchanges(built.data, variable, "independent", 150, generator())
+            pairs = make_interchanges(built.data, variable, "independent", 80, generator())
             score = interchange(built.model, pairs, site, generator(), built.subspaces[name])
             assert score.accuracy.mean == 1
             other = built.subspaces["value" if name == "pointer" else "pointer"]
@@ -283,7 +283,7 @@ def test_decoys_get_a_no(task, broken, variables):
         built = build(task, rungs=BuildOptions(broken=broken, seed=seed))
         for variable in variables:
             for context in ("matched", "independent"):
-                pairs = make_interchanges(built.data, variable, context, 200, generator())
+                pairs = make_interchanges(built.data, variable, context, 100, generator())
                 traces = interchange_traces(built.model, pairs)
                 for site in row_sites(ModelConfig(n_heads=2)):
                     assert not interchange(built.model, pairs, site, generator(), traces=traces).holds
@@ -292,7 +292,7 @@ def test_decoys_get_a_no(task, broken, variables):
 def test_fresh_networks_hold_nothing():
     data = DataConfig(tasks=(Parity(),), max_length=8)
     for seed in range(3):
-        table = interchange_map(small_model(data, seed), data, generator(), 150)
+        table = interchange_map(small_model(data, seed), data, generator(), 80)
         assert table["iia"].max() < HOLDS
 
 

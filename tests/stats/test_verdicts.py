@@ -100,6 +100,16 @@ def test_verdicts_by_hand():
     assert verdict_of(TIME, by_seed(1, 2, 3), by_seed(7, 8, 9), 1.0).verdict is ArmVerdict.UNDECIDED
 
 
+def test_arms_of_the_same_mean_are_equal_within_any_margin_beyond_their_error():
+    base = by_seed(0.3, 0.1, 0.2, 0.4, 0.6, 0.5)
+    own = {seed: value + (0.001 if seed % 2 else -0.001) for seed, value in base.items()}
+    found = verdict_of(MEAN, own, base, 0.01)
+    assert found.verdict is ArmVerdict.EQUAL
+    assert found.p_differs == pytest.approx(1)
+    assert not found.is_more
+    assert verdict_of(MEAN, own, base, 0.0005).verdict is ArmVerdict.UNDECIDED
+
+
 def test_fractions_by_hand():
     ones, zeros = by_seed(*[1.0] * 60), by_seed(*[0.0] * 60)
     found = verdict_of(FRACTION, by_seed(*[1.0] * 6, *[0.0] * 54), zeros, 0.1)
