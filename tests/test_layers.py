@@ -107,3 +107,18 @@ def test_scripts_import_no_scripts():
         scripts = {path.stem for path in (ROOT.parent / folder).glob("*.py")}
         for path in (ROOT.parent / folder).glob("*.py"):
             assert not libraries(path) & {"experiments", "probes", "figures", "tests", *scripts}, path
+
+
+FILLED = {"Neuron", "_Count", "_Member", "Reached", "Compared", "Ensemble", "TrainState"}
+"""Data classes that are filled, or go on, while they are used. All others keep what they were made with."""
+
+
+def test_what_is_made_stays_as_it_was_made():
+    found = set()
+    for file in sorted(ROOT.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                made = [ast.unparse(decorator) for decorator in node.decorator_list]
+                if any(text.startswith("dataclass") and "frozen=True" not in text for text in made):
+                    found.add(node.name)
+    assert found == FILLED
