@@ -2,8 +2,8 @@
 
 jaxtyping's import hook binds the arguments of every call to their names, to remember the sizes of axes, and
 compiles a check anew whenever a function inside a function is made. Most functions here take no array, and
-those two together were more than half of the time of the tests. Where there are arrays, a function's first calls
-in each test are checked: the thousandth call of an inner loop has the shapes of the first.
+those two together were more than half of the time of the tests. Where there are arrays, a function's first call
+in each test is checked: the thousandth call of an inner loop has the shapes of the first.
 """
 
 import dataclasses
@@ -18,25 +18,24 @@ from beartype import beartype
 
 N_MADE = 20
 """A function inside a function is checked the first times that it is made."""
-N_CALLS = 1
-"""A function that takes arrays is checked the first time that a test calls it."""
 
-_n_calls: Counter[Callable[..., Any]] = Counter()
+_called: set[Callable[..., Any]] = set()
+"""Functions that take arrays and that this test has called."""
 
 
 def check_anew() -> None:
-    """Check the next calls of every function again: a test begins."""
-    _n_calls.clear()
+    """Check the next call of every function again: a test begins."""
+    _called.clear()
 
 
-def first_calls(checked: Callable[..., Any], plain: Callable[..., Any]) -> Callable[..., Any]:
-    """`checked` for the first calls in a test, `plain` for the others."""
+def first_call(checked: Callable[..., Any], plain: Callable[..., Any]) -> Callable[..., Any]:
+    """`checked` for the first call in a test, `plain` for the others."""
 
     @functools.wraps(plain)
     def call(*args: Any, **kwargs: Any) -> Any:
-        if _n_calls[plain] >= N_CALLS:
+        if plain in _called:
             return plain(*args, **kwargs)
-        _n_calls[plain] += 1
+        _called.add(plain)
         return checked(*args, **kwargs)
 
     return call
@@ -76,7 +75,7 @@ def cheaper(jaxtyped: Callable[..., Any]) -> Callable[..., Any]:
             if without_arrays(target):
                 return beartype(target)
             checked = jaxtyped(target, typechecker=typechecker)
-            return first_calls(checked, target) if isinstance(target, FunctionType) else checked
+            return first_call(checked, target) if isinstance(target, FunctionType) else checked
 
         return decorate
 

@@ -1,4 +1,3 @@
-import gc
 import os
 import shutil
 
@@ -34,10 +33,6 @@ LONG = ("test_study.py", "test_notebooks.py", "test_cluster.py", "test_sweeps.py
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.name not in LONG)
-
-
-def pytest_collection_finish():
-    gc.freeze()  # all that was imported stays
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,4 +1,4 @@
-"""The checks of pages in a browser: what is drawn passes them, and each can fail; CI asks the longer ones."""
+"""The checks of pages in a browser: what is drawn passes them, and each can fail."""
 
 import shutil
 
@@ -103,8 +103,7 @@ def test_views_are_drawn(browser):
 
 
 @pytest.mark.slow
-def test_an_image_that_is_not_there(browser, monkeypatch):
-    monkeypatch.setattr("browser.N_LOOKS", 2)  # what is not there does not come
+def test_an_image_that_is_not_there(browser):
     drawn = "<svg xmlns='http://www.w3.org/2000/svg' width='80' height='80'>{}</svg>"
     circles = "".join(f"<circle cx='{9 * i}' cy='40' r='{i}' fill='hsl({40 * i} 90% 50%)'/>" for i in range(1, 8))
     for content, complaint in ((circles, None), ("", "has 1 colours")):
