@@ -156,7 +156,7 @@ def examine_subtraction(
     thorough: bool = True,
     exposure: Exposure | None = None,
 ) -> SubtractionFindings:
-    """Examine one network.
+    """Ask by probes, interchange interventions and ablation whether an MLP of one network subtracts positions.
 
     Args:
         model: the network.

@@ -1,7 +1,8 @@
-"""What is followed over training: attention metrics, interchange scores and route scores.
+"""What is followed over training: cleanliness of attention, interchange scores and route scores.
 
-Each of these measures one network and returns long rows; `watch` asks every checkpoint of a run. All are plain
-functions of a module, so that several processes can share the work.
+Each of these measures one network and returns long rows; `watch` asks every checkpoint of a run. How clean attention
+is, as the iteration and the lookup score of each head, is defined in `evaluation.attention`. All are plain functions of
+a module, so that several processes can share the work.
 """
 
 import functools

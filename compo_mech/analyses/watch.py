@@ -1,4 +1,5 @@
-"""A run watched over its checkpoints: every measure of `trajectories` by step, and what emerges of them."""
+"""A run watched over its checkpoints: cleanliness of attention, routes and interchange scores (`trajectories`) by step,
+and what emerges of them."""
 
 import functools
 import math

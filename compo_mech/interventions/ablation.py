@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from compo_mech.interventions.edges import TOK, Writer
-from compo_mech.interventions.graph import run_graph
+from compo_mech.interventions.graph import Rows, run_graph
 from compo_mech.interventions.streams import Outputs
 from compo_mech.model import blocks
 from compo_mech.model.params import Model
@@ -114,8 +114,8 @@ def _ablation_value(
 
 @torch.no_grad()
 def ablated_logits(
-    model: Model, known: Outputs, ablated: Iterable[Writer], values: Outputs
-) -> Float[Tensor, "batch pos d_vocab"]:
+    model: Model, known: Outputs, ablated: Iterable[Writer], values: Outputs, at: Rows | None = None
+) -> Float[Tensor, "*row d_vocab"]:
     """Logits when these heads and MLPs put out their ablation values instead.
 
     Args:
@@ -124,6 +124,7 @@ def ablated_logits(
             that an ablation can change are recomputed.
         ablated: heads and MLPs.
         values: the ablation values, as `baseline_outputs` gives them.
+        at: rows and positions of the logits; None: all [batch, pos].
 
     >>> from compo_mech import Parity, build
     >>> from compo_mech.interventions.graph import embeddings
@@ -144,4 +145,4 @@ def ablated_logits(
         for w, out in known.items()
         if w.layer is None or w.layer < first or (w.layer == first and w.kind == "head")
     }
-    return run_graph(model, stays | {writer: values[writer] for writer in gone})[1]
+    return run_graph(model, stays | {writer: values[writer] for writer in gone}, at=at)[1]

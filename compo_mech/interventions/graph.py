@@ -24,7 +24,7 @@ from compo_mech.interventions.edges import (
     writers_before,
 )
 from compo_mech.interventions.pairs import Pairs
-from compo_mech.interventions.streams import Outputs, Stream, Totals
+from compo_mech.interventions.streams import Outputs, Stream, Totals, total_of
 from compo_mech.model import blocks
 from compo_mech.model.finite import check_finite, check_weights
 from compo_mech.model.params import Model
@@ -84,10 +84,7 @@ def embeddings(model: Model, tokens: Int[Tensor, "batch pos"], position_ids: Int
 
 
 def run_graph(
-    model: Model,
-    known: Outputs,
-    read: Read | None = None,
-    at: Rows | None = None,
+    model: Model, known: Outputs, read: Read | None = None, at: Rows | None = None
 ) -> tuple[Outputs, Float[Tensor, "*row d_vocab"]]:
     """The network with every reader's input in the caller's hands.
 
@@ -99,7 +96,8 @@ def run_graph(
         at: rows and positions of the logits; None: all [batch, pos].
 
     Returns:
-        What every writer put out, and the logits.
+        What every writer put out, and the logits. Where `at` is given the last MLP, which nothing else reads, is
+        computed there alone and 0 elsewhere.
 
     >>> from compo_mech import Parity, build
     >>> model = build(Parity(), max_length=3).model
@@ -108,16 +106,22 @@ def run_graph(
     >>> logits[0, 4:].argmax(-1).tolist()  # s1 s2 s3 [EoS]
     [1, 1, 0, 3]
     """
-    totals = Totals()
-    read = read or (lambda reader, outputs: totals.of(outputs))
-    outputs = {writer: known[writer] for writer in embedding_writers(model.config)}
-    for layer in range(model.config.n_layers):
-        outputs = run_layer(model, layer, outputs, known, read)
-    last = read(LOGITS, outputs)
+    outputs = run_writers(model, known, read, at)
+    last = read(LOGITS, outputs) if read else total_of(outputs)
     return outputs, blocks.logits(model, last if at is None else last[at])
 
 
-def run_layer(model: Model, layer: int, before: Outputs, known: Outputs, read: Read) -> Outputs:
+def run_writers(model: Model, known: Outputs, read: Read | None = None, at: Rows | None = None) -> Outputs:
+    """What every writer puts out; arguments as `run_graph`."""
+    totals, n_layers = Totals(), model.config.n_layers
+    read = read or (lambda reader, outputs: totals.of(outputs))
+    outputs = {writer: known[writer] for writer in embedding_writers(model.config)}
+    for layer in range(n_layers):
+        outputs = run_layer(model, layer, outputs, known, read, at if layer == n_layers - 1 else None)
+    return outputs
+
+
+def run_layer(model: Model, layer: int, before: Outputs, known: Outputs, read: Read, at: Rows | None = None) -> Outputs:
     """One layer of the graph: what is put out before it, and what its heads and its MLP put out.
 
     Args:
@@ -126,6 +130,7 @@ def run_layer(model: Model, layer: int, before: Outputs, known: Outputs, read: R
         before: what the writers before it put out, or their sum under any name.
         known: what its heads and its MLP put out, where that need not be computed.
         read: the stream that a reader sees.
+        at: rows and positions at which alone its MLP is computed, 0 elsewhere; None: all.
 
     >>> from compo_mech import Parity, build
     >>> model = build(Parity(), max_length=3).model
@@ -142,7 +147,11 @@ def run_layer(model: Model, layer: int, before: Outputs, known: Outputs, read: R
         outputs[mlp] = known[mlp]
     elif not model.config.attn_only:
         seen_by_mlp = before if model.config.parallel_attn_mlp else outputs
-        outputs[mlp] = blocks.mlp_out(model, layer, read(Reader("mlp", layer), seen_by_mlp))
+        stream = read(Reader("mlp", layer), seen_by_mlp)
+        if at is None:
+            outputs[mlp] = blocks.mlp_out(model, layer, stream)
+        else:
+            outputs[mlp] = torch.zeros_like(stream).index_put(at, blocks.mlp_out(model, layer, stream[at]))
     return outputs
 
 
@@ -154,12 +163,16 @@ def _heads_out(
     The first head carries the layer's bias along, which belongs to no head.
     """
     projected: dict[Reader, Float[Tensor, "batch pos d_head"]] = {}
+    normed: dict[int, tuple[Stream, Stream]] = {}  # by the stream's identity: most readers share theirs
 
     def project(reader: Reader) -> Float[Tensor, "batch pos d_head"]:
         assert reader.head is not None
         if reader not in projected:
-            normed = blocks.attention_input(model, layer, read(reader, before))
-            projected[reader] = blocks.project_head(model, layer, reader.head, reader.kind.upper(), normed)
+            stream = read(reader, before)
+            if id(stream) not in normed:
+                normed[id(stream)] = stream, blocks.attention_input(model, layer, stream)
+            _, ready = normed[id(stream)]
+            projected[reader] = blocks.project_head(model, layer, reader.head, reader.kind.upper(), ready)
         return projected[reader]
 
     found: Outputs = {}
@@ -212,10 +225,12 @@ def run_both(model: Model, pairs: Pairs, corrupt: Outputs | None = None) -> Runs
     check_pairs(model, pairs)
     check_weights(model)
     at = pairs.row, pairs.position
-    clean, scored = run_graph(model, embeddings(model, pairs.clean_tokens, pairs.clean_position_ids), at=at)
-    if corrupt is None:
-        corrupt, _ = run_graph(model, embeddings(model, pairs.corrupt_tokens, pairs.corrupt_position_ids), at=at)
+    clean = run_writers(model, embeddings(model, pairs.clean_tokens, pairs.clean_position_ids))
+    scored = blocks.logits(model, total_of(clean)[at])
     check_finite("logits of the clean run", scored)
+    if corrupt is None:
+        corrupt = run_writers(model, embeddings(model, pairs.corrupt_tokens, pairs.corrupt_position_ids))
+        check_finite("logits of the corrupt run", blocks.logits(model, total_of(corrupt)[at]))
     return Runs(clean, corrupt, scored)
 
 

@@ -14,7 +14,7 @@ from compo_mech.data.tasks import Task
 from compo_mech.evaluation.sets import EvalSet
 from compo_mech.interventions.ablation import Baseline, ablated_logits, ablation_values
 from compo_mech.interventions.edges import Writer
-from compo_mech.interventions.graph import embeddings, run_graph
+from compo_mech.interventions.graph import Rows, embeddings, run_graph, run_writers
 from compo_mech.interventions.streams import Outputs
 from compo_mech.model.finite import check_weights, likeliest
 from compo_mech.model.params import Model
@@ -60,7 +60,7 @@ class Ablations:
         n_reference: other strings of each length, at least as many as there are test strings.
 
     Attributes:
-        outputs: what every writer puts out on the strings of each set.
+        outputs: what every writer puts out on the strings of each set; the last MLP only where a state is predicted.
         values: what it puts out there when it is ablated.
         whole: accuracy without ablation.
 
@@ -86,8 +86,12 @@ class Ablations:
             raise ValueError("sets = none: accuracy needs test strings")
         check_weights(model)
         self.model, self.sets, self._n_reference = model, sets, n_reference
+        self._rows = [_state_rows(test, len(test.tokens)) for test in sets]
         with torch.no_grad():
-            runs = [run_graph(model, embeddings(model, test.read, test.position_ids)) for test in sets]
+            runs = [
+                run_graph(model, embeddings(model, test.read, test.position_ids), at=rows)
+                for test, rows in zip(sets, self._rows, strict=True)
+            ]
         self.outputs = [outputs for outputs, _ in runs]
         self.whole = self._accuracy_of(logits for _, logits in runs)
         self._draw(baseline, generator)
@@ -102,32 +106,36 @@ class Ablations:
         self.baseline: Baseline = baseline
         self.values: list[Outputs] = []
         self._kept: dict[frozenset[Writer], float] = {frozenset(): self.whole}
-        for test in self.sets:
+        for test, own in zip(self.sets, self.outputs, strict=True):
             n = len(test.tokens)
             other = _other_strings(test, max(n, self._n_reference), generator)
-            tokens = other.tokens[:n] if baseline == "zero" else other.tokens  # zero is zero, whatever the strings are
-            distinct, which = tokens.unique(dim=0, return_inverse=True)  # short strings come up many times
-            strings = Encoded(distinct)
-            with torch.no_grad():
-                outputs, _ = run_graph(self.model, embeddings(self.model, strings.read, strings.position_ids))
-            outputs = {writer: out[which] for writer, out in outputs.items()}
+            outputs = own if baseline == "zero" else self._outputs_of(other, test)  # zero is zero, whatever the strings
             values = ablation_values(self.model, outputs, baseline, generator)
             self.values.append({writer: value[:n] for writer, value in values.items()})
 
-    def _accuracy_of(self, logits: Iterable[Float[Tensor, "batch pos d_vocab"]]) -> float:
-        """The fraction of states that are right, over all sets."""
+    @torch.no_grad()
+    def _outputs_of(self, strings: Encoded, test: EvalSet) -> Outputs:
+        distinct, which = strings.tokens.unique(dim=0, return_inverse=True)  # short strings come up many times
+        strings = Encoded(distinct)
+        inputs = embeddings(self.model, strings.read, strings.position_ids)
+        at = None if self.baseline.endswith("over_positions") else _state_rows(test, len(distinct))
+        outputs = run_writers(self.model, inputs, at=at)
+        return {writer: out[which] for writer, out in outputs.items()}
+
+    def _accuracy_of(self, logits: Iterable[Float[Tensor, "row d_vocab"]]) -> float:
+        """The fraction of states that are right, over all sets, given the logits where they are predicted."""
         right = []
         for test, found in zip(self.sets, logits, strict=True):
-            rows = list(test.layout.scored(test.length))[:-1]
-            right.append((likeliest(found[:, rows]) == test.targets[:, :-1]).flatten())
+            right.append(likeliest(found) == test.targets[:, :-1].flatten())
         return float(torch.cat(right).float().mean())
 
     def accuracy(self, components: Sequence[Writer]) -> float:
         """The fraction of states that are right without these components, over all sets; it is kept."""
         gone = frozenset(components)
         if gone not in self._kept:
-            known = zip(self.outputs, self.values, strict=True)
-            self._kept[gone] = self._accuracy_of(ablated_logits(self.model, own, gone, values) for own, values in known)
+            known = zip(self.outputs, self.values, self._rows, strict=True)
+            logits = (ablated_logits(self.model, own, gone, values, rows) for own, values, rows in known)
+            self._kept[gone] = self._accuracy_of(logits)
         return self._kept[gone]
 
     def cost(self, *components: Writer) -> Cost:
@@ -149,6 +157,13 @@ class Ablations:
             gone = best.components
             left.remove(gone[-1])
             yield best
+
+
+def _state_rows(test: EvalSet, n_strings: int) -> Rows:
+    """Where so many strings of the test's length predict their states, string by string."""
+    positions = torch.tensor(list(test.layout.scored(test.length))[:-1], device=test.tokens.device)
+    strings = torch.arange(n_strings, device=positions.device)
+    return strings.repeat_interleave(len(positions)), positions.repeat(n_strings)
 
 
 def _other_strings(test: EvalSet, n: int, generator: torch.Generator) -> Encoded:

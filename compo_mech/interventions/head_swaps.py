@@ -19,7 +19,7 @@ from torch import Tensor
 
 from compo_mech.interventions.ablation import ablated_logits, ablation_values
 from compo_mech.interventions.edges import Writer
-from compo_mech.interventions.graph import embeddings, run_graph
+from compo_mech.interventions.graph import embeddings, run_writers
 from compo_mech.interventions.row_layers import finished
 from compo_mech.interventions.swapped_rows import Content, SwappedRows
 from compo_mech.interventions.traces import row_trace
@@ -135,12 +135,15 @@ class Swaps:
         if not heads:
             return
         model, rows, here = self.model, self.rows, torch.arange(len(self.rows.t), device=self.model.device)
-        own, _ = run_graph(model, embeddings(model, rows.tokens, self._ids))
-        other, _ = run_graph(model, embeddings(model, rows.other_tokens, self._ids))
+        at = here, rows.position
+        own, other = (
+            run_writers(model, embeddings(model, tokens, self._ids), at=at)
+            for tokens in (rows.tokens, rows.other_tokens)
+        )
         nothing = ablation_values(model, own, "zero")
         for head in heads:
-            swapped, zeroed = (ablated_logits(model, own, [head], values) for values in (other, nothing))
-            yield head, swapped[here, rows.position], zeroed[here, rows.position]
+            swapped, zeroed = (ablated_logits(model, own, [head], values, at) for values in (other, nothing))
+            yield head, swapped, zeroed
 
     def followed(self, logits: Logits) -> dict[Content, Followed]:
         """How the answers go with each content; those of which too few can be counted are left out."""

@@ -42,7 +42,7 @@ N_TIMEOUTS = 10_000
 def submit(
     launches: Sequence[Launch], train: Callable[[Launch], object], folder: Path, config: SlurmConfig
 ) -> list[Path]:
-    """Submit, as one array, those runs that no job of an earlier submission is to do or doing.
+    """Submit, as one array, those runs that wait in no earlier submission and are not being trained by one.
 
     Args:
         launches: runs that are not done.

@@ -43,7 +43,8 @@ def read_sites(
     generator: torch.Generator,
     thorough: bool,
 ) -> "pd.DataFrame":
-    """Probes and explained variance, one row per site.
+    """Decode the label linearly from each site on held-out pairs, beside permuted labels; and say what share of the
+    variance between pairs is additive in their members. One row per site.
 
     Args:
         features: of each site.

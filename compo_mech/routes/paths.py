@@ -1,4 +1,8 @@
-"""Routes of two hops from one token to a later row, and what each carries alone or several together."""
+"""Routes of two hops from one token to a later row, and what each carries alone or several together.
+
+The textbook route of x_t: it stays at its position in layer 0, and the iteration head of layer 1 reads it there by key
+and value, `Route(None, position of x_t, "key", 0)`. `route_map` patches all routes of a network.
+"""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -18,10 +22,10 @@ Second = Literal["key", "query", "residual"]
 
 
 class Route(NamedTuple):
-    """A route to the predicting row.
+    """A way by which a changed token can reach the row that predicts a state: one hop in each of two layers.
 
     Attributes:
-        first: the layer-0 head that carries the change; None: it stays at its position.
+        first: the layer-0 head that carries the change to a later position; None: it stays at the token's own.
         carrier: position that holds the change after layer 0.
         second: how layer 1 reads it there.
         head: the layer-1 head; None for `residual`.
