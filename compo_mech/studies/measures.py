@@ -134,6 +134,15 @@ FIRST_STEP_BY_COUNTS = Measure(
 )
 INVARIANCE = Measure("invariance", "1 - deviation over strings of the weight on x_t, of the best head by iteration")
 
+# What answers depend on
+BY_EARLIER_INPUTS = Measure(
+    "changed by earlier inputs", "right answers that change when one of x_1 .. x_{t-1} alone does, s_{t-1} held"
+)
+BY_TOKEN = Measure("changed by a token", "right answers that change when one other token alone does, by `position`")
+EARLIER_INPUTS_CARRIED = Measure(
+    "earlier inputs carried", "share of such changes that the stream before the last layer carries at `position` alone"
+)
+
 MEASURES: Mapping[str, Measure] = {
     measure.name: measure
     for measure in (
@@ -145,6 +154,7 @@ MEASURES: Mapping[str, Measure] = {
         *(JACCARD, CIRCUITS_FOUND, TASK_TOKEN_PATCHING, X_ACROSS_TASKS, ACCURACY_AT_8, ITERATION_TO_8),
         *(ACCURACY_AT_TWICE, ACCURACY_BEYOND, STATES_BEYOND),
         *(FIRST_STEP_OF_LENGTH, COUNTS_BEFORE, COUNTS_FIRST, FIRST_STEP_BY_NEXT, FIRST_STEP_BY_COUNTS, INVARIANCE),
+        *(BY_EARLIER_INPUTS, BY_TOKEN, EARLIER_INPUTS_CARRIED),
     )
 }
 """By name, all that the studies here measure."""
