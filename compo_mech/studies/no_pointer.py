@@ -62,4 +62,4 @@ def _prefixes(model: Model, data: DataConfig, task: Task, seed: int) -> Iterator
         at_input = stream[:, data.layout.inputs(length)[k - 1]]
         found.append(float(accuracy(linear_probe(at_input, split), split, generator, n_boot=2).mean))
     value = sum(found) / len(found)
-    yield RunScore(measures.PROBE, value, variable="state of the prefix", site="stream at x_k before the last layer")
+    yield RunScore(measures.PROBE, value, variable="prefix", site="x_k")
