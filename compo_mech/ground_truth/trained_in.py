@@ -174,7 +174,7 @@ def read_table(folder: str | Path) -> list[dict[str, Any]]:
         return []
     try:
         return json.loads(read_plain(file))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} = damaged: must be JSON ({error})") from None
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from compo_mech.launch.group_timing import best_group
 from compo_mech.launch.machine import n_that_fit
 from compo_mech.launch.settings import Launch
-from compo_mech.runs.files import write_whole
+from compo_mech.runs.files import read_plain, write_whole
 
 
 def group_size(group: Sequence[Launch]) -> int:
@@ -24,10 +24,10 @@ def group_size(group: Sequence[Launch]) -> int:
         return 1
     file = _kept_in(group[0])
     try:
-        kept = json.loads(file.read_text(encoding="utf-8"))["n_at_once"]
+        kept = json.loads(read_plain(file))["n_at_once"]
         if isinstance(kept, int) and kept > 0:
             return kept
-    except (OSError, ValueError, KeyError, TypeError):  # there is no choice yet, or none that can be read
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # no choice yet, or none that can be read
         pass
     try:
         config, device = group[0].config, group[0].device

@@ -27,6 +27,7 @@ from compo_mech.runs.folder import drop_replaced, is_waiting
 from compo_mech.runs.locks import locked
 from compo_mech.runs.run import Run
 from compo_mech.runs.start import starting_params
+from compo_mech.runs.stored import altered
 from compo_mech.training import loop
 from compo_mech.training.loop import TrainState
 from compo_mech.training.schedule import is_snapshot
@@ -87,6 +88,8 @@ def launch(settings: Launch, console: Console) -> Run:
         if settings.resume:
             run = reopen(settings, held)
             state = go_back(run, settings.device, console)
+            for told in altered(run):
+                warn(console, told)
             if state.step == config.train.n_steps:
                 say(console, f"{run.path} was trained to its end already, step {state.step}; nothing is left to train")
         else:

@@ -58,8 +58,11 @@ def train_stack(path: Path, members: Mapping[str, RunConfig], device: str, tell:
     # a GPU takes 1.6 times as long to add up in a fixed order, by which only networks that are kept are repeated
     with locked(path), repeating(device) if keep == "every" else contextlib.nullcontext():
         stack = _opened(path, members)
-        if not stack.is_done:
-            _to_the_end(stack, device, tell, keep)
+        try:
+            if not stack.is_done:
+                _to_the_end(stack, device, tell, keep)
+        except OSError as error:
+            raise RunError(f"stack = {path}: cannot be written ({error.strerror or error})") from None
     return stack
 
 

@@ -8,15 +8,16 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from compo_mech.data.config import DataConfig
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.files import identity
-from compo_mech.runs.stack import Stack, is_stack
+from compo_mech.runs.stack import SETTINGS, Stack, is_stack
 from compo_mech.runs.stack_members import shared_settings
+from compo_mech.runs.sums import read_sums
 from compo_mech.runs.vouched import RunError
 
 
@@ -34,37 +35,49 @@ class StackGroup(NamedTuple):
     asked: Mapping[str, str]
 
 
-def stack_groups(runs: Mapping[str, RunConfig], n_at_once: int, runs_dir: Path) -> list[StackGroup]:
+def stack_groups(
+    runs: Mapping[str, RunConfig], n_at_once: int, runs_dir: Path, tell: Callable[[str], object] = lambda told: None
+) -> list[StackGroup]:
     """Return the stacks that hold these runs, each run in one: those on disk first, then new ones.
 
     Args:
         runs: settings by the name of the run.
         n_at_once: runs in a new stack at most.
         runs_dir: where the stacks' folders are.
+        tell: is told in a line each which folders hold stacks that cannot be read, so that nobody knows what runs.
 
     Raises:
         ValueError: two stacks would share a folder.
     """
-    found = list(_there(runs, runs_dir))
+    unread: dict[str, RunError] = {}
+    found = list(_there(runs, runs_dir, unread))
     held = {run for group in found for run in group.asked.values()}
     found += _new({name: config for name, config in runs.items() if name not in held}, n_at_once)
     folders = [group.folder for group in found]
     if twice := [folder for folder in folders if folders.count(folder) > 1]:
         raise ValueError(f"runs = {twice[0]}: is the folder of two stacks")
+    for folder, error in unread.items():
+        if folder not in folders:  # what is wrong with one that is in the way is told as what went wrong with it
+            tell(f"{error}; whatever it holds is trained anew elsewhere where it is asked for")
     return found
 
 
-def _there(runs: Mapping[str, RunConfig], runs_dir: Path) -> Iterator[StackGroup]:
-    """The stacks on disk that hold some of the runs."""
+def _there(runs: Mapping[str, RunConfig], runs_dir: Path, unread: dict[str, RunError]) -> Iterator[StackGroup]:
+    """The stacks on disk that hold some of the runs; `unread` gets what is wrong with those that cannot be read."""
     left: dict[str, list[str]] = {}
     for name, config in runs.items():
         left.setdefault(_key(config), []).append(name)
     for folder in sorted(os.listdir(runs_dir)) if runs_dir.is_dir() else []:
+        if folder.startswith("."):  # one that a killed process had begun
+            continue
         if not is_stack(runs_dir / folder):
+            if SETTINGS in read_sums(runs_dir / folder / "checkpoints").known:
+                unread[folder] = RunError(f"{runs_dir / folder / 'stack.json'}: is missing")
             continue
         try:
             members = Stack.open(runs_dir / folder).members
-        except RunError:  # what is wrong with it is told where it is in the way
+        except RunError as error:
+            unread[folder] = error
             continue
         keys = {own: _key(config) for own, config in members.items()}
         if asked := {own: left[key].pop(0) for own, key in keys.items() if left.get(key)}:

@@ -2,13 +2,16 @@
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from compo_mech.cli.output import warn
 from compo_mech.cli.progress import counting
 from compo_mech.launch.cost import check_cost
+from compo_mech.launch.damage import damage, tell_damage
 from compo_mech.launch.how import How
 from compo_mech.launch.stack import Tell, train_stack
 from compo_mech.launch.stack_groups import stack_groups
@@ -42,8 +45,8 @@ def sweep_stacks(
     import pandas as pd
 
     found: dict[str, tuple[Path, str]] = {}
-    groups = stack_groups(runs, how.n_at_once, how.runs_dir)
-    left = [group for group in groups if not _is_done(how.runs_dir / group.folder)]
+    groups = stack_groups(runs, how.n_at_once, how.runs_dir, partial(warn, console))
+    left = [group for group in groups if _is_left(how.runs_dir / group.folder)]
     if left:
         check_cost([*(config for group in left for config in group.members.values()), *later], how, console)
     try:
@@ -60,9 +63,11 @@ def sweep_stacks(
 
         for group, n in zip(groups, n_steps, strict=True):
             path = how.runs_dir / group.folder
+            before = damage(path)
             errors = _trained(path, group.members, how, trained)
             found |= {name: (path / own, errors.get(own, "")) for own, name in group.asked.items()}
             n_before += n
+            tell_damage(before, path, console)
     rows = [
         {"run": name, "path": str(path), "state": "failed" if error else "done", "error": error}
         for name, (path, error) in ((name, found[name]) for name in runs)
@@ -70,18 +75,22 @@ def sweep_stacks(
     return pd.DataFrame(rows)
 
 
-def _is_done(path: Path) -> bool:
-    """Whether there is a stack that was trained to its end."""
+def _is_left(path: Path) -> bool:
+    """Whether there is something to train: not where a stack came to its end, or cannot be read."""
     try:
-        return is_stack(path) and Stack.open(path).is_done
+        return not is_stack(path) or not Stack.open(path).is_done
     except RunError:
         return False
 
 
 def _trained(path: Path, members: Mapping[str, RunConfig], how: How, tell: Tell) -> Mapping[str, str]:
-    """Train a stack and return what went wrong, by run: a failure is recorded, and must not stop the others."""
+    """Train a stack and return what went wrong, by run: a failure is recorded, and must not stop the others.
+
+    So is what is damaged of a stack that came to its end: its last networks or anything measured.
+    """
     try:
         stack = train_stack(path, members, how.device, tell, how.keep)
+        stack.params()
         diverged = stack.diverged()
         forget_failure(path)
     except Exception as error:

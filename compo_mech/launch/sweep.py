@@ -13,6 +13,7 @@ from rich.console import Console
 
 from compo_mech.launch import run, slurm, slurm_commands
 from compo_mech.launch.cost import check_cost
+from compo_mech.launch.damage import damage, tell_damage
 from compo_mech.launch.ensemble import launch_together
 from compo_mech.launch.group_size import group_size
 from compo_mech.launch.how import How
@@ -65,6 +66,7 @@ def sweep(runs: Mapping[str, RunConfig], how: How, console: Console, later: Sequ
         _check(settings)
     errors: Mapping[Path, str] = {}
     missing = [settings for settings in launches.values() if state_of(settings)[0] != "done"]
+    before = {settings.path: damage(settings.path) for settings in launches.values()}
     if how.on != "slurm":
         for settings in missing:
             check_machine(settings)
@@ -83,6 +85,8 @@ def sweep(runs: Mapping[str, RunConfig], how: How, console: Console, later: Sequ
                 case "slurm":
                     errors = _on_slurm(missing, how)
     states = {name: _state_or_error(settings, errors.get(settings.path)) for name, settings in launches.items()}
+    for path, found in before.items():
+        tell_damage(found, path, console)
     rows = [(name, str(settings.path), *states[name]) for name, settings in launches.items()]
     return pd.DataFrame(rows, columns=["run", "path", "state", "error"])
 

@@ -54,8 +54,10 @@ def sweep_command(
         table = sweep(runs, how, console)
         came = [summary_or_failure(Path(str(row.path))) if row.state == "done" else {} for row in table.itertuples()]
         whole = table.join(pd.DataFrame(came, index=table.index))
-        write_table(file, whole)
-    print_table(console, whole.drop(columns="path"))
+        try:
+            write_table(file, whole)
+        finally:  # on a full disk the reasons are told here alone
+            print_table(console, whole.drop(columns="path"))
     say(console, f"Table: {file}")
     if (table["state"] != "done").all():
         fail(f"runs = {len(table)}: none was trained to its end; the table says why")

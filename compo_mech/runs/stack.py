@@ -33,7 +33,7 @@ from compo_mech.runs.stack_members import check_members, own_settings, with_own
 from compo_mech.runs.stored import environment_text, shortened
 from compo_mech.runs.sums import Sums, digest, write_sums
 from compo_mech.runs.tensor_files import tensors_as_bytes, tensors_from_bytes
-from compo_mech.runs.vouched import Vouched, steps_of
+from compo_mech.runs.vouched import Vouched, steps_of, whole_list
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,13 +77,13 @@ class Stack(Vouched):
         """Open the stack in this folder.
 
         Raises:
-            RunError: there is none here, or its settings cannot be read.
+            RunError: there is none here, or its list of checksums or its settings cannot be read.
         """
         path = Path(path)
         if not is_stack(path):
             raise RunError(f"stack = {path}: must be a folder that holds a stack.json")
         vouched = Vouched(path)
-        content = vouched.content(SETTINGS, vouched.sums())
+        content = vouched.content(SETTINGS, whole_list(vouched.sums(), vouched.folder, SETTINGS))
         try:
             found = json.loads(content)
             first = RunConfig(**found["config"])
@@ -121,6 +121,19 @@ class Stack(Vouched):
         except OSError as error:
             raise RunError(f"stack = {path}: cannot be written ({error.strerror})") from None
         return cls(path, config, members)
+
+    def sums(self) -> Sums:
+        """Read the list as it is now.
+
+        Raises:
+            RunError: it is missing or damaged. It alone says what was measured, so nothing is read without it.
+        """
+        return whole_list(super().sums(), self.folder, SETTINGS)
+
+    @property
+    def is_vouched_for(self) -> bool:
+        """As every stack always was."""
+        return True
 
     @property
     def is_done(self) -> bool:
@@ -228,32 +241,33 @@ class Stack(Vouched):
         write_sums(self.folder, {name: own for name, own in known.items() if name == SETTINGS or _step(name) <= after})
 
     def _save(self, files: Mapping[str, bytes], old: Sequence[str] = ()) -> None:
+        sums = dict(self.sums().known) | {name: digest(content) for name, content in files.items()}
         for name, content in files.items():
             write_whole(self.folder / name, content)
-        sums = dict(self.sums().known) | {name: digest(content) for name, content in files.items()}
         write_sums(self.folder, {name: own for name, own in sums.items() if name not in old})
         for name in old:
             (self.folder / name).unlink(missing_ok=True)
 
     def resumable(self) -> tuple[int, Params, dict[str, Tensor]]:
-        """Find the newest snapshot that training can go on from.
+        """Find the newest snapshot that training can go on from, with whole rows up to it.
 
         Raises:
-            RunError: none is whole.
+            RunError: there is none.
         """
         sums, damaged = self.sums(), list[str]()
+        measured = sorted(_step(name) for name in sums.known if name.endswith(_ROWS))
         for step in reversed(steps_of(sums)):
             resume = f"{step:06d}{_RESUME}"
             if resume not in sums.known:
                 continue
             try:
-                self._rows_of(step, sums)
+                for earlier in measured[: measured.index(step) + 1]:
+                    self._rows_of(earlier, sums)
                 return step, self.params(step), self._tensors(resume, sums)
             except RunError as error:
                 damaged.append(str(error))
-        raise RunError(
-            f"stack = {self.path}: has no checkpoint to go on from ({'; '.join(damaged) or 'there is none'})"
-        )
+        told = "; ".join(dict.fromkeys(damaged)) or "there is none"
+        raise RunError(f"stack = {self.path}: has no checkpoint to go on from ({told})")
 
     def _rows_of(self, step: int, sums: Sums) -> list[StackRow]:
         name = f"{step:06d}{_ROWS}"

@@ -123,12 +123,16 @@ def open_run(path: str | Path) -> AnyRun:
     """Open the run in this folder; of STACK/NAME, that of the name.
 
     Raises:
-        RunError: there is none, or its settings cannot be read.
+        RunError: there is none, or its settings, or the list of a stack, cannot be read.
     """
     path = Path(path)
-    if is_stack(path.parent):
-        return StackedRun(_opened(identity(path.parent), read_plain(path.parent / "checkpoints" / NAME)), path.name)
-    return Run.open(path)
+    if not is_stack(path.parent):
+        return Run.open(path)
+    try:
+        listed = read_plain(path.parent / "checkpoints" / NAME)
+    except OSError:  # what is wrong with the list is told where it is opened
+        return StackedRun(Stack.open(path.parent), path.name)
+    return StackedRun(_opened(identity(path.parent), listed), path.name)
 
 
 @functools.lru_cache(maxsize=2)

@@ -6,7 +6,7 @@ from typing import Any
 
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.sums import digest
-from compo_mech.runs.vouched import RunError, Vouched
+from compo_mech.runs.vouched import ROWS, RunError, Vouched
 
 MAX_CHARACTERS = 300
 """Of what is told of a damaged file, which may hold anything."""
@@ -48,6 +48,26 @@ def stored_environment(run: Vouched) -> dict[str, Any]:
     own = found.pop(_OWN, None)
     if own != _checksum(found) and (own is not None or run.is_vouched_for):
         raise RunError(f"{run.path / 'environment.json'}: is damaged, its checksum differs")
+    return found
+
+
+def altered(run: Vouched) -> list[str]:
+    """List what is not as it was written, in a line each: the list of checksums, and the files that have one.
+
+    Whoever trains the run meanwhile replaces files and takes them from the list; nothing is said of those.
+    """
+    sums = run.sums()
+    found = [] if sums.problem is None else [sums.problem]
+    for name, checksum in sums.known.items():
+        try:
+            _ = run.rows() if name == ROWS else run.content(name, sums)
+        except RunError as error:
+            if run.sums().known.get(name) == checksum:
+                found.append(str(error))
+    try:
+        stored_environment(run)
+    except RunError as error:
+        found.append(str(error))
     return found
 
 

@@ -111,6 +111,26 @@ def steps_of(sums: Sums) -> list[int]:
     return sorted(int(match[1]) for name in sums.known if (match := CHECKPOINT.fullmatch(name)) and not match[2])
 
 
+def whole_list(sums: Sums, folder: Path, name: str) -> Sums:
+    """Return a folder's list, where nothing can be read without it.
+
+    Args:
+        sums: the list.
+        folder: it is of.
+        name: of a file that it holds from the first.
+
+    Raises:
+        RunError: it is missing or damaged.
+    """
+    if not sums.is_there:
+        raise RunError(f"{folder / NAME}: is missing, so nothing beside it counts")
+    if sums.problem is not None:
+        raise RunError(sums.problem)
+    if name not in sums.known:
+        raise RunError(f"{folder / NAME}: is damaged, it does not list {name}")
+    return sums
+
+
 def rows_until(content: bytes, step: int) -> bytes:
     """Return a table of rows up to a step, its heading included; the first row of a later step, or none, ends it."""
     end = content.find(b"\n") + 1

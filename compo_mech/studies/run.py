@@ -56,9 +56,11 @@ def main(study: Study, further: Mapping[str, FurtherTable] | None = None, argv: 
             check_out(out, ".csv")
         _declare(study, n_seeds, console)
         table = run_study(study, range(n_seeds), settings, console)
-        write_table(out, table, float_format="%.6g")
-    _print_tables({study.primary.name: summary(table, study)}, console)
-    _print_tables({title: make(table) for title, make in (further or {}).items()}, console)
+        try:
+            write_table(out, table, float_format="%.6g")
+        finally:  # on a full disk what was found is told here alone
+            _print_tables({study.primary.name: summary(table, study)}, console)
+            _print_tables({title: make(table) for title, make in (further or {}).items()}, console)
     n_failed, n_runs = len(failed_runs(table)), n_seeds * len(study.arms)
     say(console, f"{n_failed} of {n_runs} runs failed. Table: {out}")
     if n_failed == n_runs:
