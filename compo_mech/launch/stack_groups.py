@@ -58,7 +58,7 @@ def stack_groups(
         raise ValueError(f"runs = {twice[0]}: is the folder of two stacks")
     for folder, error in unread.items():
         if folder not in folders:  # what is wrong with one that is in the way is told as what went wrong with it
-            tell(f"{error}; whatever it holds is trained anew elsewhere where it is asked for")
+            tell(f"{error}; whatever runs it holds are trained anew elsewhere if they are asked for")
     return found
 
 

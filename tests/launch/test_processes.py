@@ -55,6 +55,27 @@ if __name__ == "__main__":
 """
 
 
+MASKS = """
+from pathlib import Path
+from compo_mech.parallel import each
+def mask(n):
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("SigBlk")]
+    return int(line.split()[1], 16)
+if __name__ == "__main__":
+    print(sorted(each(mask, range(3), 3)), mask(0))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what a process is deaf to")
+def test_every_worker_is_begun_deaf_to_ctrl_c_the_first_too_and_their_parent_is_not(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(MASKS)
+    told = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True).stdout
+    deaf = 1 << (signal.SIGINT - 1)
+    assert told == f"{[(place, deaf) for place in range(3)]} 0\n"
+
+
 def until(what):
     end = time.monotonic() + 120
     while not what() and time.monotonic() < end:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from compo_mech.launch import group_size, slurm, slurm_commands
 from compo_mech.launch import sweep as sweeps
+from compo_mech.launch import sweep_command as sweep_commands
 from compo_mech.launch.grid import grid, read_axis
 from compo_mech.launch.how import How
 from compo_mech.launch.settings import Launch
@@ -306,6 +307,22 @@ def test_the_script_tells_recipes_and_grids_apart(tmp_path, monkeypatch, capsys)
         capsys.readouterr().err
         == f"error: out = {tmp_path / 'folder.csv'}: cannot be written (must be a file, or not be there yet)\n"
     )
+
+
+def test_on_a_full_disk_the_reasons_are_on_the_terminal(tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(28, "No space left on device", str(tmp_path / "sweep.csv"))
+
+    monkeypatch.setitem(recipes.RECIPES, "parity", lambda: SMALL)
+    monkeypatch.setattr(sweeps, "train_one", lambda settings: "RunError: it is full")
+    monkeypatch.setattr(sweep_commands, "write_table", full)
+    with pytest.raises(SystemExit) as stop:
+        sweep_command("parity", how=How(on="here", runs_dir=tmp_path))
+    assert stop.value.code == 2
+    out, err = capsys.readouterr()
+    assert "RunError: it is full" in out
+    assert "Table:" not in out
+    assert err == f"error: {tmp_path / 'sweep.csv'}: cannot be read or written (No space left on device)\n"
 
 
 def test_without_slurm_nothing_is_started(tmp_path, monkeypatch):

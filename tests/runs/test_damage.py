@@ -1,6 +1,7 @@
 """Every file of a run, damaged in every way: each tool goes on without it or says so in a line, and nothing is lost."""
 
 import contextlib
+import io
 import os
 import shutil
 import threading
@@ -25,7 +26,8 @@ from compo_mech.runs.files import read_plain
 from compo_mech.runs.names import opened
 from compo_mech.runs.outcome import summary_or_failure
 from compo_mech.runs.run import Run
-from compo_mech.runs.sums import NAME
+from compo_mech.runs.stored import altered
+from compo_mech.runs.sums import NAME, write_sums
 from compo_mech.runs.trajectory import Measured, Quantity, follow
 
 QUIET = Console(quiet=True)
@@ -308,6 +310,83 @@ def test_a_sweep_names_damaged_runs_and_removes_none(run, tmp_path, monkeypatch,
         assert name == "whole" or harms.get(name, ("config.json",))[0] in error
     after = contents(runs_dir)
     assert {name: after[name] for name in before} == before
+
+
+def test_a_sweep_and_resuming_name_what_is_damaged_of_a_run_that_goes_on(run):
+    """Its end and its rows are whole, so the sweep calls it done."""
+
+    def told(train):
+        said = io.StringIO()
+        came = train(Console(file=said, width=1000))
+        return came, [line for line in said.getvalue().splitlines() if line]
+
+    how = How(on="here", runs_dir=run.path.parent)
+    for file in ("environment.json", "checkpoints/000010.safetensors", "checkpoints/000030.resume.safetensors"):
+        for harm in (HARMS["a bit flipped"], HARMS["missing"], HARMS["a pipe"]):
+            with Harmed(run.path / file, harm):
+                table, lines = told(lambda console: sweep({run.path.name: run.config}, how, console))
+                assert table["state"].tolist() == ["done"]
+                assert [line.startswith(f"{run.path / file}: ") for line in lines] == [True]
+                _, again = told(lambda console: launch(as_launch(run, resume=True), console))
+                assert again[:1] == lines  # then that nothing is left to train, and the bar
+    table, lines = told(lambda console: sweep({run.path.name: run.config}, how, console))
+    assert (table["state"].tolist(), lines) == (["done"], [])
+
+
+def test_a_checkpoint_that_is_passed_over_is_named_and_made_anew(run, monkeypatch):
+    save = Run.save
+
+    def killed(own, step, *args):
+        save(own, step, *args)
+        if step == 30:
+            raise KeyboardInterrupt
+
+    def swept():
+        return sweep({"two": run.config}, How(on="here", runs_dir=run.path.parent), Console(file=said, width=1000))
+
+    said, file = io.StringIO(), run.path.parent / "two" / "checkpoints" / "000030.safetensors"
+    monkeypatch.setattr(Run, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        swept()
+    monkeypatch.undo()
+    whole = file.read_bytes()
+    file.write_bytes(HARMS["a bit flipped"](whole))
+    assert swept()["state"].tolist() == ["done"]
+    lines = [line for line in said.getvalue().splitlines() if line]
+    assert lines == [f"{file}: is damaged, its checksum differs; it was made anew"]
+    assert file.read_bytes() == whole
+
+
+def test_what_is_replaced_while_it_is_read_is_not_damaged(run, monkeypatch):
+    resume = run.path / "checkpoints" / "000030.resume.safetensors"
+    content = Run.content
+
+    def replaced(own, name, sums):
+        if name == resume.name and resume.exists():  # by the process that trains it
+            known = dict(own.sums().known)
+            del known[name]
+            write_sums(own.folder, known)
+            resume.unlink()
+        return content(own, name, sums)
+
+    monkeypatch.setattr(Run, "content", replaced)
+    assert altered(run) == []
+    monkeypatch.undo()
+    (run.path / "checkpoints" / "000040.resume.safetensors").unlink()
+    (line,) = altered(run)
+    assert line.endswith("000040.resume.safetensors: is missing")
+
+
+def test_a_choice_of_how_many_at_once_that_cannot_be_read_is_made_anew(run, monkeypatch):
+    monkeypatch.setattr(group_size, "best_group", lambda config, n, device: 2)
+    group = [as_launch(Run(run.path, run.config.model_copy(update={"seed": seed}))) for seed in range(3)]
+    assert group_size.group_size(group) == 2
+    (file,) = (run.path.parent / ".groups").iterdir()
+    monkeypatch.setattr(group_size, "best_group", lambda config, n, device: 1)
+    assert group_size.group_size(group) == 2
+    for harm in HARMS.values():
+        with Harmed(file, harm):
+            assert group_size.group_size(group) == 1
 
 
 def test_resuming_removes_nothing_and_ends_as_an_undisturbed_run(run):

@@ -22,6 +22,7 @@ from compo_mech.runs import recipes
 from compo_mech.settings import changed
 from compo_mech.stats.over_seeds import SeedSummary, over_seeds
 from compo_mech.studies import exponents, measures
+from compo_mech.studies import run as study_runs
 from compo_mech.studies.circuit_scores import head_role_scores
 from compo_mech.studies.run import main, run_study
 from compo_mech.studies.run_scores import run_scores
@@ -206,6 +207,19 @@ def test_a_script_writes_its_table_and_tells(tmp_path, capsys):
     assert set(table["arm"]) == {"one", "two"}
     main(study, argv=argv)  # trains nothing
     assert pd.read_csv(tmp_path / "made.csv").equals(table)
+
+
+def test_what_was_found_is_told_on_a_full_disk_too(tmp_path, monkeypatch, capsys):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device", "made.csv")
+
+    monkeypatch.setattr(study_runs, "write_table", full)
+    with pytest.raises(SystemExit) as stop:
+        main(made({"one": Arm(SMALL)}), argv=["--runs-dir", str(tmp_path), "--n-seeds", "1", "--on", "here"])
+    assert stop.value.code == 2
+    out, err = capsys.readouterr()
+    assert "\naccuracy\n" in out
+    assert err == "error: made.csv: cannot be read or written (No space left on device)\n"
 
 
 @pytest.mark.parametrize(
