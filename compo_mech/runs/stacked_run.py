@@ -93,14 +93,15 @@ class StackedRun:
             RunError: as `params`, or the folder is taken or cannot be written.
         """
         self._check_converged()
-        measured, resume, steps = list(self._measured()), self._stack.resume_tensors(), set(self.steps)
+        measured, resume = list(self._measured()), self._stack.resume_tensors()
+        networks = {step: self.params(step) for step in self.steps}  # all is read before there is a folder
         run = Run.create(path, self.config)
         for step, rows in measured:
             for at in dict.fromkeys(at for at, _ in rows):
                 run.add_rows(at, [row for own, row in rows if own == at])
             own = {name: tensor[self._i] if tensor.ndim else tensor for name, tensor in resume.get(step, {}).items()}
-            if step in steps:
-                run.save(step, self.params(step), own)
+            if step in networks:
+                run.save(step, networks[step], own)
         run.note_at_once(len(self._stack.members))
         return run
 

@@ -136,6 +136,14 @@ def test_a_stack_with_a_damaged_end_or_row_is_no_success_and_with_anything_else_
     assert (set(table["state"]), set(table["error"]), said) == ({"done"}, {""}, [])
 
 
+@pytest.mark.parametrize("file", ["000000.safetensors", "000006.safetensors", "000012.resume.safetensors"])
+def test_a_run_is_written_out_whole_or_not_at_all(path, file):
+    flip(path / "checkpoints" / file)
+    with pytest.raises(RunError, match=f"{file}: is damaged"):
+        StackedRun(Stack.open(path), "seed0").write_run(path.parent / "one")
+    assert not (path.parent / "one").exists()
+
+
 def stopped(path):
     with pytest.raises(KeyboardInterrupt):
         train_stack(path, of_seeds(small(), [0, 1]), "cpu", Watched(6))
