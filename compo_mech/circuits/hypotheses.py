@@ -5,10 +5,12 @@ network as behind. Independence: the scores of what is left without it are indep
 necessity: removing it does more harm than removing random edges outside it. Minimality: each of its edges does more
 than edges that are added to it. A prompt's score is the mean log probability of its right answers.
 
-Equivalence and independence are held as long as no test speaks against them. Where the network is equally right on
-every prompt, nothing can depend on how right it is, and independence cannot be told.
+Equivalence and independence are held as long as no test speaks against them. Where none could, whatever the circuit
+does, they cannot be told: of a few prompts, or of a network that is equally right on every one, on how right it is
+nothing can be seen to depend. Nor can necessity and minimality be told of a circuit that leaves no edge out.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -22,7 +24,7 @@ from compo_mech.circuits.edge_sets import OnRows
 from compo_mech.circuits.overlap import permutations_within
 from compo_mech.circuits.selection import random_edges
 from compo_mech.interventions.edges import Edge
-from compo_mech.stats.intervals import on_its_side, two_decimals
+from compo_mech.stats.intervals import counted, on_its_side
 
 QUANTILE = 0.9
 """A circuit is sufficient, and its edge needed, if it does better than this fraction of random ones."""
@@ -53,8 +55,9 @@ class Tested(NamedTuple):
     Attributes:
         value: what is asked about.
         needed: what it has to come up to, or may come up to.
-        passed: whether the circuit passes; None: that cannot be told.
+        passed: whether the circuit passes; None: that cannot be told, since it could not have failed.
         control: the value of a random circuit of its size.
+        untold: why it cannot be told; empty where it can.
 
     >>> Tested(value=1.0, needed=0.9, passed=True, control=0.5).passed
     True
@@ -64,6 +67,7 @@ class Tested(NamedTuple):
     needed: float
     passed: bool | None
     control: float
+    untold: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class CircuitTests:
         necessity: fraction of random sets of edges outside whose removal does less harm.
         minimality: fraction of the edges outside that do less than that edge of the circuit which does least.
 
-    >>> good, open = Tested(1.0, 0.9, True, 0.5), Tested(1.0, 0.05, None, 1.0)
+    >>> good, open = Tested(1.0, 0.9, True, 0.5), Tested(1.0, 0.05, None, 1.0, EQUALLY_RIGHT)
     >>> print(*str(CircuitTests(good, Tested(0.01, 0.05, False, 0.5), open, good, good)).split("; "), sep=chr(10))
     sufficient: nearer to the network than 1.00 of random circuits (0.9 needed, random circuit 0.50)
     not equivalent: ahead of it as often as behind at p = 0.01 (at least 0.05, random circuit 0.50)
@@ -96,6 +100,8 @@ class CircuitTests:
         return "; ".join(_said(words, getattr(self, name)) for name, words in WORDS.items())
 
 
+EQUALLY_RIGHT = "the network is equally right on every prompt"
+
 WORDS = {
     "sufficiency": "sufficient: nearer to the network than {} of random circuits ({} needed",
     "equivalence": "equivalent: ahead of it as often as behind at p = {} (at least {}",
@@ -107,9 +113,10 @@ WORDS = {
 
 def _said(words: str, test: Tested) -> str:
     if test.passed is None:
-        return f"whether {words.partition(':')[0]} cannot be told: the network is equally right on every prompt"
+        return f"whether {words.partition(':')[0]} cannot be told: {test.untold}"
     said = words.format(on_its_side(test.value, test.needed), test.needed)
-    return f"{'' if test.passed else 'not '}{said}, random circuit {two_decimals(test.control)})"
+    too = ", which passes too" if test.passed and test.control >= test.needed else ""
+    return f"{'' if test.passed else 'not '}{said}, random circuit {on_its_side(test.control, test.needed)}{too})"
 
 
 def circuit_tests(
@@ -138,12 +145,39 @@ def circuit_tests(
     """
     control = random_edges(on.sets.edges, len(circuit), generator)
     others = [on.distance(random_edges(on.sets.edges, len(circuit), generator)) for _ in range(n_random)]
-    own = _values(on, circuit, others, generator, found.effects(on))
-    random = _values(on, control, others, generator, {})
-    passed: dict[str, bool | None] = {name: value >= NEEDED[name] for name, value in own.items()}
-    if not _scores(on, on.sets.edges).std() > TIED:
-        passed["independence"] = None
-    return CircuitTests(**{name: Tested(own[name], NEEDED[name], passed[name], random[name]) for name in WORDS})
+    own, least_p = _values(on, circuit, others, generator, found.effects(on))
+    random, _ = _values(on, control, others, generator, {})
+    untold = _untold(on, circuit, len(others), least_p)
+    passed = {name: None if name in untold else value >= NEEDED[name] for name, value in own.items()}
+    return CircuitTests(
+        **{name: Tested(own[name], NEEDED[name], passed[name], random[name], untold.get(name, "")) for name in WORDS}
+    )
+
+
+def _untold(on: OnRows, circuit: frozenset[Edge], n_random: int, least_p: float) -> dict[str, str]:
+    """The tests that no circuit of this size could have failed on these prompts, and why.
+
+    Args:
+        on: values of sets of edges.
+        circuit: that is tested.
+        n_random: circuits, and sets outside the circuit.
+        least_p: the least that the p-value of independence could have been.
+    """
+    scores, untold = _scores(on, on.sets.edges), dict[str, str]()
+    if not n_random:
+        untold["sufficiency"] = "no random circuit was drawn"
+    if len(circuit) == len(on.sets.edges):
+        untold |= dict.fromkeys(("sufficiency", "necessity", "minimality"), "no edge lies outside it")
+    elif not n_random:
+        untold["necessity"] = "no random set was drawn"
+    few = f"of {counted(len(scores), 'prompt')}, too few"
+    if not uneven_p(0.5, len(scores)) < LEVEL:
+        untold["equivalence"] = f"{few} to speak against it even if it were behind on all"
+    if not scores.std() > TIED:
+        untold["independence"] = EQUALLY_RIGHT
+    elif not least_p < LEVEL:
+        untold["independence"] = f"{few} are unequally right and ask for as many answers to speak against it"
+    return untold
 
 
 def _values(
@@ -152,8 +186,8 @@ def _values(
     others: Sequence[float],
     generator: torch.Generator,
     shown: Mapping[Edge, float],
-) -> dict[str, float]:
-    """What is asked about, by test.
+) -> tuple[dict[str, float], float]:
+    """What is asked about, by test; and the p-value of independence if what is left went wholly with the network.
 
     Args:
         on: values of sets of edges.
@@ -168,17 +202,20 @@ def _values(
     harms = [on.distance(every - random_edges(outside, n_removed, generator)) for _ in others]
     least = min(max(abs(on.distance(circuit - {edge}) - near), shown.get(edge, 0.0)) for edge in circuit)
     scores, left = _scores(on, every), _scores(on, every - circuit)
-    return {
+    same_draws = torch.Generator().set_state(generator.get_state())
+    values = {
         "sufficiency": _fraction([near < other for other in others]),
         "equivalence": uneven_p(uneven(_scores(on, circuit) - scores), len(scores)),
         "independence": dependence_p(left, scores, on.sets.n_scored, generator),
         "necessity": _fraction([harm > other for other in harms]),
         "minimality": _fraction([least > abs(on.distance(circuit | {edge}) - near) for edge in outside]),
     }
+    return values, dependence_p(scores, scores, on.sets.n_scored, same_draws)
 
 
 def _fraction(of: Sequence[bool]) -> float:
-    return sum(of) / len(of) if of else 1.0
+    """The fraction that is so; NaN of none."""
+    return sum(of) / len(of) if of else math.nan
 
 
 def _scores(on: OnRows, kept: Iterable[Edge]) -> Float[Tensor, "row"]:

@@ -158,11 +158,6 @@ def again(command: Sequence[str]) -> str:
     return fold("How to make this again", f"<pre>python {html.escape(shlex.join(command))}</pre>", "again")
 
 
-def counted(n: int, what: str) -> str:
-    """Write a number of things, as `1 run` or `2 runs`."""
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
-
-
 def capitalised(text: str) -> str:
     """Return the text with a capital first letter."""
     return text[0].upper() + text[1:]

@@ -16,11 +16,12 @@ from compo_mech.plots import training
 from compo_mech.report import attention, thresholds
 from compo_mech.report.attention import attention_by_step, shown_set
 from compo_mech.report.document import document
-from compo_mech.report.html_parts import capitalised, counted, fold, folded_if_long, length_table_html, verdict, wide
+from compo_mech.report.html_parts import capitalised, fold, folded_if_long, length_table_html, verdict, wide
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.outcome import length_table, run_sentence
 from compo_mech.runs.run import COLUMNS, Run
+from compo_mech.stats.intervals import counted
 
 if TYPE_CHECKING:
     import pandas as pd

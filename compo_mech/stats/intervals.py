@@ -54,15 +54,34 @@ def on_its_side(value: float, level: float, percent: bool = False) -> str:
     ('0.90', '0.8996', '98.96%')
     """
     scale, decimals = (100, 1) if percent else (1, 2)
-
-    def side(number: float, of: float) -> int:
-        return int(number > of) - int(number < of)
-
-    while decimals < MAX_DECIMALS and side(round(value * scale, decimals), round(level * scale, 9)) != side(
+    while decimals < MAX_DECIMALS and _side(round(value * scale, decimals), round(level * scale, 9)) != _side(
         value, level
     ):
         decimals += 1
     return f"{value:.{decimals}%}" if percent else f"{round(value, decimals) + 0.0:.{decimals}f}"
+
+
+def level_beside(level: float, value: float, written: str) -> str:
+    """Write a level that is no round number beside a value that is written already, by `on_its_side`: with as few
+    decimals as it takes that what is written of the two are below, at or above each other as the numbers are.
+
+    >>> level_beside(0.754, 0.7536, "75.36%"), level_beside(0.754, 0.6, "60.0%"), level_beside(2 / 3, 0.668, "0.67")
+    ('75.4%', '75%', '0.667')
+    """
+    percent, shown = written.endswith("%"), float(written.rstrip("%"))
+    scale, decimals = (100, 0) if percent else (1, 2)
+    while decimals < MAX_DECIMALS and _side(shown, round(level * scale, decimals)) != _side(value, level):
+        decimals += 1
+    return f"{level:.{decimals}%}" if percent else f"{level:.{decimals}f}"
+
+
+def _side(number: float, of: float) -> int:
+    return int(number > of) - int(number < of)
+
+
+def counted(n: int, what: str) -> str:
+    """Write a number of things, as `1 run` or `2 runs`."""
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 @functools.lru_cache(maxsize=2**16)  # scipy takes a millisecond, most of it for a p-value

@@ -95,6 +95,62 @@ def test_scores_that_go_together_are_told_from_such_that_do_not():
     assert dependence_p(score + 9 * kinds, other + 9 * kinds, kinds.double(), rng) > 0.05
 
 
+def on_pairs(n_rows, lengths=(1, 2, 3)):
+    built = build(Parity(), max_length=max(lengths))
+    pairs = circuit_pairs(built.model, built.data, n_rows, generator(), Parity(), built.shifts)
+    return built, OnRows(EdgeSets(built.model, pairs))
+
+
+@pytest.mark.parametrize("n_rows", [2, 6, 7])
+def test_of_prompts_too_few_to_fail_equivalence_it_cannot_be_told(n_rows):
+    """0.6 ** 6 + 0.4 ** 6 is 0.0508, 0.6 ** 7 + 0.4 ** 7 is 0.0296."""
+    built, on = on_pairs(n_rows)
+    tests = circuit_tests(on, built.edges, search(on, on.sets.edges), generator(), 3)
+    assert tests.equivalence.passed is (True if n_rows == 7 else None)
+    said = f"whether equivalent cannot be told: of {n_rows} prompts, too few to speak against it"
+    assert (said in str(tests)) == (n_rows < 7)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "told"),
+    [([1, 1], False), ([1, 1, 1], False), ([1] * 5, True), ([1, 2, 3, 4, 5], False), ([1, 1, 1, 1, 2, 2, 2, 2], True)],
+)
+def test_of_prompts_too_few_to_fail_independence_it_cannot_be_told(kinds, told, monkeypatch):
+    """Of 2, 3 and 5 prompts of a kind one order in 2, 6 and 120 is their own; of two fours one in 576."""
+    built, on = on_pairs(len(kinds))
+    monkeypatch.setattr(on.sets, "n_scored", torch.tensor(kinds).double())
+    scores = torch.tensor([0.0, 1.0, 3.0, 7.0, 2.0, 9.0, 5.0, 13.0][: len(kinds)]).double()
+    monkeypatch.setattr(hypotheses, "_scores", lambda on, kept: scores)
+    found = search(on, on.sets.edges)
+    assert circuit_tests(on, built.edges, found, generator(), 2).independence.passed is (False if told else None)
+    monkeypatch.setattr(
+        hypotheses, "_scores", lambda on, kept: scores if len(kept) == len(on.sets.edges) else 0 * scores
+    )
+    tests = circuit_tests(on, built.edges, found, generator(), 2)
+    assert tests.independence.passed is (True if told else None)  # what is left does not vary
+    said = f"whether independent cannot be told: of {len(kinds)} prompts, too few are unequally right"
+    assert (said in str(tests)) == (not told)
+
+
+def test_where_no_edge_is_outside_nothing_is_told_by_edges_outside():
+    _, on, found = setting()
+    tests = circuit_tests(on, frozenset(on.sets.edges), found, generator(), 3)
+    assert [getattr(tests, name).passed for name in ("sufficiency", "necessity", "minimality")] == [None] * 3
+    assert str(tests).count("cannot be told: no edge lies outside it") == 3
+    but_one = circuit_tests(on, frozenset(on.sets.edges[1:]), found, generator(), 3)
+    assert None not in [getattr(but_one, name).passed for name in ("sufficiency", "necessity", "minimality")]
+    none_drawn = circuit_tests(on, frozenset(on.sets.edges[1:]), found, generator(), 0)
+    assert [getattr(none_drawn, name).passed for name in ("sufficiency", "necessity")] == [None] * 2
+
+
+@pytest.mark.parametrize(("control", "said"), [(0.8996, "0.8996)"), (0.9, "0.90, which passes too)")])
+def test_a_random_circuit_that_passes_too_is_said(control, said):
+    tests = CircuitTests(*[Tested(0.95, 0.9, True, control)] * 5)
+    assert str(tests).count(f"random circuit {said}") == 5
+    failed = CircuitTests(*[Tested(0.5, 0.9, False, control)] * 5)
+    assert "passes too" not in str(failed)
+
+
 @pytest.mark.parametrize("name", WORDS)
 def test_a_value_is_said_on_the_side_of_its_threshold_where_it_is(name):
     fine = Tested(1.0, 0.9, True, 0.5)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy
 
-from compo_mech.stats.intervals import Interval, bounded, on_its_side, two_decimals, wilson
+from compo_mech.stats.intervals import Interval, bounded, counted, level_beside, on_its_side, two_decimals, wilson
 from compo_mech.stats.over_seeds import SeedSummary, over_seeds
 
 FRACTION, NONE = (0.0, 1.0), (-math.inf, math.inf)
@@ -101,3 +101,24 @@ def test_what_rounds_to_zero_has_no_sign_and_what_is_off_a_level_looks_so():
     assert [on_its_side(value, 0.99, percent=True) for value in (0.99, 0.9899, 0.98996, 1.0)] == [
         "99.0%", "98.99%", "98.996%", "100.0%",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("level", [0.75, 0.754, 0.673, 2 / 3, 0.05, 0.99996])
+@pytest.mark.parametrize("by", [-0.2, -1e-2, -1e-3, -1e-4, -1e-6, 0.0, 1e-6, 1e-4, 1e-2, 0.2])
+@pytest.mark.parametrize("percent", [False, True])
+def test_a_level_that_is_not_round_is_written_on_its_side_of_what_is_written(level, by, percent):
+    value = level + by
+    written = on_its_side(value, level, percent)
+    beside = level_beside(level, value, written)
+    assert np.sign(round(float(written.strip("%")) - float(beside.strip("%")), 12)) == np.sign(by)
+
+
+def test_a_level_has_no_more_decimals_than_it_takes():
+    assert level_beside(0.754, 0.55, "55.0%") == "75%"
+    assert level_beside(0.754, 0.7536, "75.36%") == "75.4%"
+    assert level_beside(0.7534, 0.7526, "75.3%") == "75.34%"
+    assert level_beside(2 / 3, 0.668, "0.67") == "0.667"
+
+
+def test_one_thing_is_singular():
+    assert [counted(n, "edge") for n in (0, 1, 2)] == ["0 edges", "1 edge", "2 edges"]
