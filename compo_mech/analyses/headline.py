@@ -7,7 +7,9 @@ from compo_mech.data.tasks import Task
 from compo_mech.evaluation.sets import drawn_sets
 from compo_mech.interventions.head_ablation import Ablations, best_guess
 from compo_mech.interventions.head_roles import name_heads
-from compo_mech.interventions.role_sentences import Heads, able_from, headline
+from compo_mech.interventions.role_able import is_able
+from compo_mech.interventions.role_headline import headline
+from compo_mech.interventions.role_sentences import Heads
 from compo_mech.model.params import Model
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.run import Run
@@ -25,7 +27,7 @@ def cause(model: Model, data: DataConfig, task: Task) -> str:
     sets = drawn_sets(data, task, N_STRINGS, model.device)
     ablations = Ablations(model, sets, "mean", generator, N_STRINGS)
     guess = best_guess(task, sets)
-    if ablations.whole < able_from(guess):
+    if not is_able(ablations.whole, guess):
         return headline(Heads((), None, None, ablations.whole, guess, ()))
     return headline(name_heads(ablations, data, generator, task=task))
 

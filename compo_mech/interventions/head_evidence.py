@@ -32,14 +32,15 @@ class HeadEvidence:
         lead: by how much the right answer's lead over the next grows, of what it is.
         moved: the largest change of the logits, of what they vary, by swapping the head or zeroing it, alone or after
             another head was swapped.
-        shares: by content, the heads together with which it carries what neither carries as far alone.
+        shares: by content, the heads together with which it carries what neither carries as far alone, and how the
+            answers go with it when both are swapped.
     """
 
     at_row: Mapping[Content, Followed]
     before: Mapping[Content, Followed]
     lead: Interval
     moved: float
-    shares: Mapping[Content, tuple[Writer, ...]]
+    shares: Mapping[Content, Mapping[Writer, Followed]]
 
 
 @dataclass(frozen=True)
@@ -125,9 +126,9 @@ def _followed(kinds: Sequence[Swaps], logits: Sequence[Logits]) -> dict[Content,
 
 def _shares(
     head: Writer, counted: Mapping[tuple[Writer, ...], Mapping[Content, Followed]]
-) -> dict[Content, tuple[Writer, ...]]:
+) -> dict[Content, dict[Writer, Followed]]:
     """By content, the heads together with which a head carries it, and neither carries it as far alone."""
-    found: dict[Content, tuple[Writer, ...]] = {}
+    found: dict[Content, dict[Writer, Followed]] = {}
     for pair, together in counted.items():
         if len(pair) == 1 or head not in pair:
             continue
@@ -135,5 +136,5 @@ def _shares(
             alone = max(counted[(one,)][content].carried.high for one in pair)
             if joint.carries(CARRIES) and joint.carried.low > alone:
                 (other,) = (one for one in pair if one != head)
-                found[content] = (*found.get(content, ()), other)
+                found.setdefault(content, {})[other] = joint
     return found

@@ -28,8 +28,9 @@ from compo_mech.interventions.head_ablation import Ablations, best_guess, smalle
 from compo_mech.interventions.head_evidence import head_evidence
 from compo_mech.interventions.pairs import Pairs, Switch, make_pairs
 from compo_mech.interventions.patching import patched_logits
+from compo_mech.interventions.role_able import NEAR, is_able
 from compo_mech.interventions.role_rules import HeadRole
-from compo_mech.interventions.role_sentences import NEAR, Heads, able_from
+from compo_mech.interventions.role_sentences import Heads
 from compo_mech.interventions.traces import both_traces
 from compo_mech.model.finite import likeliest
 from compo_mech.model.params import Model
@@ -158,7 +159,7 @@ def name_heads(
         together = tuple(layers.tolist())
         if len(data.drawn_lengths) > 1:
             shares["end"], _ = carried_share(model, data, "end", generator, n_pairs, task)
-    told = ablations.whole >= able_from(guess)
+    told = is_able(ablations.whole, guess)
     evidence = head_evidence(model, data, task, own) if told else None
     roles, removals = [], []
     for layer in range(config.n_layers):

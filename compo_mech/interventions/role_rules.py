@@ -1,6 +1,7 @@
 """The role of a head, by a rule on what answers and logits do without it and with what it does in another string."""
 
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -135,7 +136,8 @@ def carried(found: HeadEvidence, level: float) -> Role | None:
 
 def taken_back(found: HeadEvidence) -> Role | None:
     """The role of a head that moves the logits away from the answers that others make."""
-    lowest = min(found.at_row, key=lambda content: found.at_row[content].toward.mean, default=None)
-    if lowest is None or found.at_row[lowest].toward.high > -TAKES_BACK or found.lead.low < TAKES_BACK:
-        return None
-    return Role("takes back", lowest, found.at_row[lowest])
+    asked = [content for content in found.at_row if math.isfinite(found.at_row[content].toward.mean)]
+    lowest = min(asked, key=lambda content: found.at_row[content].toward.mean, default=None)
+    if lowest is not None and found.at_row[lowest].toward.high <= -TAKES_BACK and found.lead.low >= TAKES_BACK:
+        return Role("takes back", lowest, found.at_row[lowest])
+    return None

@@ -3,14 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from compo_mech.interventions.head_ablation import COSTS, Cost
+from compo_mech.interventions.head_ablation import COSTS, MAX_SUBSET_HEADS, Cost
 from compo_mech.interventions.head_swaps import CARRIES, CARRIES_IN_PART, STAYS, Followed
+from compo_mech.interventions.role_able import NEAR, is_able, untold_sentence
 from compo_mech.interventions.role_rules import MOVES, TAKES_BACK, HeadRole
 from compo_mech.interventions.swapped_rows import Content
-from compo_mech.stats.intervals import on_its_side
-
-NEAR = 0.05
-"""Accuracy is near the best guess if it is above it by no more than this."""
+from compo_mech.stats.intervals import level_beside, on_its_side
 
 CONTENTS: dict[Content, str] = {
     "x": "x_t",
@@ -32,16 +30,6 @@ def content_text(content: Content) -> str:
     ('x_t', 'x_3, whatever t is')
     """
     return CONTENTS.get(content, f"{content}, whatever t is")
-
-
-def able_from(guess: float) -> float:
-    """The per-state accuracy that a network needs for roles to be told: halfway from the best guess without x_t to all,
-    and 2 `NEAR` above it.
-
-    >>> able_from(0.5), round(able_from(0.9), 2)
-    (0.75, 1.0)
-    """
-    return guess + max(2 * NEAR, (1 - guess) / 2)
 
 
 @dataclass(frozen=True)
@@ -75,9 +63,14 @@ class Heads:
         return " ".join(self.sentences)
 
     @property
+    def asks_for_x(self) -> bool:
+        """Whether enough rows ask for x_t that it can be told which heads carry it."""
+        return any("x" in found for found in self.layers)
+
+    @property
     def sentences(self) -> list[str]:
         """What the heads do, a sentence for each kind of role."""
-        if self.accuracy < able_from(self.guess):
+        if not is_able(self.accuracy, self.guess):
             return [untold_sentence(self.accuracy, self.guess)]
         if self.x_together is None:
             return [costs_sentence(self.roles), *idle_sentences(self.roles)]
@@ -85,7 +78,8 @@ class Heads:
         if head is not None:
             said = [iteration_sentence(head, self.accuracy, self.guess)]
         else:
-            said = [shared_sentence(self), removal_sentence(self.removal, self.guess)]
+            n_heads = max((role.writer.head + 1 for role in self.roles), default=0)
+            said = [shared_sentence(self), removal_sentence(self.removal, self.guess, n_heads)]
         for role in self.roles:
             if role.name in ("accumulates", "carries", "relays"):
                 said.append(carries_sentence(role))
@@ -106,62 +100,16 @@ class Heads:
         return None
 
 
-def headline(heads: Heads) -> str:
-    """Say in a clause which heads carry x_t, by intervention."""
-    level = able_from(heads.guess)
-    if heads.accuracy < level:
-        right = on_its_side(heads.accuracy, level, percent=True)
-        return f"no head is named by intervention, since {right} of states are right ({level:.0%} needed)"
-    if heads.x_together is None:
-        return "what heads carry cannot be asked, since only the last state is written"
-    named = [heads.iteration] if heads.iteration else [r for r in heads.roles if r.role.content in ("x", "prefix")]
-    parts = [f"{role.writer} {_verb(role, heads)}{_brief(role)}" for role in named if role is not None]
-    return "by intervention " + (", ".join(parts) or "no head carries x_t alone or with one other")
-
-
-def _verb(role: HeadRole, heads: Heads) -> str:
-    """What a head does with x_t, for a headline."""
-    if role is heads.iteration:
-        return "is the iteration head"
-    content = content_text(role.role.content or "x")
-    if role.name == "shares":
-        return f"carries {content} together with {' or '.join(map(str, role.partners))}"
-    verb = role.name if role.name in ("accumulates", "relays", "takes back") else "carries"
-    return f"{verb} {content}" + (" in part" if role.in_part else "")
-
-
-def _brief(role: HeadRole) -> str:
-    """How many answers follow and stay, for a headline."""
-    found = role.role.followed
-    if found is None or role.name in ("shares", "takes back"):
-        return ""
-    level = CARRIES_IN_PART if role.in_part else CARRIES
-    follows, stays = (
-        on_its_side(of.low, at, percent=True) for of, at in ((found.follows, level), (found.stays, STAYS))
-    )
-    return (
-        f" ({found.follows.mean:.0%} of answers follow what it brings, at least {follows} with {level:.0%} needed; "
-        f"{found.stays.mean:.0%} stay when all else differs, at least {stays} with {STAYS:.0%} needed)"
-    )
-
-
-def untold_sentence(accuracy: float, guess: float) -> str:
-    """Say that no role can be told, of a network that is not right often enough."""
-    level = able_from(guess)
-    return (
-        f"The network is right about {on_its_side(accuracy, level, percent=True)} of states, of which {level:.0%} are "
-        f"needed for roles to be told (guessing, {guess:.0%}): there is no work of heads to name."
-    )
-
-
 def followed_text(found: Followed, level: float, content: Content) -> str:
     """How many answers follow and how many stay, beside the levels and chance."""
     follows, stays = found.follows, found.stays
-    low, least = on_its_side(follows.low, level, percent=True), on_its_side(stays.low, STAYS, percent=True)
+    least = on_its_side(stays.low, STAYS, percent=True)
+    low = max((on_its_side(follows.low, of, percent=True) for of in (level, found.permuted)), key=len)
+    chance = level_beside(found.permuted, follows.low, low)
     changes = f"of {found.n_changes} answers that another {NOUNS.get(content, content)} would change"
     return (
         f"{changes} {follows.mean:.0%} follow ({low} .. {follows.high:.1%}; from {level:.0%}; permuted labels "
-        f"{found.permuted:.0%}), and of {found.n_stays} that it would not {stays.mean:.0%} stay ({least} .. "
+        f"{chance}), and of {found.n_stays} that it would not {stays.mean:.0%} stay ({least} .. "
         f"{stays.high:.1%}; from {STAYS:.0%})" + ("" if content.startswith("end") else " though all else differs")
     )
 
@@ -176,12 +124,18 @@ def iteration_sentence(head: HeadRole, accuracy: float, guess: float) -> str:
         f"{followed_text(found, CARRIES, 'x')}; without it {left:.0%} of states are right (best guess from s_{{t-1}} "
         f"alone: {guess:.0%})."
     )
-    return text + (" So the rest of the network still knows something of x_t." if left > guess + NEAR else "")
+    if not left > guess + NEAR:
+        return text
+    above = on_its_side(left, guess + NEAR, percent=True)
+    level = level_beside(guess + NEAR, left, above)
+    return f"{text} So the rest of the network still knows something of x_t ({above}; guessing has at most {level})."
 
 
 def shared_sentence(heads: Heads) -> str:
     """Say by which heads x_t is carried, where no head is the iteration head."""
     carriers = [role for role in heads.roles if role.name == "iteration"]
+    if not carriers and not heads.asks_for_x:
+        return "Which heads carry x_t cannot be told: too few rows ask for it."
     named = [f"{role.writer} ({part_text(role)})" for role in carriers]
     text = "No head is the iteration head by itself: x_t is carried by " + ("; ".join(named) or "none alone")
     layers = {layer: found["x"] for layer, found in enumerate(heads.layers) if "x" in found}
@@ -203,12 +157,21 @@ def part_text(role: HeadRole) -> str:
     return f"in part, {times}{followed_text(found, CARRIES_IN_PART, role.role.content or 'x')}"
 
 
-def removal_sentence(removal: Cost | None, guess: float) -> str:
-    """Say without which heads of one layer accuracy falls to the best guess."""
+def removal_sentence(removal: Cost | None, guess: float, n_heads: int) -> str:
+    """Say without which of so many heads of one layer accuracy falls to near the best guess, by which level."""
+    tried = "" if n_heads <= MAX_SUBSET_HEADS else f"; of the {n_heads} heads of a layer one, two and all were tried"
+    level = guess + NEAR
     if removal is None:
-        return f"No set of heads in one layer brings accuracy down to the best guess ({guess:.0%})."
+        return (
+            f"No set of heads in one layer{' that was tried' if tried else ''} brings accuracy down to near the best "
+            f"guess ({guess:.0%}; near up to {NEAR:.0%} above it{tried})."
+        )
+    left = on_its_side(removal.accuracy, level, percent=True)
     names = " and ".join(str(writer) for writer in removal.components)
-    return f"Accuracy falls to {removal.accuracy:.0%} (best guess {guess:.0%}) without {names}."
+    return (
+        f"Accuracy falls to {left} (best guess {guess:.0%}; near it up to {level_beside(level, removal.accuracy, left)}"
+        f"{tried}) without {names}."
+    )
 
 
 def carries_sentence(role: HeadRole) -> str:
@@ -249,20 +212,22 @@ def lookup_sentences(heads: Heads) -> list[str]:
 
 def partner_sentences(roles: Sequence[HeadRole]) -> list[str]:
     """Say which heads carry something together that neither carries as far alone."""
-    said = []
-    for role in roles:
-        if role.evidence is None:
-            continue
-        for content, others in role.evidence.shares.items():
-            later = [other for other in others if (other.layer, other.head) > (role.writer.layer, role.writer.head)]
-            names = ", or with ".join(map(str, later))
-            if names:
-                alone = role.evidence.at_row[content].follows.mean
-                said.append(
-                    f"{role.writer} carries {content_text(content)} together with {names}: at least {CARRIES:.0%} of "
-                    f"the answers follow both, and {alone:.0%} {role.writer} alone."
-                )
+    said, found = [], {role.writer: role.evidence for role in roles if role.evidence is not None}
+    for writer, evidence in found.items():
+        for content, others in evidence.shares.items():
+            for other, joint in others.items():
+                if (other.layer, other.head) > (writer.layer, writer.head):
+                    alone = (f"of {one} alone {_alone_text(found[one].at_row[content])}" for one in (writer, other))
+                    said.append(
+                        f"{writer} carries {content_text(content)} together with {other}: with both put in, "
+                        f"{followed_text(joint, CARRIES, content)}; {', '.join(alone)}."
+                    )
     return said
+
+
+def _alone_text(found: Followed) -> str:
+    """How many answers follow and stay, of a head beside what it does with another."""
+    return f"{found.follows.mean:.0%} follow and {found.stays.mean:.0%} stay"
 
 
 def costs_sentence(roles: Sequence[HeadRole]) -> str:
@@ -284,6 +249,6 @@ def idle_sentences(roles: Sequence[HeadRole]) -> list[str]:
     names = ", ".join(str(role.writer) for role in idle)
     moved = max(role.evidence.moved for role in idle if role.evidence is not None)
     return [
-        f"Idle: {names}. Without any of them less than {COSTS:.0%} of states go wrong, and the logits move by "
+        f"Idle: {names}. Without each alone less than {COSTS:.0%} of states go wrong, and the logits move by "
         f"{on_its_side(moved, MOVES, percent=True)} at most (idle below {MOVES:.0%} of what they vary)."
     ]

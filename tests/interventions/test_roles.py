@@ -1,14 +1,18 @@
 """Roles, each on both sides of every threshold, and the sentences that say them."""
 
+import math
 from dataclasses import replace
 
 import pytest
 
 from compo_mech.interventions.edges import Writer
+from compo_mech.interventions.head_ablation import MAX_SUBSET_HEADS, Cost
 from compo_mech.interventions.head_evidence import HeadEvidence
 from compo_mech.interventions.head_swaps import CARRIES, CARRIES_IN_PART, STAYS, Followed
+from compo_mech.interventions.role_able import NEAR, is_able
+from compo_mech.interventions.role_headline import headline
 from compo_mech.interventions.role_rules import HeadRole
-from compo_mech.interventions.role_sentences import Heads, headline
+from compo_mech.interventions.role_sentences import Heads, removal_sentence
 from compo_mech.stats.intervals import Interval, wilson
 
 N = 200
@@ -100,14 +104,18 @@ def test_idle_is_what_moves_neither_answers_nor_logits(cost, moved, name):
 
 
 def test_heads_that_carry_something_together_share_it():
-    one = head({"x": followed()}, shares={"x": (Writer("head", 2, 1),)})
-    other = head({"x": followed()}, shares={"x": (Writer("head", 1, 0),)}, writer=(2, 1))
+    joint = followed(190, 196, permuted=0.48)
+    one = head({"x": followed(120, 120)}, shares={"x": {Writer("head", 2, 1): joint}})
+    other = head({"x": followed(20)}, shares={"x": {Writer("head", 1, 0): joint}}, writer=(2, 1))
     assert [role.name for role in (one, other)] == ["shares", "shares"]
     found = heads(one, other)
     assert found.iteration is None
-    assert "L1H0 carries x_t together with L2H1: at least 50% of the answers follow both, and 0% L1H0 alone" in str(
-        found
-    )
+    follow, stay = (f"{of.low:.1%} .. {of.high:.1%}" for of in (joint.follows, joint.stays))
+    assert (
+        "L1H0 carries x_t together with L2H1: with both put in, of 200 answers that another x_t would change 95% "
+        f"follow ({follow}; from 50%; permuted labels 48%), and of 200 that it would not 98% stay ({stay}; from 85%) "
+        "though all else differs; of L1H0 alone 60% follow and 60% stay, of L2H1 alone 10% follow and 100% stay."
+    ) in str(found)
     assert "L2H1 carries" not in str(found)  # a pair is said once
     assert "L1H0 carries x_t together with L2H1" in headline(found)
 
@@ -120,6 +128,100 @@ def test_roles_are_told_of_a_network_that_is_right_often_enough():
     assert "L1H0" not in said
     assert "74.996% of states are right (75% needed)" in headline(heads(role, accuracy=0.74996))
     assert HeadRole(Writer("head", 1, 0), 1.0, 1.0, 0.5, None).name == "cannot be told"
+
+
+@pytest.mark.parametrize(
+    ("guess", "accuracy", "said"),
+    [
+        (0.508, 0.7536, "75.36% of states, of which 75.4% are needed"),
+        (0.346, 0.6724, "67.2% of states, of which 67.3% are needed"),
+        (0.346, 0.6729, "67.29% of states, of which 67.3% are needed"),
+        (0.5068, 0.7526, "75.3% of states, of which 75.34% are needed"),
+    ],
+)
+def test_what_is_right_and_what_is_needed_are_on_their_sides(guess, accuracy, said):
+    role = head({"x": followed(N)}, cost=0.5)
+    told = heads(role, accuracy=accuracy, guess=guess)
+    assert said in str(told)
+    number, level = said.split("%")[0], said.split("which ")[1].split("%")[0]
+    assert float(number) < float(level)
+    assert f"{number}% of states are right ({level}% needed)" in headline(told)
+
+
+def test_where_guessing_leaves_no_room_roles_cannot_be_told():
+    role = head({"x": followed(N)}, cost=0.1)
+    assert is_able(1.0, 0.9)
+    assert not is_able(1.0, 0.9001)
+    assert "cannot be told" not in str(heads(role, guess=0.9, layers=({"end": followed(), "x": followed(N)},)))
+    for guess in (0.9001, 0.95, 1.0):
+        found = heads(role, guess=guess)
+        assert str(found).startswith("What heads do cannot be told: guessing without x_t is right about ")
+        assert "at most 90% leave room above" in str(found)
+        assert "at most 90% leave room above" in headline(found)
+    assert "90.01%" in str(heads(role, guess=0.9001))
+
+
+@pytest.mark.parametrize("value", [math.nan, -0.1, 1.1])
+def test_what_is_no_fraction_is_no_accuracy(value):
+    role = head({"x": followed(N)}, cost=0.5)
+    for found in (heads(role, accuracy=value), heads(role, guess=value)):
+        for say in (str, headline):
+            with pytest.raises(ValueError, match=r"= \S+: must be 0 \.\. 1"):
+                say(found)
+
+
+def test_a_content_towards_which_nothing_is_known_is_not_taken_back():
+    none, back = followed(toward=math.nan), followed(toward=-0.5)
+    lead = Interval(0.3, 0.3, 0.3)
+    for contents in ({"x": none, "answer": back}, {"answer": back, "x": none}):
+        assert head(contents, lead=lead).role[:2] == ("takes back", "answer")
+    assert head({"x": none}, lead=lead).name == "contributes"
+
+
+def test_without_which_heads_accuracy_falls_is_said_beside_the_level_and_what_was_tried():
+    found = Cost((Writer("head", 1, 0),), "mean", accuracy=0.5496, cost=0.45)
+    assert removal_sentence(found, 0.5, 2) == (
+        "Accuracy falls to 54.96% (best guess 50%; near it up to 55%) without L1H0."
+    )
+    none = "No set of heads in one layer brings accuracy down to near the best guess (50%; near up to 5% above it)."
+    assert removal_sentence(None, 0.5, MAX_SUBSET_HEADS) == none
+    many = "; of the 9 heads of a layer one, two and all were tried"
+    said = removal_sentence(None, 0.5, MAX_SUBSET_HEADS + 1)
+    assert said == none.replace("layer brings", "layer that was tried brings").replace("above it)", f"above it{many})")
+    assert many in removal_sentence(found, 0.5, MAX_SUBSET_HEADS + 1)
+    part = head({"x": followed(least(CARRIES_IN_PART))}, cost=0.1)
+    assert "No set of heads in one layer brings" in str(heads(part))
+
+
+def test_what_the_rest_knows_is_said_beside_what_guessing_has():
+    near = heads(head({"x": followed(N)}, cost=1 - 0.5 - NEAR))
+    assert "still knows" not in str(near)
+    more = heads(head({"x": followed(N)}, cost=1 - 0.5 - NEAR - 0.0004))
+    assert "still knows something of x_t (55.04%; guessing has at most 55%)" in str(more)
+
+
+def test_which_heads_carry_what_too_few_rows_ask_for_cannot_be_told():
+    idle = head({}, cost=0.0, moved=0.0)
+    for layers in ((), ({"end": followed()}, {"end": followed()})):
+        found = heads(idle, layers=layers)
+        assert "Which heads carry x_t cannot be told: too few rows ask for it." in str(found)
+        assert headline(found) == "which heads carry x_t cannot be told by intervention: too few rows ask for it"
+    asked = heads(head({"x": followed()}), layers=({"x": followed()}, {"x": followed()}))
+    assert headline(asked) == "by intervention no head carries x_t alone or with one other"
+    assert "x_t is carried by none alone; the heads of layer 0 together do not carry it" in str(asked)
+
+
+def test_chance_is_written_on_its_side_of_what_follows():
+    found = followed(least(0.51), N)
+    chance = found.follows.low + 1e-4
+    said = str(heads(head({"x": followed()}), layers=({"x": replace(found, permuted=chance)},)))
+    low = float(said.split("follow (")[1].split("%")[0])
+    assert low < float(said.split("permuted labels ")[1].split("%")[0])
+
+
+def test_each_idle_head_was_ablated_by_itself():
+    one, other = (head({"x": followed()}, cost=0.0199, moved=0.001, writer=(1, n)) for n in (0, 1))
+    assert "Idle: L1H0, L1H1. Without each alone less than 2% of states go wrong" in str(heads(one, other))
 
 
 def test_the_iteration_head_is_alone_in_its_layer_and_needed():
