@@ -15,7 +15,7 @@ from compo_mech.circuits.edge_sets import OnRows
 from compo_mech.circuits.overlap import jaccard
 from compo_mech.circuits.selection import graph_order, random_edges
 from compo_mech.interventions.edges import Edge
-from compo_mech.stats.intervals import Interval, on_its_side
+from compo_mech.stats.intervals import Interval, counted, on_its_side, two_decimals
 
 SAME = 2 / 3
 """Circuits that share this fraction of their edges (intersection over union) count as one."""
@@ -56,11 +56,15 @@ class Alternative:
 
     def __str__(self) -> str:
         found = f"{'a' if self.exists else 'no'} second faithful circuit found among {self.n_sets} sets of edges"
-        sizes, away = f"{len(self.first)} edges", on_its_side(self.distances[0], SPARED)
+        sizes, away = counted(len(self.first), "edge"), on_its_side(self.distances[0], SPARED)
         if self.second is None or self.overlap is None or self.distances[1] is None:
-            return f"{found}: every search led to the same {sizes}, at a distance of {away} (at most {SPARED})"
-        shared = f"{'it' if self.exists else 'the least alike'} shares {on_its_side(self.overlap, SAME)} of their edges"
-        level = f"below {SAME:.2f} counts as another; two random circuits {self.random}"
+            return (
+                f"{found}: every search led to the first, of {sizes}, a part of it or more than it; it is at a "
+                f"distance of {away} (at most {SPARED})"
+            )
+        overlap = two_decimals(SAME) if self.overlap == SAME else on_its_side(self.overlap, SAME)
+        shared = f"{'it' if self.exists else 'the least alike'} shares {overlap} of their edges"
+        level = f"below 2/3 counts as another; two random circuits {self.random}"
         other = on_its_side(self.distances[1], SPARED)
         both = f"{sizes} and {len(self.second)}, at distances of {away} and {other} (at most {SPARED})"
         return f"{found}: {shared} with the first ({level}); they have {both}"

@@ -1,6 +1,6 @@
 """The verdict on a circuit: is it faithful, complete and minimal, beside random circuits of its size?"""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -190,15 +190,15 @@ class CircuitVerdict:
 
     @property
     def faithful(self) -> bool:
-        return self.measures is not None and 1 - FAITHFUL <= self.measures.faithfulness <= 1 + FAITHFUL
+        return self.measures is not None and _is_faithful(self.measures.faithfulness)
 
     @property
     def complete(self) -> bool:
-        return self.measures is not None and self.measures.incompleteness <= COMPLETE
+        return self.measures is not None and _is_complete(self.measures.incompleteness)
 
     @property
     def minimal(self) -> bool:
-        return self.measures is not None and self.measures.minimality > MINIMAL
+        return self.measures is not None and _is_minimal(self.measures.minimality)
 
     @property
     def holds(self) -> bool:
@@ -211,17 +211,30 @@ class CircuitVerdict:
             return "no verdict: the network does the same on the corrupt input"
         found, (edge, effect) = self.measures, min(self.measures.effects.items(), key=lambda item: item[1])
         near = 1 - FAITHFUL if found.faithfulness < 1 else 1 + FAITHFUL
+        complete, minimal = "complete" if self.complete else "incomplete", f"{'' if self.minimal else 'not '}minimal"
         return (
             f"{'' if self.faithful else 'not '}faithful: {on_its_side(found.faithfulness, near)} (within {FAITHFUL} of "
-            f"1 needed{_beside(self.random_faithfulness)}); {'' if self.complete else 'in'}complete: "
+            f"1 needed{_beside(self.random_faithfulness, _is_faithful)}); {complete}: "
             f"{on_its_side(found.gap.size, COMPLETE)} apart without {found.gap.removed} (at most {COMPLETE}"
-            f"{_beside(self.random_incompleteness)}); {'' if self.minimal else 'not '}minimal: {edge} moves "
-            f"{on_its_side(effect, MINIMAL)} (more than {MINIMAL}{_beside(self.random_minimality)})"
+            f"{_beside(self.random_incompleteness, _is_complete)}); {minimal}: {edge} moves "
+            f"{on_its_side(effect, MINIMAL)} (more than {MINIMAL}{_beside(self.random_minimality, _is_minimal)})"
         )
 
 
-def _beside(random: Interval | None) -> str:
-    return "" if random is None else f"; random circuits {random}"
+def _is_faithful(faithfulness: float) -> bool:
+    return 1 - FAITHFUL <= faithfulness <= 1 + FAITHFUL
+
+
+def _is_complete(incompleteness: float) -> bool:
+    return incompleteness <= COMPLETE
+
+
+def _is_minimal(minimality: float) -> bool:
+    return minimality > MINIMAL
+
+
+def _beside(random: Interval | None, passes: Callable[[float], bool]) -> str:
+    return "" if random is None else f"; random circuits {random}{', which pass too' if passes(random.mean) else ''}"
 
 
 def judge(

@@ -221,14 +221,14 @@ def _objections(
     found = []
     if size > LARGEST_FRACTION * n_edges:
         found.append(f"that is nearly the whole network (at most {LARGEST_FRACTION:.0%} allowed)")
-    if random.high >= moved:
+    if not random.high < moved:
         found.append(f"as many at random move {random}, up to as much")
     if held_out is None or overlap is None:
         found.append("half of the prompts show none")
-    elif held_out < HELD_OUT:
+    elif not held_out >= HELD_OUT:
         moved_there = on_its_side(held_out, HELD_OUT)
         found.append(f"found on half of the prompts, one moves {moved_there} on the others ({HELD_OUT} needed)")
-    elif overlap < OVERLAP:
+    elif not overlap >= OVERLAP:
         found.append(_overlap(overlap))
     return found
 

@@ -95,15 +95,20 @@ class Resampled:
 
     @property
     def stable(self) -> bool:
-        """Whether the mean overlap comes up to the bar."""
-        return self.overlap.mean >= STABLE
+        """Whether the mean overlap comes up to the bar, beyond that of random circuits."""
+        return self.overlap.mean >= STABLE and not self.is_chance
+
+    @property
+    def is_chance(self) -> bool:
+        """Whether random circuits overlap up to as much, as those of nearly the whole network do."""
+        return not self.random.high < self.overlap.mean
 
     def __str__(self) -> str:
         mean, (_, low, high) = on_its_side(self.overlap.mean, STABLE), map(two_decimals, self.overlap)
         return (
             f"{'' if self.stable else 'not '}stable: circuits of {self.n_draws} bootstrap resamples of the prompts "
-            f"overlap with it by {mean} ({low} .. {high}) ({STABLE} needed; random circuits {self.random}; published: "
-            f"{PUBLISHED})"
+            f"overlap with it by {mean} ({low} .. {high}) ({STABLE} needed; random circuits {self.random}"
+            f"{', up to as much' if self.is_chance else ''}; published: {PUBLISHED})"
         )
 
 

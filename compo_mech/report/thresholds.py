@@ -6,6 +6,7 @@ from compo_mech.circuits.accuracy import ABLE
 from compo_mech.circuits.discovery import HELD_OUT, LARGEST_FRACTION, OVERLAP, SWAPPED
 from compo_mech.circuits.overlap import LEVEL
 from compo_mech.evaluation.attention import MIN_LENGTH, SAME_KEY_SHARE, SHARP_ROW_SHARE, SHARP_WEIGHT, TEXTBOOK_SCORE
+from compo_mech.interventions.head_ablation import COSTS
 from compo_mech.interventions.head_swaps import CARRIES, CARRIES_IN_PART, MIN_COUNTED, STAYS
 from compo_mech.interventions.role_rules import MOVES
 from compo_mech.probing.additivity import NEEDED
@@ -13,10 +14,10 @@ from compo_mech.runs.outcome import ACCURACY_LEVEL
 from compo_mech.stats.onset import GONE, MIN_POINTS
 
 ATTENTION = (
-    f"Thresholds: a pattern is sharp if in {SHARP_ROW_SHARE:.0%} of rows the strongest key has weight {SHARP_WEIGHT} "
-    f"or more and is the same for {SAME_KEY_SHARE:.0%} of strings; a textbook iteration head is sharp and has a score "
-    f"of {TEXTBOOK_SCORE} or more over lengths from {MIN_LENGTH} on. The task is learnt at {ACCURACY_LEVEL:.0%} "
-    "accuracy at the worst length."
+    f"Thresholds: a textbook iteration head has a score of {TEXTBOOK_SCORE} or more over lengths from {MIN_LENGTH} on; "
+    f"any other pattern is sharp if in {SHARP_ROW_SHARE:.0%} of rows the strongest key has weight {SHARP_WEIGHT} or "
+    f"more and is the same for {SAME_KEY_SHARE:.0%} of strings. The task is learnt at {ACCURACY_LEVEL:.0%} accuracy at "
+    "the worst length."
 )
 CIRCUIT = (
     f"Thresholds: there is a circuit where the network is right about {ABLE:.0%} of the answers to either prompt, "
@@ -27,8 +28,8 @@ CIRCUIT = (
 HEADS = (
     f"A head brings a variable if, with what it does in another string put in, at least {CARRIES:.0%} of the answers "
     f"that another value would change follow, in part from {CARRIES_IN_PART:.0%} on, and at least {STAYS:.0%} of the "
-    f"others stay, each by the lower end of its interval, over at least {MIN_COUNTED} answers; it is idle if no answer "
-    f"needs it and logits move by less than {MOVES:.0%} of what they vary."
+    f"others stay, each by the lower end of its interval, over at least {MIN_COUNTED} answers; it is idle if "
+    f"without it less than {COSTS:.0%} of states go wrong and logits move by less than {MOVES:.0%} of what they vary."
 )
 SHARING = (
     f"Thresholds: a head carries a variable for a task if {CARRIES:.0%} of its answers follow the head alone; edges "

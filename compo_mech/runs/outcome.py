@@ -10,7 +10,7 @@ from compo_mech.evaluation.table import CONTROL, measured, of_lengths, select
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.stacked_run import AnyRun, open_run
 from compo_mech.stats import onset
-from compo_mech.stats.intervals import on_its_side, two_decimals
+from compo_mech.stats.intervals import on_its_side
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +42,12 @@ class HeadOutcome:
 
     def __str__(self) -> str:
         name, score = f"L{self.layer}H{self.head}", on_its_side(self.score, TEXTBOOK_SCORE)
-        known = "" if math.isnan(self.control) else f"; control {two_decimals(self.control)}"
+        known = "" if math.isnan(self.control) else f"; control {on_its_side(self.control, TEXTBOOK_SCORE)}"
+        if self.verdict is AttentionVerdict.TEXTBOOK and self.control >= TEXTBOOK_SCORE:
+            return (
+                f"whether a head has learnt to attend as a textbook iteration head cannot be told: {name} does, with a "
+                f"score of {score} ({TEXTBOOK_SCORE} needed{known}), and so does the control, which has learnt nothing"
+            )
         if self.verdict is AttentionVerdict.TEXTBOOK:
             return (
                 f"{name} attends as a textbook iteration head, with a score of {score} ({TEXTBOOK_SCORE} needed{known})"
@@ -102,7 +107,8 @@ def head_outcome(metrics: "pd.DataFrame", task: str) -> HeadOutcome | None:
 
 def accuracy_outcome(metrics: "pd.DataFrame", task: str) -> AccuracyOutcome:
     """Find where accuracy at the worst length ends, and since when it is high."""
-    accuracy = select(measured(metrics, task), metric="generated_accuracy").groupby("step")["value"].min()
+    by_step = select(measured(metrics, task), metric="generated_accuracy").groupby("step")["value"]
+    accuracy = by_step.agg(lambda values: values.min(skipna=False))  # where one is NaN the worst is not known
     steps, values = accuracy.index.tolist(), accuracy.tolist()
     return AccuracyOutcome(values[-1], onset.reached(steps, values, ACCURACY_LEVEL), steps[-1])
 

@@ -25,6 +25,7 @@ from compo_mech.interventions.edges import LOGITS, POS, TOK, Edge, Reader, Write
 from compo_mech.interventions.graph import run_both
 from compo_mech.interventions.pairs import Switch, make_pairs
 from compo_mech.model.params import Model
+from compo_mech.stats.intervals import Interval
 
 ALL = Switch.TOKEN | Switch.LENGTH | Switch.SHIFT
 TASKS = (
@@ -167,6 +168,19 @@ def test_verdicts_say_what_is_wrong():
     assert "incomplete: " in str(some)
     with pytest.raises(ValueError, match="circuit = no edge: must have at least one"):
         verdict_on(behaviour, [])
+
+
+@pytest.mark.parametrize(
+    ("faithful", "gap", "effect"), [(0.99, 0.3, 0.0101), (1.01, 0.1, 0.2), (0.9899, 0.3001, 0.01), (1.0101, 0.4, 0.0)]
+)
+def test_what_random_circuits_pass_too_is_said(faithful, gap, effect):
+    measures = CircuitMeasures(1.0, Gap("nothing", 1.0, 0.9), effects={Edge(TOK, LOGITS): 0.5})
+    random = [Interval(value, value, value) for value in (faithful, gap, effect)]
+    parts = str(CircuitVerdict(PairAccuracy(1.0, 1.0), measures, *random)).split("; ")
+    said = [part for part in parts if part.startswith("random circuits ")]
+    assert len(said) == 3
+    too = abs(faithful - 1) < 0.0100001
+    assert ["which pass too" in part for part in said] == [too] * 3
 
 
 def test_no_verdict_where_there_is_nothing_to_measure_by():

@@ -284,6 +284,14 @@ def test_stability_is_said_beside_its_bar(mean, said):
     assert "random circuits 0.40 (0.30 .. 0.50); published: 0.67 for GPT-2 small, 0.39 for Llama 1B" in str(told)
 
 
+@pytest.mark.parametrize(("high", "stable"), [(0.84, True), (0.85, False), (0.97, False)])
+def test_no_circuit_is_stable_where_random_ones_overlap_as_much(high, stable):
+    told = Resampled(Interval(0.85, 0.8, 1.0), Interval(0.8, 0.7, high), 100)
+    assert told.stable == stable
+    assert str(told).startswith("stable: " if stable else "not stable: ")
+    assert (f"{high:.2f}), up to as much; published" in str(told)) == (not stable)
+
+
 # ------------------------------------------------------------------------------- a second circuit
 
 
@@ -308,19 +316,21 @@ def test_there_is_none_where_no_component_stands_in_for_another():
     assert not other.exists
     assert other.second is None
     assert str(other).startswith(
-        f"no second faithful circuit found among {other.n_sets} sets of edges: every search led"
+        f"no second faithful circuit found among {other.n_sets} sets of edges: every search led to the first, of "
+        f"{len(other.first)} edges, a part of it or more than it; "
     )
     assert alternative(on, frozenset(), sets.edges, generator()) is None
 
 
-@pytest.mark.parametrize("overlap", [0.66, 0.67])
+@pytest.mark.parametrize("overlap", [0.66, 0.6665, 8 / 12, 0.668, 0.67])
 def test_a_second_circuit_is_told_from_the_first_by_what_they_share(overlap):
     edges = repaired()[2].edges
     one, two = frozenset(edges[:3]), frozenset(edges[1:4])
     found = Alternative(one, two, overlap, (0.01, 0.0496), Interval(0.2, 0.1, 0.3), 40)
     assert found.exists == (overlap < SAME)
     assert str(found).startswith("a second" if found.exists else "no second")
-    assert f"shares {overlap} of their edges with the first (below 0.67 counts as another" in str(found)
+    shown = {0.6665: "0.666", 8 / 12: "0.67", 0.668: "0.67"}.get(overlap, str(overlap))
+    assert f"shares {shown} of their edges with the first (below 2/3 counts as another" in str(found)
     assert "two random circuits 0.20 (0.10 .. 0.30)" in str(found)
     assert "3 edges and 3, at distances of 0.01 and 0.0496 (at most 0.05)" in str(found)
 

@@ -1,5 +1,7 @@
+import math
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pandas as pd
@@ -7,6 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from compo_mech.evaluation.attention import AttentionVerdict
 from compo_mech.evaluation.sets import eval_sets
 from compo_mech.launch import main
 from compo_mech.model.params import Model
@@ -30,7 +33,7 @@ def rows(curve, head_curve, verdict):
             found.append((step * 100, "mean", "parity", None, layer, 0, "iteration", value))
             found.append((step * 100, "mean", "parity", None, layer, 0, "verdict", verdict if layer else 0))
     # the control's rows must not be taken for the run's own
-    found.append((0, "control", "parity", None, 1, 0, "iteration", 0.95))
+    found.append((0, "control", "parity", None, 1, 0, "iteration", 0.85))
     found.append((300, "control", "parity", 4, None, None, "generated_accuracy", 0.0))
     columns = ["step", "split", "task", "length", "layer", "head", "metric", "value"]
     return pd.DataFrame(found, columns=columns).astype(dict.fromkeys(("length", "layer", "head"), "Int64"))
@@ -40,7 +43,7 @@ def test_the_sentence_of_a_textbook_run():
     metrics = rows([0.2, 0.995, 0.5, 1.0], [0.1, 0.5, 0.93, 0.97], verdict=2)
     assert outcome.run_sentence(metrics, "parity", CAUSE) == (
         "parity: by intervention L1H0; L1H0 attends as a textbook iteration head, "
-        "with a score of 0.97 (0.9 needed; control 0.95) from step "
+        "with a score of 0.97 (0.9 needed; control 0.85) from step "
         "200 on; accuracy at the worst length ends at 100.0%, at 99% or more at the last checkpoint alone, step 300."
     )
 
@@ -50,7 +53,7 @@ def test_the_sentence_of_a_patchwork_that_never_got_there():
     assert outcome.run_sentence(metrics, "parity", CAUSE) == (
         "parity: by intervention L1H0; no head attends as a textbook iteration head; "
         "L1H0 comes nearest, a sharp patchwork pattern with a "
-        "score of 0.40 (0.9 needed; control 0.95); accuracy at the worst length ends at 50.0%, below 99%."
+        "score of 0.40 (0.9 needed; control 0.85); accuracy at the worst length ends at 50.0%, below 99%."
     )
 
 
@@ -66,6 +69,25 @@ def test_what_is_written_is_on_the_side_of_the_threshold_that_it_is_said_to_be_o
     sentence = outcome.run_sentence(rows([0.2, accuracy, accuracy], [0.1, score, score], verdict), "parity", CAUSE)
     assert [part for part in said if part not in sentence] == []
     assert "reached" not in sentence
+
+
+@pytest.mark.parametrize(("control", "said"), [(0.8996, "control 0.8996)"), (0.9, "control 0.90), and so does the")])
+def test_what_the_control_does_too_is_not_said_to_be_learnt(control, said):
+    head = outcome.HeadOutcome(1, 0, 0.95, control, AttentionVerdict.TEXTBOOK, since=100, last=300)
+    assert str(head).startswith("L1H0 attends as" if control < 0.9 else "whether a head has learnt to attend as")
+    assert said in str(head)
+    assert ("cannot be told" in str(head)) == (control >= 0.9)
+    none = replace(head, score=0.5, verdict=AttentionVerdict.DIFFUSE)
+    assert str(none).startswith("no head attends as")
+    assert "cannot be told" not in str(replace(head, control=math.nan))
+
+
+def test_the_worst_length_is_not_known_where_one_was_not_measured():
+    metrics = rows([0.2, 0.5, 1.0], [0.1, 0.2, 0.3], verdict=0)
+    of_last = (metrics["step"] == 200) & (metrics["metric"] == "generated_accuracy") & (metrics["length"] == 4)
+    metrics.loc[of_last, "value"] = math.nan
+    with pytest.raises(ValueError, match="values = nan"):
+        outcome.accuracy_outcome(metrics, "parity")
 
 
 def test_a_head_of_layer_0_that_scores_highest_is_named_and_has_its_columns():
