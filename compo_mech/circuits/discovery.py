@@ -25,7 +25,7 @@ from compo_mech.interventions.edges import Edge
 from compo_mech.interventions.metrics import Metric, cross_entropy
 from compo_mech.interventions.pairs import Pairs
 from compo_mech.model.params import Model
-from compo_mech.stats.intervals import Interval, on_its_side
+from compo_mech.stats.intervals import Interval, level_beside, on_its_side
 
 HELD_OUT = 0.7
 """A circuit found on half of the prompts must move this fraction on the other half."""
@@ -205,8 +205,10 @@ def _check(pairs: Pairs) -> None:
 
 def _moved(size: int, n_edges: int, moved: float, found: Found | None) -> str:
     which = f"the first {size} of {n_edges} edges in score order" if found is None else f"{size} of {n_edges} edges"
-    which += f", {n} of which matter only together with others," if found and (n := len(found.together)) else ""
-    return f"{which} move {on_its_side(moved, SWAPPED)} of the answers that the task asks for ({SWAPPED} needed)"
+    if found is not None and (n := len(found.together)):
+        which += f", {n} of which {'matters' if n == 1 else 'matter'} only together with others,"
+    moves = f"{'moves' if size == 1 else 'move'} {on_its_side(moved, SWAPPED)}"
+    return f"{which} {moves} of the answers that the task asks for ({SWAPPED} needed)"
 
 
 def _overlap(overlap: float) -> str:
@@ -230,6 +232,9 @@ def _objections(
         found.append(f"found on half of the prompts, one moves {moved_there} on the others ({HELD_OUT} needed)")
     elif not overlap >= OVERLAP:
         found.append(_overlap(overlap))
+    elif not overlap > (chance := size / (2 * n_edges - size)):  # of two sets of this size, size² / n_edges are shared
+        beside = level_beside(chance, overlap, on_its_side(overlap, OVERLAP))
+        found.append(f"{_overlap(overlap)}, and two random ones of its size by {beside}")
     return found
 
 

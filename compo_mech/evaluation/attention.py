@@ -5,6 +5,7 @@ are of one length. Every measure takes any number of heads and leaves its input 
 peakiness and invariance follow Cabannes et al. 2024 (arXiv 2406.02128); alone, none of them shows that a head is used.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -153,7 +154,13 @@ def attention_verdict(iteration_score: float, sharp_share: float) -> AttentionVe
     Args:
         iteration_score: of one head, averaged over lengths.
         sharp_share: fraction of the same head's rows that are sharp (see `Pointer.sharp`).
+
+    Raises:
+        ValueError: either is not a number.
     """
+    for name, value in (("iteration_score", iteration_score), ("sharp_share", sharp_share)):
+        if math.isnan(value):
+            raise ValueError(f"{name} = nan: must be a number")
     if iteration_score >= TEXTBOOK_SCORE:
         return AttentionVerdict.TEXTBOOK
     return AttentionVerdict.SHARP_PATCHWORK if sharp_share >= SHARP_ROW_SHARE else AttentionVerdict.DIFFUSE

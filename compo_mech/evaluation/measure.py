@@ -20,7 +20,14 @@ from compo_mech.model.forward import forward
 from compo_mech.model.generate import Past, read_at
 from compo_mech.model.params import Model, Params, init_params
 
-VERDICT_OF_EACH = np.vectorize(attention.attention_verdict, otypes=[float])
+
+def _verdict(iteration_score: float, sharp_share: float) -> float:
+    """As a number; NaN of a network that diverged."""
+    known = not np.isnan(iteration_score + sharp_share)
+    return float(attention.attention_verdict(iteration_score, sharp_share)) if known else np.nan
+
+
+VERDICT_OF_EACH = np.vectorize(_verdict, otypes=[float])
 
 
 @torch.no_grad()

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 from functools import cache, partial
 
@@ -6,8 +7,9 @@ import torch
 from helpers import control, generator, pairs_of
 
 from compo_mech.circuits import discovery
-from compo_mech.circuits.discovery import SWAPPED, discover
+from compo_mech.circuits.discovery import SWAPPED, _moved, _objections, discover
 from compo_mech.circuits.edge_patches import EdgePatches
+from compo_mech.circuits.edge_search import Found
 from compo_mech.circuits.edge_sets import OnRows
 from compo_mech.circuits.exact import exact
 from compo_mech.circuits.faithfulness import Behaviour
@@ -29,6 +31,7 @@ from compo_mech.model.config import ModelConfig
 from compo_mech.model.params import Model, init_params
 from compo_mech.runs import recipes
 from compo_mech.settings import changed
+from compo_mech.stats.intervals import Interval
 from compo_mech.training import loop
 from compo_mech.training.loop import TrainConfig
 
@@ -341,3 +344,32 @@ def test_a_circuit_of_one_half_is_tried_on_the_other(monkeypatch):
     assert discovery._held_out(halves) == (0.2, 0.0)
     monkeypatch.setattr(discovery, "_circuit", lambda on, scores: (None, None))
     assert discovery._held_out(halves) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("overlap", "objects"), [(0.7391, True), (20 / 27 - 1e-9, True), (0.7408, False), (1.0, False)]
+)
+def test_halves_that_agree_no_more_than_random_circuits_do_are_an_objection(overlap, objects):
+    """Two random sets of 80 of 94 edges share 80 * 80 / 94, of 2 * 80 less those: 80 / (2 * 94 - 80), 20 / 27."""
+    found = _objections(80, 94, 1.0, Interval(0.5, 0.4, 0.6), held_out=1.0, overlap=overlap)
+    assert bool(found) == objects
+    assert not objects or "and two random ones of its size by 0.74" in found[0]
+    assert _objections(20, 94, 1.0, Interval(0.5, 0.4, 0.6), held_out=1.0, overlap=0.6) == []
+
+
+@pytest.mark.parametrize(
+    "given", [{"held_out": math.nan}, {"overlap": math.nan}, {"random": Interval(*[math.nan] * 3)}]
+)
+def test_what_is_not_a_number_is_no_reason_for_a_circuit(given):
+    fine = {"size": 20, "n_edges": 94, "moved": 1.0, "random": Interval(0.5, 0.4, 0.6), "held_out": 1.0, "overlap": 1.0}
+    assert _objections(**fine) == []
+    assert len(_objections(**fine | given)) == 1
+
+
+def test_one_edge_is_singular():
+    edges = frozenset(all_edges(BUILT.model.config)[:1])
+    one = Found(edges, {}, edges, n_sets=0, background=0.0, finished=True)
+    assert _moved(1, 61, 0.95, one).startswith(
+        "1 of 61 edges, 1 of which matters only together with others, moves 0.95 "
+    )
+    assert _moved(2, 61, 0.95, None).startswith("the first 2 of 61 edges in score order move 0.95 ")

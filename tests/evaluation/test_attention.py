@@ -7,6 +7,7 @@ from compo_mech.data.layout import Layout
 from compo_mech.evaluation import attention
 from compo_mech.evaluation.attention import AttentionVerdict
 from compo_mech.evaluation.head_scores import SUMMARISED, head_measures, layer_measures
+from compo_mech.evaluation.measure import VERDICT_OF_EACH
 
 LENGTH = 5
 LAYOUT = Layout()
@@ -111,6 +112,17 @@ def test_verdicts():
     assert attention.attention_verdict(0.89, 0.9) is AttentionVerdict.SHARP_PATCHWORK
     assert attention.attention_verdict(0.89, 0.89) is AttentionVerdict.DIFFUSE
     assert [str(v) for v in AttentionVerdict] == ["diffuse", "sharp patchwork", "textbook"]
+
+
+@pytest.mark.parametrize(
+    ("score", "sharp", "name"), [(math.nan, 0.95, "iteration_score"), (0.5, math.nan, "sharp_share")]
+)
+def test_of_what_is_not_a_number_there_is_no_verdict(score, sharp, name):
+    with pytest.raises(ValueError, match=f"{name} = nan: must be a number"):
+        attention.attention_verdict(score, sharp)
+    of_each = VERDICT_OF_EACH([0.95, score, 0.5], [0.0, sharp, 0.95])  # a network of a stack that diverged
+    assert of_each[[0, 2]].tolist() == [AttentionVerdict.TEXTBOOK, AttentionVerdict.SHARP_PATCHWORK]
+    assert math.isnan(of_each[1])
 
 
 def test_a_sharp_head_off_the_diagonal_is_a_patchwork():

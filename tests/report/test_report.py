@@ -9,12 +9,12 @@ import pytest
 import safetensors.torch
 import torch
 
-from compo_mech.evaluation.attention import AttentionVerdict
+from compo_mech.evaluation.attention import TEXTBOOK_SCORE, AttentionVerdict, attention_verdict
 from compo_mech.evaluation.sets import eval_sets
 from compo_mech.launch import main
 from compo_mech.model.params import Model
 from compo_mech.plots import training
-from compo_mech.report import attention, run_page
+from compo_mech.report import attention, run_page, thresholds
 from compo_mech.runs import outcome, recipes
 from compo_mech.runs.run import Run
 from compo_mech.runs.sums import digest, write_sums
@@ -80,6 +80,13 @@ def test_what_the_control_does_too_is_not_said_to_be_learnt(control, said):
     none = replace(head, score=0.5, verdict=AttentionVerdict.DIFFUSE)
     assert str(none).startswith("no head attends as")
     assert "cannot be told" not in str(replace(head, control=math.nan))
+
+
+def test_thresholds_are_said_as_the_code_has_them():
+    assert attention_verdict(TEXTBOOK_SCORE, sharp_share=0.0) is AttentionVerdict.TEXTBOOK
+    assert "a textbook iteration head has a score of 0.9 or more over lengths" in thresholds.ATTENTION
+    assert "any other pattern is sharp if in 90% of rows" in thresholds.ATTENTION
+    assert "idle if without it less than 2% of states go wrong and logits move by less than 1%" in thresholds.HEADS
 
 
 def test_the_worst_length_is_not_known_where_one_was_not_measured():
