@@ -78,7 +78,7 @@ class Heads:
         if head is not None:
             said = [iteration_sentence(head, self.accuracy, self.guess)]
         else:
-            n_heads = max((role.writer.head + 1 for role in self.roles), default=0)
+            n_heads = len({role.writer.head for role in self.roles})
             said = [shared_sentence(self), removal_sentence(self.removal, self.guess, n_heads)]
         for role in self.roles:
             if role.name in ("accumulates", "carries", "relays"):
@@ -94,10 +94,14 @@ class Heads:
         carriers = [role for role in self.roles if role.role.content == "x" and role.name in ("iteration", "shares")]
         for role in carriers:
             alone = [other for other in carriers if other.writer.layer == role.writer.layer] == [role]
-            needed = role.cost >= (self.accuracy - self.guess) / 2
-            if role.name == "iteration" and not role.in_part and alone and needed:
+            if role.name == "iteration" and not role.in_part and alone and role.cost >= self.needed:
                 return role
         return None
+
+    @property
+    def needed(self) -> float:
+        """What the ablation of an iteration head costs at least: half of what the network has above the best guess."""
+        return (self.accuracy - self.guess) / 2
 
 
 def followed_text(found: Followed, level: float, content: Content) -> str:
@@ -136,7 +140,7 @@ def shared_sentence(heads: Heads) -> str:
     carriers = [role for role in heads.roles if role.name == "iteration"]
     if not carriers and not heads.asks_for_x:
         return "Which heads carry x_t cannot be told: too few rows ask for it."
-    named = [f"{role.writer} ({part_text(role)})" for role in carriers]
+    named = [f"{role.writer} ({part_text(role)}{_left_text(role, heads)})" for role in carriers]
     text = "No head is the iteration head by itself: x_t is carried by " + ("; ".join(named) or "none alone")
     layers = {layer: found["x"] for layer, found in enumerate(heads.layers) if "x" in found}
     if not layers:
@@ -145,6 +149,15 @@ def shared_sentence(heads: Heads) -> str:
     found = layers[layer]
     verdict = "carry it" if found.carries(CARRIES) else "do not carry it"
     return f"{text}; the heads of layer {layer} together {verdict}: {followed_text(found, CARRIES, 'x')}."
+
+
+def _left_text(role: HeadRole, heads: Heads) -> str:
+    """How often the network is right without a head that carries x_t whole, beside what an iteration head leaves."""
+    if role.in_part:
+        return ""
+    left, level = heads.accuracy - role.cost, heads.accuracy - heads.needed
+    right = on_its_side(left, level, percent=True)
+    return f"; without it {right} of states are right, {level_beside(level, left, right)} or less if it were needed"
 
 
 def part_text(role: HeadRole) -> str:

@@ -229,6 +229,9 @@ def test_the_iteration_head_is_alone_in_its_layer_and_needed():
     alone = head({"x": whole}, cost=0.25)
     assert heads(alone).iteration is alone
     assert heads(replace(alone, cost=0.2499)).iteration is None
+    asked = ({"x": followed()}, {"x": whole})
+    said = "without it 75.01% of states are right, 75% or less if it were needed"
+    assert said in str(heads(replace(alone, cost=0.2499), layers=asked))
     beside = head({"x": part}, writer=(1, 1))
     assert heads(alone, beside).iteration is None
     assert heads(alone, replace(beside, writer=Writer("head", 0, 1))).iteration is alone
