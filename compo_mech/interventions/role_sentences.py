@@ -132,7 +132,7 @@ def iteration_sentence(head: HeadRole, accuracy: float, guess: float) -> str:
         return text
     above = on_its_side(left, guess + NEAR, percent=True)
     level = level_beside(guess + NEAR, left, above)
-    return f"{text} So the rest of the network still knows something of x_t ({above}; guessing has at most {level})."
+    return f"{text} So the rest of the network still knows something of x_t ({above}; near the guess up to {level})."
 
 
 def shared_sentence(heads: Heads) -> str:

@@ -197,7 +197,7 @@ def test_what_the_rest_knows_is_said_beside_what_guessing_has():
     near = heads(head({"x": followed(N)}, cost=1 - 0.5 - NEAR))
     assert "still knows" not in str(near)
     more = heads(head({"x": followed(N)}, cost=1 - 0.5 - NEAR - 0.0004))
-    assert "still knows something of x_t (55.04%; guessing has at most 55%)" in str(more)
+    assert "still knows something of x_t (55.04%; near the guess up to 55%)" in str(more)
 
 
 def test_which_heads_carry_what_too_few_rows_ask_for_cannot_be_told():
