@@ -155,6 +155,23 @@ class SeedSummary(StrEnum):
 UNBOUNDED: Bounds = (-math.inf, math.inf)
 
 
+def check_values(name: str, summary: SeedSummary, values: Sequence[float]) -> None:
+    """Refuse values that cannot be ranked or counted: no number, or of a fraction neither 0 nor 1.
+
+    Raises:
+        ValueError: there is one.
+
+    >>> check_values("values", SeedSummary.FRACTION, [1.0, 0.5])
+    Traceback (most recent call last):
+    ValueError: values = 0.5: must be 0 or 1
+    """
+    for value in values:
+        if math.isnan(value):
+            raise ValueError(f"{name} = nan: must be numbers")
+        if summary is SeedSummary.FRACTION and value not in (0, 1):
+            raise ValueError(f"{name} = {value:g}: must be 0 or 1")
+
+
 def over_seeds(summary: SeedSummary, values: Sequence[float], bounds: Bounds = UNBOUNDED) -> Interval:
     """Values over seeds, as one number with its 95% interval.
 
@@ -170,9 +187,15 @@ def over_seeds(summary: SeedSummary, values: Sequence[float], bounds: Bounds = U
         summary: which of them.
         values: one a seed.
         bounds: between which a mean lies, wider where a value is beyond them.
+
+    Raises:
+        ValueError: there are no values, or one is no number, or of a fraction neither 0 nor 1.
     """
     import scipy
 
+    if not len(values):
+        raise ValueError("values = none: must be at least one")
+    check_values("values", summary, values)
     n, ordered = len(values), sorted(values)
     match summary:
         case SeedSummary.FRACTION:
@@ -180,7 +203,7 @@ def over_seeds(summary: SeedSummary, values: Sequence[float], bounds: Bounds = U
         case SeedSummary.TIME_TO_EVENT:
             aside = max(0, int(scipy.stats.binom.ppf(0.025, n, 0.5)) - 1)
             return Interval(statistics.median_low(ordered), ordered[aside], ordered[n - 1 - aside])
-        case SeedSummary.MEAN if ordered[-1] == math.inf:
+        case SeedSummary.MEAN if math.inf in map(abs, ordered):
             return Interval(statistics.median_low(ordered), math.nan, math.nan)
         case SeedSummary.MEAN:
             mean = statistics.fmean(values)
