@@ -5,7 +5,6 @@ from compo_mech.stats.onset import emergence, Emergence, Course, Moment, CENSORE
 from compo_mech.stats.trend import still_rising, Rise, rising_over_seeds, RiseOverSeeds
 from compo_mech.stats.over_seeds import over_seeds, SeedSummary, survival, Survival, lag, Lag
 from compo_mech.stats.log_rank import log_rank, LogRank
-from compo_mech.stats.mixed_effects import mixed_effects, Effect
 from compo_mech.stats.verdicts import compare_arms, Comparison, ArmVerdict, holm
 from compo_mech.stats.seeds_needed import seeds_to_decide
 
@@ -30,8 +29,6 @@ __all__ = [
     "Lag",
     "log_rank",
     "LogRank",
-    "mixed_effects",
-    "Effect",
     "compare_arms",
     "Comparison",
     "ArmVerdict",
