@@ -21,19 +21,27 @@ if TYPE_CHECKING:
 CENSORED = {SeedSummary.TIME_TO_EVENT: math.inf, SeedSummary.FRACTION: 0.0, SeedSummary.MEAN: math.nan}
 """What a run that failed counts as."""
 
+UNTOLD = "cannot be told"
+"""Said of a difference that the runs leave open."""
+
 
 def summary(table: "pd.DataFrame", study: Study) -> "pd.DataFrame":
     """The primary measure of every arm and task, and beside it by how much it differs from the reference arm.
 
-    A run that failed counts as one in which the event did not come, or as a 0 of a fraction; from a mean it is left
-    out.
+    A run that failed counts as one in which the event did not come, or as a 0 of a fraction, but never for equality;
+    from a mean it is left out.
 
     Returns:
         Columns arm, task, n (runs that count), n_failed, the primary measure, low, high; with a reference: difference,
-        d_low, d_high, over seeds of two runs of one seed each: the mean with Student's interval, or of times the median
-        with its lowest and highest (which for five seeds is an interval of 94%; two censored runs do not differ); and
-        verdict: better, worse, equal within the measure's margin, or undecided, corrected for the number of arms (see
-        `stats.verdicts`); and n_to_decide: of undecided ones, how many seeds would decide (see `stats.seeds_needed`).
+        d_low, d_high, over seeds of two runs of one seed each: the mean with Student's interval, or of times and where
+        any is infinite the median with its lowest and highest (which for five seeds is an interval of 94%), over the
+        seeds of which either run was trained and saw the event; *cannot be told* where these are too few, or half of
+        them lack the event in one arm and half in the other; and verdict: better, worse, equal within the measure's
+        margin, or undecided, corrected for the number of arms, with what there is too little of (see `stats.verdicts`);
+        and n_to_decide: of undecided ones, how many seeds would decide (see `stats.seeds_needed`).
+
+    Raises:
+        ValueError: the table has an arm that the study has not, or a run twice.
     """
     import pandas as pd
 
@@ -51,8 +59,7 @@ def summary(table: "pd.DataFrame", study: Study) -> "pd.DataFrame":
             row |= dict(zip((measure.name, "low", "high"), found, strict=True))
         if study.reference is not None and arm != study.reference and (study.reference, task) in of_arms:
             difference = _difference(own, of_arms[study.reference, task], measure)
-            if difference is not None:
-                row |= dict(zip(("difference", "d_low", "d_high"), difference, strict=True))
+            row |= dict(zip(("difference", "d_low", "d_high"), difference or (UNTOLD,), strict=False))
             row["verdict"], row["n_to_decide"] = verdicts[arm, task]
         rows.append(row)
     return pd.DataFrame(rows)
@@ -72,24 +79,32 @@ def _verdicts(
     found: dict[tuple[str, str], tuple[str, float]] = {}
     for task in dict.fromkeys(task for arm, task in of_arms if arm == reference):
         values = {
-            arm: dict(own.dropna(subset="value")[["seed", "value"]].itertuples(index=False, name=None))
+            arm: {
+                int(seed): None if failed else float(value)
+                for seed, value, failed in own[["seed", "value", "failed"]].itertuples(index=False, name=None)
+                if failed or not math.isnan(value)
+            }
             for (arm, of_task), own in of_arms.items()
             if of_task == task
         }
         compared = compare(values)
         needed = seeds_to_decide(compared, values, compare)
-        found |= {(arm, task): (str(one.verdict), needed.get(arm, math.nan)) for arm, one in compared.items()}
+        found |= {(arm, task): (str(one), needed.get(arm, math.nan)) for arm, one in compared.items()}
     return found
 
 
 def _difference(own: "pd.DataFrame", reference: "pd.DataFrame", measure: Measure) -> Interval | None:
-    """Of one arm's runs less the reference's, seed by seed; None where there are too few."""
+    """Of one arm's runs less the reference's, seed by seed; None where it cannot be told."""
     import pandas as pd
 
     both = pd.concat([arm.set_index("seed")["value"] for arm in (own, reference)], axis=1).dropna()
-    pairs: Sequence[float] = [0.0 if one == two else one - two for one, two in both.to_numpy().tolist()]
-    if measure.summary is SeedSummary.TIME_TO_EVENT and pairs:
-        return Interval(statistics.median(pairs), min(pairs), max(pairs))
+    lost = [set(arm.loc[arm["failed"], "seed"]) for arm in (own, reference)]
+    both = both.drop(index=list(lost[0] & lost[1]), errors="ignore")
+    # of two censored runs either may be the sooner
+    pairs: Sequence[float] = [one - two for one, two in both.to_numpy().tolist() if one < math.inf or two < math.inf]
+    if measure.summary is SeedSummary.TIME_TO_EVENT or math.inf in map(abs, pairs):
+        middle = statistics.median(pairs) if pairs else math.nan
+        return None if math.isnan(middle) else Interval(middle, min(pairs), max(pairs))
     widest = measure.bounds[1] - measure.bounds[0]
     return over_seeds(SeedSummary.MEAN, pairs, (-widest, widest)) if len(pairs) >= 2 else None
 
@@ -98,6 +113,8 @@ def _with_failed(table: "pd.DataFrame", study: Study) -> "pd.DataFrame":
     """The rows of the primary measure, with one for each run that failed: infinite, 0 or nan, as befits it."""
     import pandas as pd
 
+    if unknown := set(table["arm"]) - set(study.arms):
+        raise ValueError(f"arm = {min(unknown)}: must be of the study, one of {', '.join(study.arms)}")
     own = trained_rows(score_rows(table, study.primary.name)).assign(failed=False)
     lost = [
         {"arm": row["arm"], "seed": row["seed"], "task": str(task), "value": CENSORED[study.primary.summary],
@@ -106,5 +123,8 @@ def _with_failed(table: "pd.DataFrame", study: Study) -> "pd.DataFrame":
         for task in study.arms[str(row["arm"])].config.data.measured_tasks
     ]  # fmt: skip
     whole = pd.concat([own, pd.DataFrame(lost)], ignore_index=True) if lost else own
+    twice = whole[whole.duplicated(["arm", "seed", "task"])]
+    for row in twice.to_dict("records")[:1]:
+        raise ValueError(f"seed = {row['seed']} twice in arm {row['arm']}, task {row['task']}: must be one run each")
     order = {arm: i for i, arm in enumerate(study.arms)}
     return whole.sort_values("arm", key=lambda arms: arms.map(order), kind="stable")

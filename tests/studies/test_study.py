@@ -93,6 +93,17 @@ def test_over_seeds_by_hand():
     assert over_seeds(TIME, [math.inf] * 5).mean == math.inf
     assert math.isnan(over_seeds(MEAN, [0.5]).low)
     assert over_seeds(MEAN, [1.0, math.inf, 1.0]).mean == 1  # an infinite count of heads makes it a median
+    assert over_seeds(MEAN, [1.0, -math.inf, 2.0]).mean == 1
+
+
+@pytest.mark.parametrize("kind", SeedSummary)
+def test_what_cannot_be_ranked_is_refused(kind):
+    for values, message in (([], "values = none: must be at least one"), ([math.nan, 1.0], "values = nan: must be nu")):
+        with pytest.raises(ValueError, match=message):
+            over_seeds(kind, values)
+    if kind is FRACTION:
+        with pytest.raises(ValueError, match=r"values = 0\.9: must be 0 or 1"):
+            over_seeds(kind, [1.0, 0.9])
 
 
 def table_of(arms, scores, errors=()) -> pd.DataFrame:
@@ -123,7 +134,7 @@ def test_a_summary_counts_censored_and_failed_runs():
     assert found["n_failed"].tolist() == [1, 0, 1]
     assert found["first step at 99%"].tolist() == [100, math.inf, math.inf]
     assert found.loc["b", ["difference", "d_low", "d_high"]].tolist() == [math.inf, -10, math.inf]
-    assert found.loc["c", "difference"] == 0  # both of seed 3 failed
+    assert found.loc["c", "difference"] == "cannot be told"  # both of seed 3 failed
     solved = summary(table, made(arms, measures.SOLVED)).set_index("arm")
     assert solved.loc["c", ["n", "solved"]].tolist() == [1, 0]
 
@@ -141,8 +152,64 @@ def test_a_summary_says_which_arms_are_better():
     assert pd.isna(found.loc["a", "verdict"])
     assert found["n_to_decide"].isna().all()
     fewer = summary(study_table(study, range(2), {key: scores[key] for key in scores if key[1] < 2}, {}), study)
-    assert fewer["verdict"].iloc[1:].tolist() == ["undecided"] * 3
+    assert fewer["verdict"].iloc[1:].tolist() == ["undecided: too few runs"] * 3
     assert (fewer["n_to_decide"].iloc[1:] >= 4).all()
+
+
+@pytest.mark.parametrize("measure", [measures.ACCURACY, measures.FIRST_STEP_AT_99, measures.SOLVED])
+def test_arms_of_which_all_runs_failed_are_not_equal(measure):
+    arms = {name: Arm(SMALL) for name in "ab"}
+    study = made(arms, measure, "a")
+    table = study_table(study, range(15), {}, {(arm, seed): "why" for arm in arms for seed in range(15)})
+    row = summary(table, study).set_index("arm").loc["b"]
+    assert row["n_failed"] == 15
+    assert row["difference"] == "cannot be told"
+    assert row["verdict"].startswith("undecided: too few ")
+    assert row["n_to_decide"] == math.inf
+
+
+def test_a_difference_of_times_is_over_seeds_of_which_either_saw_the_event():
+    arms = {name: Arm(changed(SMALL, {"train.n_steps": 2000})) for name in "abcd"}
+    never = math.inf
+    times = {
+        "a": (100.0, 200.0, never, never),
+        "b": (150.0, 230.0, never, never),  # 50 and 30 later, and twice neither
+        "c": (never, never, 100.0, 200.0),  # twice the one alone, twice the other
+        "d": (never, 200.0, 300.0, never),
+    }
+    study = made(arms, measures.FIRST_STEP_AT_99, "a")
+    found = summary(table_of(arms, {measures.FIRST_STEP_AT_99: times}), study).set_index("arm")
+    assert found.loc["b", ["difference", "d_low", "d_high"]].tolist() == [40, 30, 50]
+    assert found.loc["c", "difference"] == "cannot be told"
+    assert math.isnan(found.loc["c", "d_low"])
+    assert found.loc["d", ["difference", "d_low", "d_high"]].tolist() == [0, -never, never]
+
+
+def test_a_mean_of_survivors_is_not_judged():
+    arms = {name: Arm(SMALL) for name in "ab"}
+    scores = {"a": (0.9, 0.91, 0.9, 0.92, 0.9), "b": (0.99, 0.99)}
+    study = made(arms, reference="a")
+    table = pd.concat(
+        [
+            table_of(arms, {measures.ACCURACY: scores}),
+            study_table(study, range(5), {}, {("b", seed): "why" for seed in (2, 3, 4)}),
+        ]
+    )
+    row = summary(table, study).set_index("arm").loc["b"]
+    assert (row["n"], row["n_failed"], row["verdict"]) == (2, 3, "undecided: too few runs")
+    assert row["n_to_decide"] == 15  # of which two in five survive
+
+
+def test_a_run_that_a_table_has_twice_is_refused():
+    arms = {name: Arm(SMALL) for name in "ab"}
+    table = table_of(arms, {measures.ACCURACY: {"a": (0.1, 0.5), "b": (0.2, 0.6)}})
+    with pytest.raises(ValueError, match=r"^seed = 0 twice in arm a, task parity: must be one run each$"):
+        summary(pd.concat([table, table]), made(arms))
+    failed = table_of(arms, {}, {("b", 1): "why"})
+    with pytest.raises(ValueError, match=r"^seed = 1 twice in arm b, task parity: must be one run each$"):
+        summary(pd.concat([table, failed]), made(arms))
+    with pytest.raises(ValueError, match=r"^arm = b: must be of the study, one of a$"):
+        summary(table, made({"a": Arm(SMALL)}))
 
 
 def test_a_summary_is_of_the_trained_network_and_of_no_placebo():
