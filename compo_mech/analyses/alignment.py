@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from compo_mech.analyses import examine
 from compo_mech.causal.das import Alignment, align
 from compo_mech.causal.interchange import HOLDS, interchange_map
 from compo_mech.causal.rows import Rows, Variable, check_data
@@ -19,6 +20,7 @@ from compo_mech.causal.variables import Interchanges, make_interchanges, uses
 from compo_mech.data.config import DataConfig
 from compo_mech.data.splits import is_split, is_test_string
 from compo_mech.data.tasks import Task
+from compo_mech.evaluation.table import highest
 from compo_mech.interventions.head_roles import carried_share
 from compo_mech.model.params import Model
 from compo_mech.model.sites import Site, kinds_of
@@ -56,15 +58,31 @@ class Aligned:
         return [self._sentence(variable) for variable in self.trained["variable"].unique()]
 
     def _sentence(self, variable: Variable) -> str:
-        rows = self.trained[(self.trained["variable"] == variable) & (self.trained["context"] == "independent")]
-        best = rows.sort_values("iia").iloc[-1]
-        control = self.control[self.control["variable"] == variable]["iia"].max()
-        held = "by itself held best" if best["iia"] >= HOLDS else "held by no site by itself; best"
-        text = (
-            f"{variable}: {held} at {best['site']}, where {on_its_side(best['iia'], HOLDS, percent=True)} "
-            f"({best['low']:.1%} .. {best['high']:.1%}) of the answers follow it ({HOLDS:.0%} needed; placebo "
-            f"{best['placebo']:.0%}, permuted labels {best['permuted']:.0%}, control at best {control:.0%})."
+        rows, control = (
+            table[(table["variable"] == variable) & (table["context"] == "independent")]
+            for table in (self.trained, self.control)
         )
+        if not len(rows):
+            text = f"{variable}: where it is held was not asked with all else another string's."
+            return text + self._searched(variable)
+        best, holding = highest(rows, "iia"), rows[[examine.holds(row) for row in rows.to_dict("records")]]
+        if len(holding):
+            best = highest(holding, "iia")
+        beside = f"control {highest(control, 'iia')['iia']:.0%} at best" if len(control) else "no control"
+        placebo, permuted = (on_its_side(best[name], HOLDS, percent=True) for name in ("placebo", "permuted"))
+        text = (
+            f"{variable}: {'by itself held best' if len(holding) else 'held by no site by itself; best'} at "
+            f"{best['site']}, where {on_its_side(best['iia'], HOLDS, percent=True)} ({best['low']:.1%} .. "
+            f"{best['high']:.1%}) of the answers follow it ({HOLDS:.0%} needed, placebo and permuted labels below "
+            f"that; placebo {placebo}, permuted labels {permuted}, {beside})"
+        )
+        if best["iia"] >= HOLDS and (failing := examine.failing(best)):
+            text += f", but {' and '.join(failing)} {'reach' if failing != ['the placebo'] else 'reaches'} it as well"
+        return f"{text}.{self._searched(variable)}"
+
+    def _searched(self, variable: Variable) -> str:
+        """What the search came to, a sentence a site."""
+        text = ""
         for row in self.searched[self.searched["variable"] == variable].to_dict("records"):
             text += (
                 f" In {row['n_dims']} of {row['width']} dimensions of {row['site']}, found by search: "

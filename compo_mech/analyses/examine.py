@@ -57,12 +57,18 @@ def with_interval(row: "Mapping | pd.Series", column: str) -> str:
 
 def holds(row: "Mapping | pd.Series") -> bool:
     """Return whether a site holds its variable and nothing else that matters, and no control of the row passes."""
-    return bool(row["iia"] >= HOLDS > max(row["placebo"], row["permuted"]))
+    return bool(row["iia"] >= HOLDS) and not failing(row)
+
+
+def failing(row: "Mapping | pd.Series", level: float = HOLDS) -> list[str]:
+    """Name the controls of a row that are not below a level, so that what is put in is not what tells."""
+    controls = {"placebo": "the placebo", "permuted": "permuted labels"}
+    return [name for column, name in controls.items() if not row[column] < level]
 
 
 def followed(row: "Mapping | pd.Series") -> bool:
     """Return whether more than half of the answers beyond chance follow what is put in, and no control passes."""
-    return bool(row["low"] > FOLLOWED > max(row["placebo"], row["permuted"]))
+    return bool(row["low"] > FOLLOWED) and not failing(row, FOLLOWED)
 
 
 def iia_text(row: "Mapping | pd.Series") -> str:

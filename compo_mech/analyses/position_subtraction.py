@@ -26,6 +26,7 @@ from compo_mech.causal.rows import Rows
 from compo_mech.causal.variables import Context, make_interchanges, uses
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
+from compo_mech.evaluation.table import highest
 from compo_mech.interventions.traces import RowTrace
 from compo_mech.model import blocks
 from compo_mech.model.architecture import check_embeds_positions, check_has_mlps
@@ -101,7 +102,7 @@ class SubtractionFindings:
         """Return the row of the site of this kind that holds t best."""
         table = self.interchanges
         rows = table[(table["kind"] == kind) & (table["context"] == context)]
-        return rows.sort_values("iia").iloc[-1]
+        return highest(rows, "iia")
 
     @property
     def decodable(self) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from compo_mech.analyses import trajectories
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
+from compo_mech.evaluation.table import highest
 from compo_mech.model.params import Model
 from compo_mech.routes.summary import RouteName
 from compo_mech.runs.checkpoints import RunError
@@ -163,6 +164,9 @@ def fetching_layer(table: "pd.DataFrame") -> int | None:
     """Return the layer whose heads attend most to x_t at the last checkpoint; None where none can.
 
     It may be the first: where all strings are of one length, a row's own position tells t, and nothing is looked up.
+
+    Raises:
+        NotFinite: a layer's attention is no number.
     """
     scores = table[(table["measure"] == "iteration_together") & (table["step"] == table["step"].max())]
-    return int(scores.sort_values("value")["layer"].iloc[-1]) if len(scores) else None
+    return int(highest(scores, "value")["layer"]) if len(scores) else None

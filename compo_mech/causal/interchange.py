@@ -63,12 +63,12 @@ class InterchangeScore:
     @property
     def holds(self) -> bool:
         """Whether the site holds the variable, and neither control passes."""
-        return self.accuracy.mean >= HOLDS > max(self.placebo, self.permuted)
+        return self.accuracy.mean >= HOLDS > self.placebo and self.permuted < HOLDS
 
     @property
     def followed(self) -> bool:
         """Whether more than half of the answers beyond chance follow the variable, and neither control passes."""
-        return self.accuracy.low > FOLLOWED > max(self.placebo, self.permuted)
+        return self.accuracy.low > FOLLOWED > self.placebo and self.permuted < FOLLOWED
 
 
 def balanced_accuracy(

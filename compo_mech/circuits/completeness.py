@@ -10,7 +10,7 @@ from compo_mech.circuits.accuracy import PairAccuracy
 from compo_mech.circuits.faithfulness import Behaviour
 from compo_mech.circuits.selection import graph_order
 from compo_mech.interventions.edges import Edge
-from compo_mech.stats.intervals import Interval, on_its_side
+from compo_mech.stats.intervals import ROUNDING, Interval, on_its_side
 
 FAITHFUL = 0.01
 """A circuit is faithful if its faithfulness lies within this of 1."""
@@ -222,15 +222,15 @@ class CircuitVerdict:
 
 
 def _is_faithful(faithfulness: float) -> bool:
-    return 1 - FAITHFUL <= faithfulness <= 1 + FAITHFUL
+    return abs(faithfulness - 1) <= FAITHFUL + ROUNDING
 
 
 def _is_complete(incompleteness: float) -> bool:
-    return incompleteness <= COMPLETE
+    return incompleteness <= COMPLETE + ROUNDING
 
 
 def _is_minimal(minimality: float) -> bool:
-    return minimality > MINIMAL
+    return minimality > MINIMAL + ROUNDING
 
 
 def _beside(random: Interval | None, passes: Callable[[float], bool]) -> str:

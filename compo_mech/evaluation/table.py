@@ -3,6 +3,10 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
+
+from compo_mech.model.finite import check_finite
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -40,3 +44,21 @@ def of_lengths(metrics: "pd.DataFrame", lengths: Sequence[int]) -> "pd.DataFrame
 def measured(metrics: "pd.DataFrame", task: str) -> "pd.DataFrame":
     """Select the rows of one task, without the control's and those of the training strings."""
     return metrics.loc[(metrics["task"] == task) & ~metrics["split"].isin((CONTROL, TRAIN))]
+
+
+def highest(table: "pd.DataFrame", column: str) -> "pd.Series":
+    """Return the row in which a column is highest.
+
+    Raises:
+        NotFinite: a value is not finite, so that none is the highest; the message names its site or layer.
+
+    >>> import pandas as pd
+    >>> highest(pd.DataFrame({"site": ["q1", "z1"], "iia": [0.9, 0.6]}), "iia")["site"]
+    'q1'
+    """
+    values = torch.tensor(table[column].to_numpy(dtype=float))
+    for bad in (~values.isfinite()).nonzero()[:, 0].tolist():
+        row = table.iloc[bad].dropna()
+        named = f" at {row['site']}" if "site" in row else f" of layer {row['layer']}" if "layer" in row else ""
+        check_finite(f"{column}{named}", values)
+    return table.sort_values(column).iloc[-1]

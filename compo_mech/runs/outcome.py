@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from compo_mech.evaluation.attention import MIN_LENGTH, TEXTBOOK_SCORE, AttentionVerdict
 from compo_mech.evaluation.table import CONTROL, measured, of_lengths, select
+from compo_mech.model.finite import check_finite
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.stacked_run import AnyRun, open_run
 from compo_mech.stats import onset
@@ -94,7 +97,9 @@ def head_outcome(metrics: "pd.DataFrame", task: str) -> HeadOutcome | None:
     if not len(scores) or not len(verdicts):
         return None
     last = int(scores["step"].max())
-    layer, head, score = max(_heads(select(scores, step=last)), key=lambda row: row[2])
+    at_last = _heads(select(scores, step=last))
+    check_finite("iteration scores", torch.tensor([score for _, _, score in at_last]))
+    layer, head, score = max(at_last, key=lambda row: row[2])
     curve = select(scores, layer=layer, head=head)
     control = select(metrics, task=task, split=CONTROL, metric="iteration", layer=layer, head=head)
     control = control.loc[control["length"].isna(), "value"].tolist()

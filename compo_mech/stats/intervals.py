@@ -46,19 +46,24 @@ def two_decimals(value: float) -> str:
     return f"{round(value, 2) + 0.0:.2f}"
 
 
-def on_its_side(value: float, level: float, percent: bool = False) -> str:
+def on_its_side(value: float, level: float, percent: bool = False, decimals: int | None = None) -> str:
     """Write a number with two decimals (as a percentage with one), or with as many as it takes that what is written is
-    below, at or above the level as the number is.
+    below, at or above the level as the number is; what is off by the rounding of arithmetic alone is at the level.
+
+    Args:
+        value: the number.
+        level: that it is compared with.
+        percent: whether both are fractions, to be written as percentages.
+        decimals: with how many at least; None: the two, or the one.
 
     >>> on_its_side(0.9, 0.9), on_its_side(0.8996, 0.9), on_its_side(0.9896, 0.99, percent=True)
     ('0.90', '0.8996', '98.96%')
     """
-    scale, decimals = (100, 1) if percent else (1, 2)
-    while decimals < MAX_DECIMALS and _side(round(value * scale, decimals), round(level * scale, 9)) != _side(
-        value, level
-    ):
+    scale, usual = (100, 1) if percent else (1, 2)
+    decimals = usual if decimals is None else decimals
+    while decimals < MAX_DECIMALS and _side(round(value * scale, decimals), level * scale) != _side(value, level):
         decimals += 1
-    return f"{value:.{decimals}%}" if percent else f"{round(value, decimals) + 0.0:.{decimals}f}"
+    return f"{round(value * scale, decimals) + 0.0:.{decimals}f}{'%' * percent}"
 
 
 def level_beside(level: float, value: float, written: str) -> str:
@@ -76,7 +81,7 @@ def level_beside(level: float, value: float, written: str) -> str:
 
 
 def _side(number: float, of: float) -> int:
-    return int(number > of) - int(number < of)
+    return 0 if abs(number - of) < ROUNDING else int(number > of) - int(number < of)
 
 
 def counted(n: int, what: str) -> str:

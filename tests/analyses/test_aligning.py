@@ -1,3 +1,4 @@
+import math
 from functools import partial
 
 import pandas as pd
@@ -6,6 +7,7 @@ import torch
 from rich.console import Console
 
 from compo_mech.analyses import alignment
+from compo_mech.analyses.examine import holds
 from compo_mech.causal.das import align
 from compo_mech.causal.variables import make_interchanges
 from compo_mech.cli.commands import align_command
@@ -16,6 +18,7 @@ from compo_mech.ground_truth.build import build
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.launch.run import launch
 from compo_mech.launch.settings import Launch
+from compo_mech.model.finite import NotFinite
 from compo_mech.model.sites import Site
 from compo_mech.runs.run import Run
 
@@ -85,6 +88,48 @@ def test_tables_and_a_section_are_kept_and_the_same_seed_says_the_same(run, quic
     align_command(run, 2, False, "parity", 0)  # the same seed says the same
     after = {file.name: file.read_text() for file in folder.glob("*.csv")}
     assert before.items() - after.items() == {("by-step.csv", before["by-step.csv"])}
+
+
+def of_map(*rows):
+    """What is said of t where its map has these rows; the control's is at 40%."""
+    plain = {"variable": "t", "context": "independent", "site": "q1", "low": 0.85, "high": 0.99}
+    table = pd.DataFrame([plain | row for row in rows])
+    searched = pd.DataFrame(columns=["variable"])
+    (said,) = alignment.Aligned(Parity(), 1, table, table.assign(iia=0.4), None, searched).sentences
+    return said, [holds(row) for row in table.to_dict("records")]
+
+
+@pytest.mark.parametrize(
+    ("iia", "placebo", "permuted", "reached"),
+    [
+        (0.9, 0.8996, 0.5, ""), (0.9, 0.9, 0.5, "the placebo reaches it"), (0.8996, 0.5, 0.5, ""),
+        (0.95, 0.5, 0.93, "permuted labels reach it"), (0.95, 0.95, 0.93, "the placebo and permuted labels reach it"),
+        (0.95, 0.5, math.nan, "permuted labels reach it"),
+    ],
+)  # fmt: skip
+def test_a_site_is_said_to_hold_a_variable_where_no_control_does(iia, placebo, permuted, reached):
+    said, (held,) = of_map({"iia": iia, "placebo": placebo, "permuted": permuted})
+    assert held == (said.startswith("t: by itself held best at q1, where ") and iia >= 0.9 and not reached)
+    assert held != said.startswith("t: held by no site by itself; best at q1, where ")
+    assert "90% needed, placebo and permuted labels below that" in said
+    assert said.endswith(f", but {reached} as well." if reached else "control 40% at best).")
+    assert "89.96%" in said or 0.8996 not in (iia, placebo)
+
+
+def test_of_several_sites_the_best_that_holds_is_named():
+    good = {"placebo": 0.5, "permuted": 0.5}
+    by_noise = {"site": "z1", "iia": 0.97, "placebo": 0.95, "permuted": 0.5}
+    said, held = of_map(by_noise, {"site": "q1", "iia": 0.92} | good, {"site": "q0", "iia": 0.91} | good)
+    assert held == [False, True, True]
+    assert said.startswith("t: by itself held best at q1, where 92.0%")
+
+
+def test_what_was_not_asked_or_is_no_number_is_not_ranked():
+    said, _ = of_map({"context": "matched", "iia": 0.95, "placebo": 0.5, "permuted": 0.5})
+    assert said == "t: where it is held was not asked with all else another string's."
+    good = {"iia": 0.92, "placebo": 0.5, "permuted": 0.5}
+    with pytest.raises(NotFinite, match=r"^iia at z1 = nan: must be finite, 1 of 2 are not$"):
+        of_map(good, good | {"site": "z1", "iia": math.nan})
 
 
 @pytest.mark.parametrize(

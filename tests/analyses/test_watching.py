@@ -18,6 +18,7 @@ from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.launch.run import launch
 from compo_mech.launch.settings import Launch
 from compo_mech.model.config import ModelConfig
+from compo_mech.model.finite import NotFinite
 from compo_mech.model.hooked import to_hooked
 from compo_mech.model.params import Model, init_params
 from compo_mech.reference import hooked_loops, watching_bench
@@ -184,6 +185,9 @@ def test_the_layer_that_fetches_is_the_one_that_looks_at_the_last_step():
     assert fetching_layer(table) == 2
     assert fetching_layer(table[table["step"] == 0]) == 1
     assert fetching_layer(table[table["measure"] == "lookup"]) is None
+    table["value"] = table["value"].where(table["layer"] == 1, math.nan)
+    with pytest.raises(NotFinite, match="^value of layer 2 = nan: must be finite, 1 of 2 are not$"):
+        fetching_layer(table)
 
 
 def test_measures_survive_the_way_to_another_process():

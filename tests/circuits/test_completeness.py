@@ -183,6 +183,14 @@ def test_what_random_circuits_pass_too_is_said(faithful, gap, effect):
     assert ["which pass too" in part for part in said] == [too] * 3
 
 
+def test_a_gap_that_is_at_its_bound_but_for_rounding_is_within_it():
+    for circuit, complete, said in ((0.7, True, "complete: 0.30 apart"), (0.6999999, False, "incomplete: 0.3000001 ")):
+        measures = CircuitMeasures(1.0, Gap("nothing", 1.0, circuit), effects={Edge(TOK, LOGITS): 0.5})
+        verdict = CircuitVerdict(PairAccuracy(1.0, None), measures, None, None, None)
+        assert verdict.complete == complete
+        assert f"; {said}" in str(verdict)
+
+
 def test_no_verdict_where_there_is_nothing_to_measure_by():
     built, behaviour = setting()
     mute = {**built.model.params, "unembed.W_U": torch.zeros_like(built.model.params["unembed.W_U"])}

@@ -101,6 +101,9 @@ def test_what_rounds_to_zero_has_no_sign_and_what_is_off_a_level_looks_so():
     assert [on_its_side(value, 0.99, percent=True) for value in (0.99, 0.9899, 0.98996, 1.0)] == [
         "99.0%", "98.99%", "98.996%", "100.0%",
     ]  # fmt: skip
+    assert on_its_side(-0.0001, 0.1, percent=True) == "0.0%"
+    assert [on_its_side(value, 0.3) for value in (1 - 0.7, 0.3000001, 0.29)] == ["0.30", "0.3000001", "0.29"]
+    assert [on_its_side(value, 0.0, decimals=3) for value in (0.0002, -0.0002, 0.02)] == ["0.0002", "-0.0002", "0.020"]
 
 
 @pytest.mark.parametrize("level", [0.75, 0.754, 0.673, 2 / 3, 0.05, 0.99996])
