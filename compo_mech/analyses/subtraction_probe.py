@@ -6,8 +6,9 @@ from compo_mech.analyses import examine, position_subtraction
 from compo_mech.analyses.examine import Answer, Probe, ProbeVerdict, Seen
 from compo_mech.analyses.position_subtraction import SubtractionFindings
 from compo_mech.causal.interchange import FOLLOWED
-from compo_mech.probing.unseen_pairs import Exposure
-from compo_mech.stats.intervals import on_its_side
+from compo_mech.probing.unseen_pairs import MIN_PAIRS, ROOM, Exposure
+from compo_mech.stats.intervals import counted, on_its_side, two_decimals
+from compo_mech.weights.subtraction import FEW_PAIRS, RULE, RULE_MEDIAN, TABLE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,12 +84,25 @@ def _needed(trained: SubtractionFindings) -> str:
 
 
 def _rule_or_table(trained: SubtractionFindings, control: SubtractionFindings) -> str:
-    assert trained.kind is not None
-    words = {"rule": "a rule", "table": "a table", "neither": "neither a rule nor a table"}
+    kind, other = trained.kind, control.kind
+    assert kind is not None
+    words = {
+        "rule": "a rule",
+        "table": "a table",
+        "neither": "neither a rule nor a table",
+        "cannot be told": f"cannot be told, since i - j explains more than {TABLE:.0%} of anything on so few pairs",
+    }
+    mean = on_its_side(kind.by_difference, RULE if kind.by_difference > (RULE + TABLE) / 2 else TABLE, percent=True)
+    median, few = on_its_side(kind.median_by_difference, RULE_MEDIAN, percent=True), FEW_PAIRS * kind.all_pairs
+    explained, active = "no control", "no control"
+    if other is not None:
+        explained = f"control {other.by_difference:.0%} and {other.median_by_difference:.0%}"
+        active = f"control {other.median_n_pairs:.1f}"
     return (
-        f"Rule or table, by the weights: {words[trained.kind.verdict]}; i - j explains "
-        f"{trained.kind.by_difference:.0%} of an average neuron's variance, and it is active on "
-        f"{trained.kind.n_pairs:.0f} pairs (control {control.kind.by_difference if control.kind else 0:.0%})."
+        f"Rule or table, by the weights: {words[kind.verdict]}; of neurons' variance i - j explains {mean} in the mean "
+        f"and {median} in the median (a rule: {RULE:.0%} and {RULE_MEDIAN:.0%} or more; {explained}), and the median "
+        f"neuron is active on {on_its_side(kind.median_n_pairs, few, decimals=1)} of {counted(kind.all_pairs, 'pair')} "
+        f"(a table: at most {few:.1f}, and at most {TABLE:.0%} explained in the mean; {active})."
     )
 
 
@@ -134,16 +148,22 @@ def behaviour_sentence(trained: SubtractionFindings) -> str:
             "Rule or table, by behaviour: not testable, since training left out no pair of positions whose parts it "
             "had with others (leave out some lengths, with data.length_weights, and shift position ids)."
         )
+    seen, guess, n = found.seen_accuracy.mean, found.guess, len(found.unseen)
     words = {
         "rule": "a rule: it does pairs that were never trained on",
         "table": "a table: it fails at pairs that were never trained on",
         "neither": "in between",
-        "not able": "undecided, since trained pairs fail as well",
+        "not able": f"cannot be told, since at trained pairs it does not exceed the best guess by {ROOM:.2f}",
+        "cannot be told": f"cannot be told from {counted(n, 'pair')} ({MIN_PAIRS} needed)",
     }
+    (rule, table), (mean, low, high) = found.levels, found.unseen_accuracy
+    least, most = on_its_side(low, rule), on_its_side(high, table)
     text = (
-        f"Rule or table, by behaviour: {words[found.verdict]}. At {len(found.unseen)} pairs of positions never trained "
-        f"on together {found.unseen_accuracy} of states are right, at trained ones {found.seen_accuracy}; best guess "
-        f"{found.guess:.2f}."
+        f"Rule or table, by behaviour: {words[found.verdict]}. At {counted(n, 'pair')} of positions never trained on "
+        f"together {two_decimals(mean)} ({least} .. {most}) of states are right (a rule: an interval from {rule:.2f} "
+        f"on; a table: up to {table:.2f}), at trained ones {on_its_side(seen, guess + ROOM)} "
+        f"({two_decimals(found.seen_accuracy.low)} .. {two_decimals(found.seen_accuracy.high)}); best guess "
+        f"{guess:.2f}."
     )
     if found.rescued is not None:
         text += f" With the layer-{trained.layer + 1} query of a trained pair of the same t: {found.rescued}."

@@ -23,7 +23,7 @@ from compo_mech.model.params import Model
 from compo_mech.model.sites import Site
 from compo_mech.probing.additivity import share_right
 from compo_mech.runs.config import RunConfig
-from compo_mech.stats.intervals import Interval
+from compo_mech.stats.intervals import ROUNDING, Interval
 
 N_STRINGS = 64
 """Strings of each pair."""
@@ -32,6 +32,14 @@ RULE, TABLE = 0.8, 0.5
 """At unseen pairs a rule keeps at least the first fraction of the accuracy that trained pairs have above the best
 guess, a table at most the second: without a pointer attention is spread, and some of x_t is in the mean of all
 inputs."""
+
+ROOM = 0.1
+"""By so much the accuracy at trained pairs must exceed the best guess, or nothing is told of others."""
+
+MIN_PAIRS = 6
+"""The fewest unseen pairs that tell anything: all of five lie on one side of a level by chance once in sixteen times,
+more often than an interval of 95% is wrong."""
+
 Pair = tuple[int, int]
 
 
@@ -52,7 +60,7 @@ class UnseenPairs:
     """Accuracy at pairs that were trained on and at unseen pairs.
 
     Attributes:
-        unseen: the pairs never trained on.
+        unseen: the pairs never trained on; of fewer than `MIN_PAIRS` it cannot be told what the network does.
         seen_accuracy, unseen_accuracy: fraction of states that are right, with a bootstrap over pairs.
         guess: accuracy of the best guess of s_t from s_{t-1} without x_t.
         rescued: accuracy at the unseen pairs with the query of a trained pair of the same t patched in, all heads'
@@ -66,13 +74,23 @@ class UnseenPairs:
     rescued: Interval | None
 
     @property
-    def verdict(self) -> Literal["rule", "table", "neither", "not able"]:
-        """`not able`: the network is not accurate at its trained pairs either."""
+    def levels(self) -> tuple[float, float]:
+        """Accuracy at unseen pairs from which on it is a rule, and up to which it is a table."""
         room = self.seen_accuracy.mean - self.guess
-        if room < 0.1:
+        return self.guess + RULE * room, self.guess + TABLE * room
+
+    @property
+    def verdict(self) -> Literal["rule", "table", "neither", "not able", "cannot be told"]:
+        """`not able`: at trained pairs the network does no better than a guess either; `cannot be told`: too few
+        pairs are unseen."""
+        if self.seen_accuracy.mean - self.guess < ROOM - ROUNDING:
             return "not able"
-        low, high = ((bound - self.guess) / room for bound in self.unseen_accuracy[1:])
-        return "rule" if low >= RULE else "table" if high <= TABLE else "neither"
+        if len(self.unseen) < MIN_PAIRS:
+            return "cannot be told"
+        rule, table = self.levels
+        if self.unseen_accuracy.low >= rule - ROUNDING:
+            return "rule"
+        return "table" if self.unseen_accuracy.high <= table + ROUNDING else "neither"
 
 
 def trained_pairs(config: RunConfig, shifted: bool) -> frozenset[Pair]:
@@ -164,8 +182,10 @@ def _rescued(
 
 
 def _over_pairs(right: Tensor, generator: torch.Generator, n_boot: int = 1000) -> Interval:
-    """Mean over pairs with a bootstrap over pairs."""
+    """Mean over pairs with a bootstrap over pairs; one pair says nothing of how pairs differ."""
     shares = right.cpu().view(-1, N_STRINGS).double().mean(1)
+    if len(shares) == 1:
+        return Interval(float(shares[0]), 0.0, 1.0)
     drawn = torch.randint(len(shares), (n_boot, len(shares)), generator=generator)
     low, high = Interval.of(shares[drawn].mean(1).tolist())[1:]
     return Interval(float(shares.mean()), low, high)

@@ -34,7 +34,7 @@ def subtraction_scores(model: Model, data: DataConfig, task: Task, seed: int) ->
     for site, kind in (("MLP output", "mlp_out"), ("query", "q")):
         followed = float(found.best_site(kind, "independent")["iia"])
         scores.append(RunScore(measures.IIA, followed, variable="t", site=site))
-    if found.kind is not None:
+    if found.kind is not None and found.kind.verdict != "cannot be told":
         scores += [
             RunScore(measures.BY_TABLE, float(found.kind.verdict == "table")),
             RunScore(measures.BY_RULE, float(found.kind.verdict == "rule")),

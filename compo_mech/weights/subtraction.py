@@ -16,7 +16,7 @@ from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
 from compo_mech.model import blocks
 from compo_mech.model.architecture import check_embeds_positions, check_has_mlps
-from compo_mech.model.finite import check_weights
+from compo_mech.model.finite import check_finite, check_weights
 from compo_mech.model.params import Model
 from compo_mech.weights.positions import NOTHING, explained_share, participation_ratio, sums_of_squares
 
@@ -34,6 +34,10 @@ TABLE, FEW_PAIRS = 0.5, 0.2
 """Neurons implement a table if i - j explains at most the first fraction in the mean, and the median neuron is active
 on at most the second fraction of pairs. In randomly initialised controls (seeds from 1000 on) that median is 0.35 or
 more."""
+
+
+FIGURES = ("weight", "n_pairs", "by_chance", "by_difference")
+"""Columns that decide."""
 
 
 def subtraction_score(queries: Float[Tensor, "pair dim"], i: Int[Tensor, "pair"], j: Int[Tensor, "pair"]) -> float:
@@ -109,6 +113,8 @@ def subtraction_neurons(
         n_pairs: effective number of pairs on which it is active, (sum a)^2 / sum a^2 of its activation
             above its lowest, so that a GELU's negative tail counts for nothing.
         all_pairs: number of pairs.
+        by_chance: fraction of any variance over these pairs that their i - j explains on average where it tells
+            nothing, (number of differences - 1) / (number of pairs - 1); 1 where each pair has its own.
         by_difference: fraction of the variance of its activation that i - j alone explains.
         pre_by_difference: the same of what it reads, before the nonlinearity.
 
@@ -130,6 +136,7 @@ def subtraction_neurons(
         "weight": (norms * deviations).where(varies, 0.0),
         "n_pairs": participation_ratio(active - active.min(0).values).where(varies, 0.0),
         "all_pairs": torch.full_like(norms, len(i), dtype=torch.long),
+        "by_chance": torch.full_like(norms, (len((i - j).unique()) - 1) / (len(i) - 1) if len(i) > 1 else 1.0),
         "by_difference": by_difference,
         "pre_by_difference": _shares(pre.mean(1), i - j)[0],
     }
@@ -140,38 +147,49 @@ class Subtraction(NamedTuple):
     """How MLP 0 subtracts positions, and the evidence.
 
     Attributes:
-        verdict: a `rule`, whose neurons are functions of i - j; a `table`, whose neurons are each for
-            few pairs; or `neither`.
+        verdict: a `rule`, whose neurons are functions of i - j; a `table`, whose neurons are each for few pairs;
+            `neither`; or `cannot be told`, where i - j would explain more than a table may have of anything.
         by_difference, n_pairs: means over neurons, by weight.
         median_by_difference, median_n_pairs: medians, by weight.
+        all_pairs: number of pairs.
     """
 
-    verdict: Literal["rule", "table", "neither"]
+    verdict: Literal["rule", "table", "neither", "cannot be told"]
     by_difference: float
     n_pairs: float
     median_by_difference: float
     median_n_pairs: float
+    all_pairs: int
 
 
 def rule_or_table(neurons: "pd.DataFrame") -> Subtraction:
     """Whether neurons, as `subtraction_neurons` has them, subtract by a rule or by a table.
 
     The bounds are `RULE` and `RULE_MEDIAN`, `TABLE` and `FEW_PAIRS`. With zero weight it is neither, and so it is when
-    fewer than 1 / `FEW_PAIRS` pairs are distinguished.
+    fewer than 1 / `FEW_PAIRS` pairs are distinguished. On few pairs it cannot be told: where i - j explains more than
+    `TABLE` of any variance by chance alone, and all of it on strings of one length, where it numbers the pairs.
+
+    Raises:
+        NotFinite: a figure of a neuron is no number.
     """
-    weight = torch.tensor(neurons["weight"].to_numpy(), dtype=torch.float64)
-    if not weight.sum() > 0:
-        return Subtraction("neither", 0.0, 0.0, 0.0, 0.0)
-    weight = weight / weight.sum()
-    columns = [torch.tensor(neurons[name].to_numpy()).double() for name in ("by_difference", "n_pairs")]
-    by_difference, n_pairs = (float(weight @ column) for column in columns)
-    explained, active = (_median(column, weight) for column in columns)
-    verdict = "neither"
-    if by_difference >= RULE and explained >= RULE_MEDIAN:
+    figures = {name: torch.tensor(neurons[name].to_numpy(dtype=float)) for name in FIGURES}
+    for name, values in figures.items():
+        check_finite(f"{name} of neurons", values)
+    weight, all_pairs = figures["weight"], int(neurons["all_pairs"].iloc[0])
+    if weight.sum() > 0:
+        weight = weight / weight.sum()
+        by_difference, n_pairs = (float(weight @ figures[name]) for name in ("by_difference", "n_pairs"))
+        explained, active = (_median(figures[name], weight) for name in ("by_difference", "n_pairs"))
+    else:
+        by_difference, n_pairs, explained, active = 0.0, 0.0, 0.0, 0.0
+    verdict: Literal["rule", "table", "neither", "cannot be told"] = "neither"
+    if float(figures["by_chance"][0]) > TABLE:
+        verdict = "cannot be told"
+    elif by_difference >= RULE and explained >= RULE_MEDIAN:
         verdict = "rule"
-    elif by_difference <= TABLE and active <= FEW_PAIRS * float(neurons["all_pairs"].iloc[0]):
+    elif n_pairs > 0 and by_difference <= TABLE and active <= FEW_PAIRS * all_pairs:
         verdict = "table"
-    return Subtraction(verdict, by_difference, n_pairs, explained, active)
+    return Subtraction(verdict, by_difference, n_pairs, explained, active, all_pairs)
 
 
 def _median(values: Float[Tensor, "row"], weight: Float[Tensor, "row"]) -> float:

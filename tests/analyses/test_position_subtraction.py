@@ -8,7 +8,7 @@ from helpers import generator
 from compo_mech.analyses import position_subtraction
 from compo_mech.analyses.examine import Answer
 from compo_mech.analyses.position_subtraction import examine_subtraction
-from compo_mech.analyses.subtraction_probe import subtraction_verdict
+from compo_mech.analyses.subtraction_probe import _rule_or_table, behaviour_sentence, subtraction_verdict
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Copy, Parity, Polynomial
 from compo_mech.ground_truth.build import build
@@ -19,8 +19,9 @@ from compo_mech.model.params import Model, init_params
 from compo_mech.probing import sites
 from compo_mech.probing.grid import position_grid
 from compo_mech.probing.probes import linear_probe
-from compo_mech.probing.unseen_pairs import Exposure, data_pairs
+from compo_mech.probing.unseen_pairs import Exposure, UnseenPairs, data_pairs
 from compo_mech.stats.intervals import Interval
+from compo_mech.weights.subtraction import Subtraction
 
 FLAGS = ("decodable", "query_by_difference", "mlp_out", "q", "followed", "needed")
 
@@ -290,13 +291,64 @@ def test_fifty_controls_hardly_ever_have_any_of_it(monkeypatch):
 
 
 def test_behaviour_is_asked_where_pairs_are_unseen():
-    built = build(Parity(), rungs=BuildOptions(subtraction="gaps"))
+    built = build(Parity(), rungs=BuildOptions(subtraction="gaps", seed=1))
     pairs = frozenset(data_pairs(built.data))
     exposure = Exposure(built.gaps & pairs, pairs - built.gaps)
     found = examine_subtraction(built.model, built.data, Parity(), 0, thorough=False, exposure=exposure)
     assert found.behaviour is not None
     assert found.behaviour.verdict == "table"
     assert examined(Parity(), BuildOptions()).behaviour is None
+
+
+def said_of(unseen, seen, guess, n):
+    pairs = tuple((i, 3) for i in range(4, 4 + n))
+    behaviour = UnseenPairs(pairs, Interval(seen, seen, seen), Interval(*unseen), guess, None)
+    return behaviour_sentence(replace(examined(Parity(), BuildOptions()), behaviour=behaviour))
+
+
+@pytest.mark.parametrize(
+    ("unseen", "seen", "guess", "n", "said"),
+    [
+        ((0.95, 0.9, 1.0), 1.0, 0.5, 6, "a rule: it does pairs that were never trained on. At 6 pairs of "),
+        ((0.95, 0.8996, 1.0), 1.0, 0.5, 6, "in between. At 6 pairs of "),
+        ((0.6, 0.5, 0.75), 1.0, 0.5, 6, "a table: it fails at pairs that were never trained on. At 6 pairs of "),
+        ((1.0, 0.0, 1.0), 1.0, 0.5, 1, "cannot be told from 1 pair (6 needed). At 1 pair of positions never "),
+        ((1.0, 1.0, 1.0), 1.0, 0.5, 5, "cannot be told from 5 pairs (6 needed). At 5 pairs of "),
+        ((0.95, 0.9, 1.0), 0.95, 0.88, 6, "cannot be told, since at trained pairs it does not exceed the best guess "),
+    ],
+)
+def test_what_is_said_of_pairs_never_trained_on(unseen, seen, guess, n, said):
+    sentence = said_of(unseen, seen, guess, n)
+    assert sentence.startswith(f"Rule or table, by behaviour: {said}")
+    low = "0.8996" if unseen[1] == 0.8996 else f"{unseen[1]:.2f}"
+    assert f"{unseen[0]:.2f} ({low} .. {unseen[2]:.2f}) of states are right (a rule: an interval from " in sentence
+    if guess == 0.5:
+        assert "an interval from 0.90 on; a table: up to 0.75)" in sentence
+    assert "fail as well" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("kind", "control", "said"),
+    [
+        (
+            Subtraction("neither", 0.95, 3.0, 0.9496, 4.0, 36), None,
+            "neither a rule nor a table; of neurons' variance i - j explains 95.0% in the mean and 94.96% in the "
+            "median (a rule: 90% and 95% or more; no control), and the median neuron is active on 4.0 of 36 pairs "
+            "(a table: at most 7.2, and at most 50% explained in the mean; no control).",
+        ),
+        (
+            Subtraction("table", 0.5, 3.0, 0.4, 7.2, 36), Subtraction("neither", 0.2, 9.0, 0.25, 12.6, 36),
+            "a table; of neurons' variance i - j explains 50.0% in the mean and 40.0% in the median (a rule: 90% and "
+            "95% or more; control 20% and 25%), and the median neuron is active on 7.2 of 36 pairs (a table: at most "
+            "7.2, and at most 50% explained in the mean; control 12.6).",
+        ),
+    ],
+)  # fmt: skip
+def test_what_decides_by_the_weights_is_said(kind, control, said):
+    found = examined(Parity(), BuildOptions())
+    assert _rule_or_table(replace(found, kind=kind), replace(found, kind=control)) == (
+        f"Rule or table, by the weights: {said}"
+    )
 
 
 # ------------------------------------------------------------------------------------- errors

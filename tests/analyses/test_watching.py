@@ -186,7 +186,7 @@ def test_the_layer_that_fetches_is_the_one_that_looks_at_the_last_step():
     assert fetching_layer(table[table["step"] == 0]) == 1
     assert fetching_layer(table[table["measure"] == "lookup"]) is None
     table["value"] = table["value"].where(table["layer"] == 1, math.nan)
-    with pytest.raises(NotFinite, match="^value of layer 2 = nan: must be finite, 1 of 2 are not$"):
+    with pytest.raises(NotFinite, match=r"^value of layer 2 = nan: must be finite, 1 of 2 are not$"):
         fetching_layer(table)
 
 

@@ -15,6 +15,7 @@ from compo_mech.interventions.streams import total_of
 from compo_mech.interventions.traces import trace
 from compo_mech.model.blocks import norm
 from compo_mech.model.config import ModelConfig
+from compo_mech.model.finite import NotFinite
 from compo_mech.model.hooked import to_hooked
 from compo_mech.model.params import Model
 from compo_mech.weights.positions import (
@@ -383,18 +384,33 @@ def test_fresh_networks_are_neither(config):
 
 
 def test_verdicts_worked_by_hand():
-    def told(weight, by_difference, n_pairs, all_pairs=20):
+    def told(weight, by_difference, n_pairs, all_pairs=20, by_chance=0.2):
         columns = {"weight": weight, "n_pairs": n_pairs, "by_difference": by_difference}
-        return rule_or_table(pd.DataFrame(columns | {"all_pairs": [all_pairs] * len(weight)}))
+        return rule_or_table(pd.DataFrame(columns | {"all_pairs": all_pairs, "by_chance": by_chance}))
 
     found = told([3.0, 1.0, 0.0], [1.0, 0.8, 0.0], [10.0, 6.0, 0.0])
-    assert found == ("rule", pytest.approx(0.95), pytest.approx(9), 1.0, 10.0)
+    assert found == ("rule", pytest.approx(0.95), pytest.approx(9), 1.0, 10.0, 20)
     assert told([1.0, 1.0, 1.0], [0.94, 0.94, 0.94], [9.0, 9.0, 9.0]).verdict == "neither"  # the median is low
     assert told([3.0, 1.0], [1.0, 0.5], [9.0, 9.0]).verdict == "neither"  # the mean is low
     assert told([1.0, 1.0, 1.0], [0.1, 0.2, 1.0], [2.0, 3.0, 19.0]).verdict == "table"
     assert told([1.0, 1.0, 1.0], [0.1, 0.2, 0.3], [2.0, 5.0, 19.0]).verdict == "neither"  # on too many pairs
     assert told([1.0, 1.0], [0.6, 0.6], [1.0, 1.0]).verdict == "neither"  # too much explained
-    assert told([0.0, 0.0], [0.0, 0.0], [0.0, 0.0]) == ("neither", 0, 0, 0, 0)
+    assert told([0.0, 0.0], [0.0, 0.0], [0.0, 0.0]) == ("neither", 0, 0, 0, 0, 20)
+    assert told([1.0, 1.0], [1.0, 1.0], [9.0, 9.0], by_chance=0.5).verdict == "rule"
+    assert told([1.0, 1.0], [1.0, 1.0], [9.0, 9.0], by_chance=0.51).verdict == "cannot be told"
+    good = {"weight": [1.0, 1.0], "n_pairs": [9.0, 9.0], "by_difference": [1.0, 1.0]}
+    for name in good:
+        with pytest.raises(NotFinite, match=f"^{name} of neurons = nan: must be finite, 1 of 2 are not$"):
+            told(**good | {name: [1.0, float("nan")]})
+
+
+def test_where_each_pair_has_its_own_difference_nothing_is_told():
+    for lengths, max_shift, by_chance in ((8, 8), 0, 1.0), ((7, 8), 0, 7 / 14), ((8, 8), 1, 7 / 15), ((1, 1), 0, 1.0):
+        data = DataConfig(min_length=lengths[0], max_length=lengths[1])
+        for seed in range(3):
+            neurons = subtraction_neurons(control(ModelConfig(), data, seed, n_ctx=30), data, Parity(), 0, max_shift)
+            assert neurons["by_chance"].tolist() == pytest.approx([by_chance] * len(neurons))
+            assert rule_or_table(neurons).verdict == ("cannot be told" if by_chance > 0.5 else "neither")
 
 
 def test_a_dead_mlp_is_neither():
