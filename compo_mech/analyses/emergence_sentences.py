@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from compo_mech.analyses.emergence import AfterAccuracy
 from compo_mech.runs.outcome import ACCURACY_LEVEL
-from compo_mech.stats.intervals import two_decimals
-from compo_mech.stats.onset import MIN_POINTS, Course
+from compo_mech.stats.intervals import counted, on_its_side, two_decimals
+from compo_mech.stats.onset import FALSE_ALARMS, MIN_POINTS, Course
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,13 +41,22 @@ def fate(row: Mapping) -> str:
     course = Course(row["course"])
     if not course.dated:
         return f"not dated, {course}"
-    return "did not rise" if course is Course.NOTHING else "not half way at the last checkpoint"
+    if course is not Course.NOTHING:
+        return "not half way at the last checkpoint"
+    return f"no rise can be told (p ≤ {FALSE_ALARMS} needed)" if _flat(row) else "did not rise"
+
+
+def _flat(row: Mapping) -> bool:
+    """Return whether a component's course is not told from a flat one."""
+    return row.get("p_flat", 0.0) > FALSE_ALARMS
 
 
 def levels(row: Mapping) -> str:
-    """Write a component's value at the first and the last checkpoint, and the control's."""
-    first, final, control = (two_decimals(row[name]) for name in ("first", "final", "control"))
-    return f"(from {first} to {final}, control {control})"
+    """Write a component's value at the first and the last checkpoint, the control's, and the p value if it decides."""
+    first, final = (two_decimals(row[name]) for name in ("first", "final"))
+    beside = "no control" if math.isnan(row["control"]) else f"control {two_decimals(row['control'])}"
+    p = f", p = {on_its_side(row['p_flat'], FALSE_ALARMS, decimals=3)}" if _flat(row) else ""
+    return f"(from {first} to {final}, {beside}{p})"
 
 
 def moment(row: Mapping, name: str) -> str:
@@ -71,13 +80,15 @@ def after_sentences(after: AfterAccuracy) -> list[str]:
     """Say whether each measure went on changing once accuracy stayed at its level, or why that cannot be told."""
     level = f"{ACCURACY_LEVEL:.0%}"
     if after.since is None:
-        return [f"Accuracy is not at {level} at the last checkpoint, but at {after.final:.1%}."]
+        if math.isnan(after.final):
+            return ["Accuracy was not measured at the last checkpoint."]
+        final = on_its_side(after.final, ACCURACY_LEVEL, percent=True)
+        return [f"Accuracy is not at {level} at the last checkpoint, but at {final}."]
     stays = f"accuracy is at {level} or more from step {after.since} on"
     if not len(after.changes):
-        few = f"{after.n_checkpoints} checkpoint{'s' * (after.n_checkpoints != 1)}"
         return [
-            f"Too few checkpoints to tell whether the maps went on changing: {stays}, in {few}, and {MIN_POINTS} are "
-            "needed."
+            f"Too few checkpoints to tell whether the maps went on changing: {stays}, in "
+            f"{counted(after.n_checkpoints, 'checkpoint')}, and {MIN_POINTS} are needed."
         ]
     return [change_sentence(row, stays) for row in after.changes.to_dict("records")]
 
@@ -86,7 +97,20 @@ def change_sentence(row: Mapping, stays: str) -> str:
     """Say whether one measure rose, fell or did neither for certain, its 95% interval being on one side of 0 or not."""
     verdict = "rose" if row["low"] > 0 else "fell" if row["high"] < 0 else "neither rose nor fell for certain"
     place = place_text(row["layer"], row["head"])
+    total, low, high = (signed(row[name]) for name in ("total", "low", "high"))
+    ends = row["final"] - row["at_since"]
+    otherwise = verdict in ("rose", "fell") and ends * row["total"] <= 0
     return (
-        f"The {row['measure']}{f' of {place}' if place else ''} {verdict} once {stays}: {row['total']:+.3f} "
-        f"({row['low']:+.3f} .. {row['high']:+.3f}), from {row['at_since']:.3f} to {row['final']:.3f}."
+        f"The {row['measure']}{f' of {place}' if place else ''} {verdict} once {stays}: {total} ({low} .. {high}) "
+        f"along the straight line through what follows, {'though ' * otherwise}from {row['at_since']:.3f} at its first "
+        f"checkpoint to {row['final']:.3f} at its last."
     )
+
+
+def signed(change: float) -> str:
+    """Write a change with its sign, with three decimals or as many as it takes not to be 0.
+
+    >>> signed(0.02), signed(0.0002), signed(-0.0004), signed(0.0)
+    ('+0.020', '+0.0002', '-0.0004', '0.000')
+    """
+    return f"{'+' * (change > 0)}{on_its_side(change, 0.0, decimals=3)}"

@@ -25,7 +25,7 @@ def shown_emergence(components: pd.DataFrame) -> pd.DataFrame:
         shown: dict[str, object] = {"component": row["component"], "course": COURSES.get(course, str(course))}
         for name in MOMENTS:
             shown[name] = moment(row, name) if course in COURSES else "–"
-        final, control = two_decimals(row["final"]), two_decimals(row["control"])
+        final, control = two_decimals(row["final"]), "–" if pd.isna(row["control"]) else two_decimals(row["control"])
         rows.append(shown | {"first": two_decimals(row["first"]), "final": f"{final} [{control}]"})
     return pd.DataFrame(rows)
 

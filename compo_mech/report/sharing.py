@@ -4,14 +4,18 @@ import html
 from collections.abc import Sequence
 
 import pandas as pd
+import torch
+from torch import Tensor
 
 from compo_mech.analyses.sharing import Sharing
 from compo_mech.circuits.overlap import LEVEL
 from compo_mech.interventions.head_swaps import CARRIES, CARRIES_IN_PART
+from compo_mech.model.finite import check_finite
 from compo_mech.plots.shared_edges import edges_figure
 from compo_mech.plots.theme import subscripts
 from compo_mech.report import thresholds
 from compo_mech.report.html_parts import table_html, verdict, wide
+from compo_mech.stats.intervals import on_its_side
 
 NEEDED = f"{CARRIES:.0%} needed"
 
@@ -66,10 +70,12 @@ def _heads_sentence(found: Sharing) -> str:
     one, other = (task.x for task in found.tasks)
     if one is None or other is None:
         return "Only the last state is written, so which head carries x_t cannot be asked."
+    for name, share in zip(found.names, (one, other), strict=True):
+        check_finite(f"fraction of x_t that heads carry for {name}", share)
     texts = []
     both = ((one >= CARRIES) & (other >= CARRIES)).nonzero().tolist()
     for layer, head in both:
-        shares = f"{one[layer, head]:.0%} and {other[layer, head]:.0%}, {NEEDED}"
+        shares = f"{_share(one[layer, head])} and {_share(other[layer, head])}, {NEEDED}"
         text = f"L{layer}H{head} carries x_t for both tasks ({shares})"
         if found.across is not None:
             first, second = (share[layer, head] for share in found.across)
@@ -79,12 +85,12 @@ def _heads_sentence(found: Sharing) -> str:
         names = []
         for name, share in zip(found.names, (one, other), strict=True):
             best = int(share.argmax())
-            names.append(f"L{best // share.shape[1]}H{best % share.shape[1]} most for {name} ({share.max():.0%})")
+            names.append(f"L{best // share.shape[1]}H{best % share.shape[1]} most for {name} ({_share(share.max())})")
         texts.append(f"No head carries x_t for both tasks ({NEEDED}): {', '.join(names)}.")
     first, second = (task.end for task in found.tasks)
     if first is not None and second is not None:
         for layer, head in ((first >= CARRIES) & (second >= CARRIES)).nonzero().tolist():
-            shares = f"{first[layer, head]:.0%} and {second[layer, head]:.0%}"
+            shares = f"{_share(first[layer, head])} and {_share(second[layer, head])}"
             texts.append(f"L{layer}H{head} carries the position of [EoI] for both ({shares}, {NEEDED}).")
     return " ".join(texts)
 
@@ -108,7 +114,9 @@ def _circuits_sentence(found: Sharing) -> str:
         "shared but of other strength": int(((standing == "shared") & differs).sum()),
         f"only {found.names[0]}'s": int((standing == "first").sum()),
         f"only {found.names[1]}'s": int((standing == "second").sum()),
-        "in one circuit with no difference shown": int((standing == "undecided").sum()),
+        "in one circuit, but of more effect for the other task": int(((standing == "undecided") & differs).sum()),
+        "in one circuit with no difference shown": int(((standing == "undecided") & ~differs).sum()),
+        "in neither, but of other strength": int(((standing == "neither") & differs).sum()),
     }
     named = [f"{n} {label}" for label, n in counts.items() if n]
     return f"{text} Edges: {', '.join(named)}." if named else f"{text} No edge differs."
@@ -118,14 +126,18 @@ def _task_token_sentence(found: Sharing) -> str:
     if found.task_token is None:
         return f"Where the task token matters cannot be asked: {found.unasked}."
     table = found.task_token.assign(name=patched_names)
+    check_finite("fraction of answers that become the other task's", torch.tensor(table["follows"].to_numpy(float)))
     readers, edges, sites = (table[table["kind"] == kind] for kind in ("reader", "edge", "site"))
     least, most = (getattr(readers.groupby("name", sort=False)["follows"], name)() for name in ("min", "max"))
-    needed = [str(name) for name in least.index if least[name] >= CARRIES]
+    needed = [str(name) for name in least.index if all(_moves(readers, name, CARRIES))]
     if not needed:
-        return (
+        nearest = str(least.idxmax())
+        text = (
             "No component that alone reads the other task's stream makes the answers that task's: "
-            f"at most {most.max():.0%} in one direction ({most.idxmax()}; {NEEDED} in both)."
+            f"{nearest} comes nearest with {_both(readers, nearest)} ({NEEDED} in both directions, with placebo and "
+            f"control below that; {_controls(readers, nearest)})"
         )
+        return f"{text}, but a control reaches it as well." if least.max() >= CARRIES else f"{text}."
     last = needed[-1]  # in order of computation
     text = (
         f"{last} depends on the task token: where it alone reads the other task's stream, {_both(readers, last)} of "
@@ -133,27 +145,47 @@ def _task_token_sentence(found: Sharing) -> str:
     )
     edges = edges[edges["reader"] == last].assign(name=lambda e: e["writer"])
     shares = edges.groupby("name", sort=False)["follows"].min().sort_values(ascending=False)
-    writers = [f"{name} ({_both(edges, name)})" for name in shares.index if shares[name] >= CARRIES_IN_PART]
+    writers = [f"{name} ({_both(edges, name, CARRIES_IN_PART)})" for name in shares.index if all(_moves(edges, name))]
     texts = [
         f"{text}; it reads it from {', '.join(writers)}." if writers else f"{text}; no edge into it does so alone."
     ]
-    for head in carriers(found):
-        name = f"{head}.z"
-        highest, lowest = (getattr(sites.loc[sites["name"] == name, "follows"], of)() for of in ("max", "min"))
-        if highest < CARRIES_IN_PART:
-            texts.append(
-                f"{head}, which carries x_t, does not matter for that: patching its output moves {highest:.0%}."
-            )
-        else:
-            how = "carries the task" if lowest >= CARRIES_IN_PART else "carries the task in one direction only"
-            texts.append(f"{head}, which carries x_t, also {how}: patching its output moves {_both(sites, name)}.")
+    texts += [_head_and_task(sites, head) for head in carriers(found)]
     others = [f"{name} {_both(readers, name)}" for name in needed[:-1]]
     if others:
         texts.append(f"Other components that alone read the other task's stream move: {', '.join(others)}.")
     rest = most.drop(needed)
     if len(rest):
-        texts.append(f"Any other component: at most {rest.max():.0%} in either direction ({rest.idxmax()}).")
+        texts.append(f"Any other component: at most {_share(rest.max())} in either direction ({rest.idxmax()}).")
     return " ".join(texts)
+
+
+def _head_and_task(sites: pd.DataFrame, head: str) -> str:
+    """Whether the output of a head that carries x_t carries the task as well."""
+    name = f"{head}.z"
+    shares, moves = _both(sites, name, CARRIES_IN_PART), _moves(sites, name)
+    if any(moves):
+        how = "carries the task" if all(moves) else "carries the task in one direction only"
+        return f"{head}, which carries x_t, also {how}: patching its output moves {shares}."
+    highest = sites.loc[sites["name"] == name, "follows"].max()
+    if highest < CARRIES_IN_PART:
+        shown = on_its_side(highest, CARRIES_IN_PART, percent=True)
+        return f"{head}, which carries x_t, does not matter for that: patching its output moves {shown}."
+    beside = _controls(sites, name, CARRIES_IN_PART)
+    return (
+        f"Whether {head}, which carries x_t, also carries the task cannot be told: patching its output moves {shares}, "
+        f"and a control as many ({beside})."
+    )
+
+
+def _moves(table: pd.DataFrame, name: str, least: float = CARRIES_IN_PART) -> list[bool]:
+    """Whether in each direction what is patched moves the answers: by a level that neither placebo nor control
+    reaches."""
+    rows = table.loc[table["name"] == name, ["follows", "placebo", "control"]]
+    levels = [level for level in (CARRIES, CARRIES_IN_PART) if level >= least]
+    return [
+        any(follows >= level and placebo < level and control < level for level in levels)
+        for follows, placebo, control in rows.itertuples(index=False)
+    ]
 
 
 def patched_names(table: pd.DataFrame) -> list[str]:
@@ -170,9 +202,14 @@ def patched_names(table: pd.DataFrame) -> list[str]:
     return names
 
 
-def _controls(table: pd.DataFrame, name: str) -> str:
+def _controls(table: pd.DataFrame, name: str, level: float = CARRIES) -> str:
     rows = table[table["name"] == name]
-    return f"placebo at most {rows['placebo'].max():.0%}, randomly initialised control {rows['control'].max():.0%}"
+    placebo, control = (on_its_side(rows[of].max(), level, percent=True) for of in ("placebo", "control"))
+    return f"placebo at most {placebo}, randomly initialised control {control}"
+
+
+def _share(share: float | Tensor, level: float = CARRIES) -> str:
+    return on_its_side(float(share), level, percent=True)
 
 
 def carriers(found: Sharing) -> list[str]:
@@ -184,9 +221,9 @@ def carriers(found: Sharing) -> list[str]:
     return [f"L{layer}H{head}" for layer, head in both]
 
 
-def _both(table: pd.DataFrame, name: str) -> str:
-    """The shares of both directions."""
-    return " and ".join(f"{share:.0%}" for share in table.loc[table["name"] == name, "follows"])
+def _both(table: pd.DataFrame, name: str, level: float = CARRIES) -> str:
+    """The shares of both directions, each on its side of a level."""
+    return " and ".join(_share(share, level) for share in table.loc[table["name"] == name, "follows"])
 
 
 def _task_token_note(table: pd.DataFrame) -> str:

@@ -11,7 +11,7 @@ from compo_mech.interventions.head_swaps import CARRIES, CARRIES_IN_PART, MIN_CO
 from compo_mech.interventions.role_rules import MOVES
 from compo_mech.probing.additivity import NEEDED
 from compo_mech.runs.outcome import ACCURACY_LEVEL
-from compo_mech.stats.onset import GONE, MIN_POINTS
+from compo_mech.stats.onset import FALSE_ALARMS, GONE, MIN_POINTS
 
 ATTENTION = (
     f"Thresholds: a textbook iteration head has a score of {TEXTBOOK_SCORE} or more over lengths from {MIN_LENGTH} on; "
@@ -32,8 +32,11 @@ HEADS = (
     f"without it less than {COSTS:.0%} of states go wrong and logits move by less than {MOVES:.0%} of what they vary."
 )
 SHARING = (
-    f"Thresholds: a head carries a variable for a task if {CARRIES:.0%} of its answers follow the head alone; edges "
-    f"differ between tasks at p ≤ {LEVEL}."
+    f"Thresholds: a head carries a variable for a task if {CARRIES:.0%} of its answers follow the head alone; a "
+    f"component depends on the task token if {CARRIES:.0%} of the answers, of either task, become the other task's "
+    "with what it reads, and fewer after a change of the same size and in the randomly initialised control; edges and "
+    f"heads carry the task from {CARRIES_IN_PART:.0%} on if these controls lie below that, and from {CARRIES:.0%} on "
+    f"if they lie below {CARRIES:.0%}; edges differ between tasks at p ≤ {LEVEL}."
 )
 INTERCHANGE = (
     f"Thresholds: a site holds a variable from {HOLDS:.0%} interchange intervention accuracy (IIA) on, with the random "
@@ -45,6 +48,7 @@ PROBES = (
     f"has a subtraction score of {SCORE} or more."
 )
 EMERGENCE = (
-    f"Thresholds: a component is dated from {MIN_POINTS} checkpoints on, and only if at most {GONE:.0%} of its rise "
-    f"lay before the first; accuracy counts as flat once it stays at {ACCURACY_LEVEL:.0%}."
+    f"Thresholds: a component is dated from {MIN_POINTS} checkpoints on, if they are told from a flat course at p ≤ "
+    f"{FALSE_ALARMS}, and only if at most {GONE:.0%} of its rise lay before the first; a plateau is seen from two "
+    f"checkpoints on; accuracy counts as flat once it stays at {ACCURACY_LEVEL:.0%}."
 )

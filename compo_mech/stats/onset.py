@@ -117,7 +117,8 @@ def emergence(steps: Numbers, values: Numbers, generator: torch.Generator, befor
     the upper half of a logistic is all that there is; if it may have begun before the first step and had gone more than
     25% of the way, since any ramp that began earlier fits as well; and if neither plateau is seen, as on a straight
     line. Else moments are those of the lines that have this point, so that no midpoint is before the first step; an
-    onset may be.
+    onset may be. A saturation that may lie after the last step but one may lie after the last: a plateau of one step
+    is none.
 
     Over 500 draws each of ramps, logistics and abrupt steps with independent noise of 2 to 10% of the rise, on 40 to
     200 points, equally spaced or not, with plateaus down to 2% of the curve, intervals covered 94 to 98% of the time.
@@ -164,6 +165,8 @@ def _dated(x: Steps, y: Steps, fits: "_Fits", p_flat: float, before: float | Non
     if before is not None:
         moments[1:] = moments[1:].clamp_min(x[0])  # of low, which is a line further than those kept
     moments = moments.where(moments >= x[0], -math.inf).where(moments <= x[-1], math.inf)
+    if moments[2, 2] > x[-2]:  # of the plateau one step at most is seen, which may as well lie on the way up
+        moments[2, 2] = math.inf
     onset, midpoint, saturation = (Moment(*row) for row in moments.tolist())
     rise = float(fitted[-1] - fitted[0])
     course = Course.UNFINISHED if saturation.high == math.inf else Course.COMPLETE

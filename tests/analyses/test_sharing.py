@@ -27,10 +27,19 @@ from compo_mech.interventions.task_token import (
 )
 from compo_mech.launch import main
 from compo_mech.model.config import ModelConfig
+from compo_mech.model.finite import NotFinite
 from compo_mech.model.sites import Site
 from compo_mech.plots.shared_edges import edges_figure
 from compo_mech.plots.theme import subscripts
-from compo_mech.report.sharing import patched_names, sharing_section, sharing_sentences, task_token_rows
+from compo_mech.report.sharing import (
+    _circuits_sentence,
+    _heads_sentence,
+    _task_token_sentence,
+    patched_names,
+    sharing_section,
+    sharing_sentences,
+    task_token_rows,
+)
 from compo_mech.runs import recipes
 from compo_mech.runs.run import Run
 
@@ -127,14 +136,14 @@ def test_one_head_for_both_tasks_and_only_the_last_mlp_reads_the_task():
     assert (found.task_token["other"] == 1).all()
     assert found.task_token["control"].max() < 0.2
     heads, circuits, token = sharing_sentences(found)
-    assert heads.startswith("L1H0 carries x_t for both tasks (100% and 100%, 50% needed)")
+    assert heads.startswith("L1H0 carries x_t for both tasks (100.0% and 100.0%, 50% needed)")
     assert "L0H0 carries the position of [EoI] for both" in heads
     assert "share 10 of 10 edges: Jaccard 1.00" in circuits
     assert token.startswith(
-        "mlp1 depends on the task token: where it alone reads the other task's stream, 100% and 100%"
+        "mlp1 depends on the task token: where it alone reads the other task's stream, 100.0% and 100.0%"
     )
-    assert "it reads it from L0H1 (100% and 100%)" in token
-    assert "L1H0, which carries x_t, does not matter for that: patching its output moves 0%" in token
+    assert "it reads it from L0H1 (100.0% and 100.0%)" in token
+    assert "L1H0, which carries x_t, does not matter for that: patching its output moves 0.0%" in token
 
 
 @pytest.mark.slow
@@ -401,6 +410,87 @@ def test_the_section_says_it_all():
     assert set(found.tables()) == {"edges", "overlap", "heads", "task_token"}
     names = {trace.name for trace in edges_figure(found).data}
     assert {"parity", "polynomial"} <= names
+
+
+def of_figures(one=(0.1, 0.9), other=(0.1, 0.9), **more):
+    """What two tasks share, with these fractions of x_t that the heads of one layer carry."""
+    found = shared_by(apart=False)
+    first, second = (
+        replace(task, x=torch.tensor([list(share)]), end=None)
+        for task, share in zip(found.tasks, (one, other), strict=True)
+    )
+    return replace(found, tasks=(first, second), across=None, **more)
+
+
+def token_sentence(*rows):
+    """What is said where these were patched: kind, name, what follows in both directions, placebo, control."""
+    table = pd.DataFrame(
+        {"kind": kind, "reader": None, "writer": None, "site": None, "span": None}
+        | {{"site": "site", "reader": "reader"}.get(kind, "writer"): name}
+        | ({"reader": "mlp1"} if kind == "edge" else {})
+        | {"base": base, "follows": share, "placebo": placebo, "control": untrained}
+        for kind, name, both, placebo, untrained in rows
+        for base, share in zip(("parity", "polynomial"), both, strict=True)
+    )
+    return _task_token_sentence(of_figures(task_token=table))
+
+
+@pytest.mark.parametrize(
+    ("both", "placebo", "untrained", "said"),
+    [
+        ((0.5, 0.9), 0.496, 0.496, "mlp1 depends on the task token: where it alone reads the other task's stream, "),
+        ((0.496, 0.97), 0.0, 0.0, "No component "), ((0.5, 0.9), 0.5, 0.0, "No component "),
+        ((0.5, 0.9), 0.0, 0.5, "No component "), ((0.9, 0.9), 0.95, 0.97, "No component "),
+        ((0.5, 0.9), float("nan"), 0.0, "No component "),
+    ],
+)  # fmt: skip
+def test_a_component_depends_on_the_task_token_where_no_control_does(both, placebo, untrained, said):
+    sentence = token_sentence(("reader", "mlp1", both, placebo, untrained))
+    assert sentence.startswith(said)
+    assert f"{both[0]:.1%} and {both[1]:.1%}" in sentence
+    assert f"placebo at most {placebo:.1%}, randomly initialised control {untrained:.1%}" in sentence
+    assert sentence.endswith("but a control reaches it as well.") == (said == "No component " and both[0] >= 0.5)
+
+
+@pytest.mark.parametrize(
+    ("both", "placebo", "said"),
+    [
+        ((0.0996, 0.05), 0.0, "L0H1, which carries x_t, does not matter for that: patching its output moves 9.96%."),
+        ((0.1, 0.05), 0.0996, "also carries the task in one direction only: patching its output moves 10.0% and 5.0%."),
+        ((0.1, 0.3), 0.05, "also carries the task: patching its output moves 10.0% and 30.0%."),
+        ((0.5, 0.6), 0.49, "also carries the task: patching its output moves 50.0% and 60.0%."),
+        ((0.4, 0.3), 0.1, "also carries the task cannot be told: patching its output moves 40.0% and 30.0%, and a "),
+    ],
+)
+def test_a_head_or_an_edge_carries_the_task_where_no_control_does(both, placebo, said):
+    reader = ("reader", "mlp1", (0.9, 0.9), 0.0, 0.0)
+    sentence = token_sentence(reader, ("site", "L0H1.z", both, placebo, 0.0), ("edge", "L0H0", both, placebo, 0.0))
+    assert said in sentence
+    assert ("it reads it from L0H0 (" in sentence) == ("also carries the task: " in said)
+
+
+def test_shares_are_said_on_their_side_of_what_is_needed():
+    assert _heads_sentence(of_figures((0.1, 0.496), (0.1, 0.97))) == (
+        "No head carries x_t for both tasks (50% needed): L0H1 most for parity (49.6%), L0H1 most for polynomial "
+        "(97.0%)."
+    )
+    assert _heads_sentence(of_figures((0.1, 0.5), (0.1, 0.97))).startswith("L0H1 carries x_t for both tasks (50.0% and")
+    with pytest.raises(NotFinite, match="fraction of x_t that heads carry for parity = nan"):
+        _heads_sentence(of_figures((0.1, float("nan"))))
+    with pytest.raises(NotFinite, match="fraction of answers that become the other task's = nan"):
+        token_sentence(("reader", "mlp1", (0.9, float("nan")), 0.0, 0.0))
+
+
+def test_every_edge_that_differs_is_counted():
+    def ended(**edges):
+        return _circuits_sentence(of_figures(edges=pd.DataFrame(edges)))
+
+    said = ended(standing=["shared", "neither", "undecided", "undecided"], differs=[False, True, False, True])
+    assert said.endswith(
+        "Edges: 1 in one circuit, but of more effect for the other task, 1 in one circuit with no difference shown, "
+        "1 in neither, but of other strength."
+    )
+    assert ended(standing=["shared", "neither"], differs=[False, False]).endswith("No edge differs.")
 
 
 @pytest.mark.slow

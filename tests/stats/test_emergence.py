@@ -150,6 +150,15 @@ def test_what_lies_beyond_the_steps_is_not_seen(generator):
     assert begun.saturation.low < 5000 < begun.saturation.high < 6000
 
 
+@pytest.mark.parametrize(("n_high", "course"), [(1, Course.UNFINISHED), (2, Course.COMPLETE), (4, Course.COMPLETE)])
+def test_a_plateau_of_one_step_may_be_none(n_high, course, generator):
+    values = [0.0] * 10 + [0.6] + [1.0] * n_high
+    found = emergence([20 * step for step in range(len(values))], values, generator, 0.0)
+    assert found.course is course
+    assert (found.saturation.high == math.inf) == (course is Course.UNFINISHED)
+    assert 180 <= found.midpoint.low <= found.midpoint.high <= 220
+
+
 @pytest.mark.parametrize("gone", [-0.2, -0.01, 0.1, 0.24, 0.26, 0.4, 0.51, 0.9])
 def test_a_rise_of_which_much_was_gone_is_not_dated(gone, generator):
     onset, saturation = -4000 * gone, 4000 * (1 - gone)

@@ -13,7 +13,7 @@ from helpers import generator
 from rich.console import Console
 
 from compo_mech.analyses import emergence as of_a_run
-from compo_mech.analyses.emergence_sentences import sentences
+from compo_mech.analyses.emergence_sentences import change_sentence, sentences
 from compo_mech.analyses.watch import ACCURACY, Watched
 from compo_mech.cli.commands import watch_command
 from compo_mech.data.tasks import Parity
@@ -147,6 +147,8 @@ def test_what_rises_from_below_the_control_is_dated_and_not_called_high():
 def test_a_plateau_is_not_called_complete_on_the_page():
     rows = of_a_run.component_emergence(planted(), generator())
     assert set(shown_emergence(rows)["course"]) == {"reaches a plateau", "nothing", "already high"}
+    assert shown_emergence(rows)["final"].str.endswith(" [0.05]").all()
+    assert shown_emergence(rows.assign(control=math.nan))["final"].str.endswith(" [–]").all()
 
 
 def test_a_rise_that_is_not_half_way_is_said_so_and_not_ranked():
@@ -193,7 +195,54 @@ def test_a_change_is_certain_where_its_interval_is_on_one_side_of_zero(low, high
     changes = pd.DataFrame([row | {"total": (low + high) / 2, "low": low, "high": high}])
     (said,) = sentences(pd.DataFrame(), of_a_run.AfterAccuracy(700, 9, 1.0, changes))
     assert said.startswith(f"The lookup score of L0 {verdict} once accuracy is at 99% or more from step 700 on: ")
-    assert f"({low:+.3f} .. {high:+.3f}), from 0.500 to 0.600" in said
+    bounds = " .. ".join("0.000" if bound == 0 else f"{bound:+.3f}" for bound in (low, high))
+    assert f"({bounds}) along the straight line through what follows, " in said
+    assert f"{'though ' * (verdict == 'fell')}from 0.500 at its first checkpoint to 0.600 at its last." in said
+
+
+@pytest.mark.parametrize(
+    ("total", "low", "high", "said"),
+    [
+        (0.0006, 0.0002, 0.001, "rose once it: +0.001 (+0.0002 .. +0.001)"),
+        (-0.0004, -0.0009, 0.0001, "neither rose nor fell for certain once it: -0.0004 (-0.001 .. +0.0001)"),
+        (0.0, 0.0, 0.0, "neither rose nor fell for certain once it: 0.000 (0.000 .. 0.000)"),
+    ],
+)
+def test_a_small_change_is_not_written_as_none(total, low, high, said):
+    row = {"measure": "score", "layer": None, "head": None, "at_since": 0.98, "final": 0.9806}
+    assert said in change_sentence(row | {"total": total, "low": low, "high": high}, "it")
+
+
+@pytest.mark.parametrize(("final", "said"), [(0.9896, "98.96%"), (0.98, "98.0%")])
+def test_an_accuracy_below_its_level_is_written_below_it(final, said):
+    none = of_a_run.AfterAccuracy(None, 0, final, pd.DataFrame())
+    assert sentences(pd.DataFrame(), none) == [f"Accuracy is not at 99% at the last checkpoint, but at {said}."]
+    unknown = of_a_run.AfterAccuracy(None, 0, math.nan, pd.DataFrame())
+    assert sentences(pd.DataFrame(), unknown) == ["Accuracy was not measured at the last checkpoint."]
+
+
+@pytest.mark.parametrize(
+    ("p_flat", "course", "control", "said"),
+    [
+        (0.055, "nothing", 0.0, "No rise can be told (p ≤ 0.05 needed): accuracy (from 0.00 to 1.00, control 0.00, "
+                                "p = 0.055)."),
+        (0.0504, "nothing", math.nan, "No rise can be told (p ≤ 0.05 needed): accuracy (from 0.00 to 1.00, no control, "
+                                      "p = 0.0504)."),
+        (0.05, "nothing", 0.0, "Did not rise: accuracy (from 0.00 to 1.00, control 0.00)."),  # its line falls
+        (0.0025, "unfinished", 0.0, "Not half way at the last checkpoint: accuracy (from 0.00 to 1.00, control 0.00)."),
+    ],
+)  # fmt: skip
+def test_a_jump_that_may_be_chance_is_not_said_to_be_no_rise(p_flat, course, control, said):
+    row = {
+        "component": "accuracy",
+        "course": course,
+        "midpoint": math.inf,
+        "p_flat": p_flat,
+        "first": 0.0,
+        "final": 1.0,
+    }
+    components = pd.DataFrame([row | {"control": control}])
+    assert said in sentences(components, of_a_run.AfterAccuracy(900, 1, 1.0, pd.DataFrame()))
 
 
 def of_run(seed):
@@ -259,7 +308,7 @@ def test_the_timeline_shows_every_run_and_counts_those_without():
     dots = [trace for trace in figure.data if trace.mode == "markers" and trace.marker.symbol != "diamond"]
     assert len(dots) == (components["midpoint"] < math.inf).sum()
     assert {note.text for note in figure.layout.annotations} == {
-        "6 of 6 did not rise", "6 of 6 not dated, already high"
+        "6 of 6 no rise can be told (p ≤ 0.05 needed)", "6 of 6 not dated, already high"
     }  # fmt: skip
     first = next(trace for trace in figure.data if trace.mode == "lines")
     row = components[components["component"] == "iteration"].sort_values("midpoint").iloc[0]
