@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 import plotly.graph_objects as go
 
+from compo_mech.evaluation.attention import TEXTBOOK_SCORE
 from compo_mech.evaluation.sets import eval_sets
 from compo_mech.evaluation.table import CONTROL, measured, select
 from compo_mech.plots import trajectories
@@ -19,8 +20,9 @@ from compo_mech.report.run_page import made_by
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.names import distinct
-from compo_mech.runs.outcome import summary_or_failure, until
+from compo_mech.runs.outcome import ACCURACY_LEVEL, summary_or_failure, until
 from compo_mech.runs.run import COLUMNS, Run
+from compo_mech.stats.intervals import on_its_side, two_decimals
 
 MAX_BYTES = 3_900_000
 """Of the page, after which runs go without attention."""
@@ -131,7 +133,7 @@ def results(run: Compared) -> dict[str, str]:
     accuracy = curve(run, "generated_accuracy")
     if not len(accuracy):
         return row
-    row["accuracy"] = f"{accuracy.iloc[-1]:.1%}"
+    row["accuracy"] = on_its_side(accuracy.iloc[-1], ACCURACY_LEVEL, percent=True)
     if not len(curve(run, "iteration")) or not len(curve(run, "lookup")):
         return row
     came = run.summary
@@ -139,7 +141,9 @@ def results(run: Compared) -> dict[str, str]:
     for measure in ("iteration", "lookup"):
         control = select(run.metrics, task=run.task, split=CONTROL, metric=measure)
         control = control[control["length"].isna()]["value"].max()
-        row[measure] = f"{came[measure]:.2f} [{control:.2f}]"
+        score = curve(run, measure).iloc[-1]
+        written = on_its_side(score, TEXTBOOK_SCORE) if measure == "iteration" else two_decimals(score)
+        row[measure] = f"{written} [{'–' if pd.isna(control) else two_decimals(control)}]"
     row["verdict"] = str(came["verdict"])
     for name in ("accuracy from step", "head from step"):
         row[name] = "–" if came[name] is None else str(came[name])

@@ -22,7 +22,7 @@ from compo_mech.report import thresholds
 from compo_mech.report.html_parts import table_html, verdict, wide
 from compo_mech.report.method_card import card_sentence
 from compo_mech.routes.summary import SHARE_FLOOR, RouteMap
-from compo_mech.stats.intervals import Interval
+from compo_mech.stats.intervals import Interval, on_its_side, two_decimals
 
 N_SHOWN_EDGES = 24
 BASELINES: tuple[Baseline, ...] = ("mean", "zero", "resample")
@@ -137,11 +137,13 @@ def _check_rows(checks: CircuitChecks) -> pd.DataFrame:
     """The figures of `CircuitChecks.table` in words."""
     table = checks.table()
     passed = ["cannot be told" if told is None else "yes" if told else "no" for told in table["passed"].astype(object)]
-    shown = table[["value", "needed", "control"]].map(lambda x: "–" if pd.isna(x) else f"{x:.2f}")
-    return (
-        pd.DataFrame({"asked": table["asked"]})
-        .join(shown.set_axis(["value", "threshold", "random circuit"], axis=1))
-        .assign(passed=passed)
+    values = [
+        "–" if pd.isna(value) else on_its_side(value, needed)
+        for value, needed in table[["value", "needed"]].itertuples(index=False)
+    ]
+    needed, random = (["–" if pd.isna(x) else two_decimals(x) for x in table[name]] for name in ("needed", "control"))
+    return pd.DataFrame(
+        {"asked": table["asked"], "value": values, "threshold": needed, "random circuit": random, "passed": passed}
     )
 
 

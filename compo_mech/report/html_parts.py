@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from compo_mech.plots.alternative import alternative
 from compo_mech.plots.theme import DARK, subscripts
 from compo_mech.runs.outcome import ACCURACY_LEVEL
+from compo_mech.stats.intervals import on_its_side
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,7 +129,8 @@ def length_table_html(table: "pd.DataFrame") -> str:
         for name, value in row.items():
             share = name in ("free", "forced", "grammar")
             low = ' class="low"' if share and value < ACCURACY_LEVEL else ""
-            cells += f"<td{low}>{f'{value:.1%}' if share else html.escape(str(value))}</td>"
+            written = on_its_side(value, ACCURACY_LEVEL, percent=True) if share else html.escape(str(value))
+            cells += f"<td{low}>{written}</td>"
         body += f"<tr>{cells}</tr>"
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 

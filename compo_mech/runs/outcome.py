@@ -206,7 +206,7 @@ def run_summary(run: AnyRun, step: int | None = None) -> dict[str, object]:
     return {
         "accuracy": accuracy.final,
         "head": f"L{best.layer}H{best.head}",
-        "iteration": round(best.score, 3),
+        "iteration": float(on_its_side(best.score, TEXTBOOK_SCORE, decimals=3)),
         "control": round(float(control[control["length"].isna()]["value"].max()), 3),
         "lookup": round(float(lookup["value"].max()), 3),
         "verdict": str(best.verdict),

@@ -4,6 +4,7 @@ import re
 import runpy
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,21 @@ def test_the_table_says_of_each_run_what_its_own_table_says(runs):
     assert table.loc["two", ["model.n_heads", "seed"]].tolist() == ["2", "7"]
     settings = [name for name in table if "." in name or name == "seed"]
     assert settings == ["model.n_heads", "seed"]  # and none in which they agree
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "score", "said"),
+    [(0.9896, 0.8996, ("98.96%", "0.8996")), (0.99, 0.9, ("99.0%", "0.90")), (0.98, 0.845499, ("98.0%", "0.85"))],
+)
+def test_figures_are_rounded_once_and_on_their_side(runs, accuracy, score, said):
+    (one,) = comparison.compared(runs[:1])
+    metrics = one.metrics.copy()
+    for metric, value in (("generated_accuracy", accuracy), ("iteration", score)):
+        metrics.loc[(metrics["metric"] == metric) & (metrics["split"] != "control"), "value"] = value
+    row = comparison.results(replace(one, metrics=metrics))
+    assert (row["accuracy"], row["iteration"].partition(" [")[0]) == said
+    without = comparison.results(replace(one, metrics=metrics[metrics["split"] != "control"]))
+    assert without["iteration"] == f"{said[1]} [–]"
 
 
 def test_differences_are_of_nested_settings_and_lists():

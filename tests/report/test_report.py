@@ -9,15 +9,20 @@ import pytest
 import safetensors.torch
 import torch
 
+from compo_mech.analyses.circuit_checks import CircuitChecks
+from compo_mech.circuits.hypotheses import CircuitTests, Tested
+from compo_mech.circuits.stability import Resampled
 from compo_mech.evaluation.attention import TEXTBOOK_SCORE, AttentionVerdict, attention_verdict
 from compo_mech.evaluation.sets import eval_sets
 from compo_mech.launch import main
 from compo_mech.model.params import Model
 from compo_mech.plots import training
 from compo_mech.report import attention, run_page, thresholds
+from compo_mech.report.dissection import _check_rows
 from compo_mech.runs import outcome, recipes
 from compo_mech.runs.run import Run
 from compo_mech.runs.sums import digest, write_sums
+from compo_mech.stats.intervals import Interval
 
 CAUSE = "by intervention L1H0"
 
@@ -95,6 +100,21 @@ def test_the_worst_length_is_not_known_where_one_was_not_measured():
     metrics.loc[of_last, "value"] = math.nan
     with pytest.raises(ValueError, match="values = nan"):
         outcome.accuracy_outcome(metrics, "parity")
+
+
+def test_checks_of_a_circuit_are_written_on_their_side_of_what_is_needed():
+    def tested(value, needed, passed):
+        return Tested(value, needed, passed, 0.5)
+
+    level, no = tested(0.05, 0.05, True), tested(0.0496, 0.05, False)
+    tests = CircuitTests(tested(0.897, 0.9, False), no, level, tested(0.9, 0.9, True), tested(1.0, 0.9, None))
+    resampled = Resampled(Interval(0.797, 0.7, 1.0), Interval(0.4, 0.3, 0.5), 100)
+    shown = _check_rows(CircuitChecks(resampled, None, tests))
+    assert shown[["value", "threshold", "passed"]].to_numpy().tolist() == [
+        ["0.897", "0.90", "no"], ["0.0496", "0.05", "no"], ["0.05", "0.05", "yes"], ["0.90", "0.90", "yes"],
+        ["1.00", "0.90", "cannot be told"], ["0.797", "0.80", "no"],
+    ]  # fmt: skip
+    assert shown["random circuit"].tolist() == ["0.50"] * 5 + ["0.40"]
 
 
 def test_a_head_of_layer_0_that_scores_highest_is_named_and_has_its_columns():
