@@ -9,9 +9,12 @@ from compo_mech.evaluation.attention import MIN_LENGTH, SAME_KEY_SHARE, SHARP_RO
 from compo_mech.interventions.head_ablation import COSTS
 from compo_mech.interventions.head_swaps import CARRIES, CARRIES_IN_PART, MIN_COUNTED, STAYS
 from compo_mech.interventions.role_rules import MOVES
+from compo_mech.probing import unseen_pairs
 from compo_mech.probing.additivity import NEEDED
+from compo_mech.probing.unseen_pairs import MIN_PAIRS, ROOM
 from compo_mech.runs.outcome import ACCURACY_LEVEL
 from compo_mech.stats.onset import FALSE_ALARMS, GONE, MIN_POINTS
+from compo_mech.weights.subtraction import FEW_PAIRS, RULE, RULE_MEDIAN, TABLE
 
 ATTENTION = (
     f"Thresholds: a textbook iteration head has a score of {TEXTBOOK_SCORE} or more over lengths from {MIN_LENGTH} on; "
@@ -40,12 +43,16 @@ SHARING = (
 )
 INTERCHANGE = (
     f"Thresholds: a site holds a variable from {HOLDS:.0%} interchange intervention accuracy (IIA) on, with the random "
-    "change of the same size and the permuted labels below that."
+    "change of the same size (placebo) and the permuted labels below that."
 )
 PROBES = (
-    f"{INTERCHANGE} Answers follow it if the whole interval lies above {FOLLOWED:.0%}; what is not additive is needed "
+    f"{INTERCHANGE} Answers follow it if the whole interval lies above {FOLLOWED:.0%}, and both controls below; what is not additive is needed "
     f"if states are right less often without it, by more than {100 * NEEDED:.0f} points; a query that points by i − j "
-    f"has a subtraction score of {SCORE} or more."
+    f"has a subtraction score of {SCORE} or more. Neurons are a rule if i − j explains {RULE:.0%} of their variance in "
+    f"the mean and {RULE_MEDIAN:.0%} in the median, a table if it explains at most {TABLE:.0%} and the median neuron "
+    f"is active on at most {FEW_PAIRS:.0%} of pairs. Behaviour is a rule if pairs never trained on, {MIN_PAIRS} or "
+    f"more, keep {unseen_pairs.RULE:.0%} of what trained ones have above the best guess, at least {ROOM}, and a table "
+    f"if they keep at most {unseen_pairs.TABLE:.0%}, by their intervals."
 )
 EMERGENCE = (
     f"Thresholds: a component is dated from {MIN_POINTS} checkpoints on, if they are told from a flat course at p ≤ "
