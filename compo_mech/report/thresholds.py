@@ -46,8 +46,9 @@ INTERCHANGE = (
     "change of the same size (placebo) and the permuted labels below that."
 )
 PROBES = (
-    f"{INTERCHANGE} Answers follow it if the whole interval lies above {FOLLOWED:.0%}, and both controls below; what is not additive is needed "
-    f"if states are right less often without it, by more than {100 * NEEDED:.0f} points; a query that points by i − j "
+    f"{INTERCHANGE} Answers follow it if the whole interval lies above {FOLLOWED:.0%}, and both controls below; what "
+    f"is not additive is needed if states are right less often without it, by more than {100 * NEEDED:.0f} points; a "
+    "query that points by i − j "
     f"has a subtraction score of {SCORE} or more. Neurons are a rule if i − j explains {RULE:.0%} of their variance in "
     f"the mean and {RULE_MEDIAN:.0%} in the median, a table if it explains at most {TABLE:.0%} and the median neuron "
     f"is active on at most {FEW_PAIRS:.0%} of pairs. Behaviour is a rule if pairs never trained on, {MIN_PAIRS} or "
