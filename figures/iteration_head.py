@@ -65,15 +65,17 @@ def frames_of(run: Run, steps: Sequence[int]) -> tuple[dict[int, Params], list[s
     if steps:
         return {step: run.params(step) for step in steps}, []
     frames: dict[int, Params] = {}
-    notes = []
+    notes, errors = [], []
     for step in run.spread(attention.MAX_FRAMES):
         try:
             frames[step] = run.params(step)
         except RunError as error:
+            errors.append(str(error))
             notes.append(f"Step {step} is left out: it is damaged.")
             warn(Console(stderr=True), f"step {step} is left out: {error}")
     if not frames:
-        raise RunError(f"run = {run.path}: has no checkpoint that can be read")
+        reason = errors[0] if errors else run.sums().problem or "there is none"
+        raise RunError(f"run = {run.path}: has no checkpoint that can be read ({reason})")
     return frames, notes
 
 

@@ -122,6 +122,7 @@ def watch(
     import pandas as pd
 
     data, more = run.config.data, more or {}
+    problems: list[str] = []
     tables: list[pd.DataFrame] = []
 
     def ask(
@@ -131,6 +132,7 @@ def watch(
         settings = {"task": str(task), "seed": seed, **settings}
 
         def report(step: Step, problem: str | None) -> None:
+            problems.extend([] if problem is None else [problem])
             advance(name, step, len(steps) + 1, problem)
 
         table = follow(run, name, settings, measure, code, report, steps, n_workers)
@@ -140,7 +142,9 @@ def watch(
     n = trajectories.N_STRINGS
     table = ask("attention_metrics", functools.partial(trajectories.attention_metrics, data, task, n), n_strings=n)
     if not (table["network"] == "trained").any():
-        raise RunError(f"run = {run.path}: has no checkpoint that can be read")
+        raise RunError(
+            f"run = {run.path}: has no checkpoint that can be read ({next(iter(problems), 'there is none')})"
+        )
     layer = fetching_layer(table)
     if data.chain_of_thought:
         if layer is not None:

@@ -1,5 +1,6 @@
 """What every analysis of a run does: it asks each task, keeps tables, tells what it found, writes the run's page."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,10 +10,10 @@ import torch
 from rich.console import Console
 
 from compo_mech.cli.errors import one_line_errors
-from compo_mech.cli.output import Output, check_writable, keep, say
+from compo_mech.cli.output import Output, check_page, check_writable, keep, say
 from compo_mech.data.tasks import Task
 from compo_mech.report.run_page import write_page
-from compo_mech.runs.analysis_folder import analysis_name
+from compo_mech.runs.analysis_folder import analysis_name, place_problem
 from compo_mech.runs.run import Run
 
 if TYPE_CHECKING:
@@ -74,11 +75,12 @@ def analyse(
     task: str | None = None,
     across: Callable[[Run, Console], Sequence[Output]] = lambda run, console: (),
     out: Path | None = None,
+    further: Sequence[str] = (),
 ) -> None:
     """Analyse a run as `analysed`, with one thread. Exits with code 2 and one line on bad input."""
     torch.set_num_threads(1)
     with one_line_errors():
-        analysed(path, analysis, Console(), task, across, out)
+        analysed(path, analysis, Console(), task, across, out, further=further)
 
 
 def analysed(
@@ -89,6 +91,7 @@ def analysed(
     across: Callable[[Run, Console], Sequence[Output]] = lambda run, console: (),
     out: Path | None = None,
     command: Sequence[str] | None = None,
+    further: Sequence[str] = (),
 ) -> list[tuple[Task, FindingsT]]:
     """Analyse a run; no result is written before all is computed.
 
@@ -100,6 +103,7 @@ def analysed(
         across: what is asked of several tasks together.
         out: folder of the results; None: they go into the run, whose page is written anew.
         command: makes this again, as words after `python`; None: those of this process.
+        further: what names the folders of what is asked across tasks.
 
     Returns:
         What was found of each task.
@@ -109,9 +113,10 @@ def analysed(
     """
     run = Run.open(path)
     analysis.check(run)
-    check_place(run, out)
+    step = max(run.steps, default=0) if analysis.step is None else analysis.step
+    names = [analysis_name(analysis.name, step, asked) for asked in run.tasks(task)]
+    check_place(run, out, [*names, *(f"{name}-{step:06d}" for name in further)])
     found = [(asked, analysis.ask(run, asked, console)) for asked in run.tasks(task)]
-    step = run.steps[-1] if analysis.step is None else analysis.step
     outputs = [output_of(analysis, asked, step, findings) for asked, findings in found]
     for output in (*outputs, *across(run, console)):
         keep(run, output, console, out, sys.argv if command is None else command)
@@ -120,22 +125,33 @@ def analysed(
     return found
 
 
-def check_place(run: Run, out: Path | None) -> None:
+def check_place(run: Run, out: Path | None, names: Sequence[str] = ()) -> None:
     """Before anything is computed.
 
+    Args:
+        run: that is to be analysed.
+        out: the folder of the results; None: they go into the run.
+        names: of their folders, where they are known.
+
     Raises:
-        ValueError: nothing can be written where the results are to go.
+        ValueError: nothing can be written where the results are to go, or something is there that they must not
+            replace.
     """
     folders = [run.path, run.path / "analysis"] if out is None else [out]
     try:
         for folder in folders:
-            if folder.exists() or folder == out:
+            if os.path.lexists(folder) or folder == out:
                 check_writable(folder)
+        problems = [place_problem(folders[-1] / name) for name in names]
     except OSError as error:
         if out is not None:
             raise ValueError(f"out = {out}: must be a folder that can be written ({error.strerror})") from None
         hint = "--out FOLDER writes elsewhere"
         raise ValueError(f"run = {run.path}: cannot be written ({error.strerror}); {hint}") from None
+    for problem in filter(None, problems):
+        raise ValueError(f"analysis = {problem}")
+    if out is None:
+        check_page(run.path)
 
 
 def check_steps(step: int | None, all_steps: bool) -> None:

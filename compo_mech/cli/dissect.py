@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+SHARING = "sharing"
+"""Names the folder of what the tasks share."""
+
+
 @dataclass(frozen=True)
 class DissectionOfRun:
     """What `dissect` asks of a run.
@@ -116,7 +120,7 @@ def sharing_output(pairs: list[Sharing], step: int) -> Output:
             tables.setdefault(name, []).append(table.assign(tasks=" and ".join(pair.names)))
     files = csv_files({name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()})
     return Output(
-        folder=f"sharing-{step:06d}",
+        folder=f"{SHARING}-{step:06d}",
         title=f"What the tasks share, step {step}",
         files=files | {"section.html": sharing_section(pairs, step)},
         sentences={" and ".join(pair.names): sharing_sentences(pair) for pair in pairs},
@@ -128,7 +132,7 @@ def dissect_runs(runs: Sequence[Path], step: int | None, seed: int, n_workers: i
     paths = once(runs)
     if len(paths) == 1:
         asked = DissectionOfRun(step, seed, method_card_table())
-        analyse(paths[0], asked, across=asked.shared, out=out)
+        analyse(paths[0], asked, across=asked.shared, out=out, further=[SHARING])
         return
     import pandas as pd
 
@@ -178,7 +182,7 @@ def _dissected(
     words = {"--step": step, "--seed": seed, "--out": out}
     flags = [word for flag, value in words.items() if value is not None for word in (flag, str(value))]
     command = ["-m", "compo_mech", "dissect", str(path), *flags]
-    found = analysed(path, asked, Console(quiet=True), across=asked.shared, out=out, command=command)
+    found = analysed(path, asked, Console(quiet=True), across=asked.shared, out=out, command=command, further=[SHARING])
     return [{"run": name, "task": str(task)} | _row(findings) for task, findings in found]
 
 

@@ -1,5 +1,6 @@
 """What analyses leave in a run's folder and tell whoever ran them, and tables that scripts read."""
 
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from rich.text import Text
 from compo_mech.cli.tables import print_table
 from compo_mech.report.html_parts import again
 from compo_mech.runs.analysis_folder import write_folder
-from compo_mech.runs.files import write_whole
+from compo_mech.runs.files import identity, write_whole
+from compo_mech.runs.folder import owner
 from compo_mech.runs.run import Run
 
 if TYPE_CHECKING:
@@ -113,19 +115,35 @@ def check_writable(folder: Path) -> None:
         file.flush()
 
 
+def check_page(run: Path) -> None:
+    """Before anything is computed: whether a run's page can be written, or replaced.
+
+    Raises:
+        ValueError: what is there is no file.
+    """
+    page = run / "report.html"
+    if os.path.lexists(page) and not page.is_file():
+        raise ValueError(f"page = {page}: must be a file, or not be there yet")
+
+
 def check_out(out: Path, *endings: str) -> None:
     """Before anything is computed: whether a file can be written there.
 
     Raises:
-        ValueError: it has another ending, its folder is not there, or nothing can be written into that.
+        ValueError: it has another ending, its folder is not there, nothing can be written into that, or what is there
+            is a link or a run's own.
     """
     if out.suffix not in endings:
         raise ValueError(f"out = {out}: must end in {' or '.join(endings)}")
     if not out.parent.is_dir():
         raise ValueError(f"out = {out}: must be in a folder that exists")
-    if out.exists() and not out.is_file():
-        raise ValueError(f"out = {out}: cannot be written (must be a file, or not be there yet)")
     try:
+        if out.is_symlink():
+            raise ValueError(f"out = {out}: must be no link; {identity(out)} has to be named itself")
+        if out.exists() and not out.is_file():
+            raise ValueError(f"out = {out}: cannot be written (must be a file, or not be there yet)")
+        if (run := owner(out)) is not None:
+            raise ValueError(f"out = {out}: must not be a file of the run {run.name}")
         check_writable(out.parent)
         if out.exists():
             out.open("ab").close()

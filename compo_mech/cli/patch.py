@@ -18,8 +18,9 @@ from compo_mech.cli.prompts_file import pairs_in
 from compo_mech.cli.tables import print_table
 from compo_mech.interventions.patch_by_text import patch
 from compo_mech.report.own_prompts import page
-from compo_mech.runs.analysis_folder import write_folder
+from compo_mech.runs.analysis_folder import place_problem, write_folder
 from compo_mech.runs.files import identity
+from compo_mech.runs.sums import NAME
 
 
 def patch_on_prompts(
@@ -34,8 +35,8 @@ def patch_on_prompts(
     console, place = Console(), out or prompts.parent / prompts.stem
     kept = place.parent / f"{place.name}.kept"
     with one_line_errors(lambda: f"the same command goes on from what is kept in {kept}" if kept.is_dir() else ""):
-        if place.exists() and not place.is_dir():
-            raise ValueError(f"out = {place}: must be a folder, or not be there yet")
+        if (problem := place_problem(place, (NAME, "findings.txt", "report.html"))) is not None:
+            raise ValueError(f"out = {problem}")
         if Path.cwd().is_relative_to(identity(place)):
             raise ValueError(f"out = {place}: must not hold the working directory, since it is replaced")
         network = load_model(model)

@@ -48,6 +48,8 @@ class Watching:
     def check(self, run: Run) -> None:
         if self.n_workers < 1 or self.every < 1:
             raise ValueError(f"n_workers = {self.n_workers}, every = {self.every}: must be at least 1")
+        if (problem := run.sums().problem) is not None and not run.steps:
+            raise ValueError(problem)
         if len(run.steps) < MIN_POINTS:
             raise ValueError(f"run = {run.path}: has {len(run.steps)} checkpoints, must have at least {MIN_POINTS}")
 

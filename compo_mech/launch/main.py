@@ -50,10 +50,12 @@ def main(
         prog: what the command is called; None: the script's name.
     """
     settings = parse(default, argv, description, prog)
+    from compo_mech.cli.output import check_page
     from compo_mech.launch.run import Diverged, launch
 
     console = Console()
     with one_line_errors(lambda: _how_to_go_on(settings)):
+        check_page(settings.path)
         try:
             run = launch(settings, console)
         except Diverged as error:

@@ -29,6 +29,7 @@ from compo_mech.runs.locks import forget_failure, record_failure
 from compo_mech.runs.names import once
 from compo_mech.runs.run import Run
 from compo_mech.runs.start import starting_params
+from compo_mech.runs.vouched import holds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,13 +104,13 @@ def _launch(name: str, config: RunConfig, how: How) -> Launch:
 
 
 def _check(settings: Launch) -> None:
-    if not (settings.path / "config.json").exists():
-        starting_params(settings.config)
-        return
     try:
-        run = Run.open(settings.path)
+        run = Run.open(settings.path) if holds(settings.path, "config.json") else None
     except RunError:
         return  # damaged: a failure of that run alone
+    if run is None:
+        starting_params(settings.config)
+        return
     for name, stored, given in differences(run.config, settings.config):
         raise RunError(f"{name} = {given!r}: the run in {settings.path} has {stored!r}")
 
@@ -150,7 +151,7 @@ def _ready(settings: Launch) -> Launch:
         return settings.model_copy(update={"resume": False, "overwrite": True})
     run = Run.open(settings.path)
     begun = bool(run.steps)
-    if not begun and (run.has_unlisted_work() or (run.path / "analysis").exists()):
+    if not begun and (run.has_unlisted_work() or holds(run.path, "analysis")):
         raise RunError((run.damage() or [f"run = {run.path}: has no checkpoint that counts, but work in it"])[0])
     return settings.model_copy(update={"resume": begun, "overwrite": not begun})
 

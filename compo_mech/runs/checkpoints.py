@@ -4,6 +4,7 @@ A checkpoint exists once SHA256SUMS lists it, and every file is renamed into pla
 process killed at any moment leaves the last finished checkpoint intact.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from compo_mech.model.hooked import to_hooked
 from compo_mech.model.params import Model, Params, init_params
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.files import is_part, write_whole
+from compo_mech.runs.leftovers import N_RESUMABLE, is_resume, step_of, was_dropped
 from compo_mech.runs.stored import stored_environment
 from compo_mech.runs.sums import NAME, Sums, digest, write_sums
 from compo_mech.runs.tensor_files import tensors_as_bytes, tensors_from_bytes
@@ -26,8 +28,6 @@ from compo_mech.training.schedule import is_snapshot
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
-
-N_RESUMABLE = 2
 
 
 class Checkpoints(Vouched):
@@ -121,12 +121,15 @@ class Checkpoints(Vouched):
         """List what is not as it was written, in a line each: the list of checksums, and whatever it vouches for."""
         sums = self.sums()
         found = [] if sums.problem is None else [sums.problem]
-        if not sums.is_there and self.has_unlisted_work():
-            found.append(f"{self.folder / NAME}: is missing, so no checkpoint counts")
+        try:
+            if not sums.is_there and self.has_unlisted_work():
+                found.append(f"{self.folder / NAME}: is missing, so no checkpoint counts")
+        except RunError as error:
+            found.append(str(error))
         checks: dict[str, Callable[[], object]] = {}
         for name in (f"../{name}" for name in BESIDE):
             checks[name] = self.rows if name == ROWS else partial(self.content, name, sums)
-        checks |= {name: partial(self._tensors, name, sums) for name in sorted(filter(_is_resume, sums.known))}
+        checks |= {name: partial(self._tensors, name, sums) for name in sorted(filter(is_resume, sums.known))}
         checks |= {_model_file(step): partial(self._model_params, step, sums) for step in steps_of(sums)}
         listed = [check for name, check in checks.items() if name in sums.known]
         for check in (*listed, partial(stored_environment, self)):
@@ -145,15 +148,30 @@ class Checkpoints(Vouched):
         if sums.is_there and unlisted:
             names = ", ".join(sorted({*unlisted, "environment.json"}))
             found.append(f"{self.path}: nothing vouches for {names}, which are taken as they are")
-        for name in sorted(file.name for file in self.folder.iterdir()) if self.folder.is_dir() else ():
-            if name not in (*sums.known, NAME) and not is_part(name):
-                found.append(f"{self.folder / name}: is not listed in {NAME}, so it is left out")
+        try:
+            names = self._names()
+        except RunError as error:
+            return [*found, str(error)]
+        unlisted = [name for name in names if name not in (*sums.known, NAME) and not is_part(name)]
+        found += [f"{self.folder / name}: is not listed in {NAME}, so it is left out" for name in unlisted]
         return found + self._missing_steps()
 
     def has_unlisted_work(self) -> bool:
-        """Tell whether there are files of checkpoints after the first, of a run whose list holds none."""
-        names = [file.name for file in self.folder.iterdir()] if self.folder.is_dir() else []
-        return any(_number(name) > 0 for name in filter(CHECKPOINT.fullmatch, names))
+        """Tell whether there are files of checkpoints after the first, of a run whose list holds none.
+
+        Raises:
+            RunError: that cannot be known.
+        """
+        return any(step_of(name) > 0 for name in filter(CHECKPOINT.fullmatch, self._names()))
+
+    def _names(self) -> list[str]:
+        """Return the names of the files among the checkpoints, in order."""
+        try:
+            return sorted(os.listdir(self.folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise RunError(f"{self.folder}: cannot be read ({error.strerror})") from None
 
     def _missing_steps(self) -> list[str]:
         n_steps, steps = self.config.train.n_steps, set(self.steps)
@@ -200,7 +218,7 @@ class Checkpoints(Vouched):
             content = tensors_as_bytes(tensors)
             write_whole(self.folder / name, content)
             sums[name] = digest(content)
-        old = sorted(filter(_is_resume, sums), key=_number)[:-N_RESUMABLE]
+        old = sorted(filter(is_resume, sums), key=step_of)[:-N_RESUMABLE]
         kept = {name: checksum for name, checksum in sums.items() if name not in old}
         write_sums(self.folder, kept | {ROWS: self.rows_digest()})
         for name in old:
@@ -213,12 +231,10 @@ class Checkpoints(Vouched):
         did not come to remove, or had only begun to write, when its process was killed.
         """
         content, listed = rows_until(self.rows(), after), self.sums().known
-        sums = {name: sum_ for name, sum_ in listed.items() if not CHECKPOINT.fullmatch(name) or _number(name) <= after}
+        sums = {name: sum_ for name, sum_ in listed.items() if not CHECKPOINT.fullmatch(name) or step_of(name) <= after}
         write_sums(self.folder, sums | {ROWS: digest(content)})
-        resumes = [_number(name) for name in filter(_is_resume, sums)]
         for file in list(self.folder.iterdir()):
-            is_old = _is_resume(file.name) and file.name not in sums and _model_file(_number(file.name)) in sums
-            if is_part(file.name) or (is_old and sum(step > _number(file.name) for step in resumes) >= N_RESUMABLE):
+            if is_part(file.name) or was_dropped(file.name, Sums(sums)):
                 file.unlink()
         return content
 
@@ -230,6 +246,8 @@ class Checkpoints(Vouched):
             if name not in loaded or tuple(loaded[name].shape) != shape:
                 has = f"{name} of shape {tuple(loaded[name].shape)}" if name in loaded else f"no {name}"
                 raise RunError(f"{file}: is of another network, it has {has} where the run's settings say {shape}")
+            if loaded[name].dtype != torch.float32:
+                raise RunError(f"{file}: is of another network, its {name} is {loaded[name].dtype}, not torch.float32")
             try:
                 check_finite(f"weight {name}", loaded[name])
             except NotFinite as error:
@@ -256,19 +274,9 @@ def _spread(steps: Sequence[int], at_most: int) -> list[int]:
     return [steps[i] for i in sorted({round(i * (len(steps) - 1) / max(1, n - 1)) for i in range(n)})]
 
 
-def _is_resume(name: str) -> bool:
-    match = CHECKPOINT.fullmatch(name)
-    return match is not None and match[2] is not None
-
-
 def _model_file(step: int) -> str:
     return f"{step:06d}.safetensors"
 
 
 def _resume_file(step: int) -> str:
     return f"{step:06d}.resume.safetensors"
-
-
-def _number(name: str) -> int:
-    """Return the step that a file of a checkpoint is of."""
-    return int(name.split(".")[0])

@@ -37,6 +37,17 @@ def read_plain(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def as_bytes(text: str) -> bytes:
+    """Return a text as UTF-8; what a name that is not UTF-8 has brought into it is written as Python writes it.
+
+    Example:
+        >>> from compo_mech.runs.files import as_bytes
+        >>> as_bytes(chr(0xDCE9) + ".txt").decode()
+        '\\\\udce9.txt'
+    """
+    return text.encode(errors="backslashreplace")
+
+
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file whole or not at all, in place of one that may be there; several writers cannot mix.
 
@@ -52,7 +63,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
     part = target.with_name(f".compo-{token()}.part")
     try:
         with part.open("xb") as out:
-            out.write(content.encode() if isinstance(content, str) else content)
+            out.write(as_bytes(content) if isinstance(content, str) else content)
             out.flush()
             os.fsync(out.fileno())
         part.replace(target)

@@ -1,11 +1,14 @@
 """What analyses found of a run, as they keep it in its folder."""
 
 import io
+import os
+import re
 from typing import TYPE_CHECKING
 
 from compo_mech.runs import analysis_folder
 from compo_mech.runs.analysis_folder import analysis_name
 from compo_mech.runs.checkpoints import Checkpoints, RunError
+from compo_mech.runs.sums import read_sums
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,12 +21,14 @@ class Findings(Checkpoints):
     def sections(self) -> dict[str, str]:
         """What analyses have to show on the run's page, as HTML by the name of their folder; those that are damaged
         are among the problems."""
+        analysis_folder.tidy_all(self.path / "analysis")
         files = sorted(self.path.glob("analysis/[!.]*/section.html"))
         found = {file.parent.name: analysis_folder.read_or_error(file) for file in files}
         return {name: section for name, section in found.items() if isinstance(section, str)}
 
     def problems(self) -> list[str]:
         """List what is wrong with the run, in a line each: as of checkpoints, and damaged results of analyses."""
+        analysis_folder.tidy_all(self.path / "analysis")
         folders = sorted(self.path.glob("analysis/[!.]*/"))
         return super().problems() + [line for folder in folders for line in analysis_folder.damage(folder)]
 
@@ -36,8 +41,13 @@ class Findings(Checkpoints):
         Raises:
             RunError: there is none.
         """
-        found = [(int(path.name.removeprefix(f"{what}-").split("-")[0]), path)
-                 for path in sorted(self.path.glob(f"analysis/{what}-[0-9]*"))]  # fmt: skip
+        analysis_folder.tidy_all(self.path / "analysis")
+        named = re.compile(rf"{re.escape(what)}-([0-9]{{6}}|[1-9][0-9]{{6,}})(-.+)?")
+        found = [
+            (int(match[1]), path)
+            for path in sorted(self.path.glob(f"analysis/{what}-[0-9]*"))
+            if (match := named.fullmatch(path.name)) is not None and read_sums(path).is_there  # else it is not ours
+        ]
         if not found:
             raise RunError(f"run = {self.path}: must have been analysed by {what} first (no analysis/{what}-*)")
         step = max(step for step, _ in found)
@@ -60,11 +70,11 @@ class Findings(Checkpoints):
             RunError: there is no such analysis, or the latest has no such file, or it is damaged.
         """
         latest = self.analysed(what)
-        if not (latest.folder / file).exists():
+        text = analysis_folder.read_or_error(latest.folder / file)
+        if not os.path.lexists(latest.folder / file) and os.access(latest.folder, os.X_OK):
             files = " ".join(sorted(path.name for path in latest.folder.glob("*.*")))
             where = f"{latest.folder.name}, its latest of {what}"
             raise RunError(f"run = {self.path}: must have a {file} in {where} (there are {files})")
-        text = analysis_folder.read_or_error(latest.folder / file)
         if isinstance(text, RunError):
             raise text
         return text

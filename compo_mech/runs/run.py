@@ -35,7 +35,7 @@ from compo_mech.runs.folder import building_place, of_run, put_back, remove, set
 from compo_mech.runs.rules import check_rules, rules_of
 from compo_mech.runs.stored import environment_text, shortened, stored_config, stored_environment
 from compo_mech.runs.sums import digest, write_sums
-from compo_mech.runs.vouched import BESIDE, Vouched, rows_until
+from compo_mech.runs.vouched import BESIDE, Vouched, holds, rows_until
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +54,7 @@ class Run(Findings):
             RunError: there is no run here, or its settings cannot be read or are not those it was made with.
         """
         path = Path(path)
-        if not (path / "config.json").exists():
+        if not holds(path, "config.json"):
             raise RunError(f"run = {path}: must be a folder that holds a config.json")
         run = cls(path, stored_config(Vouched(path)))
         check_rules(run, run.config)
@@ -214,7 +214,11 @@ def _check_replaceable(path: Path, overwrite: bool) -> None:
         raise RunError(f"{what}; it is damaged, so it is left alone ({damage[0]})")
     if heading != _as_csv([COLUMNS]).encode() or not run.folder.is_dir():
         raise RunError(f"{what}; it is not a run, so it is left alone")
-    if others := strangers(identity(path), of_run):
+    try:
+        others = strangers(identity(path), of_run)
+    except OSError as error:
+        raise RunError(f"{what}; it is left alone, for not all of it can be read ({error.strerror})") from None
+    if others:
         raise RunError(f"{what}; it is left alone, for {others[0].relative_to(identity(path))} is not of a run")
 
 

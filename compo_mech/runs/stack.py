@@ -13,7 +13,7 @@ STACK/seed7 is the run of that name: see `stacked_run`.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -30,10 +30,11 @@ from compo_mech.runs.files import identity, write_whole
 from compo_mech.runs.folder import building_place
 from compo_mech.runs.rules import check_rules, rules_of
 from compo_mech.runs.stack_members import check_members, own_settings, with_own
+from compo_mech.runs.stack_rows import StackRow, stack_rows
 from compo_mech.runs.stored import environment_text, shortened
 from compo_mech.runs.sums import Sums, digest, write_sums
 from compo_mech.runs.tensor_files import tensors_as_bytes, tensors_from_bytes
-from compo_mech.runs.vouched import Vouched, steps_of, whole_list
+from compo_mech.runs.vouched import Vouched, holds, steps_of, whole_list
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,20 +43,6 @@ SETTINGS = "../stack.json"
 _NETWORKS, _RESUME, _ROWS = ".safetensors", ".resume.safetensors", ".rows.safetensors"
 Keep = Literal["every", "last"]
 """Which snapshots' networks are kept."""
-
-
-class StackRow(NamedTuple):
-    """One measure of every network of a stack.
-
-    Attributes:
-        step: at which it was measured.
-        what: where and what it is, a row without a value.
-        value: of each network; NaN: it is not recorded of that one.
-    """
-
-    step: int
-    what: Row
-    value: Float[np.ndarray, "run"]
 
 
 class Stack(Vouched):
@@ -160,6 +147,11 @@ class Stack(Vouched):
         found = {name: tuple(tensor.shape) for name, tensor in loaded.items()}
         if found != {name: (len(self.members), *shape) for name, shape in shapes.items()}:
             raise RunError(f"{self.folder / name}: is of other networks than stack.json says")
+        for weight, tensor in loaded.items():
+            if tensor.dtype != torch.float32:
+                raise RunError(
+                    f"{self.folder / name}: is of other networks, its {weight} is {tensor.dtype}, not float32"
+                )
         self._last_read = sums.known[name], {name: loaded[name] for name in shapes}
         return self._last_read[1]
 
@@ -271,15 +263,10 @@ class Stack(Vouched):
 
     def _rows_of(self, step: int, sums: Sums) -> list[StackRow]:
         name = f"{step:06d}{_ROWS}"
-        content = self.content(name, sums)
         try:
-            tensors, told = tensors_from_bytes(content)
-            return [
-                StackRow(int(at), Row(*what, value=float("nan")), value)
-                for (at, *what), value in zip(json.loads(told["rows"]), tensors["value"].numpy(), strict=True)
-            ]
-        except (LookupError, ValueError, TypeError) as error:
-            raise RunError(f"{self.folder / name}: is damaged ({shortened(error)})") from None
+            return stack_rows(self.content(name, sums))
+        except ValueError as error:
+            raise RunError(f"{self.folder / name}: is damaged ({error})") from None
 
     def _tensors(self, name: str, sums: Sums) -> dict[str, Tensor]:
         try:
@@ -289,8 +276,12 @@ class Stack(Vouched):
 
 
 def is_stack(path: Path) -> bool:
-    """Tell whether a folder holds a stack."""
-    return (path / "stack.json").exists()
+    """Tell whether a folder holds a stack.
+
+    Raises:
+        RunError: it cannot be read.
+    """
+    return holds(path, "stack.json")
 
 
 def _step(name: str) -> int:

@@ -22,6 +22,17 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def signed(content: bytes) -> bytes:
+    """Return the content of a file that says its own checksum in its first line."""
+    return f"# {digest(content)}\n".encode() + content
+
+
+def without_signature(content: bytes) -> bytes | None:
+    """Return what `signed` took; None: the file is damaged, or says no checksum."""
+    own, _, rest = content.partition(b"\n")
+    return rest if own == f"# {digest(rest)}".encode() else None
+
+
 @dataclass(frozen=True)
 class Sums:
     """What a list vouches for.

@@ -19,6 +19,18 @@ class RunError(Exception):
     """Something about a run folder that its user has to know, in one line."""
 
 
+def holds(folder: Path, name: str) -> bool:
+    """Tell whether a folder, of a run say, holds something of this name.
+
+    Raises:
+        RunError: it cannot be read.
+    """
+    try:
+        return (folder / name).exists()
+    except OSError as error:
+        raise RunError(f"run = {folder}: cannot be read ({error.strerror})") from None
+
+
 class Vouched:
     """The files of the run in a folder.
 
