@@ -11,7 +11,7 @@ import torch
 
 from compo_mech.evaluation.table import Row
 from compo_mech.model.params import init_params
-from compo_mech.runs import checkpoints, files, locks, sums, vouched
+from compo_mech.runs import analysis_folder, checkpoints, files, locks, sums, vouched
 from compo_mech.runs import run as run_module
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.folder import drop_replaced
@@ -416,3 +416,118 @@ def test_creating_a_run_never_deletes_what_is_not_a_run(tmp_path, tiny):
     with pytest.raises(RunError):
         Run.create(tmp_path / "not yet there" / "..", tiny)
     assert (tmp_path / "keep.txt").exists()
+
+
+def analysis_of(run, text="3"):
+    return run.write_analysis("look-000004-parity", {"a.csv": text})
+
+
+@pytest.mark.parametrize("n_renames", [0, 1, 2])
+@pytest.mark.parametrize("reads", [False, True])
+def test_an_analysis_whose_replacement_is_killed_comes_back_with_its_notes(run, monkeypatch, n_renames, reads):
+    """Killed before the first rename, between the two, and before the notes have come over."""
+    folder, rename, done = analysis_of(run, "1"), Path.rename, []
+    (folder / "notes.txt").write_text("years of work")
+    (folder / "a.csv.txt").write_text("more")
+
+    def mortal(path, target):
+        if len(done) == n_renames:
+            raise Killed
+        done.append(path)
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", mortal)
+        patch.setattr(analysis_folder, "remove", lambda *given: None)  # as a killed process does not
+        patch.setattr(analysis_folder, "put_back", lambda *given: None)
+        with pytest.raises(Killed):
+            analysis_of(run, "2")
+    assert len(list(folder.parent.iterdir())) == 2
+    if reads:
+        assert run.found("look", "a.csv") == ("2" if n_renames == 2 else "1")
+    else:
+        analysis_of(run)
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+    assert (folder / "notes.txt").read_text() == "years of work"
+    assert analysis_folder.damage(folder) == []
+
+
+def test_a_file_of_ones_own_whose_name_an_analysis_takes_stays_beside_it(run):
+    folder = analysis_of(run, "1")
+    (folder / "b.csv").write_text("years of work")
+    (folder / "deep.csv").mkdir()
+    (folder / "deep.csv" / "x").write_text("more")
+    run.write_analysis("look-000004-parity", {"b.csv": "2"})
+    assert run.found("look", "b.csv") == "2"
+    kept = {path.name.split(".")[0]: path.read_text() for path in folder.iterdir() if path.suffix == ".earlier"}
+    assert kept == {"b": "years of work"}
+    assert (folder / "deep.csv" / "x").read_text() == "more"
+
+
+def test_places_that_no_analysis_may_replace(run, tmp_path):
+    behind = tmp_path / "behind"
+    behind.mkdir()
+    (behind / "thesis.txt").write_text("years of work")
+    place = run.path / "analysis" / "look-000004-parity"
+    place.parent.mkdir()
+
+    def refused(told):
+        before = contents(tmp_path)
+        with pytest.raises(RunError, match=told) as error:
+            analysis_of(run)
+        assert "\n" not in str(error.value)
+        assert contents(tmp_path) == before
+        assert [path.name for path in place.parent.iterdir()] == [place.name]
+
+    for target in (behind, tmp_path / "nowhere"):
+        place.symlink_to(target)
+        refused("must be no link")
+        place.unlink()
+    place.write_text("mine")
+    refused("must be a folder")
+    place.unlink()
+    for name in ("SHA256SUMS", "a.csv"):
+        (place / name).mkdir(parents=True)
+        (place / name / "mine.txt").write_text("years of work")
+        refused(f"{name}: must be a file")
+        shutil.rmtree(place)
+    shutil.copytree(run.path / "checkpoints", place / "checkpoints")
+    shutil.copy(run.path / "config.json", place)
+    refused("must be no run")
+
+
+def test_a_full_disk_leaves_the_earlier_analysis_and_nothing_half_written(run, monkeypatch):
+    folder = analysis_of(run, "1")
+
+    def full(path, content):
+        raise OSError(28, "No space left on device", str(path))
+
+    for n in range(3):
+        with monkeypatch.context() as patch:
+            calls = iter([files.write_whole] * n)
+            patch.setattr(analysis_folder, "write_whole", lambda *given, calls=calls: next(calls, full)(*given))
+            with pytest.raises(RunError, match="No space left") if n < 2 else contextlib.nullcontext():
+                run.write_analysis("look-000004-parity", {"a.csv": "2", "b.csv": "3"})
+        assert run.found("look", "a.csv") == ("2" if n == 2 else "1")
+        assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_only_analyses_of_ours_are_found(run):
+    analysis_of(run, "1")
+    for name in ("look-1more-notes", "look-999999-parity", "look-000009x", "look-00004"):
+        (run.path / "analysis" / name).mkdir()
+    assert run.analysed("look").step == 4
+    run.write_analysis("look-000004", {"a.csv": "2"})
+    run.write_analysis("look-1000000-parity", {"a.csv": "3"})
+    assert run.found("look", "a.csv") == "3"
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64, torch.float16, torch.float64])
+def test_weights_of_another_kind_are_refused(run, dtype):
+    params = run.params(4)
+    run.save(8, params | {"embed.W_E": params["embed.W_E"].to(dtype)}, state_of(run.config).tensors())
+    assert run.damage()[0] == (
+        f"{run.path}/checkpoints/000008.safetensors: is of another network, its embed.W_E is {dtype}, not torch.float32"
+    )
+    with pytest.raises(RunError, match=r"its embed\.W_E is"):
+        run.params(8)
