@@ -40,9 +40,9 @@ def check_pairs(model: Model, pairs: Pairs) -> None:
     """Refuse pairs that the model cannot read.
 
     Raises:
-        ValueError: a token id or a position id is out of the model's range, they are on another device, they differ in
-            position ids alone, which networks without position embeddings do not read, or rows are padded where
-            attention goes both ways.
+        ValueError: a token id, a position id or an answer is out of the model's range, they are on another device, they
+            differ in position ids alone, which networks without position embeddings do not read, or rows are padded
+            where attention goes both ways.
 
     >>> from compo_mech import Parity, Switch, build, make_pairs
     >>> built = build(Parity(), max_length=3)
@@ -56,6 +56,7 @@ def check_pairs(model: Model, pairs: Pairs) -> None:
     for name, ids, n in (
         ("tokens", (pairs.clean_tokens, pairs.corrupt_tokens), model.d_vocab),
         ("position_ids", (pairs.clean_position_ids, pairs.corrupt_position_ids), model.n_ctx),
+        ("answers", (pairs.target, pairs.foil), blocks.unembedding(model).shape[-1]),
     ):
         low, high = min(int(i.min()) for i in ids), max(int(i.max()) for i in ids)
         if low < 0 or high >= n:

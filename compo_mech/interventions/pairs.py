@@ -10,9 +10,9 @@ position does nothing. So late answers to long strings are asked less often, and
 `make_pairs` draws pairs of a task; `Pairs.of` makes them of anybody's prompts, for any network that reads tokens.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Int
@@ -51,7 +51,8 @@ class Pairs:
         tokenizer: that says what tokens mean; None: they are shown as numbers.
 
     Raises:
-        ValueError: the inputs differ in shape, nothing is scored, or something is where one of the inputs is not read.
+        ValueError: the inputs differ in shape, nothing is scored, something is where one of the inputs is not read, or
+            there is no such kind of corrupt rows.
 
     >>> pairs = make_pairs(DataConfig(max_length=3), Switch.TOKEN, 4, torch.Generator().manual_seed(0))
     >>> pairs.where(Span("inputs")).sum(1).tolist() == pairs.lengths.tolist()
@@ -79,6 +80,7 @@ class Pairs:
         if len({ids.shape for ids in inputs}) > 1:
             shapes = ", ".join(str(tuple(ids.shape)) for ids in inputs)
             raise ValueError(f"pairs = {shapes}: clean and corrupt inputs must be of one shape")
+        _check_kind(self.corrupt_kind)
         if not len(self.row):
             raise ValueError("pairs = no scored position: a metric needs at least one")
         n_outside = int((~self.both_read[self.row, self.position]).sum())
@@ -89,13 +91,13 @@ class Pairs:
     def of(
         cls,
         model: Model,
-        clean: Sequence[Prompt] | Int[Tensor, "batch _pos"],
-        corrupt: Sequence[Prompt] | Int[Tensor, "batch _pos"],
-        answer: Sequence[Answers] | Int[Tensor, "batch *n"],
-        foil: Sequence[Answers] | Int[Tensor, "batch *n"],
+        clean: Iterable[Prompt],
+        corrupt: Iterable[Prompt],
+        answer: Iterable[Answers],
+        foil: Iterable[Answers],
         *,
-        position: Sequence[Positions] | None = None,
-        spans: Mapping[str, Where | Sequence[Where]] | None = None,
+        position: Iterable[Positions] | None = None,
+        spans: Mapping[str, Where | Iterable[Where]] | None = None,
         tokenizer: Tokenizer | None = None,
         prepend_bos: bool = False,
         corrupt_kind: CorruptKind = "trained",
@@ -107,7 +109,7 @@ class Pairs:
 
         Args:
             model: that reads them.
-            clean, corrupt: prompts, one pair a row.
+            clean, corrupt: prompts, one pair a row: lists, tensors or columns of a table, as all that follow.
             answer, foil: one token each: what follows the clean and the corrupt prompt, as texts or ids; several a row
                 where `position` names several.
             position: where each row answers, counted from its end where negative; None: at its last token.
@@ -125,6 +127,7 @@ class Pairs:
         >>> pairs.target.tolist(), pairs.foil.tolist(), pairs.where(Span("x1")).int().tolist()
         ([1], [0], [[0, 1, 0, 0, 0]])
         """
+        _check_kind(corrupt_kind)
         tokenizer = tokenizer or model.tokenizer
         reader = PromptReader(model, tokenizer, prepend_bos)
         prompts, answers = {"clean": clean, "corrupt": corrupt}, {"answer": answer, "foil": foil}
@@ -263,6 +266,12 @@ def _check(data: DataConfig, switch: Switch, n_rows: int, max_shift: int, task: 
         raise ValueError("switch = none: pairs need something to differ in")
     if Switch.LENGTH in switch and len(data.drawn_lengths) < 2:
         raise ValueError("switch = LENGTH: the data must have more than one length")
+
+
+def _check_kind(kind: str) -> None:
+    known = get_args(CorruptKind)
+    if kind not in known:
+        raise ValueError(f"corrupt_kind = {kind!r}: must be one of {', '.join(known)}")
 
 
 def _corrupt_kind(switch: Switch) -> CorruptKind:

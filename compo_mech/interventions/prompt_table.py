@@ -1,18 +1,28 @@
 """Clean and corrupt prompts side by side: what is compared, where they answer, and what is refused."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from compo_mech.interventions.prompts import Answer, Prompt, PromptReader, Where, padded, quoted, refuse
+from compo_mech.interventions.prompts import (
+    Answer,
+    Prompt,
+    PromptReader,
+    Where,
+    integer,
+    padded,
+    refuse,
+    several,
+    shown,
+)
 
-Answers = Answer | Sequence[Answer]
+Answers = Answer | Iterable[Answer]
 """Of a row: one, or one for each of its positions that answer."""
 
-Positions = int | Sequence[int]
+Positions = int | Iterable[int]
 """Of a row: where it answers, counted from its end where negative."""
 
 
@@ -43,10 +53,10 @@ class PromptTable(NamedTuple):
 
 def prompt_table(
     reader: PromptReader,
-    prompts: Mapping[str, Sequence[Prompt] | Tensor],
-    answers: Mapping[str, Sequence[Answers] | Tensor],
-    position: Sequence[Positions] | None,
-    spans: Mapping[str, Where | Sequence[Where]],
+    prompts: Mapping[str, Iterable[Prompt]],
+    answers: Mapping[str, Iterable[Answers]],
+    position: Iterable[Positions] | None,
+    spans: Mapping[str, Where | Iterable[Where]],
 ) -> PromptTable:
     """Read prompts and their answers.
 
@@ -67,21 +77,24 @@ def prompt_table(
     >>> table.position.tolist(), table.spans["x1"].int().tolist()
     ([3], [[0, 1, 0, 0]])
     """
-    n_rows = _n_rows({**prompts, **answers} | ({} if position is None else {"position": position}))
+    if not isinstance(spans, Mapping):
+        refuse("spans", shown(spans), "must be a dictionary of places by name")
+    given = _columns({**prompts, **answers} | ({} if position is None else {"position": position}))
     clean, corrupt = (
-        [reader.tokens(f"{name}[{i}]", prompt) for i, prompt in enumerate(given)] for name, given in prompts.items()
+        [reader.tokens(f"{name}[{i}]", prompt) for i, prompt in enumerate(given[name])] for name in prompts
     )
     _check_pairs(clean, corrupt, aligned=position is None)
-    scored = [_positions(i, None if position is None else position[i], len(row)) for i, row in enumerate(clean)]
+    places = [[-1]] * len(clean) if position is None else given["position"]
+    scored = [_positions(i, place, len(row)) for i, (place, row) in enumerate(zip(places, clean, strict=True))]
     for i, positions in enumerate(scored):
         if max(positions) >= len(corrupt[i]):
             refuse(f"position[{i}]", max(positions), f"must be 0 .. {len(corrupt[i]) - 1}, where corrupt[{i}] is read")
     found = {
         name: [
-            _answers(reader, f"{name}[{i}]", one, prompts[source][i], scored[i], position is None)
-            for i, one in enumerate(given)
+            _answers(reader, f"{name}[{i}]", one, prompt, scored[i], position is None)
+            for i, (one, prompt) in enumerate(zip(given[name], given[source], strict=True))
         ]
-        for (name, given), source in zip(answers.items(), prompts, strict=True)
+        for name, source in zip(answers, prompts, strict=True)
     }
     for i, (right, wrong) in enumerate(zip(found["answer"], found["foil"], strict=True)):
         for one, other in zip(right, wrong, strict=True):
@@ -93,7 +106,7 @@ def prompt_table(
         padded(corrupt, n_pos),
         torch.tensor([len(row) for row in clean]),
         torch.tensor([len(row) for row in corrupt]),
-        torch.tensor([i for i in range(n_rows) for _ in scored[i]]),
+        torch.tensor([i for i, positions in enumerate(scored) for _ in positions]),
         torch.tensor([p for positions in scored for p in positions]),
         torch.tensor([token for tokens in found["answer"] for token in tokens]),
         torch.tensor([token for tokens in found["foil"] for token in tokens]),
@@ -116,22 +129,32 @@ def _check_pairs(clean: Sequence[Sequence[int]], corrupt: Sequence[Sequence[int]
             )  # fmt: skip
 
 
-def _n_rows(given: Mapping[str, Sequence | Tensor]) -> int:
+def _columns(given: Mapping[str, object]) -> dict[str, list]:
+    """Each as a list, so that what has row numbers of its own, as a sorted table has, is read in order as well.
+
+    Raises:
+        ValueError: one is no list, or they have no row, or not as many.
+    """
+    columns: dict[str, list] = {}
     for name, values in given.items():
-        if isinstance(values, str):
-            refuse(name, quoted(values), "must be a list of them, one for each pair")
-    sizes = {name: len(values) for name, values in given.items()}
-    first = sizes["clean"]
-    if not first:
+        column = several(values)
+        if column is None:
+            refuse(name, shown(values), "must be a list of them, one for each pair")
+        columns[name] = column
+    n_rows = len(columns["clean"])
+    if not n_rows:
         refuse("clean", "none", "must have at least one prompt")
-    for name, size in sizes.items():
-        if size != first:
-            refuse(name, f"{size} rows", f"must be {first}, as many as there are clean prompts")
-    return first
+    for name, column in columns.items():
+        if len(column) != n_rows:
+            refuse(name, f"{len(column)} rows", f"must be {n_rows}, as many as there are clean prompts")
+    return columns
 
 
-def _positions(i: int, given: Positions | None, n: int) -> list[int]:
-    positions = [-1] if given is None else [given] if isinstance(given, int) else list(given)
+def _positions(i: int, given: object, n: int) -> list[int]:
+    found = [given] if integer(given) is not None else several(given)
+    positions = [place for place in map(integer, found or []) if place is not None]
+    if found is None or len(positions) < len(found):
+        refuse(f"position[{i}]", shown(given), "must be a position, which is an integer, or a list of them")
     if not positions:
         refuse(f"position[{i}]", "none", "must be at least one, where the row answers")
     for position in positions:
@@ -144,26 +167,40 @@ def _positions(i: int, given: Positions | None, n: int) -> list[int]:
 
 
 def _answers(
-    reader: PromptReader, name: str, given: Answers | Tensor, prompt: Prompt, positions: Sequence[int], at_end: bool
+    reader: PromptReader, name: str, given: object, prompt: Prompt, positions: Sequence[int], at_end: bool
 ) -> list[int]:
-    answers = (
-        [given] if isinstance(given, str | int) or (isinstance(given, Tensor) and given.ndim == 0) else list(given)
-    )
+    found = several(given)
+    answers = [given] if found is None else found
     if len(answers) != len(positions):
         where = "at its last token, or position must say where" if at_end else f"at {len(positions)} positions"
         refuse(name, f"{len(answers)} answers", f"must be {len(positions)}, since the row answers {where}")
     before = prompt if at_end else None  # elsewhere the prompt goes on behind the answer
-    return [reader.answer(name, one if isinstance(one, str) else int(one), before) for one in answers]
+    return [reader.answer(name, _answer(name, one), before) for one in answers]
+
+
+def _answer(name: str, given: object) -> Answer:
+    token = given if isinstance(given, str) else integer(given)
+    if token is None:
+        refuse(name, shown(given), "must be a token, as a text or an id")
+    return token
 
 
 def _span(
-    reader: PromptReader, name: str, given: Where | Sequence[Where], rows: Sequence[Sequence[int]], n_pos: int
+    reader: PromptReader, name: str, given: object, rows: Sequence[Sequence[int]], n_pos: int
 ) -> Bool[Tensor, "batch pos"]:
-    places = [given] * len(rows) if isinstance(given, int | range | str) else list(given)
+    each = None if isinstance(given, range) else several(given)
+    places = [given] * len(rows) if each is None else each
     if len(places) != len(rows):
         refuse(f"spans[{name}]", f"{len(places)} rows", f"must be {len(rows)}, as many as there are clean prompts")
     where = torch.zeros(len(rows), n_pos, dtype=torch.bool)
     for i, (place, ids) in enumerate(zip(places, rows, strict=True)):
-        found = reader.span(f"spans[{name}][{i}]", place, ids)
+        found = reader.span(f"spans[{name}][{i}]", _place(f"spans[{name}][{i}]", place), ids)
         where[i, found.start : found.stop] = True
     return where
+
+
+def _place(name: str, given: object) -> Where:
+    place = given if isinstance(given, str | range) else integer(given)
+    if place is None:
+        refuse(name, shown(given), "must be a position, a range of them or a text")
+    return place

@@ -1,6 +1,7 @@
 """Prompts of one's own as token ids: what is read, which tokens answer, and where named spans lie."""
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from compo_mech.data.layout import Span
 from compo_mech.data.tokenizer import Tokenizer, encoded, pieces
+from compo_mech.model.blocks import unembedding
 from compo_mech.model.params import Model
 
 Prompt = str | Sequence[int] | Int[Tensor, "_pos"]  # underscore: rows differ in length
@@ -83,17 +85,18 @@ class PromptReader:
             prompt: a text, or its tokens.
 
         Raises:
-            ValueError: there is none, it is too long, an id is not one of the network's, or a text has no tokenizer.
+            ValueError: there is none, it is too long, an id is no integer or not one of the network's, or a text has no
+                tokenizer.
         """
         if isinstance(prompt, str):
             ids = self._bos() + self._encoded(name, prompt, first=not self.prepend_bos)
         else:
-            ids = [int(i) for i in prompt]
+            ids = _token_ids(name, prompt)
         if not ids:
             refuse(name, quoted(""), "must have at least one token")
         if len(ids) > self.model.n_ctx:
             refuse(name, f"{len(ids)} tokens", f"must be at most {self.model.n_ctx}, what the model reads")
-        self._check(name, ids)
+        self._check(name, ids, self.model.d_vocab)
         return ids
 
     def answer(self, name: str, answer: Answer, prompt: Prompt | None) -> int:
@@ -111,8 +114,8 @@ class PromptReader:
             ValueError: it is not one token of the network's.
         """
         if not isinstance(answer, str):
-            self._check(name, [int(answer)])
-            return int(answer)
+            self._check(name, [answer], self._n_answers)
+            return answer
         if not answer:
             refuse(name, quoted(""), "must be one token")
         alone = self._encoded(name, answer)
@@ -121,7 +124,7 @@ class PromptReader:
         if len(found) != 1:
             tokens = " ".join(map(repr, pieces(self.tokenizer, found)))
             refuse(name, quoted(answer), f"must be one token, and is {len(found)}: {tokens}")
-        self._check(name, found)
+        self._check(name, found, self._n_answers)
         return found[0]
 
     def span(self, name: str, where: Where, ids: Sequence[int]) -> range:
@@ -184,10 +187,68 @@ class PromptReader:
         touched = [i for i, end in enumerate(ends) if end > start and (ends[i - 1] if i else 0) < start + len(text)]
         return range(touched[0], touched[-1] + 1)
 
-    def _check(self, name: str, ids: Sequence[int]) -> None:
+    @property
+    def _n_answers(self) -> int:
+        """How many tokens have a logit: a network may read more of them, or fewer."""
+        return unembedding(self.model).shape[-1]
+
+    def _check(self, name: str, ids: Sequence[int], n_known: int) -> None:
         for i in ids:
-            if not 0 <= i < self.model.d_vocab:
-                refuse(name, f"token {i}", f"must be 0 .. {self.model.d_vocab - 1}, what the model knows")
+            if not 0 <= i < n_known:
+                refuse(name, f"token {i}", f"must be 0 .. {n_known - 1}, what the model knows")
+
+
+def integer(value: object) -> int | None:
+    """Return an integer of any library as one of Python's; None where it is none, or a truth value.
+
+    >>> integer(torch.tensor(3)), integer(3.0), integer("3"), integer(True)
+    (3, None, None, None)
+    """
+    if isinstance(value, Tensor):
+        value = value.item() if value.ndim == 0 else None
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)  # pyright: ignore[reportArgumentType]
+    except TypeError:
+        return None
+
+
+def several(given: object) -> list | None:
+    """Return what is in a sequence, a tensor or a column of a table; None where it has no order, or is a text.
+
+    >>> several(torch.tensor([3, 4])), several("34"), several(3)
+    ([tensor(3), tensor(4)], None, None)
+    """
+    if isinstance(given, str | bytes | bytearray | Mapping | Set):
+        return None
+    try:
+        return list(given)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    except TypeError:
+        return None
+
+
+def _token_ids(name: str, prompt: object) -> list[int]:
+    found = several(prompt)
+    if found is None:
+        refuse(name, shown(prompt), "must be a text or a list of token ids")
+    ids: list[int] = []
+    for i, value in enumerate(found):
+        token = integer(value)
+        if token is None:
+            refuse(f"{name}[{i}]", shown(value), "must be a token id, which is an integer")
+        ids.append(token)
+    return ids
+
+
+def shown(value: object) -> str:
+    """Return how a value is written, in one line, or how that begins where it is long.
+
+    >>> shown(1.5), len(shown([0] * 99))
+    ('1.5', 60)
+    """
+    text = " ".join(repr(value).split())
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"
 
 
 def quoted(text: str) -> str:

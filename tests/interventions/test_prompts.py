@@ -1,7 +1,10 @@
 """Pairs of anybody's prompts: what is read, where it answers, what is refused, and that nothing else changes."""
 
+import math
 from dataclasses import replace
 
+import numpy
+import pandas
 import pytest
 import torch
 from helpers import generator, pairs_of, random_model
@@ -18,6 +21,7 @@ from compo_mech.ground_truth.build import build
 from compo_mech.interventions.edges import all_edges
 from compo_mech.interventions.metrics import METRICS, cross_entropy
 from compo_mech.interventions.pairs import Pairs, Switch
+from compo_mech.interventions.patch_by_text import patch
 from compo_mech.interventions.patching import sweep
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.params import Model
@@ -173,11 +177,36 @@ BAD = {
         "model": replace(READS, tokenizer=None), "clean": [[3, 5, 3]], "corrupt": [[3, 6, 3]], "answer": [7],
         "foil": [8], "spans": {"name": "ac"},
     },
+    "clean[0][1] = 5.9: must be a token id, which is an integer": {"clean": [[0, 5.9, 5, 3], "bca"]},
+    "clean[0][1] = True: must be a token id, which is an integer": {"clean": [[0, True, 5, 3], "bca"]},
+    "clean[1][0] = '5': must be a token id, which is an integer": {"clean": ["aca", ["5", "1"]]},
+    "clean[0][0] = [0]: must be a token id, which is an integer": {"clean": [[[0], [3]], "bca"]},
+    "clean[0][0] = tensor(0.): must be a token id, which is an integer": {"clean": torch.zeros(2, 4)},
+    "clean[0] = b'aca': must be a text or a list of token ids": {"clean": [b"aca", "bca"]},
+    "clean[1] = None: must be a text or a list of token ids": {"clean": ["aca", None]},
+    "corrupt[0] = 5: must be a text or a list of token ids": {"corrupt": [5, "bda"]},
+    "position = 3: must be a list of them, one for each pair": {"position": 3},
+    "position[0] = 3.7: must be a position, which is an integer, or a list of them": {"position": [3.7, 3]},
+    "position[1] = nan: must be a position, which is an integer, or a list of them": {"position": [3, math.nan]},
+    "position[1] = '3': must be a position, which is an integer, or a list of them": {"position": [3, "3"]},
+    "position[0] = True: must be a position, which is an integer, or a list of them": {"position": [True, 3]},
+    "position[0] = [3, 2.5]: must be a position, which is an integer, or a list of them": {"position": [[3, 2.5], 3]},
+    "position[1] = None: must be a position, which is an integer, or a list of them": {"position": [3, None]},
+    "answer[0] = 1.9: must be a token, as a text or an id": {"answer": [1.9, "e"]},
+    "answer[1] = nan: must be a token, as a text or an id": {"answer": ["e", math.nan]},
+    "answer[1] = None: must be a token, as a text or an id": {"answer": ["e", None]},
+    "foil[0] = tensor(1.9000): must be a token, as a text or an id": {"foil": torch.tensor([1.9, 2.0])},
+    "spans = ['a']: must be a dictionary of places by name": {"spans": ["a"]},
+    "spans[name][0] = None: must be a position, a range of them or a text": {"spans": {"name": None}},
+    "spans[name][0] = 1.5: must be a position, a range of them or a text": {"spans": {"name": 1.5}},
+    "spans[name][1] = True: must be a position, a range of them or a text": {"spans": {"name": [1, True]}},
+    "corrupt_kind = 'alterd': must be one of trained, shifted, altered": {"corrupt_kind": "alterd"},
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("line", BAD)
 def test_what_is_wrong_with_prompts_is_said_in_one_line(line):
+    of()  # types are checked in a test's first call alone
     with pytest.raises(ValueError, match=r".") as told:
         of(**BAD[line])
     assert str(told.value) == line
@@ -187,3 +216,73 @@ def test_a_span_that_nobody_named_is_refused_with_those_that_are():
     with pytest.raises(ValueError, match="span = object: must be one of subject"):
         of(spans={"subject": 1}).where(Span("object"))
     assert SymbolTokenizer(DATA.vocabulary).encode("") == []
+
+
+def test_rows_of_a_sorted_and_of_a_filtered_table_are_read_in_their_order():
+    """A column of pandas keeps the row numbers it had."""
+    rows = {"clean": ["acaeb", "bcaeb"], "corrupt": ["adaeb", "bdaeb"], "answer": ["e", "f"], "foil": ["f", "e"]}
+    table = pandas.DataFrame(rows | {"position": [[3], [4]], "name": [1, 2]}).sort_values("answer", ascending=False)
+    names = list(rows)
+    found = Pairs.of(READS, *(table[name] for name in names), position=table.position, spans={"name": table.name})
+    listed = of(*([table[name].iloc[i] for i in (0, 1)] for name in names), position=[[4], [3]], spans={"name": [2, 1]})
+    for name, value in found.tensors.items():
+        assert torch.equal(value, getattr(listed, name)), name
+    assert found.position.tolist() == [4, 3]
+    assert torch.equal(found.spans["name"], listed.spans["name"])
+    one = table[table.answer == "f"]
+    alone = Pairs.of(READS, *(one[name] for name in names), position=one.position)
+    assert (alone.position.tolist(), alone.target.tolist()) == ([4], [8])
+
+
+def test_an_answer_of_a_sorted_table_goes_on_from_the_prompt_of_its_row():
+    table = pandas.DataFrame({"clean": ["eca", "fcb"], "corrupt": ["eda", "fdb"], "answer": ["b", "ab"]})
+    table["foil"] = ["c", "a"]
+    table = table.sort_values("clean", ascending=False)
+    asked = []
+
+    class Listening(Letters):
+        def encode(self, text):
+            asked.append(text)
+            return super().encode(text)
+
+    columns = (table[name] for name in ("clean", "corrupt", "answer", "foil"))
+    assert Pairs.of(READS, *columns, tokenizer=Listening()).target.tolist() == [1, 4]
+    assert "fcbab" in asked
+    assert "ecaab" not in asked
+
+
+@pytest.mark.parametrize(
+    "column", [torch.tensor, numpy.array, pandas.Series, lambda x: [numpy.int64(i) for i in x], iter]
+)
+def test_integers_of_every_library_are_taken(column):
+    of()  # types are checked in a test's first call alone
+    found = of(
+        [[0, 3, 5, 3], numpy.array([0, 4, 5, 3])],
+        [[0, 3, 6, 3], torch.tensor([0, 4, 6, 3])],
+        column([7, 8]),
+        [numpy.int32(8), torch.tensor(7)],
+        position=column([2, -1]),
+        spans={"name": column([1, 2])},
+    )
+    assert (found.target.tolist(), found.foil.tolist(), found.position.tolist()) == ([7, 8], [8, 7], [2, 3])
+    assert found.where(Span("name")).nonzero().tolist() == [[0, 1], [1, 2]]
+    assert torch.equal(found.clean_tokens, of().clean_tokens)
+
+
+@pytest.mark.parametrize(("n_answers", "last"), [(9, 8), (10, 9), (12, 11)])
+def test_answers_are_tokens_that_have_a_logit(n_answers, last):
+    """However many the network reads: here 10."""
+    params = READS.params | {"unembed.W_U": torch.randn(16, n_answers, generator=generator())}
+    model = replace(READS, params=params)
+    found = of([[0, 3, 5, 3]], [[0, 3, 6, 3]], [last], [0], model=model)
+    assert patch(model, found, "L0H0").clean_logits.shape == (1, n_answers)
+    for answer, foil in ((last + 1, 0), (0, last + 1)):
+        name = "answer" if answer else "foil"
+        with pytest.raises(
+            ValueError, match=rf"^{name}\[0\] = token {last + 1}: must be 0 \.\. {last}, what the model"
+        ):
+            of([[0, 3, 5, 3]], [[0, 3, 6, 3]], [answer], [foil], model=model)
+    with pytest.raises(
+        ValueError, match=rf"^pairs\.answers = 0 \.\. {last + 1}: must be 0 \.\. {last}, what the model"
+    ):
+        patch(model, replace(found, target=found.target + 1), "L0H0")
