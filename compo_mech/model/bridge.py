@@ -14,9 +14,9 @@ from compo_mech.model import blocks
 from compo_mech.model.bridge_config import bridge_config, check_options
 from compo_mech.model.bridge_modules import empty_bridge
 from compo_mech.model.config import ModelConfig, fits, parameter_shapes
-from compo_mech.model.hooked import check_logits
 from compo_mech.model.kinds import is_bridge, is_hooked
 from compo_mech.model.params import Model, Params, check_dtype
+from compo_mech.model.same_logits import check_logits
 from compo_mech.model.sites import Site
 
 if TYPE_CHECKING:

@@ -8,26 +8,14 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Int
-from torch import Tensor
 
 from compo_mech.model import blocks
 from compo_mech.model.config import ModelConfig, parameter_shapes
-from compo_mech.model.forward import forward
 from compo_mech.model.params import ACTIVATIONS, Model, check_dtype
+from compo_mech.model.same_logits import check_logits, check_padding
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
-    from transformer_lens.model_bridge import TransformerBridge
-
-MAX_DIFFERENCE = 1e-4
-"""Between a logit of a HookedTransformer and ours of the same weights, as a fraction of the largest, or of 1."""
-
-MAX_LOGITS = 2**22
-"""That are compared: a few seconds' work, and 16 MB each, for the largest vocabulary."""
-
-MAX_SCORES = 2**24
-"""Of attention, of all heads of a layer for one row of tokens."""
 
 N_CTX = 2048
 """Positions of a network of TransformerLens made from one that has no table of them and sets no `n_ctx`."""
@@ -148,6 +136,7 @@ def from_hooked(model: "HookedTransformer", config: ModelConfig | None = None) -
     params = {name: state[theirs].detach().clone() for name, theirs in names.items()}
     tokenizer: Any = model.tokenizer  # whose `decode` gives text for ids, and lists for lists of them
     copied = Model(params, config, tokenizer)
+    check_padding(model, copied)
     check_logits(model, copied)
     return copied
 
@@ -225,33 +214,3 @@ def _served(cfg: Any) -> dict[str, tuple[object, ...]]:
         "act_fn": (cfg.act_fn,) if cfg.attn_only else tuple(ACTIVATIONS),
         "positional_embedding_type": ("standard", "rotary"),
     }
-
-
-@torch.no_grad()
-def check_logits(model: "HookedTransformer | TransformerBridge", copied: Model) -> None:
-    """Compare a network with its copy over every token and position, or as many as give `MAX_LOGITS`.
-
-    Raises:
-        ValueError: a logit is not that of our forward pass.
-    """
-    tokens = _every_token(copied, model.cfg.n_ctx).to(copied.device)
-    theirs = torch.as_tensor(model(tokens)).flatten(0, 1)
-    ours = forward(copied, tokens)
-    difference = (ours - theirs).abs()
-    is_off = ~(difference <= MAX_DIFFERENCE * theirs.abs().amax().clamp(min=1))  # what is not a number is off
-    if is_off.any():
-        worst = float(difference[is_off].max())
-        raise ValueError(
-            f"model logits = off by {worst:.2g}: must be those of a plain transformer of these options and weights, "
-            f"to {MAX_DIFFERENCE:g}; its code or its weights do something else"
-        )
-
-
-def _every_token(model: Model, n_ctx: int) -> Int[Tensor, "row pos"]:
-    """Rows of all positions with every token in them; where that is too much, fewer positions, then fewer tokens."""
-    # not those of the options: a tokenizer may change them in a bridge
-    d_vocab, d_vocab_out = model.d_vocab, blocks.unembedding(model).shape[-1]
-    n_pos = max(1, min(n_ctx, MAX_LOGITS // d_vocab_out, math.isqrt(MAX_SCORES // model.config.n_heads)))
-    n_rows = max(1, min(math.ceil(d_vocab / n_pos), MAX_LOGITS // (d_vocab_out * n_pos)))
-    order = torch.randperm(d_vocab, generator=torch.Generator().manual_seed(0))
-    return order[torch.arange(n_rows * n_pos) % d_vocab].view(n_rows, n_pos)

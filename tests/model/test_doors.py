@@ -4,12 +4,14 @@ from helpers import generator, random_model
 
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tokenizer import SymbolTokenizer
-from compo_mech.model import hooked
+from compo_mech.model import same_logits
 from compo_mech.model.bridge import hook_to_edit, to_bridge
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.forward import forward
-from compo_mech.model.hooked import check_logits, to_hooked
+from compo_mech.model.hooked import to_hooked
+from compo_mech.model.kinds import is_bridge
 from compo_mech.model.params import Model, init_params
+from compo_mech.model.same_logits import check_logits
 from compo_mech.model.sites import HEAD_KINDS, Site
 from compo_mech.runs.run import Run
 
@@ -38,11 +40,99 @@ def test_no_more_logits_are_compared_than_fit(n_logits, n_rows, n_pos, monkeypat
     model = Model(init_params(config, 50, 4, generator()), config)  # 13 rows of 4 positions have every token
     other = to_hooked(model)
     other.register_forward_pre_hook(lambda module, given: asked.append(given[0]))
-    monkeypatch.setattr(hooked, "MAX_LOGITS", n_logits)
+    monkeypatch.setattr(same_logits, "MAX_LOGITS", n_logits)
     check_logits(other, model)
-    (tokens,) = asked
+    tokens, repeated = asked
     assert tokens.shape == (n_rows, n_pos)
     assert len(tokens.unique()) == min(50, n_rows * n_pos)
+    assert repeated.shape == (min(n_rows, 4), max(1, n_pos // 2))
+    assert all(len(row.unique()) == (len(row) + 1) // 2 for row in repeated)
+
+
+class Changed:
+    """A network whose logits are changed."""
+
+    def __init__(self, model, change):
+        self.cfg, self.forward, self.change, self.tokenizer = to_hooked(model).cfg, model, change, None
+
+    def __call__(self, tokens):
+        return self.change(forward(self.forward, tokens).unflatten(0, tokens.shape), tokens)
+
+
+def with_logits(scale=1.0, bias=0.0, token=0, **options):
+    model = random_model(ModelConfig(**(SMALL | options)), DATA)
+    params = model.params | {"unembed.W_U": model.params["unembed.W_U"] * scale}
+    params["unembed.b_U"] = torch.zeros_like(params["unembed.b_U"])
+    params["unembed.b_U"][token] = bias
+    return Model(params, model.config)
+
+
+TOKENS = torch.tensor([False, True, False, False, False, False])
+"""That a fault reaches: not the one with the large bias."""
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"bias": -1e4}, {"bias": 1e9}, {"scale": 1e-5}, {"scale": 1e5}, {"scale": 1e-5, "bias": -1e4}],
+)
+@pytest.mark.parametrize("normalization", ["LN", "none"])
+def test_logits_are_compared_by_how_far_they_lie_apart(settings, normalization):
+    """One token that is never to come, and logits that are all small, hide nothing."""
+    model = with_logits(**settings, normalization=normalization)
+    spread = float(forward(model, torch.arange(6)[None])[:, 1].std())
+
+    def by(share):
+        return Changed(model, lambda logits, _: logits + share * spread * TOKENS)
+
+    check_logits(by(0), model)
+    check_logits(by(3e-5), model)
+    for wrong in (by(1e-3), by(torch.nan)):
+        with pytest.raises(ValueError, match="logits = off by"):
+            check_logits(wrong, model)
+
+
+def test_what_all_logits_share_hides_nothing_and_is_compared():
+    """A network whose logits all move together by far more than they differ."""
+    model = with_logits(normalization="none")
+    params = dict(model.params)
+    params["unembed.W_U"] = params["unembed.W_U"] + 300 * torch.randn(8, 1, generator=generator())
+    model = Model(params, model.config)
+    for share in (0, 1):  # one token's, and all tokens'
+        change = torch.where(TOKENS | bool(share), 1000.0**share * 0.2, 0.0)
+        with pytest.raises(ValueError, match="logits = off by"):
+            check_logits(Changed(model, lambda logits, _, change=change: logits + change), model)
+    check_logits(Changed(model, lambda logits, _: logits), model)
+
+
+def test_one_place_with_large_logits_does_not_decide_about_the_others():
+    model = with_logits(normalization="none")
+    params = model.params | {"pos_embed.W_pos": model.params["pos_embed.W_pos"].clone()}
+    params["pos_embed.W_pos"][-1] *= 1e6
+    model = Model(params, model.config)
+    check_logits(Changed(model, lambda logits, _: logits), model)
+    with pytest.raises(ValueError, match="logits = off by"):
+        check_logits(Changed(model, lambda logits, tokens: logits + 0.2 * (tokens == 1)[..., None] * TOKENS), model)
+
+
+@pytest.mark.parametrize("options", [{}, {"normalization": "none"}, LLAMA])
+@pytest.mark.parametrize(("scale", "bias"), [(1e4, 0.0), (1.0, 1e5), (1e-5, 0.0), (0.0, 0.0)])
+def test_equal_networks_are_the_same_however_large_their_logits(scale, bias, options):
+    model = with_logits(scale, bias, slice(None), **options)
+    back = Model.of(to_hooked(model))
+    assert all(torch.equal(param, back.params[name]) for name, param in model.params.items())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda logits, tokens: logits + (tokens[:, 1:] == tokens[:, :-1]).any(-1)[:, None, None] * TOKENS,
+        lambda logits, tokens: logits * tokens.shape[1] / 20,
+    ],
+)
+def test_a_network_that_reads_repeated_tokens_or_shorter_rows_otherwise_is_refused(wrong):
+    model = with_logits()
+    with pytest.raises(ValueError, match="logits = off by"):
+        check_logits(Changed(model, wrong), model)
 
 
 def test_the_same_network_comes_in_by_every_door(tiny_run):
@@ -73,9 +163,31 @@ def test_a_tokenizer_comes_with_its_network(tiny_run):
     model = Model.of(tiny_run)
     for network in (to_hooked(model), to_bridge(model)):
         assert Model.of(network).tokenizer is None
-        for side in ("right", "left"):  # where texts are padded, which masks tokens that every one of ours may be
+        for side in ("right", "left"):  # which a bridge masks in lists of texts alone
             network.tokenizer = words(side)
-            assert Model.of(network).tokenizer is network.tokenizer
+            if side == "right" or is_bridge(network):
+                assert Model.of(network).tokenizer is network.tokenizer
+
+
+@pytest.mark.parametrize("with_bos", [False, True])
+def test_padding_on_the_left_masks_what_prompts_begin_with_and_is_refused(with_bos):
+    model = random_model(ModelConfig(**SMALL), DATA)
+    network = to_hooked(model)
+    network.tokenizer = words("left")
+    network.cfg.default_prepend_bos = with_bos
+    if with_bos:  # the first of such tokens is then read, but not two of them
+        network.tokenizer.bos_token = "1"
+    tokens = torch.tensor([[1, 1, 0, 2]])
+    assert (network(tokens)[0] - forward(model, tokens)).abs().max() > 0.01
+    with pytest.raises(
+        ValueError, match=r"^model tokenizer\.padding_side = 'left': must be 'right', or .* token 1 in "
+    ):
+        Model.of(network)
+    network.tokenizer.padding_side = "right"
+    assert Model.of(network).tokenizer is network.tokenizer
+    network.tokenizer.padding_side = "left"
+    network.tokenizer.add_special_tokens({"pad_token": "[PAD]"})  # which is none of the network's
+    assert Model.of(network).tokenizer is network.tokenizer
 
 
 def test_a_run_needs_no_transformer_lens(tiny_run, monkeypatch):
