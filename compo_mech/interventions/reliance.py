@@ -129,7 +129,7 @@ def reliance(
 
 
 def _share(found: Sequence[Tensor]) -> float:
-    return float(torch.cat(found).double().mean())
+    return float(torch.cat(list(found)).double().mean())
 
 
 def _strings(model: Model, data: DataConfig, task: Task, length: int, generator: torch.Generator, n: int) -> _Strings:
