@@ -89,16 +89,18 @@ class Spelled(Settings):
         try:
             call = ast.parse(text.strip(), mode="eval").body
             if isinstance(call, ast.Name):
-                name, given = call.id, {}
+                name, words, given = call.id, [], {}
             elif isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and not call.args:
-                name = call.func.id
+                name, words = call.func.id, [str(word.arg) for word in call.keywords]
                 given = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
             else:
                 raise ValueError
         except (SyntaxError, ValueError):
-            raise ValueError(f"{what} = {text!r}: must be written as name or name(setting=value)") from None
+            raise ValueError(f"{what} = {quoted(text)}: must be written as name or name(setting=value)") from None
+        if twice := [word for i, word in enumerate(words) if word in words[:i]]:
+            raise ValueError(f"{what} = {quoted(text)}: must set {twice[0]} once")
         if name not in known:
-            raise ValueError(f"{what} = {text!r}: must be one of {', '.join(sorted(known))}{cls.elsewhere}")
+            raise ValueError(f"{what} = {quoted(text)}: must be one of {', '.join(sorted(known))}{cls.elsewhere}")
         try:
             return known[name](**given)
         except ValueError as error:
@@ -128,18 +130,41 @@ def _is_redefined(old: type[Spelled], new: type[Spelled]) -> bool:
     return (old_file, old_name) == (new_file, new_name)
 
 
+MAX_SHOWN = 60
+"""Letters of what somebody gave, in a line that refuses it."""
+
+
+def quoted(text: str) -> str:
+    """Return a text between quotes, or how it ends where it is long.
+
+    >>> len(quoted("a" * 70)), quoted("short")
+    (62, "'short'")
+    """
+    return repr(text if len(text) <= MAX_SHOWN else f"…{text[1 - MAX_SHOWN :]}")
+
+
+def shown(value: object) -> str:
+    """Return how a value is written, in one line, or how that begins where it is long.
+
+    >>> shown(1.5), len(shown([0] * 99))
+    ('1.5', 60)
+    """
+    text = " ".join(repr(value).split())
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"
+
+
 def one_line(error: ValidationError) -> str:
     """Return the first error of a validation, as `setting = value: what is allowed`."""
     first = error.errors()[0]
     name = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        return f"{name} = {first['input']!r}: there is no such setting"
+        return f"{name} = {shown(first['input'])}: there is no such setting"
     if first["type"] == "value_error":  # raised by a check of ours, which names its own setting
         return message
     if first["type"] == "too_short":
-        return f"{name} = {first['input']!r}: must have at least {first.get('ctx', {}).get('min_length')}"
-    return f"{name} = {first['input']!r}: {message[0].lower()}{message[1:]}"
+        return f"{name} = {shown(first['input'])}: must have at least {first.get('ctx', {}).get('min_length')}"
+    return f"{name} = {shown(first['input'])}: {message[0].lower()}{message[1:]}"
 
 
 def changed(settings: Group, changes: Mapping[str, object]) -> Group:

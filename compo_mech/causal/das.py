@@ -21,7 +21,7 @@ from compo_mech.causal.rows import Variable
 from compo_mech.causal.variables import Interchanges
 from compo_mech.interventions.traces import RowTrace
 from compo_mech.model import blocks
-from compo_mech.model.finite import likeliest
+from compo_mech.model.finite import check_finite, likeliest
 from compo_mech.model.params import Model
 from compo_mech.model.sites import Site
 
@@ -204,13 +204,23 @@ def overlap(found: Float[Tensor, "d_model k"], truth: Float[Tensor, "d_model k2"
     """Mean squared cosine of the principal angles between two subspaces given by orthonormal bases.
 
     1 if one lies within the other; for random ones of k and k2 >= k dimensions k2 / d_model.
+
+    Raises:
+        NotFinite: a basis is not finite.
     """
+    check_finite("found", found)
+    check_finite("truth", truth)
     cosines = found.double().mT @ truth.double()
     return float(cosines.square().sum() / min(found.shape[1], truth.shape[1]))
 
 
 def centred(basis: Float[Tensor, "d_model dim"]) -> Float[Tensor, "d_model less"]:
-    """An orthonormal basis of the differences within a one-hot code, given the codes of the values in use."""
+    """An orthonormal basis of the differences within a one-hot code, given the codes of the values in use.
+
+    Raises:
+        NotFinite: a code is not finite.
+    """
+    check_finite("basis", basis)
     differences = (basis - basis.mean(1, keepdim=True)).double()
     u, s, _ = torch.linalg.svd(differences, full_matrices=False)
     return u[:, s > 1e-6 * s.max()].to(basis.dtype)

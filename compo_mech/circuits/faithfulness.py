@@ -144,7 +144,7 @@ def areas(fractions: Sequence[float], faithfulness: Sequence[float]) -> tuple[fl
     edges; this one at 0, where f is 0 by definition.
 
     Raises:
-        ValueError: the fractions do not increase from 0 to 1.
+        ValueError: the fractions do not increase from 0 to 1, or the faithfulness is not finite.
 
     >>> areas([0.0, 0.5, 1.0], [0.0, 1.0, 1.0])
     (0.75, 0.25)
@@ -153,6 +153,7 @@ def areas(fractions: Sequence[float], faithfulness: Sequence[float]) -> tuple[fl
     if len(fractions) < 2 or fractions[0] != 0 or fractions[-1] != 1 or falls:
         raise ValueError(f"fractions = {', '.join(f'{x:g}' for x in fractions)}: must grow from 0 to 1")
     x, y = (torch.tensor(list(values), dtype=torch.float64) for values in (fractions, faithfulness))
+    check_finite("faithfulness", y)
     return float(torch.trapezoid(y, x)), float(torch.trapezoid((1 - y).abs(), x))
 
 

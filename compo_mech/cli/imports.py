@@ -58,7 +58,7 @@ def _import(module: str) -> None:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             fail(f"import = {module!r}: cannot be imported ({error})")
         fail(f"import = {module!r}: must be a module in {here}, or an installed one")
-    except Exception as error:  # whatever the module does
+    except (Exception, SystemExit) as error:  # whatever the module does, which may be to end the process
         reason = (str(error).splitlines() or [""])[0]
         fail(f"import = {module!r}: cannot be imported ({type(error).__name__}: {reason})")
     IMPORTED.append(module)

@@ -35,6 +35,8 @@ def patch_on_prompts(
     console, place = Console(), out or prompts.parent / prompts.stem
     kept = place.parent / f"{place.name}.kept"
     with one_line_errors(lambda: f"the same command goes on from what is kept in {kept}" if kept.is_dir() else ""):
+        if prompts.is_dir():
+            raise ValueError(f"prompts = {prompts}: must be a file of JSON lines, and is a folder")
         if (problem := place_problem(place, (NAME, "findings.txt", "report.html"))) is not None:
             raise ValueError(f"out = {problem}")
         if Path.cwd().is_relative_to(identity(place)):

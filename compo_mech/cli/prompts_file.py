@@ -8,6 +8,7 @@ from typing import Any
 from compo_mech.interventions.pairs import Pairs
 from compo_mech.model.params import Model
 from compo_mech.runs.files import read_plain
+from compo_mech.settings import quoted
 
 NEEDED = ("clean", "corrupt", "answer", "foil")
 OPTIONAL = ("position", "spans")
@@ -24,10 +25,11 @@ def pairs_in(path: Path, model: Model) -> Pairs:
         ValueError: one line that says what is wrong, and in which line of the file.
     """
     try:
-        lines = read_plain(path).decode().split("\n")  # a text may hold what other systems take for line breaks
+        text = read_plain(path).decode("utf-8-sig")  # some programs begin a text with a mark of its encoding
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
         raise ValueError(f"prompts = {path}: must be a file of JSON lines ({reason})") from None
+    lines = text.split("\n")  # a text may hold what other systems take for line breaks
     rows = [_row(f"{path}, line {i}", line) for i, line in enumerate(lines, start=1) if line.strip()]
     if not rows:
         raise ValueError(f"prompts = {path}: must have at least one pair")
@@ -45,10 +47,24 @@ def pairs_in(path: Path, model: Model) -> Pairs:
     return Pairs.of(model, **given)
 
 
+class _Twice(Exception):
+    """A name that an object has twice, of which one would be lost."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise _Twice(quoted(name))
+    return dict(pairs)
+
+
 def _row(place: str, line: str) -> Mapping[str, Any]:
     try:
-        row = json.loads(line)
-    except (json.JSONDecodeError, RecursionError):
+        row = json.loads(line, object_pairs_hook=_once)
+    except _Twice as twice:
+        raise ValueError(f"prompts = {place}: must have {twice} once") from None
+    except (ValueError, RecursionError):  # of which a number of too many digits is one as well
         raise ValueError(f"prompts = {place}: must be a JSON object with {', '.join(NEEDED)}") from None
     if not isinstance(row, dict):
         raise ValueError(f"prompts = {place}: must be a JSON object with {', '.join(NEEDED)}")

@@ -14,6 +14,9 @@ from torch import Tensor
 MAX_TABLE = 2**22
 """Pairs of a state and an input that a rule is written out for: 32 MB."""
 
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+"""What strings of inputs may be stored as."""
+
 
 @runtime_checkable
 class Rule(Hashable, Protocol):
@@ -78,6 +81,21 @@ def check_sizes(rule: Rule) -> None:
     n_pairs = rule.n_states * rule.n_inputs
     if n_pairs > MAX_TABLE:
         raise ValueError(f"tasks = {rule}: its rule has {n_pairs} entries, must have at most {MAX_TABLE}")
+
+
+def checked_inputs(rule: Rule, given: object) -> Int[Tensor, "*batch length"]:
+    """Return strings of inputs as they are.
+
+    Raises:
+        ValueError: they are no tensor of integers, or something is no input of the rule.
+    """
+    if not isinstance(given, Tensor) or not given.ndim or given.dtype not in INTEGERS:
+        kind = f"{given.ndim}-d, of {given.dtype}" if isinstance(given, Tensor) else f"a {type(given).__name__}"
+        raise ValueError(f"inputs = {kind}: must be a tensor of integers, a string along its last dimension")
+    wrong = given[(given < 0) | (given >= rule.n_inputs)]
+    if len(wrong):
+        raise ValueError(f"inputs = {int(wrong[0])}: must be 0 .. {rule.n_inputs - 1} in {rule}")
+    return given.long()
 
 
 def _steps(rule: Rule, states: Int[Tensor, "state"], inputs: Int[Tensor, "input"]) -> Int[Tensor, "state input"]:

@@ -13,7 +13,7 @@ from jaxtyping import Int
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 from torch import Tensor
 
-from compo_mech.data.rule import rule_table
+from compo_mech.data.rule import checked_inputs, rule_table
 from compo_mech.data.tables import permutation_products, run_tables
 from compo_mech.settings import Spelled
 
@@ -83,11 +83,9 @@ class Task(Spelled, ABC):
         """Return all states of each string of inputs.
 
         Raises:
-            ValueError: something is no input.
+            ValueError: something is no input, or they are no tensor of integers.
         """
-        wrong = inputs[(inputs < 0) | (inputs >= self.n_inputs)]
-        if len(wrong):
-            raise ValueError(f"inputs = {int(wrong[0])}: must be 0 .. {self.n_inputs - 1} in {self}")
+        inputs = checked_inputs(self, inputs)
         start = torch.zeros(inputs.shape[:-1], dtype=torch.long, device=inputs.device)
         return run_tables(rule_table(self)[None].to(inputs.device), start, inputs)
 

@@ -1,5 +1,6 @@
 """Between text and token ids: what prompts need of a tokenizer, and that of our own vocabularies."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -75,7 +76,10 @@ class SymbolTokenizer:
         Raises:
             ValueError: a symbol is not of the vocabulary.
         """
-        return self.vocabulary.encode(text.split())
+        # the spelling of a task may have blanks
+        spelled = [re.escape(symbol) for symbol in self.vocabulary.symbols if " " in symbol]
+        words = "|".join([*(rf"{symbol}(?!\S)" for symbol in spelled), r"\S+"])
+        return self.vocabulary.encode(re.findall(words, text))
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the symbols of the ids.

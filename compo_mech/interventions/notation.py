@@ -75,9 +75,14 @@ def read_patches(text: str | Iterable[str | Patch]) -> list[Patch]:
     >>> [str(found) for found in read_patches("L5H1 -> L8H6.q, mlp3 → logits @ states; L4H0.pattern")]
     ['L5H1 → L8H6.q', 'mlp3 → logits @ states', 'L4H0.pattern']
     """
+    if not isinstance(text, str | Iterable):
+        _refuse("patch", str(text), f"must be a text or a list of them, such as {WRITERS} → {READERS}")
     items = [item for item in re.split(r"[,;\n]", text) if item.strip()] if isinstance(text, str) else list(text)
     if not items:
         _refuse("patch", "", "must name an edge, such as L5H1 → L8H6.q")
+    for item in items:
+        if not isinstance(item, str | Edge | SitePatch | Component):
+            _refuse("patch", str(item), "must be a text, an edge, a component or a site")
     return [_read(item) if isinstance(item, str) else item for item in items]
 
 

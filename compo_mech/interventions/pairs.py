@@ -218,7 +218,7 @@ def make_pairs(
 
     Raises:
         ValueError: the switch is empty, or needs other lengths where there is only one; the task is not one of the
-            data's; there is no shift or no row.
+            data's, or has no other state; there is no shift or no row.
 
     >>> pairs = make_pairs(DataConfig(max_length=3), Switch.SHIFT, 4, torch.Generator().manual_seed(0))
     >>> torch.equal(pairs.clean_tokens, pairs.corrupt_tokens)
@@ -264,6 +264,8 @@ def _check(data: DataConfig, switch: Switch, n_rows: int, max_shift: int, task: 
         raise ValueError(f"max_shift = {max_shift}: must be at least 1 for pairs that shift")
     if not switch:
         raise ValueError("switch = none: pairs need something to differ in")
+    if Switch.STATE in switch and task.n_states < 2:
+        raise ValueError(f"switch = STATE: {task} must have more than one state")
     if Switch.LENGTH in switch and len(data.drawn_lengths) < 2:
         raise ValueError("switch = LENGTH: the data must have more than one length")
 

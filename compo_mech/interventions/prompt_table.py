@@ -16,8 +16,8 @@ from compo_mech.interventions.prompts import (
     padded,
     refuse,
     several,
-    shown,
 )
+from compo_mech.settings import shown
 
 Answers = Answer | Iterable[Answer]
 """Of a row: one, or one for each of its positions that answer."""

@@ -13,6 +13,7 @@ from compo_mech.data.layout import Span
 from compo_mech.data.tokenizer import Tokenizer, encoded, pieces
 from compo_mech.model.blocks import unembedding
 from compo_mech.model.params import Model
+from compo_mech.settings import quoted, shown
 
 Prompt = str | Sequence[int] | Int[Tensor, "_pos"]  # underscore: rows differ in length
 """A text, or the ids of its tokens."""
@@ -22,8 +23,6 @@ Answer = str | int
 
 Where = int | range | str
 """Of a row: a position, counted from the row's end where it is negative; a range of positions; or a text in it."""
-
-MAX_SHOWN = 60
 
 
 @dataclass(frozen=True)
@@ -239,25 +238,6 @@ def _token_ids(name: str, prompt: object) -> list[int]:
             refuse(f"{name}[{i}]", shown(value), "must be a token id, which is an integer")
         ids.append(token)
     return ids
-
-
-def shown(value: object) -> str:
-    """Return how a value is written, in one line, or how that begins where it is long.
-
-    >>> shown(1.5), len(shown([0] * 99))
-    ('1.5', 60)
-    """
-    text = " ".join(repr(value).split())
-    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"
-
-
-def quoted(text: str) -> str:
-    """Return a text between quotes, or how it ends where it is long.
-
-    >>> len(quoted("a" * 70)), quoted("short")
-    (62, "'short'")
-    """
-    return repr(text if len(text) <= MAX_SHOWN else f"…{text[1 - MAX_SHOWN :]}")
 
 
 def refuse(name: str, value: object, allowed: str) -> NoReturn:

@@ -139,6 +139,14 @@ def _check_plain(bridge: "TransformerBridge") -> None:
     """
     check_dtype("model", bridge.parameters())
     hooked = sorted(name for name, point in bridge.hook_dict.items() if point.fwd_hooks or point.bwd_hooks)
+    points = set(map(id, bridge.hook_dict.values()))
+    of_torch = [
+        name
+        for name, module in _modules(bridge)
+        if id(module) not in points and (module._forward_hooks or module._forward_pre_hooks)
+    ]
+    if of_torch and not hooked:
+        raise ValueError(f"model hooks = {' '.join(of_torch)}: must be none, since no analysis would run them")
     if hooked:
         raise ValueError(
             f"model hooks = {' '.join(hooked)}: must be none, since no analysis would run them; "
@@ -146,10 +154,20 @@ def _check_plain(bridge: "TransformerBridge") -> None:
         )
 
 
+def _modules(bridge: "TransformerBridge") -> list[tuple[str, torch.nn.Module]]:
+    """All modules, each once: those of the module inside that no part of the bridge stands for are its own alone."""
+    found: dict[int, tuple[str, torch.nn.Module]] = {}
+    inside: object = bridge.__dict__.get("original_model")
+    for root in (bridge, *([inside] if isinstance(inside, torch.nn.Module) else [])):
+        for name, module in root.named_modules():
+            found.setdefault(id(module), (name, module))
+    return list(found.values())
+
+
 @contextmanager
 def _evaluating(bridge: "TransformerBridge") -> Iterator[None]:
     """Run a bridge without dropout, and leave each module as it was."""
-    was_training = [module for module in bridge.modules() if module.training]
+    was_training = [module for _, module in _modules(bridge) if module.training]
     for module in was_training:
         module.training = False
     try:

@@ -10,7 +10,7 @@ from compo_mech.model.bridge import from_bridge
 from compo_mech.model.config import ModelConfig, fits, parameter_shapes
 from compo_mech.model.hooked import from_hooked
 from compo_mech.model.kinds import is_bridge, is_hooked
-from compo_mech.model.params import Model, Params, check_dtype, door
+from compo_mech.model.params import Model, Params, check_dense, check_dtype, door
 
 KINDS = "a HookedTransformer, a TransformerBridge, a Run, (params, config) or a Model"
 
@@ -71,7 +71,11 @@ def _of_parameters(given: object, config: ModelConfig) -> Model:
     params: dict[str, Float[Tensor, "..."]] = given
     if "embed.W_E" not in params:
         raise ValueError("params = without embed.W_E: must have every parameter of the configuration")
+    check_dense("params", params)
     positions = params.get("pos_embed.W_pos")
+    for name in ("embed.W_E", "pos_embed.W_pos"):  # which say how many tokens and positions there are
+        if name in params and not params[name].ndim:
+            raise ValueError(f"params.{name} = of shape (): must have a row for each token or position")
     n_ctx = (config.n_ctx or 1) if positions is None else len(positions)
     shapes = parameter_shapes(config, len(params["embed.W_E"]), n_ctx)
     for name, shape in shapes.items():

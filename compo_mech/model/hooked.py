@@ -11,7 +11,7 @@ import torch
 
 from compo_mech.model import blocks
 from compo_mech.model.config import ModelConfig, parameter_shapes
-from compo_mech.model.params import ACTIVATIONS, Model, check_dtype
+from compo_mech.model.params import ACTIVATIONS, Model, check_dense, check_dtype
 from compo_mech.model.same_logits import check_logits, check_padding
 
 if TYPE_CHECKING:
@@ -124,7 +124,8 @@ def from_hooked(model: "HookedTransformer", config: ModelConfig | None = None) -
         config: that of the network that it was made from; None: what its options tell.
 
     Raises:
-        ValueError: it has an option, a parameter, a hook, a dtype or a forward pass that they cannot follow.
+        ValueError: it has an option, a parameter, a hook, a dtype or a forward pass that they cannot follow, or its
+            parameters have no values.
     """
     told = _config_of(model)
     config = config or told
@@ -134,6 +135,10 @@ def from_hooked(model: "HookedTransformer", config: ModelConfig | None = None) -
     if missing := [theirs for theirs in names.values() if theirs not in state]:
         raise ValueError(f"model parameters = without {missing[0]}: must be those of a plain HookedTransformer")
     params = {name: state[theirs].detach().clone() for name, theirs in names.items()}
+    check_dense("model", params)
+    n_known = len(params["pos_embed.W_pos"]) if config.positional_embedding == "standard" else model.cfg.n_ctx
+    if n_known < model.cfg.n_ctx:
+        raise ValueError(f"model.cfg.n_ctx = {model.cfg.n_ctx}: must be at most {n_known}, the positions of its table")
     tokenizer: Any = model.tokenizer  # whose `decode` gives text for ids, and lists for lists of them
     copied = Model(params, config, tokenizer)
     check_padding(model, copied)

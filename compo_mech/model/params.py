@@ -113,6 +113,20 @@ def check_dtype(what: str, params: Iterable[Tensor]) -> None:
         raise ValueError(f"{what} dtype = {' '.join(dtypes)}: must be torch.float32 or torch.float64 throughout")
 
 
+def check_dense(what: str, params: Params) -> None:
+    """Refuse parameters that are not written out: sparse ones, and those of the device `meta`, which have no values.
+
+    Raises:
+        ValueError: they are not written out, or one is empty.
+    """
+    for name, param in params.items():
+        if param.is_meta or param.layout != torch.strided:
+            kind = "on meta" if param.is_meta else str(param.layout)
+            raise ValueError(f"{what}.{name} = {kind}: must be a dense tensor with values")
+        if not param.numel():
+            raise ValueError(f"{what}.{name} = of shape {tuple(param.shape)}: must have at least one entry")
+
+
 @dataclass(frozen=True)
 class Model:
     """Parameters with the configuration that they belong to.

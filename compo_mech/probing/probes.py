@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
+from compo_mech.model.finite import check_finite
 from compo_mech.probing.split import Split
 
 RIDGE, NUMERIC_RIDGE = 1e-3, 1e-4
@@ -30,9 +31,10 @@ def linear_probe(
     the highest of scores linear in the query. S is the scatter within classes, with a ridge.
 
     Raises:
-        ValueError: the ridge is not above 0.
+        ValueError: the ridge is not above 0, or a feature is not finite.
     """
     _check_ridge(ridge)
+    check_finite("features", features)
     features, classes = features.detach().cpu().double(), one_hot(split.labels, split.n_classes).double()
     predicted = features.new_full(features.shape[:-1], -1, dtype=torch.long)
     for fold, weights in enumerate(split.weights):
@@ -52,7 +54,12 @@ def linear_probe(
 
 def numeric_probe(features: Float[Tensor, "*sites row dim"], split: Split) -> Int[Tensor, "*sites row"]:
     """Do the same by least squares on the label as a number, rounded to a class: only a control, as it reads t = i - j
-    + 1 from its two summands, before anything has subtracted them."""
+    + 1 from its two summands, before anything has subtracted them.
+
+    Raises:
+        NotFinite: a feature is not finite.
+    """
+    check_finite("features", features)
     numbers = _least_squares(features, split.labels[:, None].double(), split, NUMERIC_RIDGE)[..., 0]
     return numbers.round().long().clamp(0, split.n_classes - 1).where(split.fold >= 0, -1)
 
@@ -64,7 +71,11 @@ def mlp_probe(
 
     Features are centred and scaled by all rows, without their labels. All sites start from the same
     weights, so that the result at one does not depend on the others.
+
+    Raises:
+        NotFinite: a feature is not finite.
     """
+    check_finite("features", features)
     x = features.detach().cpu().float().reshape(-1, *features.shape[-2:])
     x = x - x.mean(1, keepdim=True)
     x = (x / x.square().mean((1, 2), keepdim=True).clamp_min(TINY).sqrt()).mT.contiguous()  # rows last: twice as fast
@@ -132,9 +143,13 @@ def separable(features: Float[Tensor, "*sites row dim"], labels: Int[Tensor, "ro
 
     The better of least squares and, unless that is always right, logistic regression. Below 1 it is
     a lower bound: neither minimises the number of errors.
+
+    Raises:
+        NotFinite: a feature is not finite.
     """
     from sklearn.linear_model import LogisticRegression
 
+    check_finite("features", features)
     labels = labels.cpu()
     x, uniform = features.detach().cpu().double(), torch.ones(len(labels)).double() / len(labels)
     best = (_fit(x, one_hot(labels).double(), uniform, ROUNDING).argmax(-1) == labels).double().mean(-1)

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from compo_mech.model.finite import check_finite
 from compo_mech.model.params import Params
 
 NOTHING = 1e-12
@@ -14,7 +15,8 @@ def position_gram(params: Params, positions: range) -> Float[Tensor, "position p
     """Inner products of position embeddings, centred over these positions.
 
     Raises:
-        ValueError: there are fewer than two positions, or the network does not have or embed them (here and below).
+        ValueError: there are fewer than two positions, the network does not have or embed them, or an embedding is not
+            finite (here and below).
     """
     centred = _centred(params, positions)
     return centred @ centred.T
@@ -58,6 +60,7 @@ def _centred(params: Params, positions: range) -> Float[Tensor, "position d_mode
     if len(positions) < 2 or min(positions) < 0 or max(positions) >= len(every):
         raise ValueError(f"positions = {positions}: must be two or more of 0 .. {len(every) - 1}")
     chosen = every[list(positions)].double()
+    check_finite("weight pos_embed.W_pos", chosen)
     centred = chosen - chosen.mean(0)
     return centred if centred.square().sum() > NOTHING * chosen.square().sum() else torch.zeros_like(centred)
 
@@ -67,7 +70,11 @@ def explained_share(values: Float[Tensor, "row dim"], labels: Int[Tensor, "row"]
 
     It is the R^2 of a regression on one-hot labels, not adjusted: k classes explain (k - 1) / (n - 1)
     of n rows of noise.
+
+    Raises:
+        NotFinite: a value is not finite.
     """
+    check_finite("values", values)
     between, total = sums_of_squares(values, labels)
     if total.sum() <= NOTHING * values.double().square().sum():
         return 0.0
@@ -85,6 +92,11 @@ def sums_of_squares(
 
 
 def participation_ratio(values: Float[Tensor, "row *dim"]) -> Float[Tensor, "*dim"]:
-    """(sum v)^2 / sum v^2 over rows, for values from 0 on; 0 where all are 0."""
+    """(sum v)^2 / sum v^2 over rows, for values from 0 on; 0 where all are 0.
+
+    Raises:
+        NotFinite: a value is not finite.
+    """
+    check_finite("values", values)
     values = values.double()
     return values.sum(0).square() / values.square().sum(0).clamp(min=torch.finfo(values.dtype).tiny)
