@@ -15,7 +15,7 @@ from compo_mech.model.bridge_config import bridge_config, check_options
 from compo_mech.model.bridge_modules import empty_bridge
 from compo_mech.model.config import ModelConfig, fits, parameter_shapes
 from compo_mech.model.kinds import is_bridge, is_hooked
-from compo_mech.model.params import Model, Params, check_dtype
+from compo_mech.model.params import Model, Params, check_dense, check_dtype
 from compo_mech.model.same_logits import check_logits
 from compo_mech.model.sites import Site
 
@@ -138,12 +138,14 @@ def _check_plain(bridge: "TransformerBridge") -> None:
         ValueError: it has hooks, which no analysis would run, or parameters of a dtype that is not served.
     """
     check_dtype("model", bridge.parameters())
+    check_dense("model", dict(bridge.named_parameters()))
     hooked = sorted(name for name, point in bridge.hook_dict.items() if point.fwd_hooks or point.bwd_hooks)
     points = set(map(id, bridge.hook_dict.values()))
     of_torch = [
         name
         for name, module in _modules(bridge)
-        if id(module) not in points and (module._forward_hooks or module._forward_pre_hooks)
+        if id(module) not in points
+        and not all(map(_is_of_lens, (*module._forward_hooks.values(), *module._forward_pre_hooks.values())))
     ]
     if of_torch and not hooked:
         raise ValueError(f"model hooks = {' '.join(of_torch)}: must be none, since no analysis would run them")
@@ -152,6 +154,11 @@ def _check_plain(bridge: "TransformerBridge") -> None:
             f"model hooks = {' '.join(hooked)}: must be none, since no analysis would run them; "
             "model.reset_hooks(including_permanent=True) removes them"
         )
+
+
+def _is_of_lens(hook: object) -> bool:
+    """Whether a hook is one by which a bridge sees what its module does."""
+    return str(getattr(getattr(hook, "func", hook), "__module__", "")).startswith("transformer_lens.")
 
 
 def _modules(bridge: "TransformerBridge") -> list[tuple[str, torch.nn.Module]]:

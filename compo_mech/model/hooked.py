@@ -135,7 +135,6 @@ def from_hooked(model: "HookedTransformer", config: ModelConfig | None = None) -
     if missing := [theirs for theirs in names.values() if theirs not in state]:
         raise ValueError(f"model parameters = without {missing[0]}: must be those of a plain HookedTransformer")
     params = {name: state[theirs].detach().clone() for name, theirs in names.items()}
-    check_dense("model", params)
     n_known = len(params["pos_embed.W_pos"]) if config.positional_embedding == "standard" else model.cfg.n_ctx
     if n_known < model.cfg.n_ctx:
         raise ValueError(f"model.cfg.n_ctx = {model.cfg.n_ctx}: must be at most {n_known}, the positions of its table")
@@ -157,6 +156,7 @@ def _config_of(model: "HookedTransformer") -> ModelConfig:
         if value not in known:
             raise ValueError(f"model.cfg.{name} = {value!r}: must be {' or '.join(map(repr, known))}")
     check_dtype("model", model.parameters())
+    check_dense("model", dict(model.named_parameters()))
     hooked = [name for name, module in model.named_modules() if module._forward_hooks or module._forward_pre_hooks]
     if hooked:
         raise ValueError(

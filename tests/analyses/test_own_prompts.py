@@ -213,6 +213,9 @@ BAD = {
     '{"clean": [1], "corrupt": [0], "answer": 1, "foil": 0, "spans": {"x": [1]}}': "line 1: spans must be an object ",
     '{"clean": [1], "corrupt": [0], "answer": 1, "foil": 0, "span": 1}': "line 1: 'span' must be one of clean, ",
     '{"clean": [1], "corrupt": [0], "answer": 1, "foil": true}': "line 1: foil must be a token, ",
+    '{"clean": [1], "corrupt": [0], "answer": 1, "foil": 0, "answer": 2}': "line 1: must have 'answer' once",
+    '{"clean": [1], "corrupt": [0], "answer": 1, "foil": 0, "spans": {"a": 0, "a": 1}}': "line 1: must have 'a' once",
+    json.dumps(ROWS[0]) + '\n{"clean": [1], "corrupt": [0], "answer": ' + "1" * 5001 + "}": "line 2: must be a JSON ob",
     json.dumps(ROWS[0])
     + "\n"
     + json.dumps({k: v for k, v in ROWS[1].items() if k != "spans"}): "spans must be in every",
@@ -236,6 +239,14 @@ def test_a_line_ends_where_the_file_says_so(tmp_path):
     assert list(pairs_in(file, MODEL).spans) == list(row["spans"])
 
 
+def test_a_file_may_begin_with_a_mark_of_its_encoding(tmp_path):
+    file = tmp_path / "prompts.jsonl"
+    file.write_text("\n".join(map(json.dumps, ROWS)), encoding="utf-8-sig")
+    assert file.read_bytes().startswith(b"\xef\xbb\xbf")
+    model = type(MODEL)(MODEL.params, MODEL.config, SYMBOLS)
+    assert len(pairs_in(file, model).lengths) == len(ROWS)
+
+
 def test_a_file_gives_the_pairs_that_it_holds(tmp_path, pairs, monkeypatch, capsys):
     file = tmp_path / "prompts.jsonl"
     file.write_text("\n".join(map(json.dumps, ROWS)) + "\n\n")
@@ -256,6 +267,10 @@ def test_a_file_gives_the_pairs_that_it_holds(tmp_path, pairs, monkeypatch, caps
             call(patch_command, ["built", str(file), *words.split(" ", 1)])
         assert stopped.value.code == 2
         assert line in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        call(patch_command, ["built", "."])
+    assert "error: prompts = .: must be a file of JSON lines, and is a folder\n" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["prompts.jsonl"]
 
 

@@ -90,3 +90,14 @@ def test_subspaces_that_have_no_room_are_refused(dims):
     built = build(Parity())
     with pytest.raises(ValueError, match=r"dims = .*: must be at least 1 each and at most \d+ together"):
         searched(built, Site("resid_post", 0), dims, n_steps=1)
+
+
+def test_bases_that_are_no_numbers_are_refused():
+    eye, wrong = torch.eye(4)[:, :2], torch.full((4, 2), torch.nan)
+    for ask, name in (
+        (lambda: overlap(wrong, eye), "found"),
+        (lambda: overlap(eye, wrong), "truth"),
+        (lambda: centred(wrong), "basis"),
+    ):
+        with pytest.raises(ValueError, match=f"^{name} = nan: must be finite, 8 of 8 are not$"):
+            ask()

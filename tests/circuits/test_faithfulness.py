@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from helpers import generator, pairs_of, random_model
@@ -143,3 +145,8 @@ def test_intervals_by_hand():
     assert Interval.of([2.0]) == (2, 2, 2)
     with pytest.raises(ValueError, match="needs at least one"):
         Interval.of([])
+
+
+def test_a_curve_that_is_no_number_has_no_area():
+    with pytest.raises(ValueError, match=r"^faithfulness = nan: must be finite, 1 of 3 are not$"):
+        areas([0.0, 0.5, 1.0], [0.0, math.nan, 1.0])

@@ -71,6 +71,7 @@ def test_a_run_of_a_task_that_is_not_known_says_how_to_name_it(here, tiny_run, c
         ("bad_one", r"import = 'bad_one': cannot be imported \(ZeroDivisionError: division by zero\)"),
         ("bad_two", r"import = 'bad_two': cannot be imported \(No module named 'no_such_thing'\)"),
         ("bad_three", r"import = 'bad_three': cannot be imported \(ValueError: name = 'copy': must be another"),
+        ("ends", r"import = 'ends': cannot be imported \(SystemExit: 0\)"),
         ("bad_one.py", r"import = 'bad_one.py': must be the name of a module"),
         ("../bad", r"import = '../bad': must be the name of a module"),
         ("", r"import = '': must be the name of a module"),
@@ -78,6 +79,7 @@ def test_a_run_of_a_task_that_is_not_known_says_how_to_name_it(here, tiny_run, c
 )
 def test_a_module_that_cannot_be_imported_is_one_line(here, module, complaint, capsys):
     (here / "bad_one.py").write_text("1 / 0")
+    (here / "ends.py").write_text("raise SystemExit(0)")
     (here / "bad_two.py").write_text("import no_such_thing")
     (here / "bad_three.py").write_text(SOURCE.format(name="copy", rule="x"))
     with pytest.raises(SystemExit) as stop:

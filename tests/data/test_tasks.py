@@ -17,6 +17,8 @@ from compo_mech.data.tasks import (
     Symmetric,
     Task,
 )
+from compo_mech.data.tokenizer import SymbolTokenizer
+from compo_mech.data.vocabulary import Vocabulary
 
 EVERY = (Copy(), Parity(), Polynomial(), Polynomial(modulus=5, coefficients=(2, 1, 3, 4), start="zero"),
          Polynomial(modulus=2, zero_inputs=True), Automaton(transitions=((1, 0), (2, 0), (2, 1)), start=2),
@@ -120,6 +122,9 @@ def test_spelling_of_any_polynomial(modulus, coefficients):
         ("automaton(transitions=((0, 1), (1, 0)), start=2)", "start = 2"),
         ("__import__('os')", "must be"),
         ("", "must be written as"),
+        ("polynomial(modulus=5, modulus=7)", "must set modulus once"),
+        (f"polynomial(modulus={'9' * 600})", f"modulus = {'9' * 59}…: input should be"),
+        ("9" * 600, f"task = '…{'9' * 59}': must be written as"),
     ],
 )
 def test_bad_spellings_are_named_in_one_line(text, complaint):
@@ -127,3 +132,32 @@ def test_bad_spellings_are_named_in_one_line(text, complaint):
         Task.read(text)
     assert complaint in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "complaint"),
+    [
+        (torch.tensor([[1.0, 0.0]]), r"2-d, of torch\.float32: must be a tensor of integers"),
+        (torch.tensor([[1.0, torch.nan]]), r"2-d, of torch\.float32: must be"),
+        (torch.tensor([[True, False]]), r"2-d, of torch\.bool: must be"),
+        (torch.tensor(1), r"0-d, of torch\.int64: must be"),
+        ([[1, 0]], "a list: must be a tensor of integers"),
+        (torch.tensor([[1, 2]]), "2: must be 0 .. 1 in parity"),
+    ],
+)
+def test_what_is_no_string_of_inputs_is_refused_in_one_line(inputs, complaint):
+    """Integers of any size are inputs."""
+    assert Parity().states(torch.tensor([[1, 1, 0]], dtype=torch.int32)).tolist() == [[1, 0, 0]]
+    with pytest.raises(ValueError, match=f"^inputs = {complaint}[^\n]*$"):
+        Parity().states(inputs)
+
+
+def test_symbols_with_blanks_come_back_as_they_went():
+    tasks = (Polynomial(modulus=5, zero_inputs=True), Polynomial(modulus=5), Automaton(transitions=((0, 1), (1, 0))))
+    tokenizer = SymbolTokenizer(Vocabulary(tasks))
+    ids = list(range(len(tokenizer.vocabulary)))
+    assert tokenizer.encode(tokenizer.decode(ids)) == ids
+    assert tokenizer.encode("[polynomial(modulus=5, zero_inputs=True)]  1 1\t[EoI]") == [8, 1, 1, 5]
+    for wrong in ("[polynomial(modulus=5, zero_inputs=True)]1", "1[polynomial(modulus=5, zero_inputs=True)]"):
+        with pytest.raises(ValueError, match="must be"):
+            tokenizer.encode(wrong)

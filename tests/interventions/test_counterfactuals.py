@@ -3,7 +3,7 @@ import torch
 from helpers import pairs_of
 
 from compo_mech.data.config import DataConfig
-from compo_mech.data.tasks import Parity, Polynomial
+from compo_mech.data.tasks import Automaton, Parity, Polynomial
 from compo_mech.interventions.pairs import Switch
 
 DATA = DataConfig(tasks=(Polynomial(modulus=5),), min_length=2, max_length=6)
@@ -75,3 +75,7 @@ def test_what_cannot_be_is_refused():
         pairs_of(DATA, Switch(0), 200)
     with pytest.raises(ValueError, match="more than one length"):
         pairs_of(DataConfig(tasks=(Parity(),), min_length=3, max_length=3), Switch.LENGTH)
+    alone = DataConfig(tasks=(Automaton(transitions=((0, 0),)),), max_length=3)
+    with pytest.raises(ValueError, match=r"^switch = STATE: automaton.* must have more than one state$"):
+        pairs_of(alone, Switch.STATE | Switch.TOKEN)
+    assert len(pairs_of(alone, Switch.TOKEN).row)

@@ -1,5 +1,6 @@
 """Edges, sites and components as text: there and back, and what patches of them are."""
 
+import inspect
 import re
 
 import pytest
@@ -117,3 +118,17 @@ def test_the_table_tells_each_answer():
     assert table["answer"].tolist() == [str(i) for i in PAIRS.target.tolist()]
     for prompt, row, position in zip(table["prompt"], PAIRS.row.tolist(), PAIRS.position.tolist(), strict=True):
         assert prompt.split() == [str(i) for i in PAIRS.clean_tokens[row, : position + 1].tolist()]
+
+
+@pytest.mark.parametrize(
+    ("what", "line"),
+    [
+        (None, "patch = 'None': must be a text or a list of them, such as tok, pos, L0H1 or mlp0 → "),
+        (3, "patch = '3': must be a text or a list of them"),
+        (["L0H1", None], "patch = 'None': must be a text, an edge, a component or a site"),
+    ],
+)
+def test_what_is_no_text_is_no_patch(what, line):
+    with pytest.raises(ValueError, match=re.escape(line)) as told:
+        inspect.unwrap(read_patches)(what)
+    assert "\n" not in str(told.value)

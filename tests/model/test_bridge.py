@@ -104,6 +104,33 @@ def test_dropout_of_a_module_in_training_is_no_part_of_the_network():
     assert_same(Model.of(bridge), model_of({"biases": True}))
 
 
+def test_a_module_in_training_is_taken_in_with_what_no_part_of_its_bridge_stands_for():
+    """The dropout of its embeddings."""
+    bridge = bridge_around("GPT2LMHeadModel", GPT | {"embd_pdrop": 0.5})
+    module = bridge.original_model
+    module.train()
+    tokens = torch.arange(7)[None]
+    seen = Model.of(bridge)
+    assert all(one.training for one in module.modules())
+    bridge.eval()
+    module.eval()
+    torch.testing.assert_close(forward(seen, tokens), bridge(tokens)[0], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("pre", [False, True])
+def test_hooks_of_torch_on_a_module_inside_are_refused_by_name_but_not_those_of_the_bridge(pre):
+    bridge = bridge_around("GPT2LMHeadModel", GPT)
+    bridge(torch.arange(7)[None])  # with which a bridge sets hooks of its own
+    Model.of(bridge)
+    inside = bridge.original_model.transformer.h[1]
+    add = inside.register_forward_pre_hook if pre else inside.register_forward_hook
+    handle = add(lambda *_: None)
+    with pytest.raises(ValueError, match=r"^model hooks = (\S*h|blocks)\.1\S*: must be none"):
+        Model.of(bridge)
+    handle.remove()
+    Model.of(bridge)
+
+
 ROPE = {"rope_type": "default", "rope_theta": 500.0}
 SIZES = {"vocab_size": 11, "hidden_size": 16, "intermediate_size": 12, "num_hidden_layers": 2, "num_attention_heads": 4}
 NAMED = SIZES | {"max_position_embeddings": 7, "rope_parameters": ROPE, "pad_token_id": 0}
@@ -223,9 +250,10 @@ def doubled(value, hook):
         (lambda bridge: bridge.add_hook("blocks.0.hook_mlp_out", doubled), "model hooks = .*mlp.*: must be none"),
         (
             lambda bridge: bridge.blocks[0].mlp.original_component.register_forward_hook(lambda *x: 2 * x[2]),
-            "logits = off",
+            r"model hooks = .*mlp.*: must be none",
         ),
         (lambda bridge: bridge.W_E.data.fill_(torch.nan), "model logits = off by nan"),
+        (lambda bridge: bridge.to("meta"), r"^model\..* = on meta: must be a dense tensor with values$"),
         (lambda bridge: bridge.to(torch.bfloat16), "dtype = torch.bfloat16: must be torch.float32 or torch.float64"),
     ],
 )

@@ -218,6 +218,18 @@ def test_parameters_of_another_output_size_or_without_a_table_of_positions_are_t
         (lambda p: p.update({"ln_final.w": p["ln_final.w"][:3]}), r"params\.ln_final\.w = of shape \(3,\): must be"),
         (lambda p: p.update({"ln_final.w": 1.0}), "params = a dict: must be a dictionary of tensors"),
         (lambda p: p.update({"ln_final.w": p["ln_final.w"].double()}), "params dtype = torch.float32 torch.float64: m"),
+        (
+            lambda p: p.update({"embed.W_E": p["embed.W_E"].to("meta")}),
+            r"W_E = on meta: must be a dense",
+        ),
+        (
+            lambda p: p.update({"ln_final.w": p["ln_final.w"].to_sparse()}),
+            r"params\.ln_final\.w = torch\.sparse_coo: must be a dense",
+        ),
+        (lambda p: p.update({"embed.W_E": torch.zeros(0, 8)}), r"params\.embed\.W_E = of shape \(0, 8\): must have at"),
+        (lambda p: p.update({"embed.W_E": torch.zeros(())}), r"params\.embed\.W_E = of shape \(\): must have a row"),
+        (lambda p: p.update({"pos_embed.W_pos": torch.zeros(())}), r"W_pos = of shape \(\): must have a row"),
+        (lambda p: p.update({"pos_embed.W_pos": torch.zeros(0, 8)}), r"W_pos = of shape \(0, 8\): must have at least"),
         (lambda p: p.update({name: x.bfloat16() for name, x in p.items()}), "params dtype = torch.bfloat16: must be"),
     ],
 )
@@ -264,3 +276,21 @@ def test_every_site_of_a_hooked_transformer_can_be_edited_but_results_that_are_n
         assert hook_to_edit(hooked, site) == site.hook_name
     with pytest.raises(ValueError, match=r"site = L1H0\.result: must be computed first"):
         hook_to_edit(hooked, Site("result", 1, 0))
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda network: network.to("meta"), r"^model\..* = on meta: must be a dense tensor with values$"),
+        (
+            lambda network: setattr(network.cfg, "n_ctx", 21),
+            r"^model\.cfg\.n_ctx = 21: must be at most 20",
+        ),
+    ],
+)
+def test_a_hooked_transformer_without_values_or_with_more_positions_than_its_table_is_refused(change, complaint):
+    network = to_hooked(random_model(ModelConfig(**SMALL), DATA))
+    Model.of(network)
+    change(network)
+    with pytest.raises(ValueError, match=complaint):
+        Model.of(network)

@@ -494,3 +494,20 @@ def test_what_both_parts_tell_of_four_pairs_is_chance():
     leak = permuted_control(lambda permuted: permuted.labels, split, generator(4), 64)
     assert leak.accuracy == 1
     assert not leak.by_chance
+
+
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+def test_features_that_are_no_numbers_are_refused(wrong):
+    labels = torch.arange(24) % 4
+    split = Split.draw(labels, torch.arange(24), 4, generator())
+    features = torch.randn(2, 24, 5, generator=generator())
+    features[1, 3, 2] = wrong
+    asked = (
+        lambda: linear_probe(features, split),
+        lambda: numeric_probe(features, split),
+        lambda: mlp_probe(features, split, generator()),
+        lambda: separable(features, labels),
+    )
+    for ask in asked:
+        with pytest.raises(ValueError, match=rf"^features = {wrong}: must be finite, 1 of 240 are not$"):
+            ask()

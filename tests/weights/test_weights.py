@@ -3,7 +3,7 @@ import math
 import pandas as pd
 import pytest
 import torch
-from helpers import control, random_model
+from helpers import control, generator, random_model
 
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Copy, Parity, Polynomial
@@ -22,6 +22,7 @@ from compo_mech.weights.positions import (
     effective_dimension,
     explained_share,
     fourier_power,
+    participation_ratio,
     position_gram,
     position_spectrum,
     toeplitz_share,
@@ -457,3 +458,24 @@ def test_parameters_stay_as_they_are():
     fourier_power(model.params, range(9)), toeplitz_share(model.params, range(9))
     pair_queries(model, DATA, Parity(), 1, 0), subtraction_neurons(model, DATA, Parity())
     assert all(torch.equal(model.params[name], param) for name, param in before.items())
+
+
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+def test_what_is_no_number_has_no_geometry(wrong):
+    table = torch.randn(6, 4, generator=generator())
+    table[3, 1] = wrong
+    params = {"pos_embed.W_pos": table}
+    of_positions = (position_gram, position_spectrum, effective_dimension, fourier_power, toeplitz_share)
+    for measure in of_positions:
+        with pytest.raises(ValueError, match=rf"^weight pos_embed\.W_pos = {wrong}: must be finite, 1 of 24 are not$"):
+            measure(params, range(6))
+        measure(params, range(3))  # where it is not looked at
+    labels = torch.arange(6) % 2
+    asked = (
+        lambda: explained_share(table, labels),
+        lambda: participation_ratio(table),
+        lambda: subtraction_score(table, labels, labels * 0),
+    )
+    for ask in asked:
+        with pytest.raises(ValueError, match=rf"^values = {wrong}: must be finite, 1 of 24 are not$"):
+            ask()
