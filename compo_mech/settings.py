@@ -95,8 +95,10 @@ class Spelled(Settings):
                 given = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
             else:
                 raise ValueError
-        except (SyntaxError, ValueError):
+        except (SyntaxError, ValueError, TypeError):
             raise ValueError(f"{what} = {quoted(text)}: must be written as name or name(setting=value)") from None
+        except (MemoryError, RecursionError):  # how Python's parser calls what is nested too deep
+            raise ValueError(f"{what} = {quoted(text)}: must be nested less deep") from None
         if twice := [word for i, word in enumerate(words) if word in words[:i]]:
             raise ValueError(f"{what} = {quoted(text)}: must set {twice[0]} once")
         if name not in known:
@@ -128,6 +130,16 @@ def _is_redefined(old: type[Spelled], new: type[Spelled]) -> bool:
     if old_function and (old_file, old_function) != (new_file, new_function):
         return True
     return (old_file, old_name) == (new_file, new_name)
+
+
+_WORDS = {
+    "tuple_type": "must be several values, such as (1, 2)",
+    "int_parsing": "must be an integer",
+    "int_parsing_size": "must be an integer of fewer digits",
+    "float_parsing": "must be a number",
+    "bool_parsing": "must be True or False",
+}
+"""What pydantic would say less plainly, by its name for what is wrong."""
 
 
 MAX_SHOWN = 60
@@ -164,6 +176,11 @@ def one_line(error: ValidationError) -> str:
         return message
     if first["type"] == "too_short":
         return f"{name} = {shown(first['input'])}: must have at least {first.get('ctx', {}).get('min_length')}"
+    if first["type"] == "missing":
+        return f"{name} = missing: must be given"
+    if first["type"] == "model_type":
+        message = f"must be a {first['ctx']['class_name'].lower()}, or how one is spelled"
+    message = _WORDS.get(first["type"], message).replace("Input should ", "must ", 1)
     return f"{name} = {shown(first['input'])}: {message[0].lower()}{message[1:]}"
 
 

@@ -16,8 +16,17 @@ INTERRUPTED = 130
 
 def fail(message: str) -> NoReturn:
     """One line for the user, exit code 2."""
-    print(f"error: {' '.join(message.splitlines())}", file=sys.stderr)
+    print(f"error: {shown(' '.join(message.splitlines()))}", file=sys.stderr)
     sys.exit(2)
+
+
+def shown(text: str) -> str:
+    """Return a text whose characters are all printed: what a terminal would take for a command is spelled out.
+
+    >>> shown("name = \x1b[31mred")
+    'name = \\\\x1b[31mred'
+    """
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def leave_quietly() -> NoReturn:
@@ -41,15 +50,20 @@ def one_line_errors(next_step: Callable[[], str] = lambda: "") -> Iterator[None]
         print(f"interrupted; {hint}" if hint else "interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except (RunError, ValueError) as error:
-        fail(str(error))
+        fail(str(error) or _reason(error))
     except BrokenPipeError:
         leave_quietly()
     except OSError as error:
-        fail(f"{error.filename}: cannot be read or written ({error.strerror})" if error.filename else str(error))
+        fail(f"{error.filename}: cannot be read or written ({error.strerror})" if error.filename else _reason(error))
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
-        fail(f"memory = exhausted: smaller settings are needed ({str(error).strip().splitlines()[0]})")
+        fail(f"memory = exhausted: smaller settings are needed ({_reason(error)})")
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what an error says; its name where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _is_out_of_memory(error: Exception) -> bool:

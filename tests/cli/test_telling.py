@@ -16,6 +16,13 @@ def test_what_is_wrong_is_one_line_and_code_2(capsys):
             raise error
         assert stop.value.code == 2
         assert capsys.readouterr().err == f"error: {error}\n"
+    for error in (MemoryError(), MemoryError("  "), ValueError(), OSError(), ValueError("a = \x1b[31m\u202e: no")):
+        with pytest.raises(SystemExit) as stop, one_line_errors():
+            raise error  # without a word, or with words for the terminal
+        assert stop.value.code == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.isprintable()
+        assert type(error).__name__ in line or line == r"error: a = \x1b[31m\u202e: no"
     with pytest.raises(KeyError), one_line_errors():  # a defect of ours is not the user's
         raise KeyError("x")
 

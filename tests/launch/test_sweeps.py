@@ -49,6 +49,33 @@ def test_a_grid_is_every_combination_under_a_name():
     assert grid(SMALL, {}) == {"base": SMALL}
 
 
+def test_a_grid_of_too_many_runs_is_refused_before_any_is_made(monkeypatch):
+    made = []
+    monkeypatch.setattr("compo_mech.launch.grid.changed", lambda *given: made.append(given) or changed(*given))
+    monkeypatch.setattr("compo_mech.launch.grid.MAX_RUNS", 12)
+    assert len(grid(SMALL, {"optim.lr": [1, 2, 3], "seed": range(4)})) == len(made) == 12
+    with pytest.raises(ValueError, match=r"^axes = optim\.lr seed: must make at most 12 runs, not 13$"):
+        grid(SMALL, {"optim.lr": [1], "seed": range(13)})
+    assert len(made) == 12
+
+
+def test_runs_of_one_name_are_refused():
+    told = r"^axes = start_from: must give each run a name of its own, two would be start_from=a-b$"
+    with pytest.raises(ValueError, match=told):
+        grid(SMALL, {"start_from": ["a/b", "a-b"]})
+
+
+DEEP = {"some": "-" * 30_000 + "1", "more": "-" * 100_000 + "1"}
+"""Python's parser raises MemoryError, or RecursionError."""
+
+
+@pytest.mark.parametrize("deep", DEEP.values(), ids=DEEP)
+@pytest.mark.parametrize("values", ["{}", "1,{}", "word,{}"])
+def test_what_is_nested_too_deep_for_pythons_parser_is_refused(deep, values):
+    with pytest.raises(ValueError, match=r"^axis = 'model.d_model=[-a-z1,]{,60}…': must be nested less deep$"):
+        read_axis(f"model.d_model={values.format(deep)}")
+
+
 @pytest.mark.parametrize(
     ("axes", "words"),
     [
@@ -57,7 +84,16 @@ def test_a_grid_is_every_combination_under_a_name():
         ({"seed.x": [8]}, "seed.x = 8: there is no such setting"),
         ({"model.d_model": [0]}, "model.d_model = 0"),
         ({"model.d_model": []}, r"model.d_model = \(\): must have at least one value"),
-        ({"model.d_model": [8, 8]}, "d_model=8: must be named once"),
+        ({"model.d_model": [8, 8]}, "^model.d_model = 8: must be named once$"),
+        ({"model.attn_only": [True, "true"]}, "^model.attn_only = 'true': must be named once, True is the same$"),
+        ({"seed": [0, 1], "model.d_model": [8, "8"]}, "^model.d_model = '8': must be named once, 8 is the same$"),
+        ({"optim.lr": [1, 1.0]}, "^optim.lr = 1.0: must be named once, 1 is the same$"),
+        ({"data.tasks": [1]}, r"^data.tasks = 1: must be several values, such as \(1, 2\)$"),
+        ({"data.tasks": [(1,)]}, "^data.tasks.0 = 1: must be a task, or how one is spelled$"),
+        ({"seed": ["x"]}, "^seed = 'x': must be an integer$"),
+        ({"seed": ["1" * 5000]}, "1': must be an integer of fewer digits$"),
+        ({"optim.lr": ["x"]}, "^optim.lr = 'x': must be a number$"),
+        ({"model.d_model": [0]}, "^model.d_model = 0: must be greater than 0$"),
     ],
 )
 def test_a_grid_that_cannot_be_is_refused(axes, words):

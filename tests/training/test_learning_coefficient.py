@@ -225,9 +225,9 @@ def test_bad_input_gets_one_line(devinterp):
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
-        ({"lr": 0}, "lr = 0: input should be greater than 0"),
-        ({"n_chains": 1}, "n_chains = 1: input should be greater than or equal to 2"),
-        ({"localization": -1}, "localization = -1: input should be greater than or equal to 0"),
+        ({"lr": 0}, "lr = 0: must be greater than 0"),
+        ({"n_chains": 1}, "n_chains = 1: must be greater than or equal to 2"),
+        ({"localization": -1}, "localization = -1: must be greater than or equal to 0"),
         ({"steps": 3}, "steps = 3: there is no such setting"),
     ],
 )
