@@ -11,7 +11,8 @@ from pydantic import Field, ValidationError, validate_call
 
 from compo_mech.cli.errors import fail, one_line_errors
 from compo_mech.cli.imports import with_hint, without_imports
-from compo_mech.cli.usage import parsed
+from compo_mech.cli.usage import parsed, refuse_empty
+from compo_mech.runs.names import well_spelled
 from compo_mech.settings import one_line
 
 Positional = tyro.conf.Positional
@@ -56,6 +57,7 @@ def call(
         prog: what the command is called; None: the script's name.
     """
     words = without_imports(argv)
+    refuse_empty(words)
     _run(
         parsed(
             lambda: tyro.cli(_bound(command), prog=prog, args=words, description=description and with_hint(description))
@@ -72,6 +74,7 @@ def call_one(
     """As `call`, of the function that the first word names."""
     bound: dict[str, Callable[..., Any]] = {name: _bound(command) for name, command in commands.items()}
     words, about = without_imports(argv), description and with_hint(description)
+    refuse_empty(words)
     _run(parsed(lambda: tyro.extras.subcommand_cli_from_dict(bound, prog=prog, args=words, description=about)))
 
 
@@ -90,6 +93,10 @@ def _bound(command: Command) -> Callable[..., Callable[[], None]]:
 
     @functools.wraps(command)
     def bound(*given: Any, **named: Any) -> Callable[[], None]:
+        for name, values in inspect.signature(command).bind(*given, **named).arguments.items():
+            for value in values if isinstance(values, tuple) else (values,):
+                if isinstance(value, Path):
+                    well_spelled(name, value)
         return functools.partial(checked, *given, **named)
 
     known = inspect.signature(command)

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import tyro
 
 from compo_mech.cli.imports import with_hint, without_imports
-from compo_mech.cli.usage import parsed
+from compo_mech.cli.usage import parsed, refuse_empty
 from compo_mech.data.config import Stage
 from compo_mech.data.tasks import Task
 from compo_mech.settings import Settings
@@ -27,6 +27,7 @@ def read(default: Group, argv: Sequence[str] | None, description: str, prog: str
     for kind in (Task, Stage):
         registry.primitive_rule(_spelled(kind))
     group, about, words = type(default), with_hint(description), without_imports(argv)
+    refuse_empty(words)
     return parsed(
         lambda: tyro.cli(group, prog=prog, args=words, default=default, registry=registry, description=about),
         group.__name__,

@@ -82,6 +82,18 @@ def parsed(parse: Callable[[], Asked], outermost: str = "") -> Asked:
         fail(str(error))
 
 
+def refuse_empty(words: Sequence[str]) -> None:
+    """Exit with code 2 and one line where a word is empty: as a path it would be the working directory."""
+    flag = "argument"
+    for word in words:
+        if word.startswith("--"):
+            flag, equals, value = word.removeprefix("--").partition("=")
+            if equals and not value:
+                word = ""
+        if not word:
+            fail(f"{_setting(flag)} = '': must not be empty")
+
+
 @functools.cache
 def _freeze_imports() -> None:
     """What was imported stays, and no collection of garbage need look at it again. Once a process: a count of what is

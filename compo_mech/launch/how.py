@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from compo_mech.cli.command import Flag
 from compo_mech.launch.slurm_settings import SlurmConfig
+from compo_mech.runs.names import well_spelled
 from compo_mech.runs.stack import Keep
 from compo_mech.settings import Settings
 
@@ -30,3 +31,8 @@ class How(Settings):
         default=False, description="go on where it takes more than an hour, which is timed and said first"
     )
     slurm: SlurmConfig = Field(default=SlurmConfig(), description="what each run asks of the cluster")
+
+    @field_validator("runs_dir")
+    @classmethod
+    def _can_be_written(cls, runs_dir: Path) -> Path:
+        return well_spelled("runs_dir", runs_dir)

@@ -1,6 +1,7 @@
 """Whether this machine can hold a run, asked before there is a folder; and that it repeats it to the bit."""
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from compo_mech.cli.output import check_writable
 from compo_mech.launch.settings import Launch
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
@@ -15,6 +17,22 @@ from compo_mech.runs.sizes import GB, check_memory, memory
 
 N_FIRST_SNAPSHOTS = 16
 """About as many as are taken at 0, 1, 2, 4 ..., and what a resume needs."""
+
+
+def check_runs_dir(runs_dir: Path) -> None:
+    """Before anything is timed or trained: whether runs can be written there, and the folder made if there is none.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    try:
+        place = next(folder for folder in (runs_dir.absolute(), *runs_dir.absolute().parents) if folder.exists())
+        if not place.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        check_writable(place)
+    except OSError as error:
+        what = "written" if runs_dir.is_dir() else "made a folder"
+        raise ValueError(f"runs_dir = {runs_dir}: cannot be {what} ({error.strerror})") from None
 
 
 def check_machine(settings: Launch) -> None:

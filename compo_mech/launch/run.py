@@ -14,7 +14,7 @@ from compo_mech.data.stream import TrainingStream
 from compo_mech.evaluation.measure import measure, measure_control, measure_train
 from compo_mech.evaluation.sets import EvalSet, eval_sets, train_sets
 from compo_mech.evaluation.table import Row
-from compo_mech.launch.machine import check_machine, repeating
+from compo_mech.launch.machine import check_machine, check_runs_dir, repeating
 from compo_mech.launch.observers import observers, tell
 from compo_mech.launch.settings import Launch, check_device
 from compo_mech.launch.tracker import check_tracking
@@ -74,11 +74,13 @@ def launch(settings: Launch, console: Console) -> Run:
     """Start or resume the run and train it to its end.
 
     Raises:
+        ValueError: nothing can be written into runs_dir.
         RunError: this machine cannot hold it, the folder is taken or cannot be written, there is nothing to resume, or
             another process trains it.
         Diverged: training went astray; what was saved is kept.
     """
     config = settings.config
+    check_runs_dir(settings.runs_dir)
     check_machine(settings)
     check_tracking(settings.wandb)
     torch.set_num_threads(config.n_threads)

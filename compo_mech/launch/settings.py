@@ -13,7 +13,7 @@ from compo_mech.cli.errors import fail
 from compo_mech.cli.settings import read
 from compo_mech.data.config import DataConfig
 from compo_mech.runs.config import RunConfig
-from compo_mech.runs.names import folder_problem
+from compo_mech.runs.names import folder_problem, well_spelled
 
 
 class Launch(RunConfig):
@@ -38,6 +38,11 @@ class Launch(RunConfig):
         if name is not None and (problem := folder_problem(name)) is not None:
             raise ValueError(f"name = {name!r}: {problem}")
         return name
+
+    @field_validator("runs_dir")
+    @classmethod
+    def _can_be_written(cls, runs_dir: Path) -> Path:
+        return well_spelled("runs_dir", runs_dir)
 
     @property
     def config(self) -> RunConfig:

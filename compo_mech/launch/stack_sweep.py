@@ -13,6 +13,7 @@ from compo_mech.cli.progress import counting
 from compo_mech.launch.cost import check_cost
 from compo_mech.launch.damage import damage, tell_damage
 from compo_mech.launch.how import How
+from compo_mech.launch.machine import check_runs_dir
 from compo_mech.launch.stack import Tell, train_stack
 from compo_mech.launch.stack_groups import stack_groups
 from compo_mech.runs.config import RunConfig
@@ -48,6 +49,7 @@ def sweep_stacks(
     groups = stack_groups(runs, how.n_at_once, how.runs_dir, partial(warn, console))
     left = [group for group in groups if _is_left(how.runs_dir / group.folder)]
     if left:
+        check_runs_dir(how.runs_dir)
         check_cost([*(config for group in left for config in group.members.values()), *later], how, console)
     try:
         how.runs_dir.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from compo_mech.launch.damage import damage, tell_damage
 from compo_mech.launch.ensemble import launch_together
 from compo_mech.launch.group_size import group_size
 from compo_mech.launch.how import How
-from compo_mech.launch.machine import check_machine
+from compo_mech.launch.machine import check_machine, check_runs_dir
 from compo_mech.launch.settings import Launch, check_device
 from compo_mech.launch.stack_sweep import sweep_stacks
 from compo_mech.launch.sweep_progress import state_of, steps_bar
@@ -68,6 +68,8 @@ def sweep(runs: Mapping[str, RunConfig], how: How, console: Console, later: Sequ
     errors: Mapping[Path, str] = {}
     missing = [settings for settings in launches.values() if state_of(settings)[0] != "done"]
     before = {settings.path: damage(settings.path) for settings in launches.values()}
+    if missing:
+        check_runs_dir(how.runs_dir)
     if how.on != "slurm":
         for settings in missing:
             check_machine(settings)

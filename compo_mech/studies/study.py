@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from compo_mech.cli.command import Count
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
 from compo_mech.launch.how import How
 from compo_mech.runs.config import RunConfig
+from compo_mech.runs.names import well_spelled
 from compo_mech.settings import changed
 from compo_mech.studies.measures import Measure
 from compo_mech.studies.scores import RunScorer
@@ -94,3 +95,8 @@ class Options(How):
     quick: bool = Field(
         default=False, description="four steps and two seeds, in a folder quick of runs_dir, to see that it runs"
     )
+
+    @field_validator("out")
+    @classmethod
+    def _is_well_spelled(cls, out: Path | None) -> Path | None:
+        return None if out is None else well_spelled("out", out)

@@ -1,15 +1,27 @@
 """Where results go is asked before anything is computed; what cannot be tracked or resumed is refused as early."""
 
+import errno
+import os
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from rich.console import Console
 
+from compo_mech.cli.command import call
 from compo_mech.cli.commands import watch_command
 from compo_mech.launch import run as launching
+from compo_mech.launch.how import How
 from compo_mech.launch.run import launch
-from compo_mech.launch.settings import Launch
+from compo_mech.launch.settings import Launch, parse
+from compo_mech.launch.sweep import sweep
 from compo_mech.launch.tracker import check_tracking, tracked_as
+from compo_mech.runs import recipes
 from compo_mech.runs.checkpoints import RunError
+from compo_mech.runs.folder import building_place
+from compo_mech.runs.names import folder_problem, well_spelled
+from compo_mech.studies.study import Options
 
 QUIET = Console(quiet=True)
 
@@ -101,3 +113,111 @@ def test_resuming_on_another_kind_of_device_is_refused_and_nothing_is_forgotten(
     with pytest.raises(RunError, match="device = 'cpu': must be of the kind that the run was trained on"):
         launching.go_back(tiny_run, "cpu", QUIET, at_most=30)
     assert {file: file.read_bytes() for file in tiny_run.path.rglob("*") if file.is_file()} == before
+
+
+@pytest.mark.parametrize("below", ["file", "file/runs"])
+@pytest.mark.parametrize("on", ["here", "processes", "stacks"])
+def test_a_folder_of_runs_that_cannot_be_is_told_before_anything_is_timed(tmp_path, tiny, monkeypatch, below, on):
+    monkeypatch.setattr("compo_mech.launch.sweep.check_cost", never)
+    monkeypatch.setattr("compo_mech.launch.stack_sweep.check_cost", never)
+    (tmp_path / "file").write_text("a file", encoding="utf-8")
+    told = f"runs_dir = {tmp_path / below}: cannot be made a folder (Not a directory)"
+    with pytest.raises(ValueError, match=re.escape(told)):
+        sweep({"one": tiny}, How(on=on, runs_dir=tmp_path / below), QUIET)
+    settings = {name: getattr(tiny, name) for name in type(tiny).model_fields}
+    with pytest.raises(ValueError, match=re.escape(told)):
+        launch(Launch(**settings, runs_dir=tmp_path / below), QUIET)
+
+
+def test_a_folder_of_runs_that_cannot_be_written_is_told_and_not_the_disks_room(tmp_path, tiny, monkeypatch):
+    def read_only(folder):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("compo_mech.launch.machine.check_writable", read_only)
+    monkeypatch.setattr("shutil.disk_usage", never)
+    settings = {name: getattr(tiny, name) for name in type(tiny).model_fields}
+    for runs_dir, what in ((tmp_path, "written"), (tmp_path / "runs", "made a folder")):
+        told = f"runs_dir = {runs_dir}: cannot be {what} (Read-only file system)"
+        with pytest.raises(ValueError, match=re.escape(told)):
+            launch(Launch(**settings, runs_dir=runs_dir), QUIET)
+
+
+SPELLED = "must be UTF-8 without control characters and line breaks"
+PATHS = {
+    "not UTF-8": ("q\udcff", SPELLED),
+    "escape": ("a\x1bb", SPELLED),
+    "line": ("a\nb", SPELLED),
+    "separator": ("a\u2028b", SPELLED),
+    "name": ("x" * 256, "must have at most 255 bytes a name and 4000 in all"),
+    "letters": ("é" * 128, "must have at most 255 bytes a name and 4000 in all"),
+    "path": ("a/" * 2000 + "a", "must have at most 255 bytes a name and 4000 in all"),
+}
+
+
+@pytest.mark.parametrize(("path", "told"), PATHS.values(), ids=PATHS)
+def test_a_path_that_none_can_have_is_refused_wherever_one_is_taken(path, told, tiny, capsys):
+    settings = {name: getattr(tiny, name) for name in type(tiny).model_fields}
+    for taken in (
+        lambda: Launch(**settings, runs_dir=path),
+        lambda: How(runs_dir=path),
+        lambda: Options(out=path),
+        lambda: well_spelled("out", Path(path)),
+    ):
+        with pytest.raises(ValueError, match=f"^(runs_dir|out) = .*: {told}$") as caught:
+            taken()
+        assert str(caught.value).isprintable()
+    for command, words in ((watch_command, [path]), (watch_command, ["run", "--out", path])):
+        with pytest.raises(SystemExit) as stop:
+            call(command, words)
+        assert stop.value.code == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: {'out' if '--out' in words else 'run'} = ")
+        assert line.endswith(told)
+
+
+@pytest.mark.parametrize("path", ["x" * 255, "é" * 127, "a/" * 1999 + "ab", "a\u00a0b", "..", "-"])
+def test_a_path_that_one_can_have_is_taken(path):
+    assert well_spelled("out", Path(path)) == Path(path) == How(runs_dir=path).runs_dir
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["run", "--out", ""], "out"),
+        (["run", "--out="], "out"),
+        ([""], "argument"),
+        (["run", "--n-workers", "", "--every", "1"], "n_workers"),
+    ],
+)
+def test_what_is_empty_is_refused_and_is_not_the_working_directory(words, name, capsys):
+    with pytest.raises(SystemExit) as stop:
+        call(watch_command, words)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == f"error: {name} = '': must not be empty\n"
+    with pytest.raises(SystemExit) as stop:
+        parse(recipes.parity(), ["--runs-dir", ""])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "error: runs_dir = '': must not be empty\n"
+
+
+LONGEST = 236
+"""Bytes of a run's name: while it is built, its folder is called `.NAME.` and 12 digits and `.part`, 255 in all."""
+
+
+@pytest.mark.parametrize("name", ["x" * (LONGEST + 1), "é" * (LONGEST // 2 + 1), "x" * 256])
+def test_a_name_that_is_too_long_is_refused_before_there_is_a_folder(name):
+    told = f"must have at most {LONGEST} bytes, it has {len(name.encode())}"
+    assert folder_problem(name) == told
+    assert len(building_place(Path("x" * LONGEST)).name) == 255
+
+
+@pytest.mark.parametrize("name", ["CON", "con", "NUL.txt", "aux", "Prn", "com1", "lpt9.a.b", "con .txt", "x:y", "x:"])
+def test_a_name_that_windows_cannot_have_is_refused(name):
+    assert folder_problem(name).startswith("must have no : in it and not be that of a device")
+
+
+@pytest.mark.parametrize(
+    "name", ["x" * LONGEST, "é" * (LONGEST // 2), "console", "com0", "com10", "x.con", "a=1,b=(2, 3)"]
+)
+def test_a_name_that_a_folder_can_have_is_taken(name):
+    assert folder_problem(name) is None

@@ -170,7 +170,7 @@ BAD = [
     (["--name", "a/b"], ["name = 'a/b'", "one folder"]),
     (["--name", ".."], ["name = '..'", "one folder"]),
     (["--name", "."], ["name = '.'", "one folder"]),
-    (["--name", ""], ["name = ''", "one folder"]),
+    (["--name", ""], ["name = ''", "must not be empty"]),
     (["--model.d-model", "100000000"], ["model = ", "parameters", "at most"]),
     (["--data.max-length", "100000000000"], ["model = ", "parameters", "at most"]),
     (["--model.n-layers", "1000000000"], ["model.n_layers = 1000000000", "1000"]),
@@ -247,7 +247,7 @@ def test_resuming_without_a_checkpoint_is_refused(tmp_path, capsys):
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path, capsys):
     (tmp_path / "runs").write_text("a file, not a folder")
-    assert "cannot be written" in refused(tmp_path, capsys, n_steps=2)
+    assert f"runs_dir = {tmp_path / 'runs'}: cannot be made a folder" in refused(tmp_path, capsys, n_steps=2)
     assert (tmp_path / "runs").read_text() == "a file, not a folder"
 
 

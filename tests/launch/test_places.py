@@ -118,7 +118,7 @@ def test_what_goes_into_a_job_s_script_is_one_word(field, value):
 
 def test_a_folder_that_would_add_a_line_to_a_job_s_script_is_refused(tmp_path):
     folder = tmp_path / "runs\n#SBATCH --uid=0"
-    with pytest.raises(ValueError, match="must be printable"):
+    with pytest.raises(ValueError, match="must be UTF-8 without control characters"):
         slurm.submit([Launch(runs_dir=folder)], print, folder, SlurmConfig())
     assert not folder.exists()
 
