@@ -56,7 +56,7 @@ def main(table: Annotated[Path, Positional], out: Path) -> None:
         out: an image (.png, .svg, .pdf) or a page (.html).
     """
     with drawing(out):
-        rows = table_of(table, "experiments/emergence.py", COLUMNS, NUMBERS)
+        rows = table_of(table, "experiments/emergence.py", COLUMNS, NUMBERS, (*COLUMNS, "last_step"))
         save(drawn(rows), out, __doc__)
 
 

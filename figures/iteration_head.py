@@ -28,12 +28,15 @@ from compo_mech.runs.run import Run
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+LONGEST = 8
+"""Strings that are shown where no length is asked for have at most as many inputs, so that each weight can be seen."""
+
 
 def main(
     run: Annotated[Path, Positional],
     out: Path,
     steps: tuple[Step, ...] = (),
-    length: Count = 8,
+    length: Count | None = None,
 ) -> None:
     """Draw RUN's heads into OUT.
 
@@ -41,18 +44,19 @@ def main(
         run: its folder.
         out: an image (.png, .svg, .pdf) or a page (.html).
         steps: of checkpoints; none given: the first, a middle and the last, or on a page all.
-        length: of the strings.
+        length: of the strings; None: the longest up to 8.
     """
     with drawing(out):
         opened = Run.open(run)
+        test = shown_set(opened, length)
         if out.suffix == ".html":
             frames, notes = frames_of(opened, steps)
-            figure = attention.attention_by_step(frames, opened.config, shown_set(opened, length))
+            figure = attention.attention_by_step(frames, opened.config, test)
         else:
             saved = opened.steps or [0]
             chosen = steps or tuple(dict.fromkeys((saved[0], saved[len(saved) // 2], saved[-1])))
             params, notes = {step: opened.params(step) for step in chosen}, []
-            figure = beside(params, opened.config, shown_set(opened, length))
+            figure = beside(params, opened.config, test)
         save(with_notes(figure, notes + other_tasks([opened])), out, __doc__)
 
 
@@ -79,16 +83,19 @@ def frames_of(run: Run, steps: Sequence[int]) -> tuple[dict[int, Params], list[s
     return frames, notes
 
 
-def shown_set(run: Run, length: int) -> EvalSet:
-    """Test strings of the run's first task of this length.
+def shown_set(run: Run, length: int | None) -> EvalSet:
+    """Test strings of the run's first task of this length; None: of the longest up to LONGEST, or of the shortest.
 
     Raises:
         ValueError: it has none.
     """
-    sets = [test for test in eval_sets(run.config.data, run.config.n_test_strings) if test.length == length]
-    if not sets:
-        raise ValueError(f"length = {length}: must be {run.config.data.min_length} .. {run.config.data.max_length}")
-    return sets[0]
+    data = run.config.data
+    of_length = {test.length: test for test in reversed(eval_sets(data, run.config.n_test_strings))}
+    if length is None:
+        length = max((known for known in of_length if known <= LONGEST), default=data.min_length)
+    if length not in of_length:
+        raise ValueError(f"length = {length}: must be {data.min_length} .. {data.max_length}")
+    return of_length[length]
 
 
 def beside(params: dict[int, Params], config: RunConfig, test: EvalSet) -> "go.Figure":

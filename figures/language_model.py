@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 COLUMNS, NUMBERS = ("part", "measure", "form", "component", "task"), ("value", "low", "high")
-WEIGHT, MOVE = "weight on x_t", "logits moved alone"
+WEIGHT, MOVE, CARRIED = "weight on x_t", "logits moved alone", "carried"
 NAMED = 0.1
 """Heads that move more than this, or attend more to x_t, have their names above them."""
 
@@ -28,24 +28,49 @@ NAMED = 0.1
 def drawn(table: "pd.DataFrame") -> "go.Figure":
     """A dot for each head, a bar for each set of heads, and bars for each task.
 
-    Raises:
-        ValueError: a part of the study is not in the table.
+    Args:
+        table: that `check` has nothing against.
     """
     from plotly.subplots import make_subplots
 
     of_all = table[table["form"] == ALL]
-    for part in ("heads", "accuracy"):
-        if not (of_all["part"] == part).any():
-            raise ValueError(f"table = without the part {part}: must have it, over forms")
     titles = ["each of 270 heads, copying digits", "answers that become the other string's", "states that are right"]
     figure = make_subplots(1, 3, subplot_titles=titles, column_widths=[0.36, 0.24, 0.4], horizontal_spacing=0.17)
     heads(figure, of_all[of_all["part"] == "heads"])
-    sets(figure, of_all[(of_all["part"] == "heads") & (of_all["measure"] == "carried")])
+    sets(figure, of_all[(of_all["part"] == "heads") & (of_all["measure"] == CARRIED)])
     tasks(figure, of_all[of_all["part"] == "accuracy"])
     layout, tall = {**theme.LAYOUT, "margin": {"l": 60, "r": 20, "t": 50, "b": 150}}, 310
     legend = {**theme.legend_below(110, tall), "x": 0.6}
     figure.update_layout(**layout, barmode="group", legend=legend, width=1250, height=200 + tall)
     return figure
+
+
+def check(table: "pd.DataFrame", path: Path) -> None:
+    """Whether there is what the panels show, once.
+
+    Args:
+        table: of the study.
+        path: where it was read.
+
+    Raises:
+        ValueError: there is not.
+    """
+    of_all = table[table["form"] == ALL]
+    of_heads, answers = (of_all[of_all["part"] == part] for part in ("heads", "accuracy"))
+    for part, rows in (("heads", of_heads), ("accuracy", answers)):
+        if rows.empty:
+            raise ValueError(f"table = {path}: must have the part {part}, over forms")
+    for measure in (WEIGHT, MOVE, CARRIED):
+        own = of_heads[of_heads["measure"] == measure]["component"]
+        if own.empty:
+            raise ValueError(f"table = {path}: must have the measure {measure!r} of heads, over forms")
+        if own.isna().any():
+            raise ValueError(f"table = {path}: must name the component of each {measure!r}")
+        if (again := own.duplicated()).any():
+            raise ValueError(f"table = {path}: must have one {measure!r} of {own[again].iloc[0]}, it has two")
+    for name in ("component", "task"):
+        if answers[name].isna().any():
+            raise ValueError(f"table = {path}: must name the {name} of each accuracy")
 
 
 def heads(figure: "go.Figure", table: "pd.DataFrame") -> None:
@@ -97,7 +122,8 @@ def main(table: Annotated[Path, Positional], out: Path) -> None:
         out: an image (.png, .svg, .pdf) or a page (.html).
     """
     with drawing(out):
-        found = table_of(table, "experiments/language_model.py", COLUMNS, NUMBERS)
+        found = table_of(table, "experiments/language_model.py", COLUMNS, NUMBERS, ("part", "measure", "value"))
+        check(found, table)
         save(drawn(found), out, __doc__)
 
 

@@ -67,6 +67,9 @@ def notes(table: "pd.DataFrame", without: Sequence[str]) -> list[str]:
     import pandas as pd
 
     said = [f"Left out: {', '.join(without)}."] if without else []
+    if len(lost := failed(table)):
+        said.append(f"Failed, and not shown: {', '.join(lost)}.")
+        table = table[~table["run"].isin(lost)]
     n_runs = table["run"].nunique()
     for component, named in FIGURES.items():
         for quantity, name in named.items():
@@ -75,6 +78,11 @@ def notes(table: "pd.DataFrame", without: Sequence[str]) -> list[str]:
             if n < n_runs:
                 said.append(f"{component}, {words(name)}: {n} of {n_runs} runs have it.")
     return said
+
+
+def failed(table: "pd.DataFrame") -> list[str]:
+    """Names of runs that could not be asked."""
+    return list(table["run"][table["failed"].notna()]) if "failed" in table else []
 
 
 def drawn(table: "pd.DataFrame", without: Sequence[str] = ()) -> "go.Figure":
@@ -92,7 +100,10 @@ def drawn(table: "pd.DataFrame", without: Sequence[str] = ()) -> "go.Figure":
     for name in without:
         if name not in set(table["run"]):
             raise ValueError(f"without = {name}: must be one of {', '.join(sorted(set(table['run'])))}")
-    table = table[~table["run"].isin(without)]
+    kept = table[~table["run"].isin(without)]
+    table = kept[kept["task"].notna()]
+    if table.empty:
+        raise ValueError("table = without runs: must have one that did not fail and is not left out")
     figure = make_subplots(1, 2, subplot_titles=[TITLES[component] for component in FIGURES], horizontal_spacing=0.28)
     tasks = sorted(table["task"].unique(), key=lambda task: ([*theme.TASK_COLOURS, task].index(task), task))
     lanes, of_tasks = 0.78 / max(3, len(tasks)), theme.task_colours(tasks)
@@ -134,7 +145,7 @@ def drawn(table: "pd.DataFrame", without: Sequence[str] = ()) -> "go.Figure":
         height=520 + 100 * max(0, len(tasks) - 3),
         legend={"orientation": "h", "y": -0.1, "x": 0.5, "xanchor": "center"},
     )  # fmt: skip
-    return with_notes(figure, notes(table, without))
+    return with_notes(figure, notes(kept, without))
 
 
 def main(
@@ -150,7 +161,8 @@ def main(
         without: names of runs that are left out.
     """
     with drawing(out):
-        rows = table_of(table, "probes/over_runs.py", COLUMNS, NUMBERS)
+        filled = ("run", "task", "component", "measure", "statistic")
+        rows = table_of(table, "probes/over_runs.py", COLUMNS, NUMBERS, filled, "failed")
         again = rows.duplicated(["run", "task", "component", *Quantity._fields])
         if again.any():
             raise ValueError(

@@ -67,7 +67,8 @@ def main(table: Annotated[Path, Positional], out: Path) -> None:
         out: an image (.png, .svg, .pdf) or a page (.html).
     """
     with drawing(out):
-        save(drawn(table_of(table, "experiments/grade_methods.py", COLUMNS, NUMBERS)), out, __doc__)
+        card = table_of(table, "experiments/grade_methods.py", COLUMNS, NUMBERS, (*COLUMNS, *NUMBERS))
+        save(drawn(card), out, __doc__)
 
 
 if __name__ == "__main__":

@@ -93,9 +93,10 @@ def main(table: Annotated[Path, Positional], out: Path) -> None:
         out: an image (.png, .svg, .pdf) or a page (.html).
     """
     with drawing(out):
-        followed = table_of(table, "experiments/outcomes.py", COLUMNS, NUMBERS)
+        followed = table_of(table, "experiments/outcomes.py", COLUMNS, NUMBERS, (*COLUMNS, *NUMBERS))
         beside = table.with_stem(f"{table.stem}-foretold")
-        known = table_of(beside, "experiments/outcomes.py", (), ("step", "area", "low", "high", "permuted", "its area"))
+        foretold = ("step", "area", "low", "high", "permuted", "its area")
+        known = table_of(beside, "experiments/outcomes.py", (), foretold, ("step",))
         save(drawn(followed, known), out, __doc__)
 
 

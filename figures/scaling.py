@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("measure", "network", "error")
 NUMBERS = ("length", "d_model", "seed", "value")
+FILLED = ("measure", "network", *NUMBERS)
 SPEED = measures.FIRST_STEP_AT_99.name
 MAPS = {
     measures.ACCURACY: "accuracy",
@@ -180,7 +181,7 @@ def main(table: Annotated[Path, Positional], out: Path) -> None:
         out: an image (.png, .svg, .pdf) or a page (.html).
     """
     with drawing(out):
-        save(drawn(table_of(table, "experiments/scaling.py", COLUMNS, NUMBERS)), out, __doc__)
+        save(drawn(table_of(table, "experiments/scaling.py", COLUMNS, NUMBERS, FILLED, "error")), out, __doc__)
 
 
 if __name__ == "__main__":

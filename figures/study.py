@@ -47,6 +47,11 @@ class Panel(NamedTuple):
         """A panel as the command line spells it: `MEASURE`, or `MEASURE, LABEL=VALUE, ...`."""
         name, *labels = text.split(", ")
         pairs = [label.partition("=") for label in labels]
+        for label, _, value in pairs:
+            if label not in LABELS[1:] or not value:
+                raise ValueError(
+                    f"measures = {text}: must be MEASURE, or MEASURE, LABEL=VALUE with {', '.join(LABELS[1:])}"
+                )
         known = MEASURES.get(name, Measure(name, "", bounds=(-math.inf, math.inf)))
         return cls(known, {column: value for column, _, value in pairs})
 
@@ -267,7 +272,7 @@ def main(
         out: an image (.png, .svg, .pdf) or a page (.html).
     """
     with drawing(out):
-        rows = table_of(table, "a study in experiments/", COLUMNS, ("seed", "value"))
+        rows = table_of(table, "a study in experiments/", COLUMNS, ("seed", "value"), COLUMNS[:-1], "error")
         save(drawn(rows, measures), out, __doc__)
 
 

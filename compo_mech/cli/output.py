@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,7 +152,14 @@ def check_out(out: Path, *endings: str) -> None:
         raise ValueError(f"out = {out}: cannot be written ({error.strerror})") from None
 
 
-def table_of(path: Path, script: str, columns: Sequence[str], numbers: Sequence[str] = ()) -> "pd.DataFrame":
+def table_of(
+    path: Path,
+    script: str,
+    columns: Sequence[str],
+    numbers: Sequence[str] = (),
+    filled: Sequence[str] = (),
+    failed: str | None = None,
+) -> "pd.DataFrame":
     """A table that a script wrote, with these columns and maybe others.
 
     Args:
@@ -159,17 +167,25 @@ def table_of(path: Path, script: str, columns: Sequence[str], numbers: Sequence[
         script: that writes such tables.
         columns: it must have; what they hold is taken for text, whatever it looks like.
         numbers: columns of numbers, which it must have as well.
+        filled: of both, those that have something in every row.
+        failed: a column in which rows of failed runs say why, which alone need not be filled; None: there are no such.
 
     Raises:
-        ValueError: it cannot be read, has no rows, lacks a column, or has text where numbers must be.
+        ValueError: it cannot be read, has no rows, lacks a column or has one twice, has text where numbers must be, or
+            nothing where something must be.
     """
     import pandas as pd
 
     what = f"table = {path}: must be a table by {script}"
     try:
+        heads = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, encoding="utf-8")
         table = pd.read_csv(path, dtype=dict.fromkeys(set(columns) - set(numbers), str), encoding="utf-8")
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ValueError(f"{what} ({error.strerror})") from None
+    except ValueError as error:
         raise ValueError(f"{what} ({error})") from None
+    if twice := [name for name, n in Counter(heads.iloc[0]).items() if name and n > 1]:
+        raise ValueError(f"{what} (it has {twice[0]} as the name of two columns)")
     if missing := [name for name in (*columns, *numbers) if name not in table]:
         raise ValueError(f"{what} (it has no column {missing[0]})")
     if not len(table):
@@ -178,4 +194,8 @@ def table_of(path: Path, script: str, columns: Sequence[str], numbers: Sequence[
         words = [value for value in table[name].tolist() if isinstance(value, str | bool)]
         if words:
             raise ValueError(f"{what} (its column {name} has {words[0]!r}, which is no number)")
+    came = table[table[failed].isna()] if failed in table else table
+    for name in filled:
+        if (empty := came[name].isna()).any():
+            raise ValueError(f"{what} (its column {name} is empty in row {int(empty.idxmax()) + 1})")
     return table

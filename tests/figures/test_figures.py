@@ -337,6 +337,86 @@ def test_the_iteration_head_at_steps_and_lengths_that_there_are_not(runs, tmp_pa
     assert refused(capsys, "iteration_head", runs[0], "--out", out, "--length", 5, "--steps", 0, 99).startswith(told)
 
 
+@pytest.mark.parametrize(("longest", "shown"), [(9, 8), (8, 8), (7, 7), (1, 1)])
+def test_the_iteration_head_is_shown_at_the_longest_length_up_to_8(longest, shown, tmp_path):
+    argv = ["--runs-dir", str(tmp_path), "--data.max-length", str(longest), "--n-test-strings", "8"]
+    config = settings.parse(recipes.parity(), argv).config
+    assert module_of("iteration_head").shown_set(Run.create(tmp_path / "one", config), None).length == shown
+
+
+def test_a_length_that_is_not_there_is_told_before_any_step_is_read(runs, tmp_path, capsys):
+    copy = Run.open(shutil.copytree(runs[0], tmp_path / "one"))
+    (copy.path / "checkpoints" / "000003.safetensors").write_bytes(b"damaged")
+    told = "error: length = 9: must be 1 .. 5"
+    assert refused(capsys, "iteration_head", copy.path, "--out", tmp_path / "figure.html", "--length", 9) == told
+
+
+FILLED = {
+    "emergence": ("task", "run", "component", "last_step"),
+    "language_model": ("part", "measure", "value"),
+    "mechanism": ("run", "task", "component", "measure", "statistic"),
+    "method_card": ("family", "task", "build", "counterfactual", "method", "top_is_truth", "auc_all", "n_forwards"),
+    "outcomes": ("verdict", "seed", "step"),
+    "scaling": ("measure", "network", "length", "d_model", "seed", "value"),
+    "study": ("study", "arm", "seed", "task", "measure", "network", "value"),
+}
+"""Columns that have something in every row but that of a failed run."""
+
+
+@pytest.mark.parametrize(("name", "column"), [(name, column) for name, columns in FILLED.items() for column in columns])
+def test_an_empty_cell_where_something_must_be(name, column, tables, tmp_path, capsys):
+    table = pd.read_csv(tables[name], low_memory=False).tail(4).reset_index(drop=True)
+    file = tmp_path / "t.csv"
+    for rows, row in (([1, 3], 2), ([0, 1, 2, 3], 1)):
+        table.assign(**{column: table[column].mask(table.index.isin(rows))}).to_csv(file, index=False)
+        line = refused(capsys, name, *arguments(name, tmp_path / "figure.html", [], {name: file}))
+        assert line.startswith(f"error: table = {file}: must be a table by ")
+        assert line.endswith(f"(its column {column} is empty in row {row})")
+
+
+@pytest.mark.parametrize("name", [name for name, kind in SCRIPTS.items() if kind == TABLE])
+def test_a_column_that_is_there_twice(name, tables, tmp_path, capsys):
+    table = pd.read_csv(tables[name], low_memory=False).tail(4)
+    column, file = FILLED[name][0], tmp_path / "t.csv"
+    pd.concat([table, table[[column]]], axis=1).to_csv(file, index=False)
+    line = refused(capsys, name, *arguments(name, tmp_path / "figure.html", [], {name: file}))
+    assert line.endswith(f"(it has {column} as the name of two columns)")
+
+
+@pytest.mark.parametrize("measure", ["weight on x_t", "logits moved alone", "carried"])
+def test_what_the_language_models_panels_need(measure, tables, tmp_path, capsys):
+    table = pd.read_csv(tables["language_model"], low_memory=False)
+    table = table[table["form"] == "all"]
+    own = (table["part"] == "heads") & (table["measure"] == measure)
+    first = str(table[own]["component"].iloc[0])
+    file = tmp_path / "t.csv"
+    for damaged, told in (
+        (table[~own], f"must have the measure {measure!r} of heads, over forms"),
+        (table.assign(component=table["component"].mask(own)), f"must name the component of each {measure!r}"),
+        (pd.concat([table, table[own].head(1)]), f"must have one {measure!r} of {first}, it has two"),
+        (table[table["part"] != "accuracy"], "must have the part accuracy, over forms"),
+        (table.assign(task=None), "must name the task of each accuracy"),
+    ):
+        damaged.to_csv(file, index=False)
+        line = refused(capsys, "language_model", file, "--out", tmp_path / "figure.html")
+        assert line == f"error: table = {file}: {told}"
+
+
+def test_runs_of_the_mechanism_that_failed_are_said(tables):
+    module, table = module_of("mechanism"), pd.read_csv(tables["mechanism"])
+    own = table[table["run"] == "copy-seed0"].assign(failed=None)
+    with_lost = pd.concat([own, pd.DataFrame([{"run": "bad", "failed": "run = bad: is damaged"}])])
+    assert "Failed, and not shown: bad." in module.drawn(with_lost).layout.annotations[-1].text
+    with pytest.raises(ValueError, match="must have one that did not fail and is not left out"):
+        module.drawn(with_lost, ["copy-seed0"])
+
+
+@pytest.mark.parametrize("panel", ["solved, =", "solved, route=", "solved, route", "solved, speed=1", "solved, "])
+def test_a_panel_that_is_not_spelled_as_one(panel, tables, tmp_path, capsys):
+    line = refused(capsys, "study", tables["study"], panel, "--out", tmp_path / "figure.html")
+    assert line.startswith(f"error: measures = {panel}: must be MEASURE, or MEASURE, LABEL=VALUE with statistic, ")
+
+
 def test_steps_that_cannot_be_read_are_left_out_of_the_slider_and_told(runs, tmp_path, capsys):
     copy = Run.open(shutil.copytree(runs[0], tmp_path / "one"))
     (copy.path / "checkpoints" / "000003.safetensors").write_bytes(b"damaged")
