@@ -48,11 +48,16 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _main(argv: Sequence[str] | None) -> None:
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
-        print(usage())
+        from compo_mech.cli.stdout import print_help
+
+        print_help(usage())
         return
     verb, *rest = words
     if verb not in VERBS:
-        print(f"error: verb = {verb}: must be one of {', '.join(VERBS)}", file=sys.stderr)
+        print(
+            f"error: verb = {verb if verb.isprintable() else ascii(verb)}: must be one of {', '.join(VERBS)}",
+            file=sys.stderr,
+        )
         sys.exit(2)
     sys.argv = ["-m", "compo_mech", *words]  # what a run notes as its command, to be typed after `python`
     found = getattr(import_module(f"compo_mech.{VERBS[verb].module}"), VERBS[verb].function)

@@ -1,5 +1,6 @@
 """What `dissect` asks of a run: each task by itself, then what every two of them share; and of many runs."""
 
+import contextlib
 import importlib
 import itertools
 import math
@@ -26,6 +27,7 @@ from compo_mech.data.tasks import Task
 from compo_mech.ground_truth.method_card import method_card_table
 from compo_mech.model.params import Model
 from compo_mech.parallel import each
+from compo_mech.report.html_parts import counted
 from compo_mech.report.method_card import card_sentence
 from compo_mech.routes.summary import RouteName
 from compo_mech.runs.checkpoints import RunError
@@ -143,7 +145,8 @@ def dissect_runs(runs: Sequence[Path], step: int | None, seed: int, n_workers: i
             warn(console, f"left out: {problem}")
         if not read:
             raise RunError(f"runs = {len(paths)}: must hold one that can be read, and none can")
-        if out is not None:
+        is_new = out is not None and not out.exists()
+        if out is not None and not is_new:
             check_place(read[0], out)
         names = distinct([run.path for run in read])
         places = [(run.path, name, None if out is None else out / name) for run, name in zip(read, names, strict=True)]
@@ -154,13 +157,16 @@ def dissect_runs(runs: Sequence[Path], step: int | None, seed: int, n_workers: i
                 bar.advance(shown)
                 if isinstance(rows, Exception):
                     warn(console, f"{names[i]}: {rows}")
+                    _remove_empty(places[i][2], out)
                 else:
                     found[i] = rows
         if not found:
+            if out is not None and is_new:
+                _remove_empty(out, out.parent)
             raise RunError(f"runs = {len(paths)}: must hold one that can be dissected, and none can")
         print_table(console, pd.DataFrame([row for i in sorted(found) for row in found[i]]))
         where = "look at report.html in each" if out is None else f"tables: {out}"
-        say(console, f"{len(found)} of {len(paths)} runs dissected; {where}")
+        say(console, f"{len(found)} of {counted(len(paths), 'run')} dissected; {where}")
 
 
 def _dissected(
@@ -184,6 +190,14 @@ def _dissected(
     command = ["-m", "compo_mech", "dissect", str(path), *flags]
     found = analysed(path, asked, Console(quiet=True), across=asked.shared, out=out, command=command, further=[SHARING])
     return [{"run": name, "task": str(task)} | _row(findings) for task, findings in found]
+
+
+def _remove_empty(folder: Path | None, around: Path | None) -> None:
+    """Remove a folder in which nothing was written, and empty ones above it, but not `around`."""
+    with contextlib.suppress(OSError):  # something is in it
+        while folder is not None and folder != around:
+            folder.rmdir()
+            folder = folder.parent
 
 
 def _row(found: Dissection) -> dict[str, object]:

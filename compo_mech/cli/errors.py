@@ -1,6 +1,5 @@
 """One line for whoever mistyped a setting, whose run cannot be read, or who pressed Ctrl-C."""
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,6 +7,7 @@ from typing import NoReturn
 
 import torch
 
+from compo_mech.cli.stdout import leave_quietly, written
 from compo_mech.runs.checkpoints import RunError
 
 INTERRUPTED = 130
@@ -29,22 +29,18 @@ def shown(text: str) -> str:
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
-def leave_quietly() -> NoReturn:
-    """Whoever read the output has seen enough; Python must not try to flush the rest."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(1)
-
-
 @contextmanager
 def one_line_errors(next_step: Callable[[], str] = lambda: "") -> Iterator[None]:
     """Inside, what is wrong with a run, a setting or a file ends the script with one line and code 2, and Ctrl-C with
-    one line and code 130.
+    one line and code 130. So does an output that cannot be printed, with code 2.
 
     Args:
         next_step: asked after Ctrl-C what there is to do next.
     """
     try:
         yield
+        with written():
+            pass
     except KeyboardInterrupt:
         hint = next_step()
         print(f"interrupted; {hint}" if hint else "interrupted", file=sys.stderr)
@@ -54,6 +50,9 @@ def one_line_errors(next_step: Callable[[], str] = lambda: "") -> Iterator[None]
     except BrokenPipeError:
         leave_quietly()
     except OSError as error:
+        if error.filename is None:
+            with written():  # whether it is that which cannot be: nothing else tells
+                print(flush=True)
         fail(f"{error.filename}: cannot be read or written ({error.strerror})" if error.filename else _reason(error))
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):

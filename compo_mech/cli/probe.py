@@ -17,6 +17,7 @@ from compo_mech.cli.output import check_out, csv_files, say, warn, write_table
 from compo_mech.cli.progress import counting
 from compo_mech.data.tasks import Task
 from compo_mech.model.params import Model
+from compo_mech.report.html_parts import counted
 from compo_mech.report.probe_parts import trajectories_html
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.names import distinct, once
@@ -135,8 +136,8 @@ def probe_over_runs(runs: Sequence[Path], out: Path, seed: int) -> None:
                 rows.append({"run": name, "failed": str(error)})
                 warn(console, f"{name}: {error}")
         table = pd.DataFrame(rows)
+        if "value" not in table:  # why is on the terminal, and a table of an earlier time stays as it is
+            fail(f"runs = {len(paths)}: must hold one that can be analysed, all failed")
         table = table.astype({name: "Int64" for name in ("layer", "head") if name in table})
         write_table(out, table.round(4))
-    say(console, f"{len(paths)} runs in {out}")
-    if "value" not in table:
-        fail(f"runs = {len(paths)}: must hold one that can be analysed, all failed; {out} says why")
+        say(console, f"{counted(len(paths), 'run')} in {out}")

@@ -10,7 +10,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from compo_mech.cli.errors import fail, leave_quietly
+from compo_mech.cli.errors import fail
+from compo_mech.cli.stdout import leave_quietly, refuse_stdout, written
 
 Asked = TypeVar("Asked")
 
@@ -65,19 +66,29 @@ def parsed(parse: Callable[[], Asked], outermost: str = "") -> Asked:
         outermost: name of the class of settings that stands for no group.
     """
     _freeze_imports()
-    complaint = io.StringIO()
+    complaint, is_closed = io.StringIO(), sys.stdout is None
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal of few characters shows "?" for the others
             stream.reconfigure(errors="replace")
     try:
-        with contextlib.redirect_stderr(complaint):
+        with contextlib.redirect_stderr(complaint), contextlib.ExitStack() as stack:
+            if is_closed:  # which tyro asks whether it is a terminal
+                stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
             return parse()
     except SystemExit as stop:
         if stop.code in (0, None):
+            if is_closed:
+                refuse_stdout("it is closed")
+            with written():
+                pass
             raise
         fail(_one_line(complaint.getvalue(), outermost))
     except BrokenPipeError:
         leave_quietly()
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        refuse_stdout(error.strerror)
     except ValueError as error:  # of settings among the arguments of a function
         fail(str(error))
 

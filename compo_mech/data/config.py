@@ -178,4 +178,4 @@ class DataConfig(Settings):
         if len(weights) != n:
             raise ValueError(f"{name} = {weights}: needs one weight for each of {n}")
         if not 1e-30 < sum(weights) < 1e30:  # they are used in single precision
-            raise ValueError(f"{name} = {weights}: must sum to something positive and finite")
+            raise ValueError(f"{name} = {weights}: must sum to more than 1e-30 and less than 1e30")

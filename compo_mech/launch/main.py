@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from compo_mech.cli.errors import fail, one_line_errors
+from compo_mech.cli.stdout import print_help
 from compo_mech.evaluation.table import of_lengths
 from compo_mech.launch.settings import Launch, parse
 from compo_mech.runs import recipes
@@ -27,8 +28,8 @@ def train_command(argv: Sequence[str], prog: str) -> None:
     """Train with a recipe, the first word, whose settings the others change. Exits as `main`."""
     names = ", ".join(recipes.RECIPES)
     if argv[:1] in (["--help"], ["-h"]):
-        print(f"usage: {prog} RECIPE [settings]\n\nTrain with a recipe: {names}.")
-        print(f"{prog} RECIPE --help tells every setting.")
+        about = f"Train with a recipe: {names}.\n{prog} RECIPE --help tells every setting."
+        print_help(f"usage: {prog} RECIPE [settings]\n\n{about}")
         return
     if not argv or argv[0] not in recipes.RECIPES:
         fail(f"recipe = {argv[0] if argv else 'missing'}: must be one of {names}")

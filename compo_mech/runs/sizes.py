@@ -87,8 +87,9 @@ def check_memory(needed: Mapping[str, float], limit: float, whose: str = "") -> 
     total = sum(needed.values())
     if total > limit:
         name, most = max(needed.items(), key=lambda one: one[1])
-        of_all = f"takes about {most / GB:.3g} GB of memory, of {total / GB:.3g} GB in all"
-        raise ValueError(f"{name}: {of_all}, which must be at most {limit / GB:.3g} GB{whose}")
+        all_takes = f"the run takes {total / GB:.3g} GB in all and"
+        takes = f"takes about {most / GB:.3g} GB of memory; {all_takes}"
+        raise ValueError(f"{name}: {takes} must take at most {limit / GB:.3g} GB{whose}")
 
 
 def check_settings(

@@ -61,10 +61,10 @@ def main(study: Study, further: Mapping[str, FurtherTable] | None = None, argv: 
         finally:  # on a full disk what was found is told here alone
             _print_tables({study.primary.name: summary(table, study)}, console)
             _print_tables({title: make(table) for title, make in (further or {}).items()}, console)
-    n_failed, n_runs = len(failed_runs(table)), n_seeds * len(study.arms)
-    say(console, f"{n_failed} of {n_runs} runs failed. Table: {out}")
-    if n_failed == n_runs:
-        fail(f"runs = {n_runs}: none gave scores; {out} says why")
+        n_failed, n_runs = len(failed_runs(table)), n_seeds * len(study.arms)
+        say(console, f"{n_failed} of {n_runs} runs failed. Table: {out}")
+        if n_failed == n_runs:
+            fail(f"runs = {n_runs}: none gave scores; {out} says why")
 
 
 def _declare(study: Study, n_seeds: int, console: Console) -> None:

@@ -265,8 +265,11 @@ def test_the_script_takes_its_settings_from_the_command_line(run, monkeypatch, c
     assert capsys.readouterr().err == "error: step = 3: must be one of 0 1 2\n"
 
 
-def test_the_table_of_many_runs_counts_those_that_fail(tmp_path):
+def test_where_all_runs_fail_there_is_no_table_and_the_reason_is_told(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         over_runs_command((tmp_path / "none",), tmp_path / "table.csv")
-    assert stop.value.code == 2  # there was one, and it failed
-    assert "must be a folder that holds a config.json" in (tmp_path / "table.csv").read_text()
+    assert stop.value.code == 2
+    assert not list(tmp_path.iterdir())
+    told = capsys.readouterr()
+    assert "must be a folder that holds a config.json" in told.out
+    assert told.err == "error: runs = 1: must hold one that can be analysed, all failed\n"

@@ -18,6 +18,30 @@ def test_what_cannot_be_read_is_told_before_anything_is_computed(tmp_path, capsy
     assert told.err == "error: runs = 2: must hold one that can be read, and none can\n"
 
 
+@pytest.mark.parametrize("is_there", [False, True])
+@pytest.mark.parametrize("step", [None, 7])
+def test_where_no_run_can_be_dissected_that_is_told_and_nothing_is_left(step, is_there, tiny_run, tmp_path, capsys):
+    paths = tuple(shutil.copytree(tiny_run.path, tmp_path / name / "run") for name in ("a", "b"))
+    if step is None:  # what is damaged is not read before it is asked
+        for run in map(Run.open, paths):
+            (run.folder / f"{run.steps[-1]:06d}.safetensors").write_bytes(b"damaged")
+    out = tmp_path / "deep" / "out"
+    if is_there:
+        out.mkdir(parents=True)
+    else:
+        out.parent.mkdir()
+    with pytest.raises(SystemExit) as stopped:
+        dissect_command(paths, step=step, out=out, n_workers=1)
+    assert stopped.value.code == 2
+    told = capsys.readouterr()
+    assert told.err == "error: runs = 2: must hold one that can be dissected, and none can\n"
+    why = "is damaged" if step is None else "step = 7: must be"
+    assert " ".join(told.out.split()).count(why) == 2
+    assert out.exists() == is_there
+    assert list(out.parent.iterdir()) == ([out] if is_there else [])
+    assert not is_there or not list(out.iterdir())
+
+
 @pytest.mark.slow
 def test_each_of_several_is_dissected_as_alone(trained_tiny, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")

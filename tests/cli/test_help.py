@@ -159,3 +159,35 @@ def test_what_is_given_by_its_position_and_has_to_be_is_said_to_be_required(name
     shown = capsys.readouterr().out
     assert "(default: )" not in shown
     assert "(required)" in shown.partition("options")[0]
+
+
+HELP = (
+    "-m compo_mech --help",
+    "-m compo_mech train --help",
+    "-m compo_mech probe --help",
+    "experiments/seeds.py --help",
+)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is full")
+@pytest.mark.parametrize("words", [*HELP, "experiments/compare.py RUN --out PAGE"])
+@pytest.mark.parametrize("buffered", ["", "1"])
+def test_an_output_that_is_full_is_one_line(words, buffered, tiny_run, tmp_path):
+    given = words.replace("RUN", str(tiny_run.path)).replace("PAGE", str(tmp_path / "page.html")).split()
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, *given], stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False,
+            env=os.environ | {"PYTHONUNBUFFERED": buffered, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+    assert ended.stderr == "error: stdout = <stdout>: cannot be written (No space left on device)\n"
+    assert ended.returncode == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell that closes an output")
+@pytest.mark.parametrize("words", HELP)
+def test_help_into_an_output_that_is_closed_is_one_line(words):
+    command = f"{sys.executable} {words} >&-"
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False, env=env)
+    assert ended.stderr == "error: stdout = None: cannot be written (it is closed)\n"
+    assert ended.returncode == 2
