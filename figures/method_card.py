@@ -8,6 +8,7 @@ Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from compo_mech.circuits.scorers import SCORERS
 from compo_mech.cli.command import Positional, call
 from compo_mech.cli.draw import drawing, save
 from compo_mech.cli.output import table_of
@@ -68,6 +69,8 @@ def main(table: Annotated[Path, Positional], out: Path) -> None:
     """
     with drawing(out):
         card = table_of(table, "experiments/grade_methods.py", COLUMNS, NUMBERS, (*COLUMNS, *NUMBERS))
+        if unknown := sorted(set(card["method"]) - set(SCORERS)):
+            raise ValueError(f"table = {table}: must have methods of {', '.join(SCORERS)}, and has {unknown[0]!r}")
         save(drawn(card), out, __doc__)
 
 

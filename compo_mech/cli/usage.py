@@ -21,10 +21,22 @@ KINDS = {"{None}|INT": "an integer", "{None}|FLOAT": "a number", "{None}|{[FLOAT
 
 REPLIES: Sequence[tuple[str, Callable[[re.Match[str]], str]]] = (
     (
+        r"Unrecognized options: (--\S+)(?:, .*)? meant \1",
+        lambda m: f"{m[1]}: must stand before --, after which no word is a setting",
+    ),
+    (
         r"Unrecognized options: (.*?)(?:, [^-].*)? meant (--\S+)",
         lambda m: f"{m[1]}: there is no such setting, did you mean {m[2]}? --help lists them",
     ),
-    (r"Unrecognized options: (.*)", lambda m: f"{m[1]}: there is no such setting; --help lists them"),
+    (r"Unrecognized options: (-.*)", lambda m: f"{m[1]}: there is no such setting; --help lists them"),
+    (
+        r"Unrecognized options: (.*)",
+        lambda m: f"{m[1]}: there is no such setting, and no place for one more word; --help lists what there is",
+    ),
+    (
+        r"Error parsing --(\S+): Exceeds the limit .* value has (\d+) digits;.*",
+        lambda m: f"{_setting(m[1])} = a number of {m[2]} digits: must be an integer of fewer digits",
+    ),
     (
         r"Error parsing --(\S+): invalid literal for int\(\) with base 10: (.*)",
         lambda m: f"{_setting(m[1])} = {m[2]}: must be an integer",

@@ -87,9 +87,9 @@ def check_memory(needed: Mapping[str, float], limit: float, whose: str = "") -> 
     total = sum(needed.values())
     if total > limit:
         name, most = max(needed.items(), key=lambda one: one[1])
-        all_takes = f"the run takes {total / GB:.3g} GB in all and"
-        takes = f"takes about {most / GB:.3g} GB of memory; {all_takes}"
-        raise ValueError(f"{name}: {takes} must take at most {limit / GB:.3g} GB{whose}")
+        most_gb, total_gb = (f"{n_bytes / GB:.3g} GB" for n_bytes in (most, total))
+        takes = f"takes about {most_gb} of memory" + (f", and all together {total_gb}" if most_gb != total_gb else "")
+        raise ValueError(f"{name}: {takes}, must take at most {limit / GB:.3g} GB{whose}")
 
 
 def check_settings(

@@ -411,6 +411,14 @@ def test_runs_of_the_mechanism_that_failed_are_said(tables):
         module.drawn(with_lost, ["copy-seed0"])
 
 
+def test_a_method_that_nobody_knows_is_refused(tables, tmp_path, capsys):
+    file = tmp_path / "t.csv"
+    pd.read_csv(tables["method_card"]).tail(2).assign(method="guess").to_csv(file, index=False)
+    line = refused(capsys, "method_card", file, "--out", tmp_path / "figure.html")
+    assert line.startswith(f"error: table = {file}: must have methods of exact, ")
+    assert line.endswith("and has 'guess'")
+
+
 @pytest.mark.parametrize("panel", ["solved, =", "solved, route=", "solved, route", "solved, speed=1", "solved, "])
 def test_a_panel_that_is_not_spelled_as_one(panel, tables, tmp_path, capsys):
     line = refused(capsys, "study", tables["study"], panel, "--out", tmp_path / "figure.html")

@@ -174,13 +174,21 @@ BAD = [
     (["--model.d-model", "100000000"], ["model = ", "parameters", "at most"]),
     (["--data.max-length", "100000000000"], ["model = ", "parameters", "at most"]),
     (["--model.n-layers", "1000000000"], ["model.n_layers = 1000000000", "1000"]),
-    (["--data.length-weights", "1e308", "1e308", "1e308", "1e308"], ["length_weights", "finite"]),
+    (["--data.length-weights", "1e308", "1e308", "1e308", "1e308"], ["length_weights", "and less than 1e30"]),
+    (["--seed", "1" * 5000], ["seed = a number of 5000 digits: must be an integer of fewer digits"]),
+    (["--optim.betas", "0", "0", "0", "0"], ["no place for one more word"]),
+    (["--", "--seed"], ["--seed: must stand before --"]),
+    (["--data.curriculum", "stage()"], ["n_steps = missing: must be given"]),
+    (["--data.curriculum", "x"], ["data.stage = 'x': must be stage\n"]),
+    (["--data.batch-size", "100000000"], [" GB of memory, must take at most 275 GB\n"]),
+    (["--name", "x" * 237], ["name = ", "at most 236 bytes"]),
+    (["--name", "x\x1b[31m"], [r"name = 'x\x1b[31m'", "printable"]),
     (["--resume"], ["resume", "no such run"]),
     (["--resume", "--overwrite"], ["resume", "overwrite"]),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("argv", "parts"), BAD, ids=[" ".join(argv) for argv, _ in BAD])
+@pytest.mark.parametrize(("argv", "parts"), BAD, ids=[" ".join(argv)[:60] for argv, _ in BAD])
 def test_bad_input_is_one_line_and_nothing_is_written(tmp_path, capsys, argv, parts):
     words = ["--runs-dir", str(tmp_path / "runs"), "--name", "one", *TINY, *argv]
     with pytest.raises(SystemExit) as stop:
