@@ -72,7 +72,7 @@ TOO_MUCH = [
     ({"n_threads": 10**5}, "n_threads = 100000: .* 1024"),
     ({"optim.lr": 1e300}, r"optim.lr = 1e\+300: "),
     ({"optim.weight_decay": 1e300}, r"optim.weight_decay = 1e\+300: "),
-    ({"data.task_weights": (1e300, 0.0)}, r"data.task_weights = \(1e\+300, 0.0\): must sum to more than 1e-30 and less than 1e30"),
+    ({"data.task_weights": (1e300, 0.0)}, r"data.task_weights = \(1e\+300, 0.0\): must sum to more than 1e-30"),
     ({"train.n_steps": 10**12}, "train.n_steps = 1000000000000: takes about .* days or more, must take at most 365"),
     ({"train.n_steps": 10**10, "train.snapshot_every": 1}, "train.snapshot_every = 1: takes about .* days"),
 ]  # fmt: skip
