@@ -24,6 +24,11 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from compo_mech import interrupts
+
+if interrupts.is_script():
+    interrupts.watch_imports()
+
 _HOME = {
     # settings
     "RunConfig": "runs.config",

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NamedTuple
 
+from compo_mech.interrupts import INTERRUPTED, watch_imports
+
 NAME = "compo-mech"
 
 
@@ -39,10 +41,12 @@ VERBS = {
 def main(argv: Sequence[str] | None = None) -> None:
     """Do what the first word says. Exits with code 2 and one line on bad input, with 130 after Ctrl-C."""
     try:
+        if argv is None:
+            watch_imports()
         _main(argv)
     except KeyboardInterrupt:  # while libraries are imported; a command that has begun says itself what to do next
         print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
 def _main(argv: Sequence[str] | None) -> None:

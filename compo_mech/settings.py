@@ -102,9 +102,8 @@ class Spelled(Settings):
         if twice := [word for i, word in enumerate(words) if word in words[:i]]:
             raise ValueError(f"{what} = {quoted(text)}: must set {twice[0]} once")
         if name not in known:
-            raise ValueError(
-                f"{what} = {quoted(text)}: must be {'one of ' * (len(known) > 1)}{', '.join(sorted(known))}{cls.elsewhere}"
-            )
+            names = f"{'one of ' * (len(known) > 1)}{', '.join(sorted(known))}"
+            raise ValueError(f"{what} = {quoted(text)}: must be {names}{cls.elsewhere}")
         try:
             return known[name](**given)
         except ValueError as error:

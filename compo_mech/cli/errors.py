@@ -1,5 +1,6 @@
 """One line for whoever mistyped a setting, whose run cannot be read, or who pressed Ctrl-C."""
 
+import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,10 +9,8 @@ from typing import NoReturn
 import torch
 
 from compo_mech.cli.stdout import leave_quietly, written
+from compo_mech.interrupts import INTERRUPTED, begin
 from compo_mech.runs.checkpoints import RunError
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
 
 
 def fail(message: str) -> NoReturn:
@@ -37,7 +36,10 @@ def one_line_errors(next_step: Callable[[], str] = lambda: "") -> Iterator[None]
     Args:
         next_step: asked after Ctrl-C what there is to do next.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # in which the name of a file may have to be told that is not UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        begin()
         yield
         with written():
             pass

@@ -20,6 +20,7 @@ from compo_mech.model.params import Model
 from compo_mech.report.html_parts import counted
 from compo_mech.report.probe_parts import trajectories_html
 from compo_mech.runs.checkpoints import RunError
+from compo_mech.runs.files import shown
 from compo_mech.runs.names import distinct, once
 from compo_mech.runs.run import Run
 from compo_mech.runs.trajectory import follow
@@ -133,7 +134,7 @@ def probe_over_runs(runs: Sequence[Path], out: Path, seed: int) -> None:
                 for task in run.tasks():
                     rows += rows_of(run, name, task, seed)
             except (RunError, ValueError) as error:
-                rows.append({"run": name, "failed": str(error)})
+                rows.append({"run": name, "failed": shown(error)})
                 warn(console, f"{name}: {error}")
         table = pd.DataFrame(rows)
         if "value" not in table:  # why is on the terminal, and a table of an earlier time stays as it is

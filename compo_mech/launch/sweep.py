@@ -25,6 +25,7 @@ from compo_mech.parallel import each
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.differences import differences
+from compo_mech.runs.files import shown
 from compo_mech.runs.locks import forget_failure, record_failure
 from compo_mech.runs.names import once
 from compo_mech.runs.run import Run
@@ -54,6 +55,8 @@ def sweep(runs: Mapping[str, RunConfig], how: How, console: Console, later: Sequ
     """
     import pandas as pd
 
+    if shown(how.runs_dir) != str(how.runs_dir):
+        raise ValueError(f"runs_dir = {shown(how.runs_dir)}: must be UTF-8, for the table names it")
     if how.on != "slurm":
         check_device(how.device)
     if how.on == "stacks":

@@ -19,6 +19,7 @@ from compo_mech.report.document import document
 from compo_mech.report.run_page import made_by
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
+from compo_mech.runs.files import as_bytes
 from compo_mech.runs.names import distinct
 from compo_mech.runs.outcome import ACCURACY_LEVEL, summary_or_failure, until
 from compo_mech.runs.run import COLUMNS, Run
@@ -200,10 +201,10 @@ def page(runs: Sequence[Compared], command: Sequence[str], unread: Sequence[str]
     drawn = curves(runs)
     parts.append("<p class=quiet>Nothing was measured.</p>" if drawn is None else html_parts.wide(drawn))
     parts.append("<h2>Attention</h2>")
-    left = MAX_BYTES - len(html_parts.plotly_script().html) - sum(len(part.encode()) for part in parts)
+    left = MAX_BYTES - len(html_parts.plotly_script().html) - sum(len(as_bytes(part)) for part in parts)
     for n, run in enumerate(runs):
         maps = attention(run, len(runs))
-        size = len(maps.encode())
+        size = len(as_bytes(maps))
         body = maps if 0 < size <= left else f"<p class=quiet>{_FULL if maps else _NONE}</p>"
         left -= size if size <= left else 0
         is_open = " open" if n < N_OPEN else ""

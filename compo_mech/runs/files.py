@@ -48,6 +48,11 @@ def as_bytes(text: str) -> bytes:
     return text.encode(errors="backslashreplace")
 
 
+def shown(what: object) -> str:
+    """Return a path, or a text with such in it, as it can be printed and written (see `as_bytes`)."""
+    return as_bytes(str(what)).decode()
+
+
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file whole or not at all, in place of one that may be there; several writers cannot mix.
 

@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from compo_mech.runs.files import identity
+from compo_mech.runs.files import identity, shown
 from compo_mech.runs.folder import building_place
 from compo_mech.runs.run import Run
 from compo_mech.runs.vouched import RunError
@@ -29,17 +29,21 @@ def once(paths: Iterable[Path]) -> list[Path]:
 
 
 def distinct(paths: Sequence[Path]) -> list[str]:
-    """Return names of folders; with as much of the path before them as makes them distinct, or a number."""
+    """Return names of folders; with as much of the path before them as makes them distinct, or a number.
+
+    They can be written anywhere, also where a folder's name is not UTF-8.
+    """
     places = [identity(path) for path in paths]
     n_parts = 1
     while len({place.parts[-n_parts:] for place in places}) < len(set(places)):
         n_parts += 1
     names: list[str] = []
     for place in places:
-        name, n = os.sep.join(place.parts[-n_parts:]), 1
+        own = shown(os.sep.join(place.parts[-n_parts:]))
+        name, n = own, 1
         while name in names:  # the same folder again
             n += 1
-            name = f"{os.sep.join(place.parts[-n_parts:])} ({n})"
+            name = f"{own} ({n})"
         names.append(name)
     return names
 

@@ -11,6 +11,7 @@ from compo_mech.evaluation.attention import MIN_LENGTH, TEXTBOOK_SCORE, Attentio
 from compo_mech.evaluation.table import CONTROL, measured, of_lengths, select
 from compo_mech.model.finite import check_finite
 from compo_mech.runs.checkpoints import RunError
+from compo_mech.runs.files import shown
 from compo_mech.runs.stacked_run import AnyRun, open_run
 from compo_mech.stats import onset
 from compo_mech.stats.intervals import on_its_side
@@ -186,7 +187,7 @@ def summary_or_failure(path: Path, step: int | None = None) -> dict[str, object]
     except RunError as error:
         return {"failed": str(error)}
     except (LookupError, ValueError):  # rows of an earlier version, which nothing vouches for
-        return {"failed": f"{path / 'metrics.csv'}: is damaged, it lacks rows"}
+        return {"failed": f"{shown(path / 'metrics.csv')}: is damaged, it lacks rows"}
 
 
 def run_summary(run: AnyRun, step: int | None = None) -> dict[str, object]:

@@ -29,7 +29,7 @@ from compo_mech.runs import analysis_folder
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.environment import environment
-from compo_mech.runs.files import identity, write_whole
+from compo_mech.runs.files import identity, shown, write_whole
 from compo_mech.runs.findings import Findings
 from compo_mech.runs.folder import building_place, of_run, put_back, remove, set_aside, strangers
 from compo_mech.runs.rules import check_rules, rules_of
@@ -101,8 +101,8 @@ class Run(Findings):
 
     @property
     def name(self) -> str:
-        """The name of its folder."""
-        return identity(self.path).name
+        """The name of its folder, as it can be written."""
+        return shown(identity(self.path).name)
 
     # ------------------------------------------------------------------------------ reading
 

@@ -4,7 +4,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from compo_mech.runs.files import read_plain
+from compo_mech.runs.files import read_plain, shown
 from compo_mech.runs.sums import NAME, Sums, digest, read_sums
 
 BESIDE = ("config.json", "metrics.csv")
@@ -16,7 +16,10 @@ CHECKPOINT = re.compile(r"(\d{6}|[1-9]\d{6,})(\.resume)?\.safetensors")
 
 
 class RunError(Exception):
-    """Something about a run folder that its user has to know, in one line."""
+    """Something about a run folder that its user has to know, in one line, which can be written anywhere."""
+
+    def __init__(self, line: str) -> None:
+        super().__init__(shown(line))
 
 
 def holds(folder: Path, name: str) -> bool:
