@@ -10,7 +10,8 @@ import compo_mech
 
 ROOT = Path(compo_mech.__file__).parent
 PACKAGES = (
-    *("settings", "parallel", "data", "model", "training", "evaluation", "stats", "runs", "interventions", "circuits"),
+    *("interrupts", "settings", "parallel", "data", "model", "training", "evaluation", "stats", "runs"),
+    *("interventions", "circuits"),
     *(
         "routes",
         "causal",

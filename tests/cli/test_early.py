@@ -5,12 +5,15 @@ import os
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from rich.console import Console
 
 from compo_mech.cli.command import call
 from compo_mech.cli.commands import watch_command
+from compo_mech.cli.output import check_out
+from compo_mech.launch import main as training
 from compo_mech.launch import run as launching
 from compo_mech.launch.how import How
 from compo_mech.launch.run import launch
@@ -221,3 +224,62 @@ def test_a_name_that_windows_cannot_have_is_refused(name):
 )
 def test_a_name_that_a_folder_can_have_is_taken(name):
     assert folder_problem(name) is None
+
+
+PLACE = "watch-000040-parity"
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_place_that_results_must_not_replace(tiny_run, monkeypatch, tmp_path, capsys, inside):
+    monkeypatch.setattr("compo_mech.cli.watch.watch", never)
+    folder, out = (tiny_run.path / "analysis", None) if inside else (tmp_path / "out", tmp_path / "out")
+    folder.mkdir()
+    place = folder / PLACE
+    for target in (tmp_path, tmp_path / "nowhere"):
+        place.symlink_to(target)
+        assert refused(capsys, tiny_run.path, out=out) == f"analysis = {place}: must be no link, since it is replaced"
+        place.unlink()
+    place.touch()
+    assert refused(capsys, tiny_run.path, out=out) == f"analysis = {place}: must be a folder, or not be there yet"
+    place.unlink()
+    for name in ("section.html", "SHA256SUMS"):
+        (place / name).mkdir(parents=True)
+        told = f"analysis = {place / name}: must be a file, or not be there yet"
+        assert refused(capsys, tiny_run.path, out=out) == told
+        (place / name).rmdir()
+
+
+def test_a_page_that_cannot_be_replaced(tiny_run, monkeypatch, capsys):
+    monkeypatch.setattr("compo_mech.cli.watch.watch", never)
+    monkeypatch.setattr(launching, "launch", never)
+    page = tiny_run.path / "report.html"
+    page.unlink(missing_ok=True)
+    words = ["--runs-dir", str(tiny_run.path.parent), "--name", "one", "--resume"]
+    for make, undo in ((page.mkdir, page.rmdir), (lambda: os.mkfifo(page), page.unlink)):
+        make()
+        told = f"page = {page}: must be a file, or not be there yet"
+        assert refused(capsys, tiny_run.path) == told
+        with pytest.raises(SystemExit) as stop:
+            training.main(tiny_run.config, words)
+        assert stop.value.code == 2
+        assert capsys.readouterr().err == f"error: {told}\n"
+        undo()
+
+
+def test_an_output_that_is_a_file_of_a_run_or_a_link(tiny_run, tmp_path):
+    folder = tiny_run.write_analysis("look-000040-parity", {"a.csv": "x"})
+    tiny_run.remember("norm-0123456789abcdef", pd.DataFrame({"x": [1]}))
+    (tiny_run.path / "report.html").unlink(missing_ok=True)
+    for own in ("metrics.csv", "report.html", "analysis/look-000040-parity/a.csv",
+                "analysis/.cache/norm-0123456789abcdef.csv"):  # fmt: skip
+        with pytest.raises(ValueError, match=f"{own}: must not be a file of the run one"):
+            check_out(tiny_run.path / own, ".csv", ".html")
+    for free in ("mine.csv", "analysis/mine.csv", "analysis/look-000040-parity/b.csv"):
+        check_out(tiny_run.path / free, ".csv")
+    (folder / "mine.csv").write_text("years of work")
+    link = tmp_path / "sweep.csv"
+    for target in (folder / "mine.csv", tmp_path / "nowhere.csv"):
+        link.symlink_to(target)
+        with pytest.raises(ValueError, match=f"must be no link; {target} has to be named itself"):
+            check_out(link, ".csv")
+        link.unlink()

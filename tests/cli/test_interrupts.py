@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from compo_mech import __main__ as door
+from compo_mech import interrupts
 from compo_mech.cli.command import call
 from compo_mech.cli.commands import watch_command
+from compo_mech.cli.errors import one_line_errors
 from compo_mech.launch import main as training
 from compo_mech.runs import recipes
 from compo_mech.runs.run import Run
@@ -139,3 +141,54 @@ def test_ctrl_c_in_a_terminal_reaches_all_and_one_answers(tmp_path):
     assert (parent.returncode, said) == (130, "interrupted\n")
     for file in folder.iterdir():
         assert not Path(f"/proc/{file.name}").exists()
+
+
+EARLY = """
+import sys
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == "torch":  # which takes seconds
+            import os, signal
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words", [["experiments/dissect.py", "run"], ["figures/grokking.py"], ["-m", "compo_mech", "compare"]]
+)
+def test_while_a_script_imports_its_libraries(tmp_path, words):
+    """Pressed at the first import of torch, as a module that every process loads makes it be."""
+    (tmp_path / "sitecustomize.py").write_text(EARLY, "utf-8")
+    root = Path(door.__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, *words.split()],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{root}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
+def test_a_handler_is_put_in_place_of_python_s_alone(monkeypatch):
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        for kept in (signal.SIG_IGN, press):
+            signal.signal(signal.SIGINT, kept)
+            interrupts.watch_imports()
+            interrupts.begin()
+            assert signal.getsignal(signal.SIGINT) is kept
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        interrupts.watch_imports()
+        assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+        with one_line_errors():
+            assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert not interrupts.is_script()
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(Path(door.__file__).parents[1] / "probes" / "x.py"))
+    assert interrupts.is_script()

@@ -412,3 +412,92 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="no plain file"):
         read_plain(tmp_path / "pipe")
+
+
+# ------------------------------------------------------------------------------ what cannot be read
+
+
+def closed(*folders):
+    """Inside, nobody may read these folders."""
+
+    @contextlib.contextmanager
+    def all_closed():
+        for folder in folders:
+            folder.chmod(0)
+        try:
+            yield
+        finally:
+            for folder in reversed(folders):
+                folder.chmod(0o755)
+
+    return all_closed()
+
+
+def test_a_folder_that_cannot_be_read_is_one_line_that_names_it(run, modes_bind):
+    for place in (".", "checkpoints", "analysis", "analysis/look-000040-parity"):
+        folder = run.path / place
+        complaints = {}
+        with closed(folder):
+            for name, tool in LIGHT.items():
+                try:
+                    tool(run)
+                except RunError as error:
+                    complaints[name] = str(error)
+            if place != ".":
+                assert place.split("/")[0] in " ".join(complaints.values()) + " ".join(Run.open(run.path).problems())
+        assert not [said for said in complaints.values() if "\n" in said or str(run.path) not in said]
+        assert "overwriting" in complaints
+        if place == ".":
+            assert complaints["every checkpoint"] == f"run = {run.path}: cannot be read (Permission denied)"
+    assert run.problems() == []
+    with pytest.raises(RunError, match="cannot be read"):
+        Run.open("x" * 300)
+
+
+def test_checkpoints_that_can_be_read_but_not_listed(run, modes_bind):
+    folder = run.path / "checkpoints"
+    folder.chmod(0o300)
+    try:
+        assert Run.open(run.path).params().keys() == run.params().keys()
+        assert run.problems() == [f"{folder}: cannot be read (Permission denied)"]
+        (folder / NAME).rename(run.path / NAME)
+        with pytest.raises(RunError, match="checkpoints: cannot be read"):
+            run.has_unlisted_work()
+        assert f"{folder}: cannot be read (Permission denied)" in run.damage()
+        (run.path / NAME).rename(folder / NAME)
+    finally:
+        folder.chmod(0o755)
+
+
+def test_one_run_that_cannot_be_read_stops_no_other(run, tmp_path, monkeypatch, capsys, modes_bind):
+    other = shutil.copytree(run.path, tmp_path / "closed")
+    monkeypatch.setattr(probe, "rows_of", lambda run, name, task, seed: [{"run": name, "value": 1.0}])
+    monkeypatch.setattr(group_size, "best_group", lambda config, n, device: 1)
+    with closed(other):
+        over_runs_command((run.path, other), tmp_path / "table.csv")
+        compare_command((run.path, other), tmp_path / "page.html")
+        table = sweep(dict.fromkeys(("one", "closed"), run.config), How(on="here", runs_dir=tmp_path), QUIET)
+    told = f"run = {other}: cannot be read (Permission denied)"
+    assert pd.read_csv(tmp_path / "table.csv")["failed"].tolist()[1] == told
+    assert told in (tmp_path / "page.html").read_text()
+    assert table["state"].tolist() == ["done", "failed"]
+    assert table["error"].tolist()[1] == f"RunError: {told}"
+
+
+def test_a_name_that_is_not_utf8_is_told_and_stops_nothing(run, tmp_path, monkeypatch, capsys):
+    odd, told = os.fsdecode(b"r\xe9"), r"r\udce9"
+    other = shutil.copytree(run.path, tmp_path / odd)
+    (run.path / "checkpoints" / odd).touch()
+    monkeypatch.setattr(probe, "rows_of", lambda run, name, task, seed: [{"run": name, "value": 1.0}])
+    assert told in run_page.write_page(Run.open(run.path)).read_text()
+    assert told in run_page.write_page(Run.open(other)).read_text()
+    compare_command((run.path, other), tmp_path / "page.html")
+    assert told in (tmp_path / "page.html").read_text()
+    (other / "config.json").write_text("{")
+    over_runs_command((run.path, other), tmp_path / "table.csv")
+    table = pd.read_csv(tmp_path / "table.csv")
+    assert table["run"].tolist() == ["one", told]
+    assert f"{told}/config.json" in table["failed"][1]
+    assert told in capsys.readouterr().out
+    with pytest.raises(ValueError, match="must be UTF-8"):
+        sweep({"one": run.config}, How(on="here", runs_dir=other), QUIET)

@@ -86,7 +86,7 @@ def test_whose_a_checkpoint_is_that_no_list_holds(trained_tiny, tmp_path):
     assert not any(of_run(folder / name, run.path) for name in ours), "with a list that is damaged nothing is known"
 
 
-def test_what_a_kill_left_is_replaced_and_what_somebody_put_there_is_not(trained_tiny, tmp_path, tiny):
+def test_what_a_kill_left_is_replaced_and_what_somebody_put_there_is_not(trained_tiny, tmp_path, tiny, modes_bind):
     run = Run.open(shutil.copytree(trained_tiny, tmp_path / "one"))
     before = run.sums().known["000010.safetensors"]
     for place in ("checkpoints/000017.safetensors", "wandb/notes.txt", "analysis/.cache/mine.csv",
@@ -97,9 +97,8 @@ def test_what_a_kill_left_is_replaced_and_what_somebody_put_there_is_not(trained
             Run.create(run.path, tiny, overwrite=True)
         (run.path / place).unlink()
     (run.path / "locked").mkdir(mode=0)
-    if os.getuid():  # whom modes bind
-        with pytest.raises(RunError, match="not all of it can be read"):
-            Run.create(run.path, tiny, overwrite=True)
+    with pytest.raises(RunError, match="not all of it can be read"):
+        Run.create(run.path, tiny, overwrite=True)
     (run.path / "locked").rmdir()
     assert Run.open(run.path).sums().known["000010.safetensors"] == before
     run.cut(20)
