@@ -180,7 +180,7 @@ def one_line(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"{name} = missing: must be given"
     if first["type"] == "model_type":
-        message = f"must be a {first['ctx']['class_name'].lower()}, or how one is spelled"
+        message = f"must be a {first.get('ctx', {}).get('class_name', 'group').lower()}, or how one is spelled"
     message = _WORDS.get(first["type"], message).replace("Input should ", "must ", 1)
     return f"{name} = {shown(first['input'])}: {message[0].lower()}{message[1:]}"
 

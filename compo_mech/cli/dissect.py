@@ -27,12 +27,12 @@ from compo_mech.data.tasks import Task
 from compo_mech.ground_truth.method_card import method_card_table
 from compo_mech.model.params import Model
 from compo_mech.parallel import each
-from compo_mech.report.html_parts import counted
 from compo_mech.report.method_card import card_sentence
 from compo_mech.routes.summary import RouteName
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.names import distinct, once, opened
 from compo_mech.runs.run import Run
+from compo_mech.stats.intervals import counted
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -197,5 +197,6 @@ def table_of(
     came = table[table[failed].isna()] if failed in table else table
     for name in filled:
         if (empty := came[name].isna()).any():
-            raise ValueError(f"{what} (its column {name} is empty in row {int(empty.idxmax()) + 1})")
+            row = came.index.tolist()[empty.tolist().index(True)]
+            raise ValueError(f"{what} (its column {name} is empty in row {row + 1})")
     return table

@@ -17,13 +17,13 @@ from compo_mech.cli.output import check_out, csv_files, say, warn, write_table
 from compo_mech.cli.progress import counting
 from compo_mech.data.tasks import Task
 from compo_mech.model.params import Model
-from compo_mech.report.html_parts import counted
 from compo_mech.report.probe_parts import trajectories_html
 from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.files import shown
 from compo_mech.runs.names import distinct, once
 from compo_mech.runs.run import Run
 from compo_mech.runs.trajectory import follow
+from compo_mech.stats.intervals import counted
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -31,7 +31,7 @@ def written() -> Iterator[None]:
         refuse_stdout(error.strerror)
 
 
-def refuse_stdout(why: str) -> NoReturn:
+def refuse_stdout(why: str | None) -> NoReturn:
     """One line for the user, exit code 2."""
     print(f"error: stdout = {getattr(sys.stdout, 'name', None)}: cannot be written ({why})", file=sys.stderr)
     _forget_the_rest()
