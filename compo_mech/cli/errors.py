@@ -36,7 +36,9 @@ def one_line_errors(next_step: Callable[[], str] = lambda: "") -> Iterator[None]
     Args:
         next_step: asked after Ctrl-C what there is to do next.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):  # in which the name of a file may have to be told that is not UTF-8
+    if (
+        isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict"
+    ):  # in which the name of a file may have to be told that is not UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         begin()

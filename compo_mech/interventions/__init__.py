@@ -31,7 +31,7 @@ from compo_mech.interventions.graph import (
 )
 from compo_mech.interventions.traces import Trace, trace, RowTrace, row_trace, both_traces
 from compo_mech.interventions.patching import patched_logits, sweep
-from compo_mech.interventions.reliance import Reliance, reliance
+from compo_mech.interventions.token_reliance import Reliance, reliance
 from compo_mech.interventions.notation import Component, SitePatch, read_edge, read_patches
 from compo_mech.interventions.patch_by_text import Patched, patch
 from compo_mech.interventions.ablation import Baseline, baseline_outputs, ablation_values, ablated_logits

@@ -19,7 +19,7 @@ from compo_mech.interventions.prompts import (
 )
 from compo_mech.settings import shown
 
-Answers = Answer | Iterable[Answer]
+Answers = Answer | Iterable[Answer] | Int[Tensor, "..."]
 """Of a row: one, or one for each of its positions that answer."""
 
 Positions = int | Iterable[int]

@@ -67,8 +67,8 @@ def folder_problem(name: str) -> str | None:
         return "must begin with a letter, a digit or _, so that no tool takes it for something else"
     if not name.isprintable() or name.endswith((".part", ".old")) or name == "failures":
         return "must be printable, not end in .part or .old and not be failures, which are names of this project's own"
-    if ":" in name or name.partition(".")[0].rstrip().upper() in DEVICES:
-        return "must have no : in it and not be that of a device, such as con or aux.txt, which Windows cannot have"
+    if name.partition(".")[0].rstrip().upper() in DEVICES:
+        return "must not be that of a device, such as con or aux.txt, which Windows cannot have"
     if (n := len(name.encode())) > NAME_BYTES - N_ADDED:
         return f"must have at most {NAME_BYTES - N_ADDED} bytes, it has {n}"
     return None

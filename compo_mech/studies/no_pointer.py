@@ -27,7 +27,7 @@ def reliance_scores(run: AnyRun) -> list[RunScore]:
 
 def _reliance(model: Model, data: DataConfig, task: Task, seed: int) -> Iterator[RunScore]:
     """At the longest length."""
-    from compo_mech.interventions.reliance import reliance
+    from compo_mech.interventions.token_reliance import reliance
 
     generator = torch.Generator().manual_seed(seed)
     found = reliance(model, data, task, max(data.drawn_lengths), generator)

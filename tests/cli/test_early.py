@@ -214,9 +214,9 @@ def test_a_name_that_is_too_long_is_refused_before_there_is_a_folder(name):
     assert len(building_place(Path("x" * LONGEST)).name) == 255
 
 
-@pytest.mark.parametrize("name", ["CON", "con", "NUL.txt", "aux", "Prn", "com1", "lpt9.a.b", "con .txt", "x:y", "x:"])
+@pytest.mark.parametrize("name", ["CON", "con", "NUL.txt", "aux", "Prn", "com1", "lpt9.a.b", "con .txt"])
 def test_a_name_that_windows_cannot_have_is_refused(name):
-    assert folder_problem(name).startswith("must have no : in it and not be that of a device")
+    assert folder_problem(name).startswith("must not be that of a device")
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from compo_mech.data.encode import encode
 from compo_mech.data.tasks import Copy, Parity, Polynomial
 from compo_mech.ground_truth.build import build
 from compo_mech.ground_truth.hard_cases import build_hard_case
-from compo_mech.interventions import reliance as module
-from compo_mech.interventions.reliance import reliance
+from compo_mech.interventions import token_reliance as module
+from compo_mech.interventions.token_reliance import reliance
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.hooked import to_hooked
 
