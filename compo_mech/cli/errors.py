@@ -36,10 +36,9 @@ def one_line_errors(next_step: Callable[[], str] = lambda: "") -> Iterator[None]
     Args:
         next_step: asked after Ctrl-C what there is to do next.
     """
-    if (
-        isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict"
-    ):  # in which the name of a file may have to be told that is not UTF-8
-        sys.stdout.reconfigure(errors="backslashreplace")
+    out = sys.stdout
+    if isinstance(out, io.TextIOWrapper) and out.errors == "strict":  # some names of files are not UTF-8
+        out.reconfigure(errors="backslashreplace")
     try:
         begin()
         yield

@@ -162,7 +162,7 @@ def test_a_head_for_each_task():
     assert [task.x[1].round().tolist() for task in found.tasks] == [[1, 0], [0, 1]]
     heads, circuits, _ = sharing_sentences(found)
     assert heads.startswith(
-        "No head carries x_t for both tasks (50% needed): L1H0 most for parity (100%), L1H1 most for polynomial"
+        "No head carries x_t for both tasks (50% needed): L1H0 most for parity (100.0%), L1H1 most for polynomial"
     )
     assert "only parity's" in circuits
 
