@@ -23,12 +23,17 @@ def written() -> Iterator[None]:
         yield
         if sys.stdout is not None:
             sys.stdout.flush()
-    except BrokenPipeError:
-        leave_quietly()
     except OSError as error:
-        if error.filename is not None:
-            raise
-        refuse_stdout(error.strerror)
+        leave(error)
+
+
+def leave(error: OSError) -> NoReturn:
+    """End where standard output cannot be written; an error of a file is raised as it is."""
+    if isinstance(error, BrokenPipeError):
+        leave_quietly()
+    if error.filename is not None:
+        raise error
+    refuse_stdout(error.strerror)
 
 
 def refuse_stdout(why: str | None) -> NoReturn:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from compo_mech.cli.errors import fail
-from compo_mech.cli.stdout import leave_quietly, refuse_stdout, written
+from compo_mech.cli.stdout import leave, refuse_stdout, written
 
 Asked = TypeVar("Asked")
 
@@ -95,12 +95,8 @@ def parsed(parse: Callable[[], Asked], outermost: str = "") -> Asked:
                 pass
             raise
         fail(_one_line(complaint.getvalue(), outermost))
-    except BrokenPipeError:
-        leave_quietly()
     except OSError as error:
-        if error.filename is not None:
-            raise
-        refuse_stdout(error.strerror)
+        leave(error)
     except ValueError as error:  # of settings among the arguments of a function
         fail(str(error))
 
