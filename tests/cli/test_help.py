@@ -163,15 +163,17 @@ def test_what_is_given_by_its_position_and_has_to_be_is_said_to_be_required(name
 
 HELP = (
     "-m compo_mech --help",
-    "-m compo_mech train --help",
-    "-m compo_mech probe --help",
     "experiments/seeds.py --help",
+    pytest.param("-m compo_mech train --help", marks=pytest.mark.slow),
+    pytest.param("-m compo_mech probe --help", marks=pytest.mark.slow),
 )
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is full")
-@pytest.mark.parametrize("words", [*HELP, "experiments/compare.py RUN --out PAGE"])
-@pytest.mark.parametrize("buffered", ["", "1"])
+@pytest.mark.parametrize(
+    "words", [*HELP, pytest.param("experiments/compare.py RUN --out PAGE", marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize("buffered", ["1", pytest.param("", marks=pytest.mark.slow)])
 def test_an_output_that_is_full_is_one_line(words, buffered, tiny_run, tmp_path):
     given = words.replace("RUN", str(tiny_run.path)).replace("PAGE", str(tmp_path / "page.html")).split()
     with open("/dev/full", "w") as full:

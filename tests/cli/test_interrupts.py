@@ -155,7 +155,16 @@ sys.meta_path.insert(0, Finder())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", ["experiments/dissect.py run", "figures/grokking.py", "-m compo_mech compare"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "figures/grokking.py",
+        *(
+            pytest.param(words, marks=pytest.mark.slow)
+            for words in ("experiments/dissect.py run", "-m compo_mech compare")
+        ),
+    ],
+)
 def test_while_a_script_imports_its_libraries(tmp_path, words):
     """Pressed at the first import of torch, as a module that every process loads makes it be."""
     (tmp_path / "sitecustomize.py").write_text(EARLY, "utf-8")
