@@ -102,7 +102,6 @@ def reliance(
     strings = _strings(model, data, task, length, generator, n_strings)
     asked: dict[TokenKind, list[Tensor]] = {}
     moved: dict[Place, list[Tensor]] = {}
-    n_moved = 0
     for position, t_of_token, is_input in _tokens(data, length):
         other = _replaced(strings.tokens, position, task, is_input, generator)
         run = trace(model, other, strings.position_ids)
@@ -114,9 +113,9 @@ def reliance(
         if is_input and model.config.n_layers > 1:
             for column in (i for i, t in enumerate(strings.t) if t > t_of_token):
                 counted = strings.right[:, column] & changed[:, column]
-                n_moved += int(counted.sum())
                 for place, found in _by_place(model, data, strings, run, position, column, length):
                     moved.setdefault(place, []).append((found != strings.answers[:, column])[counted])
+    n_moved = sum(map(len, moved.get("its own position", [])))  # a place that there always is
     return Reliance(
         changed={
             kind: _share(asked[kind]) for kind in get_args(TokenKind) if kind in asked and sum(map(len, asked[kind]))

@@ -7,12 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from compo_mech.runs.config import RunConfig
-from compo_mech.settings import changed
+from compo_mech.settings import changed, shown
 
 MAX_RUNS = 100_000
 """In a grid: of more, the settings alone take minutes to write out."""
-LONG = 60
-"""Characters of an axis that are shown where it cannot be read."""
 
 
 def grid(base: RunConfig, axes: Mapping[str, Sequence[object]]) -> dict[str, RunConfig]:
@@ -66,11 +64,11 @@ def read_axis(text: str) -> tuple[str, list[object]]:
     """
     name, equals, values = text.partition("=")
     if not (name and equals and values):
-        raise ValueError(f"axis = {_begin(text)!r}: must be written as setting=value,value")
+        raise ValueError(f"axis = {shown(text)}: must be written as setting=value,value")
     try:
         found = _literals(values)
     except (MemoryError, RecursionError):  # how Python's parser calls what is nested too deep
-        raise ValueError(f"axis = {_begin(text)!r}: must be nested less deep") from None
+        raise ValueError(f"axis = {shown(text)}: must be nested less deep") from None
     return name.removeprefix("--").replace("-", "_"), found
 
 
@@ -86,10 +84,6 @@ def _literal(word: str) -> object:
         return ast.literal_eval(word)
     except (SyntaxError, ValueError, TypeError):
         return word
-
-
-def _begin(text: str) -> str:
-    return text if len(text) <= LONG else f"{text[: LONG - 1]}…"
 
 
 def _short(names: Sequence[str]) -> list[str]:

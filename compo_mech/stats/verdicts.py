@@ -49,9 +49,6 @@ class Comparison:
     verdict: ArmVerdict = ArmVerdict.UNDECIDED
     why: str = ""
 
-    def __str__(self) -> str:
-        return f"{self.verdict}: {self.why}" if self.why else str(self.verdict)
-
 
 def compare_arms(
     summary: SeedSummary,

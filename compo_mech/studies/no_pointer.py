@@ -22,7 +22,13 @@ SHORTEST_PREFIX = 4
 
 def reliance_scores(run: AnyRun) -> list[RunScore]:
     """`main_scores`, what answers depend on, and how well the state after x_1 .. x_k can be read where x_k stands."""
-    return main_scores(run) + beside_control(run, _reliance) + beside_control(run, _prefixes)
+    return main_scores(run) + beside_control(run, network_scores)
+
+
+def network_scores(model: Model, data: DataConfig, task: Task, seed: int) -> Iterator[RunScore]:
+    """The same of one network, but for what its training measured."""
+    yield from _reliance(model, data, task, seed)
+    yield from _prefixes(model, data, task, seed)
 
 
 def _reliance(model: Model, data: DataConfig, task: Task, seed: int) -> Iterator[RunScore]:
@@ -54,7 +60,8 @@ def _prefixes(model: Model, data: DataConfig, task: Task, seed: int) -> Iterator
         return
     inputs = torch.randint(task.first_input, task.n_inputs, (N_STRINGS, length), generator=generator)
     tokens = encode(data, task, inputs).read.to(model.device)
-    stream = trace(model, tokens, torch.arange(tokens.shape[1]).expand(tokens.shape)).resid_post[-2]
+    position_ids = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape)
+    stream = trace(model, tokens, position_ids).resid_post[-2]
     states, found = task.states(inputs), []
     for k in range(SHORTEST_PREFIX, length + 1):
         prefix = inputs[:, :k].unique(dim=0, return_inverse=True)[1]

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 CENSORED = {SeedSummary.TIME_TO_EVENT: math.inf, SeedSummary.FRACTION: 0.0, SeedSummary.MEAN: math.nan}
 """What a run that failed counts as."""
 
-UNTOLD = "cannot be told"
-"""Said of a difference that the runs leave open."""
-
 
 def summary(table: "pd.DataFrame", study: Study) -> "pd.DataFrame":
     """The primary measure of every arm and task, and beside it by how much it differs from the reference arm.
@@ -35,10 +32,11 @@ def summary(table: "pd.DataFrame", study: Study) -> "pd.DataFrame":
         Columns arm, task, n (runs that count), n_failed, the primary measure, low, high; with a reference: difference,
         d_low, d_high, over seeds of two runs of one seed each: the mean with Student's interval, or of times and where
         any is infinite the median with its lowest and highest (which for five seeds is an interval of 94%), over the
-        seeds of which either run was trained and saw the event; *cannot be told* where these are too few, or half of
-        them lack the event in one arm and half in the other; and verdict: better, worse, equal within the measure's
-        margin, or undecided, corrected for the number of arms, with what there is too little of (see `stats.verdicts`);
-        and n_to_decide: of undecided ones, how many seeds would decide (see `stats.seeds_needed`).
+        seeds of which either run was trained and saw the event; nan where these are too few, or half of them lack the
+        event in one arm and half in the other; verdict: better, worse, equal within the measure's margin, or undecided,
+        corrected for the number of arms (see `stats.verdicts`); why: of an undecided one, what there is too little of,
+        if it is not for p values; and n_to_decide: of undecided ones, how many seeds would decide (see
+        `stats.seeds_needed`).
 
     Raises:
         ValueError: the table has an arm that the study has not, or a run twice.
@@ -59,16 +57,18 @@ def summary(table: "pd.DataFrame", study: Study) -> "pd.DataFrame":
             row |= dict(zip((measure.name, "low", "high"), found, strict=True))
         if study.reference is not None and arm != study.reference and (study.reference, task) in of_arms:
             difference = _difference(own, of_arms[study.reference, task], measure)
-            row |= dict(zip(("difference", "d_low", "d_high"), difference or (UNTOLD,), strict=False))
-            row["verdict"], row["n_to_decide"] = verdicts[arm, task]
+            row |= dict(zip(("difference", "d_low", "d_high"), difference or (math.nan,) * 3, strict=True))
+            row["verdict"], why, row["n_to_decide"] = verdicts[arm, task]
+            row |= {"why": why} if why else {}
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def _verdicts(
     of_arms: "Mapping[tuple[str, str], pd.DataFrame]", study: Study
-) -> dict[tuple[str, str], tuple[str, float]]:
-    """The verdict on every arm but the reference, by arm and task, and how many seeds would decide it."""
+) -> dict[tuple[str, str], tuple[str, str, float]]:
+    """The verdict on every arm but the reference, by arm and task, why it is undecided, and how many seeds would decide
+    it."""
     measure, reference = study.primary, study.reference
     ends = {name: float(arm.config.train.n_steps) for name, arm in study.arms.items()}
 
@@ -76,7 +76,7 @@ def _verdicts(
         generator = torch.Generator().manual_seed(0)
         return compare_arms(measure.summary, values, str(reference), measure.margin, ends, generator)
 
-    found: dict[tuple[str, str], tuple[str, float]] = {}
+    found: dict[tuple[str, str], tuple[str, str, float]] = {}
     for task in dict.fromkeys(task for arm, task in of_arms if arm == reference):
         values = {
             arm: {
@@ -89,7 +89,7 @@ def _verdicts(
         }
         compared = compare(values)
         needed = seeds_to_decide(compared, values, compare)
-        found |= {(arm, task): (str(one), needed.get(arm, math.nan)) for arm, one in compared.items()}
+        found |= {(arm, task): (str(one.verdict), one.why, needed.get(arm, math.nan)) for arm, one in compared.items()}
     return found
 
 

@@ -40,12 +40,14 @@ from compo_mech.interventions.metrics import METRICS
 from compo_mech.interventions.pairs import Switch, make_pairs
 from compo_mech.interventions.task_pairs import task_pairs
 from compo_mech.interventions.task_token import patch_task_token
+from compo_mech.interventions.token_reliance import reliance
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.params import Model
 from compo_mech.model.sites import Site
 from compo_mech.probing.unseen_pairs import Exposure
 from compo_mech.report.attention import attention_figure
 from compo_mech.routes.route_map import route_map
+from compo_mech.studies import no_pointer
 from compo_mech.studies.circuit_scores import head_role_scores
 from compo_mech.studies.special_rows import row_scores
 from compo_mech.weights.qk_ov import ov_circuit, qk_circuit
@@ -110,6 +112,8 @@ ANALYSES = {
     "measure": lambda model: measure(model, DATA, sets(model)),
     "training strings": lambda model: measure_train(model, train_sets(TrainingStream(KNOWN, 0, model.device))),
     "special rows": lambda model: row_scores(model, sets(model)),
+    "reliance": lambda model: reliance(model, DATA, TASK, 4, generator(), 8),
+    "no pointer": lambda model: list(no_pointer.network_scores(model, DATA, TASK, 0)),
     "picture": lambda model: str(attention_figure(model, sets(model)[-1]).data[0].z),
 }
 THOROUGH = {

@@ -72,7 +72,7 @@ DEEP = {"some": "-" * 30_000 + "1", "more": "-" * 100_000 + "1"}
 @pytest.mark.parametrize("deep", DEEP.values(), ids=DEEP)
 @pytest.mark.parametrize("values", ["{}", "1,{}", "word,{}"])
 def test_what_is_nested_too_deep_for_pythons_parser_is_refused(deep, values):
-    with pytest.raises(ValueError, match=r"^axis = 'model.d_model=[-a-z1,]{,60}…': must be nested less deep$"):
+    with pytest.raises(ValueError, match=r"^axis = 'model.d_model=[-a-z1,]{,60}…: must be nested less deep$"):
         read_axis(f"model.d_model={values.format(deep)}")
 
 

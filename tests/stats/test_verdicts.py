@@ -125,12 +125,13 @@ def test_means_are_compared_by_the_differences_of_their_own_seeds():
     assert beside.p_differs == pytest.approx(2 * found.p_differs)  # of two arms, however much the other varies
 
 
-@pytest.mark.parametrize(("n", "verdict"), [(4, "undecided: too few runs"), (5, "worse")])
-def test_of_fewer_than_five_runs_nothing_is_decided(n, verdict):
+@pytest.mark.parametrize(("n", "told"), [(4, ("undecided", "too few runs")), (5, ("worse", ""))])
+def test_of_fewer_than_five_runs_nothing_is_decided(n, told):
     high, low = by_seed(0.8, 0.85, 0.79, 0.83, 0.8), by_seed(0.1, 0.12, 0.14, 0.1, 0.11)
     survived = {seed: value if seed < n else None for seed, value in low.items()}
-    assert str(verdict_of(MEAN, survived, high, 0.05)) == verdict
-    assert str(verdict_of(MEAN, {s: v for s, v in low.items() if s < n}, high, 0.05)) == verdict
+    for own in (survived, {s: v for s, v in low.items() if s < n}):
+        found = verdict_of(MEAN, own, high, 0.05)
+        assert (found.verdict, found.why) == told
 
 
 def test_seeds_that_all_differ_by_the_same_are_no_certainty():
@@ -153,9 +154,9 @@ def test_what_was_not_seen_is_not_equal():
     for own, base in ((never, never), (failed, failed), (never, failed)):
         found = verdict_of(TIME, own, base, 100.0)
         assert (found.p_differs, found.p_equal) == (1, 1)
-        assert str(found) == "undecided: too few events"
+        assert (found.verdict, found.why) == ("undecided", "too few events")
     # seen in four of ten; in five of five
-    assert str(verdict_of(TIME, *[by_seed(*[50.0] * 4, *[NEVER] * 6)] * 2, 100.0)) == "undecided: too few events"
+    assert verdict_of(TIME, *[by_seed(*[50.0] * 4, *[NEVER] * 6)] * 2, 100.0).why == "too few events"
     assert verdict_of(TIME, *[by_seed(*[50.0] * 5)] * 2, 100.0).verdict is ArmVerdict.EQUAL
     # nine of ten, 11 ways of 1024; of eight, 56
     for n, verdict in ((9, ArmVerdict.EQUAL), (8, ArmVerdict.UNDECIDED)):
@@ -178,7 +179,7 @@ def test_failed_runs_of_a_fraction_count_against_their_arm_and_never_for_equalit
     for own, base in ((failed, failed), (failed, zeros), (zeros, failed)):
         found = verdict_of(FRACTION, own, base, 0.1)
         assert (found.p_differs, found.p_equal) == (1, 1)
-        assert str(found) == "undecided: too few runs"
+        assert (found.verdict, found.why) == ("undecided", "too few runs")
     assert verdict_of(FRACTION, zeros, zeros, 0.1).verdict is ArmVerdict.EQUAL
     assert verdict_of(FRACTION, failed, ones, 0.1).verdict is ArmVerdict.WORSE
     partly = {**zeros, **dict.fromkeys(range(30), None)}
