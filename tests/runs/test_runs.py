@@ -230,9 +230,9 @@ def test_a_run_that_is_replaced_is_kept_until_the_new_one_is_trained_to_its_end(
     assert [file.name for file in run.path.parent.iterdir()] == ["one"]
 
 
-@pytest.mark.parametrize("n_renames", [0, 1])
-def test_killed_while_it_replaces_a_run_there_is_one_or_the_other(run, tiny, monkeypatch, n_renames):
-    before, rename, done = contents(run.path), Path.rename, []
+def mortal_rename(n_renames):
+    """Rename so often, and then be killed."""
+    rename, done = Path.rename, []
 
     def mortal(path, target):
         if len(done) == n_renames:
@@ -240,8 +240,15 @@ def test_killed_while_it_replaces_a_run_there_is_one_or_the_other(run, tiny, mon
         done.append(path)
         return rename(path, target)
 
+    return mortal
+
+
+@pytest.mark.parametrize("n_renames", [0, 1])
+def test_killed_while_it_replaces_a_run_there_is_one_or_the_other(run, tiny, monkeypatch, n_renames):
+    before = contents(run.path)
+
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", mortal)
+        patch.setattr(Path, "rename", mortal_rename(n_renames))
         with pytest.raises(Killed):
             Run.create(run.path, tiny, overwrite=True)
     with locked(run.path):  # as whoever goes on does
@@ -426,18 +433,12 @@ def analysis_of(run, text="3"):
 @pytest.mark.parametrize("reads", [False, True])
 def test_an_analysis_whose_replacement_is_killed_comes_back_with_its_notes(run, monkeypatch, n_renames, reads):
     """Killed before the first rename, between the two, and before the notes have come over."""
-    folder, rename, done = analysis_of(run, "1"), Path.rename, []
+    folder = analysis_of(run, "1")
     (folder / "notes.txt").write_text("years of work")
     (folder / "a.csv.txt").write_text("more")
 
-    def mortal(path, target):
-        if len(done) == n_renames:
-            raise Killed
-        done.append(path)
-        return rename(path, target)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", mortal)
+        patch.setattr(Path, "rename", mortal_rename(n_renames))
         patch.setattr(analysis_folder, "remove", lambda *given: None)  # as a killed process does not
         patch.setattr(analysis_folder, "put_back", lambda *given: None)
         with pytest.raises(Killed):
