@@ -1,4 +1,5 @@
 import ctypes
+import gc
 import os
 import shutil
 import sys
@@ -8,16 +9,18 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of them compiles th
 
 import jaxtyping
 import pytest
-import torch
 from checking import cheaper, check_anew
 
 # scripts of environments of their own
 collect_ignore_glob = ["data/tracr/*.py", "transformer_lens_4/*.py"]
 jaxtyping.jaxtyped = cheaper(jaxtyping.jaxtyped)  # before the package is imported: nothing here may import it
+gc.disable()  # imports leave no garbage; the process that only hands tests out imports none of them, nor torch
 
 
 @pytest.fixture(autouse=True)
 def one_thread():
+    import torch
+
     torch.set_num_threads(1)
 
 
@@ -55,6 +58,12 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.name not in LONG)
 
 
+def pytest_collection_finish():
+    gc.freeze()  # what was imported stays: it is not gone through again
+    gc.set_threshold(20_000)
+    gc.enable()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     check_anew()
@@ -78,6 +87,7 @@ def tiny():
 @pytest.fixture(scope="session")
 def trained_tiny(tmp_path_factory, tiny):
     """The folder of that run; tests change a copy of it (`tiny_run`)."""
+    import torch
     from rich.console import Console
 
     from compo_mech.launch.run import launch
