@@ -55,7 +55,7 @@ def drawn(runs: list[Run], measure: str) -> "go.Figure":
         )  # fmt: skip
         shown.add(name)
     title = f"Attention against accuracy in {len(runs)} runs; a ring where each ends"
-    figure.update_layout(**theme.LAYOUT, width=900, height=560, title=title, showlegend=True)
+    figure.update_layout(**theme.base_layout(), width=900, height=560, title=title, showlegend=True)
     figure.update_layout(legend=theme.legend_below(60, 460))
     figure.update_xaxes(title="accuracy, mean over lengths", range=[-0.03, 1.05])
     figure.update_yaxes(title=f"{measure} score of the best head", range=[-0.03, 1.05])

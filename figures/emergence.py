@@ -42,7 +42,7 @@ def drawn(table: "pd.DataFrame"):
     figure.update_xaxes(title="step", row=len(tasks), col=1)
     height = round(0.72 * sum(layout_of(panel).height for panel in panels))
     figure.update_layout(
-        **{**theme.LAYOUT, "margin": {"l": 180, "r": 310, "t": 90, "b": 50}}, width=1160, height=height,
+        **{**theme.base_layout(), "margin": {"l": 180, "r": 310, "t": 90, "b": 50}}, width=1160, height=height,
         title="A line a run from onset to saturation, its dot half way; a diamond at the median",
     )  # fmt: skip
     return figure

@@ -72,7 +72,7 @@ def drawn(runs: list[Run]) -> "go.Figure":
         for row in (1, 2):
             figure.update_xaxes(**theme.LOG_AXIS, row=row, col=column)
     figure.update_layout(
-        **theme.LAYOUT, width=max(760, 190 + 330 * len(runs)), height=640, hovermode="x",
+        **theme.base_layout(), width=max(760, 190 + 330 * len(runs)), height=640, hovermode="x",
         legend={"orientation": "h", "y": -0.12},
     )  # fmt: skip
     return with_notes(figure, other_tasks(runs))

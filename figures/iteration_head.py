@@ -114,7 +114,7 @@ def beside(params: dict[int, Params], config: RunConfig, test: EvalSet) -> "go.F
     figure.update_xaxes({**_axis(layout_of(maps[0]).xaxis), "tickangle": 90})
     figure.update_yaxes({**_axis(layout_of(maps[0]).yaxis), "autorange": "reversed"})
     figure.update_layout(
-        **{**theme.LAYOUT, "margin": {"l": 40, "r": 20, "t": 40, "b": 40}},
+        **{**theme.base_layout(), "margin": {"l": 40, "r": 20, "t": 40, "b": 40}},
         coloraxis=layout_of(maps[0]).coloraxis,
         width=330 * len(maps) + 110,
         height=350 * len(heads) + 40,

@@ -39,7 +39,7 @@ def drawn(table: "pd.DataFrame") -> "go.Figure":
     heads(figure, of_all[of_all["part"] == "heads"])
     sets(figure, of_all[(of_all["part"] == "heads") & (of_all["measure"] == CARRIED)])
     tasks(figure, of_all[of_all["part"] == "accuracy"])
-    layout, tall = {**theme.LAYOUT, "margin": {"l": 60, "r": 20, "t": 50, "b": 150}}, 310
+    layout, tall = {**theme.base_layout(), "margin": {"l": 60, "r": 20, "t": 50, "b": 150}}, 310
     legend = {**theme.legend_below(110, tall), "x": 0.6}
     figure.update_layout(**layout, barmode="group", legend=legend, width=1250, height=200 + tall)
     return figure

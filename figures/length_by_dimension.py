@@ -56,7 +56,7 @@ def drawn(runs: list[Run]) -> "go.Figure":
         figure.update_xaxes(title="length", type="category", row=1, col=column)
         figure.update_yaxes(type="category", row=1, col=column)
     figure.update_layout(
-        **{**theme.LAYOUT, "margin": {"l": 60, "r": 20, "t": 80, "b": 50}},
+        **{**theme.base_layout(), "margin": {"l": 60, "r": 20, "t": 80, "b": 50}},
         title="At the end of training, by length and d_model", width=190 + 3 * max(190, 34 * len(lengths)),
         height=190 + 44 * len(dims),
         coloraxis={"colorscale": theme.scale(theme.SEQUENTIAL), "cmin": 0, "cmax": 1, "colorbar": {"thickness": 12}},

@@ -141,7 +141,7 @@ def drawn(table: "pd.DataFrame", without: Sequence[str] = ()) -> "go.Figure":
         )  # fmt: skip
         figure.update_xaxes(range=[-0.03, 1.03], dtick=0.25, row=1, col=column)
     figure.update_layout(
-        **{**theme.LAYOUT, "margin": {"l": 230, "r": 20, "t": 50, "b": 70}}, width=1150,
+        **{**theme.base_layout(), "margin": {"l": 230, "r": 20, "t": 50, "b": 70}}, width=1150,
         height=520 + 100 * max(0, len(tasks) - 3),
         legend={"orientation": "h", "y": -0.1, "x": 0.5, "xanchor": "center"},
     )  # fmt: skip

@@ -52,7 +52,7 @@ def drawn(card: "pd.DataFrame") -> "go.Figure":
     n_networks = summary.groupby("family")["n_networks"].max().sum()
     title = f"True edges found: median area under the ROC curve, and truth on top, of {n_networks} networks"
     figure.update_layout(
-        **{**theme.LAYOUT, "margin": {"l": 150, "r": 20, "t": 130, "b": 20}}, title=title,
+        **{**theme.base_layout(), "margin": {"l": 150, "r": 20, "t": 130, "b": 20}}, title=title,
         width=240 + 120 * len(columns), height=170 + 44 * len(methods),
     )  # fmt: skip
     figure.update_xaxes(side="top", showgrid=False)

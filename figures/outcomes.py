@@ -45,7 +45,7 @@ def drawn(followed: "pd.DataFrame", known: "pd.DataFrame") -> "go.Figure":
         figure.update_xaxes(**theme.LOG_AXIS, title="step + 1", row=1, col=column)
     figure.update_yaxes(title="area under the ROC curve", range=[0.4, 1.02], row=1, col=1)
     figure.update_yaxes(title="weight on x<sub>t</sub>", range=[0, 1.02], row=1, col=2)
-    layout = {**theme.LAYOUT, "margin": {"l": 60, "r": 20, "t": 50, "b": 110}}
+    layout = {**theme.base_layout(), "margin": {"l": 60, "r": 20, "t": 50, "b": 110}}
     figure.update_layout(**layout, width=1000, height=460, legend={"orientation": "h", "y": -0.22})
     return figure
 

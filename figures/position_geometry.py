@@ -46,7 +46,7 @@ def drawn(runs: list[Run]) -> "go.Figure":
         figure.update_xaxes(title="periods over all positions", row=row, col=3)
         figure.update_yaxes(title="fraction of power", rangemode="tozero", row=row, col=3)
     figure.update_layout(
-        **{**theme.LAYOUT, "margin": {"l": 60, "r": 20, "t": 90, "b": 80}},
+        **{**theme.base_layout(), "margin": {"l": 60, "r": 20, "t": 90, "b": 80}},
         title="Position embeddings: inner products, centred, in units of their mean square", width=1150,
         height=130 + 320 * len(runs), legend=theme.legend_below(52, 320 * len(runs) - 40),
         coloraxis={

@@ -75,7 +75,7 @@ def beside(maps: list[RouteMap], names: list[str]) -> "go.Figure":
         figure.update_yaxes(layout_of(panel).yaxis, row=1, col=column)
     figure.update_traces(marker_size=24, textfont_size=8)
     figure.update_layout(
-        **{**theme.LAYOUT, "margin": {"l": 60, "r": 20, "t": 50, "b": 90}},
+        **{**theme.base_layout(), "margin": {"l": 60, "r": 20, "t": 50, "b": 90}},
         width=120 + 470 * len(drawn),
         height=540,
         legend={"orientation": "h", "y": -0.16, "x": 0.5, "xanchor": "center", "itemsizing": "constant"},

@@ -68,7 +68,7 @@ def drawn(table: "pd.DataFrame") -> "go.Figure":
     )  # fmt: skip
     tall = max(260, 52 * len(dims))
     figure.update_layout(
-        **{**theme.LAYOUT, "margin": {"l": 60, "r": 20, "t": 84, "b": 150}},
+        **{**theme.base_layout(), "margin": {"l": 60, "r": 20, "t": 84, "b": 150}},
         title={"text": f"{task_of(table)}, {table['seed'].nunique()} seeds a cell; in small, how many solved it "
                "(99% at every length at the end)", "x": 0.01, "font.size": 16},
         width=1100, height=235 + tall, legend={**theme.legend_below(44, tall), "title.text": "d_model ", "x": 0.64},

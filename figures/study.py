@@ -117,7 +117,7 @@ def drawn(table: "pd.DataFrame", shown: Sequence[str]) -> "go.Figure":
     title = f"{study}{f': {task_name(tasks[0])}' if len(tasks) == 1 else ''}, {most} seeds an arm"
     top = 60 + 18 * n_title_lines
     figure.update_layout(
-        **{**theme.LAYOUT, "margin": {"l": left, "r": 20, "t": top, "b": 80}},
+        **{**theme.base_layout(), "margin": {"l": left, "r": 20, "t": top, "b": 80}},
         title={"text": title, "y": 1 - 22 / (top + tall + 80), "x": 0.01},
         width=max(760, left + 20 + max(230, 800 // len(panels)) * len(panels)), height=top + tall + 80,
         legend={"orientation": "h", "yref": "container", "y": 0.0, "yanchor": "bottom", "x": 0},

@@ -117,7 +117,7 @@ def drawn() -> "go.Figure":
     attention_arrows(sketch, length)
     annotations(sketch, symbols, states, length)
     sketch.figure.update_layout(
-        **{**theme.LAYOUT, "margin": {"l": 5, "r": 5, "t": 56, "b": 5}},
+        **{**theme.base_layout(), "margin": {"l": 5, "r": 5, "t": 56, "b": 5}},
         title={"text": f"{TASK.name.capitalize()} with a chain of thought, and the textbook's circuit for it: how "
                f"the row that holds s<sub>{SHOWN - 1}</sub> predicts s<sub>{SHOWN}</sub>", "x": 0.5, "font.size": 17},
         width=1150, height=640, showlegend=False, plot_bgcolor=theme.PAPER,

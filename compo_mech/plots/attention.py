@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from jaxtyping import Float
 from torch import Tensor
 
-from compo_mech.plots.theme import LAYOUT, SEQUENTIAL, layout_of, plain, scale
+from compo_mech.plots.theme import SEQUENTIAL, base_layout, layout_of, plain, scale
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -40,7 +40,7 @@ def attention_maps(patterns: Sequence[Float[Tensor, "head pos pos"]], labels: Se
             figure.update_xaxes(**ticks, title="attends to", tickangle=90, tickfont_size=10, **cell)
             figure.update_yaxes(**ticks, title="token", autorange="reversed", tickfont_size=10, **cell)
     figure.update_layout(
-        **{**LAYOUT, "margin": {"l": 70, "r": 20, "t": 80, "b": 60}},
+        **{**base_layout(), "margin": {"l": 70, "r": 20, "t": 80, "b": 60}},
         title=title,
         width=(side + 40) * n_columns + 130,
         height=(side + 70) * n_rows + 90,

@@ -18,12 +18,12 @@ from compo_mech.plots.theme import (
     BLUE,
     GREEN,
     INK,
-    LAYOUT,
     LIGHT,
     ORANGE,
     PAPER,
     QUIET,
     SHADES,
+    base_layout,
     indexed,
     layout_of,
     legend_below,
@@ -86,7 +86,7 @@ def circuit_graph(circuit: Circuit, title: str = "") -> "go.Figure":
             )
     height, across = max(y for _, y in spots.values()), max(xs) - min(xs)
     width = max(720, 190 * config.n_heads + 330) if not is_large(config) else max(720, round(120 * across))
-    figure.update_layout(**LAYOUT, title=title, width=width, height=round(150 + 125 * height))
+    figure.update_layout(**base_layout(), title=title, width=width, height=round(150 + 125 * height))
     _legend(figure, 10)
     figure.update_xaxes(visible=False, range=[min(xs) - 0.4, max(xs) + 0.4])
     figure.update_yaxes(visible=False, range=[-0.45, height + 0.45])
@@ -133,7 +133,7 @@ def circuit_on_positions(
         "logits",
     ]
     _add_stages(figure, names, labels, effects)
-    figure.update_layout(**LAYOUT, title=title, width=190 + 54 * len(labels), height=170 + 95 * n_stages)
+    figure.update_layout(**base_layout(), title=title, width=190 + 54 * len(labels), height=170 + 95 * n_stages)
     _legend(figure, 40)
     figure.update_xaxes(tickvals=list(range(len(labels))), ticktext=labels, showgrid=False, zeroline=False)
     figure.update_yaxes(tickvals=list(range(n_stages)), ticktext=names, showgrid=False, zeroline=False)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from compo_mech.circuits.faithfulness import Curve, RandomCurves
-from compo_mech.plots.theme import BLUE, GREEN, GREY, INK, LAYOUT, LOG_AXIS, ORANGE, legend_below
+from compo_mech.plots.theme import BLUE, GREEN, GREY, INK, LOG_AXIS, ORANGE, base_layout, legend_below
 
 
 def faithfulness_by_size(own: Curve, random: Sequence[Curve], circuit: int | None) -> go.Figure:
@@ -35,7 +35,7 @@ def faithfulness_by_size(own: Curve, random: Sequence[Curve], circuit: int | Non
             x=math.log10(circuit), y=1, yref="paper", yanchor="bottom", text="circuit", showarrow=False
         )
     figure.update_layout(
-        **LAYOUT, title="Faithfulness of circuits", width=820, height=420, legend=legend_below(60, 320)
+        **base_layout(), title="Faithfulness of circuits", width=820, height=420, legend=legend_below(60, 320)
     )
     figure.update_xaxes(title="edges in the circuit", **LOG_AXIS, range=[0, math.log10(own.n_edges[-1]) + 0.05])
     figure.update_yaxes(title="faithfulness", range=_shown_range(values))
@@ -63,7 +63,7 @@ def faithfulness_curves(own: Curve, random: RandomCurves | None, control: Curve)
     )  # fmt: skip
     figure.add_hline(y=1, line={"color": INK, "width": 1, "dash": "dash"})
     figure.update_layout(
-        **LAYOUT, title="Faithfulness of circuits", width=820, height=420, legend=legend_below(60, 320)
+        **base_layout(), title="Faithfulness of circuits", width=820, height=420, legend=legend_below(60, 320)
     )
     figure.update_xaxes(title="fraction of edges", tickformat=".0%")
     values = [*own.faithfulness.tolist(), *control.faithfulness.tolist()]

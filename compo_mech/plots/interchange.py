@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from compo_mech.plots.theme import LAYOUT, SEQUENTIAL, scale
+from compo_mech.plots.theme import SEQUENTIAL, base_layout, scale
 
 
 def interchange_maps(tables: Mapping[str, pd.DataFrame]) -> go.Figure:
@@ -34,7 +34,7 @@ def interchange_maps(tables: Mapping[str, pd.DataFrame]) -> go.Figure:
         figure.update_yaxes(autorange="reversed", row=row, col=1)
     n_sites = tables[next(iter(tables))]["site"].nunique()
     figure.update_layout(
-        **{**LAYOUT, "margin": {"l": 80, "r": 20, "t": 80, "b": 40}},
+        **{**base_layout(), "margin": {"l": 80, "r": 20, "t": 80, "b": 40}},
         title="Where each variable is held",
         width=200 + 58 * n_sites,
         height=160 + 150 * len(panels),
@@ -66,7 +66,7 @@ def interchange_by_step(table: pd.DataFrame) -> go.Figure:
         figure.update_xaxes(type="category", row=row, col=col)
     n_rows = (len(panels) + 1) // 2
     figure.update_layout(
-        **{**LAYOUT, "margin": {"l": 90, "r": 20, "t": 80, "b": 50}},
+        **{**base_layout(), "margin": {"l": 90, "r": 20, "t": 80, "b": 50}},
         title="Where each variable is held, by step",
         width=1000,
         height=140 + (70 + 22 * len(sites)) * n_rows,

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from compo_mech.plots.theme import LAYOUT
+from compo_mech.plots.theme import base_layout
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -37,7 +37,7 @@ def stacked(names: Mapping[str, Sequence[str]], title: str, height: int = 150, w
         figure.update_layout({legend_of(row): legend})
     last = LINE * (n_lines[-1] if n_lines else 0)
     top = 80 if title else 40
-    layout = {**LAYOUT, "margin": {"l": 60, "r": 20, "t": top, "b": 60 + last}}
+    layout = {**base_layout(), "margin": {"l": 60, "r": 20, "t": top, "b": 60 + last}}
     figure.update_layout(**layout, title=title or None, height=total + top + 60 + last)
     figure.update_xaxes(title="step", row=n, col=1)
     return figure

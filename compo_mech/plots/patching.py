@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from compo_mech.plots.theme import DIVERGING, LAYOUT, plain, scale
+from compo_mech.plots.theme import DIVERGING, base_layout, plain, scale
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -38,7 +38,7 @@ def effect_maps(
         figure.update_xaxes(tickmode="array", tickvals=list(range(len(columns))), ticktext=columns, row=i, col=1)
         figure.update_yaxes(tickmode="array", tickvals=list(range(len(rows))), ticktext=rows, row=i, col=1)
     figure.update_layout(
-        **{**LAYOUT, "margin": {"l": 80, "r": 20, "t": 80, "b": 40}},
+        **{**base_layout(), "margin": {"l": 80, "r": 20, "t": 80, "b": 40}},
         title=title,
         width=190 + 44 * max(8, len(columns)),
         height=120 + (90 + 28 * len(rows)) * len(maps),

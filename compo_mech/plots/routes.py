@@ -9,11 +9,11 @@ from compo_mech.plots.theme import (
     GREEN,
     GREY,
     INK,
-    LAYOUT,
     LINE,
     ORANGE,
     PAPER,
     PINK,
+    base_layout,
     legend_below,
 )
 from compo_mech.routes.summary import SHARE_FLOOR, RouteMap, RouteName
@@ -63,7 +63,7 @@ def route_cells(routes: RouteMap) -> "go.Figure":
         )  # fmt: skip
     lengths = sorted({cell.length for cell in cells})
     figure.update_layout(
-        **LAYOUT, title="How x<sub>t</sub> reaches s<sub>t</sub>; the number is its fraction", showlegend=True,
+        **base_layout(), title="How x<sub>t</sub> reaches s<sub>t</sub>; the number is its fraction", showlegend=True,
         width=330 + 42 * max(lengths, default=1), height=170 + 38 * len(lengths),
         legend=legend_below(60, 70 + 38 * len(lengths)),
     )  # fmt: skip

@@ -3,7 +3,7 @@
 import plotly.graph_objects as go
 
 from compo_mech.analyses.sharing import Sharing, Standing
-from compo_mech.plots.theme import BLUE, BROWN, CYAN, GREY, INK, LAYOUT, ORANGE, PINK, legend_below, plain
+from compo_mech.plots.theme import BLUE, BROWN, CYAN, GREY, INK, ORANGE, PINK, base_layout, legend_below, plain
 
 N_SHOWN_EDGES = 36
 STANDING_COLOURS: dict[tuple[Standing, bool | None], str] = {
@@ -55,7 +55,7 @@ def edges_figure(found: Sharing) -> go.Figure:
                 hovertemplate="%{y}: %{x:.3f}, %{customdata}<extra></extra>",
             )  # fmt: skip
     figure.update_layout(
-        **{**LAYOUT, "margin": {"l": 130, "r": 20, "t": 50, "b": 50}},
+        **{**base_layout(), "margin": {"l": 130, "r": 20, "t": 50, "b": 50}},
         title="Effect of each edge on either task", width=900, height=150 + 20 * len(table), showlegend=True,
         legend=legend_below(60, 50 + 20 * len(table)),
     )  # fmt: skip

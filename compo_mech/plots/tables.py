@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from compo_mech.plots.theme import BLUE, CONTROL_COLOURS, DIVERGING, LAYOUT, legend_below, scale
+from compo_mech.plots.theme import BLUE, CONTROL_COLOURS, DIVERGING, base_layout, legend_below, scale
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -46,7 +46,7 @@ def dots(
         hovertemplate="%{y}: %{x:.2f}<extra></extra>",
     )  # fmt: skip
     figure.update_layout(
-        **{**LAYOUT, "margin": {"l": 230, "r": 20, "t": 50, "b": 90}},
+        **{**base_layout(), "margin": {"l": 230, "r": 20, "t": 50, "b": 90}},
         title=title,
         width=820,
         height=170 + 34 * len(names),
@@ -71,7 +71,7 @@ def table_map(
         colorbar={"title": unit}, xgap=1, ygap=1, hovertemplate="%{y}, %{x}: %{z:.3g}<extra></extra>",
     )  # fmt: skip
     figure.update_layout(
-        **{**LAYOUT, "margin": {"l": 110, "r": 20, "t": 60, "b": 60}}, title=title,
+        **{**base_layout(), "margin": {"l": 110, "r": 20, "t": 60, "b": 60}}, title=title,
         width=260 + 26 * max(14, len(columns)), height=160 + 24 * len(rows),
     )  # fmt: skip
     figure.update_xaxes(type="category", side="bottom")

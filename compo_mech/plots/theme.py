@@ -3,7 +3,8 @@
 import html
 import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -53,23 +54,6 @@ BAND = "#f8f9fb"
 """Of an area behind other things."""
 
 _AXIS = {"gridcolor": LINE, "zerolinecolor": LINE, "linecolor": LINE, "automargin": True, "title": {"standoff": 12}}
-LAYOUT = {
-    "template": {
-        "layout": {
-            "paper_bgcolor": PAPER,
-            "plot_bgcolor": PAPER,
-            "colorway": HEAD_COLOURS,
-            "hovermode": "closest",
-            "hoverlabel": {"align": "left"},
-            "xaxis": _AXIS,
-            "yaxis": _AXIS,
-            "coloraxis": {"colorbar": {"outlinewidth": 0}},
-        }
-    },
-    "font": {"family": "system-ui, sans-serif", "size": 13, "color": INK},
-    "margin": {"l": 60, "r": 20, "t": 50, "b": 50},
-}
-
 LOG_AXIS: dict[str, Any] = {"type": "log", "exponentformat": "power", "dtick": 1}
 """An axis of logarithms, whose ticks are powers of ten."""
 
@@ -88,6 +72,30 @@ DARK = {
     ), strict=True)),
 }  # fmt: skip
 """What each colour becomes on a dark page."""
+
+
+@lru_cache
+def base_layout() -> Mapping[str, Any]:
+    """Return what the layouts of all figures have in common.
+
+    Plotly checks each entry of a template that it does not know for one: that was most of the time of a figure.
+    """
+    import plotly.graph_objects as go
+
+    template = go.layout.Template(
+        layout={
+            "paper_bgcolor": PAPER,
+            "plot_bgcolor": PAPER,
+            "colorway": HEAD_COLOURS,
+            "hovermode": "closest",
+            "hoverlabel": {"align": "left"},
+            "xaxis": _AXIS,
+            "yaxis": _AXIS,
+            "coloraxis": {"colorbar": {"outlinewidth": 0}},
+        }
+    )
+    font = {"family": "system-ui, sans-serif", "size": 13, "color": INK}
+    return {"template": template, "font": font, "margin": {"l": 60, "r": 20, "t": 50, "b": 50}}
 
 
 def task_colours(tasks: Iterable[str]) -> dict[str, str]:

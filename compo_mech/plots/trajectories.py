@@ -13,8 +13,8 @@ from compo_mech.plots.theme import (
     CONTROL_COLOURS,
     DARK_GREY,
     HEAD_COLOURS,
-    LAYOUT,
     PAPER,
+    base_layout,
     layout_of,
     legend_below,
     ordered_colours,
@@ -112,7 +112,7 @@ def timeline(rows: "pd.DataFrame", title: str) -> "go.Figure":
                 x=1.01, xref="paper", y=position, text=text, showarrow=False, xanchor="left", align="left"
             )
     figure.update_layout(
-        **{**LAYOUT, "margin": {"l": 180, "r": 270 if layout_of(figure).annotations else 20, "t": 60, "b": 50}},
+        **{**base_layout(), "margin": {"l": 180, "r": 270 if layout_of(figure).annotations else 20, "t": 60, "b": 50}},
         title=title, width=1120 if layout_of(figure).annotations else 870,
         height=130 + (34 if rows["run"].nunique() == 1 else 62) * len(names),
     )  # fmt: skip
@@ -157,7 +157,7 @@ def curves_of_runs(
                 shown.add(name)
         figure.update_yaxes(range=[-0.03, 1.03], dtick=0.5, row=row, col=1)
     figure.update_xaxes(title="step", row=len(panels), col=1)
-    layout = {**LAYOUT, "margin": {"l": 50, "r": 20, "t": 80, "b": 50}}
+    layout = {**base_layout(), "margin": {"l": 50, "r": 20, "t": 80, "b": 50}}
     height = 130 + 230 * len(panels)
     figure.update_layout(**layout, title=title, height=height, showlegend=True, legend=legend_below(60, height - 130))
     return figure

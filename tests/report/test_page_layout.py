@@ -87,7 +87,7 @@ def test_the_method_card(browser):
 @pytest.mark.slow
 def test_the_page_of_a_figure(browser):
     figure = go.Figure(go.Scatter(x=[0, 1], y=[0, 1], name="one"))
-    figure.update_layout(**theme.LAYOUT, title="Ours", width=1100)
+    figure.update_layout(**theme.base_layout(), title="Ours", width=1100)
     looked_at(browser, figure_page(figure, "Ours", "What x_t does.", ["figures/ours.py", "out.html"]), n_pictures=1)
 
 
@@ -118,7 +118,9 @@ def test_the_section_of_an_alignment(browser, tiny_run, monkeypatch):
 
 
 def test_a_page_that_changes_its_scheme_draws_its_figures_anew(browser):
-    figure = go.Figure(go.Heatmap(z=[[0, 1]], colorscale=theme.scale(theme.SEQUENTIAL))).update_layout(**theme.LAYOUT)
+    figure = go.Figure(go.Heatmap(z=[[0, 1]], colorscale=theme.scale(theme.SEQUENTIAL))).update_layout(
+        **theme.base_layout()
+    )
     with open_page(browser, document("one", wide(figure))) as page:
         light = page.colours()
         scale = "document.querySelector('.js-plotly-plot')._fullData[0].colorscale[0][1]"
