@@ -18,8 +18,10 @@ def test_what_cannot_be_read_is_told_before_anything_is_computed(tmp_path, capsy
     assert told.err == "error: runs = 2: must hold one that can be read, and none can\n"
 
 
-@pytest.mark.parametrize("is_there", [False, True])
-@pytest.mark.parametrize("step", [None, 7])
+@pytest.mark.parametrize(
+    ("step", "is_there"),
+    [(None, False), (7, True), *(pytest.param(*both, marks=pytest.mark.slow) for both in ((None, True), (7, False)))],
+)
 def test_where_no_run_can_be_dissected_that_is_told_and_nothing_is_left(step, is_there, tiny_run, tmp_path, capsys):
     paths = tuple(shutil.copytree(tiny_run.path, tmp_path / name / "run") for name in ("a", "b"))
     if step is None:  # what is damaged is not read before it is asked
