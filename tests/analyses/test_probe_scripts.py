@@ -1,19 +1,23 @@
+import contextlib
+import io
 import re
 import runpy
+import shutil
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from compo_mech.analyses import position_subtraction, state_update
 from compo_mech.analyses.subtraction_probe import SUBTRACTION
 from compo_mech.analyses.update_probe import UPDATE
 from compo_mech.cli.commands import PROBES, over_runs_command
-from compo_mech.launch import main
-from compo_mech.probing import grid, sites
-from compo_mech.probing.probes import linear_probe
+from compo_mech.launch.run import launch
+from compo_mech.launch.settings import parse
+from compo_mech.probing import grid, probes
 from compo_mech.runs import recipes
 from compo_mech.runs.run import Run
 from compo_mech.runs.trajectory import Quantity
@@ -36,8 +40,7 @@ HEADING = {"position-subtraction": "Positions subtracted?", "state-update": "Sta
 def trained(path, name, *settings):
     argv = ["--runs-dir", str(path), "--name", name, "--data.max-length", "4", "--model.d-model", "16",
             "--data.batch-size", "16", "--train.n-steps", "2", "--n-test-strings", "8"]  # fmt: skip
-    main.main(recipes.polynomial(), [*argv, "--data.tasks", "parity", *settings])
-    return Run.open(path / name)
+    return launch(parse(recipes.polynomial(), [*argv, "--data.tasks", "parity", *settings]), Console(quiet=True))
 
 
 @pytest.fixture(scope="module")
@@ -58,18 +61,15 @@ def run(runs):
     return runs("plain")
 
 
-@pytest.fixture(autouse=True)
-def small(monkeypatch):
-    """What is written does not depend on how many rows are asked."""
-    for module in (position_subtraction, state_update):
-        monkeypatch.setattr(module, "N_SWAPS", 20)
-    monkeypatch.setattr(grid, "N_ROWS", 32)
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    """Small MLPs as probes take most of the time."""
-    monkeypatch.setattr(sites, "mlp_probe", lambda values, split, generator: linear_probe(values, split))
+@pytest.fixture(autouse=True, scope="module")
+def small():
+    """What is written does not depend on how many rows are asked, nor on how well a small MLP is fitted."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (position_subtraction, state_update):
+            patch.setattr(module, "N_SWAPS", 20)
+        patch.setattr(grid, "N_ROWS", 32)
+        patch.setattr(probes, "N_STEPS", 2)
+        yield
 
 
 def ask(probe, path, step=None, all_steps=False, task=None, seed=0):
@@ -80,6 +80,24 @@ def contents(path):
     """Every file of a run's analyses, and its page."""
     files = [*(path / "analysis").rglob("*"), path / "report.html"]
     return {str(file): file.read_bytes() for file in files if file.is_file()}
+
+
+@pytest.fixture(scope="module")
+def asked(runs, tmp_path_factory):
+    """By probe, a run that it was asked about at step 1, and what that showed on the terminal."""
+    found = {}
+    for probe in (SUBTRACTION, UPDATE):
+        path = shutil.copytree(runs("plain").path, tmp_path_factory.mktemp("asked") / "plain")
+        with contextlib.redirect_stdout(io.StringIO()) as shown:
+            ask(probe, path, step=1)
+        found[probe.name] = path, shown.getvalue()
+    return found
+
+
+@pytest.fixture
+def asked_run(asked, probe, tmp_path):
+    """A copy of that run, to be asked again."""
+    return Run.open(shutil.copytree(asked[probe.name][0], tmp_path / "plain"))
 
 
 class Page(HTMLParser):
@@ -103,49 +121,50 @@ class Page(HTMLParser):
 
 
 @BOTH
-def test_tables_findings_and_a_section_are_kept(probe, run, capsys):
-    ask(probe, run.path)
-    folder = run.path / "analysis" / f"{probe.name}-000002-parity"
+def test_tables_findings_and_a_section_are_kept(probe, asked):
+    path, shown = asked[probe.name]
+    folder = path / "analysis" / f"{probe.name}-000001-parity"
     names = {f"{name}.csv" for name in TABLES[probe.name]}
     assert {file.name for file in folder.iterdir()} == names | {"findings.txt", "section.html", "SHA256SUMS"}
     for name in names:
         assert set(pd.read_csv(folder / name)["network"]) == {"trained", "control"}, name
     findings = (folder / "findings.txt").read_text().splitlines()
     assert findings[0].startswith(MLP[probe.name])
-    shown = " ".join(capsys.readouterr().out.split())
+    shown = " ".join(shown.split())
     for sentence in findings:
         assert " ".join(sentence.split()) in shown
-    page = Page((run.path / "report.html").read_text())
+    page = Page((path / "report.html").read_text())
     assert page.links == []
-    assert page.headings.count(f"{HEADING[probe.name]} parity, step 2") == 1
+    assert page.headings.count(f"{HEADING[probe.name]} parity, step 1") == 1
     section = (folder / "section.html").read_text()
     after = section.partition("</h2>")[2][:200]  # the heading has its anchor there
     assert after.strip()
-    assert after in re.sub("<p class=within>.*?</p>", "", (run.path / "report.html").read_text())
+    assert after in re.sub("<p class=within>.*?</p>", "", (path / "report.html").read_text())
 
 
 @BOTH
-def test_findings_can_be_had_again(probe, run, quick):
-    folder = run.path / "analysis" / f"{probe.name}-000000-parity"
+def test_findings_can_be_had_again(probe, asked_run):
+    folder = asked_run.path / "analysis" / f"{probe.name}-000001-parity"
     strip = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}")  # names of figures on the page
 
-    def kept(seed):
-        ask(probe, run.path, step=0, seed=seed)
+    def kept():
         files = [file for file in folder.iterdir() if file.name != "SHA256SUMS"]
         return {file.name: strip.sub("", file.read_text()) for file in files}
 
-    first = kept(0)
-    assert kept(0) == first
-    other = kept(1)
+    first = kept()
+    shutil.rmtree(folder)
+    ask(probe, asked_run.path, step=1)
+    assert kept() == first
+    ask(probe, asked_run.path, step=1, seed=1)
+    other = kept()
     assert other.keys() == first.keys()
     assert other["probes.csv"] != first["probes.csv"]
     assert other["interchange.csv"] != first["interchange.csv"]
 
 
 @BOTH
-def test_figures_are_followed_over_all_steps_and_other_steps_stay(probe, run, quick):
-    ask(probe, run.path, step=1)
-    before = contents(run.path)
+def test_figures_are_followed_over_all_steps_and_other_steps_stay(probe, asked_run):
+    run, before = asked_run, contents(asked_run.path)
     ask(probe, run.path, all_steps=True)
     folder = run.path / "analysis" / f"{probe.name}-000002-parity"
     curves = pd.read_csv(folder / "by-step.csv")
@@ -167,18 +186,19 @@ def test_figures_are_followed_over_all_steps_and_other_steps_stay(probe, run, qu
     assert changed <= {folder.name, run.path.name}  # and its page
 
 
-def test_tasks_of_one_name_are_kept_apart(runs, quick):
+def test_tasks_of_one_name_are_kept_apart(runs):
     run = runs("mixture", "--data.tasks", "counter(modulus=3)", "counter(modulus=2)")
     ask(UPDATE, run.path)
     folders = sorted((run.path / "analysis").iterdir())
     assert len(folders) == 2
+    assert all(folder.name.startswith("state-update-000002-") for folder in folders)  # the last step
     assert [len(pd.read_csv(folder / "activations.csv")) for folder in folders] in (
         [24, 12],
         [12, 24],
     )  # (k + 1) k pairs of both networks
 
 
-def test_three_layers_are_asked_where_x_is_fetched(runs, quick, capsys):
+def test_three_layers_are_asked_where_x_is_fetched(runs, capsys):
     run = runs("three", "--model.n-layers", "3")
     ask(UPDATE, run.path)
     assert re.search(r"MLP [12] updates the state", capsys.readouterr().out)
@@ -227,7 +247,7 @@ def test_a_folder_that_is_no_run_gets_one_line(probe, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
-def test_strings_too_short_for_the_question_get_one_line(runs, quick, capsys):
+def test_strings_too_short_for_the_question_get_one_line(runs, capsys):
     run = runs("short", "--data.max-length", "2")
     before = contents(run.path)
     capsys.readouterr()
@@ -245,7 +265,7 @@ def test_strings_too_short_for_the_question_get_one_line(runs, quick, capsys):
     assert "max_length = 1: must be at least 2" in capsys.readouterr().err
 
 
-def test_a_task_that_cannot_be_asked_leaves_no_other_half_done(runs, quick, capsys):
+def test_a_task_that_cannot_be_asked_leaves_no_other_half_done(runs, capsys):
     run = runs("half", "--data.tasks", "parity", "automaton(transitions=((1,), (0,)))")
     before = contents(run.path)
     with pytest.raises(SystemExit) as stop:
