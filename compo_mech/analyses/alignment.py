@@ -131,7 +131,8 @@ def aligned(
     model, control = Model(run.params(step), config), Model(run.control(), config)
     generator = torch.Generator().manual_seed(seed)
     plans, steps = search_plans(model, data, task, generator), run.steps if all_steps else []
-    n_left = 2 + len(steps) + 3 * len(plans)
+    asked_step = run.steps[-1] if step is None else step
+    n_left = 2 + len([s for s in steps if s != asked_step]) + 3 * len(plans)
 
     def mapped(asked: Model) -> "pd.DataFrame":
         nonlocal n_left
@@ -141,7 +142,7 @@ def aligned(
         return table
 
     maps = mapped(model), mapped(control)
-    by_step = [mapped(Model(run.params(s), config)).assign(step=s) for s in steps]
+    by_step = [(maps[0] if s == asked_step else mapped(Model(run.params(s), config))).assign(step=s) for s in steps]
     rows = []
     for site, dims in plans:
         pairs = {v: _split(make_interchanges(data, v, "independent", 3 * N_TRAIN, generator, task), task) for v in dims}
@@ -155,7 +156,7 @@ def aligned(
         rows += _rows(site, dims, config.d_model, *results)
     return Aligned(
         task=task,
-        step=run.steps[-1] if step is None else step,
+        step=asked_step,
         trained=maps[0],
         control=maps[1],
         by_step=pd.concat(by_step, ignore_index=True) if by_step else None,

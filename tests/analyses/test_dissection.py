@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from rich.console import Console
 
 from compo_mech.analyses import dissection as dissection_module
 from compo_mech.analyses.dissection import dissect, routes_sentence
@@ -19,7 +20,8 @@ from compo_mech.cli.dissect import DissectionOfRun
 from compo_mech.data.tasks import Automaton, Parity, Polynomial
 from compo_mech.ground_truth.build import build
 from compo_mech.ground_truth.options import BuildOptions
-from compo_mech.launch import main
+from compo_mech.launch.run import launch
+from compo_mech.launch.settings import parse
 from compo_mech.model.params import Model, init_params
 from compo_mech.plots.theme import subscripts
 from compo_mech.report import run_page
@@ -28,7 +30,6 @@ from compo_mech.report.method_card import card_sentence
 from compo_mech.routes.summary import RouteName
 from compo_mech.runs import recipes
 from compo_mech.runs.analysis_folder import analysis_name
-from compo_mech.runs.run import Run
 from compo_mech.settings import changed
 
 ROOT = Path(__file__).parents[2]
@@ -37,8 +38,8 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def found():
     torch.set_num_threads(1)
-    built = build(Parity(), max_length=5, rungs=BuildOptions(distractors=True, rotated=True))
-    return built, dissect(built.model, built.data, Parity(), 0, built.shifts, n_pairs=24, n_strings=16)
+    built = build(Parity(), max_length=4, rungs=BuildOptions(distractors=True, rotated=True))
+    return built, dissect(built.model, built.data, Parity(), 0, built.shifts, n_pairs=16, n_strings=16)
 
 
 def test_a_hand_built_model_is_found_out(found):
@@ -155,7 +156,7 @@ def test_routes_are_judged_by_a_figure_beside_its_threshold_and_control(found, s
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(dissection_module, "dissect", partial(dissect, n_pairs=12, n_strings=16))
+    monkeypatch.setattr(dissection_module, "dissect", partial(dissect, n_pairs=6, n_strings=8))
 
 
 @pytest.fixture
@@ -175,8 +176,7 @@ def run(tmp_path_factory):
     runs = tmp_path_factory.mktemp("runs")
     argv = ["--runs-dir", str(runs), "--name", "one", "--data.max-length", "4", "--model.d-model", "16",
             "--train.n-steps", "6", "--n-test-strings", "8"]  # fmt: skip
-    main.main(recipes.parity(), argv)
-    return Run.open(runs / "one")
+    return launch(parse(recipes.parity(), argv), Console(quiet=True))
 
 
 def test_the_script_adds_to_the_page_and_keeps_tables(run, dissect_script, capsys):
@@ -245,8 +245,7 @@ def test_pairs_of_a_run_move_what_was_trained_however_much_room_there_is(shift, 
 def test_any_run_can_be_taken_apart(settings, tmp_path, quick):
     argv = ["--runs-dir", str(tmp_path), "--name", "one", "--data.max-length", "4", "--model.d-model", "16",
             "--train.n-steps", "2", "--n-test-strings", "8", *settings]  # fmt: skip
-    main.main(recipes.parity(), argv)
-    run = Run.open(tmp_path / "one")
+    run = launch(parse(recipes.parity(), argv), Console(quiet=True))
     dissect_command((run.path,))
     for task in run.config.data.measured_tasks:
         assert (run.path / "analysis" / f"dissect-000002-{task}" / "section.html").exists()

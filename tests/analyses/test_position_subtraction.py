@@ -16,7 +16,7 @@ from compo_mech.ground_truth.hard_cases import build_hard_case
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.params import Model, init_params
-from compo_mech.probing import sites
+from compo_mech.probing import probes, sites
 from compo_mech.probing.grid import position_grid
 from compo_mech.probing.probes import linear_probe
 from compo_mech.probing.unseen_pairs import Exposure, UnseenPairs, data_pairs
@@ -28,8 +28,9 @@ FLAGS = ("decodable", "query_by_difference", "mlp_out", "q", "followed", "needed
 
 @pytest.fixture(autouse=True)
 def fewer_pairs(monkeypatch):
-    """Builds are judged by fewer pairs."""
+    """Builds are judged by fewer pairs, and no verdict rests on how well small MLPs are fitted."""
     monkeypatch.setattr(position_subtraction, "N_SWAPS", 200)
+    monkeypatch.setattr(probes, "N_STEPS", 2)
 
 
 def flags(found):
@@ -157,9 +158,10 @@ def test_rule_and_table_are_told_apart_by_weights_and_by_neurons():
 
 
 def test_the_same_seed_gives_the_same_findings_and_another_others():
-    first = examined(Parity(), BuildOptions(noise=0.01, rotated=True))
-    built = build(Parity(), rungs=BuildOptions(noise=0.01, rotated=True))
-    again, other = (examine_subtraction(built.model, built.data, Parity(), seed, thorough=False) for seed in (0, 1))
+    built = build(Parity(), max_length=4, rungs=BuildOptions(noise=0.01, rotated=True))
+    first, again, other = (
+        examine_subtraction(built.model, built.data, Parity(), seed, thorough=False) for seed in (0, 0, 1)
+    )
     assert first.probes.equals(again.probes)
     assert first.interchanges.equals(again.interchanges)
     assert not first.interchanges.equals(other.interchanges)
@@ -172,7 +174,7 @@ def test_the_same_seed_gives_the_same_findings_and_another_others():
 @pytest.mark.parametrize("task", [Parity(), Polynomial(modulus=5)], ids=str)
 @pytest.mark.parametrize("subtraction", ["table", "difference"])
 def test_builds_with_a_broken_subtraction_get_a_no(subtraction, task):
-    for seed in range(3):
+    for seed in range(2):
         rungs = BuildOptions(broken="subtraction", subtraction=subtraction, rotated=True, seed=seed)
         found = examined(task, rungs, seed)
         assert flags(found) == dict.fromkeys(FLAGS, False)

@@ -16,6 +16,7 @@ from compo_mech.ground_truth.hard_cases import build_hard_case
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.params import Model, init_params
+from compo_mech.probing import grid as grid_module
 from compo_mech.probing import sites
 from compo_mech.probing.grid import state_grid
 from compo_mech.probing.probes import linear_probe
@@ -40,8 +41,11 @@ def flags(found):
 
 @lru_cache
 def examined(task, rungs, seed=0, thorough=True):
-    built = build(task, rungs=rungs)
-    return examine_update(built.model, built.data, task, seed, 1 + int(rungs.three_layers), thorough)
+    built = build(task, max_length=8 if thorough else 6, rungs=rungs)
+    with pytest.MonkeyPatch.context() as patch:
+        if not thorough:  # a verdict does with fewer rows, which are too few for subspaces of class means
+            patch.setattr(grid_module, "N_ROWS", 256)
+        return examine_update(built.model, built.data, task, seed, 1 + int(rungs.three_layers), thorough)
 
 
 def held(found, variable, context="matched"):
@@ -130,7 +134,7 @@ def test_s_and_x_lie_in_subspaces_of_their_own(task):
 )
 def test_harder_builds_update_too(rungs):
     for task in TASKS[:2]:
-        found = examined(task, rungs, thorough=task == Parity())  # of 4 pairs 3 shuffles leave too wide a chance
+        found = examined(task, rungs, thorough=False)
         assert found.probe("MLP output")["linear"] >= 0.99
         for variable, context in (("answer", "independent"), ("x", "independent"), ("s", "matched")):
             assert held(found, variable, context)["iia"] >= 0.99
@@ -181,9 +185,8 @@ def test_copy_has_nothing_to_compute():
 
 
 def test_the_same_seed_gives_the_same_findings_and_another_others():
-    first, other = (examined(Parity(), BuildOptions(rotated=True), seed, thorough=False) for seed in (0, 1))
-    built = build(Parity(), rungs=BuildOptions(rotated=True))
-    again = examine_update(built.model, built.data, Parity(), 0, thorough=False)
+    built = build(Parity(), max_length=4, rungs=BuildOptions(rotated=True))
+    first, again, other = (examine_update(built.model, built.data, Parity(), n, thorough=False) for n in (0, 0, 1))
     for name in ("probes", "interchanges", "subspaces", "neurons", "activations"):
         assert getattr(first, name).equals(getattr(again, name))
     assert not first.interchanges.equals(other.interchanges)
@@ -194,7 +197,7 @@ def test_the_same_seed_gives_the_same_findings_and_another_others():
 
 @pytest.mark.parametrize("task", [*TASKS, Copy()], ids=str)
 def test_builds_with_a_broken_update_get_a_no(task):
-    for seed in range(3 if task == Parity() else 2):
+    for seed in range(2):
         found = examined(task, BuildOptions(broken="update", rotated=True, seed=seed), seed, thorough=False)
         assert found.probe("MLP output")["linear"] == 1  # another state, but as good a label
         assert not found.holds

@@ -66,8 +66,8 @@ def test_the_circuit_built_by_hand_is_clean_and_used(task, rungs):
 @pytest.mark.parametrize("careful", [False, True])
 @pytest.mark.parametrize("name", ["random, two heads", "by hand"])
 def test_what_is_watched_against_loops_over_hooked_transformers(name, careful, monkeypatch):
-    monkeypatch.setattr(trajectories, "N_SWAPS", 32)
-    monkeypatch.setattr(trajectories, "N_ROUTE_STRINGS", 6)
+    monkeypatch.setattr(trajectories, "N_SWAPS", 16)
+    monkeypatch.setattr(trajectories, "N_ROUTE_STRINGS", 4)
     task, built = Parity(), build(Parity(), max_length=5, rungs=BuildOptions(layer_norm=True))
     data, model = (DataConfig(max_length=5), None) if name == "random, two heads" else (built.data, built.model)
     if model is None:
@@ -76,12 +76,12 @@ def test_what_is_watched_against_loops_over_hooked_transformers(name, careful, m
         model = Model({n: p + 0.3 * torch.randn(p.shape, generator=generator) for n, p in params.items()}, config)
     hooked, strings = to_hooked(model), hooked_loops.route_strings(data, task)
     with torch.no_grad():
-        slow = hooked_loops.loop_attention_metrics(trajectories.test_sets(data, task, 16), careful, hooked)
+        slow = hooked_loops.loop_attention_metrics(trajectories.test_sets(data, task, 8), careful, hooked)
         pairs = hooked_loops.exchanges(data, task, 1, model.config)
         slow |= hooked_loops.loop_interchange_scores(pairs, careful, hooked)
         slow |= hooked_loops.loop_route_scores(data, strings, careful, hooked)
     rows = [
-        *attention_metrics(data, task, 16, model),
+        *attention_metrics(data, task, 8, model),
         *interchange_scores(data, task, 1, 0, model),
         *route_scores(data, task, 0, model),
     ]
