@@ -12,8 +12,10 @@ import torch
 from rich.console import Console
 
 from compo_mech.analyses import dissection as dissection_module
+from compo_mech.analyses import network_findings
 from compo_mech.analyses.dissection import dissect, routes_sentence
 from compo_mech.circuits.circuit import from_json
+from compo_mech.circuits.faithfulness import random_curves
 from compo_mech.circuits.prompts import circuit_pairs
 from compo_mech.cli.commands import dissect_command
 from compo_mech.cli.dissect import DissectionOfRun
@@ -156,7 +158,9 @@ def test_routes_are_judged_by_a_figure_beside_its_threshold_and_control(found, s
 
 @pytest.fixture
 def quick(monkeypatch):
+    """What is written does not depend on how many pairs and strings are asked, nor on how many random curves."""
     monkeypatch.setattr(dissection_module, "dissect", partial(dissect, n_pairs=6, n_strings=8))
+    monkeypatch.setattr(network_findings, "random_curves", lambda found, n, *more: random_curves(found, 2, *more))
 
 
 @pytest.fixture
