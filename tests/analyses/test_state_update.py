@@ -16,7 +16,6 @@ from compo_mech.ground_truth.hard_cases import build_hard_case
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.params import Model, init_params
-from compo_mech.probing import grid as grid_module
 from compo_mech.probing import sites
 from compo_mech.probing.grid import state_grid
 from compo_mech.probing.probes import linear_probe
@@ -44,7 +43,7 @@ def examined(task, rungs, seed=0, thorough=True):
     built = build(task, max_length=8 if thorough else 6, rungs=rungs)
     with pytest.MonkeyPatch.context() as patch:
         if not thorough:  # a verdict does with fewer rows, which are too few for subspaces of class means
-            patch.setattr(grid_module, "N_ROWS", 256)
+            patch.setattr("compo_mech.probing.grid.N_ROWS", 256)
         return examine_update(built.model, built.data, task, seed, 1 + int(rungs.three_layers), thorough)
 
 
