@@ -196,14 +196,13 @@ def test_the_same_seed_gives_the_same_findings_and_another_others():
 
 @pytest.mark.parametrize("task", [*TASKS, Copy()], ids=str)
 def test_builds_with_a_broken_update_get_a_no(task):
-    for seed in range(2):
-        found = examined(task, BuildOptions(broken="update", rotated=True, seed=seed), seed, thorough=False)
-        assert found.probe("MLP output")["linear"] == 1  # another state, but as good a label
-        assert not found.holds
-        assert not found.followed
-        assert not found.additive.needed
-        if task != Copy():
-            assert str(update_verdict(found)).startswith("no; answers do not follow its output")
+    found = examined(task, BuildOptions(broken="update", rotated=True), thorough=False)  # nowhere near a threshold
+    assert found.probe("MLP output")["linear"] == 1  # another state, but as good a label
+    assert not found.holds
+    assert not found.followed
+    assert not found.additive.needed
+    if task != Copy():
+        assert str(update_verdict(found)).startswith("no; answers do not follow its output")
 
 
 def test_without_x_there_is_no_update():
