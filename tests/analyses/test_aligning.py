@@ -83,6 +83,8 @@ def test_tables_and_a_section_are_kept_and_the_same_seed_says_the_same(run, quic
     trained = tables["interchange"][tables["interchange"]["network"] == "trained"].drop(columns="network")
     last = tables["by-step"][tables["by-step"]["step"] == 1].drop(columns="step").reset_index(drop=True)
     pd.testing.assert_frame_equal(last, trained)
+    first = tables["by-step"][tables["by-step"]["step"] == 0].drop(columns="step").reset_index(drop=True)
+    assert not first.equals(last)
     assert "Aligned with the algorithm" in (run / "report.html").read_text()
     before = {file.name: file.read_text() for file in folder.glob("*.csv")}
     align_command(run, 1, False, "parity", 0)  # the same seed says the same
