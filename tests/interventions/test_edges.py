@@ -227,12 +227,11 @@ def test_exact_patching_from_the_reader_on_is_patching_the_whole_network(config)
     for edge in [*all_edges(config), *edges[::3]]:
 
         def read(reader, outputs, edge=edge):
-            where = torch.ones_like(pairs.read) if edge.span is None else pairs.where(edge.span)
-            parts = []
-            for writer, own in outputs.items():
-                swap = reader == edge.reader and writer == edge.writer
-                parts.append(torch.where(where[..., None] & swap, runs.corrupt[writer], own))
-            return torch.stack(parts).sum(0)
+            parts = dict(outputs)
+            if reader == edge.reader:
+                where = torch.ones_like(pairs.read) if edge.span is None else pairs.where(edge.span)
+                parts[edge.writer] = torch.where(where[..., None], runs.corrupt[edge.writer], outputs[edge.writer])
+            return torch.stack([*parts.values()]).sum(0)
 
         inputs = embeddings(model, pairs.clean_tokens, pairs.clean_position_ids)
         slow = run_graph(model, inputs, read)[1][pairs.row, pairs.position]

@@ -1,5 +1,6 @@
 import itertools
 from dataclasses import replace
+from functools import cache
 from typing import get_args
 
 import pytest
@@ -34,11 +35,24 @@ KINDS = ["resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "q", "k"
 HEADED = ("q", "k", "v", "z", "pattern", "result")
 
 
-def by_hooks(model, pairs, site, where):
-    """The obvious way: cache the corrupt run, hook its value into the clean one."""
+def random_setting(config):
+    return random_model(config, DATA), pairs_of(DATA, UNSHIFTED)
+
+
+@cache
+@torch.no_grad()
+def hooked_setting(config):
+    """The same network as a HookedTransformer, which hooks leave as it is, and what it has in its corrupt run."""
+    model, pairs = random_setting(config)
     hooked = to_hooked(model)
     hooked.set_use_attn_result(True)
-    _, corrupt = hooked.run_with_cache(pairs.corrupt_tokens)
+    return hooked, hooked.run_with_cache(pairs.corrupt_tokens)[1]
+
+
+@torch.no_grad()
+def by_hooks(config, pairs, site, where):
+    """The obvious way: cache the corrupt run, hook its value into the clean one."""
+    hooked, corrupt = hooked_setting(config)
 
     def hook(value, hook):
         other = corrupt[site.hook_name]
@@ -52,13 +66,13 @@ def by_hooks(model, pairs, site, where):
         return value
 
     logits = hooked.run_with_hooks(pairs.clean_tokens, fwd_hooks=[(site.hook_name, hook)])
-    return logits[pairs.row, pairs.position].detach()
+    return logits[pairs.row, pairs.position]
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=["two layers", "three layers, biases", "one layer, no norm"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_patching_against_hooks(config, kind):
-    model, pairs = random_model(config, DATA), pairs_of(DATA, UNSHIFTED)
+    model, pairs = random_setting(config)
     clean, corrupt = traces.both_traces(model, pairs)
     scattered = torch.rand(pairs.clean_tokens.shape, generator=torch.Generator().manual_seed(3)) < 0.3
     places = [torch.zeros_like(scattered), torch.ones_like(scattered), scattered]
@@ -70,7 +84,7 @@ def test_patching_against_hooks(config, kind):
     for layer, head, where in itertools.product(range(config.n_layers), heads, places):
         site = Site(kind, layer, head)
         fast = patched_logits(model, clean, corrupt, site, where, pairs)
-        torch.testing.assert_close(fast, by_hooks(model, pairs, site, where), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(fast, by_hooks(config, pairs, site, where), atol=1e-5, rtol=1e-5)
 
 
 def test_patching_one_residual_site_everywhere_is_corrupt_and_nowhere_is_clean():
@@ -87,14 +101,14 @@ def test_patching_one_residual_site_everywhere_is_corrupt_and_nowhere_is_clean()
 
 
 def test_the_sweep_is_the_loop():
-    model, pairs = random_model(CONFIGS[0], DATA), pairs_of(DATA, UNSHIFTED)
+    model, pairs = random_setting(CONFIGS[0])
     found = patching.sweep(model, pairs, "z", cross_entropy)
     n_pos = pairs.clean_tokens.shape[1]
     assert found.shape == (2, 2, n_pos)
     for layer, head, position in ((0, 1, 3), (1, 0, n_pos - 1), (1, 1, 6)):
         where = torch.zeros_like(pairs.clean_tokens, dtype=torch.bool)
         where[:, position] = True
-        slow = by_hooks(model, pairs, Site("z", layer, head), where)
+        slow = by_hooks(CONFIGS[0], pairs, Site("z", layer, head), where)
         torch.testing.assert_close(found[layer, head, position], cross_entropy(slow, slow, pairs), atol=1e-5, rtol=1e-5)
 
 
@@ -108,7 +122,7 @@ def test_patching_a_hand_built_model_shows_its_heads_where_they_work():
 
 
 def test_ablation_against_hooks():
-    model, pairs = random_model(CONFIGS[0], DATA), pairs_of(DATA, UNSHIFTED)
+    model, pairs = random_setting(CONFIGS[0])
     inputs = embeddings(model, pairs.clean_tokens, pairs.clean_position_ids)
     outputs, _ = graph.run_graph(model, inputs)
     values = baseline_outputs(model, inputs, "mean")
@@ -142,7 +156,7 @@ def test_ablation_against_hooks():
     ],
 )
 def test_sites_that_are_not_there_are_refused(site, complaint):
-    model, pairs = random_model(CONFIGS[0], DATA), pairs_of(DATA, UNSHIFTED)
+    model, pairs = random_setting(CONFIGS[0])
     clean, corrupt = traces.both_traces(model, pairs)
     where = torch.ones_like(pairs.clean_tokens, dtype=torch.bool)
     with pytest.raises(ValueError, match=complaint):
@@ -150,7 +164,7 @@ def test_sites_that_are_not_there_are_refused(site, complaint):
 
 
 def test_positions_that_do_not_fit_and_resampling_without_a_source_are_refused():
-    model, pairs = random_model(CONFIGS[0], DATA), pairs_of(DATA, UNSHIFTED)
+    model, pairs = random_setting(CONFIGS[0])
     clean, corrupt = traces.both_traces(model, pairs)
     with pytest.raises(ValueError, match="where = "):
         patched_logits(model, clean, corrupt, Site("resid_pre", 0), torch.ones(5, 3, dtype=torch.bool), pairs)
@@ -160,7 +174,7 @@ def test_positions_that_do_not_fit_and_resampling_without_a_source_are_refused()
 
 
 def test_the_sweep_over_spans_is_patching_where_they_lie():
-    model, pairs = random_model(CONFIGS[1], DATA), pairs_of(DATA, UNSHIFTED)
+    model, pairs = random_setting(CONFIGS[1])
     positions = [Span("inputs"), Span("end"), Span("state", 2), Span("input", 1), 3]
     found = patching.sweep(model, pairs, "z", cross_entropy, positions=positions)
     assert found.shape == (3, 2, 5)
@@ -171,7 +185,7 @@ def test_the_sweep_over_spans_is_patching_where_they_lie():
         if length >= 2:
             second[row, length + 3] = True
     for place, where in ((1, end), (2, second)):
-        slow = by_hooks(model, pairs, Site("z", 1, 1), where)
+        slow = by_hooks(CONFIGS[1], pairs, Site("z", 1, 1), where)
         torch.testing.assert_close(found[1, 1, place], cross_entropy(slow, slow, pairs), atol=1e-5, rtol=1e-5)
     by_position = patching.sweep(model, pairs, "z", cross_entropy)
     torch.testing.assert_close(found[:, :, 3:], by_position[:, :, [1, 3]])
@@ -182,7 +196,7 @@ def test_the_sweep_over_spans_is_patching_where_they_lie():
     [([40], r"position = 40: must be 0 \.\. "), ([Span("state", 9)], "span = s9"), ([Span("state")], "needs a number")],
 )
 def test_positions_out_of_range_are_refused(positions, complaint):
-    model, pairs = random_model(CONFIGS[0], DATA), pairs_of(DATA, UNSHIFTED)
+    model, pairs = random_setting(CONFIGS[0])
     with pytest.raises(ValueError, match=complaint):
         patching.sweep(model, pairs, "z", cross_entropy, positions=positions)
 
@@ -245,7 +259,7 @@ def test_what_lies_behind_every_scored_row_changes_nothing():
 
 
 def test_zero_ablation_leaves_the_bias_that_belongs_to_no_head():
-    model, pairs = random_model(CONFIGS[1], DATA), pairs_of(DATA, UNSHIFTED)
+    model, pairs = random_setting(CONFIGS[1])
     inputs = embeddings(model, pairs.clean_tokens, pairs.clean_position_ids)
     hooked = to_hooked(model)
     for head in (0, 1):
