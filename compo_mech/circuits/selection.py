@@ -133,9 +133,9 @@ def connected(edges: Iterable[Edge], config: ModelConfig) -> frozenset[Edge]:
     >>> [str(edge) for edge in kept]  # what MLP 0 puts out is not read
     ['tok → logits']
     """
-    ends = [
-        (edge, node_name(edge.writer), reading_nodes(edge.reader, config)) for edge in sorted(edges, key=graph_order)
-    ]
+    edges = sorted(edges, key=graph_order)
+    reading = {reader: reading_nodes(reader, config) for reader in {edge.reader for edge in edges}}
+    ends = [(edge, node_name(edge.writer), reading[edge.reader]) for edge in edges]
     reached, leading = {"tok", "pos"}, {LOGITS.kind}
     for _, writer, readers in ends:  # in order of computation: every edge into a node comes before those out of it
         if writer in reached:
@@ -170,6 +170,7 @@ def reading_nodes(reader: Reader, config: ModelConfig) -> list[str]:
     return [node_name(Writer("head", reader.layer, head)) for head in heads_reading(reader, config)]
 
 
+@cache
 def node_name(end: Writer | Reader) -> str:
     """Name a component by its name in a circuit's JSON: a writer, or whose queries, MLP or logits a reader is.
 

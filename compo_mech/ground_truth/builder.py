@@ -7,8 +7,9 @@ its weights.
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -184,12 +185,11 @@ class Sketch:
             for head in range(self.n_heads):
                 if (layer, head) in self.ask_always:
                     params[f"{block}.attn.b_Q"][head, 0] = self.scale
-            for index, neuron in enumerate(self.neurons[layer]):
-                for coordinate, weight in neuron.reads.items():
-                    params[f"{block}.mlp.W_in"][coordinate, index] = weight
-                for coordinate, weight in neuron.writes.items():
-                    params[f"{block}.mlp.W_out"][index, coordinate] = weight
-                params[f"{block}.mlp.b_in"][index] = neuron.bias
+            neurons = self.neurons[layer]
+            _fill(params[f"{block}.mlp.W_in"].mT, [neuron.reads for neuron in neurons])
+            _fill(params[f"{block}.mlp.W_out"], [neuron.writes for neuron in neurons])
+            biases = [neuron.bias for neuron in neurons]
+            params[f"{block}.mlp.b_in"][: len(neurons)] = torch.tensor(biases, dtype=torch.float64)
         return params
 
     def _distract(self, params: Params) -> None:
@@ -238,7 +238,7 @@ class Sketch:
         run_graph(plain, embeddings(plain, strings.read, strings.position_ids), read)
         return sizes
 
-    @property
+    @cached_property
     def basis(self) -> Float[Tensor, "coordinate d_model"]:
         """Row i is where coordinate i lies in the stream: orthonormal, and without a mean under LayerNorm."""
         n = self.width + self.rungs.layer_norm
@@ -272,3 +272,11 @@ class Sketch:
                 param = param + self.rungs.noise * torch.randn(param.shape, generator=noise, dtype=torch.float64)
             params[name] = param.float()
         return Model(params, config)
+
+
+def _fill(weights: Float[Tensor, "neuron coordinate"], rows: Sequence[dict[int, float]]) -> None:
+    """Set the weights of each neuron, all at once: one by one is slow."""
+    neurons = [index for index, row in enumerate(rows) for _ in row]
+    coordinates = [coordinate for row in rows for coordinate in row]
+    values = [value for row in rows for value in row.values()]
+    weights[neurons, coordinates] = torch.tensor(values, dtype=weights.dtype)

@@ -32,6 +32,7 @@ from compo_mech.model.params import Model
 Read = Callable[[Reader, Outputs], Stream]
 """The stream that a reader sees, given what the writers before it put out."""
 
+Projected = Float[Tensor, "batch pos d_head"]  # named here, as what a function writes out is made at each call
 Rows = tuple[Int[Tensor, "row"], Int[Tensor, "row"]]
 """Rows of a batch and a position of each."""
 
@@ -163,10 +164,10 @@ def _heads_out(
 
     The first head carries the layer's bias along, which belongs to no head.
     """
-    projected: dict[Reader, Float[Tensor, "batch pos d_head"]] = {}
+    projected: dict[Reader, Projected] = {}
     normed: dict[int, tuple[Stream, Stream]] = {}  # by the stream's identity: most readers share theirs
 
-    def project(reader: Reader) -> Float[Tensor, "batch pos d_head"]:
+    def project(reader: Reader) -> Projected:
         assert reader.head is not None
         if reader not in projected:
             stream = read(reader, before)
