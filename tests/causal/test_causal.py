@@ -217,7 +217,7 @@ def test_balanced_accuracy_by_hand():
 @pytest.mark.parametrize("task", TASKS, ids=str)
 @pytest.mark.parametrize("rungs", [BuildOptions(), BuildOptions(rotated=True)], ids=["pristine", "rotated"])
 def test_true_sites_hold_their_variable_and_no_other(task, rungs):
-    built = build(task, rungs=rungs)
+    built = build(task, max_length=6, rungs=rungs)
     table = interchange_map(built.model, built.data, generator(), 80, sites=(*TRUE_SITES.values(), *OF_HEADS))
     table = table.set_index(["variable", "context", "site"])["iia"]
     for variable, site in TRUE_SITES.items():
@@ -252,10 +252,10 @@ def test_true_sites_hold_their_variable_and_no_other(task, rungs):
 )
 @pytest.mark.parametrize("task", [Parity(), Polynomial(modulus=5)], ids=str)
 def test_harder_builds_hold_them_too(task, rungs):
-    built = build(task, rungs=rungs)
+    built = build(task, max_length=6, rungs=rungs)
     for variable, site in TRUE_SITES.items():
         for context in ("matched", "independent")[: 1 if variable == "s" else 2]:
-            pairs = make_interchanges(built.data, variable, context, 100, generator())
+            pairs = make_interchanges(built.data, variable, context, 80, generator())
             score = interchange(built.model, pairs, site, generator())
             assert score.accuracy.mean >= 0.99
             assert score.holds
@@ -280,17 +280,17 @@ def test_known_subspaces_hold_them_in_the_residual_stream():
 @pytest.mark.parametrize("task", [Parity(), Polynomial(modulus=5)], ids=str)
 def test_decoys_get_a_no(task, broken, variables):
     for seed in range(2):
-        built = build(task, rungs=BuildOptions(broken=broken, seed=seed))
+        built = build(task, max_length=6, rungs=BuildOptions(broken=broken, seed=seed))
         for variable in variables:
             for context in ("matched", "independent"):
-                pairs = make_interchanges(built.data, variable, context, 100, generator())
+                pairs = make_interchanges(built.data, variable, context, 80, generator())
                 traces = interchange_traces(built.model, pairs)
                 for site in row_sites(ModelConfig(n_heads=2)):
                     assert not interchange(built.model, pairs, site, generator(), traces=traces).holds
 
 
 def test_fresh_networks_hold_nothing():
-    data = DataConfig(tasks=(Parity(),), max_length=8)
+    data = DataConfig(tasks=(Parity(),), max_length=6)
     for seed in range(3):
         table = interchange_map(small_model(data, seed), data, generator(), 80)
         assert table["iia"].max() < HOLDS
