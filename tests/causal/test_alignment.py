@@ -15,7 +15,7 @@ def pairs_of(built, variables, seed, n):
     return {v: make_interchanges(built.data, v, "independent", n, generator(seed + i)) for i, v in enumerate(variables)}
 
 
-def searched(built, site, dims, seed=0, n=512, **settings):
+def searched(built, site, dims, seed=0, n=256, **settings):
     train, test = pairs_of(built, dims, 10 + seed, n), pairs_of(built, dims, 20 + seed, n)
     return align(built.model, site, dims, train, test, generator(seed), **settings)
 

@@ -123,7 +123,7 @@ def test_integrated_gradients_add_up_where_one_path_is_all_there_is():
             param.zero_()
     pairs = pairs_of(DATA)
     edges = [Edge(TOK, Reader("logits")), Edge(POS, Reader("logits"))]
-    total = eap_ig(model, pairs, edges, n_steps=200).scores.sum()
+    total = eap_ig(model, pairs, edges, n_steps=100).scores.sum()
     runs = run_both(model, pairs)
     both = run_patched(model, pairs, runs, edges)
     change = cross_entropy(both, runs.logits, pairs) - cross_entropy(runs.logits, runs.logits, pairs)
@@ -136,12 +136,12 @@ def test_the_default_counterfactual_of_the_field_misses_true_edges():
         edges = all_edges(built.model.config)
         expected = {Switch.TOKEN: 0.70, Switch.TOKEN | Switch.LENGTH: 0.85, EVERY: 1.0}
         for switch, area in expected.items():
-            found = grade(exact(built.model, pairs_of(built.data, switch, 32), edges), built.edges)
+            found = grade(exact(built.model, pairs_of(built.data, switch, 24), edges), built.edges)
             assert found.auc_all == pytest.approx(area, abs=1e-9)
             assert found.top_is_truth == (area == 1.0)
-        plain = grade(eap(built.model, pairs_of(built.data, EVERY, 32), edges), built.edges)
+        plain = grade(eap(built.model, pairs_of(built.data, EVERY, 24), edges), built.edges)
         assert plain.auc_all < 0.9
-        graded = grade(eap_ig(built.model, pairs_of(built.data, EVERY, 32), edges, n_steps=20), built.edges)
+        graded = grade(eap_ig(built.model, pairs_of(built.data, EVERY, 24), edges, n_steps=20), built.edges)
         assert graded.auc_all == 1.0
         assert graded.top_is_truth
 
@@ -248,7 +248,7 @@ def test_attribution_of_an_edge_is_the_sum_over_its_spans():
 
 def test_edges_by_span_show_where_a_hand_built_model_works():
     built = build(Parity())
-    pairs = pairs_of(built.data, EVERY, 48)
+    pairs = pairs_of(built.data, EVERY, 24)
     edges = all_edges(built.model.config, by_span=True)
     found = exact(built.model, pairs, edges)
     moving = {(str(e._replace(span=None)), str(e.span)) for e, s in zip(edges, found.scores, strict=True) if s > 1e-3}
@@ -268,7 +268,7 @@ def test_edges_by_span_show_where_a_hand_built_model_works():
 )
 def test_baselines_show_what_the_field_has_seen(task, baseline, area):
     built = build(task, rungs=BuildOptions(sharpness=150))
-    pairs = pairs_of(built.data, Switch.TOKEN | Switch.LENGTH, 64)
+    pairs = pairs_of(built.data, Switch.TOKEN | Switch.LENGTH, 32)
     inputs = embeddings(built.model, pairs.clean_tokens, pairs.clean_position_ids)
     carried = baseline_outputs(built.model, inputs, baseline, torch.Generator().manual_seed(0), pairs.read)
     found = exact(built.model, pairs, all_edges(built.model.config), cross_entropy, carried)

@@ -19,16 +19,17 @@ from compo_mech.model.config import ModelConfig
 from compo_mech.model.params import Model
 
 HEADS = [Writer("head", layer, head) for layer in range(2) for head in range(2)]
+N_REFERENCE = 128
 
 
-def heads_of(built, n_strings=32):
+def heads_of(built, n_strings=16):
     return heads_in(built.model, built.data, n_strings)
 
 
 def heads_in(model, data, n_strings, seed=0):
     """Roles by mean ablation, every draw from one seed."""
     draws = generator(seed)
-    return name_heads(Ablations(model, eval_sets(data, n_strings), "mean", draws), data, draws)
+    return name_heads(Ablations(model, eval_sets(data, n_strings), "mean", draws, N_REFERENCE), data, draws)
 
 
 HARDER = {
@@ -52,7 +53,7 @@ NAMED = [Copy(), Parity(), Polynomial(modulus=5), Polynomial(), Symmetric(n=3)]
     ids=[f"{task}-{name}" for task in NAMED for name in HARDER],
 )
 def test_hand_built_heads_are_named_by_what_they_do(task, rungs):
-    found = heads_of(build(task, max_length=6, rungs=rungs))
+    found = heads_of(build(task, max_length=5, rungs=rungs))
     iteration = "L2H0" if rungs.three_layers else "L1H0"
     assert found.accuracy == 1
     assert found.iteration is not None
@@ -73,7 +74,7 @@ def test_hand_built_heads_are_named_by_what_they_do(task, rungs):
 
 def test_shared_work_is_told_from_a_head_that_does_it_alone():
     backup, split = (
-        heads_of(build(Parity(), max_length=6, rungs=BuildOptions(**{kind: True}))) for kind in ("backup", "split")
+        heads_of(build(Parity(), max_length=5, rungs=BuildOptions(**{kind: True}))) for kind in ("backup", "split")
     )
     for found in (backup, split):
         assert found.iteration is None
@@ -86,14 +87,14 @@ def test_shared_work_is_told_from_a_head_that_does_it_alone():
 
 
 def test_fresh_networks_and_decoys_have_no_work_to_name():
-    data = DataConfig(max_length=6)
+    data = DataConfig(max_length=5)
     for seed in range(6):
-        found = heads_in(control(ModelConfig(d_model=32, n_heads=2), data, seed), data, 32, seed)
+        found = heads_in(control(ModelConfig(d_model=32, n_heads=2), data, seed), data, 16, seed)
         assert found.iteration is None
         assert "no work of heads to name" in str(found)
         assert max(role.x for role in found.roles) < 0.2
     for part in ("lookup", "subtraction", "iteration", "update"):
-        found = heads_of(build(Polynomial(modulus=5), max_length=6, rungs=BuildOptions(broken=part)))
+        found = heads_of(build(Polynomial(modulus=5), max_length=5, rungs=BuildOptions(broken=part)))
         assert found.iteration is None, part
 
 
@@ -133,7 +134,7 @@ def test_ablation_against_every_reader_by_hand():
 
 
 def test_every_baseline_finds_the_heads_that_matter_singly_in_sets_and_in_order():
-    built = build(Parity(), max_length=6, rungs=BuildOptions(distractors=True))
+    built = build(Parity(), max_length=5, rungs=BuildOptions(distractors=True))
     for baseline in ("zero", "mean", "resample"):
         ablations = Ablations(built.model, eval_sets(built.data, 32), baseline, generator())
         costs = {cost.components: cost.cost for cost in ablations.subsets(HEADS)}
@@ -198,7 +199,7 @@ def test_a_head_that_carries_the_state_is_not_taken_for_one_that_carries_the_inp
     read = token.T @ params["blocks.1.mlp.W_in"]  # MLP 1 takes the state from there
     params["blocks.1.mlp.W_in"] += (spare - token) @ read
     model = Model(params, built.model.config)
-    found = heads_in(model, built.data, 64)
+    found = heads_in(model, built.data, 16)
     assert found.accuracy == 1
     assert [role.x for role in found.roles] == [0, 0, 1, 0]
     assert found.roles[3].cost > COSTS  # it is needed all the same
