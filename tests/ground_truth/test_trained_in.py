@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from dataclasses import fields, replace
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -31,12 +32,17 @@ DATA = DataConfig(tasks=(Parity(),), max_length=3)
 SMALL = ModelConfig(n_heads=2, d_model=8, biases=True)
 
 
-def verified(model, n_pairs=24):
-    return verify(model, textbook(DATA), DATA, n_pairs)
+def verified(model):
+    return verify(model, textbook(DATA), DATA, n_pairs=16)
+
+
+@cache
+def verified_build(**rungs):
+    return verified(build(Parity(), max_length=3, rungs=BuildOptions(**rungs)).model)
 
 
 def test_a_hand_built_network_is_accepted():
-    found = verified(build(Parity(), max_length=3).model)
+    found = verified_build()
     assert found.problems == ()
     assert found.accuracy == found.outside_accuracy == 1.0
     assert set(found.follows.values()) == set(found.keeps.values()) == {1.0}
@@ -51,7 +57,7 @@ def test_a_random_network_is_refused():
 
 
 def test_what_no_pair_shows_is_refused():
-    found = verified(build(Parity(), max_length=3).model)
+    found = verified_build()
     nan, edge = float("nan"), next(iter(found.true_changes))
     for unknown in (
         {"follows": {"end": nan}}, {"keeps": {"end": nan}}, {"outside_change": nan}, {"accuracy": nan},
@@ -71,14 +77,14 @@ def test_what_no_pair_shows_is_refused():
     ],
 )
 def test_decoys_are_refused(broken, told):
-    found = verified(build(Parity(), max_length=3, rungs=BuildOptions(broken=broken)).model)
+    found = verified_build(broken=broken)
     assert f"{told} = " in " ".join(found.problems)
     assert found.accuracy < ACCURACY
 
 
 @pytest.mark.parametrize("route", ["neighbour", "state"])
 def test_another_circuit_is_refused_though_it_is_always_right(route):
-    found = verified(build(Parity(), max_length=3, rungs=BuildOptions(route=route)).model)
+    found = verified_build(route=route)
     assert found.accuracy == 1.0
     assert any("must be at least" in problem and "moves" in problem for problem in found.problems)
 

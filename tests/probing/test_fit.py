@@ -43,12 +43,15 @@ def rotated(features, dim=80, seed=0):
     return features @ basis[: features.shape[1]]
 
 
+PROBES = {
+    "linear": linear_probe,
+    "numeric": numeric_probe,
+    "mlp": lambda features, split: mlp_probe(features, split, generator()),
+}
+
+
 def every_probe(features, split):
-    return {
-        "linear": linear_probe(features, split),
-        "numeric": numeric_probe(features, split),
-        "mlp": mlp_probe(features, split, generator()),
-    }
+    return {name: probe(features, split) for name, probe in PROBES.items()}
 
 
 # ------------------------------------------------------------------------------ who is held out
@@ -172,13 +175,13 @@ def test_a_lookup_table_is_not_taken_for_a_rule():
 def test_labels_that_are_held_out_are_not_seen(probe):
     split, _ = drawn(position_pairs(1, 8), n_rows=2)
     features = torch.randn(2, len(split.labels), 6, generator=generator())
-    before = every_probe(features, split)[probe]
+    before = PROBES[probe](features, split)
     assert (before[:, split.fold < 0] == -1).all()
     assert (before[:, split.fold >= 0] >= 0).all()
     for fold in range(2):
         held = split.fold == fold
         labels = torch.where(held, (split.labels + 1) % split.n_classes, split.labels)
-        after = every_probe(features, replace(split, labels=labels))[probe]
+        after = PROBES[probe](features, replace(split, labels=labels))
         assert torch.equal(after[:, held], before[:, held])
         assert not torch.equal(after[:, split.fold > fold], before[:, split.fold > fold])
 

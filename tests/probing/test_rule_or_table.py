@@ -1,4 +1,5 @@
 from dataclasses import replace
+from importlib import import_module
 
 import pytest
 import torch
@@ -86,8 +87,14 @@ def test_what_any_stage_trained_is_seen(stages, unseen):
 # --------------------------------------------------------------------------------- behaviour
 
 
+@pytest.fixture
+def half_as_many_strings(monkeypatch):
+    monkeypatch.setattr(import_module("compo_mech.probing.unseen_pairs"), "N_STRINGS", 32)
+
+
 @pytest.mark.parametrize("seed", [1, 2])  # whose strings come to six of their gaps
 @pytest.mark.parametrize("task", TASKS, ids=str)
+@pytest.mark.usefixtures("half_as_many_strings")
 def test_a_table_fails_where_it_has_gaps_and_a_rule_does_not(task, seed):
     gaps, exposure = gaps_of(task, seed)
     for subtraction, verdict in (("gaps", "table"), ("table", "rule"), ("difference", "rule")):
@@ -122,6 +129,7 @@ def test_without_a_pair_of_the_same_t_nothing_is_rescued():
     assert found.verdict == "rule"
 
 
+@pytest.mark.usefixtures("half_as_many_strings")
 def test_fresh_networks_are_not_able():
     _, exposure = gaps_of(Parity(), 0)
     data, settings = DataConfig(max_length=8), ModelConfig()
