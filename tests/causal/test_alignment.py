@@ -42,7 +42,7 @@ def test_the_pointers_subspace_is_found_from_a_random_start(rungs):
 def test_two_variables_share_one_rotation():
     built = build(Polynomial(modulus=3), rungs=BuildOptions(rotated=True))
     dims = {"x": 3, "s": 3}
-    found = searched(built, Site("resid_mid", 1), dims, n_steps=200)
+    found = searched(built, Site("resid_mid", 1), dims, n=512, n_steps=200)
     both = torch.cat([found.subspaces["x"], found.subspaces["s"]], 1)
     torch.testing.assert_close(both.mT @ both, torch.eye(6), atol=1e-5, rtol=0)
     for variable in dims:

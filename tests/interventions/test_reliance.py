@@ -65,6 +65,7 @@ def looped(hooked, data, n_strings):
             other[0, position] = 1 - other[0, position]
             after = answers(other)
             _, cache = hooked.run_with_cache(other, names_filter=name)
+            answers_by_place = {}  # the same for every row
             for t, row in of_rows.items():
                 if before[row] != own[t - 1] or position > row:
                     continue
@@ -88,7 +89,9 @@ def looped(hooked, data, n_strings):
                         stream[:, taken] = cache[name][:, taken]
                         return stream
 
-                    found = answers(tokens, [(name, put)])
+                    if (key := tuple(taken)) not in answers_by_place:
+                        answers_by_place[key] = answers(tokens, [(name, put)])
+                    found = answers_by_place[key]
                     carried.setdefault(place, []).append(bool(found[row] != before[row]))
     return [{key: sum(v) / len(v) for key, v in found.items()} for found in (changed, carried)]
 
