@@ -15,7 +15,7 @@ def pairs_of(built, variables, seed, n):
     return {v: make_interchanges(built.data, v, "independent", n, generator(seed + i)) for i, v in enumerate(variables)}
 
 
-def searched(built, site, dims, seed=0, n=256, **settings):
+def searched(built, site, dims, seed=0, n=512, **settings):
     train, test = pairs_of(built, dims, 10 + seed, n), pairs_of(built, dims, 20 + seed, n)
     return align(built.model, site, dims, train, test, generator(seed), **settings)
 
@@ -42,7 +42,7 @@ def test_the_pointers_subspace_is_found_from_a_random_start(rungs):
 def test_two_variables_share_one_rotation():
     built = build(Polynomial(modulus=3), rungs=BuildOptions(rotated=True))
     dims = {"x": 3, "s": 3}
-    found = searched(built, Site("resid_mid", 1), dims, n=512, n_steps=200)
+    found = searched(built, Site("resid_mid", 1), dims, n_steps=200)
     both = torch.cat([found.subspaces["x"], found.subspaces["s"]], 1)
     torch.testing.assert_close(both.mT @ both, torch.eye(6), atol=1e-5, rtol=0)
     for variable in dims:
@@ -65,7 +65,7 @@ def test_a_broken_subtraction_gets_a_no():
 
 def test_the_search_repeats_itself():
     built = build(Parity())
-    first, second = (searched(built, Site("resid_post", 0), {"t": 3}, n_steps=5) for _ in range(2))
+    first, second = (searched(built, Site("resid_post", 0), {"t": 3}, n=128, n_steps=5) for _ in range(2))
     assert torch.equal(first.subspaces["t"], second.subspaces["t"])
 
 
