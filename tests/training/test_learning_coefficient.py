@@ -19,7 +19,8 @@ from compo_mech.training.optim import OptimConfig
 
 llc = import_module("compo_mech.training.learning_coefficient")  # the package has its function under this name
 
-QUICK = SamplerConfig(lr=1e-3, localization=1.0, n_beta=100.0, n_chains=3, n_burnin=100, n_draws=1200)
+# A step costs the same in many dimensions as in few, and many need few steps until their mean is known.
+QUICK = SamplerConfig(lr=1e-3, localization=1.0, n_beta=100.0, n_chains=3, n_burnin=60, n_draws=140)
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def expected(n, curvature, config):
 # ------------------------------------------------------------------------------------------- laws
 
 
-@pytest.mark.parametrize(("n", "curvature"), [(20, 1.0), (20, 5.0), (60, 1.0)])
+@pytest.mark.parametrize(("n", "curvature"), [(1000, 1.0), (1000, 5.0), (3000, 1.0)])
 def test_a_regular_bowl_has_half_its_dimensions(devinterp, n, curvature):
     config = QUICK.model_copy(update={"lr": QUICK.lr / curvature})
     found = sample(Bowl(n, curvature), [0.0], 1000, config, seed=0)
@@ -75,38 +76,38 @@ def test_a_regular_bowl_has_half_its_dimensions(devinterp, n, curvature):
 
 def test_a_pull_as_strong_as_the_bowl_leaves_half(devinterp):
     config = QUICK.model_copy(update={"localization": 100.0})
-    found = sample(Bowl(60), [0.0], 1000, config, seed=0)
-    assert found.mean == pytest.approx(expected(60, 1.0, config), rel=0.06)
-    assert found.mean == pytest.approx(15, rel=0.12)
+    found = sample(Bowl(3000), [0.0], 1000, config, seed=0)
+    assert found.mean == pytest.approx(expected(3000, 1.0, config), rel=0.06)
+    assert found.mean == pytest.approx(750, rel=0.12)
 
 
 def test_directions_that_change_nothing_do_not_count(devinterp):
-    assert sample(Bowl(20, n_idle=40), [0.0], 1000, QUICK, seed=0).mean == pytest.approx(10, rel=0.1)
+    assert sample(Bowl(1000, n_idle=2000), [0.0], 1000, QUICK, seed=0).mean == pytest.approx(500, rel=0.1)
 
 
 def test_a_flatter_minimum_has_less(devinterp):
     """A fourth power has a quarter a dimension, half as much as a bowl: what a parameter count cannot tell."""
     config = QUICK.model_copy(update={"n_beta": 2000.0, "localization": 0.0})
-    assert sample(Bowl(40, power=4), [0.0], 1000, config, seed=0).mean == pytest.approx(10, rel=0.1)
+    assert sample(Bowl(2000, power=4), [0.0], 1000, config, seed=0).mean == pytest.approx(500, rel=0.1)
 
 
 def test_masked_and_frozen_parameters_stay(devinterp):
-    mask = torch.zeros(20)
-    mask[:6] = 1
-    assert sample(Bowl(20), [0.0], 1000, QUICK, 0, {0: mask}).mean == pytest.approx(3, rel=0.15)
-    both = Two(Bowl(20).requires_grad_(False), Bowl(12))
-    assert sample(both, [0.0], 1000, QUICK, 0).mean == pytest.approx(6, rel=0.1)
+    mask = torch.zeros(1000)
+    mask[:300] = 1
+    assert sample(Bowl(1000), [0.0], 1000, QUICK, 0, {0: mask}).mean == pytest.approx(150, rel=0.15)
+    both = Two(Bowl(1000).requires_grad_(False), Bowl(600))
+    assert sample(both, [0.0], 1000, QUICK, 0).mean == pytest.approx(300, rel=0.1)
 
 
 def test_batches_take_turns_and_their_own_levels_cancel(devinterp):
-    config = QUICK.model_copy(update={"n_chains": 2, "n_draws": 1000})
+    config = QUICK.model_copy(update={"n_chains": 2})
     batches = [-50.0, 0.0, 7.0, 90.0]
     Bowl.seen = []
-    found = sample(Bowl(20), batches, 1000, config, seed=0)
-    assert found.mean == pytest.approx(10, rel=0.15)
+    found = sample(Bowl(1000), batches, 1000, config, seed=0)
+    assert found.mean == pytest.approx(500, rel=0.15)
     assert found.loss == pytest.approx(sum(batches) / 4)
     chains = Bowl.seen[4:]  # the first four are at the checkpoint
-    assert Counter(chains) == dict.fromkeys(batches, 2 * 1100 // 4)
+    assert Counter(chains) == dict.fromkeys(batches, 2 * 200 // 4)
     rounds = {tuple(chains[i : i + 4]) for i in range(0, 400, 4)}
     assert all(sorted(taken) == batches for taken in rounds)
     assert len(rounds) > 10  # in a new order each time
@@ -144,7 +145,8 @@ def trained():
 
 def test_a_trained_network_has_one_and_a_fresh_one_none(devinterp, trained):
     before = {name: value.clone() for name, value in trained.items()}
-    found = learning_coefficient(Model(trained, CONFIG), DATA, AROUND)
+    short = AROUND.model_copy(update={"n_burnin": 40, "n_draws": 40})  # is far from either bound soon
+    found = learning_coefficient(Model(trained, CONFIG), DATA, short)
     assert 0 < found.mean < sum(value.numel() for value in trained.values()) / 2
     assert found.loss < 0.1
     assert all(torch.equal(trained[name], before[name]) for name in trained)
