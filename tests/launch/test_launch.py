@@ -1,6 +1,8 @@
 import contextlib
+import io
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +29,28 @@ def train(tmp_path, *argv, n_steps=10, name="one", recipe=recipes.polynomial):
     return Run.open(tmp_path / "runs" / name)
 
 
+@pytest.fixture(scope="module")
+def long(tmp_path_factory):
+    """A run of ten steps, left in peace, and what was said of it; tests look at it or change a copy."""
+    torch.set_num_threads(1)
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        run = train(tmp_path_factory.mktemp("long"))
+    return run, said.getvalue()
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory):
+    """A run of two steps."""
+    torch.set_num_threads(1)
+    return train(tmp_path_factory.mktemp("short"), n_steps=2)
+
+
+def copied(run, tmp_path, name="one"):
+    """A run as if it had been trained in this folder."""
+    return Run.open(shutil.copytree(run.path, tmp_path / "runs" / name))
+
+
 def same(one, two):
     """Weights at every step and metrics, to the bit."""
     assert one.steps == two.steps
@@ -41,8 +65,8 @@ def same(one, two):
 # ---------------------------------------------------------------------------------- a run
 
 
-def test_a_run_leaves_all_it_should(tmp_path, capsys):
-    run = train(tmp_path)
+def test_a_run_leaves_all_it_should(long):
+    run, shown = long
     assert {f.name for f in run.path.iterdir()} == {
         "config.json", "environment.json", "metrics.csv", "checkpoints", "report.html",
     }  # fmt: skip
@@ -51,22 +75,21 @@ def test_a_run_leaves_all_it_should(tmp_path, capsys):
     assert set(metrics[metrics.metric == "generated_accuracy"].step) == {*run.steps}
     assert metrics[metrics.split == "control"].step.unique().tolist() == [0]
     assert not metrics.value.isna().any()
-    shown = capsys.readouterr().out
     assert "L1H0 iteration" in shown.replace("\n", " ") or "iteration" in shown
     assert "accuracy" in shown
     assert "report.html" in shown
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path):
-    one, two, other = train(tmp_path), train(tmp_path, name="two"), train(tmp_path, "--seed", "1", name="other")
-    same(one, two)
-    assert not torch.equal(one.params()["unembed.W_U"], other.params()["unembed.W_U"])
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(long, short, tmp_path):
+    same(long[0], train(tmp_path, name="two"))
+    other = train(tmp_path, "--seed", "1", n_steps=2, name="other")
+    assert not torch.equal(short.params()["unembed.W_U"], other.params()["unembed.W_U"])
 
 
-def test_resuming_a_finished_run_changes_nothing_and_says_so(tmp_path, capsys):
-    one = train(tmp_path)
+def test_resuming_a_finished_run_changes_nothing_and_says_so(long, tmp_path, capsys):
+    one = copied(long[0], tmp_path)
     before = (one.path / "metrics.csv").read_bytes(), one.params()
-    assert "already" not in capsys.readouterr().out
+    assert "already" not in long[1]
     train(tmp_path, "--resume")
     step = one.steps[-1]
     said = f"{one.path} was trained to its end already, step {step}; nothing is left to train"
@@ -75,10 +98,11 @@ def test_resuming_a_finished_run_changes_nothing_and_says_so(tmp_path, capsys):
     assert all(torch.equal(one.params()[name], before[1][name]) for name in before[1])
 
 
-def test_resume_goes_on_to_the_bit_even_from_the_checkpoint_before(tmp_path, capsys):
-    whole = train(tmp_path)
+def test_resume_goes_on_to_the_bit_even_from_the_checkpoint_before(long, tmp_path, capsys):
+    whole = long[0]
     for lost in ("000010.safetensors", "000010.resume.safetensors"):
-        cut = train(tmp_path, "--overwrite", name="cut")
+        shutil.rmtree(tmp_path / "runs", ignore_errors=True)
+        cut = copied(whole, tmp_path, "cut")
         file = cut.path / "checkpoints" / lost
         file.write_bytes(file.read_bytes()[:-1])
         train(tmp_path, "--resume", name="cut")
@@ -211,16 +235,16 @@ def refused(tmp_path, capsys, *argv, **settings):
     return complaint
 
 
-def test_an_existing_run_is_refused(tmp_path, capsys):
-    run = train(tmp_path, n_steps=2)
+def test_an_existing_run_is_refused(short, tmp_path, capsys):
+    run = copied(short, tmp_path)
     before = {f: f.read_bytes() for f in run.path.rglob("*") if f.is_file()}
     assert "--resume or --overwrite" in refused(tmp_path, capsys, n_steps=2)
     assert before == {f: f.read_bytes() for f in run.path.rglob("*") if f.is_file()}
     train(tmp_path, "--overwrite", n_steps=2)
 
 
-def test_resuming_with_other_settings_is_refused(tmp_path, capsys):
-    train(tmp_path, n_steps=2)
+def test_resuming_with_other_settings_is_refused(short, tmp_path, capsys):
+    copied(short, tmp_path)
     complaint = refused(tmp_path, capsys, "--resume", n_steps=3)
     assert "train.n_steps = 3" in complaint
     assert "has 2" in complaint
@@ -237,8 +261,8 @@ def test_a_folder_to_start_from_may_be_spelled_in_two_ways(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("how", ["--resume", "--overwrite"])
-def test_a_run_that_another_process_trains_is_refused(tmp_path, capsys, how):
-    run = train(tmp_path, n_steps=2)
+def test_a_run_that_another_process_trains_is_refused(short, tmp_path, capsys, how):
+    run = copied(short, tmp_path)
     before = {f: f.read_bytes() for f in run.path.rglob("*") if f.is_file()}
     with locked(run.path):
         assert "is being trained by another process" in refused(tmp_path, capsys, how, n_steps=2)
@@ -246,8 +270,8 @@ def test_a_run_that_another_process_trains_is_refused(tmp_path, capsys, how):
     train(tmp_path, how, n_steps=2)
 
 
-def test_resuming_without_a_checkpoint_is_refused(tmp_path, capsys):
-    run = train(tmp_path, n_steps=2)
+def test_resuming_without_a_checkpoint_is_refused(short, tmp_path, capsys):
+    run = copied(short, tmp_path)
     for file in (run.path / "checkpoints").iterdir():
         file.unlink()
     assert "no checkpoint" in refused(tmp_path, capsys, "--resume", n_steps=2)
