@@ -1,5 +1,7 @@
 """Measurements as long rows, and how rows are chosen from a table of them."""
 
+import functools
+import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -31,9 +33,9 @@ class Row(NamedTuple):
 
 def select(metrics: "pd.DataFrame", **wanted: object) -> "pd.DataFrame":
     """Select the rows of a table of measurements in which each named column holds the wanted value."""
-    for column, value in wanted.items():
-        metrics = metrics.loc[metrics[column] == value]
-    return metrics
+    if not wanted:
+        return metrics
+    return metrics.loc[functools.reduce(operator.and_, (metrics[column] == value for column, value in wanted.items()))]
 
 
 def of_lengths(metrics: "pd.DataFrame", lengths: Sequence[int]) -> "pd.DataFrame":

@@ -74,14 +74,16 @@ class RunConfig(Settings):
                 f"data.max_length = {self.data.max_length}: needs model.n_ctx of at least "
                 f"{self._n_ctx_needed}, which is {self.n_ctx}"
             )
-        if self.n_params > MAX_PARAMS:
-            raise ValueError(f"model = {self.n_params} parameters: must be at most {MAX_PARAMS}")
-        check_settings(self.data, self.model, self.train, self.n_test_strings, self.n_params)
+        shapes = self._shapes
+        n_params = sum(map(math.prod, shapes.values()))
+        if n_params > MAX_PARAMS:
+            raise ValueError(f"model = {n_params} parameters: must be at most {MAX_PARAMS}")
+        check_settings(self.data, self.model, self.train, self.n_test_strings, n_params)
         if never := set(self.data.drawn_lengths) - self.data.lengths_within(self.train.n_steps):
             raise ValueError(
                 f"data.curriculum = {' '.join(map(str, self.data.curriculum))}: must end early enough for length "
                 f"{min(never)} to be drawn in train.n_steps = {self.train.n_steps}"
             )
-        if all(is_frozen(self.model, name) for name in self._shapes):
+        if all(is_frozen(self.model, name) for name in shapes):
             raise ValueError(f"model.freeze = {' '.join(self.model.freeze)}: leaves nothing to train")
         return self
