@@ -1,5 +1,6 @@
 """What many tests need: seeded randomness, networks that nobody trained, and pairs of prompts."""
 
+import pytest
 import torch
 
 from compo_mech.data.config import DataConfig
@@ -8,6 +9,9 @@ from compo_mech.model.config import ModelConfig
 from compo_mech.model.params import Model, init_params
 
 EVERY = Switch.TOKEN | Switch.LENGTH | Switch.SHIFT
+
+SEEDS = (0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2)))
+"""Of networks that are nowhere near a threshold: CI asks more than one."""
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -3,7 +3,7 @@ from functools import lru_cache
 
 import pytest
 import torch
-from helpers import generator
+from helpers import SEEDS, generator
 
 from compo_mech.analyses import position_subtraction
 from compo_mech.analyses.examine import Answer
@@ -171,17 +171,19 @@ def test_the_same_seed_gives_the_same_findings_and_another_others():
 # ---------------------------------------------------------------------------- and that do not
 
 
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("task", [Parity(), Polynomial(modulus=5)], ids=str)
 @pytest.mark.parametrize("subtraction", ["table", "difference"])
-def test_builds_with_a_broken_subtraction_get_a_no(subtraction, task):
-    found = examined(task, BuildOptions(broken="subtraction", subtraction=subtraction, rotated=True))
+def test_builds_with_a_broken_subtraction_get_a_no(subtraction, task, seed):
+    found = examined(task, BuildOptions(broken="subtraction", subtraction=subtraction, rotated=True, seed=seed), seed)
     assert flags(found) == dict.fromkeys(FLAGS, False)
     assert str(subtraction_verdict(found)).startswith("no")
 
 
-def test_a_pointer_that_no_answer_follows_is_not_said_to_be_used_or_absent():
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_pointer_that_no_answer_follows_is_not_said_to_be_used_or_absent(seed):
     for broken in ("update", "iteration"):
-        found = examined(Parity(), BuildOptions(broken=broken))
+        found = examined(Parity(), BuildOptions(broken=broken, seed=seed), seed)
         assert found.decodable  # it is there
         assert found.query_by_difference
         assert not found.holds("mlp_out")
@@ -225,8 +227,9 @@ def test_the_row_s_own_position_decides_at_its_threshold():
         assert subtraction_verdict(kept).answer == (Answer.YES if low > 0.75 else Answer.CANNOT_BE_TOLD)
 
 
-def test_without_the_place_of_the_end_there_is_nothing_to_subtract():
-    found = examined(Parity(), BuildOptions(broken="lookup", rotated=True))
+@pytest.mark.parametrize("seed", SEEDS)
+def test_without_the_place_of_the_end_there_is_nothing_to_subtract(seed):
+    found = examined(Parity(), BuildOptions(broken="lookup", rotated=True, seed=seed), seed)
     assert flags(found) == dict.fromkeys(FLAGS, False)
     assert found.score.mean < 0.3
 

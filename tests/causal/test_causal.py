@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers import generator, random_model
+from helpers import SEEDS, generator, random_model
 
 from compo_mech.causal import variables
 from compo_mech.causal.interchange import (
@@ -276,10 +276,11 @@ def test_known_subspaces_hold_them_in_the_residual_stream():
             assert not interchange(built.model, pairs, site, generator(), other).holds
 
 
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(("broken", "variables"), [("subtraction", ["t"]), ("update", ["answer", "s", "x"])])
 @pytest.mark.parametrize("task", [Parity(), Polynomial(modulus=5)], ids=str)
-def test_decoys_get_a_no(task, broken, variables):
-    built = build(task, max_length=6, rungs=BuildOptions(broken=broken))
+def test_decoys_get_a_no(task, broken, variables, seed):
+    built = build(task, max_length=6, rungs=BuildOptions(broken=broken, seed=seed))
     for variable in variables:
         for context in ("matched", "independent"):
             pairs = make_interchanges(built.data, variable, context, 80, generator())
