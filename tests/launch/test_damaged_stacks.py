@@ -144,17 +144,24 @@ def test_a_run_is_written_out_whole_or_not_at_all(path, file):
     assert not (path.parent / "one").exists()
 
 
-def stopped(path):
+@pytest.fixture(scope="module")
+def stopped_at_6(tmp_path_factory):
+    path = tmp_path_factory.mktemp("stopped") / FOLDER
     with pytest.raises(KeyboardInterrupt):
         train_stack(path, of_seeds(small(), [0, 1]), "cpu", Watched(6))
     return path
 
 
-def test_a_damaged_checkpoint_that_is_passed_over_is_named_and_made_anew(trained, tmp_path):
-    path = stopped(tmp_path / FOLDER)
+@pytest.fixture
+def stopped(stopped_at_6, tmp_path):
+    return shutil.copytree(stopped_at_6, tmp_path / FOLDER)
+
+
+def test_a_damaged_checkpoint_that_is_passed_over_is_named_and_made_anew(trained, stopped):
+    path = stopped
     assert Stack.open(path).steps == [0, 1, 2, 4, 6]
     flip(path / "checkpoints" / "000006.safetensors")
-    table, said = swept(tmp_path)
+    table, said = swept(path.parent)
     assert set(table["state"]) == {"done"}
     damaged = path / "checkpoints" / "000006.safetensors"
     assert said == [f"{damaged}: is damaged, its checksum differs; it was made anew"]
@@ -162,12 +169,12 @@ def test_a_damaged_checkpoint_that_is_passed_over_is_named_and_made_anew(trained
 
 
 @pytest.mark.parametrize(("step", "goes_on"), [(6, True), (4, False), (1, False)])
-def test_a_stack_goes_on_only_where_every_row_before_is_whole(tmp_path, step, goes_on):
+def test_a_stack_goes_on_only_where_every_row_before_is_whole(stopped, step, goes_on):
     """At steps 4 and 6 it can go on."""
-    path = stopped(tmp_path / FOLDER)
+    path = stopped
     flip(path / "checkpoints" / f"{step:06d}.rows.safetensors")
     before = contents(path)
-    table, _ = swept(tmp_path)
+    table, _ = swept(path.parent)
     assert set(table["state"]) == {"done" if goes_on else "failed"}
     if not goes_on:
         assert all(error.count(f"{step:06d}.rows.safetensors: is damaged") == 1 for error in table["error"])

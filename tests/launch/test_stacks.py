@@ -1,6 +1,7 @@
 """Stacks: a run of one is the run trained with the same others as a folder of its own, however it was stopped."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -54,6 +55,17 @@ def small(**changes):
     return changed(recipes.parity_alone(), SMALL | changes)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Stacks of two seeds that were left in peace, by what they keep; tests look at them or change a copy."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("whole")
+    return {
+        keep: train_stack(folder / keep, of_seeds(small(), [0, 1]), "cpu", Watched(), keep)
+        for keep in ("every", "last")
+    }
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
@@ -78,14 +90,13 @@ def test_a_run_of_a_stack_is_that_of_runs_trained_at_once_to_the_bit(tmp_path, c
 
 
 @pytest.mark.parametrize("keep", ["every", "last"])
-def test_a_stack_that_was_stopped_goes_on_to_the_same_bits(tmp_path, keep):
-    whole = train_stack(tmp_path / "whole", of_seeds(small(), [0, 1]), "cpu", Watched(), keep)
+def test_a_stack_that_was_stopped_goes_on_to_the_same_bits(whole, tmp_path, keep):
     for stop_at in (1, 4, 6):
         with pytest.raises(KeyboardInterrupt):
             train_stack(tmp_path / "stopped", of_seeds(small(), [0, 1]), "cpu", Watched(stop_at), keep)
     stopped = train_stack(tmp_path / "stopped", of_seeds(small(), [0, 1]), "cpu", Watched(), keep)
-    assert contents(stopped.folder) == contents(whole.folder)
-    assert whole.steps == ([0, 1, 2, 4, 6, 12] if keep == "every" else [12])
+    assert contents(stopped.folder) == contents(whole[keep].folder)
+    assert stopped.steps == ([0, 1, 2, 4, 6, 12] if keep == "every" else [12])
 
 
 def test_what_was_measured_after_the_networks_that_it_goes_on_from_is_forgotten(tmp_path):
@@ -95,17 +106,15 @@ def test_what_was_measured_after_the_networks_that_it_goes_on_from_is_forgotten(
         assert [step for step, _ in Stack.open(tmp_path / "stack").measured()] == measured
 
 
-def test_of_networks_that_are_not_kept_the_rows_are(tmp_path):
-    every = train_stack(tmp_path / "every", of_seeds(small(), [0, 1]), "cpu", Watched())
-    last = train_stack(tmp_path / "last", of_seeds(small(), [0, 1]), "cpu", Watched(), "last")
+def test_of_networks_that_are_not_kept_the_rows_are(whole):
+    every, last = whole["every"], whole["last"]
     pd.testing.assert_frame_equal(stack_table(every), stack_table(last))
     for name, tensor in every.params().items():
         torch.testing.assert_close(last.params()[name], tensor, rtol=0, atol=0)
 
 
-def test_a_network_that_diverges_is_named_and_does_not_touch_the_others(tmp_path):
+def test_a_network_that_diverges_is_named_and_does_not_touch_the_others(whole, tmp_path):
     config = small()
-    first = train_stack(tmp_path / "first", of_seeds(config, [0, 1]), "cpu", Watched())
     with pytest.raises(KeyboardInterrupt):
         train_stack(tmp_path / "second", of_seeds(config, [0, 1]), "cpu", Watched(6))
     damaged = Stack.open(tmp_path / "second")
@@ -114,15 +123,15 @@ def test_a_network_that_diverges_is_named_and_does_not_touch_the_others(tmp_path
     damaged.save_networks(step, params, resume, "every")
     second = train_stack(tmp_path / "second", of_seeds(config, [0, 1]), "cpu", Watched())
     assert second.diverged() == {"seed1": 12}
-    pd.testing.assert_frame_equal(StackedRun(second, "seed0").metrics, StackedRun(first, "seed0").metrics)
+    pd.testing.assert_frame_equal(StackedRun(second, "seed0").metrics, StackedRun(whole["every"], "seed0").metrics)
     with pytest.raises(RunError, match="seed1: training diverged by step 12"):
         _ = StackedRun(second, "seed1").metrics
     with pytest.raises(RunError, match=r"seed1: weight .* = nan: must be finite"):
         StackedRun(second, "seed1").params()
 
 
-def test_what_a_stack_is_not_is_said_in_one_line(tmp_path, monkeypatch):
-    trained = train_stack(tmp_path / "stack", of_seeds(small(), [0, 1]), "cpu", Watched())
+def test_what_a_stack_is_not_is_said_in_one_line(whole, tmp_path, monkeypatch):
+    trained = Stack.open(shutil.copytree(whole["every"].path, tmp_path / "stack"))
     for match, config, seeds in (
         ("optim.lr = 0.1: seed0 in .* has 0.003", small(**{"optim.lr": 0.1}), [0, 1]),
         ("runs = seed0 seed2: the stack in .* has other ones", small(), [0, 2]),
@@ -155,11 +164,10 @@ def test_a_stack_is_there_whole_or_not(tmp_path, monkeypatch):
     assert train_stack(tmp_path / "stack", of_seeds(small(), [0, 1]), "cpu", Watched(), "last").is_done
 
 
-def test_a_stack_of_another_rule_is_not_opened(tmp_path, monkeypatch):
-    train_stack(tmp_path / "stack", of_seeds(small(), [0, 1]), "cpu", Watched(), "last")
+def test_a_stack_of_another_rule_is_not_opened(whole, monkeypatch):
     monkeypatch.setattr(rules, "rule_checksum", lambda task: "another")
     with pytest.raises(RunError, match=r"data.tasks = parity: must have the rule that .* was trained on"):
-        open_run(tmp_path / "stack" / "seed0")
+        open_run(whole["last"].path / "seed0")
 
 
 def test_the_newest_networks_are_kept_by_their_number(tmp_path):
@@ -171,8 +179,13 @@ def test_the_newest_networks_are_kept_by_their_number(tmp_path):
     assert sorted(kept.resume_tensors()) == kept.steps
 
 
+def brief(d_model, seed):
+    """Settings of a run of which only its folder and its state matter."""
+    return small(**{"model.d_model": d_model, "seed": seed, "train.n_steps": 2, "train.snapshot_every": 2})
+
+
 def test_a_sweep_by_stacks_goes_on_in_the_same_folders(tmp_path):
-    runs = {f"p,d_model={d},seed={s}": small(**{"model.d_model": d, "seed": s}) for d in (8, 4) for s in range(3)}
+    runs = {f"p,d_model={d},seed={s}": brief(d, s) for d in (8, 4) for s in range(3)}
     how = How(on="stacks", n_at_once=2, runs_dir=tmp_path)
     first, again = sweep(runs, how, QUIET), sweep(runs, how, QUIET)
     pd.testing.assert_frame_equal(first, again)
@@ -192,7 +205,7 @@ def test_what_goes_wrong_with_a_stack_is_recorded_and_stops_no_other(tmp_path, m
 
     monkeypatch.setattr(stack_sweep, "train_stack", failing)
     monkeypatch.setattr(Stack, "diverged", lambda own: {"seed1": 6})
-    runs = {f"p,d_model={d},seed={s}": small(**{"model.d_model": d, "seed": s}) for d in (4, 8) for s in range(2)}
+    runs = {f"p,d_model={d},seed={s}": brief(d, s) for d in (4, 8) for s in range(2)}
     table = sweep(runs, How(on="stacks", keep="last", runs_dir=tmp_path), QUIET)
     assert list(table["state"]) == ["failed", "failed", "done", "failed"]
     assert list(table["error"]) == ["MemoryError: too much"] * 2 + ["", "Diverged: training diverged by step 6"]
