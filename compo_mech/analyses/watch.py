@@ -41,12 +41,14 @@ class Watched:
 
     def curve(self, quantity: Quantity) -> "pd.DataFrame":
         """Return columns step, value, low, high of the trained network, in order; no row if there is none."""
-        found = quantity.rows(self.rows[self.rows["network"] == "trained"])
+        found = quantity.rows(self.rows)
+        found = found[found["network"] == "trained"]
         return found[["step", "value", "low", "high"]].astype({"step": int}).reset_index(drop=True)
 
     def control(self, quantity: Quantity) -> float:
         """Return the randomly initialised control's value; nan if there is none."""
-        found = quantity.rows(self.rows[self.rows["network"] == "control"])
+        found = quantity.rows(self.rows)
+        found = found[found["network"] == "control"]
         return float(found["value"].iloc[0]) if len(found) else math.nan
 
     def components(self) -> dict[str, Quantity]:

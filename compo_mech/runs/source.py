@@ -44,12 +44,22 @@ def _imported(source: bytes) -> Iterator[str]:
 
     The packages around a module are not among them: their `__init__` only lists names, and would reach every file.
     """
+    for module, name in _import_lines(source):
+        full = f"{module}.{name}" if module else name
+        if full.split(".")[0] == PACKAGE:
+            yield full if not module or _file(full) else module
+
+
+@functools.cache  # most files are reached from many modules
+def _import_lines(source: bytes) -> list[tuple[str, str]]:
+    """What a source imports, wherever it does: `from module import name`, or `import name` with no module."""
+    found: list[tuple[str, str]] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and node.module:
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-            yield from (name if _file(name) else node.module for name in names if name.split(".")[0] == PACKAGE)
+            found += [(node.module, alias.name) for alias in node.names]
         elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == PACKAGE)
+            found += [("", alias.name) for alias in node.names]
+    return found
 
 
 def _file(module: str) -> Path | None:

@@ -54,12 +54,10 @@ class Quantity(NamedTuple):
 
     def rows(self, table: "pd.DataFrame") -> "pd.DataFrame":
         """Return the rows of a table that hold this quantity."""
-        import pandas as pd
-
-        wanted = pd.Series(True, index=table.index)
-        for name, value in self._asdict().items():
-            wanted &= table[name].isna() if value is None else table[name].eq(value).fillna(False).astype(bool)
-        return table[wanted]
+        for name, value in self._asdict().items():  # the first leaves few for the others to look at
+            wanted = table[name].isna() if value is None else table[name].eq(value).fillna(False).astype(bool)
+            table = table[wanted]
+        return table
 
 
 class Measured(NamedTuple):

@@ -21,7 +21,7 @@ BUILT = build(Parity(), max_length=5)
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch):
-    monkeypatch.setattr(foretelling, "N_RESAMPLES", 60)
+    monkeypatch.setattr(foretelling, "N_RESAMPLES", 20)
 
 
 def planted(known_from, n=120, noise=1.0):
