@@ -78,22 +78,22 @@ DARK = {
 def base_layout() -> Mapping[str, Any]:
     """Return what the layouts of all figures have in common.
 
-    Plotly checks each entry of a template that it does not know for one: that was most of the time of a figure.
+    The template is plotly's own with ours on top. Merging the two entry by entry took most of the time of a figure.
     """
     import plotly.graph_objects as go
 
-    template = go.layout.Template(
-        layout={
-            "paper_bgcolor": PAPER,
-            "plot_bgcolor": PAPER,
-            "colorway": HEAD_COLOURS,
-            "hovermode": "closest",
-            "hoverlabel": {"align": "left"},
-            "xaxis": _AXIS,
-            "yaxis": _AXIS,
-            "coloraxis": {"colorbar": {"outlinewidth": 0}},
-        }
-    )
+    ours = {
+        "paper_bgcolor": PAPER,
+        "plot_bgcolor": PAPER,
+        "colorway": HEAD_COLOURS,
+        "hovermode": "closest",
+        "hoverlabel": {"align": "left"},
+        "xaxis": _AXIS,
+        "yaxis": _AXIS,
+        "coloraxis": {"colorbar": {"outlinewidth": 0}},
+    }
+    merged = go.Figure(layout={"template": "plotly"}).update_layout(template={"layout": ours})
+    template = layout_of(merged).template
     font = {"family": "system-ui, sans-serif", "size": 13, "color": INK}
     return {"template": template, "font": font, "margin": {"l": 60, "r": 20, "t": 50, "b": 50}}
 

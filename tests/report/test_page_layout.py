@@ -119,7 +119,7 @@ def test_the_section_of_an_alignment(browser, tiny_run, monkeypatch):
 
 def test_a_page_that_changes_its_scheme_draws_its_figures_anew(browser):
     heatmap = go.Heatmap(z=[[0, 1]], colorscale=theme.scale(theme.SEQUENTIAL))
-    figure = go.Figure(heatmap, layout=theme.base_layout())
+    figure = go.Figure(heatmap).update_layout(**theme.base_layout())
     with open_page(browser, document("one", wide(figure))) as page:
         light = page.colours()
         scale = "document.querySelector('.js-plotly-plot')._fullData[0].colorscale[0][1]"
