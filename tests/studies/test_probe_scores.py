@@ -1,7 +1,10 @@
+import math
+
 import helpers
 import pytest
 from rich.console import Console
 
+from compo_mech.analyses import state_update
 from compo_mech.data.tasks import Parity
 from compo_mech.ground_truth.build import build
 from compo_mech.launch.run import launch
@@ -25,8 +28,9 @@ def control(built):
 
 
 @pytest.fixture(autouse=True)
-def lines_alone(monkeypatch):
-    """Scores read the probes that are lines; small MLPs beside them, which others test, take most of the time."""
+def what_scores_read(monkeypatch):
+    """Scores read the linear probes; small MLPs and separability, which others test, take most of the time."""
+    monkeypatch.setattr(state_update, "separable", lambda features, labels: math.nan)
     monkeypatch.setattr(sites, "mlp_probe", lambda values, split, generator: linear_probe(values, split))
 
 

@@ -2,6 +2,7 @@ import math
 import runpy
 from dataclasses import replace
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from helpers import control
 from rich.console import Console
 
+from compo_mech.analyses import state_update
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Copy, Parity, Polynomial
 from compo_mech.evaluation.sets import eval_sets
@@ -48,10 +50,12 @@ WILD = changed(SMALL, {"optim.optimizer": "sgd", "optim.lr": 1e12, "optim.n_warm
 
 
 @pytest.fixture(autouse=True, scope="module")
-def group_of_two():
-    """How many seeds are fastest at once is not timed for these few steps, which others test."""
+def quicker():
+    """What others test: which group of seeds is fastest is not timed, and permutations are a tenth as many."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(group_size, "best_group", lambda config, n, device: 2)
+        log_rank = import_module("compo_mech.stats.log_rank")  # the package has its function under this name
+        patch.setattr(log_rank, "N_PERMUTATIONS", 9_999)
         yield
 
 
@@ -425,6 +429,7 @@ def test_every_measure_has_a_name_of_its_own():
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_study_measures_its_primary_measure(name, tmp_path, monkeypatch):
     monkeypatch.setattr(sites, "mlp_probe", lambda values, split, generator: linear_probe(values, split))
+    monkeypatch.setattr(state_update, "separable", lambda features, labels: math.nan)  # no score reads it
     study = study_of(name)
     arm, config = next((name, arm.config) for name, arm in study.arms.items() if arm.start is None)
     small = {"train.n_steps": 2, "train.snapshot_every": 2, "n_test_strings": 8}
