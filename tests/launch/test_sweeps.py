@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from rich.console import Console
 
 from compo_mech.launch import group_size, slurm, slurm_commands
@@ -403,13 +405,21 @@ def test_eight_runs_killed_five_times_end_as_if_nothing_had_happened(tmp_path):
         assert Run.open(folder / name).metrics.equals(Run.open(tmp_path / "calm" / name).metrics)
 
 
-def test_weights_start_from_another_run(tmp_path):
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """The folder of a run that others start from."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("first")
+    sweep({"first": SMALL}, How(runs_dir=folder, on="here"), QUIET)
+    return folder / "first"
+
+
+def test_weights_start_from_another_run(first, tmp_path):
     how = How(runs_dir=tmp_path, on="here")
-    sweep({"first": SMALL}, how, QUIET)
-    follow = changed(SMALL, {"start_from": tmp_path / "first", "model.freeze": ("blocks.0", "embed"), "seed": 7})
+    follow = changed(SMALL, {"start_from": first, "model.freeze": ("blocks.0", "embed"), "seed": 7})
     assert sweep({"second": follow}, how, QUIET)["state"].tolist() == ["done"]
     source, begun, ended = (
-        Run.open(tmp_path / name).params(step) for name, step in (("first", 6), ("second", 0), ("second", 6))
+        Run.open(path).params(step) for path, step in ((first, 6), (tmp_path / "second", 0), (tmp_path / "second", 6))
     )
     for name, tensor in source.items():
         assert tensor.equal(begun[name])
@@ -427,19 +437,17 @@ def test_weights_start_from_another_run(tmp_path):
         ({"data.max_length": 2}, r"pos_embed.W_pos is \(9, 8\) there and \(7, 8\) here; set model.n_ctx = 9"),
     ],
 )
-def test_an_impossible_transfer_is_refused(tmp_path, changes, words):
+def test_an_impossible_transfer_is_refused(first, tmp_path, changes, words):
     how = How(runs_dir=tmp_path, on="here")
-    sweep({"first": SMALL}, how, QUIET)
-    impossible = changed(SMALL, {"start_from": tmp_path / "first"} | changes)
+    impossible = changed(SMALL, {"start_from": first} | changes)
     with pytest.raises(RunError, match=words):
         sweep({"second": impossible}, how, QUIET)
     assert not (tmp_path / "second").exists()
 
 
-def test_a_run_that_did_not_end_is_nothing_to_start_from(tmp_path):
+def test_a_run_that_did_not_end_is_nothing_to_start_from(first, tmp_path):
     how = How(runs_dir=tmp_path, on="here")
-    sweep({"first": SMALL}, how, QUIET)
-    run = Run.open(tmp_path / "first")
+    run = Run.open(shutil.copytree(first, tmp_path / "first"))
     run.cut(2)
     with pytest.raises(RunError, match="must be trained to its end, step 6"):
         sweep({"second": changed(SMALL, {"start_from": run.path})}, how, QUIET)

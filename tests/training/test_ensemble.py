@@ -37,7 +37,7 @@ def take(loop, n_steps):
     return [given for _, given in itertools.islice(loop, n_steps)]
 
 
-def check_steps(config, seeds=(0, 5, 9), n_steps=4):
+def check_steps(config, seeds=(0, 9), n_steps=4):
     """Each step from the same states gives the same losses, parameters and draws, alone and together."""
     alone = states_of(config, seeds)
     streams = [TrainingStream(config.data, seed) for seed in seeds]
