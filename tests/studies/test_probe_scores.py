@@ -19,7 +19,7 @@ from compo_mech.studies.special_rows import special_rows
 
 @pytest.fixture(scope="module")
 def built():
-    return build(Parity())
+    return build(Parity(), max_length=6)
 
 
 @pytest.fixture(scope="module")

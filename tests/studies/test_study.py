@@ -335,7 +335,7 @@ def by_name(scores) -> dict[str, float]:
 
 @pytest.mark.parametrize("task", [Parity(), Polynomial(modulus=5)])
 def test_hand_built_heads_are_needed(task):
-    built = build(task)
+    built = build(task, max_length=6)
     found = by_name(head_role_scores(built.model, built.data, task, seed=0))
     carried = ("fraction of x_t carried", "fraction of x_t carried by layer", "fraction of EoI carried")
     assert [found[name] for name in carried] == [1, 1, 1]
@@ -346,7 +346,7 @@ def test_hand_built_heads_are_needed(task):
 
 
 def test_two_heads_that_share_the_work_are_two():
-    built = build(Parity(), rungs=BuildOptions(split=True))
+    built = build(Parity(), max_length=6, rungs=BuildOptions(split=True))
     found = by_name(head_role_scores(built.model, built.data, Parity(), seed=0))
     assert found["heads that carry x_t"] == 2
     assert found["fraction of x_t carried by layer"] == 1
