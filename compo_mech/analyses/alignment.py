@@ -137,9 +137,8 @@ def aligned(
     def mapped(asked: Model) -> "pd.DataFrame":
         nonlocal n_left
         advance("interchange maps", n_left)
-        table = interchange_map(asked, data, torch.Generator().manual_seed(seed), N_MAP, task)
         n_left -= 1
-        return table
+        return interchange_map(asked, data, torch.Generator().manual_seed(seed), N_MAP, task)
 
     maps = mapped(model), mapped(control)
     by_step = [(maps[0] if s == asked_step else mapped(Model(run.params(s), config))).assign(step=s) for s in steps]

@@ -124,8 +124,7 @@ def watch(
     import pandas as pd
 
     data, more = run.config.data, more or {}
-    problems: list[str] = []
-    tables: list[pd.DataFrame] = []
+    problems, tables = list[str](), list[pd.DataFrame]()
 
     def ask(
         name: str, measure: NetworkMeasure, code: str = trajectories.__name__, **settings: object
@@ -144,9 +143,8 @@ def watch(
     n = trajectories.N_STRINGS
     table = ask("attention_metrics", functools.partial(trajectories.attention_metrics, data, task, n), n_strings=n)
     if not (table["network"] == "trained").any():
-        raise RunError(
-            f"run = {run.path}: has no checkpoint that can be read ({next(iter(problems), 'there is none')})"
-        )
+        why = next(iter(problems), "there is none")
+        raise RunError(f"run = {run.path}: has no checkpoint that can be read ({why})")
     layer = fetching_layer(table)
     if data.chain_of_thought:
         if layer is not None:

@@ -128,8 +128,7 @@ class Pairs:
         ([1], [0], [[0, 1, 0, 0, 0]])
         """
         _check_kind(corrupt_kind)
-        tokenizer = tokenizer or model.tokenizer
-        reader = PromptReader(model, tokenizer, prepend_bos)
+        reader = PromptReader(model, tokenizer := tokenizer or model.tokenizer, prepend_bos)
         prompts, answers = {"clean": clean, "corrupt": corrupt}, {"answer": answer, "foil": foil}
         found = prompt_table(reader, prompts, answers, position, spans or {})
         position_ids = torch.arange(found.clean.shape[1]).expand_as(found.clean)

@@ -97,9 +97,8 @@ def prompt_table(
         for name, source in zip(answers, prompts, strict=True)
     }
     for i, (right, wrong) in enumerate(zip(found["answer"], found["foil"], strict=True)):
-        for one, other in zip(right, wrong, strict=True):
-            if one == other:
-                refuse(f"foil[{i}]", f"token {other}", "must differ from the answer")
+        for token in (one for one, other in zip(right, wrong, strict=True) if one == other):
+            refuse(f"foil[{i}]", f"token {token}", "must differ from the answer")
     n_pos = max(map(len, (*clean, *corrupt)))
     return PromptTable(
         padded(clean, n_pos),
