@@ -123,3 +123,16 @@ def test_what_is_made_stays_as_it_was_made():
                 if any(text.startswith("dataclass") and "frozen=True" not in text for text in made):
                     found.add(node.name)
     assert found == FILLED
+
+
+MAX_LINES, MAX_LINES_OF_FUNCTION = 300, 60
+
+
+def test_files_and_functions_can_be_read_at_once():
+    for file in sorted(ROOT.rglob("*.py")):
+        text = file.read_text(encoding="utf-8")
+        assert len(text.splitlines()) <= MAX_LINES, file
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                n_lines = (node.end_lineno or 0) - node.lineno + 1
+                assert n_lines <= MAX_LINES_OF_FUNCTION, f"{file}: {node.name} has {n_lines} lines"
