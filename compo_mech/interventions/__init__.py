@@ -48,6 +48,7 @@ from compo_mech.interventions.attention_patterns import (
 from compo_mech.interventions.head_ablation import Ablations, Cost, smallest_removal, best_guess
 from compo_mech.interventions.head_swaps import Followed
 from compo_mech.interventions.head_evidence import head_evidence
+from compo_mech.interventions.head_sets import HeadSets, head_sets
 from compo_mech.interventions.role_rules import HeadRole
 from compo_mech.interventions.role_sentences import Heads
 from compo_mech.interventions.head_roles import name_heads, carried_share
@@ -123,6 +124,8 @@ __all__ = [
     "best_guess",
     "Followed",
     "head_evidence",
+    "HeadSets",
+    "head_sets",
     "HeadRole",
     "Heads",
     "name_heads",

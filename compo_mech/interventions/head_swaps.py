@@ -10,7 +10,7 @@ Only rows that the network itself is right about count.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -145,10 +145,11 @@ class Swaps:
             swapped, zeroed = (ablated_logits(model, own, [head], values, at) for values in (other, nothing))
             yield head, swapped, zeroed
 
-    def followed(self, logits: Logits) -> dict[Content, Followed]:
-        """How the answers go with each content; those of which too few can be counted are left out."""
+    def followed(self, logits: Logits, contents: Collection[Content] | None = None) -> dict[Content, Followed]:
+        """How the answers go with each content (None: all); those of which too few can be counted are left out."""
         found, answered = {}, self._answered(logits)
-        for content, expected in self.rows.answers.items():
+        for content in self.rows.answers if contents is None else contents:
+            expected = self.rows.answers[content]
             changes = self.right & (expected != self.rows.own)
             stays = self.right & (expected == self.rows.own)
             if min(int(changes.sum()), int(stays.sum())) >= MIN_COUNTED:

@@ -79,6 +79,21 @@ X_CARRIED_BY_LAYER = Measure("fraction of x_t carried by layer", "of all heads o
 HEADS_CARRYING_X = Measure("heads that carry x_t", "heads that carry at least a tenth of x_t", bounds=_POSITIVE)
 ITERATION_HEAD_FOUND = Measure("iteration head found", "whether a head carries x_t alone", _FRACTION)
 EOI_CARRIED = Measure("fraction of EoI carried", "of the head that carries most of the position of [EoI]")
+X_BROUGHT = Measure("x_t brought by all heads", "answers that follow x_t, beyond chance, when all heads bring another")
+LARGEST_SHARE = Measure("largest share of x_t", "Shapley share of the head that adds most to that")
+LARGEST_SHARE_OF_LAYER = Measure("largest share of x_t by layer", "Shapley shares of a layer's heads together, at most")
+HEADS_SHARING = Measure("heads that share x_t", "heads with a Shapley share of at least a tenth", bounds=_POSITIVE)
+HEADS_ENOUGH = Measure("heads enough for x_t", "fewest heads of any layers that bring nine tenths of x_t together",
+                       bounds=_POSITIVE)  # fmt: skip
+HEADS_BLOCKING = Measure(
+    "heads that block x_t", "fewest heads that, left as they are, keep answers from following the others",
+    bounds=_POSITIVE,
+)  # fmt: skip
+LARGEST_SHARE_OF_EOI = Measure("largest share of EoI", "Shapley share of the head that adds most to bringing [EoI]'s "
+                               "position, of heads before the last layer")  # fmt: skip
+SHARE_SHOWS = Measure(
+    "most attentive shares most", "whether the head with the highest iteration score has the largest share", _FRACTION
+)
 ROW_ACCURACY = Measure("row accuracy", "fraction of strings with the row at `position` right")
 ABLATED_ROW_ACCURACY = Measure("ablated row accuracy", "the same with `component` ablated by its mean")
 
@@ -149,7 +164,8 @@ MEASURES: Mapping[str, Measure] = {
         *(ACCURACY, ACCURACY_AT_LONGEST, SOLVED, STEPS_TO_99, FIRST_STEP_AT_95, FIRST_STEP_AT_99),
         *(TRAINING_ACCURACY, FIRST_TRAINING_STEP_AT_99, ITERATION, LOOKUP, TEXTBOOK, *HEAD_METRICS),
         *(LARGEST_COST, HEADS_TO_REMOVE, X_CARRIED, X_CARRIED_BY_LAYER, HEADS_CARRYING_X, ITERATION_HEAD_FOUND),
-        *(EOI_CARRIED, ROW_ACCURACY, ABLATED_ROW_ACCURACY, IIA, PROBE, ROUTE_SHARE),
+        *(X_BROUGHT, LARGEST_SHARE, LARGEST_SHARE_OF_LAYER, HEADS_SHARING, HEADS_ENOUGH, HEADS_BLOCKING),
+        *(LARGEST_SHARE_OF_EOI, SHARE_SHOWS, EOI_CARRIED, ROW_ACCURACY, ABLATED_ROW_ACCURACY, IIA, PROBE, ROUTE_SHARE),
         *(SUBTRACTION, BY_TABLE, BY_RULE, NEURONS_BY_DIFFERENCE, ACCURACY_IF_ADDITIVE, N_NEURONS, N_FIRING_SETS),
         *(JACCARD, CIRCUITS_FOUND, TASK_TOKEN_PATCHING, X_ACROSS_TASKS, ACCURACY_AT_8, ITERATION_TO_8),
         *(ACCURACY_AT_TWICE, ACCURACY_BEYOND, STATES_BEYOND),

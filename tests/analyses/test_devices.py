@@ -49,6 +49,7 @@ from compo_mech.report.attention import attention_figure
 from compo_mech.routes.route_map import route_map
 from compo_mech.studies import no_pointer
 from compo_mech.studies.circuit_scores import head_role_scores
+from compo_mech.studies.shared_heads import head_set_scores
 from compo_mech.studies.special_rows import row_scores
 from compo_mech.weights.qk_ov import ov_circuit, qk_circuit
 from compo_mech.weights.subtraction import subtraction_neurons
@@ -120,6 +121,7 @@ THOROUGH = {
     **{f"discover, {name}": lambda model, s=scorer: discovered(model, s) for name, scorer in SCORERS.items()},
     **{f"discover, {name}": lambda model, m=name: discovered(model, metric=m) for name in METRICS},
     "heads": lambda model: head_role_scores(model, DATA, TASK, 0),
+    "sets of heads": lambda model: list(head_set_scores(model, DATA, TASK, 0)),
     "judge": lambda model: judge(Behaviour(model, pairs_for(model)), BUILT.edges, generator(), n_halves=1, n_random=1),
     "stability": stable,
     "stability, EAP": lambda model: stable(model, SCORERS["EAP"]),
