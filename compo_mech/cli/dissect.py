@@ -10,9 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from rich.console import Console
 
 from compo_mech.analyses import dissection
+from compo_mech.analyses.circuits_over_runs import CircuitOfRun, circuits_over_runs
 from compo_mech.analyses.dissection import Dissection
 from compo_mech.analyses.network_findings import STAGES
 from compo_mech.analyses.sharing import Sharing, compare, evidence
@@ -20,7 +22,7 @@ from compo_mech.circuits.circuit import to_json
 from compo_mech.cli.analyse import analyse, analysed, check_place
 from compo_mech.cli.errors import one_line_errors
 from compo_mech.cli.imports import IMPORTED
-from compo_mech.cli.output import Output, csv_files, say, warn
+from compo_mech.cli.output import Output, csv_files, say, warn, write_table
 from compo_mech.cli.progress import counting
 from compo_mech.cli.tables import print_table
 from compo_mech.data.tasks import Task
@@ -40,6 +42,10 @@ if TYPE_CHECKING:
 
 SHARING = "sharing"
 """Names the folder of what the tasks share."""
+EDGES_OVER_RUNS = "edges_over_runs.csv"
+"""In how many of several runs' circuits each edge is."""
+TaskOfRun = tuple[dict[str, object], CircuitOfRun]
+"""A row of what was found of a run on a task, and its circuit."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +156,7 @@ def dissect_runs(runs: Sequence[Path], step: int | None, seed: int, n_workers: i
             check_place(read[0], out)
         names = distinct([run.path for run in read])
         places = [(run.path, name, None if out is None else out / name) for run, name in zip(read, names, strict=True)]
-        found: dict[int, list[dict[str, object]]] = {}
+        found: dict[int, list[TaskOfRun]] = {}
         with counting(console) as bar:
             shown = bar.add_task("runs", total=len(places))
             for i, rows in each(partial(_dissected, step, seed, tuple(IMPORTED)), places, n_workers):
@@ -164,15 +170,29 @@ def dissect_runs(runs: Sequence[Path], step: int | None, seed: int, n_workers: i
             if out is not None and is_new:
                 _remove_empty(out, out.parent)
             raise RunError(f"runs = {len(paths)}: must hold one that can be dissected, and none can")
-        print_table(console, pd.DataFrame([row for i in sorted(found) for row in found[i]]))
+        of_tasks = [of_task for i in sorted(found) for of_task in found[i]]
+        print_table(console, pd.DataFrame([row for row, _ in of_tasks]))
+        _tell_alike(console, [circuit for _, circuit in of_tasks], seed, out)
         where = "look at report.html in each" if out is None else f"tables: {out}"
         say(console, f"{len(found)} of {counted(len(paths), 'run')} dissected; {where}")
 
 
+def _tell_alike(console: Console, circuits: Sequence[CircuitOfRun], seed: int, out: Path | None) -> None:
+    """Say how alike circuits are, task by task, and write in how many each edge is."""
+    import pandas as pd
+
+    groups = circuits_over_runs(circuits, torch.Generator().manual_seed(seed))
+    for group in groups:
+        for sentence in group.sentences:
+            say(console, sentence)
+    if out is not None:
+        write_table(out / EDGES_OVER_RUNS, pd.concat([group.table() for group in groups]))
+
+
 def _dissected(
     step: int | None, seed: int, modules: Sequence[str], place: tuple[Path, str, Path | None]
-) -> list[dict[str, object]]:
-    """Dissect a run, and return a row a task of what was found.
+) -> list[TaskOfRun]:
+    """Dissect a run, and return a row a task of what was found, and its circuit.
 
     Args:
         step, seed: as of `DissectionOfRun`.
@@ -189,7 +209,7 @@ def _dissected(
     flags = [word for flag, value in words.items() if value is not None for word in (flag, str(value))]
     command = ["-m", "compo_mech", "dissect", str(path), *flags]
     found = analysed(path, asked, Console(quiet=True), across=asked.shared, out=out, command=command, further=[SHARING])
-    return [{"run": name, "task": str(task)} | _row(findings) for task, findings in found]
+    return [({"run": name, "task": str(task)} | _row(findings), CircuitOfRun.of(findings)) for task, findings in found]
 
 
 def _remove_empty(folder: Path | None, around: Path | None) -> None:

@@ -2,9 +2,11 @@
 
 import shutil
 
+import pandas as pd
 import pytest
 
 from compo_mech.cli.commands import dissect_command
+from compo_mech.interventions.edges import all_edges
 from compo_mech.runs.run import Run
 
 
@@ -59,6 +61,9 @@ def test_each_of_several_is_dissected_as_alone(trained_tiny, tmp_path, capsys, m
     assert "1 of 2 runs dissected" in said
     (row,) = (line for line in said.splitlines() if line.startswith("b/run"))
     assert row.split()[1] == "parity"
+    assert "of 1 networks have a circuit" in said
+    edges = pd.read_csv(tmp_path / "out" / "edges_over_runs.csv")
+    assert len(edges) == len(all_edges(last.config.model))
     folder, alone = tmp_path / "out" / "b" / "run", folders[0] / "analysis"
     (name,) = (path.name for path in alone.iterdir())
     assert {path.name for path in (folder / name).iterdir()} == {path.name for path in (alone / name).iterdir()}

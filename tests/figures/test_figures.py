@@ -12,8 +12,10 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 from browser import open_page, started
+from helpers import generator
 from rich.console import Console
 
+from compo_mech.analyses.circuits_over_runs import CircuitOfRun, circuits_over_runs
 from compo_mech.analyses.examine import at_named_site
 from compo_mech.analyses.network_findings import stages
 from compo_mech.circuits.circuit import Circuit, to_json
@@ -21,6 +23,7 @@ from compo_mech.cli import command
 from compo_mech.interventions.edges import all_edges
 from compo_mech.launch import settings
 from compo_mech.launch.run import launch
+from compo_mech.model.config import ModelConfig
 from compo_mech.plots.notes import other_tasks, with_notes
 from compo_mech.plots.theme import COMPONENT_COLOURS, subscripts
 from compo_mech.report.html_parts import plotly_script
@@ -39,6 +42,7 @@ RUN, RUNS, TABLE, NOTHING = "a run", "any runs", "a table", "nothing"
 SCRIPTS = {
     "circuit_graph": RUN,
     "cleanliness": RUNS,
+    "edges_over_runs": TABLE,
     "emergence": TABLE,
     "grokking": RUNS,
     "iteration_head": RUN,
@@ -58,6 +62,7 @@ SCRIPTS = {
 SHOWN = {
     "circuit_graph": ("Circuit of one", "L0H0.q"),
     "cleanliness": ("in 2 runs", "two, step 6"),
+    "edges_over_runs": ("parity, 3 circuits", "in %{text} of 3 circuits"),
     "emergence": ("parity, 2 seeds", "parity-seed1, iteration: onset 4"),
     "grokking": ("weight norm", "test strings"),
     "iteration_head": ("Mean attention over", "layer 1 head 0"),
@@ -134,8 +139,12 @@ def tables(tmp_path_factory):
     for name, made in (("scaling", scaling()), ("study", study())):
         made.to_csv(studies[name], index=False)
     committed = {name: FIGURES / "results" / f"{name}.csv" for name in ("language_model", "mechanism", "outcomes")}
+    edges = tuple(all_edges(ModelConfig()))
+    many = [CircuitOfRun("parity", edges, frozenset(edges[: 5 + i]), False) for i in range(3)]
+    over_runs = folder / "edges_over_runs.csv"
+    circuits_over_runs(many, generator())[0].table().to_csv(over_runs, index=False)
     committed["method_card"] = FIGURES.parent / "compo_mech" / "ground_truth" / "method_card.csv"
-    return {"emergence": file, **committed, **studies}
+    return {"emergence": file, "edges_over_runs": over_runs, **committed, **studies}
 
 
 def study():
@@ -352,6 +361,7 @@ def test_a_length_that_is_not_there_is_told_before_any_step_is_read(runs, tmp_pa
 
 
 FILLED = {
+    "edges_over_runs": ("task", "writer", "reader"),
     "emergence": ("task", "run", "component", "last_step"),
     "language_model": ("part", "measure", "value"),
     "mechanism": ("run", "task", "component", "measure", "statistic"),
