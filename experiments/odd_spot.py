@@ -6,6 +6,7 @@ python experiments/odd_spot.py --n-workers 2
 from compo_mech.runs import recipes
 from compo_mech.settings import changed
 from compo_mech.studies import measures
+from compo_mech.studies.last_row import end_verdicts
 from compo_mech.studies.run import main
 from compo_mech.studies.special_rows import special_rows
 from compo_mech.studies.study import MEASURING, Arm, Study
@@ -22,8 +23,9 @@ STUDY = Study(
         "polynomial": Arm(changed(recipes.polynomial(), MEASURING | {"data.max_length": 8})),
     },
     scorer=special_rows,
+    n_seeds=20,
 )
 
 
 if __name__ == "__main__":
-    main(STUDY)
+    main(STUDY, {"What tells that the string has ended": end_verdicts})

@@ -49,6 +49,7 @@ from compo_mech.interventions.head_ablation import Ablations, Cost, smallest_rem
 from compo_mech.interventions.head_swaps import Followed
 from compo_mech.interventions.head_evidence import head_evidence
 from compo_mech.interventions.head_sets import HeadSets, head_sets
+from compo_mech.interventions.end_row import EndRow, end_row
 from compo_mech.interventions.role_rules import HeadRole
 from compo_mech.interventions.role_sentences import Heads
 from compo_mech.interventions.head_roles import name_heads, carried_share
@@ -125,6 +126,8 @@ __all__ = [
     "Followed",
     "head_evidence",
     "HeadSets",
+    "EndRow",
+    "end_row",
     "head_sets",
     "HeadRole",
     "Heads",

@@ -65,7 +65,7 @@ HEAD_METRICS = (
                      "iteration_last", "end_on_end_of_input", "end_pointer_weight")
     ),
 )  # fmt: skip
-ITERATION_FIRST = HEAD_METRICS[4]
+ITERATION_FIRST, END_ON_EOI = HEAD_METRICS[4], HEAD_METRICS[7]
 
 # Which heads are needed
 LARGEST_COST = Measure(
@@ -96,6 +96,13 @@ SHARE_SHOWS = Measure(
 )
 ROW_ACCURACY = Measure("row accuracy", "fraction of strings with the row at `position` right")
 ABLATED_ROW_ACCURACY = Measure("ablated row accuracy", "the same with `component` ablated by its mean")
+
+# What tells that a string has ended
+END_BY_ATTENTION = Measure("end told by attention", "fraction of strings of which attention alone says that they ended")
+END_TOLD_BY = Measure("end told by", "fraction of strings of which `statistic` says so")
+END_OF_LENGTHS = Measure("lengths whose end is told by", "fraction of lengths at which `statistic` does so throughout")
+END_VERDICT = Measure("end told throughout by", "whether `statistic` does so in nine strings of ten", _FRACTION)
+END_FOUND = Measure("end by finding EoI", "rows at `position` that say [EoS] if attention brings [EoI] alone")
 
 # What is held where, and by which routes it comes
 IIA = Measure("IIA", "interchange intervention accuracy: answers that follow another `variable` put in at `site`")
@@ -166,6 +173,7 @@ MEASURES: Mapping[str, Measure] = {
         *(LARGEST_COST, HEADS_TO_REMOVE, X_CARRIED, X_CARRIED_BY_LAYER, HEADS_CARRYING_X, ITERATION_HEAD_FOUND),
         *(X_BROUGHT, LARGEST_SHARE, LARGEST_SHARE_OF_LAYER, HEADS_SHARING, HEADS_ENOUGH, HEADS_BLOCKING),
         *(LARGEST_SHARE_OF_EOI, SHARE_SHOWS, EOI_CARRIED, ROW_ACCURACY, ABLATED_ROW_ACCURACY, IIA, PROBE, ROUTE_SHARE),
+        *(END_BY_ATTENTION, END_TOLD_BY, END_OF_LENGTHS, END_VERDICT, END_FOUND),
         *(SUBTRACTION, BY_TABLE, BY_RULE, NEURONS_BY_DIFFERENCE, ACCURACY_IF_ADDITIVE, N_NEURONS, N_FIRING_SETS),
         *(JACCARD, CIRCUITS_FOUND, TASK_TOKEN_PATCHING, X_ACROSS_TASKS, ACCURACY_AT_8, ITERATION_TO_8),
         *(ACCURACY_AT_TWICE, ACCURACY_BEYOND, STATES_BEYOND),

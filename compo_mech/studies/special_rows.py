@@ -16,6 +16,7 @@ from compo_mech.model.finite import likeliest
 from compo_mech.model.params import Model
 from compo_mech.runs.stacked_run import AnyRun
 from compo_mech.studies import measures
+from compo_mech.studies.last_row import end_scores
 from compo_mech.studies.run_scores import run_scores
 from compo_mech.studies.scores import RunScore, beside_control
 
@@ -24,8 +25,8 @@ N_STRINGS = 64
 
 
 def special_rows(run: AnyRun) -> list[RunScore]:
-    """`run_scores`, and `row_scores` of the trained network and of its control."""
-    return run_scores(run) + beside_control(run, _row_scores)
+    """`run_scores`, `row_scores` and `end_scores` of the trained network and of its control."""
+    return run_scores(run) + beside_control(run, _row_scores) + beside_control(run, end_scores)
 
 
 def _row_scores(model: Model, data: DataConfig, task: Task, seed: int) -> list[RunScore]:

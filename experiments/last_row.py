@@ -1,0 +1,27 @@
+"""What tells a network that the string has ended: what attention brings, or the row's own stream; how often, and why?
+
+python experiments/last_row.py --n-workers 2
+
+The runs are those of `seeds.py parity --n-seeds 200 --runs-dir runs/last_row`.
+"""
+
+from compo_mech.runs import recipes
+from compo_mech.studies import measures
+from compo_mech.studies.last_row import end_verdicts, last_row
+from compo_mech.studies.run import main
+from compo_mech.studies.study import Arm, Study
+
+STUDY = Study(
+    name="last_row",
+    question="what tells a network that the string has ended: what attention brings, or the row's own stream?",
+    hypothesis="in most networks attention does, by finding [EoI], where the pointer of one more state points; in "
+    "those whose attention is on [EoI] less, the stream does",
+    primary=measures.END_BY_ATTENTION,
+    arms={"parity": Arm(recipes.parity())},
+    scorer=last_row,
+    n_seeds=200,
+)
+
+
+if __name__ == "__main__":
+    main(STUDY, {"What tells that the string has ended": end_verdicts})
