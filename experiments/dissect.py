@@ -4,7 +4,7 @@ python experiments/dissect.py runs/parity-seed0
 python experiments/dissect.py runs/parity-seed0 runs/parity-seed1 --step 600
 
 Writes tables and the circuit into RUN/analysis/ and adds a section to RUN/report.html; of several runs, a table says
-what was found in each.
+what was found in each, and how alike their circuits are.
 """
 
 from compo_mech.cli.command import call

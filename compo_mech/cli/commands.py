@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def dissect_command(
     runs: Runs, step: Step | None = None, seed: Seed = 0, n_workers: NWorkers = 2, out: Path | None = None
 ) -> None:
-    """Dissect RUNS; of several, a table says what was found.
+    """Dissect RUNS; of several, a table says what was found, and how alike their circuits are.
 
     Args:
         runs: their folders.
