@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 COLUMNS = ("task", "writer", "reader")
-NUMBERS = ("n_circuits_with", "n_circuits", "fraction")
+COUNTS = ("n_circuits_with", "n_circuits")
 
 
 def drawn(table: "pd.DataFrame") -> "go.Figure":
@@ -70,7 +70,9 @@ def main(table: Annotated[Path, Positional], out: Path) -> None:
         out: the figure.
     """
     with drawing(out):
-        read = table_of(table, "compo-mech dissect RUNS --out FOLDER", COLUMNS, NUMBERS, filled=COLUMNS)
+        read = table_of(
+            table, "compo-mech dissect RUNS --out FOLDER", COLUMNS, (*COUNTS, "fraction"), filled=(*COLUMNS, *COUNTS)
+        )
         save(drawn(read), out, __doc__)
 
 

@@ -361,7 +361,7 @@ def test_a_length_that_is_not_there_is_told_before_any_step_is_read(runs, tmp_pa
 
 
 FILLED = {
-    "edges_over_runs": ("task", "writer", "reader"),
+    "edges_over_runs": ("task", "writer", "reader", "n_circuits_with", "n_circuits"),
     "emergence": ("task", "run", "component", "last_step"),
     "language_model": ("part", "measure", "value"),
     "mechanism": ("run", "task", "component", "measure", "statistic"),
@@ -391,6 +391,22 @@ def test_a_column_that_is_there_twice(name, tables, tmp_path, capsys):
     pd.concat([table, table[[column]]], axis=1).to_csv(file, index=False)
     line = refused(capsys, name, *arguments(name, tmp_path / "figure.html", [], {name: file}))
     assert line.endswith(f"(it has {column} as the name of two columns)")
+
+
+def test_edges_of_networks_of_two_shapes_are_not_mixed(tables, tmp_path, capsys):
+    table = pd.read_csv(tables["edges_over_runs"])
+    both, out = tmp_path / "both.csv", tmp_path / "figure.html"
+    pd.concat([table, table]).to_csv(both, index=False)
+    assert refused(capsys, "edges_over_runs", both, "--out", out).startswith(
+        "error: table = networks of several shapes:"
+    )
+    pd.concat([table, table.assign(task="copy", n_circuits_with=0, n_circuits=0, fraction=None)]).to_csv(
+        both, index=False
+    )
+    call("edges_over_runs", both, "--out", out)
+    page = out.read_text()
+    assert "parity, 3 circuits" in page
+    assert "copy, 0 circuits" in page
 
 
 @pytest.mark.parametrize("measure", ["weight on x_t", "logits moved alone", "carried"])
