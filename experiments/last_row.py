@@ -1,4 +1,4 @@
-"""What tells a network that the string has ended: what attention brings, or the row's own stream; how often, and why?
+"""What signals to a network that a string has ended: what attention brings, or the row's stream? How often, and why?
 
 python experiments/last_row.py --n-workers 2
 
@@ -13,9 +13,9 @@ from compo_mech.studies.study import Arm, Study
 
 STUDY = Study(
     name="last_row",
-    question="what tells a network that the string has ended: what attention brings, or the row's own stream?",
-    hypothesis="in most networks attention does, by finding [EoI], where the pointer of one more state points; in "
-    "those whose attention is on [EoI] less, the stream does",
+    question="what signals to a network that the string has ended: what attention brings, or the row's own stream?",
+    hypothesis="in most networks the last layer's attention does, by finding [EoI], to which an iteration head would "
+    "attend for one more state; in those whose attention is on [EoI] less, the stream does",
     primary=measures.END_BY_ATTENTION,
     arms={"parity": Arm(recipes.parity())},
     scorer=last_row,
@@ -24,4 +24,4 @@ STUDY = Study(
 
 
 if __name__ == "__main__":
-    main(STUDY, {"What tells that the string has ended": end_verdicts})
+    main(STUDY, {"What signals that the string has ended": end_verdicts})

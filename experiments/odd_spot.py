@@ -28,4 +28,4 @@ STUDY = Study(
 
 
 if __name__ == "__main__":
-    main(STUDY, {"What tells that the string has ended": end_verdicts})
+    main(STUDY, {"What signals that the string has ended": end_verdicts})

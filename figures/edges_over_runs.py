@@ -18,27 +18,29 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-COLUMNS = ("task", "writer", "reader")
+COLUMNS = ("task", "shape", "writer", "reader")
 COUNTS = ("n_circuits_with", "n_circuits")
 
 
 def drawn(table: "pd.DataFrame") -> "go.Figure":
-    """A panel a task: a column a writer, a row a reader, in each cell the number of circuits that have the edge.
+    """A panel for each task and shape of network: a column a writer, a row a reader, how many circuits have it.
 
     Raises:
-        ValueError: networks of two shapes were asked about one task, so that an edge has two numbers.
+        ValueError: an edge has two numbers.
     """
     from plotly.subplots import make_subplots
 
     if table.duplicated(list(COLUMNS)).any():
-        raise ValueError("table = networks of several shapes: dissect those of one shape together, one shape at a time")
-    tasks = list(dict.fromkeys(table["task"]))
-    numbers = {task: int(table["n_circuits"][table["task"] == task].max()) for task in tasks}
-    titles = [f"{task}, {n} circuits" for task, n in numbers.items()]
+        raise ValueError("table = edges twice: must have each edge once for each task and shape")
+    groups = [group for _, group in table.groupby(["task", "shape"], sort=False)]
+    numbers = [int(group["n_circuits"].max()) for group in groups]
+    titles = [
+        f"{group['task'].iloc[0]}, {group['shape'].iloc[0]}: {n} circuits"
+        for group, n in zip(groups, numbers, strict=True)
+    ]
     writers, readers = (list(dict.fromkeys(table[name])) for name in ("writer", "reader"))
-    figure = make_subplots(1, len(tasks), subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.03)
-    for column, task in enumerate(tasks, start=1):
-        own = table[table["task"] == task]
+    figure = make_subplots(1, len(groups), subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.03)
+    for column, (own, n_circuits) in enumerate(zip(groups, numbers, strict=True), start=1):
         shares, counts = (
             own.pivot(index="reader", columns="writer", values=name).reindex(index=readers, columns=writers)
             for name in ("fraction", "n_circuits_with")
@@ -47,7 +49,7 @@ def drawn(table: "pd.DataFrame") -> "go.Figure":
             z=shares.to_numpy().tolist(), x=writers, y=readers, coloraxis="coloraxis", xgap=1, ygap=1,
             text=[["" if n != n else f"{n:.0f}" for n in row] for row in counts.to_numpy()],
             texttemplate="%{text}", hoverongaps=False,
-            hovertemplate="%{x} → %{y}: in %{text} of " + f"{numbers[task]} circuits<extra></extra>",
+            hovertemplate="%{x} → %{y}: in %{text} of " + f"{n_circuits} circuits<extra></extra>",
             row=1, col=column,
         )  # fmt: skip
         figure.update_xaxes(title="writes", type="category", side="bottom", showgrid=False, row=1, col=column)
@@ -55,7 +57,7 @@ def drawn(table: "pd.DataFrame") -> "go.Figure":
     figure.update_yaxes(title="reads", row=1, col=1)
     figure.update_layout(
         **{**theme.base_layout(), "margin": {"l": 80, "r": 20, "t": 50, "b": 50}},
-        width=220 + len(tasks) * max(200, 62 * len(writers)), height=130 + 26 * len(readers),
+        width=220 + len(groups) * max(320, 62 * len(writers)), height=130 + 26 * len(readers),
         coloraxis={"colorscale": theme.scale(theme.SEQUENTIAL), "cmin": 0, "cmax": 1,
                    "colorbar": {"title": "fraction", "thickness": 12}},
     )  # fmt: skip

@@ -172,12 +172,12 @@ def dissect_runs(runs: Sequence[Path], step: int | None, seed: int, n_workers: i
             raise RunError(f"runs = {len(paths)}: must hold one that can be dissected, and none can")
         of_tasks = [of_task for i in sorted(found) for of_task in found[i]]
         print_table(console, pd.DataFrame([row for row, _ in of_tasks]))
-        _tell_alike(console, [circuit for _, circuit in of_tasks], seed, out)
+        _say_how_alike(console, [circuit for _, circuit in of_tasks], seed, out)
         where = "look at report.html in each" if out is None else f"tables: {out}"
         say(console, f"{len(found)} of {counted(len(paths), 'run')} dissected; {where}")
 
 
-def _tell_alike(console: Console, circuits: Sequence[CircuitOfRun], seed: int, out: Path | None) -> None:
+def _say_how_alike(console: Console, circuits: Sequence[CircuitOfRun], seed: int, out: Path | None) -> None:
     """Say how alike circuits are, task by task, and write in how many each edge is."""
     import pandas as pd
 

@@ -1,9 +1,11 @@
-"""What tells a network that the string has ended: what the last layer's attention brings, or the row's own stream.
+"""What signals to a network that the string has ended: what the last layer's attention brings, or the row's own stream.
 
-1. Take strings, and of each the row that predicts [EoS] and one that predicts a state.
-2. In front of the last MLP, put the stream of the one together with what attention brings to the other.
-3. Count the answers [EoS]. Where attention tells, they go with attention; where the stream does, with the stream;
-   where both have to, or either may, neither or both of the two mixed rows say [EoS].
+1. Take strings of two inputs or more, and of each the row that predicts [EoS] and one that predicts a state from the
+   second on (at the first [EoI] stands in the row itself).
+2. Put the stream in front of the last layer of the one together with what that layer's attention brings to the other,
+   both ways, and go on from there.
+3. See which of the two mixed rows says [EoS]: only that with the last row's attention, only that with its stream,
+   neither, or both. The stream holds all that earlier layers brought, so this is about the last layer's attention.
 4. Let attention bring nothing but [EoI] to either row: what says [EoS] then goes by the token that is found.
 """
 
@@ -22,25 +24,26 @@ from compo_mech.interventions.head_swaps import MIN_COUNTED
 from compo_mech.interventions.switches import strings
 from compo_mech.interventions.traces import RowTrace, row_trace
 from compo_mech.model import blocks
-from compo_mech.model.finite import likeliest
+from compo_mech.model.finite import check_weights, likeliest
 from compo_mech.model.params import Model
 from compo_mech.stats.intervals import Interval, wilson
 
 MOST = 0.9
-"""What says so in at least this fraction of the strings does in the network."""
+"""A network's signal is the one in at least this fraction of its strings."""
 N_STRINGS = 1024
 
-Teller = Literal["attention", "stream", "both needed", "either enough"]
-"""What says that a string has ended."""
+EndSignal = Literal["attention", "stream", "both needed", "either enough"]
+"""What signals that a string has ended: only the mixed row with the last row's attention says [EoS]; only that with its
+stream; neither; both."""
 EndVerdict = Literal["attention", "stream", "both needed", "either enough", "mixed"]
 
 
 @dataclass(frozen=True)
 class EndRow:
-    """Fractions of strings.
+    """Fractions of the strings that the network answers right at both rows.
 
     Attributes:
-        tellers: in which attention alone, the stream alone, both together or either of the two says [EoS].
+        signals: with each signal.
         by_length: the verdict on strings of one length, where there are enough.
         end_found: whose row that predicts a state says [EoS] if all that attention brings is [EoI].
         only_end_found: whose row that predicts [EoS] still says so if that is all.
@@ -48,32 +51,36 @@ class EndRow:
     >>> from compo_mech import Parity, build
     >>> built = build(Parity(), max_length=5)
     >>> found = end_row(built.model, built.data, Parity(), torch.Generator().manual_seed(0), 256)
-    >>> found.verdict, found.tellers["attention"].mean, found.end_found.mean
+    >>> found.verdict, found.signals["attention"].mean, found.end_found.mean
     ('attention', 1.0, 1.0)
     """
 
-    tellers: Mapping[Teller, Interval]
+    signals: Mapping[EndSignal, Interval]
     by_length: Mapping[int, EndVerdict]
     end_found: Interval
     only_end_found: Interval
 
     @property
     def verdict(self) -> EndVerdict:
-        """What says it in at least `MOST` of the strings; `mixed` where that differs from string to string."""
-        return _verdict(self.tellers)
+        """The signal in at least `MOST` of the strings; `mixed` if none is."""
+        return _verdict(self.signals)
 
 
-def _verdict(tellers: Mapping[Teller, Interval]) -> EndVerdict:
-    return next((teller for teller, share in tellers.items() if share.mean >= MOST), "mixed")
+def _verdict(signals: Mapping[EndSignal, Interval]) -> EndVerdict:
+    for signal, share in signals.items():
+        if share.mean >= MOST:
+            return signal
+    return "mixed"
 
 
 @torch.no_grad()
 def end_row(
     model: Model, data: DataConfig, task: Task, generator: torch.Generator, n_strings: int = N_STRINGS
 ) -> EndRow | None:
-    """Ask what tells a network that the string has ended.
+    """Ask what signals to a network that the string has ended.
 
-    None: nothing is generated step by step, or both rows are right in fewer than `MIN_COUNTED` strings.
+    None: nothing is generated step by step, no string has two inputs, or fewer than `MIN_COUNTED` strings are right at
+    both rows.
 
     Args:
         model: the network.
@@ -83,7 +90,7 @@ def end_row(
         n_strings: strings.
 
     Raises:
-        ValueError: attention goes both ways.
+        ValueError: attention goes both ways, or a weight is not finite.
 
     >>> from compo_mech import BuildOptions, Copy, build
     >>> built = build(Copy(), 6, BuildOptions(route="neighbour"))
@@ -92,17 +99,18 @@ def end_row(
     ('attention', 0.0)
     """
     blocks.check_causal(model)
+    check_weights(model)
     lengths = [length for length in data.drawn_lengths if length > 1]
     if not data.chain_of_thought or not lengths:
         return None
     inputs = strings(task, n_strings, data.max_length, generator)
     length = torch.tensor(lengths)[torch.randint(len(lengths), (n_strings,), generator=generator)]
-    t = 2 + (torch.rand(n_strings, generator=generator) * (length - 1)).long()  # at s_1 [EoI] stands in the row itself
+    t = _middle(length, generator)
     tokens, states = encode(data, task, inputs, length).read.to(model.device), task.states(inputs)
     start = data.layout.end_of_input(length)
     at = {"last": start + length, "middle": start + t - 1}
     rows = {name: _rows(model, tokens, position) for name, position in at.items()}
-    answer = states.gather(1, t[:, None] - 1)[:, 0].to(model.device)
+    answer = _answers(states, t).to(model.device)
     ends = data.vocabulary.end_of_states_id
     counted = (likeliest(rows["last"].logits) == ends) & (likeliest(rows["middle"].logits) == answer)
     if int(counted.sum()) < MIN_COUNTED:
@@ -118,9 +126,9 @@ def end_row(
     of_length = {own: counted & (length == own).to(model.device) for own in lengths}
     only_end = _found_at(model, last, start.to(model.device))
     return EndRow(
-        tellers=_tellers(by_attention[counted], by_stream[counted]),
+        signals=_signals(by_attention[counted], by_stream[counted]),
         by_length={
-            own: _verdict(_tellers(by_attention[of], by_stream[of]))
+            own: _verdict(_signals(by_attention[of], by_stream[of]))
             for own, of in of_length.items()
             if int(of.sum()) >= MIN_COUNTED
         },
@@ -129,7 +137,7 @@ def end_row(
     )
 
 
-def _tellers(by_attention: Bool[Tensor, "string"], by_stream: Bool[Tensor, "string"]) -> dict[Teller, Interval]:
+def _signals(by_attention: Bool[Tensor, "string"], by_stream: Bool[Tensor, "string"]) -> dict[EndSignal, Interval]:
     return {
         "attention": _share(by_attention & ~by_stream),
         "stream": _share(by_stream & ~by_attention),
@@ -140,6 +148,15 @@ def _tellers(by_attention: Bool[Tensor, "string"], by_stream: Bool[Tensor, "stri
 
 def _share(of: Bool[Tensor, "string"]) -> Interval:
     return wilson(int(of.sum()), len(of))
+
+
+def _middle(length: Int[Tensor, "string"], generator: torch.Generator) -> Int[Tensor, "string"]:
+    """The t of a state for each string, from 2 to its length."""
+    return 2 + (torch.rand(len(length), generator=generator) * (length - 1)).long()
+
+
+def _answers(states: Int[Tensor, "string max_length"], t: Int[Tensor, "string"]) -> Int[Tensor, "string"]:
+    return states.gather(1, t[:, None] - 1)[:, 0]
 
 
 def _rows(model: Model, tokens: Int[Tensor, "row pos"], position: Int[Tensor, "row"]) -> RowTrace:

@@ -2,7 +2,8 @@
 
     1. Take rows that predict a state, each beside a row of another string (`swapped_rows`).
     2. For every set of heads, let them put out at the row what they do in the other string. The set's value is how far
-       the answers go with the content: 1, if they do wherever it changes and stay wherever it does not; 0, by chance.
+       the answers go with the content: 1, if they do wherever it changes and stay wherever it does not; 0, if all stay
+       as they were; below 0, where answers are spoilt.
     3. A head's share is what it adds to the value, averaged over all orders in which the heads can be added (Shapley
        1953). Shares add up to the value of all heads; heads that do the same have the same share; one that adds nothing
        to any set has none.
@@ -28,7 +29,7 @@ from compo_mech.model import blocks
 from compo_mech.model.params import Model
 
 MAX_HEADS = 10
-"""Of more heads there are more than a thousand sets."""
+"""They have 1024 sets."""
 N_ROWS = 1024
 
 ENOUGH = 0.9
@@ -47,7 +48,7 @@ class HeadSets:
         values: of all sets; a set's number has a bit for each of the heads, the first head's being the lowest.
 
     >>> one, two, three = (Writer("head", 1, i) for i in range(3))
-    >>> majority = HeadSets("x", (one, two, three), (0, 0, 0, 1, 0, 1, 1, 1))  # any two of three
+    >>> majority = HeadSets("x", (one, two, three), (0.0, 0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 1.0))  # any two
     >>> [round(share, 3) for share in majority.shares.values()]
     [0.333, 0.333, 0.333]
     >>> len(majority.smallest_enough()), len(majority.smallest_blocking())
@@ -130,7 +131,8 @@ def head_sets(
         n_rows: rows.
 
     Raises:
-        ValueError: attention goes both ways, or there are no heads, or more than `MAX_HEADS`.
+        ValueError: attention goes both ways; no layer comes before the last, for `end`; or heads are not different ones
+            of the network, 1 to `MAX_HEADS`.
 
     >>> from compo_mech import Parity, build
     >>> built = build(Parity(), max_length=5)
@@ -139,11 +141,8 @@ def head_sets(
     {'L0H0': 0.0, 'L0H1': 0.0, 'L1H0': 1.0, 'L1H1': 0.0}
     """
     blocks.check_causal(model)
-    n_layers = model.config.n_layers - (content == "end")
-    every = itertools.product(range(n_layers), range(model.config.n_heads))
-    chosen = tuple(Writer("head", *at) for at in every) if heads is None else tuple(heads)
-    if not 0 < len(chosen) <= MAX_HEADS:
-        raise ValueError(f"heads = {len(chosen)}: must be 1 to {MAX_HEADS}, as every set of them is swapped")
+    chosen = _all_heads(model, content) if heads is None else tuple(heads)
+    _check(model, chosen)
     rows = (input_rows if content == "x" else end_rows)(data, task, n_rows, generator)
     if rows is None or content not in rows.answers:
         return None
@@ -156,3 +155,24 @@ def head_sets(
             return None
         values.append(followed[content].carried.mean)
     return HeadSets(content, chosen, tuple(values))
+
+
+def _all_heads(model: Model, content: Literal["x", "end"]) -> tuple[Writer, ...]:
+    n_layers = model.config.n_layers - (content == "end")
+    if not n_layers:
+        raise ValueError(
+            "n_layers = 1: must be 2 or more to ask which heads before the last layer bring [EoI]'s position"
+        )
+    return tuple(Writer("head", *at) for at in itertools.product(range(n_layers), range(model.config.n_heads)))
+
+
+def _check(model: Model, heads: tuple[Writer, ...]) -> None:
+    n_layers, n_heads = model.config.n_layers, model.config.n_heads
+    known = {Writer("head", *at) for at in itertools.product(range(n_layers), range(n_heads))}
+    for head in heads:
+        if head not in known:
+            raise ValueError(f"heads = {head}: must be among L0H0 to L{n_layers - 1}H{n_heads - 1}")
+    if len(set(heads)) < len(heads):
+        raise ValueError(f"heads = {' '.join(map(str, heads))}: must be different ones")
+    if not 0 < len(heads) <= MAX_HEADS:
+        raise ValueError(f"heads = {len(heads)}: must be 1 to {MAX_HEADS}, as every set of them is swapped")

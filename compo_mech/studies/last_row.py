@@ -1,5 +1,6 @@
-"""What tells a network that the string has ended, as scores of a run, and how often each answer comes."""
+"""What signals to a network that the string has ended, as scores of a run, and how often each answer comes."""
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, get_args
 
@@ -23,7 +24,7 @@ KEPT = {
 
 
 def last_row(run: AnyRun) -> list[RunScore]:
-    """Some of `run_scores`, and what tells the network that the string has ended."""
+    """Some of `run_scores`, and what signals to the network that the string has ended."""
     kept = [score for score in run_scores(run) if score.measure in KEPT]
     return kept + beside_control(run, end_scores)
 
@@ -35,9 +36,11 @@ def end_scores(model: Model, data: DataConfig, task: Task, seed: int) -> Iterato
     found = end_row(model, data, task, torch.Generator().manual_seed(seed))
     if found is None:
         return
-    yield RunScore(measures.END_BY_ATTENTION, found.tellers["attention"].mean)
-    for teller, share in found.tellers.items():
-        yield RunScore(measures.END_TOLD_BY, share.mean, statistic=teller)
+    for signal, share in found.signals.items():
+        if signal == "attention":
+            yield RunScore(measures.END_BY_ATTENTION, share.mean)
+        else:
+            yield RunScore(measures.END_BY_OTHER, share.mean, statistic=signal)
     yield RunScore(measures.END_FOUND, found.end_found.mean, position="a state's row")
     yield RunScore(measures.END_FOUND, found.only_end_found.mean, position="the last row")
     for verdict in get_args(EndVerdict):
@@ -48,29 +51,32 @@ def end_scores(model: Model, data: DataConfig, task: Task, seed: int) -> Iterato
 
 
 def end_verdicts(table: "pd.DataFrame") -> "pd.DataFrame":
-    """Count the verdicts of each task's trained networks, with what attention is like in those that have it.
+    """Count the verdicts on the trained networks of each task that could be asked, with what attention is like in them.
 
     Args:
-        table: of a study whose runs were asked `end_scores`.
+        table: of a study whose runs were asked `end_scores`; arms of one task are taken together.
 
     Returns:
-        Columns task, end told by, n, of, fraction, low, high (Wilson), weight on EoI and iteration (means).
+        Columns task, end signalled by, n, of, fraction, low, high (Wilson), weight on EoI and iteration (medians).
     """
     import pandas as pd
 
-    table = table[(table["network"] == "trained") & table["measure"].notna()]
+    columns = ["task", "end signalled by", "n", "of", "fraction", "low", "high", "weight on EoI", "iteration"]
+    table = pd.DataFrame(table[(table["network"] == "trained") & table["measure"].notna()])
+    verdicts = table[table["measure"] == measures.END_VERDICT.name]
+    if verdicts.empty:  # then the column of statistics need not be there
+        return pd.DataFrame(columns=columns)
     rows = []
-    for task, of_task in table.groupby("task", sort=False):
-        asked = of_task[of_task["measure"] == measures.END_VERDICT.name]
+    for task, asked in verdicts.groupby("task", sort=False):
+        scores = table[table["task"] == task].pivot_table(
+            index=["arm", "seed"], columns="measure", values="value", aggfunc="first"
+        )
         n = len(asked[["arm", "seed"]].drop_duplicates())
-        scores = of_task.pivot_table(index=["arm", "seed"], columns="measure", values="value", aggfunc="first")
         for verdict, own in asked[asked["value"] == 1].groupby("statistic", sort=False):
-            k = len(own)
-            means = scores.loc[pd.MultiIndex.from_frame(own[["arm", "seed"]])]
-            on_end, iteration = (
-                means[measure.name].mean() if measure.name in means else float("nan")
+            of_these = scores.loc[pd.MultiIndex.from_frame(own[["arm", "seed"]])]
+            weight, iteration = (
+                of_these[measure.name].median() if measure.name in of_these else math.nan
                 for measure in (measures.END_ON_EOI, measures.ITERATION)
             )
-            rows.append((task, verdict, k, n, *wilson(k, n), on_end, iteration))
-    columns = ["task", "end told by", "n", "of", "fraction", "low", "high", "weight on EoI", "iteration"]
+            rows.append((task, verdict, len(own), n, *wilson(len(own), n), weight, iteration))
     return pd.DataFrame(rows, columns=columns).sort_values(["task", "n"], ascending=[True, False])

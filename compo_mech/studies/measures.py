@@ -79,29 +79,35 @@ X_CARRIED_BY_LAYER = Measure("fraction of x_t carried by layer", "of all heads o
 HEADS_CARRYING_X = Measure("heads that carry x_t", "heads that carry at least a tenth of x_t", bounds=_POSITIVE)
 ITERATION_HEAD_FOUND = Measure("iteration head found", "whether a head carries x_t alone", _FRACTION)
 EOI_CARRIED = Measure("fraction of EoI carried", "of the head that carries most of the position of [EoI]")
-X_BROUGHT = Measure("x_t brought by all heads", "answers that follow x_t, beyond chance, when all heads bring another")
-LARGEST_SHARE = Measure("largest share of x_t", "Shapley share of the head that adds most to that")
-LARGEST_SHARE_OF_LAYER = Measure("largest share of x_t by layer", "Shapley shares of a layer's heads together, at most")
+X_BROUGHT = Measure("x_t brought by all heads", "answers that follow x_t, beyond those that change otherwise, when all "
+                    "heads bring another", bounds=_DIFFERENCE)  # fmt: skip
+LARGEST_SHARE = Measure("largest share of x_t", "largest Shapley share of a head in that", bounds=_DIFFERENCE)
+LARGEST_SHARE_OF_LAYER = Measure(
+    "largest share of x_t by layer", "largest sum of the Shapley shares of a layer's heads", bounds=_DIFFERENCE
+)
 HEADS_SHARING = Measure("heads that share x_t", "heads with a Shapley share of at least a tenth", bounds=_POSITIVE)
-HEADS_ENOUGH = Measure("heads enough for x_t", "fewest heads of any layers that bring nine tenths of x_t together",
-                       bounds=_POSITIVE)  # fmt: skip
+HEADS_ENOUGH = Measure(
+    "heads enough for x_t", "fewest heads, of any layers, that suffice for nine tenths of x_t", bounds=_POSITIVE
+)
 HEADS_BLOCKING = Measure(
     "heads that block x_t", "fewest heads that, left as they are, keep answers from following the others",
     bounds=_POSITIVE,
 )  # fmt: skip
-LARGEST_SHARE_OF_EOI = Measure("largest share of EoI", "Shapley share of the head that adds most to bringing [EoI]'s "
-                               "position, of heads before the last layer")  # fmt: skip
+LARGEST_SHARE_OF_EOI = Measure(
+    "largest share of EoI", "largest Shapley share of a head before the last layer in bringing the position of [EoI]",
+    bounds=_DIFFERENCE,
+)  # fmt: skip
 SHARE_SHOWS = Measure(
-    "most attentive shares most", "whether the head with the highest iteration score has the largest share", _FRACTION
+    "top score, top share", "whether the head with the highest iteration score has the largest share", _FRACTION
 )
 ROW_ACCURACY = Measure("row accuracy", "fraction of strings with the row at `position` right")
 ABLATED_ROW_ACCURACY = Measure("ablated row accuracy", "the same with `component` ablated by its mean")
 
-# What tells that a string has ended
-END_BY_ATTENTION = Measure("end told by attention", "fraction of strings of which attention alone says that they ended")
-END_TOLD_BY = Measure("end told by", "fraction of strings of which `statistic` says so")
-END_OF_LENGTHS = Measure("lengths whose end is told by", "fraction of lengths at which `statistic` does so throughout")
-END_VERDICT = Measure("end told throughout by", "whether `statistic` does so in nine strings of ten", _FRACTION)
+# What signals that a string has ended
+END_BY_ATTENTION = Measure("end by attention", "strings whose end the last layer's attention alone signals")
+END_BY_OTHER = Measure("end by other signals", "strings whose end `statistic` signals")
+END_OF_LENGTHS = Measure("lengths by end verdict", "fraction of lengths whose strings have the verdict `statistic`")
+END_VERDICT = Measure("end verdict", "whether `statistic` is in nine strings of ten; mixed: none is", _FRACTION)
 END_FOUND = Measure("end by finding EoI", "rows at `position` that say [EoS] if attention brings [EoI] alone")
 
 # What is held where, and by which routes it comes
@@ -173,7 +179,7 @@ MEASURES: Mapping[str, Measure] = {
         *(LARGEST_COST, HEADS_TO_REMOVE, X_CARRIED, X_CARRIED_BY_LAYER, HEADS_CARRYING_X, ITERATION_HEAD_FOUND),
         *(X_BROUGHT, LARGEST_SHARE, LARGEST_SHARE_OF_LAYER, HEADS_SHARING, HEADS_ENOUGH, HEADS_BLOCKING),
         *(LARGEST_SHARE_OF_EOI, SHARE_SHOWS, EOI_CARRIED, ROW_ACCURACY, ABLATED_ROW_ACCURACY, IIA, PROBE, ROUTE_SHARE),
-        *(END_BY_ATTENTION, END_TOLD_BY, END_OF_LENGTHS, END_VERDICT, END_FOUND),
+        *(END_BY_ATTENTION, END_BY_OTHER, END_OF_LENGTHS, END_VERDICT, END_FOUND),
         *(SUBTRACTION, BY_TABLE, BY_RULE, NEURONS_BY_DIFFERENCE, ACCURACY_IF_ADDITIVE, N_NEURONS, N_FIRING_SETS),
         *(JACCARD, CIRCUITS_FOUND, TASK_TOKEN_PATCHING, X_ACROSS_TASKS, ACCURACY_AT_8, ITERATION_TO_8),
         *(ACCURACY_AT_TWICE, ACCURACY_BEYOND, STATES_BEYOND),

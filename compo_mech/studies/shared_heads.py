@@ -18,6 +18,8 @@ from compo_mech.studies.scores import RunScore, beside_control
 
 SHARES = 0.1
 """A head shares the work if its share is at least this."""
+ROUNDING = 1e-9
+"""Shares that differ by less are equal; either of two heads that have the largest has it."""
 
 
 def heads_sharing(run: AnyRun) -> list[RunScore]:
@@ -28,13 +30,15 @@ def heads_sharing(run: AnyRun) -> list[RunScore]:
 def head_set_scores(model: Model, data: DataConfig, task: Task, seed: int) -> Iterator[RunScore]:
     """How heads share x_t, and, of layers before the last, the position of [EoI] (see `head_sets`).
 
-    `heads enough for x_t` is infinite where not even all heads are. A network that is right about too few rows has no
-    scores.
+    `heads enough for x_t` is infinite where not even all heads are; which heads block it, and whether attention shows
+    the share, is asked only where all heads bring some of it. A network that is right about too few rows, or that has
+    too many heads, has no scores.
     """
-    from compo_mech.interventions.head_sets import head_sets
+    from compo_mech.interventions.head_sets import LITTLE, MAX_HEADS, head_sets
 
+    n_layers, n_heads = model.config.n_layers, model.config.n_heads
     generator = torch.Generator().manual_seed(seed)
-    found = head_sets(model, data, task, "x", generator)
+    found = head_sets(model, data, task, "x", generator) if n_layers * n_heads <= MAX_HEADS else None
     if found is not None:
         shares, enough = found.shares, found.smallest_enough()
         by_layer = (sum(shares[head] for head in heads) for _, heads in groupby(found.heads, lambda head: head.layer))
@@ -43,13 +47,15 @@ def head_set_scores(model: Model, data: DataConfig, task: Task, seed: int) -> It
         yield RunScore(measures.LARGEST_SHARE_OF_LAYER, max(by_layer))
         yield RunScore(measures.HEADS_SHARING, float(sum(share >= SHARES for share in shares.values())))
         yield RunScore(measures.HEADS_ENOUGH, math.inf if enough is None else float(len(enough)))
-        yield RunScore(measures.HEADS_BLOCKING, float(len(found.smallest_blocking())))
-        rows = measure(model, data, drawn_sets(data, task, N_STRINGS, model.device))
-        attentive = {
-            (row.layer, row.head): row.value for row in rows if row.split == "mean" and row.metric == "iteration"
-        }
-        most = max(found.heads, key=lambda head: attentive.get((head.layer, head.head), -math.inf))
-        yield RunScore(measures.SHARE_SHOWS, float(shares[most] == max(shares.values())))
-    ends = head_sets(model, data, task, "end", generator) if model.config.n_layers > 1 else None
-    if ends is not None:
-        yield RunScore(measures.LARGEST_SHARE_OF_EOI, max(ends.shares.values()))
+        if found.whole > LITTLE:
+            yield RunScore(measures.HEADS_BLOCKING, float(len(found.smallest_blocking())))
+            rows = measure(model, data, drawn_sets(data, task, N_STRINGS, model.device))
+            attentive = {
+                (row.layer, row.head): row.value for row in rows if row.split == "mean" and row.metric == "iteration"
+            }
+            most = max(found.heads, key=lambda head: attentive.get((head.layer, head.head), -math.inf))
+            yield RunScore(measures.SHARE_SHOWS, float(shares[most] > max(shares.values()) - ROUNDING))
+    if n_layers > 1 and (n_layers - 1) * n_heads <= MAX_HEADS:
+        ends = head_sets(model, data, task, "end", generator)
+        if ends is not None:
+            yield RunScore(measures.LARGEST_SHARE_OF_EOI, max(ends.shares.values()))

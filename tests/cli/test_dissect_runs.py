@@ -61,7 +61,7 @@ def test_each_of_several_is_dissected_as_alone(trained_tiny, tmp_path, capsys, m
     assert "1 of 2 runs dissected" in said
     (row,) = (line for line in said.splitlines() if line.startswith("b/run"))
     assert row.split()[1] == "parity"
-    assert "of 1 networks have a circuit" in said
+    assert "of 1 network, a fraction of" in said
     edges = pd.read_csv(tmp_path / "out" / "edges_over_runs.csv")
     assert len(edges) == len(all_edges(last.config.model))
     folder, alone = tmp_path / "out" / "b" / "run", folders[0] / "analysis"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
+import torch
 from browser import open_page, started
 from helpers import generator
 from rich.console import Console
@@ -62,7 +63,7 @@ SCRIPTS = {
 SHOWN = {
     "circuit_graph": ("Circuit of one", "L0H0.q"),
     "cleanliness": ("in 2 runs", "two, step 6"),
-    "edges_over_runs": ("parity, 3 circuits", "in %{text} of 3 circuits"),
+    "edges_over_runs": ("parity, 2 layers of 1 head: 3 circuits", "in %{text} of 3 circuits"),
     "emergence": ("parity, 2 seeds", "parity-seed1, iteration: onset 4"),
     "grokking": ("weight norm", "test strings"),
     "iteration_head": ("Mean attention over", "layer 1 head 0"),
@@ -140,7 +141,11 @@ def tables(tmp_path_factory):
         made.to_csv(studies[name], index=False)
     committed = {name: FIGURES / "results" / f"{name}.csv" for name in ("language_model", "mechanism", "outcomes")}
     edges = tuple(all_edges(ModelConfig()))
-    many = [CircuitOfRun("parity", edges, frozenset(edges[: 5 + i]), False) for i in range(3)]
+    effects, shape = torch.zeros(len(edges)), "2 layers of 1 head"
+    many = [
+        CircuitOfRun("parity", shape, edges, effects, "circuit", frozenset(edges[: 5 + i]), "no circuit")
+        for i in range(3)
+    ]
     over_runs = folder / "edges_over_runs.csv"
     circuits_over_runs(many, generator())[0].table().to_csv(over_runs, index=False)
     committed["method_card"] = FIGURES.parent / "compo_mech" / "ground_truth" / "method_card.csv"
@@ -361,7 +366,7 @@ def test_a_length_that_is_not_there_is_told_before_any_step_is_read(runs, tmp_pa
 
 
 FILLED = {
-    "edges_over_runs": ("task", "writer", "reader", "n_circuits_with", "n_circuits"),
+    "edges_over_runs": ("task", "shape", "writer", "reader", "n_circuits_with", "n_circuits"),
     "emergence": ("task", "run", "component", "last_step"),
     "language_model": ("part", "measure", "value"),
     "mechanism": ("run", "task", "component", "measure", "statistic"),
@@ -393,20 +398,17 @@ def test_a_column_that_is_there_twice(name, tables, tmp_path, capsys):
     assert line.endswith(f"(it has {column} as the name of two columns)")
 
 
-def test_edges_of_networks_of_two_shapes_are_not_mixed(tables, tmp_path, capsys):
+def test_edges_of_each_task_and_shape_have_a_panel_and_none_is_there_twice(tables, tmp_path, capsys):
     table = pd.read_csv(tables["edges_over_runs"])
     both, out = tmp_path / "both.csv", tmp_path / "figure.html"
     pd.concat([table, table]).to_csv(both, index=False)
-    assert refused(capsys, "edges_over_runs", both, "--out", out).startswith(
-        "error: table = networks of several shapes:"
-    )
-    pd.concat([table, table.assign(task="copy", n_circuits_with=0, n_circuits=0, fraction=None)]).to_csv(
-        both, index=False
-    )
+    assert refused(capsys, "edges_over_runs", both, "--out", out).startswith("error: table = edges twice:")
+    other = {"shape": "3 layers of 1 head"}, {"task": "copy", "n_circuits_with": 0, "n_circuits": 0, "fraction": None}
+    pd.concat([table, *(table.assign(**changes) for changes in other)]).to_csv(both, index=False)
     call("edges_over_runs", both, "--out", out)
     page = out.read_text()
-    assert "parity, 3 circuits" in page
-    assert "copy, 0 circuits" in page
+    for title in ("parity, 2 layers of 1 head: 3", "parity, 3 layers of 1 head: 3", "copy, 2 layers of 1 head: 0"):
+        assert f"{title} circuits" in page
 
 
 @pytest.mark.parametrize("measure", ["weight on x_t", "logits moved alone", "carried"])

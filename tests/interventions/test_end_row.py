@@ -1,7 +1,11 @@
-"""What tells that a string has ended, on circuits whose truth is known."""
+"""What signals that a string has ended, on circuits whose truth is known."""
+
+import importlib
+from dataclasses import replace
 
 import pytest
-from helpers import control, generator
+import torch
+from helpers import control, generator, random_model
 
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Copy, Parity, Polynomial
@@ -12,6 +16,8 @@ from compo_mech.interventions.end_row import EndRow, end_row
 from compo_mech.model.config import ModelConfig
 from compo_mech.stats.intervals import Interval, wilson
 
+module = importlib.import_module("compo_mech.interventions.end_row")  # the package has its function under this name
+
 
 def ends_of(built, n=512):
     return end_row(built.model, built.data, built.data.tasks[0], generator(), n)
@@ -21,7 +27,7 @@ def ends_of(built, n=512):
 def test_the_textbook_circuit_finds_the_end_of_the_input_by_attention(task):
     found = ends_of(build(task, max_length=6))
     assert found.verdict == "attention"
-    assert found.tellers["attention"].mean == found.end_found.mean == found.only_end_found.mean == 1
+    assert found.signals["attention"].mean == found.end_found.mean == found.only_end_found.mean == 1
     assert set(found.by_length.values()) == {"attention"}
     assert set(found.by_length) == set(range(2, 7))
 
@@ -37,20 +43,50 @@ def test_the_end_may_be_brought_from_elsewhere(route):
 def test_the_stream_tells_where_a_layer_before_the_last_decides(name):
     found = ends_of(build_hard_case(name, Parity()))
     assert found.verdict == "stream"
-    assert found.tellers["stream"].mean == 1
+    assert found.signals["stream"].mean == 1
     assert found.end_found.mean == 0
     assert found.only_end_found.mean == 1
 
 
-def test_fractions_add_up_and_most_of_them_is_the_verdict():
-    found = ends_of(build_hard_case("prefix counts", Parity()))
-    assert sum(share.mean for share in found.tellers.values()) == pytest.approx(1)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"n_heads": 4, "n_key_value_heads": 2},
+        {"positional_embedding": "rotary"},
+        {"parallel_attn_mlp": True},
+        {"n_layers": 1},
+        {"attn_only": True, "n_layers": 3},
+    ],
+    ids=str,
+)
+def test_rows_that_are_not_mixed_are_those_of_the_network(changes, monkeypatch):
+    """Where both rows are the same, either mixed row says what the network does."""
+    data = DataConfig(max_length=6)
+    model = random_model(ModelConfig(d_model=16, **changes), data)
+    seen = []
+
+    def always_right(logits):
+        seen.append(logits)
+        return torch.full(logits.shape[:-1], data.vocabulary.end_of_states_id)
+
+    monkeypatch.setattr(module, "likeliest", always_right)
+    monkeypatch.setattr(module, "_middle", lambda length, generator: length + 1)  # the last row once more
+    monkeypatch.setattr(module, "_answers", lambda states, t: torch.full_like(t, data.vocabulary.end_of_states_id))
+    found = end_row(model, data, Parity(), generator(), 32)
+    assert found.signals["either enough"].mean == 1
+    last, _, *mixed = seen
+    for logits in mixed[:2]:
+        torch.testing.assert_close(logits, last)
+
+
+def test_most_of_the_strings_are_the_verdict():
     nothing, half = wilson(0, 100), wilson(50, 100)
     shared = {"attention": half, "stream": half, "both needed": nothing, "either enough": nothing}
     assert EndRow(shared, {}, half, half).verdict == "mixed"
-    for teller in shared:
-        own = dict.fromkeys(shared, nothing) | {teller: Interval(0.9, 0.8, 0.95)}
-        assert EndRow(own, {}, half, half).verdict == teller
+    for signal in shared:
+        own = dict.fromkeys(shared, nothing) | {signal: Interval(0.9, 0.8, 0.95)}
+        assert EndRow(own, {}, half, half).verdict == signal
 
 
 def test_of_one_length_alone_it_is_told_as_of_that_length():
@@ -69,5 +105,8 @@ def test_nothing_is_said_where_nothing_can_be_asked():
     built = build(Parity(), max_length=6)
     single = built.data.model_copy(update={"min_length": 1, "max_length": 1})
     assert end_row(built.model, single, Parity(), generator()) is None
+    spoilt = built.model.params | {"pos_embed.W_pos": torch.full_like(built.model.params["pos_embed.W_pos"], torch.nan)}
+    with pytest.raises(ValueError, match="W_pos"):
+        end_row(replace(built.model, params=spoilt), built.data, Parity(), generator())
     with pytest.raises(ValueError, match="attention_dir = bidirectional"):
         end_row(control(ModelConfig(attention_dir="bidirectional"), data), data, Parity(), generator())

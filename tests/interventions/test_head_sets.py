@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from helpers import SEEDS, control, generator
+from helpers import control, generator
 
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Parity, Polynomial
@@ -88,11 +88,14 @@ def test_where_the_prefix_comes_no_set_brings_one_input(name):
     assert found.smallest_blocking() == ()
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_random_networks_have_nothing_to_share(seed):
-    data = DataConfig(max_length=6)
-    found = head_sets(control(ModelConfig(d_model=16, n_heads=2), data, seed), data, Parity(), "x", generator(seed))
-    assert found is None or max(map(abs, found.values)) < 0.25
+def test_random_networks_have_nothing_to_share():
+    data, asked = DataConfig(max_length=6), []
+    for seed in range(6):
+        model = control(ModelConfig(d_model=16, n_heads=2), data, seed)
+        asked.append(head_sets(model, data, Parity(), "x", generator(seed), n_rows=512))
+    asked = [found for found in asked if found is not None]  # those that are right by accident often enough
+    assert len(asked) >= 3
+    assert max(abs(value) for found in asked for value in found.values) < 0.25
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -134,10 +137,21 @@ def test_a_set_is_asked_as_its_heads_are_named():
 
 def test_what_cannot_be_asked():
     built = build(Parity(), max_length=6)
-    with pytest.raises(ValueError, match="heads = 11: must be 1 to 10"):
-        sets_of(built, heads=[Writer("head", 0, i) for i in range(11)])
-    with pytest.raises(ValueError, match="heads = 0"):
-        sets_of(built, heads=[])
+    wide = control(ModelConfig(d_model=24, n_heads=6), built.data)
+    with pytest.raises(ValueError, match="heads = 12: must be 1 to 10"):
+        head_sets(wide, built.data, Parity(), "x", generator())
+    single = control(ModelConfig(d_model=16, n_layers=1), built.data)
+    with pytest.raises(ValueError, match="n_layers = 1: must be 2 or more"):
+        head_sets(single, built.data, Parity(), "end", generator())
+    for heads, told in (
+        ([], "heads = 0: must be 1 to 10"),
+        ([HEADS[0], HEADS[0]], "heads = L0H0 L0H0: must be different"),
+        ([Writer("head", 1, -1)], "must be among L0H0 to L1H1"),
+        ([Writer("head", 2, 0)], "heads = L2H0: must be among L0H0 to L1H1"),
+        ([Writer("mlp", 1)], "heads = mlp1: must be among L0H0 to L1H1"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            sets_of(built, heads=heads)
     at_once = build(Parity(), max_length=4, rungs=BuildOptions(chain_of_thought=False))
     assert sets_of(at_once) is None
     assert sets_of(at_once, "end") is None

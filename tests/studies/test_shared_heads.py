@@ -4,12 +4,16 @@ import math
 
 from helpers import control
 
+from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Parity
 from compo_mech.ground_truth.build import build
 from compo_mech.ground_truth.hard_cases import build_hard_case
 from compo_mech.ground_truth.options import BuildOptions
+from compo_mech.model.config import ModelConfig
 from compo_mech.studies import measures
 from compo_mech.studies.shared_heads import head_set_scores
+
+CONTROL = ModelConfig(d_model=16, n_heads=2)
 
 
 def scores_of(built):
@@ -43,10 +47,16 @@ def test_a_head_that_attends_as_the_textbook_says_may_bring_nothing():
     assert found[measures.LARGEST_SHARE] == 1
 
 
-def test_no_heads_are_enough_where_the_prefix_comes_and_a_control_has_next_to_nothing():
+def test_no_heads_are_enough_where_the_prefix_comes():
     found = scores_of(build_hard_case("prefix sums", Parity()))
     assert found[measures.HEADS_ENOUGH] == math.inf
     assert found[measures.HEADS_SHARING] == 0
-    built = build(Parity(), max_length=6)
-    random = head_set_scores(control(built.model.config, built.data), built.data, Parity(), seed=0)
-    assert {score.measure: score.value for score in random}.get(measures.LARGEST_SHARE, 0) < 0.25
+    assert not {measures.HEADS_BLOCKING, measures.SHARE_SHOWS} & set(found)  # there is nothing to block or show
+
+
+def test_a_control_shares_next_to_nothing_and_too_many_heads_are_not_asked():
+    data = DataConfig(max_length=6)
+    found = {s.measure: s.value for s in head_set_scores(control(CONTROL, data), data, Parity(), 0)}
+    assert abs(found[measures.LARGEST_SHARE]) < 0.25
+    many = control(ModelConfig(d_model=16, n_layers=3, n_heads=4), data)
+    assert measures.LARGEST_SHARE not in {s.measure for s in head_set_scores(many, data, Parity(), 0)}

@@ -458,4 +458,5 @@ def test_every_study_runs_quickly(name, tmp_path):
     study = replace(study, arms={arm: config for arm, config in study.arms.items() if arm in chosen})
     table = run_study(study, [0], How(runs_dir=tmp_path, on="here"), QUIET)
     assert not len(failed_runs(table)), failed_runs(table)["error"].iloc[0]
-    assert len(summary(table, study)) >= (0 if name == "last_row" else len(study.arms))
+    if name != "last_row":  # it asks only networks that are right, and is tested on such
+        assert len(summary(table, study)) >= len(study.arms)
