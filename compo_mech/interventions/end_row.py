@@ -108,11 +108,10 @@ def end_row(
     t = _middle(length, generator)
     tokens, states = encode(data, task, inputs, length).read.to(model.device), task.states(inputs)
     start = data.layout.end_of_input(length)
-    at = {"last": start + length, "middle": start + t - 1}
-    rows = {name: _rows(model, tokens, position) for name, position in at.items()}
+    last, middle = (_rows(model, tokens, position) for position in (start + length, start + t - 1))
     answer = _answers(states, t).to(model.device)
     ends = data.vocabulary.end_of_states_id
-    counted = (likeliest(rows["last"].logits) == ends) & (likeliest(rows["middle"].logits) == answer)
+    counted = (likeliest(last.logits) == ends) & (likeliest(middle.logits) == answer)
     if int(counted.sum()) < MIN_COUNTED:
         return None
 
@@ -121,7 +120,6 @@ def end_row(
         logits = blocks.logits(model, blocks.resid_post(model, layer, before, before + attn_out))
         return likeliest(logits) == ends
 
-    last, middle = rows["last"], rows["middle"]
     by_attention, by_stream = says_end(middle, last.attn_out[-1]), says_end(last, middle.attn_out[-1])
     of_length = {own: counted & (length == own).to(model.device) for own in lengths}
     only_end = _found_at(model, last, start.to(model.device))

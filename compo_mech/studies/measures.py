@@ -98,7 +98,7 @@ LARGEST_SHARE_OF_EOI = Measure(
     bounds=_DIFFERENCE,
 )  # fmt: skip
 SHARE_SHOWS = Measure(
-    "top score, top share", "whether the head with the highest iteration score has the largest share", _FRACTION
+    "top score has top share", "whether the head with the highest iteration score has the largest share", _FRACTION
 )
 ROW_ACCURACY = Measure("row accuracy", "fraction of strings with the row at `position` right")
 ABLATED_ROW_ACCURACY = Measure("ablated row accuracy", "the same with `component` ablated by its mean")
