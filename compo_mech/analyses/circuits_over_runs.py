@@ -1,14 +1,16 @@
 """How alike the circuits of several networks are: in how many each edge is, and how far any two overlap."""
 
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from compo_mech.analyses.dissection import Dissection
+from compo_mech.circuits.discovery import DiscoveryVerdict
 from compo_mech.interventions.edges import Edge
 from compo_mech.model.config import ModelConfig
 from compo_mech.stats.intervals import Interval, counted, wilson
@@ -16,7 +18,6 @@ from compo_mech.stats.intervals import Interval, counted, wilson
 if TYPE_CHECKING:
     import pandas as pd
 
-Verdict = Literal["circuit", "no circuit", "cannot be told"]
 MIN_CIRCUITS = 6
 """Of fewer nothing is said about how alike they are: resampled, so few runs give no interval."""
 N_RESAMPLES = 1000
@@ -31,7 +32,7 @@ class CircuitOfRun:
         task: that the network was asked about.
         shape: of the network, in words: layers, heads, and what else its edges depend on.
         edges: all that it has.
-        effects: of each, patched by itself, in nats.
+        effects: of each, patched by itself, in nats; numbers, since a tensor that a process sends keeps a file open.
         verdict: on whether it has a circuit.
         kept: the edges in it; empty where there is none.
         control: the verdict on the randomly initialised control.
@@ -40,10 +41,10 @@ class CircuitOfRun:
     task: str
     shape: str
     edges: tuple[Edge, ...]
-    effects: Float[Tensor, "edge"]
-    verdict: Verdict
+    effects: tuple[float, ...]
+    verdict: DiscoveryVerdict
     kept: frozenset[Edge]
-    control: Verdict
+    control: DiscoveryVerdict
 
     @classmethod
     def of(cls, found: Dissection) -> "CircuitOfRun":
@@ -51,7 +52,7 @@ class CircuitOfRun:
         own, scores = found.trained.discovery, found.trained.discovery.scores
         kept = own.kept if own.verdict == "circuit" else frozenset()
         control, shape = found.control.discovery.verdict, shape_of(found.model.config)
-        return cls(str(found.task), shape, scores.edges, scores.scores.cpu(), own.verdict, kept, control)
+        return cls(str(found.task), shape, scores.edges, tuple(scores.scores.tolist()), own.verdict, kept, control)
 
 
 def shape_of(config: ModelConfig) -> str:
@@ -116,7 +117,7 @@ class CircuitsOverRuns:
         import pandas as pd
 
         n = len(self.in_circuit)
-        effects = torch.stack([run.effects for run in self.runs]).double().quantile(0.5, 0).tolist()
+        effects = map(statistics.median, zip(*(run.effects for run in self.runs), strict=True))
         rows = []
         for edge, k, effect in zip(self.edges, self.in_circuit.sum(0).int().tolist(), effects, strict=True):
             share = wilson(k, n) if n else Interval(*[float("nan")] * 3)
@@ -126,7 +127,7 @@ class CircuitsOverRuns:
         return pd.DataFrame(rows, columns=[*columns, "median_effect"])
 
 
-def _untold(verdicts: Iterable[Verdict]) -> str:
+def _untold(verdicts: Iterable[DiscoveryVerdict]) -> str:
     n = sum(verdict == "cannot be told" for verdict in verdicts)
     return f"; of {n} it cannot be told" if n else ""
 
@@ -140,7 +141,7 @@ def circuits_over_runs(found: Sequence[CircuitOfRun], generator: torch.Generator
 
     >>> from compo_mech import ModelConfig, all_edges
     >>> edges = tuple(all_edges(ModelConfig())[:4])
-    >>> one = CircuitOfRun("parity", "of one kind", edges, torch.ones(4), "circuit", frozenset(edges[:2]), "no circuit")
+    >>> one = CircuitOfRun("parity", "of one kind", edges, (1.0,) * 4, "circuit", frozenset(edges[:2]), "no circuit")
     >>> first, second = circuits_over_runs([one] * 6, torch.Generator().manual_seed(0))[0].sentences
     >>> first.split(", a fraction")[0], second.split("; ")[1]
     ('parity, of one kind: a circuit in 6 of 6 networks', '2 of 4 edges are in all circuits.')
@@ -157,12 +158,14 @@ def _compared(runs: tuple[CircuitOfRun, ...], generator: torch.Generator) -> Cir
     inside = inside.view(len(kept), len(edges))
     if len(kept) < MIN_CIRCUITS:
         return CircuitsOverRuns(runs, inside, None, None)
-    pairs = _overlaps(inside)
+    pairs = _overlaps(inside).fill_diagonal_(0)
     draws = torch.randint(len(kept), (N_RESAMPLES, len(kept)), generator=generator)
-    resampled = [value for value in (_mean_of_pairs(pairs, draw) for draw in draws) if value is not None]
+    times = torch.zeros(draws.shape, dtype=torch.float64).scatter_add_(1, draws, torch.ones_like(draws).double())
+    n_pairs = len(kept) ** 2 - times.square().sum(1)  # of different runs: a run drawn twice is no pair
+    resampled = ((times @ pairs * times).sum(1) / n_pairs)[n_pairs > 0]
     orders = (torch.rand(inside.shape, generator=generator).argsort(1) for _ in range(N_PERMUTATIONS))
     permuted = Interval.of([_mean(_overlaps(inside.gather(1, order))) for order in orders])
-    return CircuitsOverRuns(runs, inside, Interval(_mean(pairs), *Interval.of(resampled)[1:]), permuted)
+    return CircuitsOverRuns(runs, inside, Interval(_mean(pairs), *Interval.of(resampled.tolist())[1:]), permuted)
 
 
 def _overlaps(inside: Float[Tensor, "circuit edge"]) -> Float[Tensor, "circuit circuit"]:
@@ -176,9 +179,3 @@ def _mean(pairs: Float[Tensor, "circuit circuit"]) -> float:
     """The mean over pairs of two circuits."""
     one, other = torch.triu_indices(len(pairs), len(pairs), 1)
     return float(pairs[one, other].mean())
-
-
-def _mean_of_pairs(pairs: Float[Tensor, "circuit circuit"], draw: Tensor) -> float | None:
-    """The mean over pairs of runs that were drawn; a run drawn twice is no pair of two. None: one alone was drawn."""
-    distinct = draw[:, None] != draw
-    return float(pairs[draw][:, draw][distinct].mean()) if distinct.any() else None

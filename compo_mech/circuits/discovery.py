@@ -42,6 +42,9 @@ LARGE = 2000
 """Edges beyond which a circuit is the smallest in score order, and edges that stand in for it are not sought."""
 
 
+DiscoveryVerdict = Literal["circuit", "no circuit", "cannot be told"]
+
+
 @dataclass(frozen=True)
 class Discovery:
     """Whether a network has a circuit for a task.
@@ -70,7 +73,7 @@ class Discovery:
     ('cannot be told', frozenset())
     """
 
-    verdict: Literal["circuit", "no circuit", "cannot be told"]
+    verdict: DiscoveryVerdict
     reason: str
     accuracy: PairAccuracy
     circuit: frozenset[Edge] | None

@@ -6,11 +6,12 @@ import pytest
 import torch
 from helpers import SEEDS, generator
 
+from compo_mech.analyses import circuits_over_runs as module
 from compo_mech.analyses.circuits_over_runs import CircuitOfRun, circuits_over_runs, shape_of
 from compo_mech.circuits.overlap import jaccard
 from compo_mech.interventions.edges import all_edges
 from compo_mech.model.config import ModelConfig
-from compo_mech.stats.intervals import wilson
+from compo_mech.stats.intervals import Interval, wilson
 
 EDGES = tuple(all_edges(ModelConfig()))
 
@@ -18,7 +19,7 @@ EDGES = tuple(all_edges(ModelConfig()))
 def run_of(kept, task="parity", config=ModelConfig(), control="no circuit", effect=0.0):  # noqa: B008
     edges = tuple(all_edges(config))
     verdict, kept = ("no circuit", ()) if kept is None else ("circuit", kept)
-    effects = torch.full((len(edges),), effect)
+    effects = (effect,) * len(edges)
     return CircuitOfRun(task, shape_of(config), edges, effects, verdict, frozenset(kept), control)
 
 
@@ -41,6 +42,18 @@ def test_overlap_is_the_mean_over_pairs_and_its_interval_holds_it(seed):
         assert (row["n_circuits_with"], row["n_circuits"]) == (n, 6)
         assert (row["fraction"], row["low"], row["high"]) == wilson(n, 6)
         assert row["median_effect"] == 2.5
+
+
+def test_the_interval_is_that_of_runs_drawn_anew_one_by_one(monkeypatch):
+    """The slow twin: each resample spelled out, pairs of a run with itself left out."""
+    monkeypatch.setattr(module, "N_RESAMPLES", 200)
+    kept = [frozenset(EDGES[i : 3 * i + 4]) for i in range(6)]
+    (found,) = compared(*map(run_of, kept))
+    means = []
+    for draw in torch.randint(6, (200, 6), generator=generator()).tolist():
+        pairs = [jaccard(kept[i], kept[j]) for i, j in itertools.combinations(draw, 2) if i != j]
+        means += [sum(pairs) / len(pairs)] if pairs else []
+    assert found.overlap[1:] == pytest.approx(Interval.of(means)[1:])
 
 
 def test_the_same_circuit_in_all_runs_is_beyond_chance():

@@ -11,7 +11,6 @@ from pathlib import Path
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
-import torch
 from browser import open_page, started
 from helpers import generator
 from rich.console import Console
@@ -141,7 +140,7 @@ def tables(tmp_path_factory):
         made.to_csv(studies[name], index=False)
     committed = {name: FIGURES / "results" / f"{name}.csv" for name in ("language_model", "mechanism", "outcomes")}
     edges = tuple(all_edges(ModelConfig()))
-    effects, shape = torch.zeros(len(edges)), "2 layers of 1 head"
+    effects, shape = (0.0,) * len(edges), "2 layers of 1 head"
     many = [
         CircuitOfRun("parity", shape, edges, effects, "circuit", frozenset(edges[: 5 + i]), "no circuit")
         for i in range(3)
