@@ -1,8 +1,7 @@
 """What signals to a network that the string has ended, as scores of a run, and how often each answer comes."""
 
-import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, get_args
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -18,9 +17,23 @@ from compo_mech.studies.scores import RunScore, beside_control
 if TYPE_CHECKING:
     import pandas as pd
 
+    from compo_mech.interventions.end_row import EndSignal, EndVerdict
+
 KEPT = {
     measures.ACCURACY, measures.ITERATION, measures.LOOKUP, measures.TEXTBOOK, measures.END_ON_EOI
 }  # fmt: skip
+
+SIGNALS: "Mapping[EndSignal, measures.Measure]" = {
+    "attention": measures.END_BY_ATTENTION,
+    "stream": measures.END_BY_STREAM,
+    "both needed": measures.END_BY_BOTH,
+    "either enough": measures.END_BY_EITHER,
+}
+OF_LENGTHS: "Mapping[EndVerdict, measures.Measure]" = {
+    "attention": measures.LENGTHS_BY_ATTENTION,
+    "stream": measures.LENGTHS_BY_STREAM,
+    "mixed": measures.LENGTHS_MIXED,
+}
 
 
 def last_row(run: AnyRun) -> list[RunScore]:
@@ -30,53 +43,47 @@ def last_row(run: AnyRun) -> list[RunScore]:
 
 
 def end_scores(model: Model, data: DataConfig, task: Task, seed: int) -> Iterator[RunScore]:
-    """The fractions of `end_row`, and for each verdict whether it is the network's."""
-    from compo_mech.interventions.end_row import EndVerdict, end_row
+    """The fractions of `end_row`, of strings and of lengths; none where the network could not be asked."""
+    from compo_mech.interventions.end_row import end_row
 
     found = end_row(model, data, task, torch.Generator().manual_seed(seed))
     if found is None:
         return
-    for signal, share in found.signals.items():
-        if signal == "attention":
-            yield RunScore(measures.END_BY_ATTENTION, share.mean)
-        else:
-            yield RunScore(measures.END_BY_OTHER, share.mean, statistic=signal)
+    for signal, measure in SIGNALS.items():
+        yield RunScore(measure, found.signals[signal].mean)
     yield RunScore(measures.END_FOUND, found.end_found.mean, position="a state's row")
     yield RunScore(measures.END_FOUND, found.only_end_found.mean, position="the last row")
-    for verdict in get_args(EndVerdict):
-        yield RunScore(measures.END_VERDICT, float(found.verdict == verdict), statistic=verdict)
-        if found.by_length:
-            of_lengths = sum(own == verdict for own in found.by_length.values()) / len(found.by_length)
-            yield RunScore(measures.END_OF_LENGTHS, of_lengths, statistic=verdict)
+    if found.by_length:
+        verdicts = list(found.by_length.values())
+        for verdict, measure in OF_LENGTHS.items():
+            yield RunScore(measure, verdicts.count(verdict) / len(verdicts))
 
 
 def end_verdicts(table: "pd.DataFrame") -> "pd.DataFrame":
-    """Count the verdicts on the trained networks of each task that could be asked, with what attention is like in them.
+    """Count what signals the end in the trained networks of each task that could be asked.
 
     Args:
         table: of a study whose runs were asked `end_scores`; arms of one task are taken together.
 
     Returns:
-        Columns task, end signalled by, n, of, fraction, low, high (Wilson), weight on EoI and iteration (medians).
+        Columns task, end signalled by (what is in `MOST` of the strings; mixed: nothing is), n, of, fraction, low, high
+        (Wilson), and medians of the weight on EoI and of the iteration score.
     """
     import pandas as pd
 
+    from compo_mech.interventions.end_row import MOST
+
     columns = ["task", "end signalled by", "n", "of", "fraction", "low", "high", "weight on EoI", "iteration"]
-    table = pd.DataFrame(table[(table["network"] == "trained") & table["measure"].notna()])
-    verdicts = table[table["measure"] == measures.END_VERDICT.name]
-    if verdicts.empty:  # then the column of statistics need not be there
-        return pd.DataFrame(columns=columns)
+    wanted = {*SIGNALS.values(), measures.END_ON_EOI, measures.ITERATION}
+    own = table[(table["network"] == "trained") & table["measure"].isin({measure.name for measure in wanted})]
+    scores = own.pivot_table(index=["task", "arm", "seed"], columns="measure", values="value", sort=False)
+    scores = scores.reindex(columns=[measure.name for measure in wanted]).dropna(subset=[SIGNALS["attention"].name])
     rows = []
-    for task, asked in verdicts.groupby("task", sort=False):
-        scores = table[table["task"] == task].pivot_table(
-            index=["arm", "seed"], columns="measure", values="value", aggfunc="first"
-        )
-        n = len(asked[["arm", "seed"]].drop_duplicates())
-        for verdict, own in asked[asked["value"] == 1].groupby("statistic", sort=False):
-            of_these = scores.loc[pd.MultiIndex.from_frame(own[["arm", "seed"]])]
-            weight, iteration = (
-                of_these[measure.name].median() if measure.name in of_these else math.nan
-                for measure in (measures.END_ON_EOI, measures.ITERATION)
-            )
-            rows.append((task, verdict, len(own), n, *wilson(len(own), n), weight, iteration))
-    return pd.DataFrame(rows, columns=columns).sort_values(["task", "n"], ascending=[True, False])
+    for task, asked in scores.groupby("task", sort=False):
+        signals = asked[[measure.name for measure in SIGNALS.values()]].set_axis(list(SIGNALS), axis=1)
+        verdicts = signals.idxmax(axis=1).where(signals.max(axis=1) >= MOST, "mixed")
+        for verdict, n in verdicts.value_counts().items():
+            of_these = asked[verdicts == verdict].median()
+            medians = [of_these[measure.name] for measure in (measures.END_ON_EOI, measures.ITERATION)]
+            rows.append((task, verdict, n, len(asked), *wilson(int(n), len(asked)), *medians))
+    return pd.DataFrame(rows, columns=columns)

@@ -105,9 +105,12 @@ ABLATED_ROW_ACCURACY = Measure("ablated row accuracy", "the same with `component
 
 # What signals that a string has ended
 END_BY_ATTENTION = Measure("end by attention", "strings whose end the last layer's attention alone signals")
-END_BY_OTHER = Measure("end by other signals", "strings whose end `statistic` signals")
-END_OF_LENGTHS = Measure("lengths by end verdict", "fraction of lengths whose strings have the verdict `statistic`")
-END_VERDICT = Measure("end verdict", "whether `statistic` is in nine strings of ten; mixed: none is", _FRACTION)
+END_BY_STREAM = Measure("end by the stream", "strings whose end the row's own stream alone signals")
+END_BY_BOTH = Measure("end by both together", "strings whose end neither of the two signals by itself")
+END_BY_EITHER = Measure("end by either", "strings whose end each of the two signals by itself")
+LENGTHS_BY_ATTENTION = Measure("lengths by attention", "lengths of which attention does so in nine strings of ten")
+LENGTHS_BY_STREAM = Measure("lengths by the stream", "lengths of which the stream does")
+LENGTHS_MIXED = Measure("lengths by no one signal", "lengths of which no one of the four is in nine strings of ten")
 END_FOUND = Measure("end by finding EoI", "rows at `position` that say [EoS] if attention brings [EoI] alone")
 
 # What is held where, and by which routes it comes
@@ -179,7 +182,8 @@ MEASURES: Mapping[str, Measure] = {
         *(LARGEST_COST, HEADS_TO_REMOVE, X_CARRIED, X_CARRIED_BY_LAYER, HEADS_CARRYING_X, ITERATION_HEAD_FOUND),
         *(X_BROUGHT, LARGEST_SHARE, LARGEST_SHARE_OF_LAYER, HEADS_SHARING, HEADS_ENOUGH, HEADS_BLOCKING),
         *(LARGEST_SHARE_OF_EOI, SHARE_SHOWS, EOI_CARRIED, ROW_ACCURACY, ABLATED_ROW_ACCURACY, IIA, PROBE, ROUTE_SHARE),
-        *(END_BY_ATTENTION, END_BY_OTHER, END_OF_LENGTHS, END_VERDICT, END_FOUND),
+        *(END_BY_ATTENTION, END_BY_STREAM, END_BY_BOTH, END_BY_EITHER, END_FOUND),
+        *(LENGTHS_BY_ATTENTION, LENGTHS_BY_STREAM, LENGTHS_MIXED),
         *(SUBTRACTION, BY_TABLE, BY_RULE, NEURONS_BY_DIFFERENCE, ACCURACY_IF_ADDITIVE, N_NEURONS, N_FIRING_SETS),
         *(JACCARD, CIRCUITS_FOUND, TASK_TOKEN_PATCHING, X_ACROSS_TASKS, ACCURACY_AT_8, ITERATION_TO_8),
         *(ACCURACY_AT_TWICE, ACCURACY_BEYOND, STATES_BEYOND),

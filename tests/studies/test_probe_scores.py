@@ -13,7 +13,7 @@ from compo_mech.probing import sites
 from compo_mech.probing.probes import linear_probe
 from compo_mech.runs import recipes
 from compo_mech.settings import changed
-from compo_mech.studies import measures
+from compo_mech.studies import last_row, measures
 from compo_mech.studies.probe_scores import position_scores, state_scores, subtraction_scores, update_scores
 from compo_mech.studies.special_rows import special_rows
 
@@ -79,8 +79,7 @@ def test_scores_of_networks_stand_beside_those_of_the_control(scorer, tmp_path):
     )
     of_training = {"accuracy", "accuracy at the longest", "solved", "steps to 99%", "first step at 95%",
                    "first step at 99%"}  # fmt: skip
-    of_the_able = {measures.END_BY_ATTENTION, measures.END_BY_OTHER, measures.END_FOUND, measures.END_OF_LENGTHS,
-                   measures.END_VERDICT}  # fmt: skip
+    of_the_able = {measures.END_FOUND, *last_row.SIGNALS.values(), *last_row.OF_LENGTHS.values()}
     assert [
         score for score in trained if score.measure.name not in of_training and score.measure not in of_the_able
     ] == [score for score in control if score.measure not in of_the_able]
