@@ -11,7 +11,7 @@ from compo_mech.studies.shared_heads import heads_sharing
 from compo_mech.studies.study import SHORT, Arm, Study
 
 SIZES = ((2, 1, 1), (2, 2, 2), (2, 4, 4), (2, 4, 2), (3, 1, 1), (3, 2, 2), (4, 1, 1))
-"""(layers, heads a layer, keys and values a layer). Every head has the width of the one that is enough, so that arms
+"""(layers, heads a layer, key-value heads a layer). Every head has the width of the one that is enough, so that arms
 differ in number alone."""
 _BASE = changed(recipes.parity_alone(), SHORT)
 STUDY = Study(
@@ -21,7 +21,7 @@ STUDY = Study(
     "spread the circuit over layers as well; heads that share keys and values share x_t as others do",
     primary=measures.X_CARRIED,
     arms={
-        f"{n_layers} layers x {n_heads} heads{'' if n_shared == n_heads else f', {n_shared} keys and values'}": Arm(
+        f"{n_layers} layers x {n_heads} heads{'' if n_shared == n_heads else f', {n_shared} key-value heads'}": Arm(
             changed(
                 _BASE,
                 {

@@ -141,8 +141,7 @@ def head_sets(
     {'L0H0': 0.0, 'L0H1': 0.0, 'L1H0': 1.0, 'L1H1': 0.0}
     """
     blocks.check_causal(model)
-    chosen = _all_heads(model, content) if heads is None else tuple(heads)
-    _check(model, chosen)
+    chosen = _chosen(model, content, heads)
     rows = (input_rows if content == "x" else end_rows)(data, task, n_rows, generator)
     if rows is None or content not in rows.answers:
         return None
@@ -157,22 +156,19 @@ def head_sets(
     return HeadSets(content, chosen, tuple(values))
 
 
-def _all_heads(model: Model, content: Literal["x", "end"]) -> tuple[Writer, ...]:
-    n_layers = model.config.n_layers - (content == "end")
-    if not n_layers:
-        raise ValueError(
-            "n_layers = 1: must be 2 or more to ask which heads before the last layer bring [EoI]'s position"
-        )
-    return tuple(Writer("head", *at) for at in itertools.product(range(n_layers), range(model.config.n_heads)))
-
-
-def _check(model: Model, heads: tuple[Writer, ...]) -> None:
+def _chosen(model: Model, content: Literal["x", "end"], heads: Sequence[Writer] | None) -> tuple[Writer, ...]:
     n_layers, n_heads = model.config.n_layers, model.config.n_heads
-    known = {Writer("head", *at) for at in itertools.product(range(n_layers), range(n_heads))}
-    for head in heads:
+    known = [Writer("head", *at) for at in itertools.product(range(n_layers), range(n_heads))]
+    if heads is None and content == "end":
+        if n_layers == 1:
+            raise ValueError("n_layers = 1: must be 2 or more to ask which heads before the last layer bring [EoI]")
+        heads = known[:-n_heads]
+    chosen = tuple(known if heads is None else heads)
+    for head in chosen:
         if head not in known:
-            raise ValueError(f"heads = {head}: must be among L0H0 to L{n_layers - 1}H{n_heads - 1}")
-    if len(set(heads)) < len(heads):
-        raise ValueError(f"heads = {' '.join(map(str, heads))}: must be different ones")
-    if not 0 < len(heads) <= MAX_HEADS:
-        raise ValueError(f"heads = {len(heads)}: must be 1 to {MAX_HEADS}, as every set of them is swapped")
+            raise ValueError(f"heads = {head}: must be among {known[0]} to {known[-1]}")
+    if len(set(chosen)) < len(chosen):
+        raise ValueError(f"heads = {' '.join(map(str, chosen))}: must be different ones")
+    if not 0 < len(chosen) <= MAX_HEADS:
+        raise ValueError(f"heads = {len(chosen)}: must be 1 to {MAX_HEADS}, as every set of them is swapped")
+    return chosen

@@ -61,7 +61,7 @@ def summary(table: "pd.DataFrame", study: Study) -> "pd.DataFrame":
             row["verdict"], why, row["n_to_decide"] = verdicts[arm, task]
             row |= {"why": why} if why else {}
         rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["arm", "task", "n", "n_failed", measure.name])
 
 
 def _verdicts(

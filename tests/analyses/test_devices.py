@@ -35,6 +35,7 @@ from compo_mech.evaluation.measure import measure, measure_train
 from compo_mech.evaluation.sets import eval_sets, train_sets
 from compo_mech.ground_truth.build import build
 from compo_mech.interventions.attention_patterns import ablate_patterns
+from compo_mech.interventions.end_row import end_row
 from compo_mech.interventions.head_roles import carried_share
 from compo_mech.interventions.metrics import METRICS
 from compo_mech.interventions.pairs import Switch, make_pairs
@@ -113,6 +114,7 @@ ANALYSES = {
     "measure": lambda model: measure(model, DATA, sets(model)),
     "training strings": lambda model: measure_train(model, train_sets(TrainingStream(KNOWN, 0, model.device))),
     "special rows": lambda model: row_scores(model, sets(model)),
+    "end row": lambda model: end_row(model, DATA, TASK, generator(), 128),
     "reliance": lambda model: reliance(model, DATA, TASK, 4, generator(), 8),
     "no pointer": lambda model: list(no_pointer.network_scores(model, DATA, TASK, 0)),
     "picture": lambda model: str(attention_figure(model, sets(model)[-1]).data[0].z),
