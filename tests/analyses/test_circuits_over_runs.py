@@ -1,6 +1,7 @@
 """How alike circuits of several networks are, on circuits that are known."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -96,3 +97,5 @@ def test_tasks_and_shapes_are_compared_among_themselves():
         ("parity", "2 layers of 4 heads, 2 key-value heads", 1),
     ]
     assert compared() == []
+    fewer = replace(run_of(EDGES[:1]), edges=EDGES[:4], effects=(0.0,) * 4)  # the same words, other edges
+    assert len(compared(run_of(EDGES[:1]), fewer)) == 2

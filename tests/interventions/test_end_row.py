@@ -80,6 +80,13 @@ def test_rows_that_are_not_mixed_are_those_of_the_network(changes, monkeypatch):
         torch.testing.assert_close(logits, last)
 
 
+def test_a_row_is_drawn_from_the_second_state_to_the_last():
+    length = torch.tensor([2, 3, 5]).repeat(300)
+    t = module._middle(length, generator())
+    for own in (2, 3, 5):
+        assert t[length == own].unique().tolist() == list(range(2, own + 1))
+
+
 def test_most_of_the_strings_are_the_verdict():
     nothing, half = wilson(0, 100), wilson(50, 100)
     shared = {"attention": half, "stream": half, "both needed": nothing, "either enough": nothing}
