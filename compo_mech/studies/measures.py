@@ -144,7 +144,7 @@ ACCURACY_AT_8 = Measure("accuracy at length 8", "fraction of strings of length 8
 ITERATION_TO_8 = Measure("iteration to length 8", "highest iteration score up to length 8, at `checkpoint`")
 
 # Beyond the lengths of training
-ACCURACY_AT_TWICE = Measure("accuracy at twice the length", "fraction of strings of length 16 that are written right")
+ACCURACY_AT_NEXT = Measure("accuracy at the next length", "fraction of strings of length 9 that are written right")
 ACCURACY_BEYOND = Measure("accuracy beyond training", "fraction of strings written right at the length at `position`")
 STATES_BEYOND = Measure("states right beyond training", "fraction of their tokens that are, at the same length")
 
@@ -186,7 +186,7 @@ MEASURES: Mapping[str, Measure] = {
         *(LENGTHS_BY_ATTENTION, LENGTHS_BY_STREAM, LENGTHS_MIXED),
         *(SUBTRACTION, BY_TABLE, BY_RULE, NEURONS_BY_DIFFERENCE, ACCURACY_IF_ADDITIVE, N_NEURONS, N_FIRING_SETS),
         *(JACCARD, CIRCUITS_FOUND, TASK_TOKEN_PATCHING, X_ACROSS_TASKS, ACCURACY_AT_8, ITERATION_TO_8),
-        *(ACCURACY_AT_TWICE, ACCURACY_BEYOND, STATES_BEYOND),
+        *(ACCURACY_AT_NEXT, ACCURACY_BEYOND, STATES_BEYOND),
         *(FIRST_STEP_OF_LENGTH, COUNTS_BEFORE, COUNTS_FIRST, FIRST_STEP_BY_NEXT, FIRST_STEP_BY_COUNTS, INVARIANCE),
         *(BY_EARLIER_INPUTS, BY_TOKEN, EARLIER_INPUTS_CARRIED),
     )
