@@ -21,6 +21,9 @@ STUDY = Study(
         "parity": Arm(changed(recipes.parity(), MEASURING | {"data.max_length": 8})),
         "copy": Arm(changed(recipes.copy(), MEASURING | {"data.max_length": 8})),
         "polynomial": Arm(changed(recipes.polynomial(), MEASURING | {"data.max_length": 8})),
+        "polynomial, shifted positions": Arm(
+            changed(recipes.polynomial(), MEASURING | {"data.max_length": 8, "train.max_position_shift": 2})
+        ),
     },
     scorer=special_rows,
     n_seeds=20,

@@ -148,6 +148,17 @@ ACCURACY_AT_NEXT = Measure("accuracy at the next length", "fraction of strings o
 ACCURACY_BEYOND = Measure("accuracy beyond training", "fraction of strings written right at the length at `position`")
 STATES_BEYOND = Measure("states right beyond training", "fraction of their tokens that are, at the same length")
 
+# At which positions of the longest strings
+POSITIONS_RIGHT = Measure(
+    "positions right", "fraction of t at which s_t is right in nine strings of ten, those before given"
+)
+POSITIONS_WRONG = Measure("positions wrong", "fraction of t at which s_t is right in less than half of them")
+POSITIONS_LOOKED_AT = Measure(
+    "positions looked at", "fraction of t at which the best head has half of its weight on x_t"
+)
+SOME_POSITIONS = Measure("some positions", "whether some positions are right and others wrong", _FRACTION)
+WEIGHT_ON_X = Measure("weight on x_t", "of that head, over those t of which `position` holds")
+
 # In which order a task is learnt
 FIRST_STEP_OF_LENGTH = Measure(
     "first step at 99% of a length", "first snapshot with accuracy at 99% at the length at `position`", _TIME, _POSITIVE
@@ -187,6 +198,7 @@ MEASURES: Mapping[str, Measure] = {
         *(SUBTRACTION, BY_TABLE, BY_RULE, NEURONS_BY_DIFFERENCE, ACCURACY_IF_ADDITIVE, N_NEURONS, N_FIRING_SETS),
         *(JACCARD, CIRCUITS_FOUND, TASK_TOKEN_PATCHING, X_ACROSS_TASKS, ACCURACY_AT_8, ITERATION_TO_8),
         *(ACCURACY_AT_NEXT, ACCURACY_BEYOND, STATES_BEYOND),
+        *(POSITIONS_RIGHT, POSITIONS_WRONG, POSITIONS_LOOKED_AT, SOME_POSITIONS, WEIGHT_ON_X),
         *(FIRST_STEP_OF_LENGTH, COUNTS_BEFORE, COUNTS_FIRST, FIRST_STEP_BY_NEXT, FIRST_STEP_BY_COUNTS, INVARIANCE),
         *(BY_EARLIER_INPUTS, BY_TOKEN, EARLIER_INPUTS_CARRIED),
     )

@@ -1,0 +1,61 @@
+import pytest
+import torch
+
+from compo_mech.data.tasks import Counter, Parity
+from compo_mech.ground_truth.build import build
+from compo_mech.model.config import ModelConfig
+from compo_mech.model.params import Model, init_params
+from compo_mech.settings import changed
+from compo_mech.studies import measures
+from compo_mech.studies.by_position import by_position, network_scores
+
+TASK = Counter(modulus=5)
+BUILT = build(TASK, max_length=6)
+
+
+def without(*t: int) -> Model:
+    """The hand-built circuit, which cannot find these inputs: their positions have no embedding."""
+    params = dict(BUILT.model.params)
+    positions = params["pos_embed.W_pos"].clone()
+    positions[list(t)] = 0  # x_t is at position t
+    return Model(params | {"pos_embed.W_pos": positions}, BUILT.model.config)
+
+
+def scores(model: Model) -> dict:
+    return {(s.measure, s.position): s.value for s in network_scores(model, BUILT.data, TASK, 0)}
+
+
+def test_a_whole_circuit_looks_at_every_input_and_is_right():
+    found = scores(BUILT.model)
+    assert found[measures.POSITIONS_RIGHT, ""] == found[measures.POSITIONS_LOOKED_AT, ""] == 1
+    assert found[measures.SOME_POSITIONS, ""] == found[measures.POSITIONS_WRONG, ""] == 0
+    assert found[measures.WEIGHT_ON_X, "states right"] > 0.99
+    assert (measures.WEIGHT_ON_X, "states wrong") not in found
+
+
+@pytest.mark.parametrize("lost", [(3,), (2, 5)])
+def test_where_some_inputs_cannot_be_found_their_states_alone_are_wrong(lost):
+    model = without(*lost)
+    found, by_t = scores(model), by_position(model, BUILT.data, TASK)
+    wrong = [t for t in range(1, 7) if by_t.right[t - 1] < 0.5]
+    assert wrong == list(lost)
+    assert [t for t in range(1, 7) if by_t.weight[t - 1] < 0.5] == list(lost)
+    assert found[measures.SOME_POSITIONS, ""] == 1
+    assert found[measures.POSITIONS_WRONG, ""] == pytest.approx(len(lost) / 6)
+    assert found[measures.POSITIONS_RIGHT, ""] == pytest.approx(1 - len(lost) / 6)
+    assert found[measures.POSITIONS_LOOKED_AT, ""] == pytest.approx(1 - len(lost) / 6)
+    assert found[measures.WEIGHT_ON_X, "states wrong"] < 0.5 < found[measures.WEIGHT_ON_X, "states right"]
+
+
+def test_a_random_network_is_wrong_everywhere_and_looks_at_no_input():
+    config = ModelConfig(d_model=16, n_ctx=20)
+    model = Model(init_params(config, len(BUILT.data.vocabulary), 20, torch.Generator().manual_seed(0)), config)
+    found = scores(model)
+    assert found[measures.POSITIONS_WRONG, ""] == 1
+    assert found[measures.POSITIONS_RIGHT, ""] == found[measures.SOME_POSITIONS, ""] == 0
+    assert found[measures.POSITIONS_LOOKED_AT, ""] == 0
+
+
+def test_without_a_chain_of_thought_there_are_no_positions_to_ask_about():
+    data = changed(BUILT.data, {"tasks": (Parity(),), "chain_of_thought": False})
+    assert list(network_scores(BUILT.model, data, Parity(), 0)) == []
