@@ -65,7 +65,11 @@ HEAD_METRICS = (
                      "iteration_last", "end_on_end_of_input", "end_pointer_weight")
     ),
 )  # fmt: skip
-ITERATION_FIRST, END_ON_EOI = HEAD_METRICS[4], HEAD_METRICS[7]
+ATTENTION_SPARSITY, ITERATION_FIRST, END_ON_EOI = HEAD_METRICS[1], HEAD_METRICS[4], HEAD_METRICS[7]
+
+# Of neurons, and where loss is the same
+NEURON_SPARSITY = Measure("neuron sparsity", "how few neurons of `component` make up what it writes at a scored row")
+STEP_AT_EQUAL_LOSS = Measure("step at equal loss", "first snapshot with a mean test loss of 0.05", _TIME, _POSITIVE)
 
 # Which heads are needed
 LARGEST_COST = Measure(
@@ -190,6 +194,7 @@ MEASURES: Mapping[str, Measure] = {
     for measure in (
         *(ACCURACY, ACCURACY_AT_LONGEST, SOLVED, STEPS_TO_99, FIRST_STEP_AT_95, FIRST_STEP_AT_99),
         *(TRAINING_ACCURACY, FIRST_TRAINING_STEP_AT_99, ITERATION, LOOKUP, TEXTBOOK, *HEAD_METRICS),
+        *(NEURON_SPARSITY, STEP_AT_EQUAL_LOSS),
         *(LARGEST_COST, HEADS_TO_REMOVE, X_CARRIED, X_CARRIED_BY_LAYER, HEADS_CARRYING_X, ITERATION_HEAD_FOUND),
         *(X_BROUGHT, LARGEST_SHARE, LARGEST_SHARE_OF_LAYER, HEADS_SHARING, HEADS_ENOUGH, HEADS_BLOCKING),
         *(LARGEST_SHARE_OF_EOI, SHARE_SHOWS, EOI_CARRIED, ROW_ACCURACY, ABLATED_ROW_ACCURACY, IIA, PROBE, ROUTE_SHARE),

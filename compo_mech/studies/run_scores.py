@@ -37,7 +37,7 @@ def run_scores(run: AnyRun) -> list[RunScore]:
         final, control = select(means, step=means["step"].max()), pd.DataFrame(control[control["length"].isna()])
         networks: tuple[tuple[Network, pd.DataFrame], ...] = (("trained", final), ("control", control))
         for network, rows in networks:
-            scores += [score._replace(task=task, network=network) for score in _heads(rows)]
+            scores += [score._replace(task=task, network=network) for score in head_scores(rows)]
     return scores
 
 
@@ -74,8 +74,8 @@ def by_head(rows: "pd.DataFrame") -> "pd.DataFrame":
     return rows.pivot(index=["layer", "head"], columns="metric", values="value")
 
 
-def _heads(rows: "pd.DataFrame") -> Iterator[RunScore]:
-    """Scores of the head with the highest iteration score, and the highest lookup score of any."""
+def head_scores(rows: "pd.DataFrame") -> Iterator[RunScore]:
+    """Scores of the head with the highest iteration score, and the highest lookup score of any; of one step's rows."""
     table = by_head(rows)
     if "iteration" not in table:
         return

@@ -39,7 +39,7 @@ from compo_mech.studies.table import failed_runs, study_table
 ROOT = Path(__file__).parents[2]
 STUDIES = ("ablations", "baselines", "capacity", "curriculum", "grokking", "groups",
            "last_row", "learning_order", "length_generalisation", "mix", "mixtures", "no_pointer", "odd_spot",
-           "polynomial_grid", "position_dims", "positions", "reuse", "scaling",
+           "optimizers", "polynomial_grid", "position_dims", "positions", "reuse", "scaling",
            "state_rule", "symmetry", "transfer")  # fmt: skip
 QUIET = Console(quiet=True)
 SMALL = changed(

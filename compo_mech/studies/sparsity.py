@@ -1,0 +1,96 @@
+"""How sparse attention and MLP neurons are, at the end of training and where loss is the same, as scores of a run.
+
+A larger step, a smaller batch or noise may leave a network sparser, or just earlier or later on its way: so each run is
+also asked at the first snapshot at which its loss has come down to one level.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from compo_mech.data.config import DataConfig
+from compo_mech.data.tasks import Task
+from compo_mech.evaluation.attention import MIN_LENGTH
+from compo_mech.evaluation.sets import EvalSet, drawn_sets
+from compo_mech.evaluation.table import measured, of_lengths, select
+from compo_mech.model import blocks
+from compo_mech.model.params import Model
+from compo_mech.runs.stacked_run import AnyRun
+from compo_mech.studies import measures
+from compo_mech.studies.run_scores import MAIN, head_scores, run_scores
+from compo_mech.studies.scores import RunScore, beside_control
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+EQUAL_LOSS = 0.05
+"""Mean loss on test strings, in nats, over lengths."""
+AT_EQUAL_LOSS = "first snapshot at equal loss"
+N_STRINGS = 64
+"""Test strings of each length."""
+OF_HEADS = {measures.ITERATION, measures.TEXTBOOK, measures.ENTROPY, measures.ATTENTION_SPARSITY}
+
+
+def sparsity_scores(run: AnyRun) -> list[RunScore]:
+    """`main_scores`, and how sparse the iteration head's attention and MLPs' neurons are, at the end and at equal loss.
+
+    A run whose loss stays above `EQUAL_LOSS` has no scores there.
+    """
+    wanted, data = MAIN | OF_HEADS | {measures.ACCURACY_AT_LONGEST}, run.config.data
+    scores = [score for score in run_scores(run) if score.measure in wanted] + beside_control(run, neuron_scores)
+    for task in data.measured_tasks:
+        of_task = measured(of_lengths(run.metrics, data.drawn_lengths), str(task))
+        step = first_at_loss(of_task, EQUAL_LOSS)
+        scores.append(RunScore(measures.STEP_AT_EQUAL_LOSS, step, str(task)))
+        if step < math.inf:
+            heads = select(of_task, split="mean", step=int(step)).dropna(subset="head")
+            found = [score for score in head_scores(heads) if score.measure in OF_HEADS]
+            found += neuron_scores(Model(run.params(int(step)), run.config.model), data, task, run.config.seed)
+            scores += [score._replace(task=str(task), checkpoint=AT_EQUAL_LOSS) for score in found]
+    return scores
+
+
+def first_at_loss(rows: "pd.DataFrame", level: float) -> float:
+    """The first snapshot at which the mean loss over lengths is at a level or below; infinite if there is none."""
+    loss = select(rows, metric="loss").groupby("step")["value"].mean()
+    return float(min(loss.index[loss <= level], default=math.inf))
+
+
+@torch.no_grad()
+def neuron_scores(model: Model, data: DataConfig, task: Task, seed: int) -> Iterator[RunScore]:
+    """Sparsity of each MLP's neurons at the scored rows of test strings, of lengths from `MIN_LENGTH` on if any is."""
+    if model.config.attn_only:
+        return
+    sets = drawn_sets(data, task, N_STRINGS, model.device)
+    long = [one for one in sets if one.length >= MIN_LENGTH] or sets
+    for layer in range(model.config.n_layers):
+        rows = torch.cat([neuron_contributions(model, layer, strings) for strings in long])
+        yield RunScore(measures.NEURON_SPARSITY, float(sparsity(rows).mean()), component=f"mlp{layer}")
+
+
+def neuron_contributions(model: Model, layer: int, strings: EvalSet) -> Float[Tensor, "row neuron"]:
+    """Length of what each neuron adds to the stream at each scored row: its activation times that of its output."""
+    from compo_mech.interventions.traces import trace
+
+    run = trace(model, strings.read, strings.position_ids)
+    scored = list(strings.layout.scored(strings.length))
+    pre, mid = run.resid_pre[layer][:, scored], run.resid_mid[layer][:, scored]
+    active = blocks.neurons(model, layer, blocks.mlp_input(model, pre, mid))
+    return (active.abs() * blocks.neuron_outputs(model, layer).norm(dim=1)).flatten(0, 1)
+
+
+def sparsity(rows: Float[Tensor, "row part"]) -> Float[Tensor, "row"]:
+    """How few parts make up a row of values from 0 on: 1 for one part, 0 for all alike, as `attention.sparsity`.
+
+    The number of parts is (sum v)^2 / sum v^2, the inverse participation ratio; 1 where all are 0.
+
+    >>> sparsity(torch.tensor([[0.0, 2.0, 0.0], [1.0, 1.0, 1.0], [1.0, 1.0, 0.0]])).tolist()
+    [1.0, 0.0, 0.5]
+    """
+    n = rows.shape[1]
+    parts = rows.sum(1).square() / rows.square().sum(1).clamp(min=torch.finfo(rows.dtype).tiny)
+    return ((n - parts) / max(n - 1, 1)).clamp(max=1)
