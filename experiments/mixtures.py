@@ -1,10 +1,10 @@
 """Does mixing another task in force the circuit? Which share is best, and which weights of lengths?
 
-python experiments/mixtures.py --on stacks --device cuda
+python experiments/mixtures.py --n-workers 2
 """
 
 from compo_mech.studies import measures
-from compo_mech.studies.mixtures import mixture_arms
+from compo_mech.studies.mixtures import best_shares, mixture_arms
 from compo_mech.studies.run import main
 from compo_mech.studies.run_scores import main_scores
 from compo_mech.studies.study import Study
@@ -17,10 +17,10 @@ STUDY = Study(
     primary=measures.TEXTBOOK,
     arms=mixture_arms(),
     scorer=main_scores,
-    n_seeds=100,
+    n_seeds=20,
     reference="parity alone",
 )
 
 
 if __name__ == "__main__":
-    main(STUDY)
+    main(STUDY, {"Best share of another task": best_shares})

@@ -7,6 +7,7 @@ from compo_mech.stats.over_seeds import over_seeds, SeedSummary, survival, Survi
 from compo_mech.stats.log_rank import log_rank, LogRank
 from compo_mech.stats.verdicts import compare_arms, Comparison, ArmVerdict, holm
 from compo_mech.stats.seeds_needed import seeds_to_decide
+from compo_mech.stats.optimum import optimum
 
 __all__ = [
     "Interval",
@@ -34,4 +35,5 @@ __all__ = [
     "ArmVerdict",
     "holm",
     "seeds_to_decide",
+    "optimum",
 ]

@@ -1,9 +1,18 @@
 """Parity with other tasks mixed in, and with other weights of lengths, as arms of a study."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
 
 from compo_mech.data.tasks import Copy, Parity, Polynomial, Task
+from compo_mech.stats.optimum import optimum
+from compo_mech.studies import measures
 from compo_mech.studies.study import Arm, short_config
+from compo_mech.studies.table import failed_runs, score_rows, trained_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SHARES = (0.1, 0.25, 0.5, 0.75, 0.9)
 OTHERS: Mapping[str, tuple[Task, tuple[float, ...]]] = {
@@ -12,6 +21,10 @@ OTHERS: Mapping[str, tuple[Task, tuple[float, ...]]] = {
     "copy of other values": (Copy(first_value=2), (0.5,)),
 }
 """Tasks mixed in, and their shares of the rows."""
+
+NOTHING, EQUALLY = "nothing", "equally often"
+JUDGED_BY = (measures.TEXTBOOK, measures.ITERATION, measures.FIRST_STEP_AT_99)
+"""By which of parity's measures the best share is told."""
 
 LENGTH_WEIGHTS = {
     "in proportion to length": tuple(map(float, range(1, 9))),
@@ -22,7 +35,7 @@ LENGTH_WEIGHTS = {
 
 def mixture_arms() -> Mapping[str, Arm]:
     """Return parity alone, parity with a share of another task, and parity alone with other weights of lengths."""
-    alone = {"mixed in": "nothing", "share": 0.0, "lengths": "equally often"}
+    alone = {"mixed in": NOTHING, "share": 0.0, "lengths": EQUALLY}
     arms = {"parity alone": Arm(short_config([Parity()]), factors=alone)}
     for name, (task, shares) in OTHERS.items():
         for share in shares:
@@ -32,3 +45,38 @@ def mixture_arms() -> Mapping[str, Arm]:
         config = short_config([Parity()], {"data.length_weights": weights})
         arms[f"lengths {name}"] = Arm(config, factors=alone | {"lengths": name})
     return arms
+
+
+def best_shares(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Which share of each task is best, nothing mixed in being a share of 0.
+
+    Returns:
+        A row a task and measure: mixed in, measure, n (seeds), best, low, high; see `stats.optimum`. A run that failed
+        counts as one that never learnt, and a share of which all did is left out.
+    """
+    import pandas as pd
+
+    if "measure" not in table:
+        return pd.DataFrame()
+    parity, rows = str(Parity()), []
+    plain = table[table["lengths"] == EQUALLY]
+    for name, (_, shares) in OTHERS.items():
+        if len(shares) < 2:
+            continue
+        own = plain[plain["mixed in"].isin([name, NOTHING])]
+        for measure in JUDGED_BY:
+            of_parity = trained_rows(score_rows(own, measure.name))
+            of_parity = of_parity[of_parity["task"] == parity]
+            values: dict[float, dict[int, float | None]] = {}
+            for share, seed, value in of_parity[["share", "seed", "value"]].itertuples(index=False, name=None):
+                values.setdefault(float(share), {})[int(seed)] = float(value)
+            for share, seed in failed_runs(own)[["share", "seed"]].itertuples(index=False, name=None):
+                values.setdefault(float(share), {})[int(seed)] = None
+            values = {share: of for share, of in values.items() if any(value is not None for value in of.values())}
+            if not values:
+                continue
+            best = optimum(measure.summary, values, torch.Generator().manual_seed(0))
+            n = len(set.intersection(*(set(of_share) for of_share in values.values())))
+            rows.append({"mixed in": name, "measure": measure.name, "n": n, "best": best.mean, "low": best.low,
+                         "high": best.high})  # fmt: skip
+    return pd.DataFrame(rows)

@@ -1,0 +1,61 @@
+"""Which of several values of a setting is best, with an interval over seeds."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from compo_mech.stats.intervals import Interval
+from compo_mech.stats.onset import N_RESAMPLES
+from compo_mech.stats.over_seeds import SeedSummary, check_values
+from compo_mech.stats.verdicts import BySeed
+
+
+def optimum(summary: SeedSummary, values: Mapping[float, BySeed], generator: torch.Generator) -> Interval:
+    """The value of a setting at which a measure is best, with an interval of 95% by resampling seeds.
+
+    Times are best where their median is least, all else where the mean is largest. Where several values are as good as
+    each other the estimate is their mean, and the interval holds them all. Seeds are resampled for all values at once,
+    since runs of one seed are alike.
+
+    Args:
+        summary: how the measure is summarised over seeds.
+        values: by the setting's value, those of each seed; None: a run that failed, which is the worst time and a 0 of
+            a fraction, and whose seed is left out of a mean.
+        generator: draws the seeds.
+
+    Raises:
+        ValueError: there is no seed that all have, or a value is no number, or infinite in a mean.
+
+    >>> first = {0.0: {0: 900.0, 1: 800.0}, 0.5: {0: 700.0, 1: 700.0}, 1.0: {0: 700.0, 1: 900.0}}
+    >>> optimum(SeedSummary.TIME_TO_EVENT, first, torch.Generator().manual_seed(0))
+    Interval(mean=0.5, low=0.5, high=1.0)
+    """
+    worst = {SeedSummary.TIME_TO_EVENT: math.inf, SeedSummary.FRACTION: 0.0}.get(summary)
+    known = [{s for s, v in own.items() if v is not None or worst is not None} for own in values.values()]
+    seeds = sorted(set.intersection(*known)) if known else []
+    if not seeds:
+        raise ValueError(f"values = of {len(values)} settings: must have a seed that all have")
+    table = [[worst if (v := own[seed]) is None else v for seed in seeds] for own in values.values()]
+    for setting, row in zip(values, table, strict=True):
+        check_values(f"values of {setting:g}", summary, row)
+        if summary is SeedSummary.MEAN and math.inf in map(abs, row):
+            raise ValueError(f"values of {setting:g} = inf: a mean must be of finite ones")
+    own = torch.tensor(table, dtype=torch.float64)
+    at = torch.tensor(list(values), dtype=torch.float64)[:, None]
+    drawn = torch.randint(len(seeds), (N_RESAMPLES, len(seeds)), generator=generator)
+    is_best, in_resample = _is_best(summary, own[:, None]), _is_best(summary, own[:, drawn])
+    least, largest = at.where(in_resample, math.inf).amin(0), at.where(in_resample, -math.inf).amax(0)
+    return Interval(float(at[is_best].mean()), float(least.quantile(0.025)), float(largest.quantile(0.975)))
+
+
+def _is_best(summary: SeedSummary, values: Float[Tensor, "setting resample seed"]) -> Bool[Tensor, "setting resample"]:
+    """Whether no other setting is better in a resample."""
+    if summary is SeedSummary.TIME_TO_EVENT:
+        ordered, n = values.sort(2).values, values.shape[2]
+        score = -(ordered[..., (n - 1) // 2] + ordered[..., n // 2]) / 2
+    else:
+        score = values.mean(2)
+    return score == score.amax(0)

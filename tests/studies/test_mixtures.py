@@ -1,0 +1,59 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from compo_mech.data.tasks import Parity
+from compo_mech.studies import measures
+from compo_mech.studies.mixtures import JUDGED_BY, OTHERS, best_shares, mixture_arms
+from compo_mech.studies.scores import RunScore
+from compo_mech.studies.study import Study
+from compo_mech.studies.table import study_table
+
+SEEDS = range(6)
+
+
+def made(peak: float, errors=None) -> pd.DataFrame:
+    """A study's table in which parity is learnt best with this share of another task."""
+    arms, scores = mixture_arms(), {}
+    for name, arm in arms.items():
+        for seed in SEEDS:
+            good = 1 - abs(arm.factors["share"] - peak)
+            own = [
+                RunScore(measures.TEXTBOOK, float(good > 0.9), "parity"),
+                RunScore(measures.ITERATION, good, "parity"),
+                RunScore(measures.FIRST_STEP_AT_99, 1000 - 100 * good + seed, "parity"),
+                RunScore(measures.ITERATION, 1 - good, "copy"),  # of the other task
+                RunScore(measures.ITERATION, 1 - good, "parity", "control"),
+            ]
+            scores[name, seed] = own
+    study = Study("made", "?", "-", measures.TEXTBOOK, arms, lambda run: [], len(SEEDS))
+    return study_table(study, SEEDS, {k: v for k, v in scores.items() if k not in (errors or {})}, errors or {})
+
+
+@pytest.mark.parametrize("peak", [0.0, 0.5, 0.9])
+def test_the_best_share_is_found_by_paritys_own_measures(peak):
+    found = best_shares(made(peak))
+    assert len(found) == len(JUDGED_BY) * sum(len(shares) > 1 for _, shares in OTHERS.values())
+    assert np.allclose(found[["best", "low", "high"]], peak)
+    assert set(found["n"]) == {len(SEEDS)}
+
+
+def test_runs_that_failed_count_as_never_learnt():
+    errors = {("75% copy", seed): "diverged" for seed in SEEDS}
+    found = best_shares(made(0.75, errors)).set_index(["mixed in", "measure"])["best"]
+    for measure in (measures.FIRST_STEP_AT_99, measures.ITERATION):
+        assert found["polynomial", measure.name] == 0.75
+        assert found["copy", measure.name] == 0.9
+    once = {("75% copy", 0): "diverged"}
+    found = best_shares(made(0.75, once)).set_index(["mixed in", "measure"])
+    assert found["best"]["copy", measures.FIRST_STEP_AT_99.name] == 0.75
+    assert found["n"]["copy", measures.FIRST_STEP_AT_99.name] == len(SEEDS)
+
+
+def test_shares_are_of_rows_and_every_other_length_weight_is_of_parity_alone():
+    for name, arm in mixture_arms().items():
+        weights = dict(zip(map(str, arm.config.data.tasks), arm.config.data.task_weights or (1.0,), strict=True))
+        assert weights[str(Parity())] == pytest.approx(1 - arm.factors["share"])
+        assert (len(weights) == 1) == (arm.factors["mixed in"] == "nothing")
+        if name.startswith("lengths"):
+            assert len(arm.config.data.length_weights) == 8
