@@ -34,11 +34,12 @@ def optimum(summary: SeedSummary, values: Mapping[float, BySeed], generator: tor
     Interval(mean=0.5, low=0.5, high=1.0)
     """
     worst = {SeedSummary.TIME_TO_EVENT: math.inf, SeedSummary.FRACTION: 0.0}.get(summary)
-    known = [{s for s, v in own.items() if v is not None or worst is not None} for own in values.values()]
-    seeds = sorted(set.intersection(*known)) if known else []
+    known = [{seed: found for seed, value in own.items() if (found := worst if value is None else value) is not None}
+             for own in values.values()]  # fmt: skip
+    seeds = sorted(set.intersection(*map(set, known))) if known else []
     if not seeds:
         raise ValueError(f"values = of {len(values)} settings: must have a seed that all have")
-    table = [[worst if (v := own[seed]) is None else v for seed in seeds] for own in values.values()]
+    table = [[own[seed] for seed in seeds] for own in known]
     for setting, row in zip(values, table, strict=True):
         check_values(f"values of {setting:g}", summary, row)
         if summary is SeedSummary.MEAN and math.inf in map(abs, row):
