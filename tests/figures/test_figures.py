@@ -38,12 +38,15 @@ from compo_mech.studies.scores import RunScore
 FIGURES = Path(__file__).parents[2] / "figures"
 
 PANELS = ("iteration", "first step at 99%", "route share, route=direct")
+MORE = {"study": PANELS, "grid": ("accuracy", "first step at 99%", "--x", "length", "--y", "d_model")}
+"""What scripts are told besides a table."""
 RUN, RUNS, TABLE, NOTHING = "a run", "any runs", "a table", "nothing"
 SCRIPTS = {
     "circuit_graph": RUN,
     "cleanliness": RUNS,
     "edges_over_runs": TABLE,
     "emergence": TABLE,
+    "grid": TABLE,
     "grokking": RUNS,
     "iteration_head": RUN,
     "language_model": TABLE,
@@ -64,6 +67,7 @@ SHOWN = {
     "cleanliness": ("in 2 runs", "two, step 6"),
     "edges_over_runs": ("parity, 2 layers of 1 head: 3 circuits", "in %{text} of 3 circuits"),
     "emergence": ("parity, 2 seeds", "parity-seed1, iteration: onset 4"),
+    "grid": ("Grid, 2 seeds an arm", "<br><span style='font-size:9px'>0 of 2", "first step at 99%"),
     "grokking": ("weight norm", "test strings"),
     "iteration_head": ("Mean attention over", "layer 1 head 0"),
     "language_model": ("each of 270 heads", "L17H4"),
@@ -135,8 +139,8 @@ def tables(tmp_path_factory):
     rows = [("parity", f"parity-seed{seed}", name, 4.0, 5.0, 6.0, 9) for seed in (0, 1) for name in COMPONENT_COLOURS]
     columns = ["task", "run", "component", "onset", "midpoint", "saturation", "last_step"]
     pd.DataFrame(rows, columns=columns).to_csv(file, index=False)
-    studies = {"scaling": folder / "scaling.csv", "study": folder / "study.csv"}
-    for name, made in (("scaling", scaling()), ("study", study())):
+    studies = {name: folder / f"{name}.csv" for name in ("scaling", "study", "grid")}
+    for name, made in (("scaling", scaling()), ("study", study()), ("grid", grid())):
         made.to_csv(studies[name], index=False)
     committed = {name: FIGURES / "results" / f"{name}.csv" for name in ("language_model", "mechanism", "outcomes")}
     edges = tuple(all_edges(ModelConfig()))
@@ -177,6 +181,14 @@ def scaling():
     return pd.DataFrame(rows)
 
 
+def grid():
+    """The same as a study writes it, with arms, and one of which each run failed."""
+    table = scaling().assign(study="grid", value=lambda table: table["value"])
+    table["arm"] = "length " + table["length"].astype(str) + " d_model " + table["d_model"].astype(str)
+    lost = [{"study": "grid", "arm": "no", "length": 16, "d_model": 8, "seed": seed, "error": "no"} for seed in (0, 1)]
+    return pd.concat([table, pd.DataFrame(lost)], ignore_index=True)
+
+
 @pytest.fixture(scope="module")
 def drawn(runs, tables, tmp_path_factory):
     """Each script's page."""
@@ -195,7 +207,7 @@ def browser():
 
 def arguments(name, out, runs, tables):
     if SCRIPTS[name] == TABLE:
-        return [tables[name], *(PANELS if name == "study" else ()), "--out", out]
+        return [tables[name], *MORE.get(name, ()), "--out", out]
     if SCRIPTS[name] == NOTHING:
         return ["--out", out]
     if SCRIPTS[name] == RUNS:
@@ -342,6 +354,64 @@ def test_a_study_whose_runs_failed_or_are_censored(tables, tmp_path):
     assert "1 failed" in page
 
 
+def cells(panel) -> dict:
+    """What a grid's panel says, by x and y."""
+    return {
+        (x, y): text for y, line in zip(panel.y, panel.text, strict=True) for x, text in zip(panel.x, line, strict=True)
+    }
+
+
+def test_a_grid_has_an_arm_a_cell_with_its_censored_and_failed_seeds():
+    figure = module_of("grid").drawn(grid(), ["accuracy", "first step at 99%"], "length", "d_model", None)
+    values = {key: text.split("<br>")[0] for key, text in cells(figure.data[1]).items()}
+    assert values == {("4", "8"): "400", ("8", "8"): "–", ("16", "8"): "", ("4", "16"): "400", ("8", "16"): "800",
+                      ("16", "16"): ""}  # fmt: skip
+    missing = {key for key, text in cells(figure.data[1]).items() if "0 of 2" in text}
+    assert missing == {("8", "8"), ("16", "8")}
+    assert cells(figure.data[0])["8", "8"] == "0.50"
+    steps, accuracy = figure.data[1], figure.data[0]
+    assert steps.z[0][1] == steps.zmax > steps.z[1][1]  # what never came is lightest, what came later is lighter
+    assert steps.reversescale
+    assert not accuracy.reversescale
+    assert (accuracy.zmin, accuracy.zmax) == (0, 1)
+
+
+def test_panels_of_a_grid_have_their_own_values_and_where_leaves_some_arms():
+    module, table = (
+        module_of("grid"),
+        grid().assign(kind=lambda t: ["short" if n == 4 else "long" for n in t["length"]]),
+    )
+    figure = module.drawn(table, ["accuracy"], "length", "d_model", "kind")
+    assert set(cells(figure.data[0])) == {("4", "8"), ("4", "16")}
+    assert {x for x, _ in cells(figure.data[1])} == {"8", "16"}
+    some = module._some(table, ["kind=long", "d_model=16"])
+    assert set(some["arm"]) == {"length 8 d_model 16"}
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("speed", "--x", "length", "--y", "d_model"), "measures = speed: must be of accuracy; solved; "),
+        (("accuracy", "--x", "width", "--y", "d_model"), "factors = width: must be of length, d_model"),
+        (("accuracy", "--x", "value", "--y", "d_model"), "factors = value: must be of length, d_model"),
+        (("accuracy", "--x", "length", "--y", "length"), "factors = length, length: must tell all arms apart"),
+        (("accuracy", "--x", "length", "--y", "d_model", "--where", "d_model=7"),
+         "where = d_model=7: must be of d_model=8, d_model=16"),
+        (("accuracy", "--x", "length", "--y", "d_model", "--where", "length"), "where = length: must be of length=4"),
+    ],
+)  # fmt: skip
+def test_a_grid_that_cannot_be_drawn(tables, tmp_path, capsys, words, told):
+    line = refused(capsys, "grid", tables["grid"], *words, "--out", tmp_path / "figure.html")
+    assert line.startswith(f"error: {told}")
+
+
+def test_a_grid_of_several_tasks_is_refused(tmp_path, capsys):
+    two = pd.concat([grid(), grid().assign(task="copy")])
+    two.to_csv(tmp_path / "t.csv", index=False)
+    line = refused(capsys, "grid", tmp_path / "t.csv", *MORE["grid"], "--out", tmp_path / "figure.html")
+    assert line == "error: table = of copy, parity: must be of one task"
+
+
 def test_the_iteration_head_at_steps_and_lengths_that_there_are_not(runs, tmp_path, capsys):
     out = tmp_path / "figure.html"
     told = "error: length = 9: must be 1 .. 5"
@@ -367,6 +437,7 @@ def test_a_length_that_is_not_there_is_told_before_any_step_is_read(runs, tmp_pa
 FILLED = {
     "edges_over_runs": ("task", "shape", "writer", "reader", "n_circuits_with", "n_circuits"),
     "emergence": ("task", "run", "component", "last_step"),
+    "grid": ("study", "arm", "seed", "task", "measure", "network", "value"),
     "language_model": ("part", "measure", "value"),
     "mechanism": ("run", "task", "component", "measure", "statistic"),
     "method_card": ("family", "task", "build", "counterfactual", "method", "top_is_truth", "auc_all", "n_forwards"),

@@ -1,0 +1,193 @@
+"""A study's arms as a grid of two settings: a row a measure, a panel a value of a third setting, a cell an arm.
+
+python experiments/scaling.py
+python figures/grid.py runs/scaling/scaling.csv accuracy iteration --x length --y d_model --out grid.png
+
+Below each value is how many of the seeds were neither censored nor failed, if some were. Writes an image (.png, .svg,
+.pdf: pip install kaleido, which needs a Chrome) or a page (.html).
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+from pydantic import Field
+
+from compo_mech.cli.command import Positional, call
+from compo_mech.cli.draw import drawing, save
+from compo_mech.cli.output import table_of
+from compo_mech.plots import theme
+from compo_mech.stats.over_seeds import SeedSummary, over_seeds
+from compo_mech.studies.measures import MEASURES, Measure
+from compo_mech.studies.scores import LABELS
+from compo_mech.studies.table import COLUMNS, failed_runs, score_rows, trained_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+CELL_WIDTH, CELL_HEIGHT = 58, 40
+"""Pixels."""
+GAP = 26
+"""Between panels."""
+LETTER = 7
+"""Of the labels."""
+
+
+class Cell(NamedTuple):
+    """An arm's runs by one measure."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    n_missing: int
+    """Censored or failed."""
+
+    @property
+    def text(self) -> str:
+        """The value, and below it how many seeds it is of where some are missing."""
+        value = self.value
+        shown = (
+            "" if math.isnan(value) else "–" if math.isinf(value) else f"{value:.0f}" if value >= 10 else f"{value:.2f}"
+        )
+        some = f"<br><span style='font-size:9px'>{self.n - self.n_missing} of {self.n}</span>" if self.n_missing else ""
+        return shown + some
+
+
+def drawn(table: "pd.DataFrame", names: Sequence[str], x: str, y: str, panels: str | None) -> "go.Figure":
+    """Draw measures of a study's table over its factors.
+
+    Raises:
+        ValueError: the table has no such factor or measure, its arms differ in others, or it has several tasks.
+    """
+    from plotly.subplots import make_subplots
+
+    _check(table, names, [setting for setting in (x, y, panels) if setting is not None])
+    shown = {"": table} if panels is None else {f"{v}": table[table[panels] == v] for v in _values(table, panels)}
+    xs, ys = [_values(own, x) for own in shown.values()], _values(table, y)
+    titles = [*shown] + [""] * (len(shown) * (len(names) - 1))
+    width, height = sum(CELL_WIDTH * len(of) + GAP for of in xs), len(names) * (CELL_HEIGHT * len(ys) + GAP)
+    figure = make_subplots(
+        len(names), len(shown), subplot_titles=titles, shared_xaxes=True, shared_yaxes=True,
+        horizontal_spacing=GAP / width, vertical_spacing=GAP / height, column_widths=[len(of) for of in xs],
+    )  # fmt: skip
+    for row, name in enumerate(names, start=1):
+        measure, own = MEASURES[name], zip(shown.values(), xs, strict=True)
+        cells = [[[_cell(part[(part[x] == i) & (part[y] == j)], measure) for i in of] for j in ys] for part, of in own]
+        finite = [c.value for panel in cells for line in panel for c in line if math.isfinite(c.value)]
+        reach = min(finite, default=0), max(finite, default=1)
+        for column, (panel, of) in enumerate(zip(cells, xs, strict=True), start=1):
+            _heatmap(figure, panel, of, ys, measure, reach, row, column)
+        figure.update_yaxes(title={"text": f"<b>{name}</b><br>{y}", "font.size": 13}, row=row, col=1)
+    figure.update_xaxes(title={"text": x, "font.size": 13}, row=len(names))
+    figure.update_annotations(font_size=13)
+    left = 70 + LETTER * max(len(f"{value}") for value in ys)
+    figure.update_layout(
+        **{**theme.base_layout(), "margin": {"l": left, "r": 20, "t": 92, "b": 44}},
+        title={"text": f"{_words(table)}, {table['seed'].nunique()} seeds an arm", "x": 0.01, "font.size": 17},
+        width=width + left + 20, height=height + 136,
+    )  # fmt: skip
+    return figure
+
+
+def _check(table: "pd.DataFrame", names: Sequence[str], settings: list[str]) -> None:
+    for setting in settings:
+        _check_factor(table, setting)
+    known = [name for name in MEASURES if len(score_rows(table, name))]
+    for name in names:
+        if name not in known:
+            raise ValueError(f"measures = {name}: must be of {'; '.join(known)}")
+    if table[[*settings, "arm"]].drop_duplicates().duplicated(settings).any():
+        raise ValueError(f"factors = {', '.join(settings)}: must tell all arms apart")
+    tasks = sorted(set(table["task"].dropna()))
+    if len(tasks) > 1:
+        raise ValueError(f"table = of {', '.join(tasks)}: must be of one task")
+
+
+def _check_factor(table: "pd.DataFrame", name: str) -> None:
+    factors = [str(column) for column in table if column not in (*COLUMNS, *LABELS)]
+    if name not in factors:
+        raise ValueError(f"factors = {name}: must be of {', '.join(factors) or 'none'}")
+
+
+def _some(table: "pd.DataFrame", where: Sequence[str]) -> "pd.DataFrame":
+    """Its arms with these factors, spelled as FACTOR=VALUE."""
+    for one in where:
+        name, _, value = one.partition("=")
+        _check_factor(table, name)
+        known = {f"{of:g}" if isinstance(of, float) else f"{of}": of for of in table[name].drop_duplicates()}
+        if value not in known:
+            raise ValueError(f"where = {one}: must be of {', '.join(f'{name}={of}' for of in known)}")
+        table = table[table[name] == known[value]]
+    return table
+
+
+def _values(table: "pd.DataFrame", setting: str) -> list:
+    """Numbers in order; words as the table has them."""
+    found = list(table[setting].drop_duplicates())
+    return found if any(isinstance(value, str) for value in found) else sorted(found)
+
+
+def _words(table: "pd.DataFrame") -> str:
+    return str(table["study"].iloc[0]).replace("_", " ").capitalize()
+
+
+def _cell(own: "pd.DataFrame", measure: Measure) -> Cell:
+    values = trained_rows(score_rows(own, measure.name))["value"].tolist()
+    n_failed, n_censored = len(failed_runs(own)), sum(map(math.isinf, values))
+    if not values:
+        return Cell(math.nan, math.nan, math.nan, n_failed, n_failed)
+    found = over_seeds(measure.summary, values, measure.bounds)
+    return Cell(*found, n=len(values) + n_failed, n_missing=n_failed + n_censored)
+
+
+def _heatmap(
+    figure: "go.Figure", cells: list[list[Cell]], xs: list, ys: list, measure: Measure, reach: tuple[float, float],
+    row: int, column: int,
+) -> None:  # fmt: skip
+    """Darker is more, or sooner; lightest what never came. Values between 0 and 1 have the whole scale."""
+    is_time = measure.summary is SeedSummary.TIME_TO_EVENT
+    low, high = reach if is_time or not all(map(math.isfinite, measure.bounds)) else measure.bounds
+    top = high + 0.3 * (high - low or 1) if is_time else high
+    figure.add_heatmap(
+        z=[[None if math.isnan(cell.value) else min(cell.value, top) for cell in line] for line in cells],
+        x=[f"{value}" for value in xs], y=[f"{value}" for value in ys],
+        text=[[cell.text for cell in line] for line in cells], texttemplate="%{text}", textfont={"size": 12},
+        customdata=[[(cell.low, cell.high) for cell in line] for line in cells], xgap=1.5, ygap=1.5, hoverongaps=False,
+        showscale=False, colorscale=theme.scale(theme.SEQUENTIAL), reversescale=is_time, zmin=low, zmax=top,
+        hovertemplate=f"{measure.name}: %{{z:.3g}} (%{{customdata[0]:.3g}} .. %{{customdata[1]:.3g}})<extra></extra>",
+        row=row, col=column,
+    )  # fmt: skip
+    figure.update_xaxes(type="category", showgrid=False, row=row, col=column)
+    figure.update_yaxes(type="category", showgrid=False, row=row, col=column)
+
+
+def main(
+    table: Annotated[Path, Positional],
+    measures: Annotated[tuple[str, ...], Positional, Field(min_length=1)],
+    out: Path,
+    x: str,
+    y: str,
+    panels: str | None = None,
+    where: tuple[str, ...] = (),
+) -> None:
+    """Draw MEASURES of TABLE, as a study writes it, into OUT.
+
+    Args:
+        table: of a study whose arms have factors.
+        measures: a row each.
+        out: an image (.png, .svg, .pdf) or a page (.html).
+        x: the factor along a panel.
+        y: the factor up a panel.
+        panels: the factor of which each value has a panel; None: one panel.
+        where: FACTOR=VALUE, of the arms that are drawn; none: all.
+    """
+    with drawing(out):
+        rows = table_of(table, "a study in experiments/", COLUMNS, ("seed", "value"), COLUMNS[:-1], "error")
+        save(drawn(_some(rows, where), measures, x, y, panels), out, __doc__)
+
+
+if __name__ == "__main__":
+    call(main, description=__doc__)
