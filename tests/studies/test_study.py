@@ -25,7 +25,7 @@ from compo_mech.probing.probes import linear_probe
 from compo_mech.runs import recipes
 from compo_mech.settings import changed
 from compo_mech.stats.over_seeds import SeedSummary, over_seeds
-from compo_mech.studies import exponents, measures
+from compo_mech.studies import exponents, measures, self_training
 from compo_mech.studies import run as study_runs
 from compo_mech.studies.circuit_scores import head_role_scores
 from compo_mech.studies.run import main, run_study
@@ -51,11 +51,14 @@ WILD = changed(SMALL, {"optim.optimizer": "sgd", "optim.lr": 1e12, "optim.n_warm
 
 @pytest.fixture(autouse=True, scope="module")
 def quicker():
-    """What others test: which group of seeds is fastest is not timed, and permutations are a tenth as many."""
+    """What others test: which group of seeds is fastest is not timed, and permutations are a tenth as many,
+    and a round of self-training is short."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(group_size, "best_group", lambda config, n, device: 2)
         log_rank = import_module("compo_mech.stats.log_rank")  # the package has its function under this name
         patch.setattr(log_rank, "N_PERMUTATIONS", 9_999)
+        patch.setattr(self_training, "N_STEPS", 2)
+        patch.setattr(self_training, "N_STRINGS", 8)
         yield
 
 
