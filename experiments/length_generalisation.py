@@ -2,8 +2,8 @@
 
 python experiments/length_generalisation.py --n-workers 2
 
-Groups act simply where no two elements take a state to the same other one, as where the states are its elements: every
-pair of states tells which input was between them. S3 on three points does not.
+A group acts freely where no two of its elements take a state to the same one, as where the states are its elements: two
+states in turn tell which input was between them. S3 on three points does not act freely.
 """
 
 from itertools import permutations
@@ -20,12 +20,12 @@ RULES: dict[str, Task] = {
     "S3": Symmetric(n=3),
     "S3 on three points": Automaton(transitions=tuple(zip(*permutations(range(3)), strict=True))),
 }
-LARGEST_SHIFT = 46
+LARGEST_SHIFT = 48
 """So that every position id up to that of the longest string is drawn in training."""
 
 EVERY_ID: dict[str, object] = {"train.max_position_shift": LARGEST_SHIFT}
 POSITIONS: dict[str, tuple[dict[str, object], tuple[str, ...]]] = {
-    "ids from 0 .. 46": (EVERY_ID, tuple(RULES)),
+    "ids from 0 .. 48": (EVERY_ID, tuple(RULES)),
     "no positions": ({"model.positional_embedding": "none"}, tuple(RULES)),
     "ids from 0": ({}, ("parity",)),
     "rotary": ({"model.positional_embedding": "rotary"}, ("parity",)),
@@ -35,9 +35,9 @@ STEPS = {"train.max_position_shift": 0, "model.n_ctx": N_CTX, "train.n_steps": 2
 STUDY = Study(
     name="length_generalisation",
     question="trained on lengths 1 to 8, what is written right at 9 to 32?",
-    hypothesis="with positions no state is: in a string of length L every row looks back L positions, and 9 were never "
-    "looked back; without them the next length is right in part, less where the group does not act simply, and a "
-    "round of self-training adds to it",
+    hypothesis="with positions no string is: in a string of length L every row looks back L positions, and a distance "
+    "of 9 never occurs in training; without them the next length is right in part, less where the group does not act "
+    "freely, and a round of self-training adds to it",
     primary=measures.ACCURACY_AT_NEXT,
     arms={
         f"{rule}, {how}": Arm(short_config([RULES[rule]], STEPS | changes), factors={"rule": rule, "positions": how})

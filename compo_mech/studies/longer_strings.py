@@ -10,32 +10,35 @@ from compo_mech.evaluation.accuracy import share, strings_right
 from compo_mech.evaluation.sets import eval_sets
 from compo_mech.model.params import Model
 from compo_mech.runs.stacked_run import AnyRun
-from compo_mech.settings import changed
 from compo_mech.studies import measures
 from compo_mech.studies.run_scores import main_scores
 from compo_mech.studies.scores import RunScore, beside_control
-from compo_mech.studies.self_training import self_trained, written
+from compo_mech.studies.self_training import of_lengths, self_trained, written
 
 LENGTHS = (9, 10, 12, 16, 24, 32)
 NEXT = 9
 """The first that training lacks."""
 N_STRINGS = 64
-N_CTX = 66
-"""Positions of the longest string: its task's token, 32 inputs, [EoI] and 32 states; one is left over."""
+N_CTX = 67
+"""Positions of the longest string, its task's token, 32 inputs, [EoI] and 32 states; one is left over."""
 AFTER, RIGHT_STATES = "after a round on its own states", "after a round on the right states"
 """What the network did before it was asked."""
 
 
 def longer_strings(run: AnyRun) -> list[RunScore]:
     """`main_scores`, and at each of `LENGTHS` the fraction of strings, and of states, that are written right, at the
-    end of training and after a round of self-training."""
+    end of training and after a round of self-training.
+
+    Raises:
+        ValueError: there is not one task alone (see `self_trained`).
+    """
     scores = main_scores(run) + beside_control(run, beyond)
     config, model = run.config, Model(run.params(), run.config.model)
-    for task in config.data.measured_tasks:
-        for own, checkpoint in ((True, AFTER), (False, RIGHT_STATES)):
-            later = self_trained(model, config.data, config.train, config.optim, config.seed, own)
-            found = beyond(later, config.data, task, config.seed)
-            scores += [score._replace(task=str(task), checkpoint=checkpoint) for score in found]
+    for own, checkpoint in ((True, AFTER), (False, RIGHT_STATES)):
+        later = self_trained(model, config.data, config.train, config.optim, config.seed, own)
+        (task,) = config.data.measured_tasks
+        found = beyond(later, config.data, task, config.seed)
+        scores += [score._replace(task=str(task), checkpoint=checkpoint) for score in found]
     return scores
 
 
@@ -43,7 +46,7 @@ def longer_strings(run: AnyRun) -> list[RunScore]:
 def beyond(model: Model, data: DataConfig, task: Task, seed: int) -> Iterator[RunScore]:
     """The same of one network as it is."""
     for length in LENGTHS:
-        longer = changed(data, {"min_length": length, "max_length": length, "length_weights": None})
+        longer = of_lengths(data, length, length)
         (test,) = [one for one in eval_sets(longer, N_STRINGS) if str(one.task) == str(task)]
         states = written(model, test)
         strings = float(share(strings_right(states, test.targets)))

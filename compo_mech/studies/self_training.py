@@ -29,6 +29,13 @@ N_LONGER = 2
 N_STRINGS = 256
 """Of each length."""
 N_STEPS = 300
+"""At most: a run of fewer has a round of as many."""
+
+
+def of_lengths(data: DataConfig, shortest: int, longest: int) -> DataConfig:
+    """The same data with strings of these lengths, each as often and weighted as the others."""
+    per_length = {"length_weights": None, "length_loss_weights": None, "curriculum": ()}
+    return changed(data, per_length | {"min_length": shortest, "max_length": longest})
 
 
 @torch.no_grad()
@@ -46,20 +53,27 @@ def self_trained(
 
     Args:
         model: the network.
-        data: of its training, with one task; the round has `N_LONGER` lengths more, and `N_STRINGS` strings of each,
-            none of which is a test string.
-        schedule: of its training, for its noise; position ids are shifted no further than the network knows.
-        optim: of its training; the learning rate rises and falls again over `N_STEPS` steps.
+        data: of its training; the round has `N_LONGER` lengths more, and `N_STRINGS` training strings of each.
+        schedule: of its training, for its dropout and shifts; position ids are shifted no further than the network
+            knows.
+        optim: of its training; the learning rate rises and falls again over the round.
         seed: of the strings, and of what is drawn at each step.
         own_states: train on what the network itself writes at the beginning, or on what is right.
+
+    Raises:
+        ValueError: there is not one task alone, or the network does not know enough positions.
     """
     longest = data.max_length + N_LONGER
-    longer = changed(data, {"max_length": longest, "length_weights": None, "n_train_strings": N_STRINGS})
+    if len(data.tasks) != 1:
+        raise ValueError(f"tasks = {' '.join(map(str, data.tasks))}: must be one task")
+    if (n_read := data.layout.n_read(longest)) > model.n_ctx:
+        raise ValueError(f"n_ctx = {model.n_ctx}: must be at least {n_read}, for strings of length {longest}")
+    longer = changed(of_lengths(data, data.min_length, longest), {"n_train_strings": N_STRINGS})
     stream = TrainingStream(longer, seed, model.device)
     rows = {strings.length: _rows(strings, written(model, strings) if own_states else None, longer, longest)
             for strings in train_sets(stream)}  # fmt: skip
-    room = max(0, model.n_ctx - longer.layout.n_read(longest))
-    noisy = changed(schedule, {"max_position_shift": min(schedule.max_position_shift, room)})
+    noisy = changed(schedule, {"max_position_shift": min(schedule.max_position_shift, model.n_ctx - n_read)})
+    n_steps = min(N_STEPS, schedule.n_steps)
     generator = torch.Generator(model.device).manual_seed(seed)
     params = {name: param.detach().clone().requires_grad_() for name, param in model.params.items()}
     state = start(params, model.config, optim, generator)
@@ -68,10 +82,10 @@ def self_trained(
     def packed(lengths: tuple[int, ...]) -> Packing:
         return Packing.of_lengths(longer.layout, list(lengths), model.device)
 
-    for step in range(1, N_STEPS + 1):
+    for step in range(1, n_steps + 1):
         batch = _batch(rows, stream.lengths(step), packed, generator)
         noise = draw_noise(batch.packing, model.config.d_model, noisy, generator)
-        train_step(state, [(batch, noise)], model.config, optim, learning_rate(optim, step, N_STEPS))
+        train_step(state, [(batch, noise)], model.config, optim, learning_rate(optim, step, n_steps))
     return Model({name: param.detach() for name, param in params.items()}, model.config)
 
 
