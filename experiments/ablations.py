@@ -10,7 +10,7 @@ from compo_mech.studies.run import main
 from compo_mech.studies.run_scores import run_scores
 from compo_mech.studies.study import SHORT, Arm, Study
 
-# without weight decay Adam is AdamW
+# without weight decay Adam and AdamW are the same
 OPTIMIZERS = {
     "muon": (1e-3, 3e-3, 1e-2),
     "adamw": (1e-3, 3e-3, 1e-2),

@@ -14,8 +14,8 @@ from compo_mech.studies.study import MEASURING, Arm, Study
 STUDY = Study(
     name="odd_spot",
     question="is there another circuit for a special position: the first state, the last, the row that ends?",
-    hypothesis="the first state needs no lookup, as its row is [EoI] itself; the row that ends points at [EoI] rather "
-    "than at an input",
+    hypothesis="the first state needs no lookup, as its row is [EoI] itself; the row that ends attends to [EoI] "
+    "rather than to an input",
     primary=measures.ITERATION_FIRST,
     arms={
         "parity": Arm(changed(recipes.parity(), MEASURING | {"data.max_length": 8})),

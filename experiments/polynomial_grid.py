@@ -2,13 +2,13 @@
 
 python experiments/polynomial_grid.py --on stacks --keep last
 
-Width changes everything that follows from d_model: d_head and d_mlp. Narrow networks train many times as fast as one
-stack.
+Width changes everything that follows from d_model: d_head and d_mlp. As one stack, narrow networks train in half the
+time.
 """
 
 from compo_mech.data.tasks import Polynomial
 from compo_mech.studies import measures
-from compo_mech.studies.by_position import position_scores
+from compo_mech.studies.by_position import right_positions
 from compo_mech.studies.run import main
 from compo_mech.studies.study import Arm, Study, short_config
 
@@ -45,7 +45,7 @@ STUDY = Study(
         for length in LENGTHS
         for name, (thought, n_layers) in ARCHITECTURES.items()
     },
-    scorer=position_scores,
+    scorer=right_positions,
     n_seeds=20,
 )
 

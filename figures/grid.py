@@ -3,8 +3,8 @@
 python experiments/scaling.py
 python figures/grid.py runs/scaling/scaling.csv accuracy iteration --x length --y d_model --out grid.png
 
-Below each value is how many of the seeds were neither censored nor failed, if some were. Writes an image (.png, .svg,
-.pdf: pip install kaleido, which needs a Chrome) or a page (.html).
+Below each value is in how many seeds the event came, or there is a value, where some lack it. Writes an image (.png,
+.svg, .pdf: pip install kaleido, which needs a Chrome) or a page (.html).
 """
 
 import math
@@ -21,6 +21,7 @@ from compo_mech.plots import theme
 from compo_mech.stats.over_seeds import SeedSummary, over_seeds
 from compo_mech.studies.measures import MEASURES, Measure
 from compo_mech.studies.scores import LABELS
+from compo_mech.studies.summary import CENSORED
 from compo_mech.studies.table import COLUMNS, failed_runs, score_rows, trained_rows
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Cell(NamedTuple):
     high: float
     n: int
     n_missing: int
-    """Censored or failed."""
+    """Censored, failed, or without this measure."""
 
     @property
     def text(self) -> str:
@@ -54,6 +55,13 @@ class Cell(NamedTuple):
         )
         some = f"<br><span style='font-size:9px'>{self.n - self.n_missing} of {self.n}</span>" if self.n_missing else ""
         return shown + some
+
+    @property
+    def hover(self) -> str:
+        """The value with its interval, and of how many seeds."""
+        ends = (f"{end:.4g}" if math.isfinite(end) else "never" for end in (self.low, self.high))
+        value = f"{self.value:.4g}" if math.isfinite(self.value) else "never"
+        return f"{value} ({' .. '.join(ends)}), {self.n - self.n_missing} of {self.n} seeds"
 
 
 def drawn(table: "pd.DataFrame", names: Sequence[str], x: str, y: str, panels: str | None) -> "go.Figure":
@@ -135,12 +143,14 @@ def _words(table: "pd.DataFrame") -> str:
 
 
 def _cell(own: "pd.DataFrame", measure: Measure) -> Cell:
+    """A run that failed counts as it does in a study's summary: as one in which the event never came, or as a 0 of a
+    fraction."""
     values = trained_rows(score_rows(own, measure.name))["value"].tolist()
-    n_failed, n_censored = len(failed_runs(own)), sum(map(math.isinf, values))
-    if not values:
-        return Cell(math.nan, math.nan, math.nan, n_failed, n_failed)
-    found = over_seeds(measure.summary, values, measure.bounds)
-    return Cell(*found, n=len(values) + n_failed, n_missing=n_failed + n_censored)
+    n, n_known = own["seed"].nunique(), sum(map(math.isfinite, values))
+    if not math.isnan(lost := CENSORED[measure.summary]):
+        values += [lost] * len(failed_runs(own))
+    found = over_seeds(measure.summary, values, measure.bounds) if values else (math.nan,) * 3
+    return Cell(*found, n=n, n_missing=n - n_known)
 
 
 def _heatmap(
@@ -155,9 +165,9 @@ def _heatmap(
         z=[[None if math.isnan(cell.value) else min(cell.value, top) for cell in line] for line in cells],
         x=[f"{value}" for value in xs], y=[f"{value}" for value in ys],
         text=[[cell.text for cell in line] for line in cells], texttemplate="%{text}", textfont={"size": 12},
-        customdata=[[(cell.low, cell.high) for cell in line] for line in cells], xgap=1.5, ygap=1.5, hoverongaps=False,
+        customdata=[[cell.hover for cell in line] for line in cells], xgap=1.5, ygap=1.5, hoverongaps=False,
         showscale=False, colorscale=theme.scale(theme.SEQUENTIAL), reversescale=is_time, zmin=low, zmax=top,
-        hovertemplate=f"{measure.name}: %{{z:.3g}} (%{{customdata[0]:.3g}} .. %{{customdata[1]:.3g}})<extra></extra>",
+        hovertemplate=f"{measure.name}: %{{customdata}}<extra></extra>",
         row=row, col=column,
     )  # fmt: skip
     figure.update_xaxes(type="category", showgrid=False, row=row, col=column)

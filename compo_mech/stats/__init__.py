@@ -7,7 +7,7 @@ from compo_mech.stats.over_seeds import over_seeds, SeedSummary, survival, Survi
 from compo_mech.stats.log_rank import log_rank, LogRank
 from compo_mech.stats.verdicts import compare_arms, Comparison, ArmVerdict, holm
 from compo_mech.stats.seeds_needed import seeds_to_decide
-from compo_mech.stats.optimum import optimum
+from compo_mech.stats.optimum import optimum, Optimum
 
 __all__ = [
     "Interval",
@@ -36,4 +36,5 @@ __all__ = [
     "holm",
     "seeds_to_decide",
     "optimum",
+    "Optimum",
 ]

@@ -22,7 +22,7 @@ from compo_mech.studies.scores import RunScore, beside_control
 
 N_STRINGS = 256
 MOSTLY_RIGHT, MOSTLY_WRONG = 0.9, 0.5
-"""Fractions of strings from which on, and up to which, a network is right, and wrong, about a position."""
+"""Fractions of strings from which on a network is right about a position, and below which it is wrong."""
 LOOKED_AT = 0.5
 """Weight on x_t from which on a head looks at it."""
 
@@ -36,13 +36,13 @@ class ByPosition(NamedTuple):
     """On x_t, of the head that has most over all t."""
 
 
-def position_scores(run: AnyRun) -> list[RunScore]:
+def right_positions(run: AnyRun) -> list[RunScore]:
     """`main_scores`, accuracy at the longest length, and at how many positions states are right, inputs looked at."""
     wanted = MAIN | {measures.ACCURACY_AT_LONGEST}
-    return [score for score in run_scores(run) if score.measure in wanted] + beside_control(run, network_scores)
+    return [score for score in run_scores(run) if score.measure in wanted] + beside_control(run, right_positions_of)
 
 
-def network_scores(model: Model, data: DataConfig, task: Task, seed: int) -> Iterator[RunScore]:
+def right_positions_of(model: Model, data: DataConfig, task: Task, seed: int) -> Iterator[RunScore]:
     """The same of one network, but for what its training measured; nothing without a chain of thought."""
     if not data.chain_of_thought:
         return

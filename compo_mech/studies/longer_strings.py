@@ -13,7 +13,7 @@ from compo_mech.runs.stacked_run import AnyRun
 from compo_mech.studies import measures
 from compo_mech.studies.run_scores import main_scores
 from compo_mech.studies.scores import RunScore, beside_control
-from compo_mech.studies.self_training import of_lengths, self_trained, written
+from compo_mech.studies.self_training import freely_written, self_trained, with_lengths
 
 LENGTHS = (9, 10, 12, 16, 24, 32)
 NEXT = 9
@@ -46,9 +46,9 @@ def longer_strings(run: AnyRun) -> list[RunScore]:
 def beyond(model: Model, data: DataConfig, task: Task, seed: int) -> Iterator[RunScore]:
     """The same of one network as it is."""
     for length in LENGTHS:
-        longer = of_lengths(data, length, length)
+        longer = with_lengths(data, length, length)
         (test,) = [one for one in eval_sets(longer, N_STRINGS) if str(one.task) == str(task)]
-        states = written(model, test)
+        states = freely_written(model, test)
         strings = float(share(strings_right(states, test.targets)))
         if length == NEXT:
             yield RunScore(measures.ACCURACY_AT_NEXT, strings)

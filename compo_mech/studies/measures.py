@@ -69,7 +69,9 @@ ATTENTION_SPARSITY, ITERATION_FIRST, END_ON_EOI = HEAD_METRICS[1], HEAD_METRICS[
 
 # Of neurons, and where loss is the same
 NEURON_SPARSITY = Measure("neuron sparsity", "how few neurons of `component` make up what it writes at a scored row")
-STEP_AT_EQUAL_LOSS = Measure("step at equal loss", "first snapshot with a mean test loss of 0.05", _TIME, _POSITIVE)
+STEP_AT_EQUAL_LOSS = Measure(
+    "step at equal loss", "first snapshot with a mean test loss of 0.05 above its least", _TIME, _POSITIVE
+)
 
 # Which heads are needed
 LARGEST_COST = Measure(
@@ -154,14 +156,16 @@ STATES_BEYOND = Measure("states right beyond training", "fraction of their token
 
 # At which positions of the longest strings
 POSITIONS_RIGHT = Measure(
-    "positions right", "fraction of t at which s_t is right in nine strings of ten, those before given"
+    "positions right", "fraction of t at which s_t is right in nine strings of ten, given right states"
 )
 POSITIONS_WRONG = Measure("positions wrong", "fraction of t at which s_t is right in less than half of them")
 POSITIONS_LOOKED_AT = Measure(
     "positions looked at", "fraction of t at which the best head has half of its weight on x_t"
 )
 SOME_POSITIONS = Measure("some positions", "whether some positions are right and others wrong", _FRACTION)
-WEIGHT_ON_X = Measure("weight on x_t", "of that head, over those t of which `position` holds")
+WEIGHT_ON_X = Measure(
+    "weight on x_t", "of the head that has most over all t, over those t whose states are as `position` says"
+)
 
 # In which order a task is learnt
 FIRST_STEP_OF_LENGTH = Measure(

@@ -51,8 +51,8 @@ def best_shares(table: "pd.DataFrame") -> "pd.DataFrame":
     """Which share of each task is best, nothing mixed in being a share of 0.
 
     Returns:
-        A row a task and measure: mixed in, measure, n (seeds), best, low, high; see `stats.optimum`. A run that failed
-        counts as one that never learnt, and a share of which all did is left out.
+        A row a task and measure: mixed in, measure, and what `stats.optimum` gives, best, low, high, n_seeds. A failed
+        run counts as one that never learnt, and a share of which all failed is left out.
     """
     import pandas as pd
 
@@ -73,10 +73,7 @@ def best_shares(table: "pd.DataFrame") -> "pd.DataFrame":
             for share, seed in failed_runs(own)[["share", "seed"]].itertuples(index=False, name=None):
                 values.setdefault(float(share), {})[int(seed)] = None
             values = {share: of for share, of in values.items() if any(value is not None for value in of.values())}
-            if not values:
-                continue
             best = optimum(measure.summary, values, torch.Generator().manual_seed(0))
-            n = len(set.intersection(*(set(of_share) for of_share in values.values())))
-            rows.append({"mixed in": name, "measure": measure.name, "n": n, "best": best.mean, "low": best.low,
-                         "high": best.high})  # fmt: skip
+            if best is not None:
+                rows.append({"mixed in": name, "measure": measure.name} | best._asdict())
     return pd.DataFrame(rows)

@@ -32,14 +32,14 @@ N_STEPS = 300
 """At most: a run of fewer has a round of as many."""
 
 
-def of_lengths(data: DataConfig, shortest: int, longest: int) -> DataConfig:
+def with_lengths(data: DataConfig, shortest: int, longest: int) -> DataConfig:
     """The same data with strings of these lengths, each as often and weighted as the others."""
     per_length = {"length_weights": None, "length_loss_weights": None, "curriculum": ()}
     return changed(data, per_length | {"min_length": shortest, "max_length": longest})
 
 
 @torch.no_grad()
-def written(model: Model, strings: EvalSet) -> Int[Tensor, "batch query"]:
+def freely_written(model: Model, strings: EvalSet) -> Int[Tensor, "batch query"]:
     """What a network writes after [EoI], generated freely."""
     past: Past = []
     logits, _ = run_set(model, strings, past)
@@ -68,9 +68,9 @@ def self_trained(
         raise ValueError(f"tasks = {' '.join(map(str, data.tasks))}: must be one task")
     if (n_read := data.layout.n_read(longest)) > model.n_ctx:
         raise ValueError(f"n_ctx = {model.n_ctx}: must be at least {n_read}, for strings of length {longest}")
-    longer = changed(of_lengths(data, data.min_length, longest), {"n_train_strings": N_STRINGS})
+    longer = changed(with_lengths(data, data.min_length, longest), {"n_train_strings": N_STRINGS})
     stream = TrainingStream(longer, seed, model.device)
-    rows = {strings.length: _rows(strings, written(model, strings) if own_states else None, longer, longest)
+    rows = {strings.length: _rows(strings, freely_written(model, strings) if own_states else None, longer, longest)
             for strings in train_sets(stream)}  # fmt: skip
     noisy = changed(schedule, {"max_position_shift": min(schedule.max_position_shift, model.n_ctx - n_read)})
     n_steps = min(N_STEPS, schedule.n_steps)

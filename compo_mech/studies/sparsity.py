@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 EQUAL_LOSS = 0.05
-"""Mean loss on test strings, in nats, over lengths."""
+"""Mean loss on test strings over lengths, in nats, above the least that the labels' noise allows."""
 AT_EQUAL_LOSS = "first snapshot at equal loss"
 N_STRINGS = 64
 """Test strings of each length."""
@@ -39,12 +39,17 @@ def sparsity_scores(run: AnyRun) -> list[RunScore]:
     """`main_scores`, and how sparse the iteration head's attention and MLPs' neurons are, at the end and at equal loss.
 
     A run whose loss stays above `EQUAL_LOSS` has no scores there.
+
+    Raises:
+        ValueError: some snapshots have no checkpoint.
     """
     wanted, data = MAIN | OF_HEADS | {measures.ACCURACY_AT_LONGEST}, run.config.data
     scores = [score for score in run_scores(run) if score.measure in wanted] + beside_control(run, neuron_scores)
     for task in data.measured_tasks:
         of_task = measured(of_lengths(run.metrics, data.drawn_lengths), str(task))
-        step = first_at_loss(of_task, EQUAL_LOSS)
+        if lost := {int(step) for step in of_task["step"]} - set(run.steps):
+            raise ValueError(f"steps = {min(lost)}: has no checkpoint, which every snapshot must have (keep = every)")
+        step = first_at_loss(of_task, EQUAL_LOSS + least_loss(data, run.config.train.label_noise))
         scores.append(RunScore(measures.STEP_AT_EQUAL_LOSS, step, str(task)))
         if step < math.inf:
             heads = select(of_task, split="mean", step=int(step)).dropna(subset="head")
@@ -60,6 +65,19 @@ def first_at_loss(rows: "pd.DataFrame", level: float) -> float:
     return float(min(loss.index[loss <= level], default=math.inf))
 
 
+def least_loss(data: DataConfig, label_noise: float) -> float:
+    """The loss on right labels, in nats, of a network that answers as the noisy labels are, which is the least that
+    training on them leads to; the mean over lengths.
+
+    >>> least_loss(DataConfig(max_length=4), 0.0)
+    0.0
+    """
+    of_state = -math.log(1 - label_noise + label_noise / data.vocabulary.n_values)
+    of_end = -math.log(1 - label_noise)  # which no value is
+    n_states = [data.layout.n_states(length) for length in data.drawn_lengths]
+    return sum((n * of_state + of_end) / (n + 1) for n in n_states) / len(n_states)
+
+
 @torch.no_grad()
 def neuron_scores(model: Model, data: DataConfig, task: Task, seed: int) -> Iterator[RunScore]:
     """Sparsity of each MLP's neurons at the scored rows of test strings, of lengths from `MIN_LENGTH` on if any is."""
@@ -69,7 +87,7 @@ def neuron_scores(model: Model, data: DataConfig, task: Task, seed: int) -> Iter
     long = [one for one in sets if one.length >= MIN_LENGTH] or sets
     for layer in range(model.config.n_layers):
         rows = torch.cat([neuron_contributions(model, layer, strings) for strings in long])
-        yield RunScore(measures.NEURON_SPARSITY, float(sparsity(rows).mean()), component=f"mlp{layer}")
+        yield RunScore(measures.NEURON_SPARSITY, float(sparsity_of_parts(rows).mean()), component=f"mlp{layer}")
 
 
 def neuron_contributions(model: Model, layer: int, strings: EvalSet) -> Float[Tensor, "row neuron"]:
@@ -83,12 +101,12 @@ def neuron_contributions(model: Model, layer: int, strings: EvalSet) -> Float[Te
     return (active.abs() * blocks.neuron_outputs(model, layer).norm(dim=1)).flatten(0, 1)
 
 
-def sparsity(rows: Float[Tensor, "row part"]) -> Float[Tensor, "row"]:
+def sparsity_of_parts(rows: Float[Tensor, "row part"]) -> Float[Tensor, "row"]:
     """How few parts make up a row of values from 0 on: 1 for one part, 0 for all alike, as `attention.sparsity`.
 
     The number of parts is (sum v)^2 / sum v^2, the inverse participation ratio; 1 where all are 0.
 
-    >>> sparsity(torch.tensor([[0.0, 2.0, 0.0], [1.0, 1.0, 1.0], [1.0, 1.0, 0.0]])).tolist()
+    >>> sparsity_of_parts(torch.tensor([[0.0, 2.0, 0.0], [1.0, 1.0, 1.0], [1.0, 1.0, 0.0]])).tolist()
     [1.0, 0.0, 0.5]
     """
     n = rows.shape[1]

@@ -364,7 +364,7 @@ def cells(panel) -> dict:
 def test_a_grid_has_an_arm_a_cell_with_its_censored_and_failed_seeds():
     figure = module_of("grid").drawn(grid(), ["accuracy", "first step at 99%"], "length", "d_model", None)
     values = {key: text.split("<br>")[0] for key, text in cells(figure.data[1]).items()}
-    assert values == {("4", "8"): "400", ("8", "8"): "–", ("16", "8"): "", ("4", "16"): "400", ("8", "16"): "800",
+    assert values == {("4", "8"): "400", ("8", "8"): "–", ("16", "8"): "–", ("4", "16"): "400", ("8", "16"): "800",
                       ("16", "16"): ""}  # fmt: skip
     missing = {key for key, text in cells(figure.data[1]).items() if "0 of 2" in text}
     assert missing == {("8", "8"), ("16", "8")}
@@ -374,6 +374,27 @@ def test_a_grid_has_an_arm_a_cell_with_its_censored_and_failed_seeds():
     assert steps.reversescale
     assert not accuracy.reversescale
     assert (accuracy.zmin, accuracy.zmax) == (0, 1)
+
+
+def test_a_run_that_failed_counts_in_a_grid_as_in_the_summary_of_its_study():
+    whole = grid()
+    one = (whole["length"] == 4) & (whole["d_model"] == 8) & (whole["seed"] == 1)
+    lost = whole[~one]
+    lost.loc[len(lost)] = {
+        "study": "grid",
+        "arm": "length 4 d_model 8",
+        "length": 4,
+        "d_model": 8,
+        "seed": 1,
+        "error": "no",
+    }
+    figure = module_of("grid").drawn(lost, ["solved", "first step at 99%", "iteration"], "length", "d_model", None)
+    solved, steps, iteration = figure.data
+    assert cells(solved)["4", "8"].startswith("0.50<br>")
+    assert cells(iteration)["4", "8"].startswith("0.80<br>")  # left out of a mean
+    assert all("1 of 2" in cells(panel)["4", "8"] for panel in figure.data)
+    assert steps.customdata[0][0] == "400 (400 .. never), 1 of 2 seeds"
+    assert steps.customdata[0][1] == "never (never .. never), 0 of 2 seeds"
 
 
 def test_panels_of_a_grid_have_their_own_values_and_where_leaves_some_arms():

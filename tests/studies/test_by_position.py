@@ -6,8 +6,9 @@ from compo_mech.ground_truth.build import build
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.params import Model, init_params
 from compo_mech.settings import changed
+from compo_mech.studies import by_position as by_positions
 from compo_mech.studies import measures
-from compo_mech.studies.by_position import by_position, network_scores
+from compo_mech.studies.by_position import by_position, right_positions_of
 
 TASK = Counter(modulus=5)
 BUILT = build(TASK, max_length=6)
@@ -22,7 +23,7 @@ def without(*t: int) -> Model:
 
 
 def scores(model: Model) -> dict:
-    return {(s.measure, s.position): s.value for s in network_scores(model, BUILT.data, TASK, 0)}
+    return {(s.measure, s.position): s.value for s in right_positions_of(model, BUILT.data, TASK, 0)}
 
 
 def test_a_whole_circuit_looks_at_every_input_and_is_right():
@@ -58,4 +59,17 @@ def test_a_random_network_is_wrong_everywhere_and_looks_at_no_input():
 
 def test_without_a_chain_of_thought_there_are_no_positions_to_ask_about():
     data = changed(BUILT.data, {"tasks": (Parity(),), "chain_of_thought": False})
-    assert list(network_scores(BUILT.model, data, Parity(), 0)) == []
+    assert list(right_positions_of(BUILT.model, data, Parity(), 0)) == []
+
+
+def test_right_and_wrong_are_told_by_nine_tenths_and_a_half(monkeypatch):
+    """At 0.7 a position is neither."""
+    right, weight = torch.tensor([1.0, 0.9, 0.89, 0.7, 0.5, 0.49]), torch.tensor([0.9, 0.7, 0.5, 0.49, 0.0, 0.1])
+    monkeypatch.setattr(by_positions, "by_position", lambda *given: by_positions.ByPosition(right, weight))
+    found = scores(BUILT.model)
+    assert found[measures.POSITIONS_RIGHT, ""] == pytest.approx(2 / 6)
+    assert found[measures.POSITIONS_WRONG, ""] == pytest.approx(1 / 6)
+    assert found[measures.POSITIONS_LOOKED_AT, ""] == 0.5
+    assert found[measures.SOME_POSITIONS, ""] == 1
+    assert found[measures.WEIGHT_ON_X, "states right"] == pytest.approx(0.8)
+    assert found[measures.WEIGHT_ON_X, "states wrong"] == pytest.approx(0.1)

@@ -1,17 +1,23 @@
 import pytest
 import torch
+from rich.console import Console
 
-from compo_mech.data.config import DataConfig
+from compo_mech.data.config import DataConfig, Stage
 from compo_mech.data.splits import is_test_string
 from compo_mech.data.tasks import Counter, Parity
 from compo_mech.evaluation.sets import EvalSet
 from compo_mech.ground_truth.build import build
+from compo_mech.launch.how import How
+from compo_mech.launch.sweep import sweep
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.params import Model, init_params
+from compo_mech.runs import recipes
+from compo_mech.runs.stacked_run import open_run
 from compo_mech.settings import changed
+from compo_mech.studies import longer_strings as longer
 from compo_mech.studies import measures, self_training
 from compo_mech.studies.longer_strings import LENGTHS, N_CTX, beyond
-from compo_mech.studies.self_training import self_trained, written
+from compo_mech.studies.self_training import freely_written, self_trained
 from compo_mech.training import loop
 from compo_mech.training.loop import TrainConfig
 from compo_mech.training.optim import OptimConfig
@@ -77,7 +83,7 @@ def test_every_length_is_trained_on_with_its_own_states_or_the_right_ones(monkey
             if own_states:
                 strings = EvalSet(row[None, : 2 * length + 3], DATA, task, length, "all",
                                   self_training.Packing.of_lengths(DATA.layout, [length]))  # fmt: skip
-                assert torch.equal(row[None, length + 2 : 2 * length + 3], written(model, strings))
+                assert torch.equal(row[None, length + 2 : 2 * length + 3], freely_written(model, strings))
             else:
                 assert torch.equal(states, task.states(inputs))
     assert lengths == set(range(1, 9))
@@ -101,3 +107,54 @@ def test_a_circuit_built_for_longer_strings_writes_them_right_and_no_others():
     random = Model({name: torch.zeros_like(param) for name, param in built.model.params.items()}, built.model.config)
     wrong = [s.value for s in beyond(random, built.data, Parity(), 0) if s.measure is not measures.STATES_BEYOND]
     assert set(wrong) == {0.0}
+
+
+def test_what_is_written_after_a_round_is_told_apart_by_what_it_was_trained_on(monkeypatch, tmp_path):
+    """A round on right states gives the circuit, one on its own a network of zeros."""
+    right = build(Parity(), max_length=max(LENGTHS)).model
+    zeros = Model({name: torch.zeros_like(param) for name, param in right.params.items()}, right.config)
+    monkeypatch.setattr(longer, "self_trained", lambda *given: zeros if given[-1] else right)
+    config = changed(recipes.parity_alone(), {"train.n_steps": 1, "data.max_length": 4, "model.n_ctx": N_CTX})
+    sweep({"run": changed(config, {"n_test_strings": 4})}, How(runs_dir=tmp_path, on="here"), Console(quiet=True))
+    found = {
+        (score.checkpoint, score.network): score.value
+        for score in longer.longer_strings(open_run(tmp_path / "run"))
+        if score.measure is measures.ACCURACY_AT_NEXT
+    }
+    of_rounds = {(longer.AFTER, "trained"): 0.0, (longer.RIGHT_STATES, "trained"): 1.0}
+    assert found == {("", "trained"): 0.0, ("", "control"): 0.0} | of_rounds
+
+
+def test_the_round_has_the_courses_of_training(monkeypatch):
+    """Position ids are shifted as far as the network knows, and the learning rate falls to the end."""
+    shifts, rates = [], []
+
+    def kept(state, drawn, config, optim, rate):
+        shifts.extend(drawn[0][1]["position_shift"].tolist())
+        rates.append(rate)
+        return loop.train_step(state, drawn, config, optim, rate)
+
+    monkeypatch.setattr(self_training, "train_step", kept)
+    monkeypatch.setattr(self_training, "N_STEPS", 10)
+    self_trained(a_network(), DATA, changed(SCHEDULE, {"n_steps": 8}), OptimConfig(n_warmup_steps=2), 0, True)
+    assert len(rates) == 8  # a short run has a short round
+    assert rates[0] < rates[1] > rates[-1]
+    assert max(shifts) == 40 - DATA.layout.n_read(8)
+    assert min(shifts) == 0
+
+
+def test_a_round_that_cannot_be_made_is_refused():
+    two = changed(DATA, {"tasks": (Parity(), Counter(modulus=3))})
+    with pytest.raises(ValueError, match="must be one task"):
+        after(a_network(), True, two)
+    with pytest.raises(ValueError, match="n_ctx = 40: must be at least 46"):
+        after(a_network(), True, changed(DATA, {"max_length": 20}))
+
+
+def test_weights_of_lengths_and_stages_do_not_hold_for_longer_ones():
+    weighted = changed(DATA, {"length_weights": (1.0,) * 5 + (9.0,), "length_loss_weights": (2.0,) * 6,
+                              "curriculum": (Stage(n_steps=3, max_length=2),)})  # fmt: skip
+    model = a_network()
+    assert all(
+        torch.equal(param, after(model, True).params[n]) for n, param in after(model, True, weighted).params.items()
+    )

@@ -3,12 +3,17 @@ import math
 import pandas as pd
 import pytest
 import torch
+from rich.console import Console
 
+from compo_mech.data.config import DataConfig
+from compo_mech.data.packing import Packing
 from compo_mech.data.tasks import Parity
 from compo_mech.evaluation import attention
 from compo_mech.evaluation.sets import drawn_sets
 from compo_mech.ground_truth.build import build
+from compo_mech.interventions.traces import trace
 from compo_mech.launch.how import How
+from compo_mech.launch.sweep import sweep
 from compo_mech.model.params import Model
 from compo_mech.runs import recipes
 from compo_mech.runs.stacked_run import open_run
@@ -21,8 +26,13 @@ from compo_mech.studies.sparsity import (
     neuron_scores,
     sparsity_scores,
 )
+from compo_mech.training.loop import draw_labels
 
 BUILT = build(Parity(), max_length=5)
+SMALL = changed(
+    recipes.parity_alone(),
+    {"train.n_steps": 4, "train.snapshot_every": 2, "data.max_length": 4, "model.d_model": 8, "n_test_strings": 8},
+)
 LOSSES = {0: (2.0, 2.0), 10: (0.0, 0.2), 20: (0.01, 0.07), 30: (0.5, 0.5), 40: (0.0, 0.0)}
 """Of two lengths, by step."""
 
@@ -31,24 +41,22 @@ LOSSES = {0: (2.0, 2.0), 10: (0.0, 0.2), 20: (0.01, 0.07), 30: (0.5, 0.5), 40: (
 def test_of_equal_parts_it_is_how_many_there_are(n_parts):
     row = torch.zeros(1, 5)
     row[0, :n_parts] = 3.0
-    assert float(sparsity.sparsity(row)) == pytest.approx((5 - n_parts) / 4)
+    assert float(sparsity.sparsity_of_parts(row)) == pytest.approx((5 - n_parts) / 4)
 
 
 def test_it_is_attentions_measure_and_has_no_scale_and_no_order():
     rows = torch.rand(4, 7, generator=torch.Generator().manual_seed(0))
-    found = sparsity.sparsity(rows)
-    assert torch.allclose(found, sparsity.sparsity(rows[:, torch.randperm(7)] * 1e3))
+    found = sparsity.sparsity_of_parts(rows)
+    assert torch.allclose(found, sparsity.sparsity_of_parts(rows[:, torch.randperm(7)] * 1e3))
     weights = rows / rows.sum(1, keepdim=True)  # of rows that see 7 keys
     squares = attention.concentration(weights[:, None, None])
     of_attention = [float(attention.sparsity(one[None], [6])) for one in squares]
     assert torch.allclose(found, torch.tensor(of_attention))
-    assert float(sparsity.sparsity(torch.zeros(1, 7))) == 1
+    assert float(sparsity.sparsity_of_parts(torch.zeros(1, 7))) == 1
 
 
 def test_contributions_of_neurons_are_those_that_their_removal_shows():
     (strings,) = [one for one in drawn_sets(BUILT.data, Parity(), 4) if one.length == 5]
-    from compo_mech.interventions.traces import trace
-
     contributions = neuron_contributions(BUILT.model, 1, strings)
     rows = list(strings.layout.scored(5))
     whole = trace(BUILT.model, strings.read, strings.position_ids).mlp_out[1][:, rows].flatten(0, 1)
@@ -79,15 +87,7 @@ def test_equal_loss_is_reached_at_the_first_snapshot_below_it():
 
 
 def test_a_run_is_asked_at_its_end_and_where_its_loss_has_come_down(tmp_path, monkeypatch):
-    from rich.console import Console
-
-    from compo_mech.launch.sweep import sweep
-
-    config = changed(
-        recipes.parity_alone(),
-        {"train.n_steps": 4, "train.snapshot_every": 2, "data.max_length": 4, "model.d_model": 8, "n_test_strings": 8},
-    )
-    sweep({"run": config}, How(runs_dir=tmp_path, on="here"), Console(quiet=True))
+    sweep({"run": SMALL}, How(runs_dir=tmp_path, on="here"), Console(quiet=True))
     run = open_run(tmp_path / "run")
     assert not [score for score in sparsity_scores(run) if score.checkpoint]
     monkeypatch.setattr(sparsity, "EQUAL_LOSS", 99.0)  # which the first snapshot has
@@ -95,10 +95,28 @@ def test_a_run_is_asked_at_its_end_and_where_its_loss_has_come_down(tmp_path, mo
     assert {score.measure for score in at_first} == {*sparsity.OF_HEADS, measures.NEURON_SPARSITY}
     (step,) = [score.value for score in sparsity_scores(run) if score.measure is measures.STEP_AT_EQUAL_LOSS]
     assert step == 0
-    model = Model(run.params(0), config.model)
-    expected = {s.component: s.value for s in neuron_scores(model, config.data, Parity(), 0)}
+    model = Model(run.params(0), SMALL.model)
+    expected = {s.component: s.value for s in neuron_scores(model, SMALL.data, Parity(), 0)}
     assert {s.component: s.value for s in at_first if s.measure is measures.NEURON_SPARSITY} == expected
     rows = run.metrics
     (score,) = [s.value for s in at_first if s.measure is measures.ITERATION]
     own = rows[(rows["step"] == 0) & (rows["split"] == "mean") & (rows["metric"] == "iteration") & rows["head"].notna()]
     assert score == own["value"].max()
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.2, 0.5])
+def test_the_least_loss_under_noise_is_that_of_who_answers_as_the_labels_are(noise):
+    data = DataConfig(tasks=(Parity(),), max_length=3)
+    labels = draw_labels(Packing.of_lengths(data.layout, [3] * 20_000), data.vocabulary.n_values, noise,
+                         torch.Generator().manual_seed(0)).view(-1, 4)  # fmt: skip
+    state = ((labels < 0) | (labels == 1)).double().mean(0)[:3].mean()  # where 1 is right
+    end = (labels[:, 3] < 0).double().mean()
+    expected = sum((n * -state.log() - end.log()) / (n + 1) for n in (1, 2, 3)) / 3
+    assert sparsity.least_loss(data, noise) == pytest.approx(float(expected), abs=0.02)
+
+
+def test_a_run_without_the_checkpoints_of_its_snapshots_is_refused(tmp_path):
+    sweep({"seed0": SMALL}, How(runs_dir=tmp_path, on="stacks", keep="last"), Console(quiet=True))
+    (folder,) = [path.parent for path in tmp_path.glob("*/checkpoints")]
+    with pytest.raises(ValueError, match="steps = 0: has no checkpoint"):
+        sparsity_scores(open_run(folder / "seed0"))
