@@ -60,30 +60,30 @@ def end_scores(model: Model, data: DataConfig, task: Task, seed: int) -> Iterato
 
 
 def end_verdicts(table: "pd.DataFrame") -> "pd.DataFrame":
-    """Count what signals the end in the trained networks of each task that could be asked.
+    """Count what signals the end in the trained networks of each arm and task that could be asked.
 
     Args:
-        table: of a study whose runs were asked `end_scores`; arms of one task are taken together.
+        table: of a study whose runs were asked `end_scores`.
 
     Returns:
-        Columns task, end signalled by (what is in `MOST` of the strings; mixed: nothing is), n, of, fraction, low, high
+        Columns arm, task, end signalled by (what is in `MOST` of the strings; mixed: nothing is), n, of, fraction, low, high
         (Wilson), and medians of the weight on EoI and of the iteration score.
     """
     import pandas as pd
 
     from compo_mech.interventions.end_row import MOST
 
-    columns = ["task", "end signalled by", "n", "of", "fraction", "low", "high", "weight on EoI", "iteration"]
+    columns = ["arm", "task", "end signalled by", "n", "of", "fraction", "low", "high", "weight on EoI", "iteration"]
     wanted = {*SIGNALS.values(), measures.END_ON_EOI, measures.ITERATION}
     own = table[(table["network"] == "trained") & table["measure"].isin({measure.name for measure in wanted})]
-    scores = own.pivot_table(index=["task", "arm", "seed"], columns="measure", values="value", sort=False)
+    scores = own.pivot_table(index=["arm", "task", "seed"], columns="measure", values="value", sort=False)
     scores = scores.reindex(columns=[measure.name for measure in wanted]).dropna(subset=[SIGNALS["attention"].name])
     rows = []
-    for task, asked in scores.groupby("task", sort=False):
+    for (arm, task), asked in scores.groupby(["arm", "task"], sort=False):
         signals = asked[[measure.name for measure in SIGNALS.values()]].set_axis(list(SIGNALS), axis=1)
         verdicts = signals.idxmax(axis=1).where(signals.max(axis=1) >= MOST, "mixed")
         for verdict, n in verdicts.value_counts().items():
             of_these = asked[verdicts == verdict].median()
             medians = [of_these[measure.name] for measure in (measures.END_ON_EOI, measures.ITERATION)]
-            rows.append((task, verdict, n, len(asked), *wilson(int(n), len(asked)), *medians))
+            rows.append((arm, task, verdict, n, len(asked), *wilson(int(n), len(asked)), *medians))
     return pd.DataFrame(rows, columns=columns)

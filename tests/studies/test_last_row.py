@@ -59,10 +59,14 @@ def test_networks_are_counted_by_what_signals_the_end_in_nine_strings_of_ten():
         ("one", 2, "parity", {"attention": 1.0}, 1.0),
         ("one", 3, "parity", {}, 0.3),
         ("two", 0, "copy", {"attention": 0.89, "either enough": 0.11}, 0.5),
+        ("three", 0, "parity", {"stream": 1.0}, 0.0),
     )
-    found = end_verdicts(table).set_index(["task", "end signalled by"])
-    assert found["n"].to_dict() == {("copy", "mixed"): 1, ("parity", "attention"): 2, ("parity", "stream"): 1}
-    row = found.loc[("parity", "attention")]
+    found = end_verdicts(table).set_index(["arm", "task", "end signalled by"])
+    assert found["n"].to_dict() == {
+        ("one", "parity", "attention"): 2, ("one", "parity", "stream"): 1, ("two", "copy", "mixed"): 1,
+        ("three", "parity", "stream"): 1,
+    }  # fmt: skip
+    row = found.loc[("one", "parity", "attention")]
     assert (row["of"], row["fraction"], row["low"], row["high"]) == (3, *wilson(2, 3))
     assert row["weight on EoI"] == pytest.approx(0.9)
 
