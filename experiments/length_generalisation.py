@@ -25,7 +25,7 @@ LARGEST_SHIFT = 48
 
 EVERY_ID: dict[str, object] = {"train.max_position_shift": LARGEST_SHIFT}
 POSITIONS: dict[str, tuple[dict[str, object], tuple[str, ...]]] = {
-    "ids from 0 .. 48": (EVERY_ID, tuple(RULES)),
+    "ids from 0 .. 48": (EVERY_ID, ("parity", "S3 on three points")),
     "no positions": ({"model.positional_embedding": "none"}, tuple(RULES)),
     "ids from 0": ({}, ("parity",)),
     "rotary": ({"model.positional_embedding": "rotary"}, ("parity",)),
