@@ -8,7 +8,7 @@ states in turn tell which input was between them. S3 on three points does not ac
 
 from itertools import permutations
 
-from compo_mech.data.tasks import Automaton, Counter, Parity, Symmetric, Task
+from compo_mech.data.tasks import Automaton, Parity, Symmetric, Task
 from compo_mech.studies import measures
 from compo_mech.studies.longer_strings import N_CTX, longer_strings
 from compo_mech.studies.run import main
@@ -16,7 +16,6 @@ from compo_mech.studies.study import Arm, Study, short_config
 
 RULES: dict[str, Task] = {
     "parity": Parity(),
-    "counter modulo 6": Counter(modulus=6),
     "S3": Symmetric(n=3),
     "S3 on three points": Automaton(transitions=tuple(zip(*permutations(range(3)), strict=True))),
 }
@@ -25,10 +24,9 @@ LARGEST_SHIFT = 48
 
 EVERY_ID: dict[str, object] = {"train.max_position_shift": LARGEST_SHIFT}
 POSITIONS: dict[str, tuple[dict[str, object], tuple[str, ...]]] = {
-    "ids from 0 .. 48": (EVERY_ID, ("parity", "S3 on three points")),
+    "ids from 0 .. 48": (EVERY_ID, ("parity",)),
     "no positions": ({"model.positional_embedding": "none"}, tuple(RULES)),
     "ids from 0": ({}, ("parity",)),
-    "rotary": ({"model.positional_embedding": "rotary"}, ("parity",)),
 }
 """How, and for which rules."""
 STEPS = {"train.max_position_shift": 0, "model.n_ctx": N_CTX, "train.n_steps": 2400}

@@ -112,9 +112,10 @@ def drawn(table: "pd.DataFrame", shown: Sequence[str]) -> "go.Figure":
             layer="below",
         )  # fmt: skip
     figure.update_annotations(font_size=13)
-    most = table.groupby("arm")["seed"].nunique().max()
+    n_seeds = sorted(set(table.groupby("arm")["seed"].nunique()))
+    of_arms = f"{n_seeds[0]} to {n_seeds[-1]}" if len(n_seeds) > 1 else f"{n_seeds[0]}"
     study = str(table["study"].iloc[0]).replace("_", " ").capitalize()
-    title = f"{study}{f': {task_name(tasks[0])}' if len(tasks) == 1 else ''}, {most} seeds an arm"
+    title = f"{study}{f': {task_name(tasks[0])}' if len(tasks) == 1 else ''}, {of_arms} seeds an arm"
     top = 60 + 18 * n_title_lines
     figure.update_layout(
         **{**theme.base_layout(), "margin": {"l": left, "r": 20, "t": top, "b": 80}},
@@ -214,8 +215,8 @@ def axis(
 def key(figure: "go.Figure", rows: "pd.DataFrame", tasks: list) -> None:
     """What the marks stand for, those alone that are there."""
     marks = {task_name(task): {"symbol": "circle", "size": 8, "color": colour_of(task, tasks)} for task in tasks}
-    marks = marks if len(tasks) > 1 else {}
-    colour = GREY if len(tasks) > 1 else colour_of(tasks[0], tasks)
+    marks = marks if len(tasks) > 1 and told_apart(tasks) else {}
+    colour = GREY if len(tasks) > 1 and told_apart(tasks) else colour_of(tasks[0], tasks)
     marks["a seed"] = {"symbol": "circle", "size": 5, "color": colour, "opacity": 0.55}
     line = {"color": colour, "width": 2}
     marks["over seeds, with 95% interval"] = {"symbol": "diamond", "size": 9, "color": theme.PAPER, "line": line}
@@ -255,8 +256,13 @@ def task_name(task: str) -> str:
 
 
 def colour_of(task: str, tasks: list) -> str:
-    """Of a task."""
-    return theme.task_colours(tasks)[task]
+    """Of a task; the same for all where they are more than there are colours."""
+    return theme.task_colours(tasks)[task] if told_apart(tasks) else theme.BLUE
+
+
+def told_apart(tasks: list) -> bool:
+    """Whether tasks have colours of their own."""
+    return len(set(theme.task_colours(tasks).values())) == len(tasks)
 
 
 def main(
