@@ -66,8 +66,8 @@ def end_verdicts(table: "pd.DataFrame") -> "pd.DataFrame":
         table: of a study whose runs were asked `end_scores`.
 
     Returns:
-        Columns arm, task, end signalled by (what is in `MOST` of the strings; mixed: nothing is), n, of, fraction, low, high
-        (Wilson), and medians of the weight on EoI and of the iteration score.
+        Columns arm, task, end signalled by (what is in `MOST` of the strings; mixed: nothing is), n, of, fraction, low,
+        high (Wilson), and medians of the weight on EoI and of the iteration score.
     """
     import pandas as pd
 
