@@ -96,6 +96,8 @@ def launch(settings: Launch, console: Console) -> Run:
                 say(console, f"{run.path} was trained to its end already, step {state.step}; nothing is left to train")
         else:
             run, state = begin(settings, held)
+            for told in never_reached(config):
+                warn(console, told)
         stream = TrainingStream(config.data, config.seed, settings.device)
         sets = eval_sets(config.data, config.n_test_strings, settings.device)
         known = train_sets(stream)
@@ -112,6 +114,21 @@ def launch(settings: Launch, console: Console) -> Run:
                 tell(attached, step, rows)
         drop_replaced(run.path)
     return run
+
+
+def never_reached(config: RunConfig) -> Iterator[str]:
+    """What the settings ask for and training is too short for: a short trial of a longer recipe is no mistake, but must
+    not be taken for it.
+
+    >>> config = RunConfig().model_copy(update={"train": loop.TrainConfig(n_steps=9)})
+    >>> list(never_reached(config))
+    ['train.n_steps = 9: training ends within the 50 steps of warm-up']
+    """
+    n_steps, n_staged = config.train.n_steps, sum(stage.n_steps for stage in config.data.curriculum)
+    if n_staged >= n_steps:
+        yield f"train.n_steps = {n_steps}: none are left after the {n_staged} steps of data.curriculum"
+    if config.optim.n_warmup_steps > n_steps:
+        yield f"train.n_steps = {n_steps}: training ends within the {config.optim.n_warmup_steps} steps of warm-up"
 
 
 def steps(run: Run, state: TrainState, stream: TrainingStream) -> Iterator[tuple[int, list[Row]]]:

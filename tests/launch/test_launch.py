@@ -374,3 +374,19 @@ def test_a_killed_run_ends_as_an_undisturbed_one(tmp_path):
 @pytest.mark.slow
 def test_a_run_killed_thirty_times_ends_as_an_undisturbed_one(tmp_path):
     check_kills(tmp_path, n_kills=30, n_steps=800)
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (("--optim.n-warmup-steps", "10"), ()),
+        (("--optim.n-warmup-steps", "11"), ("train.n_steps = 10: training ends within the 11 steps of warm-up",)),
+        (("--data.curriculum", "stage(n_steps=9)", "--optim.n-warmup-steps", "0"), ()),
+        (("--data.curriculum", "stage(n_steps=4)", "stage(n_steps=6)", "--optim.n-warmup-steps", "0"),
+         ("train.n_steps = 10: none are left after the 10 steps of data.curriculum",)),
+    ],
+)  # fmt: skip
+def test_what_training_is_too_short_for_is_said(tmp_path, capsys, argv, said):
+    train(tmp_path, *argv)
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("train.n_steps")]
+    assert told == list(said)
