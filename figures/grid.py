@@ -59,9 +59,8 @@ class Cell(NamedTuple):
     @property
     def hover(self) -> str:
         """The value with its interval, and of how many seeds."""
-        ends = (f"{end:.4g}" if math.isfinite(end) else "never" for end in (self.low, self.high))
-        value = f"{self.value:.4g}" if math.isfinite(self.value) else "never"
-        return f"{value} ({' .. '.join(ends)}), {self.n - self.n_missing} of {self.n} seeds"
+        value, low, high = ("–" if math.isnan(v) else "never" if math.isinf(v) else f"{v:.4g}" for v in self[:3])
+        return f"{value} ({low} .. {high}), {self.n - self.n_missing} of {self.n} seeds"
 
 
 def drawn(table: "pd.DataFrame", names: Sequence[str], x: str, y: str, panels: str | None) -> "go.Figure":

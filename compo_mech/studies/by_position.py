@@ -17,7 +17,7 @@ from compo_mech.model.finite import likeliest
 from compo_mech.model.params import Model
 from compo_mech.runs.stacked_run import AnyRun
 from compo_mech.studies import measures
-from compo_mech.studies.run_scores import MAIN, run_scores
+from compo_mech.studies.run_scores import main_scores
 from compo_mech.studies.scores import RunScore, beside_control
 
 N_STRINGS = 256
@@ -38,8 +38,7 @@ class ByPosition(NamedTuple):
 
 def right_positions(run: AnyRun) -> list[RunScore]:
     """`main_scores`, accuracy at the longest length, and at how many positions states are right, inputs looked at."""
-    wanted = MAIN | {measures.ACCURACY_AT_LONGEST}
-    return [score for score in run_scores(run) if score.measure in wanted] + beside_control(run, right_positions_of)
+    return main_scores(run, [measures.ACCURACY_AT_LONGEST]) + beside_control(run, right_positions_of)
 
 
 def right_positions_of(model: Model, data: DataConfig, task: Task, seed: int) -> Iterator[RunScore]:

@@ -56,8 +56,6 @@ def best_shares(table: "pd.DataFrame") -> "pd.DataFrame":
     """
     import pandas as pd
 
-    if "measure" not in table:
-        return pd.DataFrame()
     parity, rows = str(Parity()), []
     plain = table[table["lengths"] == EQUALLY]
     for name, (_, shares) in OTHERS.items():

@@ -1,7 +1,7 @@
 """What came of a run, read off its rows: accuracy, when it came, and how clean the heads are at the end."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 from compo_mech.evaluation import attention
@@ -10,6 +10,7 @@ from compo_mech.runs.outcome import ACCURACY_LEVEL
 from compo_mech.runs.stacked_run import AnyRun
 from compo_mech.stats import onset
 from compo_mech.studies import measures
+from compo_mech.studies.measures import Measure
 from compo_mech.studies.scores import Network, RunScore
 
 if TYPE_CHECKING:
@@ -46,9 +47,10 @@ MAIN = {
 }  # fmt: skip
 
 
-def main_scores(run: AnyRun) -> list[RunScore]:
-    """Those of `run_scores` that say whether, how soon and by what kind of head a task is learnt: for many seeds."""
-    return [score for score in run_scores(run) if score.measure in MAIN]
+def main_scores(run: AnyRun, also: Collection[Measure] = ()) -> list[RunScore]:
+    """Those of `run_scores` that say whether, how soon and by what kind of head a task is learnt, for many seeds; and
+    those of the measures that are wanted `also`."""
+    return [score for score in run_scores(run) if score.measure in MAIN or score.measure in also]
 
 
 def _accuracy(of_task: "pd.DataFrame") -> Iterator[RunScore]:

@@ -21,8 +21,9 @@ from compo_mech.model import blocks
 from compo_mech.model.params import Model
 from compo_mech.runs.stacked_run import AnyRun
 from compo_mech.studies import measures
-from compo_mech.studies.run_scores import MAIN, head_scores, run_scores
+from compo_mech.studies.run_scores import head_scores, main_scores
 from compo_mech.studies.scores import RunScore, beside_control
+from compo_mech.weights.positions import participation_ratio
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,8 +44,8 @@ def sparsity_scores(run: AnyRun) -> list[RunScore]:
     Raises:
         ValueError: some snapshots have no checkpoint.
     """
-    wanted, data = MAIN | OF_HEADS | {measures.ACCURACY_AT_LONGEST}, run.config.data
-    scores = [score for score in run_scores(run) if score.measure in wanted] + beside_control(run, neuron_scores)
+    data = run.config.data
+    scores = main_scores(run, {*OF_HEADS, measures.ACCURACY_AT_LONGEST}) + beside_control(run, neuron_scores)
     for task in data.measured_tasks:
         of_task = measured(of_lengths(run.metrics, data.drawn_lengths), str(task))
         if lost := {int(step) for step in of_task["step"]} - set(run.steps):
@@ -85,30 +86,34 @@ def neuron_scores(model: Model, data: DataConfig, task: Task, seed: int) -> Iter
         return
     sets = drawn_sets(data, task, N_STRINGS, model.device)
     long = [one for one in sets if one.length >= MIN_LENGTH] or sets
-    for layer in range(model.config.n_layers):
-        rows = torch.cat([neuron_contributions(model, layer, strings) for strings in long])
-        yield RunScore(measures.NEURON_SPARSITY, float(sparsity_of_parts(rows).mean()), component=f"mlp{layer}")
+    for layer, parts in enumerate(zip(*(neuron_contributions(model, strings) for strings in long), strict=True)):
+        value = float(sparsity_of_parts(torch.cat(parts)).mean())
+        yield RunScore(measures.NEURON_SPARSITY, value, component=f"mlp{layer}")
 
 
-def neuron_contributions(model: Model, layer: int, strings: EvalSet) -> Float[Tensor, "row neuron"]:
-    """Length of what each neuron adds to the stream at each scored row: its activation times that of its output."""
+def neuron_contributions(model: Model, strings: EvalSet) -> list[Float[Tensor, "row neuron"]]:
+    """By layer, the length of what each neuron adds to the stream at each scored row: its activation times the length
+    of its output."""
     from compo_mech.interventions.traces import trace
 
-    run = trace(model, strings.read, strings.position_ids)
-    scored = list(strings.layout.scored(strings.length))
-    pre, mid = run.resid_pre[layer][:, scored], run.resid_mid[layer][:, scored]
-    active = blocks.neurons(model, layer, blocks.mlp_input(model, pre, mid))
-    return (active.abs() * blocks.neuron_outputs(model, layer).norm(dim=1)).flatten(0, 1)
+    run, scored = trace(model, strings.read, strings.position_ids), list(strings.layout.scored(strings.length))
+    found = []
+    for layer, (pre, mid) in enumerate(zip(run.resid_pre, run.resid_mid, strict=True)):
+        active = blocks.neurons(model, layer, blocks.mlp_input(model, pre[:, scored], mid[:, scored]))
+        found.append((active.abs() * blocks.neuron_outputs(model, layer).norm(dim=1)).flatten(0, 1))
+    return found
 
 
 def sparsity_of_parts(rows: Float[Tensor, "row part"]) -> Float[Tensor, "row"]:
     """How few parts make up a row of values from 0 on: 1 for one part, 0 for all alike, as `attention.sparsity`.
 
-    The number of parts is (sum v)^2 / sum v^2, the inverse participation ratio; 1 where all are 0.
+    The number of parts is their participation ratio; 1 where all are 0.
+
+    Raises:
+        NotFinite: a value is not finite.
 
     >>> sparsity_of_parts(torch.tensor([[0.0, 2.0, 0.0], [1.0, 1.0, 1.0], [1.0, 1.0, 0.0]])).tolist()
     [1.0, 0.0, 0.5]
     """
     n = rows.shape[1]
-    parts = rows.sum(1).square() / rows.square().sum(1).clamp(min=torch.finfo(rows.dtype).tiny)
-    return ((n - parts) / max(n - 1, 1)).clamp(max=1)
+    return ((n - participation_ratio(rows.mT)) / max(n - 1, 1)).clamp(max=1)

@@ -395,6 +395,7 @@ def test_a_run_that_failed_counts_in_a_grid_as_in_the_summary_of_its_study():
     assert all("1 of 2" in cells(panel)["4", "8"] for panel in figure.data)
     assert steps.customdata[0][0] == "400 (400 .. never), 1 of 2 seeds"
     assert steps.customdata[0][1] == "never (never .. never), 0 of 2 seeds"
+    assert iteration.customdata[0][0] == "0.8 (– .. –), 1 of 2 seeds"  # one seed has no interval
 
 
 def test_panels_of_a_grid_have_their_own_values_and_where_leaves_some_arms():
