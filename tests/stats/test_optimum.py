@@ -69,6 +69,7 @@ def test_what_less_than_a_fortieth_of_resamples_says_is_not_in_the_interval(n_ag
     first = {seed: float(seed < n_against) for seed in range(12)}
     second = {seed: 1 - value for seed, value in first.items()}
     assert found(MEAN, {0.0: first, 1.0: second}) == (1.0, low, 1.0, 12)
+    assert found(MEAN, {0.0: second, 1.0: first}) == (0.0, 0.0, 1 - low, 12)
 
 
 def test_seeds_are_resampled_together():

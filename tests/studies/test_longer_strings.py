@@ -75,6 +75,9 @@ def test_every_length_is_trained_on_with_its_own_states_or_the_right_ones(monkey
     for batch in batches(monkeypatch, model, own_states):
         assert not batch.tokens.requires_grad
         assert bool((batch.weight == 1).all())
+        n_scored = batch.packing.scored_row.bincount().tolist()
+        ends = [row.tolist().index(DATA.vocabulary.end_of_input_id) for row in batch.tokens]
+        assert n_scored == ends  # a state an input, and [EoS]
         for row in batch.tokens:
             length = row.tolist().index(DATA.vocabulary.end_of_input_id) - 1
             lengths.add(length)

@@ -14,7 +14,8 @@ from compo_mech.ground_truth.build import build
 from compo_mech.interventions.traces import trace
 from compo_mech.launch.how import How
 from compo_mech.launch.sweep import sweep
-from compo_mech.model.params import Model
+from compo_mech.model.config import ModelConfig
+from compo_mech.model.params import Model, init_params
 from compo_mech.runs import recipes
 from compo_mech.runs.stacked_run import open_run
 from compo_mech.settings import changed
@@ -56,15 +57,23 @@ def test_it_is_attentions_measure_and_has_no_scale_and_no_order():
     assert float(sparsity.sparsity_of_parts(torch.zeros(1, 7))) == 1
 
 
-def test_contributions_of_neurons_are_those_that_their_removal_shows():
+RANDOM = ModelConfig(d_model=16, n_ctx=20)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [BUILT.model, Model(init_params(RANDOM, 6, 20, torch.Generator().manual_seed(0)), RANDOM)],
+    ids=["hand-built", "random"],
+)
+def test_contributions_of_neurons_are_those_that_their_removal_shows(model):
     (strings,) = [one for one in drawn_sets(BUILT.data, Parity(), 4) if one.length == 5]
-    _, contributions = neuron_contributions(BUILT.model, strings)
+    _, contributions = neuron_contributions(model, strings)
     rows = list(strings.layout.scored(5))
-    whole = trace(BUILT.model, strings.read, strings.position_ids).mlp_out[1][:, rows].flatten(0, 1)
+    whole = trace(model, strings.read, strings.position_ids).mlp_out[1][:, rows].flatten(0, 1)
     for neuron in range(0, contributions.shape[1], 7):
-        out = BUILT.model.params["blocks.1.mlp.W_out"].clone()
+        out = model.params["blocks.1.mlp.W_out"].clone()
         out[neuron] = 0
-        without = Model(BUILT.model.params | {"blocks.1.mlp.W_out": out}, BUILT.model.config)
+        without = Model(model.params | {"blocks.1.mlp.W_out": out}, model.config)
         left = trace(without, strings.read, strings.position_ids).mlp_out[1][:, rows].flatten(0, 1)
         assert torch.allclose((whole - left).norm(dim=1), contributions[:, neuron], atol=1e-4)
 
@@ -91,7 +100,7 @@ def test_a_run_is_asked_at_its_end_and_where_its_loss_has_come_down(tmp_path, mo
     sweep({"run": SMALL}, How(runs_dir=tmp_path, on="here"), Console(quiet=True))
     run = open_run(tmp_path / "run")
     assert not [score for score in sparsity_scores(run) if score.checkpoint]
-    monkeypatch.setattr(sparsity, "EQUAL_LOSS", 99.0)  # which the first snapshot has
+    monkeypatch.setattr(sparsity, "least_loss", lambda data, noise: 99.0 + noise)  # which the first snapshot has
     at_first = [score for score in sparsity_scores(run) if score.checkpoint == AT_EQUAL_LOSS]
     assert {score.measure for score in at_first} == {*sparsity.OF_HEADS, measures.NEURON_SPARSITY}
     (step,) = [score.value for score in sparsity_scores(run) if score.measure is measures.STEP_AT_EQUAL_LOSS]
