@@ -117,10 +117,11 @@ def _length_weights(data: DataConfig) -> list[tuple[int | None, tuple[float, ...
 
 
 def _group(runs: Mapping[str, RunConfig]) -> StackGroup:
-    """A new stack of these runs: seed0, seed1, ... where they differ in nothing else, or by their names."""
+    """A new stack of these runs: seed0, seed1, ... where each differs in its seed alone, or by their names."""
     bare = [name.removesuffix(str(config.seed)).removesuffix("=").removesuffix("seed") for name, config in runs.items()]
     seeds = [config.seed for config in runs.values()]
-    if len({_key(config.model_copy(update={"seed": 0, "start_from": None})) for config in runs.values()}) == 1:
+    kinds = {_key(config.model_copy(update={"seed": 0, "start_from": None})) for config in runs.values()}
+    if len(kinds) == 1 and len(set(seeds)) == len(seeds):
         names = [f"seed{seed}" for seed in seeds]
         folder = f"{bare[0].rstrip('-,') or 'runs'}-seeds{seeds[0]}-{seeds[-1]}"
     else:

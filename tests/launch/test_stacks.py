@@ -195,6 +195,14 @@ def test_a_sweep_by_stacks_goes_on_in_the_same_folders(tmp_path):
     assert [open_run(path).config.seed for path in first["path"]] == [0, 1, 2] * 2
 
 
+def test_two_names_of_the_same_settings_are_two_runs(tmp_path):
+    runs = {f"{name}-seed{s}": brief(4, s) for name in ("p", "q") for s in range(2)}
+    how = How(on="stacks", runs_dir=tmp_path)
+    first, again = sweep(runs, how, QUIET), sweep(runs, how, QUIET)
+    assert list(first["run"]) == list(again["run"]) == list(runs)
+    assert first["path"].nunique() == again["path"].nunique() == len(runs)
+
+
 def test_what_goes_wrong_with_a_stack_is_recorded_and_stops_no_other(tmp_path, monkeypatch):
     train = stack_sweep.train_stack
 
