@@ -8,19 +8,21 @@ import torch
 from compo_mech.data.tasks import Copy, Parity, Polynomial, Task
 from compo_mech.stats.optimum import optimum
 from compo_mech.studies import measures
-from compo_mech.studies.study import Arm, short_config
+from compo_mech.studies.study import Arm, Study, short_config
+from compo_mech.studies.summary import summary
 from compo_mech.studies.table import failed_runs, score_rows, trained_rows
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SHARES = (0.1, 0.25, 0.5, 0.75, 0.9)
+SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9)
 OTHERS: Mapping[str, tuple[Task, tuple[float, ...]]] = {
     "polynomial": (Polynomial(zero_inputs=True), SHARES),
     "copy": (Copy(), SHARES),
-    "copy of other values": (Copy(first_value=2), (0.5,)),
+    "copy of other values": (Copy(first_value=2), (0.0, 0.5)),
 }
-"""Tasks mixed in, and their shares of the rows."""
+"""Tasks mixed in, and their shares of the rows. With a share of 0 their tokens are in the vocabulary, of which no row has
+any: other initial weights, and all else as without them."""
 
 NOTHING, EQUALLY = "nothing", "equally often"
 JUDGED_BY = (measures.TEXTBOOK, measures.ITERATION, measures.FIRST_STEP_AT_99)
@@ -33,6 +35,11 @@ LENGTH_WEIGHTS = {
 }
 
 
+def share_name(share: float, other: str) -> str:
+    """The arm in which this share of the rows is another task's."""
+    return f"{share:.0%} {other}"
+
+
 def mixture_arms() -> Mapping[str, Arm]:
     """Return parity alone, parity with a share of another task, and parity alone with other weights of lengths."""
     alone = {"mixed in": NOTHING, "share": 0.0, "lengths": EQUALLY}
@@ -40,15 +47,35 @@ def mixture_arms() -> Mapping[str, Arm]:
     for name, (task, shares) in OTHERS.items():
         for share in shares:
             config = short_config([Parity(), task], {"data.task_weights": (1 - share, share)})
-            arms[f"{share:.0%} {name}"] = Arm(config, factors=alone | {"mixed in": name, "share": share})
+            arms[share_name(share, name)] = Arm(config, factors=alone | {"mixed in": name, "share": share})
     for name, weights in LENGTH_WEIGHTS.items():
         config = short_config([Parity()], {"data.length_weights": weights})
         arms[f"lengths {name}"] = Arm(config, factors=alone | {"lengths": name})
     return arms
 
 
+def beside_none(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Whether parity's primary measure differs where rows of another task are mixed in, from where its tokens alone are
+    in the vocabulary.
+
+    Returns:
+        What `summary` gives of parity's rows, by task that is mixed in, beside a share of 0 of it.
+    """
+    import pandas as pd
+
+    arms, of_parity, found = mixture_arms(), table[table["task"].isna() | (table["task"] == str(Parity()))], []
+    for name in OTHERS:
+        own = of_parity[of_parity["mixed in"] == name]
+        shared = {arm: arms[arm] for arm in dict.fromkeys(own["arm"])}
+        study = Study(
+            "mixtures", "", "", JUDGED_BY[0], shared, lambda run: [], own["seed"].nunique(), share_name(0, name)
+        )
+        found.append(summary(own, study))
+    return pd.concat(found, ignore_index=True)
+
+
 def best_shares(table: "pd.DataFrame") -> "pd.DataFrame":
-    """Which share of each task is best, nothing mixed in being a share of 0.
+    """Which share of each task is best, none of its rows among them.
 
     Returns:
         A row a task and measure: mixed in, measure, and what `stats.optimum` gives, best, low, high, n_seeds. A failed
@@ -57,11 +84,8 @@ def best_shares(table: "pd.DataFrame") -> "pd.DataFrame":
     import pandas as pd
 
     parity, rows = str(Parity()), []
-    plain = table[table["lengths"] == EQUALLY]
-    for name, (_, shares) in OTHERS.items():
-        if len(shares) < 2:
-            continue
-        own = plain[plain["mixed in"].isin([name, NOTHING])]
+    for name in OTHERS:
+        own = table[table["mixed in"] == name]
         for measure in JUDGED_BY:
             of_parity = trained_rows(score_rows(own, measure.name))
             of_parity = of_parity[of_parity["task"] == parity]
