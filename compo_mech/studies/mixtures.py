@@ -21,8 +21,8 @@ OTHERS: Mapping[str, tuple[Task, tuple[float, ...]]] = {
     "copy": (Copy(), SHARES),
     "copy of other values": (Copy(first_value=2), (0.0, 0.5)),
 }
-"""Tasks mixed in, and their shares of the rows. With a share of 0 their tokens are in the vocabulary, of which no row has
-any: other initial weights, and all else as without them."""
+"""Tasks mixed in, and their shares of the rows. With a share of 0 their tokens are in the vocabulary and in no row:
+other initial weights, and all else as without them."""
 
 NOTHING, EQUALLY = "nothing", "equally often"
 JUDGED_BY = (measures.TEXTBOOK, measures.ITERATION, measures.FIRST_STEP_AT_99)
@@ -68,7 +68,7 @@ def beside_none(table: "pd.DataFrame") -> "pd.DataFrame":
         own = of_parity[of_parity["mixed in"] == name]
         shared = {arm: arms[arm] for arm in dict.fromkeys(own["arm"])}
         study = Study(
-            "mixtures", "", "", JUDGED_BY[0], shared, lambda run: [], own["seed"].nunique(), share_name(0, name)
+            "mixtures", "", "", JUDGED_BY[0], shared, lambda run: [], own["seed"].nunique(), share_name(0.0, name)
         )
         found.append(summary(own, study))
     return pd.concat(found, ignore_index=True)

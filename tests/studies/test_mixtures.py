@@ -4,7 +4,7 @@ import pytest
 
 from compo_mech.data.tasks import Parity
 from compo_mech.studies import measures
-from compo_mech.studies.mixtures import JUDGED_BY, OTHERS, best_shares, mixture_arms
+from compo_mech.studies.mixtures import JUDGED_BY, OTHERS, beside_none, best_shares, mixture_arms
 from compo_mech.studies.scores import RunScore
 from compo_mech.studies.study import Study
 from compo_mech.studies.table import study_table
@@ -34,9 +34,22 @@ def made(peak: float, errors=None) -> pd.DataFrame:
 @pytest.mark.parametrize("peak", [0.0, 0.5, 0.9])
 def test_the_best_share_is_found_by_paritys_own_measures(peak):
     found = best_shares(made(peak))
-    assert len(found) == len(JUDGED_BY) * sum(len(shares) > 1 for _, shares in OTHERS.values())
-    assert np.allclose(found[["best", "low", "high"]], peak)
+    assert len(found) == len(JUDGED_BY) * len(OTHERS)
+    of_all = found[found["mixed in"] != "copy of other values"]
+    assert np.allclose(of_all[["best", "low", "high"]], peak)
     assert set(found["n_seeds"]) == {len(SEEDS)}
+
+
+def test_shares_are_judged_beside_the_same_vocabulary_without_rows():
+    table = made(0.9)
+    table.loc[(table["arm"] == "parity alone") & (table["measure"] == "textbook"), "value"] = 1.0  # which counts not
+    found = beside_none(table)
+    assert set(found["task"]) == {"parity"}
+    by_arm = found.set_index("arm")
+    assert by_arm["difference"]["90% copy"] == 1.0
+    assert by_arm["difference"]["75% copy"] == 0.0
+    references = by_arm.index[by_arm["verdict"].isna()]
+    assert list(references) == [f"0% {name}" for name in OTHERS]
 
 
 def test_runs_that_failed_count_as_never_learnt():
@@ -67,6 +80,8 @@ def test_shares_are_of_rows_and_every_other_length_weight_is_of_parity_alone():
     for name, arm in mixture_arms().items():
         weights = dict(zip(map(str, arm.config.data.tasks), arm.config.data.task_weights or (1.0,), strict=True))
         assert weights[str(Parity())] == pytest.approx(1 - float(arm.factors["share"]))
+        assert arm.config.data.measured_tasks[0] == Parity()
+        assert (len(arm.config.data.measured_tasks) == 1) == (arm.factors["share"] == 0)
         assert (len(weights) == 1) == (arm.factors["mixed in"] == "nothing")
         if name.startswith("lengths"):
             assert len(arm.config.data.length_weights or ()) == 8
