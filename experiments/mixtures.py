@@ -4,7 +4,7 @@ python experiments/mixtures.py --n-workers 2
 """
 
 from compo_mech.studies import measures
-from compo_mech.studies.mixtures import beside_none, best_shares, mixture_arms
+from compo_mech.studies.mixtures import all_shares, beside_none, best_shares, mixture_arms
 from compo_mech.studies.run import main
 from compo_mech.studies.run_scores import main_scores
 from compo_mech.studies.study import Study
@@ -23,4 +23,9 @@ STUDY = Study(
 
 
 if __name__ == "__main__":
-    main(STUDY, {"Beside no rows of the other task": beside_none, "Best share of another task": best_shares})
+    further = {
+        "Beside no rows of the other task": beside_none,
+        "All shares together, beside no rows": all_shares,
+        "Best share of another task": best_shares,
+    }
+    main(STUDY, further)

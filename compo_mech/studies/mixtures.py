@@ -7,6 +7,7 @@ import torch
 
 from compo_mech.data.tasks import Copy, Parity, Polynomial, Task
 from compo_mech.stats.optimum import optimum
+from compo_mech.stats.over_seeds import SeedSummary, over_seeds
 from compo_mech.studies import measures
 from compo_mech.studies.study import Arm, Study, short_config
 from compo_mech.studies.summary import summary
@@ -72,6 +73,34 @@ def beside_none(table: "pd.DataFrame") -> "pd.DataFrame":
         )
         found.append(summary(own, study))
     return pd.concat(found, ignore_index=True)
+
+
+def all_shares(table: "pd.DataFrame") -> "pd.DataFrame":
+    """How much of parity's head rows of another task make, whatever their share, beside none of them.
+
+    Returns:
+        A row a task that is mixed in, and one of all these tasks, for the iteration score and the fraction of textbook
+        heads: mixed in, measure, difference, low, high, n_seeds; of each seed the mean over shares (and over tasks)
+        less that of a share of 0, and Student's interval over seeds. Seeds of which a run failed are left out.
+    """
+    import pandas as pd
+
+    parity, rows = str(Parity()), []
+    for measure in (measures.TEXTBOOK, measures.ITERATION):
+        of_parity = trained_rows(score_rows(table, measure.name))
+        of_parity = of_parity[of_parity["task"] == parity]
+        by_task = {}
+        for name in OTHERS:
+            own = of_parity[of_parity["mixed in"] == name].pivot(index="seed", columns="share", values="value")
+            whole = own.reindex(columns=OTHERS[name][1]).dropna()
+            by_task[name] = whole.drop(columns=0.0).mean(axis=1) - whole[0.0]
+        by_task["any"] = pd.DataFrame(by_task).dropna().mean(axis=1)
+        for name, values in by_task.items():
+            if len(values):
+                found = over_seeds(SeedSummary.MEAN, values.tolist(), (-1.0, 1.0))
+                row = dict(zip(("difference", "low", "high"), found, strict=True))
+                rows.append({"mixed in": name, "measure": measure.name} | row | {"n_seeds": len(values)})
+    return pd.DataFrame(rows)
 
 
 def best_shares(table: "pd.DataFrame") -> "pd.DataFrame":

@@ -4,7 +4,7 @@ import pytest
 
 from compo_mech.data.tasks import Parity
 from compo_mech.studies import measures
-from compo_mech.studies.mixtures import JUDGED_BY, OTHERS, beside_none, best_shares, mixture_arms
+from compo_mech.studies.mixtures import JUDGED_BY, OTHERS, SHARES, all_shares, beside_none, best_shares, mixture_arms
 from compo_mech.studies.scores import RunScore
 from compo_mech.studies.study import Study
 from compo_mech.studies.table import study_table
@@ -50,6 +50,18 @@ def test_shares_are_judged_beside_the_same_vocabulary_without_rows():
     assert by_arm["difference"]["75% copy"] == 0.0
     references = by_arm.index[by_arm["verdict"].isna()]
     assert list(references) == [f"0% {name}" for name in OTHERS]
+
+
+def test_shares_together_are_a_mean_over_shares_and_tasks_within_a_seed():
+    found = all_shares(made(0.9)).set_index(["mixed in", "measure"])
+    by_hand = sum(1 - abs(share - 0.9) for share in SHARES[1:]) / len(SHARES[1:]) - 0.1
+    assert found["difference"]["copy", "iteration"] == pytest.approx(by_hand)
+    assert found["difference"]["copy of other values", "iteration"] == pytest.approx(0.6 - 0.1)
+    assert found["difference"]["any", "iteration"] == pytest.approx((2 * by_hand + 0.5) / 3)
+    assert found["difference"]["polynomial", "textbook"] == pytest.approx(1 / len(SHARES[1:]))
+    one_failed = all_shares(made(0.9, {("75% copy", 0): "diverged"})).set_index(["mixed in", "measure"])["n_seeds"]
+    assert one_failed["copy", "iteration"] == one_failed["any", "iteration"] == len(SEEDS) - 1
+    assert one_failed["polynomial", "iteration"] == len(SEEDS)
 
 
 def test_runs_that_failed_count_as_never_learnt():
