@@ -1,12 +1,11 @@
-"""Does mixing another task in force the circuit? Which share is best, and which weights of lengths?
+"""Does mixing another task in force the circuit? Which share is best, and what do tasks share?
 
 python experiments/mixtures.py --n-workers 2
 """
 
 from compo_mech.studies import measures
-from compo_mech.studies.mixtures import all_shares, beside_none, best_shares, mixture_arms
+from compo_mech.studies.mixtures import all_shares, beside_none, best_shares, mixture_arms, mixture_scores
 from compo_mech.studies.run import main
-from compo_mech.studies.run_scores import main_scores
 from compo_mech.studies.study import Study
 
 STUDY = Study(
@@ -16,7 +15,7 @@ STUDY = Study(
     "weights of lengths change how soon parity is learnt and not how",
     primary=measures.TEXTBOOK,
     arms=mixture_arms(),
-    scorer=main_scores,
+    scorer=mixture_scores,
     n_seeds=20,
     reference="parity alone",
 )

@@ -6,9 +6,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from compo_mech.data.tasks import Copy, Parity, Polynomial, Task
+from compo_mech.runs.stacked_run import AnyRun
 from compo_mech.stats.optimum import optimum
 from compo_mech.stats.over_seeds import SeedSummary, over_seeds
 from compo_mech.studies import measures
+from compo_mech.studies.mix import shared_work
+from compo_mech.studies.run_scores import main_scores
+from compo_mech.studies.scores import RunScore
 from compo_mech.studies.study import Arm, Study, short_config
 from compo_mech.studies.summary import summary
 from compo_mech.studies.table import failed_runs, score_rows, trained_rows
@@ -34,6 +38,19 @@ LENGTH_WEIGHTS = {
     "in inverse proportion": tuple(1 / n for n in range(1, 9)),
     "the longest half": (1.0,) * 4 + (4.0,) * 4,
 }
+
+
+OF_BOTH = {
+    measures.X_CARRIED, measures.EOI_CARRIED, measures.JACCARD, measures.CIRCUITS_FOUND, measures.TASK_TOKEN_PATCHING,
+    measures.X_ACROSS_TASKS,
+}  # fmt: skip
+"""What is asked where two tasks have as many rows."""
+
+
+def mixture_scores(run: AnyRun) -> list[RunScore]:
+    """`main_scores`; where both tasks have half of the rows also which heads, circuits and components they share."""
+    shared = shared_work(run) if run.config.data.task_weights == (0.5, 0.5) else []
+    return main_scores(run) + [score for score in shared if score.measure in OF_BOTH]
 
 
 def share_name(share: float, other: str) -> str:

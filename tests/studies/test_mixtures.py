@@ -3,8 +3,20 @@ import pandas as pd
 import pytest
 
 from compo_mech.data.tasks import Parity
+from compo_mech.launch.run import launch
+from compo_mech.settings import changed
 from compo_mech.studies import measures
-from compo_mech.studies.mixtures import JUDGED_BY, OTHERS, SHARES, all_shares, beside_none, best_shares, mixture_arms
+from compo_mech.studies.mixtures import (
+    JUDGED_BY,
+    OF_BOTH,
+    OTHERS,
+    SHARES,
+    all_shares,
+    beside_none,
+    best_shares,
+    mixture_arms,
+    mixture_scores,
+)
 from compo_mech.studies.scores import RunScore
 from compo_mech.studies.study import Study
 from compo_mech.studies.table import study_table
@@ -97,3 +109,23 @@ def test_shares_are_of_rows_and_every_other_length_weight_is_of_parity_alone():
         assert (len(weights) == 1) == (arm.factors["mixed in"] == "nothing")
         if name.startswith("lengths"):
             assert len(arm.config.data.length_weights or ()) == 8
+
+
+def test_what_two_tasks_share_is_asked_where_both_have_as_many_rows(tmp_path):
+    def scores_of(share: float, other: str) -> list[RunScore]:
+        config = changed(
+            mixture_arms()[f"{share:.0%} {other}"].config,
+            {
+                "train.n_steps": 2,
+                "train.snapshot_every": 2,
+                "n_test_strings": 8,
+                "model.d_model": 8,
+                "data.max_length": 4,
+            },
+        )
+        return mixture_scores(launch(config, tmp_path / f"{share}{other}"))
+
+    assert not {score.measure for score in scores_of(0.25, "copy")} & OF_BOTH
+    assert {score.measure for score in scores_of(0.5, "copy")} >= OF_BOTH
+    of_other_values = {score.measure for score in scores_of(0.5, "copy of other values")}
+    assert of_other_values & OF_BOTH == OF_BOTH - {measures.TASK_TOKEN_PATCHING, measures.X_ACROSS_TASKS}
