@@ -87,6 +87,9 @@ def drawn(table: "pd.DataFrame", names: Sequence[str], x: str, y: str, panels: s
         reach = min(finite, default=0), max(finite, default=1)
         for column, (panel, of) in enumerate(zip(cells, xs, strict=True), start=1):
             _heatmap(figure, panel, of, ys, measure, reach, row, column)
+            if all(math.isnan(cell.value) for line in panel for cell in line):
+                here = {"x": 0.5, "y": 0.5, "xref": "x domain", "yref": "y domain"}
+                figure.add_annotation(text="not measured", showarrow=False, row=row, col=column, **here)
         figure.update_yaxes(title={"text": f"<b>{name}</b><br>{y}", "font.size": 13}, row=row, col=1)
     figure.update_xaxes(title={"text": x, "font.size": 13}, row=len(names))
     figure.update_annotations(font_size=13)

@@ -37,7 +37,8 @@ class ByPosition(NamedTuple):
 
 
 def right_positions(run: AnyRun) -> list[RunScore]:
-    """`main_scores`, accuracy at the longest length, and at how many positions states are right, inputs looked at."""
+    """`main_scores`, accuracy at the longest length, at how many positions states are right, whether the first and the
+    last are, and at how many inputs are looked at."""
     return main_scores(run, [measures.ACCURACY_AT_LONGEST]) + beside_control(run, right_positions_of)
 
 
@@ -50,6 +51,8 @@ def right_positions_of(model: Model, data: DataConfig, task: Task, seed: int) ->
     yield RunScore(measures.POSITIONS_RIGHT, float(right.double().mean()))
     yield RunScore(measures.POSITIONS_WRONG, float(wrong.double().mean()))
     yield RunScore(measures.POSITIONS_LOOKED_AT, float(looked.double().mean()))
+    for position, row in (("first", 0), ("last", -1)):
+        yield RunScore(measures.ROW_ACCURACY, float(found.right[row]), position=position)
     yield RunScore(measures.SOME_POSITIONS, float(bool(right.any()) and bool(wrong.any())))
     if right.any():
         yield RunScore(measures.WEIGHT_ON_X, float(found.weight[right].mean()), position="states right")

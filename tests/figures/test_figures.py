@@ -376,6 +376,18 @@ def test_a_grid_has_an_arm_a_cell_with_its_censored_and_failed_seeds():
     assert (accuracy.zmin, accuracy.zmax) == (0, 1)
 
 
+def test_a_panel_of_a_grid_says_that_nothing_was_measured():
+    table = grid().assign(kind="a")
+    other = table[table["measure"] == "accuracy"].assign(kind="b", arm=lambda own: "b " + own["arm"].astype(str))
+    both = pd.concat([table, other], ignore_index=True)
+    draw = module_of("grid").drawn
+    said = [note.text for note in draw(both, ["accuracy", "iteration"], "length", "d_model", "kind").layout.annotations]
+    assert said.count("not measured") == 1
+    assert "not measured" not in [
+        n.text for n in draw(table, ["iteration"], "length", "d_model", None).layout.annotations
+    ]
+
+
 def test_a_run_that_failed_counts_in_a_grid_as_in_the_summary_of_its_study():
     whole = grid()
     one = (whole["length"] == 4) & (whole["d_model"] == 8) & (whole["seed"] == 1)

@@ -34,7 +34,7 @@ def test_a_whole_circuit_looks_at_every_input_and_is_right():
     assert (measures.WEIGHT_ON_X, "states wrong") not in found
 
 
-@pytest.mark.parametrize("lost", [(3,), (2, 5)])
+@pytest.mark.parametrize("lost", [(3,), (2, 5), (6,), (1, 4)])
 def test_where_some_inputs_cannot_be_found_their_states_alone_are_wrong(lost):
     model = without(*lost)
     found, by_t = scores(model), by_position(model, BUILT.data, TASK)
@@ -45,6 +45,8 @@ def test_where_some_inputs_cannot_be_found_their_states_alone_are_wrong(lost):
     assert found[measures.POSITIONS_WRONG, ""] == pytest.approx(len(lost) / 6)
     assert found[measures.POSITIONS_RIGHT, ""] == pytest.approx(1 - len(lost) / 6)
     assert found[measures.POSITIONS_LOOKED_AT, ""] == pytest.approx(1 - len(lost) / 6)
+    for t, position in ((1, "first"), (6, "last")):
+        assert (found[measures.ROW_ACCURACY, position] < 0.5) == (t in lost)
     assert found[measures.WEIGHT_ON_X, "states wrong"] < 0.5 < found[measures.WEIGHT_ON_X, "states right"]
 
 
