@@ -9,7 +9,7 @@ snapshots are at the same fractions of training.
 from compo_mech.data.tasks import Parity
 from compo_mech.studies import measures
 from compo_mech.studies.run import main
-from compo_mech.studies.sparsity import sparsity_scores
+from compo_mech.studies.sparsity import effects, sparsity_scores
 from compo_mech.studies.study import Arm, Study, short_config
 
 # without weight decay Adam and AdamW are the same
@@ -52,4 +52,4 @@ STUDY = Study(
 
 
 if __name__ == "__main__":
-    main(STUDY)
+    main(STUDY, {"What larger rates, smaller batches and label noise change": effects})

@@ -6,6 +6,7 @@ also asked at the first snapshot at which its loss has come down to one level.
 
 import math
 from collections.abc import Iterator
+from itertools import product
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,9 +21,11 @@ from compo_mech.evaluation.table import measured, of_lengths, select
 from compo_mech.model import blocks
 from compo_mech.model.params import Model
 from compo_mech.runs.stacked_run import AnyRun
+from compo_mech.stats.over_seeds import SeedSummary, over_seeds
 from compo_mech.studies import measures
 from compo_mech.studies.run_scores import head_scores, main_scores
 from compo_mech.studies.scores import RunScore, beside_control
+from compo_mech.studies.table import score_rows, trained_rows
 from compo_mech.weights.positions import participation_ratio
 
 if TYPE_CHECKING:
@@ -33,6 +36,8 @@ EQUAL_LOSS = 0.05
 AT_EQUAL_LOSS = "first snapshot at equal loss"
 N_STRINGS = 64
 """Test strings of each length."""
+CHANGES = {"lr": (max, min), "batch_size": (min, max), "label_noise": (max, min)}
+"""Factors that may make a network sparser, and which of their values is less which."""
 OF_HEADS = {measures.ITERATION, measures.TEXTBOOK, measures.ENTROPY, measures.ATTENTION_SPARSITY}
 
 
@@ -58,6 +63,50 @@ def sparsity_scores(run: AnyRun) -> list[RunScore]:
             found += neuron_scores(Model(run.params(int(step)), run.config.model), data, task, run.config.seed)
             scores += [score._replace(task=str(task), checkpoint=AT_EQUAL_LOSS) for score in found]
     return scores
+
+
+def effects(table: "pd.DataFrame") -> "pd.DataFrame":
+    """What a larger rate, a smaller batch and label noise change, all else equal: the most of each less the least.
+
+    Args:
+        table: of a study whose arms have the factors optimizer, lr, batch_size and label_noise.
+
+    Returns:
+        Columns optimizer, changed, at (the end, or equal loss), measure, component, difference, low, high, n_seeds: of
+        each seed the mean over the other factors, and Student's interval over seeds. Runs that have no such value are
+        left out, and so is what fewer than two seeds have.
+    """
+    import pandas as pd
+
+    found = []
+    asked = [(measures.ATTENTION_SPARSITY, ""), (measures.ITERATION, "")]
+    asked += [(measures.NEURON_SPARSITY, f"mlp{layer}") for layer in (0, 1)]
+    for optimizer, of_optimizer in table.groupby("optimizer", sort=False):
+        for factor, (most, least) in CHANGES.items():
+            own = _all_else_equal(of_optimizer, factor)
+            others = [name for name in CHANGES if name != factor]
+            for at, (measure, component) in product(("", AT_EQUAL_LOSS), asked):
+                labels = {name: v for name, v in (("component", component), ("checkpoint", at)) if v}
+                rows = trained_rows(score_rows(own, measure.name, labels))
+                values = rows.pivot_table(index=["seed", *others], columns=factor, values="value")
+                ends = most(own[factor]), least(own[factor])
+                if not set(ends) <= set(values.columns):  # as where no run came to that loss
+                    continue
+                change = (values[ends[0]] - values[ends[1]]).dropna().groupby("seed").mean()
+                if len(change) > 1:
+                    interval = over_seeds(SeedSummary.MEAN, change.tolist(), (-1.0, 1.0))
+                    row = {"optimizer": optimizer, "changed": factor, "at": at or "end", "measure": measure.name}
+                    row |= {"component": component} | dict(zip(("difference", "low", "high"), interval, strict=True))
+                    found.append(row | {"n_seeds": len(change)})
+    return pd.DataFrame(found)
+
+
+def _all_else_equal(table: "pd.DataFrame", factor: str) -> "pd.DataFrame":
+    """The arms without label noise; of label noise those at whose rate and batch size it was tried."""
+    noisy = table[table["label_noise"] > 0]
+    if factor == "label_noise":
+        return table[table["lr"].isin(noisy["lr"]) & table["batch_size"].isin(noisy["batch_size"])]
+    return table[table["label_noise"] == 0]
 
 
 def first_at_loss(rows: "pd.DataFrame", level: float) -> float:

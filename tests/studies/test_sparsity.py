@@ -22,6 +22,7 @@ from compo_mech.settings import changed
 from compo_mech.studies import measures, sparsity
 from compo_mech.studies.sparsity import (
     AT_EQUAL_LOSS,
+    effects,
     first_at_loss,
     neuron_contributions,
     neuron_scores,
@@ -130,3 +131,31 @@ def test_a_run_without_the_checkpoints_of_its_snapshots_is_refused(tmp_path):
     (folder,) = [path.parent for path in tmp_path.glob("*/checkpoints")]
     with pytest.raises(ValueError, match="steps = 0: has no checkpoint"):
         sparsity_scores(open_run(folder / "seed0"))
+
+
+def test_effects_are_differences_all_else_equal():
+    """Sparsity is the rate, less half of it where batches are large; noise adds a tenth; the loss is never reached with
+    large batches."""
+    rows = []
+    for lr, batch, noise in [(0.2, 16, 0.0), (0.4, 16, 0.0), (0.2, 64, 0.0), (0.4, 64, 0.0), (0.4, 16, 0.5)]:
+        for seed in range(3):
+            value = lr * (1.0 if batch == 16 else 0.5) + 0.1 * (noise > 0) + 0.01 * seed
+            row = {
+                "arm": f"{lr} {batch} {noise}",
+                "optimizer": "sgd",
+                "lr": lr,
+                "batch_size": batch,
+                "label_noise": noise,
+            }
+            row |= {"seed": seed, "measure": "sparsity", "network": "trained", "value": value, "component": math.nan}
+            rows.append(row | {"checkpoint": math.nan})
+            rows.append(row | {"checkpoint": math.nan, "network": "control", "value": 9.0})
+            if batch == 16:
+                rows.append(row | {"checkpoint": AT_EQUAL_LOSS, "value": value / 2})
+    found = effects(pd.DataFrame(rows).astype({"checkpoint": object, "component": object})).set_index(["changed", "at"])
+    assert found["difference"].to_dict() == pytest.approx({
+        ("lr", "end"): (0.2 + 0.1) / 2, ("lr", AT_EQUAL_LOSS): 0.1,
+        ("batch_size", "end"): (0.1 + 0.2) / 2,
+        ("label_noise", "end"): 0.1, ("label_noise", AT_EQUAL_LOSS): 0.05,
+    })  # fmt: skip
+    assert set(found["n_seeds"]) == {3}
