@@ -134,28 +134,25 @@ def test_a_run_without_the_checkpoints_of_its_snapshots_is_refused(tmp_path):
 
 
 def test_effects_are_differences_all_else_equal():
-    """Sparsity is the rate, less half of it where batches are large; noise adds a tenth; the loss is never reached with
-    large batches."""
+    """Sparsity is the rate, less where batches are large; noise adds, and more at the small rate; with the largest
+    batches the loss is never reached."""
+    of_batch, of_noise = {16: 1.0, 32: 0.75, 64: 0.5}, {0.2: 0.3, 0.4: 0.1}
+    arms = [(lr, batch, 0.0) for lr in of_noise for batch in of_batch] + [(lr, 16, 0.5) for lr in of_noise]
     rows = []
-    for lr, batch, noise in [(0.2, 16, 0.0), (0.4, 16, 0.0), (0.2, 64, 0.0), (0.4, 64, 0.0), (0.4, 16, 0.5)]:
+    for lr, batch, noise in arms:
         for seed in range(3):
-            value = lr * (1.0 if batch == 16 else 0.5) + 0.1 * (noise > 0) + 0.01 * seed
-            row = {
-                "arm": f"{lr} {batch} {noise}",
-                "optimizer": "sgd",
-                "lr": lr,
-                "batch_size": batch,
-                "label_noise": noise,
-            }
+            value = lr * of_batch[batch] + of_noise[lr] * (noise > 0) + 0.01 * seed
+            row = {"arm": f"{lr} {batch} {noise}", "optimizer": "sgd", "lr": lr, "batch_size": batch}
+            row |= {"label_noise": noise}
             row |= {"seed": seed, "measure": "sparsity", "network": "trained", "value": value, "component": math.nan}
             rows.append(row | {"checkpoint": math.nan})
             rows.append(row | {"checkpoint": math.nan, "network": "control", "value": 9.0})
-            if batch == 16:
+            if batch < 64:
                 rows.append(row | {"checkpoint": AT_EQUAL_LOSS, "value": value / 2})
     found = effects(pd.DataFrame(rows).astype({"checkpoint": object, "component": object})).set_index(["changed", "at"])
     assert found["difference"].to_dict() == pytest.approx({
-        ("lr", "end"): (0.2 + 0.1) / 2, ("lr", AT_EQUAL_LOSS): 0.1,
-        ("batch_size", "end"): (0.1 + 0.2) / 2,
-        ("label_noise", "end"): 0.1, ("label_noise", AT_EQUAL_LOSS): 0.05,
+        ("lr", "end"): 0.2 * 0.75, ("lr", AT_EQUAL_LOSS): 0.1 * (1 + 0.75) / 2,
+        ("batch_size", "end"): (0.2 + 0.4) / 2 * 0.5,
+        ("label_noise", "end"): 0.2, ("label_noise", AT_EQUAL_LOSS): 0.1,
     })  # fmt: skip
     assert set(found["n_seeds"]) == {3}
