@@ -11,7 +11,7 @@ from compo_mech.stats.optimum import optimum
 from compo_mech.stats.over_seeds import SeedSummary, over_seeds
 from compo_mech.studies import measures
 from compo_mech.studies.mix import shared_work
-from compo_mech.studies.run_scores import main_scores
+from compo_mech.studies.run_scores import MAIN, run_scores
 from compo_mech.studies.scores import RunScore
 from compo_mech.studies.study import Arm, Study, short_config
 from compo_mech.studies.summary import summary
@@ -49,8 +49,8 @@ OF_BOTH = {
 
 def mixture_scores(run: AnyRun) -> list[RunScore]:
     """`main_scores`; where both tasks have half of the rows also which heads, circuits and components they share."""
-    shared = shared_work(run) if run.config.data.task_weights == (0.5, 0.5) else []
-    return main_scores(run) + [score for score in shared if score.measure in OF_BOTH]
+    scores = shared_work(run) if run.config.data.task_weights == (0.5, 0.5) else run_scores(run)
+    return [score for score in scores if score.measure in MAIN | OF_BOTH]
 
 
 def share_name(share: float, other: str) -> str:
@@ -73,8 +73,8 @@ def mixture_arms() -> Mapping[str, Arm]:
 
 
 def beside_none(table: "pd.DataFrame") -> "pd.DataFrame":
-    """Whether parity's primary measure differs where rows of another task are mixed in, from where its tokens alone are
-    in the vocabulary.
+    """Whether parity has a textbook head more often where rows of another task are mixed in than where its tokens
+    alone are in the vocabulary.
 
     Returns:
         What `summary` gives of parity's rows, by task that is mixed in, beside a share of 0 of it.
@@ -85,15 +85,13 @@ def beside_none(table: "pd.DataFrame") -> "pd.DataFrame":
     for name in OTHERS:
         own = of_parity[of_parity["mixed in"] == name]
         shared = {arm: arms[arm] for arm in dict.fromkeys(own["arm"])}
-        study = Study(
-            "mixtures", "", "", JUDGED_BY[0], shared, lambda run: [], own["seed"].nunique(), share_name(0.0, name)
-        )
-        found.append(summary(own, study))
+        none = share_name(0.0, name)
+        found.append(summary(own, Study("mixtures", "", "", measures.TEXTBOOK, shared, mixture_scores, reference=none)))
     return pd.concat(found, ignore_index=True)
 
 
 def all_shares(table: "pd.DataFrame") -> "pd.DataFrame":
-    """How much of parity's head rows of another task make, whatever their share, beside none of them.
+    """By how much rows of another task change parity's head in the mean over their shares, beside none of them.
 
     Returns:
         A row a task that is mixed in, and one of all these tasks, for the iteration score and the fraction of textbook

@@ -37,7 +37,7 @@ AT_EQUAL_LOSS = "first snapshot at equal loss"
 N_STRINGS = 64
 """Test strings of each length."""
 CHANGES = {"lr": (max, min), "batch_size": (min, max), "label_noise": (max, min)}
-"""Factors that may make a network sparser, and which of their values is less which."""
+"""Factors that may make a network sparser, and of each which value should do so most and which least."""
 OF_HEADS = {measures.ITERATION, measures.TEXTBOOK, measures.ENTROPY, measures.ATTENTION_SPARSITY}
 
 
@@ -84,12 +84,13 @@ def effects(table: "pd.DataFrame") -> "pd.DataFrame":
     for optimizer, of_optimizer in table.groupby("optimizer", sort=False):
         for factor, (most, least) in CHANGES.items():
             own = _all_else_equal(of_optimizer, factor)
-            others = [name for name in CHANGES if name != factor]
+            if own[factor].nunique() < 2:  # as the label noise of an optimiser that was not tried with any
+                continue
+            ends, others = (most(own[factor]), least(own[factor])), [name for name in CHANGES if name != factor]
             for at, (measure, component) in product(("", AT_EQUAL_LOSS), asked):
                 labels = {name: v for name, v in (("component", component), ("checkpoint", at)) if v}
                 rows = trained_rows(score_rows(own, measure.name, labels))
                 values = rows.pivot_table(index=["seed", *others], columns=factor, values="value")
-                ends = most(own[factor]), least(own[factor])
                 if not set(ends) <= set(values.columns):  # as where no run came to that loss
                     continue
                 change = (values[ends[0]] - values[ends[1]]).dropna().groupby("seed").mean()

@@ -149,10 +149,12 @@ def test_effects_are_differences_all_else_equal():
             rows.append(row | {"checkpoint": math.nan, "network": "control", "value": 9.0})
             if batch < 64:
                 rows.append(row | {"checkpoint": AT_EQUAL_LOSS, "value": value / 2})
-    found = effects(pd.DataFrame(rows).astype({"checkpoint": object, "component": object})).set_index(["changed", "at"])
+    table = pd.DataFrame(rows).astype({"checkpoint": object, "component": object})
+    found = effects(table).set_index(["changed", "at"])
     assert found["difference"].to_dict() == pytest.approx({
         ("lr", "end"): 0.2 * 0.75, ("lr", AT_EQUAL_LOSS): 0.1 * (1 + 0.75) / 2,
         ("batch_size", "end"): (0.2 + 0.4) / 2 * 0.5,
         ("label_noise", "end"): 0.2, ("label_noise", AT_EQUAL_LOSS): 0.1,
     })  # fmt: skip
     assert set(found["n_seeds"]) == {3}
+    assert set(effects(table[table["label_noise"] == 0])["changed"]) == {"lr", "batch_size"}  # of noise none was tried
