@@ -12,8 +12,8 @@ from compo_mech.studies.by_position import right_positions
 from compo_mech.studies.run import main
 from compo_mech.studies.study import Arm, Study, short_config
 
-LENGTHS = (4, 8, 16)
-DIMENSIONS = (4, 8, 16, 32)
+LENGTHS = (4, 8, 16, 32)
+DIMENSIONS = (4, 8, 16, 32, 64)
 ARCHITECTURES = {
     "chain of thought, 2 layers": (True, 2),
     "chain of thought, 1 layer": (True, 1),
