@@ -25,7 +25,7 @@ from compo_mech.launch.ensemble import new_members
 from compo_mech.launch.run import new_state
 from compo_mech.launch.settings import check_device
 from compo_mech.reference.gpu_checks import checks
-from compo_mech.reference.step_bench import wait
+from compo_mech.reference.step_bench import matrix_rate, wait
 from compo_mech.runs import recipes
 from compo_mech.runs.config import RunConfig
 from compo_mech.studies.outcomes import ends, summary
@@ -126,20 +126,6 @@ def step_operations(config: RunConfig) -> float:
         for _ in itertools.islice(training, 3):
             pass
     return counter.get_total_flops() / 3
-
-
-def matrix_rate(device: str) -> float:
-    """Operations a second of one large matrix product, on random numbers: what the device reaches at most."""
-    n = 8192 if device.startswith("cuda") else 1024
-    one, other = (torch.randn(n, n, device=device) for _ in range(2))
-    times = []
-    for _ in range(7):
-        wait(device)
-        begun = time.perf_counter()
-        torch.mm(one, other)
-        wait(device)
-        times.append(time.perf_counter() - begun)
-    return 2 * n**3 / statistics.median(times[2:])
 
 
 def step_seconds(config: RunConfig, n: int, device: str) -> tuple[float, float]:

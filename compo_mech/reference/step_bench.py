@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from compo_mech.data.stream import Batch, TrainingStream
 from compo_mech.model.config import ModelConfig
@@ -16,6 +18,9 @@ from compo_mech.model.hooked import to_hooked
 from compo_mech.model.params import Model, init_params
 from compo_mech.runs import recipes
 from compo_mech.training import loop
+
+N_WARM = 10
+"""Rounds before those that are timed, in which operations are counted."""
 
 
 class PlainTransformer(nn.Module):
@@ -88,25 +93,49 @@ def bench_steps(device: str, n_rounds: int, console: Console) -> None:
     fused = device == "cpu"  # as `make_optimizers` has it
     optimizers = {name: torch.optim.AdamW(weights, lr=1e-3, fused=fused) for name, (weights, _) in contenders.items()}
     times: dict[str, list[float]] = {name: [] for name in contenders}
-    for i in range(n_rounds + 10):
+    operations = dict.fromkeys(contenders, 0)
+    for i in range(n_rounds + N_WARM):
         batch = stream.batch(i + 1, generator)
         for name, (_, loss_of) in contenders.items():
+            if i < N_WARM:
+                with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # fused: not counted
+                    loss_of(batch).backward()
+                operations[name] += counter.get_total_flops() / N_WARM
             wait(device)
             start = time.perf_counter()
             optimizers[name].zero_grad()
             loss_of(batch).backward()
             optimizers[name].step()
             wait(device)
-            if i >= 10:  # the first rounds warm up
+            if i >= N_WARM:
                 times[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(found) for name, found in times.items()}
     table = Table(title="(a) One training step, median", title_justify="left")
-    for column in ("", "ms", "sequences/s", "compo_mech is"):
+    for column in ("", "ms", "sequences/s", "MFLOP", "of peak", "compo_mech is"):
         table.add_column(column, justify="right")
+    peak = matrix_rate(device)
     for name, seconds in medians.items():
         factor = f"{seconds / medians['compo_mech']:.2f}× as fast"
-        table.add_row(name, f"{seconds * 1e3:.2f}", f"{config.data.batch_size / seconds:.0f}", factor)
+        rate, work = f"{config.data.batch_size / seconds:.0f}", operations[name]
+        share = f"{work / seconds / peak:.0%}"
+        table.add_row(name, f"{seconds * 1e3:.2f}", rate, f"{work / 1e6:.0f}", share, factor)
     console.print(table)
+    told = f"MFLOP: in matrix products; of peak: of the {peak / 1e9:.0f} GFLOP/s that one large product reaches"
+    console.print(told, highlight=False, soft_wrap=True)
+
+
+def matrix_rate(device: str) -> float:
+    """Operations a second of one large matrix product, on random numbers: what the device reaches at most."""
+    n = 8192 if device.startswith("cuda") else 1024
+    one, other = (torch.randn(n, n, device=device) for _ in range(2))
+    times = []
+    for _ in range(7):
+        wait(device)
+        begun = time.perf_counter()
+        torch.mm(one, other)
+        wait(device)
+        times.append(time.perf_counter() - begun)
+    return 2 * n**3 / statistics.median(times[2:])
 
 
 def wait(device: str) -> None:
