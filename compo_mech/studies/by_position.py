@@ -24,7 +24,7 @@ N_STRINGS = 256
 MOSTLY_RIGHT, MOSTLY_WRONG = 0.9, 0.5
 """Fractions of strings from which on a network is right about a position, and below which it is wrong."""
 LOOKED_AT = 0.5
-"""Weight on x_t from which on a head looks at it."""
+"""Weight of a head on x_t from which on it looks at it."""
 
 
 class ByPosition(NamedTuple):
@@ -33,12 +33,12 @@ class ByPosition(NamedTuple):
     right: Float[Tensor, "t"]
     """Fraction of strings in which s_t is right."""
     weight: Float[Tensor, "t"]
-    """On x_t, of the head that has most over all t."""
+    """On x_t, of the head that has most there."""
 
 
 def right_positions(run: AnyRun) -> list[RunScore]:
-    """`main_scores`, accuracy at the longest length, at how many positions states are right, whether the first and the
-    last are, and at how many inputs are looked at."""
+    """`main_scores`, accuracy at the longest length, at how many positions states are right, at how many inputs a head
+    looks, and both of the first and the last."""
     return main_scores(run, [measures.ACCURACY_AT_LONGEST]) + beside_control(run, right_positions_of)
 
 
@@ -53,6 +53,7 @@ def right_positions_of(model: Model, data: DataConfig, task: Task, seed: int) ->
     yield RunScore(measures.POSITIONS_LOOKED_AT, float(looked.double().mean()))
     for position, row in (("first", 0), ("last", -1)):
         yield RunScore(measures.ROW_ACCURACY, float(found.right[row]), position=position)
+        yield RunScore(measures.WEIGHT_ON_X, float(found.weight[row]), position=position)
     yield RunScore(measures.SOME_POSITIONS, float(bool(right.any()) and bool(wrong.any())))
     if right.any():
         yield RunScore(measures.WEIGHT_ON_X, float(found.weight[right].mean()), position="states right")
@@ -74,4 +75,4 @@ def by_position(model: Model, data: DataConfig, task: Task, n_strings: int = N_S
     right = (likeliest(logits) == test.targets)[:, : test.length]
     rows, keys = edges_of_roles(test.layout, test.length)["iteration"]
     weights = torch.cat([edge_weights(pattern, rows, keys).mean(0) for pattern in patterns])
-    return ByPosition(right.double().mean(0), weights[int(weights.mean(1).argmax())])
+    return ByPosition(right.double().mean(0), weights.amax(0))

@@ -164,7 +164,8 @@ POSITIONS_LOOKED_AT = Measure(
 )
 SOME_POSITIONS = Measure("some positions", "whether some positions are right and others wrong", _FRACTION)
 WEIGHT_ON_X = Measure(
-    "weight on x_t", "of the head that has most over all t, over those t whose states are as `position` says"
+    "weight on x_t",
+    "of the head that has most there, at the first or the last t or over those whose states are as `position` says",
 )
 
 # In which order a task is learnt

@@ -2,6 +2,8 @@ import pytest
 import torch
 
 from compo_mech.data.tasks import Counter, Parity
+from compo_mech.evaluation.measure import run_set
+from compo_mech.evaluation.sets import drawn_sets
 from compo_mech.ground_truth.build import build
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.params import Model, init_params
@@ -47,6 +49,7 @@ def test_where_some_inputs_cannot_be_found_their_states_alone_are_wrong(lost):
     assert found[measures.POSITIONS_LOOKED_AT, ""] == pytest.approx(1 - len(lost) / 6)
     for t, position in ((1, "first"), (6, "last")):
         assert (found[measures.ROW_ACCURACY, position] < 0.5) == (t in lost)
+        assert (found[measures.WEIGHT_ON_X, position] < 0.5) == (t in lost)
     assert found[measures.WEIGHT_ON_X, "states wrong"] < 0.5 < found[measures.WEIGHT_ON_X, "states right"]
 
 
@@ -57,6 +60,17 @@ def test_a_random_network_is_wrong_everywhere_and_looks_at_no_input():
     assert found[measures.POSITIONS_WRONG, ""] == 1
     assert found[measures.POSITIONS_RIGHT, ""] == found[measures.SOME_POSITIONS, ""] == 0
     assert found[measures.POSITIONS_LOOKED_AT, ""] == 0
+
+
+def test_an_input_is_looked_at_by_whichever_head_looks_there_most():
+    config = ModelConfig(d_model=24, n_heads=3, n_ctx=20)
+    model = Model(init_params(config, len(BUILT.data.vocabulary), 20, torch.Generator().manual_seed(1)), config)
+    test = drawn_sets(BUILT.data, TASK, by_positions.N_STRINGS)[-1]
+    _, patterns = run_set(model, test)
+    by_hand = []
+    for t in range(1, 7):  # the row of s_t is the t-th scored one, x_t is at position t
+        by_hand.append(max(float(layer[:, head, t - 1, t].mean()) for layer in patterns for head in range(3)))
+    assert by_position(model, BUILT.data, TASK).weight.tolist() == pytest.approx(by_hand, abs=1e-6)
 
 
 def test_without_a_chain_of_thought_there_are_no_positions_to_ask_about():
@@ -73,5 +87,7 @@ def test_right_and_wrong_are_told_by_nine_tenths_and_a_half(monkeypatch):
     assert found[measures.POSITIONS_WRONG, ""] == pytest.approx(1 / 6)
     assert found[measures.POSITIONS_LOOKED_AT, ""] == 0.5
     assert found[measures.SOME_POSITIONS, ""] == 1
+    assert found[measures.WEIGHT_ON_X, "first"] == pytest.approx(0.9)
+    assert found[measures.WEIGHT_ON_X, "last"] == pytest.approx(0.1)
     assert found[measures.WEIGHT_ON_X, "states right"] == pytest.approx(0.8)
     assert found[measures.WEIGHT_ON_X, "states wrong"] == pytest.approx(0.1)
