@@ -57,14 +57,18 @@ LOOKUP = Measure("lookup", f"highest lookup score of any head, over lengths from
 TEXTBOOK = Measure("textbook", f"whether the highest iteration score is at least {TEXTBOOK_SCORE}", _FRACTION)
 ENTROPY = Measure("entropy", "entropy of the attention of the head with the highest iteration score, in nats",
                   bounds=_POSITIVE)  # fmt: skip
-HEAD_METRICS = (
-    ENTROPY,
-    *(
-        Measure(name, f"{name} of the head with the highest iteration score (see `evaluation.head_scores`)")
-        for name in ("sparsity", "iteration_sparsity", "pointer_weight", "iteration_first", "iteration_middle",
-                     "iteration_last", "end_on_end_of_input", "end_pointer_weight")
-    ),
-)  # fmt: skip
+_OF_ITERATION_HEAD = {
+    "sparsity": "sparsity of attention",
+    "iteration_sparsity": "sparsity of attention at the rows of states",
+    "pointer_weight": "weight on each row's strongest key",
+    "iteration_first": "weight on x_t in the first row",
+    "iteration_middle": "weight on x_t between the first and the last row",
+    "iteration_last": "weight on x_t in the last row",
+    "end_on_end_of_input": "weight on [EoI] of the row that predicts [EoS]",
+    "end_pointer_weight": "weight on its strongest key of the row that predicts [EoS]",
+}
+"""Of the head with the highest iteration score, by their names in `evaluation.head_scores`."""
+HEAD_METRICS = (ENTROPY, *(Measure(name, meaning) for name, meaning in _OF_ITERATION_HEAD.items()))
 ATTENTION_SPARSITY, ITERATION_FIRST, END_ON_EOI = HEAD_METRICS[1], HEAD_METRICS[4], HEAD_METRICS[7]
 
 # Of neurons, and where loss is the same

@@ -343,6 +343,12 @@ def test_a_measure_that_a_study_does_not_have(tables, tmp_path, capsys, panel):
     assert refused(capsys, "study", tables["study"], "solved", panel, "--out", tmp_path / "figure.html") == told
 
 
+def test_no_panel_is_headed_by_the_name_of_a_variable():
+    titles = [module_of("study").Panel.read(name).title() for name in measures.MEASURES]
+    assert len(titles) > 50
+    assert [title for title in titles if re.search(r"[a-z]{2,}_|_[a-z]{2,}", title)] == []
+
+
 def test_a_study_whose_runs_failed_or_are_censored(tables, tmp_path):
     table = pd.read_csv(tables["study"])
     table["value"] = table["value"].where(table["measure"] != "first step at 99%", math.inf)
