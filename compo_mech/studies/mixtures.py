@@ -109,7 +109,7 @@ def all_shares(table: "pd.DataFrame") -> "pd.DataFrame":
             own = of_parity[of_parity["mixed in"] == name].pivot(index="seed", columns="share", values="value")
             whole = own.reindex(columns=OTHERS[name][1]).dropna()
             by_task[name] = whole.drop(columns=0.0).mean(axis=1) - whole[0.0]
-        by_task["any"] = pd.DataFrame(by_task).dropna().mean(axis=1)
+        by_task["all of these"] = pd.DataFrame(by_task).dropna().mean(axis=1)
         for name, values in by_task.items():
             if len(values):
                 found = over_seeds(SeedSummary.MEAN, values.tolist(), (-1.0, 1.0))

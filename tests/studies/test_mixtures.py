@@ -71,10 +71,10 @@ def test_shares_together_are_a_mean_over_shares_and_tasks_within_a_seed():
     by_hand = sum(1 - abs(share - 0.9) for share in SHARES[1:]) / len(SHARES[1:]) - 0.1
     assert found["difference"]["copy", "iteration"] == pytest.approx(by_hand)
     assert found["difference"]["copy of other values", "iteration"] == pytest.approx(0.6 - 0.1)
-    assert found["difference"]["any", "iteration"] == pytest.approx((2 * by_hand + 0.5) / 3)
+    assert found["difference"]["all of these", "iteration"] == pytest.approx((2 * by_hand + 0.5) / 3)
     assert found["difference"]["polynomial", "textbook"] == pytest.approx(1 / len(SHARES[1:]))
     one_failed = all_shares(made(0.9, {("75% copy", 0): "diverged"})).set_index(["mixed in", "measure"])["n_seeds"]
-    assert one_failed["copy", "iteration"] == one_failed["any", "iteration"] == len(SEEDS) - 1
+    assert one_failed["copy", "iteration"] == one_failed["all of these", "iteration"] == len(SEEDS) - 1
     assert one_failed["polynomial", "iteration"] == len(SEEDS)
 
 
