@@ -30,6 +30,7 @@ STUDY = Study(
         if act_fn == "gelu" or width == 256
     },
     scorer=state_scores,
+    n_seeds=20,
     reference="gelu, 256 neurons",
 )
 
