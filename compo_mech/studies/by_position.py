@@ -25,6 +25,8 @@ MOSTLY_RIGHT, MOSTLY_WRONG = 0.9, 0.5
 """Fractions of strings from which on a network is right about a position, and below which it is wrong."""
 LOOKED_AT = 0.5
 """Weight of a head on x_t from which on it looks at it."""
+THIRDS = ("first third", "second third", "last third")
+"""Of the states between the first and the last."""
 
 
 class ByPosition(NamedTuple):
@@ -51,6 +53,11 @@ def right_positions_of(model: Model, data: DataConfig, task: Task, seed: int) ->
     yield RunScore(measures.POSITIONS_RIGHT, float(right.double().mean()))
     yield RunScore(measures.POSITIONS_WRONG, float(wrong.double().mean()))
     yield RunScore(measures.POSITIONS_LOOKED_AT, float(looked.double().mean()))
+    yield RunScore(measures.RIGHT_AS_LOOKED_AT, float((right == looked).double().mean()))
+    between = found.right[1:-1].tensor_split(3)
+    for position, some in zip(THIRDS, between, strict=True):
+        if len(some):
+            yield RunScore(measures.ROW_ACCURACY, float(some.mean()), position=position)
     for position, row in (("first", 0), ("last", -1)):
         yield RunScore(measures.ROW_ACCURACY, float(found.right[row]), position=position)
         yield RunScore(measures.WEIGHT_ON_X, float(found.weight[row]), position=position)

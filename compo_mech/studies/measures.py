@@ -163,10 +163,11 @@ POSITIONS_RIGHT = Measure(
     "positions right", "fraction of t at which s_t is right in nine strings of ten, given right states"
 )
 POSITIONS_WRONG = Measure("positions wrong", "fraction of t at which s_t is right in less than half of them")
-POSITIONS_LOOKED_AT = Measure(
-    "positions looked at", "fraction of t at which the best head has half of its weight on x_t"
-)
+POSITIONS_LOOKED_AT = Measure("positions looked at", "fraction of t at which a head has half of its weight on x_t")
 SOME_POSITIONS = Measure("some positions", "whether some positions are right and others wrong", _FRACTION)
+RIGHT_AS_LOOKED_AT = Measure(
+    "right as looked at", "fraction of t whose state is right and whose x_t a head looks at, or neither"
+)
 WEIGHT_ON_X = Measure(
     "weight on x_t",
     "of the head that has most there, at the first or the last t or over those whose states are as `position` says",
@@ -212,7 +213,8 @@ MEASURES: Mapping[str, Measure] = {
         *(SUBTRACTION, BY_TABLE, BY_RULE, NEURONS_BY_DIFFERENCE, ACCURACY_IF_ADDITIVE, N_NEURONS, N_FIRING_SETS),
         *(JACCARD, CIRCUITS_FOUND, TASK_TOKEN_PATCHING, X_ACROSS_TASKS, ACCURACY_AT_8, ITERATION_TO_8),
         *(ACCURACY_AT_NEXT, ACCURACY_BEYOND, STATES_BEYOND),
-        *(POSITIONS_RIGHT, POSITIONS_WRONG, POSITIONS_LOOKED_AT, SOME_POSITIONS, WEIGHT_ON_X),
+        *(POSITIONS_RIGHT, POSITIONS_WRONG, POSITIONS_LOOKED_AT, SOME_POSITIONS),
+        *(RIGHT_AS_LOOKED_AT, WEIGHT_ON_X),
         *(FIRST_STEP_OF_LENGTH, COUNTS_BEFORE, COUNTS_FIRST, FIRST_STEP_BY_NEXT, FIRST_STEP_BY_COUNTS, INVARIANCE),
         *(BY_EARLIER_INPUTS, BY_TOKEN, EARLIER_INPUTS_CARRIED),
     )

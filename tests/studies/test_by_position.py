@@ -43,7 +43,7 @@ def test_where_some_inputs_cannot_be_found_their_states_alone_are_wrong(lost):
     wrong = [t for t in range(1, 7) if by_t.right[t - 1] < 0.5]
     assert wrong == list(lost)
     assert [t for t in range(1, 7) if by_t.weight[t - 1] < 0.5] == list(lost)
-    assert found[measures.SOME_POSITIONS, ""] == 1
+    assert found[measures.SOME_POSITIONS, ""] == found[measures.RIGHT_AS_LOOKED_AT, ""] == 1
     assert found[measures.POSITIONS_WRONG, ""] == pytest.approx(len(lost) / 6)
     assert found[measures.POSITIONS_RIGHT, ""] == pytest.approx(1 - len(lost) / 6)
     assert found[measures.POSITIONS_LOOKED_AT, ""] == pytest.approx(1 - len(lost) / 6)
@@ -87,6 +87,9 @@ def test_right_and_wrong_are_told_by_nine_tenths_and_a_half(monkeypatch):
     assert found[measures.POSITIONS_WRONG, ""] == pytest.approx(1 / 6)
     assert found[measures.POSITIONS_LOOKED_AT, ""] == 0.5
     assert found[measures.SOME_POSITIONS, ""] == 1
+    assert found[measures.RIGHT_AS_LOOKED_AT, ""] == pytest.approx(5 / 6)  # the third is looked at and not right
+    thirds = [found[measures.ROW_ACCURACY, position] for position in by_positions.THIRDS]
+    assert thirds == pytest.approx([0.895, 0.7, 0.5])  # of the four between, two, one and one
     assert found[measures.WEIGHT_ON_X, "first"] == pytest.approx(0.9)
     assert found[measures.WEIGHT_ON_X, "last"] == pytest.approx(0.1)
     assert found[measures.WEIGHT_ON_X, "states right"] == pytest.approx(0.8)
