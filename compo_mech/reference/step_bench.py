@@ -93,7 +93,7 @@ def bench_steps(device: str, n_rounds: int, console: Console) -> None:
     fused = device == "cpu"  # as `make_optimizers` has it
     optimizers = {name: torch.optim.AdamW(weights, lr=1e-3, fused=fused) for name, (weights, _) in contenders.items()}
     times: dict[str, list[float]] = {name: [] for name in contenders}
-    operations = dict.fromkeys(contenders, 0)
+    operations = dict.fromkeys(contenders, 0.0)
     for i in range(n_rounds + N_WARM):
         batch = stream.batch(i + 1, generator)
         for name, (_, loss_of) in contenders.items():
