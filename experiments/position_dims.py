@@ -4,6 +4,7 @@ python experiments/position_dims.py --on stacks --keep last
 """
 
 from compo_mech.runs import recipes
+from compo_mech.runs.config import RunConfig
 from compo_mech.settings import changed
 from compo_mech.studies import measures
 from compo_mech.studies.run import main
@@ -14,26 +15,23 @@ N_DIMS = {16: (2, 4, 8, 16), 32: (2, 4, 8, 16, 32)}
 """Of the position embeddings, by d_model."""
 N_DIMS_LONG = {16: (4, 8, 16), 32: (4, 8, 32)}
 """Of those that are trained five times as long."""
-N_SNAPSHOTS = 32
-
 _BASE = changed(recipes.parity_alone(), SHORT)
-_N_STEPS = _BASE.train.n_steps
+_LONG = changed(_BASE, {"train.n_steps": 5 * _BASE.train.n_steps, "train.snapshot_every": 250})
 
 
-def _arm(d_model: int, n_dims: int, frozen: bool, n_steps: int) -> Arm:
+def _arm(base: RunConfig, d_model: int, n_dims: int, frozen: bool) -> Arm:
     settings = {
         "model.d_model": d_model, "model.n_pos_dims": n_dims, "model.freeze": ("pos_embed",) if frozen else (),
-        "train.n_steps": n_steps, "train.snapshot_every": n_steps // N_SNAPSHOTS,
     }  # fmt: skip
-    positions = "frozen" if frozen else "learned"
-    factors = {"d_model": d_model, "n_pos_dims": n_dims, "positions": positions, "n_steps": n_steps}
-    return Arm(changed(_BASE, settings), factors=factors)
+    positions = f"{'frozen' if frozen else 'learned'}, {base.train.n_steps} steps"
+    factors = {"d_model": d_model, "n_pos_dims": n_dims, "positions": positions}
+    return Arm(changed(base, settings), factors=factors)
 
 
-def _arms(n_dims: dict[int, tuple[int, ...]], n_steps: int, suffix: str = "") -> dict[str, Arm]:
+def _arms(base: RunConfig, n_dims: dict[int, tuple[int, ...]], suffix: str = "") -> dict[str, Arm]:
     return {
         f"d_model {d_model}, {n} dimensions, {'frozen' if frozen else 'learned'}{suffix}": _arm(
-            d_model, n, frozen, n_steps
+            base, d_model, n, frozen
         )
         for d_model, some in n_dims.items()
         for n in some
@@ -48,7 +46,7 @@ STUDY = Study(
     "frozen ones first; five times as many steps bring a stream of 16 to 99% and 8 dimensions to a textbook head, 4 to "
     "no pointer",
     primary=measures.ACCURACY,
-    arms=_arms(N_DIMS, _N_STEPS) | _arms(N_DIMS_LONG, 5 * _N_STEPS, ", five times as long"),
+    arms=_arms(_BASE, N_DIMS) | _arms(_LONG, N_DIMS_LONG, ", five times as long"),
     scorer=main_scores,
     n_seeds=20,
     reference="d_model 32, 32 dimensions, learned",
