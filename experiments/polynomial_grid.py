@@ -15,14 +15,20 @@ from compo_mech.studies.study import Arm, Study, short_config
 LENGTHS = (4, 8, 16, 32)
 DIMENSIONS = (4, 8, 16, 32, 64)
 FULL = "chain of thought, 2 layers"
-"""The others, of which none has come to 99% anywhere, are not asked at the last length and width; that length at that
-width, an hour of two cores, is asked of none."""
 ARCHITECTURES = {
     FULL: (True, 2),
     "chain of thought, 1 layer": (True, 1),
     "none, 2 layers": (False, 2),
     "none, 1 layer": (False, 1),
 }
+
+
+def _is_asked(architecture: str, length: int, d_model: int) -> bool:
+    """For time the greatest length and width are asked of one architecture alone, and not both at once."""
+    is_longest, is_widest = length == LENGTHS[-1], d_model == DIMENSIONS[-1]
+    return not (is_longest and is_widest) and (architecture == FULL or not (is_longest or is_widest))
+
+
 STUDY = Study(
     name="polynomial_grid",
     question="what do length and d_model change for the polynomial, with and without a chain of thought?",
@@ -47,7 +53,7 @@ STUDY = Study(
         for d_model in DIMENSIONS
         for length in LENGTHS
         for name, (thought, n_layers) in ARCHITECTURES.items()
-        if (length == LENGTHS[-1]) + (d_model == DIMENSIONS[-1]) < (2 if name == FULL else 1)
+        if _is_asked(name, length, d_model)
     },
     scorer=right_positions,
     n_seeds=20,

@@ -23,8 +23,10 @@ def _arm(base: RunConfig, d_model: int, n_dims: int, frozen: bool) -> Arm:
     settings = {
         "model.d_model": d_model, "model.n_pos_dims": n_dims, "model.freeze": ("pos_embed",) if frozen else (),
     }  # fmt: skip
-    positions = f"{'frozen' if frozen else 'learned'}, {base.train.n_steps} steps"
-    factors = {"d_model": d_model, "n_pos_dims": n_dims, "positions": positions}
+    factors = {
+        "d_model": d_model, "n_pos_dims": n_dims, "positions": "frozen" if frozen else "learned",
+        "n_steps": base.train.n_steps,
+    }  # fmt: skip
     return Arm(changed(base, settings), factors=factors)
 
 

@@ -1,4 +1,4 @@
-"""A study's arms as a grid of two settings: a row a measure, a panel a value of a third setting, a cell an arm.
+"""A study's arms as a grid of two settings: a row a measure, a panel a value of further settings, a cell an arm.
 
 python experiments/scaling.py
 python figures/grid.py runs/scaling/scaling.csv accuracy iteration --x length --y d_model --out grid.png
@@ -63,7 +63,7 @@ class Cell(NamedTuple):
         return f"{value} ({low} .. {high}), {self.n - self.n_missing} of {self.n} seeds"
 
 
-def drawn(table: "pd.DataFrame", names: Sequence[str], x: str, y: str, panels: str | None) -> "go.Figure":
+def drawn(table: "pd.DataFrame", names: Sequence[str], x: str, y: str, panels: Sequence[str]) -> "go.Figure":
     """Draw measures of a study's table over its factors.
 
     Raises:
@@ -71,8 +71,8 @@ def drawn(table: "pd.DataFrame", names: Sequence[str], x: str, y: str, panels: s
     """
     from plotly.subplots import make_subplots
 
-    _check(table, names, [setting for setting in (x, y, panels) if setting is not None])
-    shown = {"": table} if panels is None else {f"{v}": table[table[panels] == v] for v in _values(table, panels)}
+    _check(table, names, [x, y, *panels])
+    shown = _panels(table, panels)
     xs, ys = [_values(own, x) for own in shown.values()], _values(table, y)
     titles = [*shown] + [""] * (len(shown) * (len(names) - 1))
     width, height = sum(CELL_WIDTH * len(of) + GAP for of in xs), len(names) * (CELL_HEIGHT * len(ys) + GAP)
@@ -90,7 +90,7 @@ def drawn(table: "pd.DataFrame", names: Sequence[str], x: str, y: str, panels: s
             if all(math.isnan(cell.value) for line in panel for cell in line):
                 here = {"x": 0.5, "y": 0.5, "xref": "x domain", "yref": "y domain"}
                 figure.add_annotation(text="not measured", showarrow=False, row=row, col=column, **here)
-        figure.update_yaxes(title={"text": f"<b>{name}</b><br>{y}", "font.size": 13}, row=row, col=1)
+        figure.update_yaxes(title={"text": f"<b>{measure.title}</b><br>{y}", "font.size": 13}, row=row, col=1)
     figure.update_xaxes(title={"text": x, "font.size": 13}, row=len(names))
     figure.update_annotations(font_size=13)
     left = 70 + LETTER * max(len(f"{value}") for value in ys)
@@ -132,6 +132,17 @@ def _some(table: "pd.DataFrame", where: Sequence[str]) -> "pd.DataFrame":
             raise ValueError(f"where = {one}: must be of {', '.join(f'{name}={of}' for of in known)}")
         table = table[table[name] == known[value]]
     return table
+
+
+def _panels(table: "pd.DataFrame", settings: Sequence[str]) -> "dict[str, pd.DataFrame]":
+    """The arms of each panel, by its title, in which words are as they are and numbers say what they are of."""
+    if not settings:
+        return {"": table}
+    groups = {}
+    for values, own in table.groupby([*settings], sort=False):
+        named = zip(settings, values, strict=True)
+        groups[", ".join(v if isinstance(v, str) else f"{setting} {v}" for setting, v in named)] = own
+    return groups
 
 
 def _values(table: "pd.DataFrame", setting: str) -> list:
@@ -182,7 +193,7 @@ def main(
     out: Path,
     x: str,
     y: str,
-    panels: str | None = None,
+    panels: tuple[str, ...] = (),
     where: tuple[str, ...] = (),
 ) -> None:
     """Draw MEASURES of TABLE, as a study writes it, into OUT.
@@ -193,7 +204,7 @@ def main(
         out: an image (.png, .svg, .pdf) or a page (.html).
         x: the factor along a panel.
         y: the factor up a panel.
-        panels: the factor of which each value has a panel; None: one panel.
+        panels: factors of which each combination of values has a panel; none: one panel.
         where: FACTOR=VALUE, of the arms that are drawn; none: all.
     """
     with drawing(out):

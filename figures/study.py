@@ -57,7 +57,7 @@ class Panel(NamedTuple):
 
     def title(self) -> str:
         """The measure and its labels' values."""
-        name = self.measure.meaning if "_" in self.measure.name.replace("x_t", "") else self.measure.name
+        name = self.measure.title
         return wrapped(f"{name} ({', '.join(self.labels.values())})" if self.labels else name, TITLE_WIDTH)
 
 

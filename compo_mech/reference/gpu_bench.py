@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import torch
 from pydantic import Field
 from rich.console import Console
-from torch.utils.flop_counter import FlopCounterMode
 
 from compo_mech.cli.command import Count, NThreads
 from compo_mech.cli.errors import one_line_errors
@@ -25,7 +24,7 @@ from compo_mech.launch.ensemble import new_members
 from compo_mech.launch.run import new_state
 from compo_mech.launch.settings import check_device
 from compo_mech.reference.gpu_checks import checks
-from compo_mech.reference.step_bench import matrix_rate, wait
+from compo_mech.reference.step_bench import matrix_rate, operations_of, wait
 from compo_mech.runs import recipes
 from compo_mech.runs.config import RunConfig
 from compo_mech.studies.outcomes import ends, summary
@@ -122,10 +121,7 @@ def step_operations(config: RunConfig) -> float:
     state, stream = new_state(config, "cpu"), TrainingStream(config.data, 0)
     training = loop.train(state, stream, config.model, config.optim, config.train)
     next(training)
-    with FlopCounterMode(display=False) as counter:
-        for _ in itertools.islice(training, 3):
-            pass
-    return counter.get_total_flops() / 3
+    return operations_of(lambda: list(itertools.islice(training, 3))) / 3
 
 
 def step_seconds(config: RunConfig, n: int, device: str) -> tuple[float, float]:

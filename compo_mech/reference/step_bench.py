@@ -1,7 +1,9 @@
 """Speed of one training step: ours, the same network in plain PyTorch, and HookedTransformer's."""
 
+import functools
 import statistics
 import time
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -98,13 +100,11 @@ def bench_steps(device: str, n_rounds: int, console: Console) -> None:
         batch = stream.batch(i + 1, generator)
         for name, (_, loss_of) in contenders.items():
             if i < N_WARM:
-                with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # fused: not counted
-                    loss_of(batch).backward()
-                operations[name] += counter.get_total_flops() / N_WARM
+                operations[name] += operations_of(functools.partial(_backward, loss_of, batch)) / N_WARM
             wait(device)
             start = time.perf_counter()
             optimizers[name].zero_grad()
-            loss_of(batch).backward()
+            _backward(loss_of, batch)
             optimizers[name].step()
             wait(device)
             if i >= N_WARM:
@@ -122,6 +122,22 @@ def bench_steps(device: str, n_rounds: int, console: Console) -> None:
     console.print(table)
     told = f"MFLOP: in matrix products; of peak: of the {peak / 1e9:.0f} GFLOP/s that one large product reaches"
     console.print(told, highlight=False, soft_wrap=True)
+
+
+def _backward(loss_of: Callable[[Batch], torch.Tensor], batch: Batch) -> None:
+    loss_of(batch).backward()
+
+
+def operations_of(work: Callable[[], object]) -> float:
+    """Multiplications and additions in the matrix products of some work, which is done once.
+
+    >>> one, other = torch.ones(2, 3), torch.ones(3, 5)
+    >>> operations_of(lambda: one @ other)
+    60.0
+    """
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # on a CPU no fused one is counted
+        work()
+    return float(counter.get_total_flops())
 
 
 def matrix_rate(device: str) -> float:

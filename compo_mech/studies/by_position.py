@@ -53,9 +53,9 @@ def right_positions_of(model: Model, data: DataConfig, task: Task, seed: int) ->
     yield RunScore(measures.POSITIONS_RIGHT, float(right.double().mean()))
     yield RunScore(measures.POSITIONS_WRONG, float(wrong.double().mean()))
     yield RunScore(measures.POSITIONS_LOOKED_AT, float(looked.double().mean()))
-    yield RunScore(measures.RIGHT_AS_LOOKED_AT, float((right == looked).double().mean()))
-    between = found.right[1:-1].tensor_split(3)
-    for position, some in zip(THIRDS, between, strict=True):
+    parts = {"looked at": found.right[looked], "not looked at": found.right[~looked]}
+    parts |= zip(THIRDS, found.right[1:-1].tensor_split(3), strict=True)
+    for position, some in parts.items():
         if len(some):
             yield RunScore(measures.ROW_ACCURACY, float(some.mean()), position=position)
     for position, row in (("first", 0), ("last", -1)):

@@ -20,12 +20,19 @@ class Measure:
         meaning: what the number is.
         summary: how it is summarised over seeds.
         bounds: between which its values lie (a share of an effect may pass 1 by a little).
+        heading: what figures call it; None: its name.
     """
 
     name: str
     meaning: str
     summary: SeedSummary = SeedSummary.MEAN
     bounds: tuple[float, float] = (0.0, 1.0)
+    heading: str | None = None
+
+    @property
+    def title(self) -> str:
+        """What figures call it."""
+        return self.name if self.heading is None else self.heading
 
     @property
     def margin(self) -> float:
@@ -57,7 +64,7 @@ LOOKUP = Measure("lookup", f"highest lookup score of any head, over lengths from
 TEXTBOOK = Measure("textbook", f"whether the highest iteration score is at least {TEXTBOOK_SCORE}", _FRACTION)
 ENTROPY = Measure("entropy", "entropy of the attention of the head with the highest iteration score, in nats",
                   bounds=_POSITIVE)  # fmt: skip
-_OF_ITERATION_HEAD = {
+_HEADINGS = {
     "sparsity": "sparsity of attention",
     "iteration_sparsity": "sparsity of attention at the rows of states",
     "pointer_weight": "weight on each row's strongest key",
@@ -67,8 +74,14 @@ _OF_ITERATION_HEAD = {
     "end_on_end_of_input": "weight on [EoI] of the row that predicts [EoS]",
     "end_pointer_weight": "weight on its strongest key of the row that predicts [EoS]",
 }
-"""Of the head with the highest iteration score, by their names in `evaluation.head_scores`."""
-HEAD_METRICS = (ENTROPY, *(Measure(name, meaning) for name, meaning in _OF_ITERATION_HEAD.items()))
+"""What figures call measures of attention, by their names in `evaluation.head_scores`."""
+HEAD_METRICS = (
+    ENTROPY,
+    *(
+        Measure(name, f"{words}, of the head with the highest iteration score", heading=words)
+        for name, words in _HEADINGS.items()
+    ),
+)
 ATTENTION_SPARSITY, ITERATION_FIRST, END_ON_EOI = HEAD_METRICS[1], HEAD_METRICS[4], HEAD_METRICS[7]
 
 # Of neurons, and where loss is the same
@@ -165,9 +178,6 @@ POSITIONS_RIGHT = Measure(
 POSITIONS_WRONG = Measure("positions wrong", "fraction of t at which s_t is right in less than half of them")
 POSITIONS_LOOKED_AT = Measure("positions looked at", "fraction of t at which a head has half of its weight on x_t")
 SOME_POSITIONS = Measure("some positions", "whether some positions are right and others wrong", _FRACTION)
-RIGHT_AS_LOOKED_AT = Measure(
-    "right as looked at", "fraction of t whose state is right and whose x_t a head looks at, or neither"
-)
 WEIGHT_ON_X = Measure(
     "weight on x_t",
     "of the head that has most there, at the first or the last t or over those whose states are as `position` says",
@@ -213,8 +223,7 @@ MEASURES: Mapping[str, Measure] = {
         *(SUBTRACTION, BY_TABLE, BY_RULE, NEURONS_BY_DIFFERENCE, ACCURACY_IF_ADDITIVE, N_NEURONS, N_FIRING_SETS),
         *(JACCARD, CIRCUITS_FOUND, TASK_TOKEN_PATCHING, X_ACROSS_TASKS, ACCURACY_AT_8, ITERATION_TO_8),
         *(ACCURACY_AT_NEXT, ACCURACY_BEYOND, STATES_BEYOND),
-        *(POSITIONS_RIGHT, POSITIONS_WRONG, POSITIONS_LOOKED_AT, SOME_POSITIONS),
-        *(RIGHT_AS_LOOKED_AT, WEIGHT_ON_X),
+        *(POSITIONS_RIGHT, POSITIONS_WRONG, POSITIONS_LOOKED_AT, SOME_POSITIONS, WEIGHT_ON_X),
         *(FIRST_STEP_OF_LENGTH, COUNTS_BEFORE, COUNTS_FIRST, FIRST_STEP_BY_NEXT, FIRST_STEP_BY_COUNTS, INVARIANCE),
         *(BY_EARLIER_INPUTS, BY_TOKEN, EARLIER_INPUTS_CARRIED),
     )

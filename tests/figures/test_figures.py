@@ -368,7 +368,7 @@ def cells(panel) -> dict:
 
 
 def test_a_grid_has_an_arm_a_cell_with_its_censored_and_failed_seeds():
-    figure = module_of("grid").drawn(grid(), ["accuracy", "first step at 99%"], "length", "d_model", None)
+    figure = module_of("grid").drawn(grid(), ["accuracy", "first step at 99%"], "length", "d_model", ())
     values = {key: text.split("<br>")[0] for key, text in cells(figure.data[1]).items()}
     assert values == {("4", "8"): "400", ("8", "8"): "–", ("16", "8"): "–", ("4", "16"): "400", ("8", "16"): "800",
                       ("16", "16"): ""}  # fmt: skip
@@ -387,10 +387,12 @@ def test_a_panel_of_a_grid_says_that_nothing_was_measured():
     other = table[table["measure"] == "accuracy"].assign(kind="b", arm=lambda own: "b " + own["arm"].astype(str))
     both = pd.concat([table, other], ignore_index=True)
     draw = module_of("grid").drawn
-    said = [note.text for note in draw(both, ["accuracy", "iteration"], "length", "d_model", "kind").layout.annotations]
+    said = [
+        note.text for note in draw(both, ["accuracy", "iteration"], "length", "d_model", ["kind"]).layout.annotations
+    ]
     assert said.count("not measured") == 1
     assert "not measured" not in [
-        n.text for n in draw(table, ["iteration"], "length", "d_model", None).layout.annotations
+        n.text for n in draw(table, ["iteration"], "length", "d_model", ()).layout.annotations
     ]
 
 
@@ -406,7 +408,7 @@ def test_a_run_that_failed_counts_in_a_grid_as_in_the_summary_of_its_study():
         "seed": 1,
         "error": "no",
     }
-    figure = module_of("grid").drawn(lost, ["solved", "first step at 99%", "iteration"], "length", "d_model", None)
+    figure = module_of("grid").drawn(lost, ["solved", "first step at 99%", "iteration"], "length", "d_model", ())
     solved, steps, iteration = figure.data
     assert cells(solved)["4", "8"].startswith("0.50<br>")
     assert cells(iteration)["4", "8"].startswith("0.80<br>")  # left out of a mean
@@ -421,9 +423,11 @@ def test_panels_of_a_grid_have_their_own_values_and_where_leaves_some_arms():
         module_of("grid"),
         grid().assign(kind=lambda t: ["short" if n == 4 else "long" for n in t["length"]]),
     )
-    figure = module.drawn(table, ["accuracy"], "length", "d_model", "kind")
+    figure = module.drawn(table, ["accuracy"], "length", "d_model", ["kind"])
     assert set(cells(figure.data[0])) == {("4", "8"), ("4", "16")}
     assert {x for x, _ in cells(figure.data[1])} == {"8", "16"}
+    both = module.drawn(table, ["accuracy"], "length", "d_model", ["kind", "length"]).layout.annotations
+    assert [note.text for note in both[:3]] == ["short, length 4", "long, length 8", "long, length 16"]
     some = module._some(table, ["kind=long", "d_model=16"])
     assert set(some["arm"]) == {"length 8 d_model 16"}
 

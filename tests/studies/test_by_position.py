@@ -43,7 +43,8 @@ def test_where_some_inputs_cannot_be_found_their_states_alone_are_wrong(lost):
     wrong = [t for t in range(1, 7) if by_t.right[t - 1] < 0.5]
     assert wrong == list(lost)
     assert [t for t in range(1, 7) if by_t.weight[t - 1] < 0.5] == list(lost)
-    assert found[measures.SOME_POSITIONS, ""] == found[measures.RIGHT_AS_LOOKED_AT, ""] == 1
+    assert found[measures.SOME_POSITIONS, ""] == found[measures.ROW_ACCURACY, "looked at"] == 1
+    assert found[measures.ROW_ACCURACY, "not looked at"] < 0.5
     assert found[measures.POSITIONS_WRONG, ""] == pytest.approx(len(lost) / 6)
     assert found[measures.POSITIONS_RIGHT, ""] == pytest.approx(1 - len(lost) / 6)
     assert found[measures.POSITIONS_LOOKED_AT, ""] == pytest.approx(1 - len(lost) / 6)
@@ -60,6 +61,7 @@ def test_a_random_network_is_wrong_everywhere_and_looks_at_no_input():
     assert found[measures.POSITIONS_WRONG, ""] == 1
     assert found[measures.POSITIONS_RIGHT, ""] == found[measures.SOME_POSITIONS, ""] == 0
     assert found[measures.POSITIONS_LOOKED_AT, ""] == 0
+    assert (measures.ROW_ACCURACY, "looked at") not in found
 
 
 def test_an_input_is_looked_at_by_whichever_head_looks_there_most():
@@ -87,7 +89,8 @@ def test_right_and_wrong_are_told_by_nine_tenths_and_a_half(monkeypatch):
     assert found[measures.POSITIONS_WRONG, ""] == pytest.approx(1 / 6)
     assert found[measures.POSITIONS_LOOKED_AT, ""] == 0.5
     assert found[measures.SOME_POSITIONS, ""] == 1
-    assert found[measures.RIGHT_AS_LOOKED_AT, ""] == pytest.approx(5 / 6)  # the third is looked at and not right
+    assert found[measures.ROW_ACCURACY, "looked at"] == pytest.approx((1.0 + 0.9 + 0.89) / 3)
+    assert found[measures.ROW_ACCURACY, "not looked at"] == pytest.approx((0.7 + 0.5 + 0.49) / 3)
     thirds = [found[measures.ROW_ACCURACY, position] for position in by_positions.THIRDS]
     assert thirds == pytest.approx([0.895, 0.7, 0.5])  # of the four between, two, one and one
     assert found[measures.WEIGHT_ON_X, "first"] == pytest.approx(0.9)
