@@ -20,6 +20,7 @@ STUDY = Study(
     primary=measures.FIRST_STEP_AT_99,
     arms=transfer_arms(),
     scorer=transfer_scores,
+    n_seeds=100,
     reference="parity",
 )
 

@@ -31,9 +31,9 @@ def summary(table: "pd.DataFrame", study: Study) -> "pd.DataFrame":
     Returns:
         Columns arm, task, n (runs that count), n_failed, the primary measure, low, high; with a reference: difference,
         d_low, d_high, over seeds of two runs of one seed each: the mean with Student's interval, or of times and where
-        any is infinite the median with its lowest and highest (which for five seeds is an interval of 94%), over the
-        seeds of which either run was trained and saw the event; nan where these are too few, or half of them lack the
-        event in one arm and half in the other; verdict: better, worse, equal within the measure's margin, or undecided,
+        any is infinite the median with the order statistics that hold it (see `stats.over_seeds`), over the seeds of
+        which either run was trained and saw the event; nan where these are too few, or half of them lack the event in
+        one arm and half in the other; verdict: better, worse, equal within the measure's margin, or undecided,
         corrected for the number of arms (see `stats.verdicts`); why: of an undecided one, what there is too little of,
         if it is not for p values; and n_to_decide: of undecided ones, how many seeds would decide (see
         `stats.seeds_needed`).
@@ -104,7 +104,7 @@ def _difference(own: "pd.DataFrame", reference: "pd.DataFrame", measure: Measure
     pairs: Sequence[float] = [one - two for one, two in both.to_numpy().tolist() if one < math.inf or two < math.inf]
     if measure.summary is SeedSummary.TIME_TO_EVENT or math.inf in map(abs, pairs):
         middle = statistics.median(pairs) if pairs else math.nan
-        return None if math.isnan(middle) else Interval(middle, min(pairs), max(pairs))
+        return None if math.isnan(middle) else over_seeds(SeedSummary.TIME_TO_EVENT, pairs)._replace(mean=middle)
     widest = measure.bounds[1] - measure.bounds[0]
     return over_seeds(SeedSummary.MEAN, pairs, (-widest, widest)) if len(pairs) >= 2 else None
 

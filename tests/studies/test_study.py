@@ -131,7 +131,7 @@ def table_of(arms, scores, errors=()) -> pd.DataFrame:
         for arm, values in by_arm.items():
             for seed, value in enumerate(values):
                 given.setdefault((arm, seed), []).append(RunScore(measure, value, "parity"))
-    return study_table(made(arms), range(4), given, dict(errors))
+    return study_table(made(arms), range(max([4, *(seed + 1 for _, seed in given)])), given, dict(errors))
 
 
 def test_a_summary_pairs_seeds():
@@ -203,6 +203,15 @@ def test_a_difference_of_times_is_over_seeds_of_which_either_saw_the_event():
     assert math.isnan(found.loc["c", "difference"])
     assert math.isnan(found.loc["c", "d_low"])
     assert found.loc["d", ["difference", "d_low", "d_high"]].tolist() == [0, -never, never]
+
+
+def test_of_twenty_differences_of_times_the_sixth_from_either_end_bound_the_median():
+    arms = {name: Arm(changed(SMALL, {"train.n_steps": 2000})) for name in "ab"}
+    later = [*range(1, 19), math.inf, math.inf]
+    times = {"a": (100.0,) * 20, "b": tuple(100.0 + steps for steps in later)}
+    study = made(arms, measures.FIRST_STEP_AT_99, "a")
+    found = summary(table_of(arms, {measures.FIRST_STEP_AT_99: times}), study).set_index("arm")
+    assert found.loc["b", ["difference", "d_low", "d_high"]].tolist() == [10.5, 6, 15]
 
 
 def test_a_mean_of_survivors_is_not_judged():
