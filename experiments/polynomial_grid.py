@@ -6,28 +6,11 @@ Width changes everything that follows from d_model: d_head and d_mlp. As one sta
 time.
 """
 
-from compo_mech.data.tasks import Polynomial
 from compo_mech.studies import measures
 from compo_mech.studies.by_position import right_positions
+from compo_mech.studies.polynomial_grid import polynomial_arms
 from compo_mech.studies.run import main
-from compo_mech.studies.study import Arm, Study, short_config
-
-LENGTHS = (4, 8, 16, 32)
-DIMENSIONS = (4, 8, 16, 32, 64)
-FULL = "chain of thought, 2 layers"
-ARCHITECTURES = {
-    FULL: (True, 2),
-    "chain of thought, 1 layer": (True, 1),
-    "none, 2 layers": (False, 2),
-    "none, 1 layer": (False, 1),
-}
-
-
-def _is_asked(architecture: str, length: int, d_model: int) -> bool:
-    """For time the greatest length and width are asked of one architecture alone, and not both at once."""
-    is_longest, is_widest = length == LENGTHS[-1], d_model == DIMENSIONS[-1]
-    return not (is_longest and is_widest) and (architecture == FULL or not (is_longest or is_widest))
-
+from compo_mech.studies.study import Study
 
 STUDY = Study(
     name="polynomial_grid",
@@ -36,25 +19,7 @@ STUDY = Study(
     "narrow the network looks at some positions and is right there, and wrong elsewhere; no other network is right "
     "from length 8 on",
     primary=measures.ACCURACY_AT_LONGEST,
-    arms={
-        f"{name}, length {length}, d_model {d_model}": Arm(
-            short_config(
-                [Polynomial()],
-                {
-                    "train.n_steps": 2400,
-                    "data.max_length": length,
-                    "model.d_model": d_model,
-                    "data.chain_of_thought": thought,
-                    "model.n_layers": n_layers,
-                },
-            ),
-            factors={"architecture": name, "length": length, "d_model": d_model},
-        )
-        for d_model in DIMENSIONS
-        for length in LENGTHS
-        for name, (thought, n_layers) in ARCHITECTURES.items()
-        if _is_asked(name, length, d_model)
-    },
+    arms=polynomial_arms(),
     scorer=right_positions,
     n_seeds=20,
 )

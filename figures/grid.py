@@ -1,4 +1,4 @@
-"""A study's arms as a grid of two settings: a row a measure, a panel a value of further settings, a cell an arm.
+"""A study's arms as a grid of two settings: a row a measure, a panel values of further settings, a cell an arm.
 
 python experiments/scaling.py
 python figures/grid.py runs/scaling/scaling.csv accuracy iteration --x length --y d_model --out grid.png
@@ -9,6 +9,7 @@ Below each value is in how many seeds the event came, or there is a value, where
 
 import math
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -105,6 +106,8 @@ def drawn(table: "pd.DataFrame", names: Sequence[str], x: str, y: str, panels: S
 def _check(table: "pd.DataFrame", names: Sequence[str], settings: list[str]) -> None:
     for setting in settings:
         _check_factor(table, setting)
+        if len(lacking := table.loc[table[setting].isna(), "arm"]):
+            raise ValueError(f"factors = {setting}: must be one of every arm, and {lacking.iloc[0]} has none")
     known = [name for name in MEASURES if len(score_rows(table, name))]
     for name in names:
         if name not in known:
@@ -136,13 +139,14 @@ def _some(table: "pd.DataFrame", where: Sequence[str]) -> "pd.DataFrame":
 
 def _panels(table: "pd.DataFrame", settings: Sequence[str]) -> "dict[str, pd.DataFrame]":
     """The arms of each panel, by its title, in which words are as they are and numbers say what they are of."""
-    if not settings:
-        return {"": table}
-    groups = {}
-    for values, own in table.groupby([*settings], sort=False):
-        named = zip(settings, values, strict=True)
-        groups[", ".join(v if isinstance(v, str) else f"{setting} {v}" for setting, v in named)] = own
-    return groups
+    shown = {}
+    for values in product(*(_values(table, setting) for setting in settings)):
+        own, named = table, list(zip(settings, values, strict=True))
+        for setting, value in named:
+            own = own[own[setting] == value]
+        if len(own):
+            shown[", ".join(v if isinstance(v, str) else f"{setting} {v}" for setting, v in named)] = own
+    return shown
 
 
 def _values(table: "pd.DataFrame", setting: str) -> list:

@@ -428,6 +428,10 @@ def test_panels_of_a_grid_have_their_own_values_and_where_leaves_some_arms():
     assert {x for x, _ in cells(figure.data[1])} == {"8", "16"}
     both = module.drawn(table, ["accuracy"], "length", "d_model", ["kind", "length"]).layout.annotations
     assert [note.text for note in both[:3]] == ["short, length 4", "long, length 8", "long, length 16"]
+    table.loc[table["length"] == 8, "kind"] = None
+    with pytest.raises(ValueError, match=r"factors = kind: must be one of every arm, and length 8 d_model .* has none"):
+        module.drawn(table, ["accuracy"], "length", "d_model", ["kind"])
+    table.loc[table["length"] == 8, "kind"] = "long"
     some = module._some(table, ["kind=long", "d_model=16"])
     assert set(some["arm"]) == {"length 8 d_model 16"}
 
