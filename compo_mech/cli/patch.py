@@ -48,8 +48,11 @@ def patch_on_prompts(
             print_table(console, found.frame())
             say(console, str(found))
             return
-        place.parent.mkdir(parents=True, exist_ok=True)
-        check_writable(place.parent)
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            check_writable(place.parent)
+        except OSError as error:
+            raise ValueError(f"out = {place}: must be in a folder that can be written ({error.strerror})") from None
         key = key_of(network, pairs, settings, "compo_mech.analyses.own_prompts")
         with counting(console) as bar:
             findings = on_prompts(network, pairs, settings, KeptPieces(kept / key, bar))

@@ -262,6 +262,7 @@ def test_a_file_gives_the_pairs_that_it_holds(tmp_path, pairs, monkeypatch, caps
         "--edges L9H0": "patch = L9H0: must be one of the network's",
         f"--out {file}": f"out = {file}: must be a folder, or not be there yet",
         "--out .": "out = .: must not hold the working directory, since it is replaced",
+        f"--out {file}/page": f"out = {file}/page: must be in a folder that can be written",
     }.items():
         with pytest.raises(SystemExit) as stopped:
             call(patch_command, ["built", str(file), *words.split(" ", 1)])
