@@ -24,7 +24,7 @@ from compo_mech.evaluation.table import Row
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.finite import NotFinite
 from compo_mech.model.forward import forward
-from compo_mech.model.generate import Past, read_on
+from compo_mech.model.generate import Past, read_at
 from compo_mech.model.params import Model, Params
 
 N_NUMBERS = 2**23
@@ -99,16 +99,18 @@ def _of_set(
 ) -> Iterator[tuple[tuple[int | None, int | None, str], np.ndarray]]:
     """(layer, head, metric), and its value of each network."""
 
-    def run(params: Params) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def run(params: Params) -> tuple[Tensor, tuple[Tensor, ...], Past]:
         patterns: list[Tensor] = []
-        logits = forward(Model(params, config), test.tokens, test.packing, patterns=patterns)
-        return rearrange(logits, "(batch query) d_vocab -> batch query d_vocab", batch=len(test.tokens)), (*patterns,)
+        past: Past = []
+        logits = forward(Model(params, config), test.tokens, test.packing, patterns=patterns, past=past)
+        by_string = rearrange(logits, "(batch query) d_vocab -> batch query d_vocab", batch=len(test.tokens))
+        return by_string, (*patterns,), past
 
-    logits, patterns = torch.func.vmap(run)(params)
+    logits, patterns, past = torch.func.vmap(run)(params)
     finite = logits.isfinite().flatten(1).all(1)
     predicted = logits.argmax(-1)  # [member, batch, query]
     right = accuracy.strings_right(predicted, test.targets)
-    written = _generated(params, config, test, predicted, right)
+    written = _generated(params, config, test, predicted, right, past)
     targets = test.targets.expand(predicted.shape).flatten()
     losses = F.cross_entropy(logits.flatten(0, 2), targets, reduction="none").view(len(predicted), -1).mean(1)
     words = data.vocabulary
@@ -137,22 +139,34 @@ def _generated(
     test: EvalSet,
     predicted: Int[Tensor, "member batch query"],
     right: Bool[Tensor, "member batch"],
+    past: Sequence[
+        tuple[Float[Tensor, "member batch kv_head key d_head"], Float[Tensor, "member batch kv_head key d_head"]]
+    ],
 ) -> Int[Tensor, "member batch query"]:
-    """What each generates after [EoI]: one that has all strings right writes what it predicts, see `generated`."""
-    erring = (~right).any(-1).nonzero()[:, 0]
+    """What each generates after [EoI]: where all of a string is right what it predicts, see `generated`.
+
+    Args:
+        past: keys and values of the pass that predicted, stacked.
+    """
+    n_wrong = int((~right).sum(1).max())  # strings of one network that are generated, of all as many
+    if n_wrong == 0:
+        return predicted
+    members = (~right).any(1).nonzero()
+    strings = right[members[:, 0]].to(torch.uint8).argsort(1)[:, :n_wrong]
+    first = test.layout.end_of_input(test.length)
+
+    def generate(params: Params, predicted: Tensor, past: Past) -> Tensor:
+        new = [predicted[:, 0]]
+        for i in range(1, predicted.shape[1]):
+            new.append(read_at(Model(params, config), new[-1], past, first + i).argmax(-1))
+        return torch.stack(new, 1)
+
     written = predicted.clone()
-    if len(erring):
-        prompts = test.tokens[:, : test.layout.end_of_input(test.length) + 1]
-
-        def generate(params: Params) -> Tensor:
-            past: Past = []
-            tokens, new = prompts, []
-            for _ in range(predicted.shape[2]):
-                tokens = read_on(Model(params, config), tokens, past).argmax(-1, keepdim=True)
-                new.append(tokens)
-            return torch.cat(new, 1)
-
-        written[erring] = torch.func.vmap(generate)({name: param[erring] for name, param in params.items()})
+    written[members, strings] = torch.func.vmap(generate)(
+        {name: param[members[:, 0]] for name, param in params.items()},
+        predicted[members, strings],
+        [(k[members, strings], v[members, strings]) for k, v in past],
+    )
     return written
 
 

@@ -12,7 +12,7 @@ from compo_mech.evaluation import stacked
 from compo_mech.evaluation.measure import measure
 from compo_mech.evaluation.sets import eval_sets
 from compo_mech.evaluation.stacked import measure_each, rows_of
-from compo_mech.ground_truth.build import BuildOptions, build
+from compo_mech.ground_truth.build import build
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.finite import NotFinite
 from compo_mech.model.params import Model, init_params
@@ -53,16 +53,25 @@ def test_each_is_measured_as_it_is_alone(config, data, monkeypatch):
 
 
 def test_networks_that_are_right_and_wrong_are_told_apart():
-    """One that never errs, beside one that is broken and so has to write all its strings."""
-    built = [build(Parity(), max_length=5, rungs=BuildOptions(broken=part)) for part in (None, "update")]
-    sets = eval_sets(built[0].data, 16)
-    config = built[0].model.config
-    found = measure_each(stack([one.model.params for one in built]), config, built[0].data, sets)
-    for i, one in enumerate(built):
-        assert_same_rows(rows_of(found, i), measure(one.model, one.data, sets))
+    """One that never errs beside two with noise, each of which has to write another number of strings anew."""
+    built = build(Parity(), max_length=5)
+    config, data, sets = built.model.config, built.data, eval_sets(built.data, 16)
+    members = [built.model.params, _noisy(built.model.params, 0.6, seed=2), _noisy(built.model.params, 0.5, seed=0)]
+    found = measure_each(stack(members), config, data, sets)
+    for i, params in enumerate(members):
+        assert_same_rows(rows_of(found, i), measure(Model(params, config), data, sets))
     right = [value for what, value in found if what.metric == "generated_accuracy"]
     assert all(of_length[0] == 1 for of_length in right)
     assert min(of_length[1] for of_length in right) < 0.5
+    assert any(0 < of_length[2] < 1 and of_length[1] != of_length[2] for of_length in right)
+
+
+def _noisy(params, scale, seed):
+    noise = generator(seed)
+    return {
+        name: param + scale * param.std(correction=0) * torch.randn(param.shape, generator=noise)
+        for name, param in params.items()
+    }
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
