@@ -26,6 +26,14 @@ def test_training_waits_for_no_library_of_the_analyses():
     assert python(f"import sys, compo_mech.launch.main; print({heavy} & set(sys.modules))").strip() == "set()"
 
 
+def test_a_run_is_trained_and_measured_without_torchs_compiler_or_scipy(tmp_path):
+    heavy = {"torch._dynamo", "scipy", "sklearn"}
+    imports = "import sys; from compo_mech import RunConfig, TrainConfig, train"
+    config = "RunConfig(n_test_strings=4, train=TrainConfig(n_steps=2, snapshot_every=1))"
+    told = python(f"{imports}; train({config}, 'one', {str(tmp_path)!r}); print({heavy} & set(sys.modules))")
+    assert told.split()[-1] == "set()"
+
+
 def test_every_name_is_there_and_in_the_table_of_contents():
     contents = {
         word for line in DOOR.read_text().split('"""')[1].splitlines() for word in line.replace(",", "").split()

@@ -3,6 +3,8 @@
 Muon runs on the blocks' matrices, AdamW on embeddings, unembedding, gains and biases.
 """
 
+import functools
+import inspect
 import math
 from typing import Any, Literal
 
@@ -155,14 +157,23 @@ def make_optimizers(optim: OptimConfig, config: ModelConfig, params: Params) -> 
     adam["fused"] = all(param.device.type == "cpu" for param in free.values())  # a sixth of the time there
     optimizers: list[torch.optim.Optimizer] = []
     if on_muon:
-        optimizers.append(Muon(list(on_muon.values()), optim.lr, optim.momentum, optim.weight_decay))
+        muon = _uncompiled(Muon)
+        optimizers.append(muon(list(on_muon.values()), optim.lr, optim.momentum, optim.weight_decay))
     if groups and optim.optimizer == "sgd":
-        optimizers.append(torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum))
+        optimizers.append(_uncompiled(torch.optim.SGD)(groups, lr=optim.lr, momentum=optim.momentum))
     elif groups and optim.optimizer == "adam":
-        optimizers.append(torch.optim.Adam(groups, **adam))
+        optimizers.append(_uncompiled(torch.optim.Adam)(groups, **adam))
     elif groups:
-        optimizers.append(torch.optim.AdamW(groups, **adam))
+        optimizers.append(_uncompiled(torch.optim.AdamW)(groups, **adam))
     return optimizers
+
+
+@functools.cache
+def _uncompiled(kind: Any) -> Any:
+    """The same kind of optimiser without the wrappers that tell torch's compiler to leave it alone: they import that
+    compiler, which takes a second and is not used."""
+    bare = {name: inspect.unwrap(getattr(kind, name)) for name in ("add_param_group", "step")}
+    return type(kind.__name__, (kind,), bare | {"step": torch.no_grad()(bare["step"])})
 
 
 @torch.no_grad()

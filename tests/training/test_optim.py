@@ -116,3 +116,28 @@ def test_the_learning_rate_rises_stays_and_falls_to_zero():
     assert factors[99] == pytest.approx(0.02)
     flat = OptimConfig(lr=0.5, n_warmup_steps=0, decay_share=0.0)
     assert {learning_rate(flat, step, 100) for step in range(1, 101)} == {0.5}
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "kind", "settings"),
+    [
+        ("sgd", torch.optim.SGD, {"momentum": 0.95}),
+        ("adam", torch.optim.Adam, {"fused": True}),
+        ("adamw", torch.optim.AdamW, {"fused": True, "weight_decay": 0.0}),
+    ],
+)
+def test_a_step_is_that_of_torchs_own_to_the_bit(optimizer, kind, settings):
+    model = ModelConfig(d_model=8, n_layers=1)
+    params, same = (init_params(model, 5, 6, generator(0)) for _ in range(2))
+    (ours,) = make_optimizers(OptimConfig(optimizer=optimizer), model, params)
+    theirs = kind([param.requires_grad_() for param in same.values()], lr=ours.param_groups[0]["lr"], **settings)
+    for seed in range(3):
+        for of in (params, same):
+            draws = generator(seed)
+            for param in of.values():
+                param.grad = torch.randn(param.shape, generator=draws)
+        ours.step()
+        theirs.step()
+    assert isinstance(ours, kind)
+    assert all(torch.equal(params[name], same[name]) for name in params)
+    assert all(param.requires_grad and param.is_leaf for param in params.values())
