@@ -99,25 +99,26 @@ def orthogonalized(matrices: Float[Tensor, "*stack rows columns"]) -> Float[Tens
     once: with four times as many columns as rows in 25 products of the square's size instead of 45.
     """
     tall = matrices.shape[-2] > matrices.shape[-1]
-    x = matrices.mT if tall else matrices
+    x = matrices.reshape(-1, *matrices.shape[-2:])  # one batched product adds and scales as well
+    x = x.mT if tall else x
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
     x = _iterated_gram(x) @ x if x.shape[-1] >= LONG * x.shape[-2] else _iterated(x)
-    return x.mT if tall else x
+    return (x.mT if tall else x).view(matrices.shape)
 
 
-def _polynomial(gram: Float[Tensor, "*stack rows rows"]) -> Float[Tensor, "*stack rows rows"]:
+def _polynomial(gram: Float[Tensor, "stack rows rows"]) -> Float[Tensor, "stack rows rows"]:
     """What a Newton-Schulz step multiplies by, but for the multiple of the identity."""
-    return -4.7750 * gram + 2.0315 * gram @ gram
+    return torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
 
 
-def _iterated(x: Float[Tensor, "*stack rows columns"]) -> Float[Tensor, "*stack rows columns"]:
+def _iterated(x: Float[Tensor, "stack rows columns"]) -> Float[Tensor, "stack rows columns"]:
     """Five steps."""
     for _ in range(N_STEPS):
-        x = LINEAR * x + _polynomial(x @ x.mT) @ x
+        x = torch.baddbmm(x, _polynomial(x @ x.mT), x, beta=LINEAR)
     return x
 
 
-def _iterated_gram(x: Float[Tensor, "*stack rows columns"]) -> Float[Tensor, "*stack rows rows"]:
+def _iterated_gram(x: Float[Tensor, "stack rows columns"]) -> Float[Tensor, "stack rows rows"]:
     """The product of what five steps multiply by."""
     gram = x @ x.mT
     product = step = _whole_step(gram)
@@ -128,7 +129,7 @@ def _iterated_gram(x: Float[Tensor, "*stack rows columns"]) -> Float[Tensor, "*s
     return product
 
 
-def _whole_step(gram: Float[Tensor, "*stack rows rows"]) -> Float[Tensor, "*stack rows rows"]:
+def _whole_step(gram: Float[Tensor, "stack rows rows"]) -> Float[Tensor, "stack rows rows"]:
     """What a Newton-Schulz step multiplies by."""
     step = _polynomial(gram)
     step.diagonal(dim1=-2, dim2=-1).add_(LINEAR)
