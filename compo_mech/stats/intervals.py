@@ -12,6 +12,7 @@ from compo_mech.model.finite import check_finite
 Bounds = tuple[float, float]
 ROUNDING = 1e-9
 NORMAL = statistics.NormalDist().inv_cdf(0.975)
+"""The 97.5% quantile of a normal variable."""
 MAX_DECIMALS = 12
 
 

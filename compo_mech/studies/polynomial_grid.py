@@ -8,10 +8,10 @@ from compo_mech.studies.study import Arm, short_config
 
 LENGTHS = (4, 8, 16, 32)
 DIMENSIONS = (4, 8, 16, 32, 64)
-FULL = "chain of thought, 2 layers"
+ONE_LAYER = "chain of thought, 1 layer"
 ARCHITECTURES = {
-    FULL: (True, 2),
-    "chain of thought, 1 layer": (True, 1),
+    "chain of thought, 2 layers": (True, 2),
+    ONE_LAYER: (True, 1),
     "none, 2 layers": (False, 2),
     "none, 1 layer": (False, 1),
 }
@@ -22,18 +22,18 @@ def polynomial_arms() -> Mapping[str, Arm]:
     """Return the polynomial at each length and d_model, which d_head and d_mlp follow, with and without a chain of
     thought, with one layer and two; each 2400 steps.
 
-    For time the greatest length and width are asked of `FULL` alone, and not both at once.
+    For time the greatest length and width are not asked of `ONE_LAYER`.
     """
     arms = {}
     for d_model, length, (name, (thought, n_layers)) in product(DIMENSIONS, LENGTHS, ARCHITECTURES.items()):
-        n_ends = (length == LENGTHS[-1]) + (d_model == DIMENSIONS[-1])
-        if n_ends == 0 or (n_ends == 1 and name == FULL):
-            changes = {
-                "train.n_steps": 2400, "data.max_length": length, "model.d_model": d_model,
-                "data.chain_of_thought": thought, "model.n_layers": n_layers,
-            }  # fmt: skip
-            factors = {"architecture": name, "length": length, "d_model": d_model}
-            arms[f"{name}, length {length}, d_model {d_model}"] = Arm(
-                short_config([Polynomial()], changes), factors=factors
-            )
+        if name == ONE_LAYER and (length == LENGTHS[-1] or d_model == DIMENSIONS[-1]):
+            continue
+        changes = {
+            "train.n_steps": 2400, "data.max_length": length, "model.d_model": d_model,
+            "data.chain_of_thought": thought, "model.n_layers": n_layers,
+        }  # fmt: skip
+        factors = {"architecture": name, "length": length, "d_model": d_model}
+        arms[f"{name}, length {length}, d_model {d_model}"] = Arm(
+            short_config([Polynomial()], changes), factors=factors
+        )
     return arms
