@@ -28,9 +28,11 @@ def test_training_waits_for_no_library_of_the_analyses():
 
 def test_a_run_is_trained_and_measured_without_torchs_compiler_or_scipy(tmp_path):
     heavy = {"torch._dynamo", "scipy", "sklearn"}
-    imports = "import sys; from compo_mech import RunConfig, TrainConfig, train"
+    imports = "import sys; from compo_mech import RunConfig, TrainConfig, train; from compo_mech.stats import wilson"
     config = "RunConfig(n_test_strings=4, train=TrainConfig(n_steps=2, snapshot_every=1))"
-    told = python(f"{imports}; train({config}, 'one', {str(tmp_path)!r}); print({heavy} & set(sys.modules))")
+    told = python(
+        f"{imports}; train({config}, 'one', {str(tmp_path)!r}); wilson(1, 2); print({heavy} & set(sys.modules))"
+    )
     assert told.split()[-1] == "set()"
 
 

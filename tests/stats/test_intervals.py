@@ -31,6 +31,13 @@ def test_wilson_by_hand(n_right, n):
     assert (found.high == 1) == (n_right == n)
 
 
+@pytest.mark.parametrize("n", [*range(1, 12), 64, 1000])
+def test_wilson_is_scipys(n):
+    for n_right in {0, 1, n // 3, n // 2, n - 1, n}:
+        theirs = scipy.stats.binomtest(n_right, n).proportion_ci(0.95, method="wilson")
+        assert wilson(n_right, n)[1:] == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+
+
 @pytest.mark.parametrize(("n_right", "n"), [(1, 0), (6, 5), (-1, 5)])
 def test_what_is_no_fraction_is_refused(n_right, n):
     with pytest.raises(ValueError, match="must be"):
