@@ -42,8 +42,6 @@ from compo_mech.interventions.attention_patterns import (
     pattern_ablation_table,
     trace_set,
     work_rows,
-    uniform,
-    idealised,
 )
 from compo_mech.interventions.head_ablation import Ablations, Cost, smallest_removal, best_guess
 from compo_mech.interventions.head_swaps import Followed
@@ -117,8 +115,6 @@ __all__ = [
     "pattern_ablation_table",
     "trace_set",
     "work_rows",
-    "uniform",
-    "idealised",
     "Ablations",
     "Cost",
     "smallest_removal",

@@ -14,14 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from einops import rearrange, repeat
-from jaxtyping import Float
-from torch import Tensor
 
 from compo_mech.data.layout import Layout
 from compo_mech.evaluation.sets import EvalSet
+from compo_mech.interventions.forced_patterns import Forcing, forced_tails
 from compo_mech.interventions.traces import Trace, trace
-from compo_mech.model import blocks
 from compo_mech.model.finite import check_weights, likeliest
 from compo_mech.model.params import Model
 from compo_mech.stats.intervals import Interval, wilson
@@ -34,73 +31,17 @@ Work = Literal["lookup", "iteration"]
 Head = tuple[int, int]
 """Layer and head."""
 
-
-def _forced_tails(
-    model: Model, whole: Trace, heads: Sequence[Head], rows: Sequence[int], forced: Sequence[Float[Tensor, "row pos"]]
-) -> Float[Tensor, "forced batch tail d_vocab"]:
-    """Logits of the rows from the first forced one to the last, for several forced patterns of the heads of one layer.
-
-    What lies before the layer, and the rows before the first forced one, is as in the whole run: in a causal network
-    nothing of it can change.
-    """
-    blocks.check_causal(model)
-    layer, start, end = heads[0][0], rows[0], rows[-1] + 1
-    n_forced = len(forced)
-    tail = torch.arange(start, end, device=whole.logits.device)
-    index_of = torch.tensor(rows, device=tail.device) - start
-
-    def repeated(x: Float[Tensor, "batch *dim"]) -> Float[Tensor, "forced_batch *dim"]:
-        return repeat(x, "batch ... -> (forced batch) ...", forced=n_forced)
-
-    # a copy, since it is written to
-    pattern = repeat(whole.pattern[layer][:, :, start:end, :end], "... -> forced ...", forced=n_forced).clone()
-    for index, weights in enumerate(forced):
-        for _, head in heads:
-            pattern[index, :, head, index_of] = weights[:, :end].to(pattern)
-    z = rearrange(
-        pattern @ blocks.by_query_head(model, whole.v[layer][:, :, :end]), "forced batch ... -> (forced batch) ..."
-    )
-    stream = repeated(whole.resid_pre[layer][:, start:end])
-    mid = stream + blocks.attn_out(model, layer, blocks.merge_heads(z))
-    stream = blocks.resid_post(model, layer, stream, mid)
-    for later in range(layer + 1, model.config.n_layers):
-        q, k, v = blocks.qkv(model, later, stream)
-        k, v = (
-            blocks.by_query_head(model, torch.cat([repeated(before[later][:, :, :start]), after], 2))
-            for before, after in ((whole.k, k), (whole.v, v))
-        )
-        z = blocks.pattern(blocks.scores(model, later, q, k, tail), blocks.causal(tail, end)) @ v
-        mid = stream + blocks.attn_out(model, later, blocks.merge_heads(z))
-        stream = blocks.resid_post(model, later, stream, mid)
-    return rearrange(blocks.logits(model, stream), "(forced batch) ... -> forced batch ...", forced=n_forced)
+Edges = tuple[list[int], list[int]]
+"""Rows, and the key of each."""
 
 
-def work_rows(layout: Layout, length: int, work: Work) -> tuple[list[int], list[int]]:
+def work_rows(layout: Layout, length: int, work: Work) -> Edges:
     """(rows, keys) of a role, both empty where strings of this length have none.
 
     >>> work_rows(Layout(), 3, "iteration")  # the rows that predict s1 s2 s3 attend to x1 x2 x3
     ([4, 5, 6], [1, 2, 3])
     """
     return layout.lookup_edges(length) if work == "lookup" else layout.iteration_edges(length)
-
-
-def uniform(rows: Sequence[int], n_pos: int) -> Float[Tensor, "row pos"]:
-    """Uniform weights over all keys that each row sees.
-
-    >>> uniform([0, 1], n_pos=3).tolist()
-    [[1.0, 0.0, 0.0], [0.5, 0.5, 0.0]]
-    """
-    seen = torch.arange(n_pos) <= torch.tensor(rows)[:, None]
-    return seen / seen.sum(1, keepdim=True)
-
-
-def idealised(keys: Sequence[int], n_pos: int) -> Float[Tensor, "row pos"]:
-    """All weight on each row's key.
-
-    >>> idealised([0, 2], n_pos=3).tolist()
-    [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
-    """
-    return torch.nn.functional.one_hot(torch.tensor(keys), n_pos).float()
 
 
 @dataclass(frozen=True)
@@ -224,37 +165,37 @@ class PatternAblationCounts:
             heads = tuple((layer, head) for head in range(config.n_heads))
             groups += [(head,) for head in heads]
             groups += [heads] if config.n_heads > 1 else []
+        self._works, self._groups = tuple(works), tuple(groups)
         self._counts: dict[tuple[Work, tuple[Head, ...]], _Count] = {
             (work, group): _Count() for work in works for group in groups
         }
 
     @torch.no_grad()
-    def add(self, test: EvalSet, run: Trace) -> None:
+    def add(self, test: EvalSet, whole: Trace) -> None:
         """Count a set, given its `trace_set`."""
-        n_pos = test.read.shape[1]
-        patterns = [pattern.mean(0) for pattern in run.pattern]
-        predicting = list(test.layout.scored(test.length))[:-1]
-        targets = test.targets[:, :-1]
-        correct = likeliest(run.logits[:, predicting]) == targets
-        n_whole = int(correct.sum())
-        for (work, heads), count in self._counts.items():
-            rows, keys = work_rows(test.layout, test.length, work)
-            if not rows:
-                continue
-            layer, start = heads[0][0], rows[0]
-            logits = _forced_tails(self.model, run, heads, rows, [uniform(rows, n_pos), idealised(keys, n_pos)])
-            changed = slice(start - predicting[0], rows[-1] + 1 - predicting[0])  # of the predicting rows
-            right = likeliest(logits) == targets[:, changed]
-            as_before = n_whole - int(correct[:, changed].sum())
-            flat, ideal = (as_before + right.sum((1, 2))).tolist()
-            weights = patterns[layer][[head for _, head in heads]][:, rows, keys]  # [head, edge]
-            count.n += correct.numel()
-            count.whole, count.uniform, count.idealised = (
-                count.whole + n_whole,
-                count.uniform + flat,
-                count.idealised + ideal,
-            )
-            count.weight, count.n_edges = count.weight + float(weights.amax(0).sum()), count.n_edges + len(rows)
+        every: dict[Work, Edges] = {work: work_rows(test.layout, test.length, work) for work in self._works}
+        edges: dict[Work, Edges] = {work: found for work, found in every.items() if found[0]}
+        if not edges:
+            return
+        first = test.layout.scored(test.length)[0]
+        targets, logits = test.targets[:, :-1], whole.logits[:, first:-1]
+        correct = likeliest(logits) == targets
+        patterns, n_whole = [pattern.mean(0) for pattern in whole.pattern], int(correct.sum())
+        runs: list[Forcing] = []
+        for rows, keys in edges.values():
+            runs += [dict.fromkeys(rows), dict(zip(rows, keys, strict=True))]
+        start, end = min(min(run) for run in runs), max(max(run) for run in runs) + 1
+        changed = slice(start - first, end - first)  # of the predicting rows
+        n_before = n_whole - int(correct[:, changed].sum())
+        for group in self._groups:
+            layer, heads = group[0][0], [head for _, head in group]
+            forced = forced_tails(self.model, test.read, whole, layer, heads, runs)
+            n_right = (n_before + (likeliest(forced) == targets[:, changed]).sum((1, 2))).tolist()
+            for (work, (rows, keys)), flat, ideal in zip(edges.items(), n_right[::2], n_right[1::2], strict=True):
+                count, weights = self._counts[work, group], patterns[layer][heads][:, rows, keys]  # [head, edge]
+                count.n, count.whole = count.n + correct.numel(), count.whole + n_whole
+                count.uniform, count.idealised = count.uniform + flat, count.idealised + ideal
+                count.weight, count.n_edges = count.weight + float(weights.amax(0).sum()), count.n_edges + len(rows)
 
     def ablations(self) -> list[PatternAblation]:
         """The result, for each role that the sets have."""

@@ -21,7 +21,8 @@ from compo_mech.data.tasks import Task
 from compo_mech.evaluation import head_scores
 from compo_mech.evaluation.attention import MIN_LENGTH
 from compo_mech.evaluation.sets import EvalSet
-from compo_mech.interventions.attention_patterns import idealised, uniform, work_rows
+from compo_mech.interventions.attention_patterns import work_rows
+from compo_mech.interventions.forced_patterns import edit_weights
 from compo_mech.model.bridge import hook_to_edit
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.sites import Site
@@ -126,7 +127,8 @@ def loop_pattern_ablations(sets: Sequence[EvalSet], model: "HookedTransformer") 
             for test in sets:
                 n_read = test.read.shape[1]
                 rows, keys = work_rows(test.layout, test.length, work)
-                for name, weights in (("uniform", uniform(rows, n_read)), ("idealised", idealised(keys, n_read))):
+                edits = {"uniform": dict.fromkeys(rows), "idealised": dict(zip(rows, keys, strict=True))}
+                for name, weights in ((name, edit_weights(of.items(), n_read)) for name, of in edits.items()):
 
                     def put(pattern, hook, rows=rows, weights=weights, heads=heads):
                         for _, head in heads:

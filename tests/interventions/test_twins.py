@@ -1,3 +1,5 @@
+from itertools import product
+
 import pytest
 import torch
 from helpers import control, random_model
@@ -9,11 +11,11 @@ from compo_mech.ground_truth.build import build
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.interventions.attention_patterns import (
     ablate_patterns,
-    idealised,
     pattern_ablation_table,
-    uniform,
+    trace_set,
     work_rows,
 )
+from compo_mech.interventions.forced_patterns import edit_weights, forced_tails
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.hooked import to_hooked
 
@@ -32,8 +34,9 @@ def forced_logits(hooked, tokens, heads, rows, weights):
 
 
 def test_patterns_by_hand():
-    torch.testing.assert_close(uniform([0, 2], 4), torch.tensor([[1.0, 0, 0, 0], [1 / 3, 1 / 3, 1 / 3, 0]]))
-    torch.testing.assert_close(idealised([0, 2], 4), torch.tensor([[1.0, 0, 0, 0], [0, 0, 1.0, 0]]))
+    found = edit_weights([(0, None), (2, None), (0, 0), (2, 1)], 4)
+    expected = [[1.0, 0, 0, 0], [1 / 3, 1 / 3, 1 / 3, 0], [1.0, 0, 0, 0], [0, 1.0, 0, 0]]
+    torch.testing.assert_close(found, torch.tensor(expected))
 
 
 @pytest.mark.parametrize(
@@ -89,6 +92,36 @@ def test_bad_input_gets_one_line():
         ablate_patterns(model, [])
 
 
+KINDS = {
+    "one head": {"n_heads": 1},
+    "one layer": {"n_heads": 1, "n_layers": 1},
+    "heads": {"n_heads": 2},
+    "three layers": {"n_heads": 2, "n_layers": 3},
+    "shared keys": {"n_heads": 4, "n_key_value_heads": 2},
+    "rotary": {"n_heads": 1, "positional_embedding": "rotary"},
+    "parallel": {"n_heads": 2, "parallel_attn_mlp": True},
+    "attention alone": {"n_heads": 1, "attn_only": True},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("task", [Parity(), Polynomial(modulus=5)], ids=str)
+def test_forced_runs_equal_hooked_ones(kind, task):
+    data, settings = DataConfig(tasks=(task,), max_length=5), {"n_layers": 2} | KINDS[kind]
+    model = random_model(ModelConfig(d_model=32, biases=True, **settings), data)
+    hooked, n_heads = to_hooked(model), model.config.n_heads
+    runs = [{6: None, 8: None}, {6: 1, 7: 6, 8: 8}, {8: 3}, {7: 1, 8: None}]  # rows from [EoI], at 6, on
+    test = eval_sets(data, 32)[4]
+    groups = [[head] for head in range(n_heads)] + [list(range(n_heads))]
+    for layer, heads in product(range(model.config.n_layers), groups):
+        found = forced_tails(model, test.read, trace_set(model, test), layer, heads, runs)
+        for run, logits in zip(runs, found, strict=True):
+            n_pos = test.read.shape[1]
+            weights = edit_weights(run.items(), n_pos)
+            twin = forced_logits(hooked, test.read, [(layer, head) for head in heads], list(run), weights)
+            torch.testing.assert_close(logits, twin[:, 6:9], atol=2e-5, rtol=0)
+
+
 @pytest.mark.parametrize("n_layers", [1, 2, 3])
 def test_twins_equal_whole_runs_with_the_pattern_replaced(n_layers):
     data = DataConfig(max_length=5)
@@ -101,7 +134,8 @@ def test_twins_equal_whole_runs_with_the_pattern_replaced(n_layers):
         for test in sets:
             n_pos = test.layout.n_read(test.length)
             rows, keys = work_rows(test.layout, test.length, twin.work)
-            ways = {"uniform": uniform(rows, n_pos), "idealised": idealised(keys, n_pos)}
+            runs = {"uniform": dict.fromkeys(rows), "idealised": dict(zip(rows, keys, strict=True))}
+            ways = {name: edit_weights(run.items(), n_pos) for name, run in runs.items()}
             predicting = list(test.layout.scored(test.length))[:-1]
             n += test.targets[:, :-1].numel()
             for name in counted:
