@@ -7,7 +7,7 @@ from compo_mech.studies import measures
 from compo_mech.studies.run import main
 from compo_mech.studies.run_scores import main_scores
 from compo_mech.studies.study import Study
-from compo_mech.studies.symmetry import symmetry_arms
+from compo_mech.studies.symmetry import PAIRS, symmetry_arms
 
 STUDY = Study(
     name="symmetry",
@@ -18,7 +18,7 @@ STUDY = Study(
     arms=symmetry_arms(),
     scorer=main_scores,
     n_seeds=100,
-    reference="parity: hold, flip",
+    pairs=PAIRS,
 )
 
 

@@ -3,7 +3,7 @@
 from compo_mech.routes.swaps import Swap, SwapVariable, make_swaps
 from compo_mech.routes.paths import Route, routes_of, patch_routes, patch_together
 from compo_mech.routes.route_map import route_map, route_shares
-from compo_mech.routes.summary import RouteMap, RouteName, Cell, Summary, long_cells, mean_shares
+from compo_mech.routes.summary import RouteMap, RouteName, Cell, Summary, long_cells, main_route, mean_shares
 
 __all__ = [
     "Swap",
@@ -20,5 +20,6 @@ __all__ = [
     "Cell",
     "Summary",
     "long_cells",
+    "main_route",
     "mean_shares",
 ]

@@ -90,7 +90,7 @@ class Cell:
 
     @property
     def name(self) -> RouteName:
-        return _name(self.shares)
+        return main_route(self.shares)
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class RouteMap:
             variable=variable,
             n_cells=len(cells),
             shares=shares,
-            name=_name(shares),
+            name=main_route(shares),
             heads=tuple(_mean(through(cell, head) for cell in routed) for head in range(self.n_heads)),
             residual=_mean(cell.residual for cell in routed),
             non_additive=_mean(not cell.additive for cell in routed),
@@ -202,6 +202,11 @@ def mean_shares(cells: Sequence[Cell]) -> dict[RouteName, float]:
     return {route: share for route, share in shares.items() if share}
 
 
-def _name(shares: dict[RouteName, float]) -> RouteName:
+def main_route(shares: dict[RouteName, float]) -> RouteName:
+    """Return the route by which the largest fraction of the effect goes, if that is half of it or more.
+
+    >>> main_route({RouteName.TEXTBOOK: 0.4, RouteName.OFFSET: 0.3})
+    <RouteName.MIXED: 'mixed'>
+    """
     largest = max(shares, key=lambda route: shares[route], default=RouteName.MIXED)
     return largest if shares.get(largest, 0.0) >= 0.5 else RouteName.MIXED

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -53,12 +53,12 @@ class Comparison:
 def compare_arms(
     summary: SeedSummary,
     values: Mapping[str, BySeed],
-    reference: str,
+    reference: str | Mapping[str, str],
     margin: float,
     ends: Mapping[str, float],
     generator: torch.Generator,
 ) -> dict[str, Comparison]:
-    """Compare each arm with the reference, corrected for the number of arms by Holm's method (1979).
+    """Compare each arm with the reference, or arms in pairs, corrected for their number by Holm's method (1979).
 
     Means are compared seed by seed, by a t test of the differences of the arm and the reference alone, so that it does
     not matter how much other arms vary; they are equal by two one-sided ones (Schuirmann 1987). Where all seeds differ
@@ -77,28 +77,29 @@ def compare_arms(
 
     Args:
         summary: what the values are.
-        values: of each arm, the reference among them.
-        reference: the arm that the others are compared with.
+        values: of each arm, references among them.
+        reference: the arm that the others are compared with, or by arm which other one it is compared with.
         margin: by which arms may differ and be equal, in units of the values.
         ends: of times, the last step of each arm's runs.
         generator: of permutations.
 
     Returns:
-        By arm, all but the reference.
+        By arm, all but the reference, or all that have one.
 
     Raises:
-        ValueError: there is no such reference, a value is not what is summarised, or an arm of times has no end.
+        ValueError: there is no such reference or arm, a value is not what is summarised, or an arm of times has no end.
     """
-    _check(summary, values, reference, ends)
-    others, base = [arm for arm in values if arm != reference], values[reference]
+    pairs = {arm: reference for arm in values if arm != reference} if isinstance(reference, str) else reference
+    named = {reference} if isinstance(reference, str) else {*pairs, *pairs.values()}
+    _check(summary, values, named, ends)
     match summary:
         case SeedSummary.MEAN:
-            found = {arm: _means(values[arm], base, margin) for arm in others}
+            found = {arm: _means(values[arm], values[base], margin) for arm, base in pairs.items()}
         case SeedSummary.TIME_TO_EVENT:
             known = {arm: (_times_of(values[arm]), ends[arm]) for arm in values}
-            found = {arm: _times(known[arm], known[reference], margin, generator) for arm in others}
+            found = {arm: _times(known[arm], known[base], margin, generator) for arm, base in pairs.items()}
         case SeedSummary.FRACTION:
-            found = {arm: _fractions(values[arm], base, margin) for arm in others}
+            found = {arm: _fractions(values[arm], values[base], margin) for arm, base in pairs.items()}
     differs, equal = (holm([getattr(one, name) for one in found.values()]) for name in ("p_differs", "p_equal"))
     less_is_better = summary is SeedSummary.TIME_TO_EVENT
     return {
@@ -107,9 +108,9 @@ def compare_arms(
     }
 
 
-def _check(summary: SeedSummary, values: Mapping[str, BySeed], reference: str, ends: Mapping[str, float]) -> None:
-    if reference not in values:
-        raise ValueError(f"reference = {reference}: must be an arm that has runs, of {', '.join(values) or 'none'}")
+def _check(summary: SeedSummary, values: Mapping[str, BySeed], named: Set[str], ends: Mapping[str, float]) -> None:
+    if missing := named - values.keys():
+        raise ValueError(f"reference = {min(missing)}: must be an arm that has runs, of {', '.join(values) or 'none'}")
     for arm, own in values.items():
         check_values(f"values of {arm}", summary, [value for value in own.values() if value is not None])
         if summary is SeedSummary.TIME_TO_EVENT and arm not in ends:

@@ -24,10 +24,14 @@ from compo_mech.evaluation.sets import EvalSet, eval_sets
 from compo_mech.evaluation.stacked import DIVERGED, Measured, measure_each
 from compo_mech.launch.ensemble import new_members
 from compo_mech.launch.settings import check_device
+from compo_mech.model.params import Model
+from compo_mech.routes.route_map import route_shares
+from compo_mech.routes.summary import RouteName, main_route
 from compo_mech.runs import recipes
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.source import source_checksum
 from compo_mech.stats.intervals import wilson
+from compo_mech.studies.first_weights import WEIGHTS, weight_measures
 from compo_mech.training import loop
 from compo_mech.training.ensemble import Ensemble
 
@@ -36,7 +40,7 @@ if TYPE_CHECKING:
 
 STEPS = (0, 25, 50, 100, 200, 400, 800, 1600)
 """Where the networks are measured, and at the end."""
-N_TEST_STRINGS = 64
+N_TEST_STRINGS, N_ROUTE_STRINGS = 64, 16
 HEAD_MEASURES = (
     *("iteration", "lookup", "entropy", "pointer_weight", "pointer_sharp_rows"),
     *("iteration_first", "iteration_middle", "iteration_last", "end_on_end_of_input"),
@@ -91,7 +95,8 @@ def outcomes(
     print_table(console, ends(followed[followed["step"] == followed["step"].max()]))
     from compo_mech.studies.foretelling import MIN_EACH, foretold  # with sklearn, which --help need not wait for
 
-    known = foretold(followed, EARLY)
+    asked = {"attention, accuracy and loss": EARLY, "weights": WEIGHTS}
+    known = pd.concat([foretold(followed, of).assign(by=name) for name, of in asked.items()])
     if known.empty:
         say(console, f"Fewer than {MIN_EACH} seeds end otherwise than the rest: nothing can be foretold.")
     else:
@@ -113,6 +118,7 @@ def _followed(
         advance()
         if step in wanted:
             found.append(_measured(members, config, sets, seeds))
+    found[-1] = found[-1].assign(**_routes(members, config))
     return pd.concat(found).to_dict("records")
 
 
@@ -120,7 +126,21 @@ def _measured(members: Ensemble, config: RunConfig, sets: list[EvalSet], seeds: 
     import pandas as pd
 
     columns = summary(measure_each(members.params, config.model, config.data, sets))
-    return pd.DataFrame({"seed": seeds, "step": members.step} | columns)
+    return pd.DataFrame({"seed": seeds, "step": members.step} | columns | weight_measures(members.params))
+
+
+def _routes(members: Ensemble, config: RunConfig) -> dict[str, list[Any]]:
+    """By which route x_t reaches the prediction of s_t in each network, at the longest length and at half of it; and
+    the fraction of its effect that goes by the textbook one."""
+    lengths, names, textbook = [config.data.max_length, (config.data.max_length + 1) // 2], list[str](), list[float]()
+    for i in range(len(next(iter(members.params.values())))):
+        model = Model({name: param[i].detach() for name, param in members.params.items()}, config.model)
+        if not all(bool(param.isfinite().all()) for param in model.params.values()):
+            names, textbook = [*names, DIVERGED], [*textbook, math.nan]
+            continue
+        shares = route_shares(model, config.data, torch.Generator().manual_seed(0), N_ROUTE_STRINGS, lengths)
+        names, textbook = [*names, str(main_route(shares))], [*textbook, shares.get(RouteName.TEXTBOOK, 0.0)]
+    return {"route": names, "textbook route": textbook}
 
 
 def summary(measured: Sequence[Measured]) -> dict[str, np.ndarray]:
@@ -138,7 +158,8 @@ def summary(measured: Sequence[Measured]) -> dict[str, np.ndarray]:
 
 
 def ends(last: "pd.DataFrame") -> "pd.DataFrame":
-    """How many seeds end with each verdict and accuracy, with Wilson's intervals, from their rows at the last step."""
+    """How many seeds end with each verdict, accuracy and route, with Wilson's intervals, given their rows at the last
+    step."""
     import pandas as pd
 
     verdicts = [*map(str, AttentionVerdict), DIVERGED]
@@ -146,5 +167,6 @@ def ends(last: "pd.DataFrame") -> "pd.DataFrame":
     right = last["worst_accuracy"] >= 0.99
     counts |= {"accuracy ≥ 0.99 at every length": int(right.sum())}
     counts |= {"that, and textbook": int((right & (last["verdict"] == str(AttentionVerdict.TEXTBOOK))).sum())}
+    counts |= {f"x_t by the route: {route}": int(n) for route, n in last["route"].value_counts().items()}
     rows = [(what, n, *wilson(n, len(last))) for what, n in counts.items()]
     return pd.DataFrame(rows, columns=["seeds that end", "n", "fraction", "low", "high"])

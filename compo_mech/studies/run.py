@@ -69,8 +69,8 @@ def main(study: Study, further: Mapping[str, FurtherTable] | None = None, argv: 
 
 def _declare(study: Study, n_seeds: int, console: Console) -> None:
     primary = f"{study.primary.name}, over {n_seeds} seeds of {len(study.arms)} arms"
-    if study.reference is not None:
-        primary += f"; arms within {study.primary.margin:g} of {study.reference} are equal"
+    what = "arms of a pair" if study.pairs else f"arms and {study.reference}" if study.reference else "arms"
+    primary += f"; {what} that differ by no more than {study.primary.margin:g} are equal"
     for what, text in (
         ("Question", study.question),
         ("Hypothesis", study.hypothesis),

@@ -1,7 +1,8 @@
 """How sparse attention and MLP neurons are, at the end of training and where loss is the same, as scores of a run.
 
 A larger step, a smaller batch or noise may leave a network sparser, or just earlier or later on its way: so each run is
-also asked at the first snapshot at which its loss has come down to one level.
+also asked at the first snapshots at which its loss has come down to a level: one at which the task is nearly learnt,
+and one on the way there that weak optimisers come to as well.
 """
 
 import math
@@ -31,9 +32,9 @@ from compo_mech.weights.positions import participation_ratio
 if TYPE_CHECKING:
     import pandas as pd
 
-EQUAL_LOSS = 0.05
+AT_EQUAL_LOSS, ON_THE_WAY = "first snapshot at equal loss", "first snapshot at equal loss on the way"
+LEVELS = {AT_EQUAL_LOSS: 0.05, ON_THE_WAY: 0.4}
 """Mean loss on test strings over lengths, in nats, above the least that the labels' noise allows."""
-AT_EQUAL_LOSS = "first snapshot at equal loss"
 N_STRINGS = 64
 """Test strings of each length."""
 CHANGES = {"lr": (max, min), "batch_size": (min, max), "label_noise": (max, min)}
@@ -42,9 +43,10 @@ OF_HEADS = {measures.ITERATION, measures.TEXTBOOK, measures.ENTROPY, measures.AT
 
 
 def sparsity_scores(run: AnyRun) -> list[RunScore]:
-    """`main_scores`, and how sparse the iteration head's attention and MLPs' neurons are, at the end and at equal loss.
+    """`main_scores`, and how sparse the iteration head's attention and MLPs' neurons are, at the end and at
+    equal loss.
 
-    A run whose loss stays above `EQUAL_LOSS` has no scores there.
+    A run whose loss stays above one of `LEVELS` has no scores there.
 
     Raises:
         ValueError: some snapshots have no checkpoint.
@@ -55,13 +57,16 @@ def sparsity_scores(run: AnyRun) -> list[RunScore]:
         of_task = measured(of_lengths(run.metrics, data.drawn_lengths), str(task))
         if lost := {int(step) for step in of_task["step"]} - set(run.steps):
             raise ValueError(f"steps = {min(lost)}: has no checkpoint, which every snapshot must have (keep = every)")
-        step = first_at_loss(of_task, EQUAL_LOSS + least_loss(data, run.config.train.label_noise))
-        scores.append(RunScore(measures.STEP_AT_EQUAL_LOSS, step, str(task)))
-        if step < math.inf:
-            heads = select(of_task, split="mean", step=int(step)).dropna(subset="head")
-            found = [score for score in head_scores(heads) if score.measure in OF_HEADS]
-            found += neuron_scores(Model(run.params(int(step)), run.config.model), data, task, run.config.seed)
-            scores += [score._replace(task=str(task), checkpoint=AT_EQUAL_LOSS) for score in found]
+        least = least_loss(data, run.config.train.label_noise)
+        for name, level in LEVELS.items():
+            step = first_at_loss(of_task, level + least)
+            if name == AT_EQUAL_LOSS:
+                scores.append(RunScore(measures.STEP_AT_EQUAL_LOSS, step, str(task)))
+            if step < math.inf:
+                heads = select(of_task, split="mean", step=int(step)).dropna(subset="head")
+                found = [score for score in head_scores(heads) if score.measure in OF_HEADS]
+                found += neuron_scores(Model(run.params(int(step)), run.config.model), data, task, run.config.seed)
+                scores += [score._replace(task=str(task), checkpoint=name) for score in found]
     return scores
 
 
@@ -72,9 +77,9 @@ def effects(table: "pd.DataFrame") -> "pd.DataFrame":
         table: of a study whose arms have the factors optimizer, lr, batch_size and label_noise.
 
     Returns:
-        Columns optimizer, changed, at (the end, or equal loss), measure, component, difference, low, high, n_seeds: of
-        each seed the mean over the other factors, and Student's interval over seeds. Runs that have no such value are
-        left out, and so is what fewer than two seeds have.
+        Columns optimizer, changed, at (the end, or one of `LEVELS`), measure, component, difference, low, high,
+        n_seeds: of each seed the mean over the other factors, and Student's interval over seeds. Runs that have no such
+        value are left out, and so is what fewer than two seeds have.
     """
     import pandas as pd
 
@@ -87,7 +92,7 @@ def effects(table: "pd.DataFrame") -> "pd.DataFrame":
             if own[factor].nunique() < 2:  # as the label noise of an optimiser that was not tried with any
                 continue
             ends, others = (most(own[factor]), least(own[factor])), [name for name in CHANGES if name != factor]
-            for at, (measure, component) in product(("", AT_EQUAL_LOSS), asked):
+            for at, (measure, component) in product(("", *LEVELS), asked):
                 labels = {name: v for name, v in (("component", component), ("checkpoint", at)) if v}
                 rows = trained_rows(score_rows(own, measure.name, labels))
                 values = rows.pivot_table(index=["seed", *others], columns=factor, values="value")

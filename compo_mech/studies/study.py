@@ -64,7 +64,8 @@ class Study:
         arms: by name.
         scorer: asks each run for its scores when it is trained.
         n_seeds: 0 .. n - 1 of each arm.
-        reference: the arm that the others are compared with, seed by seed; None: none.
+        reference: the arm that the others are compared with, seed by seed, where they have the same task; None: none.
+        pairs: instead of it, by arm which other one it is compared with, each of one task, which may be another's.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Study:
     scorer: RunScorer
     n_seeds: int = 5
     reference: str | None = None
+    pairs: Mapping[str, str] = field(default_factory=dict)
 
     def quick(self) -> "Study":
         """The same in a minute: arms of `QUICK` steps, a step a stage, two seeds. Its figures mean nothing."""

@@ -48,15 +48,16 @@ def summary(table: "pd.DataFrame", study: Study) -> "pd.DataFrame":
         (str(arm), str(task)): own
         for (arm, task), own in _with_failed(table, study).groupby(["arm", "task"], sort=False)
     }
-    verdicts = _verdicts(of_arms, study)
+    bases = _bases(of_arms, study)
+    verdicts = _verdicts(of_arms, study, bases)
     for (arm, task), own in of_arms.items():
         values = own["value"].dropna()
         row: dict[str, object] = {"arm": arm, "task": task, "n": len(values), "n_failed": int(own["failed"].sum())}
         if len(values):
             found = over_seeds(measure.summary, values.tolist(), measure.bounds)
             row |= dict(zip((measure.name, "low", "high"), found, strict=True))
-        if study.reference is not None and arm != study.reference and (study.reference, task) in of_arms:
-            difference = _difference(own, of_arms[study.reference, task], measure)
+        if (arm, task) in verdicts:
+            difference = _difference(own, of_arms[bases[arm, task]], measure)
             row |= dict(zip(("difference", "d_low", "d_high"), difference or (math.nan,) * 3, strict=True))
             row["verdict"], why, row["n_to_decide"] = verdicts[arm, task]
             row |= {"why": why} if why else {}
@@ -64,32 +65,52 @@ def summary(table: "pd.DataFrame", study: Study) -> "pd.DataFrame":
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["arm", "task", "n", "n_failed", measure.name])
 
 
+ArmTask = tuple[str, str]
+
+
+def _bases(of_arms: "Mapping[ArmTask, pd.DataFrame]", study: Study) -> dict[ArmTask, ArmTask]:
+    """By arm and task, the arm and task that it is compared with, of those that have runs."""
+    if study.pairs:
+        tasks = dict(of_arms.keys())
+        known = {arm: other for arm, other in study.pairs.items() if {arm, other} <= tasks.keys()}
+        return {(arm, tasks[arm]): (other, tasks[other]) for arm, other in known.items()}
+    to_reference = {(arm, task): (str(study.reference), task) for arm, task in of_arms if arm != study.reference}
+    return {one: base for one, base in to_reference.items() if base in of_arms}
+
+
 def _verdicts(
-    of_arms: "Mapping[tuple[str, str], pd.DataFrame]", study: Study
-) -> dict[tuple[str, str], tuple[str, str, float]]:
-    """The verdict on every arm but the reference, by arm and task, why it is undecided, and how many seeds would decide
-    it."""
-    measure, reference = study.primary, study.reference
+    of_arms: "Mapping[ArmTask, pd.DataFrame]", study: Study, bases: Mapping[ArmTask, ArmTask]
+) -> dict[ArmTask, tuple[str, str, float]]:
+    """The verdict on every arm that is compared, by arm and task, why it is undecided, and how many seeds would decide
+    it; corrected for the arms that are compared on a task, or for all pairs."""
+    measure = study.primary
     ends = {name: float(arm.config.train.n_steps) for name, arm in study.arms.items()}
+    families = [list(bases)] if study.pairs else [
+        [one for one in bases if one[1] == task] for task in dict.fromkeys(task for _, task in bases)
+    ]  # fmt: skip
+    found: dict[ArmTask, tuple[str, str, float]] = {}
+    for family in families:
+        pairs = {arm: bases[arm, task][0] for arm, task in family}
 
-    def compare(values: Mapping[str, BySeed]) -> dict[str, Comparison]:
-        generator = torch.Generator().manual_seed(0)
-        return compare_arms(measure.summary, values, str(reference), measure.margin, ends, generator)
+        def compare(values: Mapping[str, BySeed], pairs: Mapping[str, str] = pairs) -> dict[str, Comparison]:
+            generator = torch.Generator().manual_seed(0)
+            return compare_arms(measure.summary, values, pairs, measure.margin, ends, generator)
 
-    found: dict[tuple[str, str], tuple[str, str, float]] = {}
-    for task in dict.fromkeys(task for arm, task in of_arms if arm == reference):
+        asked = dict.fromkeys([*(bases[one] for one in family), *family])
         values = {
-            arm: {
+            one[0]: {
                 int(seed): None if failed else float(value)
-                for seed, value, failed in own[["seed", "value", "failed"]].itertuples(index=False, name=None)
+                for seed, value, failed in of_arms[one][["seed", "value", "failed"]].itertuples(index=False, name=None)
                 if failed or not math.isnan(value)
             }
-            for (arm, of_task), own in of_arms.items()
-            if of_task == task
+            for one in asked
         }
         compared = compare(values)
         needed = seeds_to_decide(compared, values, compare)
-        found |= {(arm, task): (str(one.verdict), one.why, needed.get(arm, math.nan)) for arm, one in compared.items()}
+        tasks = dict(family)
+        found |= {
+            (arm, tasks[arm]): (str(one.verdict), one.why, needed.get(arm, math.nan)) for arm, one in compared.items()
+        }
     return found
 
 

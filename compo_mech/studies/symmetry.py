@@ -8,7 +8,7 @@ from compo_mech.studies.study import Arm, short_config
 HOLD, FLIP, TO_0, TO_1 = (0, 1), (1, 0), (0, 0), (1, 1)
 """What an input makes of the states 0 and 1."""
 
-ALPHABETS = {2: "bits", 3: "three inputs", 11: "eleven inputs"}
+ALPHABETS = {2: "bits", 3: "three inputs", 4: "four inputs", 11: "eleven inputs"}
 
 
 def two_states(*inputs: tuple[int, int]) -> Automaton:
@@ -37,11 +37,24 @@ TASKS: Mapping[str, Task] = {
     "flip, to 0": two_states(FLIP, TO_0),
     "hold, to 0, to 1": two_states(HOLD, TO_0, TO_1),
     "copy: to 0, to 1": Copy(),
+    "hold, flip, hold, flip": two_states(HOLD, FLIP, HOLD, FLIP),
+    "hold, flip, to 0, to 1": two_states(HOLD, FLIP, TO_0, TO_1),
     "counter modulo 3": Counter(modulus=3),
     "polynomial modulo 3": Polynomial(modulus=3, zero_inputs=True, start="zero"),
     "counter modulo 11": Counter(modulus=11),
     "polynomial modulo 11": Polynomial(zero_inputs=True, start="zero"),
 }
+
+
+PAIRS = {
+    "parity: hold, flip": "flip, to 0",
+    "hold, flip, flip": "hold, flip, to 1",
+    "hold, flip, hold, flip": "hold, flip, to 0, to 1",
+    "counter modulo 3": "polynomial modulo 3",
+    "counter modulo 11": "polynomial modulo 11",
+}
+"""Of each rule whose inputs commute, one with as many states and inputs whose do not. In the third pair a bit that is
+marked starts the parity anew, or counts like any other."""
 
 
 def symmetry_arms() -> Mapping[str, Arm]:

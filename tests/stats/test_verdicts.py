@@ -203,6 +203,27 @@ def test_what_cannot_be_compared_is_refused_in_one_line(summary, values, message
         compare_arms(summary, values, "r", 0.1, {"r": 9.0, "a": 9.0, "b": 9.0}, generator())
 
 
+@pytest.mark.parametrize("summary", [MEAN, TIME, FRACTION])
+def test_pairs_are_compared_as_alone_and_corrected_together(summary):
+    draws, ends = np.random.default_rng(0), dict.fromkeys("abcd", 250.0)
+    shifts = {"a": 0, "b": 60, "c": 0, "d": 20}
+    values = {arm: by_seed(*(draws.normal(100 + by, 30, 12)).round()) for arm, by in shifts.items()}
+    if summary is FRACTION:
+        values = {arm: {seed: float(value > 110) for seed, value in own.items()} for arm, own in values.items()}
+    together = compare_arms(summary, values, {"b": "a", "d": "c"}, 5.0, ends, generator())
+    alone = {arm: compare_arms(summary, {base: values[base], arm: values[arm]}, base, 5.0, ends, generator())[arm]
+             for arm, base in (("b", "a"), ("d", "c"))}  # fmt: skip
+    assert list(together) == ["b", "d"]
+    near = 0.01 if summary is TIME else 1e-6  # permutations are drawn
+    for name in ("p_differs", "p_equal"):
+        corrected = holm([getattr(alone[arm], name) for arm in together])
+        assert [getattr(one, name) for one in together.values()] == pytest.approx(corrected, abs=near)
+    to_one = compare_arms(summary, values, dict.fromkeys("bcd", "a"), 5.0, ends, generator())
+    assert to_one == compare_arms(summary, values, "a", 5.0, ends, generator())
+    with pytest.raises(ValueError, match="reference = e: must be an arm that has runs, of a, b, c, d"):
+        compare_arms(summary, values, {"e": "a"}, 5.0, ends, generator())
+
+
 def test_arms_of_the_same_mean_are_equal_within_any_margin_beyond_their_error():
     base = by_seed(0.3, 0.1, 0.2, 0.4, 0.6, 0.5)
     own = {seed: value + (0.001 if seed % 2 else -0.001) for seed, value in base.items()}

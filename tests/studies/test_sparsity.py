@@ -102,7 +102,9 @@ def test_a_run_is_asked_at_its_end_and_where_its_loss_has_come_down(tmp_path, mo
     run = open_run(tmp_path / "run")
     assert not [score for score in sparsity_scores(run) if score.checkpoint]
     monkeypatch.setattr(sparsity, "least_loss", lambda data, noise: 99.0 + noise)  # which the first snapshot has
-    at_first = [score for score in sparsity_scores(run) if score.checkpoint == AT_EQUAL_LOSS]
+    by_level = {level: [s for s in sparsity_scores(run) if s.checkpoint == level] for level in sparsity.LEVELS}
+    at_first = by_level[AT_EQUAL_LOSS]
+    assert [s._replace(checkpoint=AT_EQUAL_LOSS) for s in by_level[sparsity.ON_THE_WAY]] == at_first
     assert {score.measure for score in at_first} == {*sparsity.OF_HEADS, measures.NEURON_SPARSITY}
     (step,) = [score.value for score in sparsity_scores(run) if score.measure is measures.STEP_AT_EQUAL_LOSS]
     assert step == 0

@@ -143,6 +143,18 @@ def test_a_summary_pairs_seeds():
     assert math.isnan(found.loc["a", "difference"])
 
 
+def test_a_summary_compares_pairs_of_different_tasks():
+    arms = {name: Arm(SMALL) for name in "abcd"}
+    study = replace(made(arms), pairs={"b": "a", "d": "c", "a": "absent"})
+    tasks, scores = {"a": "parity", "b": "copy", "c": "parity", "d": "copy"}, {}
+    for arm, level in (("a", 0.2), ("b", 0.8), ("c", 0.5), ("d", 0.5)):
+        for seed in range(6):
+            scores[arm, seed] = [RunScore(measures.ACCURACY, level + 0.01 * (seed % 3), tasks[arm])]
+    found = summary(study_table(study, range(6), scores, {}), study).set_index("arm")
+    assert found["difference"].dropna().to_dict() == pytest.approx({"b": 0.6, "d": 0.0})
+    assert found["verdict"].dropna().to_dict() == {"b": "better", "d": "equal"}
+
+
 def test_a_summary_counts_censored_and_failed_runs():
     arms = {name: Arm(changed(SMALL, {"train.n_steps": 200})) for name in "abc"}
     times = {"a": (100.0, 100.0, 100.0), "b": (90.0, math.inf, math.inf)}
@@ -274,6 +286,7 @@ def test_every_study_says_what_it_expects_and_has_arms_of_their_own(name):
     assert study.n_seeds >= 5
     assert all((study.question, study.hypothesis))
     assert study.reference is None or study.reference in study.arms
+    assert {*study.pairs, *study.pairs.values()} <= set(study.arms)
     settings = [(arm.start, arm.config.model_dump_json()) for arm in study.arms.values()]
     assert len(set(settings)) == len(settings)
     assert len({tuple(arm.factors) for arm in study.arms.values()}) == 1
