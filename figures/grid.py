@@ -8,6 +8,7 @@ Below each value is in how many seeds the event came, or there is a value, where
 """
 
 import math
+import textwrap
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -20,10 +21,10 @@ from compo_mech.cli.draw import drawing, save
 from compo_mech.cli.output import table_of
 from compo_mech.plots import theme
 from compo_mech.stats.over_seeds import SeedSummary, over_seeds
-from compo_mech.studies.measures import MEASURES, Measure
+from compo_mech.studies.asked import Asked, read_all
 from compo_mech.studies.scores import LABELS
 from compo_mech.studies.summary import CENSORED
-from compo_mech.studies.table import COLUMNS, failed_runs, score_rows, trained_rows
+from compo_mech.studies.table import COLUMNS, failed_runs, trained_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +36,12 @@ GAP = 26
 """Between panels."""
 LETTER = 7
 """Of the labels."""
+TITLE_WIDTH, LINE = 5, 17
+"""Characters of a row's title for each cell of its height, and pixels of a line of it."""
+WORDS = {"lr": "learning rate", "n_steps": "steps", "n_pos_dims": "dimensions of positions"} | {
+    name: word for name, (word, _) in theme.OPTIMIZERS.items()
+}
+"""Of settings and their values; of others underscores are left out."""
 
 
 class Cell(NamedTuple):
@@ -72,7 +79,7 @@ def drawn(table: "pd.DataFrame", names: Sequence[str], x: str, y: str, panels: S
     """
     from plotly.subplots import make_subplots
 
-    _check(table, names, [x, y, *panels])
+    asked = _read(table, names, [x, y, *panels])
     shown = _panels(table, panels)
     xs, ys = [_values(own, x) for own in shown.values()], _values(table, y)
     titles = [*shown] + [""] * (len(shown) * (len(names) - 1))
@@ -81,20 +88,24 @@ def drawn(table: "pd.DataFrame", names: Sequence[str], x: str, y: str, panels: S
         len(names), len(shown), subplot_titles=titles, shared_xaxes=True, shared_yaxes=True,
         horizontal_spacing=GAP / width, vertical_spacing=GAP / height, column_widths=[len(of) for of in xs],
     )  # fmt: skip
-    for row, name in enumerate(names, start=1):
-        measure, own = MEASURES[name], zip(shown.values(), xs, strict=True)
-        cells = [[[_cell(part[(part[x] == i) & (part[y] == j)], measure) for i in of] for j in ys] for part, of in own]
+    n_lines = 1
+    for row, one in enumerate(asked, start=1):
+        own = zip(shown.values(), xs, strict=True)
+        cells = [[[_cell(part[(part[x] == i) & (part[y] == j)], one) for i in of] for j in ys] for part, of in own]
         finite = [c.value for panel in cells for line in panel for c in line if math.isfinite(c.value)]
         reach = min(finite, default=0), max(finite, default=1)
         for column, (panel, of) in enumerate(zip(cells, xs, strict=True), start=1):
-            _heatmap(figure, panel, of, ys, measure, reach, row, column)
+            _heatmap(figure, panel, of, ys, one, reach, row, column)
             if all(math.isnan(cell.value) for line in panel for cell in line):
                 here = {"x": 0.5, "y": 0.5, "xref": "x domain", "yref": "y domain"}
                 figure.add_annotation(text="not measured", showarrow=False, row=row, col=column, **here)
-        figure.update_yaxes(title={"text": f"<b>{measure.title}</b><br>{y}", "font.size": 13}, row=row, col=1)
-    figure.update_xaxes(title={"text": x, "font.size": 13}, row=len(names))
+        lines = textwrap.wrap(one.title, TITLE_WIDTH * len(ys))
+        n_lines = max(n_lines, len(lines))
+        text = "<br>".join([*(f"<b>{line}</b>" for line in lines), _word(y)])
+        figure.update_yaxes(title={"text": text, "font.size": 13}, row=row, col=1)
+    figure.update_xaxes(title={"text": _word(x), "font.size": 13}, row=len(names))
     figure.update_annotations(font_size=13)
-    left = 70 + LETTER * max(len(f"{value}") for value in ys)
+    left = 53 + LINE * n_lines + LETTER * max(len(f"{value}") for value in ys)
     figure.update_layout(
         **{**theme.base_layout(), "margin": {"l": left, "r": 20, "t": 92, "b": 44}},
         title={"text": f"{_words(table)}, {table['seed'].nunique()} seeds an arm", "x": 0.01, "font.size": 17},
@@ -103,20 +114,19 @@ def drawn(table: "pd.DataFrame", names: Sequence[str], x: str, y: str, panels: S
     return figure
 
 
-def _check(table: "pd.DataFrame", names: Sequence[str], settings: list[str]) -> None:
+def _read(table: "pd.DataFrame", names: Sequence[str], settings: list[str]) -> list[Asked]:
+    """What is asked for, where the table can be drawn by these settings."""
     for setting in settings:
         _check_factor(table, setting)
         if len(lacking := table.loc[table[setting].isna(), "arm"]):
             raise ValueError(f"factors = {setting}: must be one of every arm, and {lacking.iloc[0]} has none")
-    known = [name for name in MEASURES if len(score_rows(table, name))]
-    for name in names:
-        if name not in known:
-            raise ValueError(f"measures = {name}: must be of {'; '.join(known)}")
+    asked = read_all(table, list(names))
     if table[[*settings, "arm"]].drop_duplicates().duplicated(settings).any():
         raise ValueError(f"factors = {', '.join(settings)}: must tell all arms apart")
     tasks = sorted(set(table["task"].dropna()))
     if len(tasks) > 1:
         raise ValueError(f"table = of {', '.join(tasks)}: must be of one task")
+    return asked
 
 
 def _check_factor(table: "pd.DataFrame", name: str) -> None:
@@ -145,8 +155,12 @@ def _panels(table: "pd.DataFrame", settings: Sequence[str]) -> "dict[str, pd.Dat
         for setting, value in named:
             own = own[own[setting] == value]
         if len(own):
-            shown[", ".join(v if isinstance(v, str) else f"{setting} {v}" for setting, v in named)] = own
+            shown[", ".join(_word(v) if isinstance(v, str) else f"{_word(by)} {v}" for by, v in named)] = own
     return shown
+
+
+def _word(name: str) -> str:
+    return WORDS.get(name, name if name.startswith("d_") else name.replace("_", " "))
 
 
 def _values(table: "pd.DataFrame", setting: str) -> list:
@@ -159,10 +173,10 @@ def _words(table: "pd.DataFrame") -> str:
     return str(table["study"].iloc[0]).replace("_", " ").capitalize()
 
 
-def _cell(own: "pd.DataFrame", measure: Measure) -> Cell:
+def _cell(own: "pd.DataFrame", asked: Asked) -> Cell:
     """A run that failed counts as it does in a study's summary: as one in which the event never came, or as a 0 of a
     fraction."""
-    values = trained_rows(score_rows(own, measure.name))["value"].tolist()
+    measure, values = asked.measure, trained_rows(asked.rows(own))["value"].tolist()
     n, n_known = own["seed"].nunique(), sum(map(math.isfinite, values))
     if not math.isnan(lost := CENSORED[measure.summary]):
         values += [lost] * len(failed_runs(own))
@@ -171,10 +185,11 @@ def _cell(own: "pd.DataFrame", measure: Measure) -> Cell:
 
 
 def _heatmap(
-    figure: "go.Figure", cells: list[list[Cell]], xs: list, ys: list, measure: Measure, reach: tuple[float, float],
+    figure: "go.Figure", cells: list[list[Cell]], xs: list, ys: list, asked: Asked, reach: tuple[float, float],
     row: int, column: int,
 ) -> None:  # fmt: skip
     """Darker is more, or sooner; lightest what never came. Values between 0 and 1 have the whole scale."""
+    measure = asked.measure
     is_time = measure.summary is SeedSummary.TIME_TO_EVENT
     low, high = reach if is_time or not all(map(math.isfinite, measure.bounds)) else measure.bounds
     top = high + 0.3 * (high - low or 1) if is_time else high
@@ -184,7 +199,7 @@ def _heatmap(
         text=[[cell.text for cell in line] for line in cells], texttemplate="%{text}", textfont={"size": 12},
         customdata=[[cell.hover for cell in line] for line in cells], xgap=1.5, ygap=1.5, hoverongaps=False,
         showscale=False, colorscale=theme.scale(theme.SEQUENTIAL), reversescale=is_time, zmin=low, zmax=top,
-        hovertemplate=f"{measure.name}: %{{customdata}}<extra></extra>",
+        hovertemplate=f"{asked.title}: %{{customdata}}<extra></extra>",
         row=row, col=column,
     )  # fmt: skip
     figure.update_xaxes(type="category", showgrid=False, row=row, col=column)
@@ -204,7 +219,7 @@ def main(
 
     Args:
         table: of a study whose arms have factors.
-        measures: a row each.
+        measures: a row each: MEASURE, or `MEASURE, LABEL=VALUE, ...` where labels tell its rows apart.
         out: an image (.png, .svg, .pdf) or a page (.html).
         x: the factor along a panel.
         y: the factor up a panel.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-SCORE = "L1H0 iteration"
+SCORE, BY_ALL = "L1H0 iteration", "attention, accuracy and loss"
 COLUMNS, NUMBERS = ("verdict",), ("seed", "step", SCORE)
 COLOURS = {"textbook": theme.BLUE, "sharp patchwork": theme.ORANGE, "diffuse": theme.BROWN}
 
@@ -50,20 +50,23 @@ def drawn(followed: "pd.DataFrame", known: "pd.DataFrame") -> "go.Figure":
     return figure
 
 
-def _foretold(figure: "go.Figure", known: "pd.DataFrame") -> None:
+def _foretold(figure: "go.Figure", foretold: "pd.DataFrame") -> None:
     import plotly.graph_objects as go
 
+    known, others = foretold[foretold["by"] == BY_ALL], foretold[foretold["by"] != BY_ALL]
     steps = [step + 1 for step in known["step"]]
     errors = {"symmetric": False, "array": known["high"] - known["area"], "arrayminus": known["area"] - known["low"]}
     curves = {
-        "all measures": ("area", theme.INK),
-        "the best alone": ("its area", theme.GREEN),
-        "permuted": ("permuted", theme.GREY),
+        "all measures": (known["area"], theme.INK),
+        "the best alone": (known["its area"], theme.CYAN),
+        "permuted": (known["permuted"], theme.GREY),
     }
-    for name, (column, colour) in curves.items():
+    for what, of_others in others.groupby("by"):
+        curves[str(what)] = (of_others["area"], theme.RED)
+    for name, (values, colour) in curves.items():
         figure.add_scatter(
-            x=steps, y=known[column], name=name, mode="lines+markers", line={"color": colour, "width": 1.8},
-            marker={"size": 6}, error_y=errors if column == "area" else None, row=1, col=1,
+            x=steps, y=values, name=name, mode="lines+markers", line={"color": colour, "width": 1.8},
+            marker={"size": 6}, error_y=errors if name == "all measures" else None, row=1, col=1,
         )  # fmt: skip
     chance = go.Scatter(
         x=[steps[0], steps[-1]], y=[0.5, 0.5], mode="lines", showlegend=False, hoverinfo="skip",
@@ -96,7 +99,7 @@ def main(table: Annotated[Path, Positional], out: Path) -> None:
         followed = table_of(table, "experiments/outcomes.py", COLUMNS, NUMBERS, (*COLUMNS, *NUMBERS))
         beside = table.with_stem(f"{table.stem}-foretold")
         foretold = ("step", "area", "low", "high", "permuted", "its area")
-        known = table_of(beside, "experiments/outcomes.py", (), foretold, ("step",))
+        known = table_of(beside, "experiments/outcomes.py", ("by",), foretold, ("step", "by"))
         save(drawn(followed, known), out, __doc__)
 
 

@@ -9,9 +9,9 @@ Writes an image (.png, .svg, .pdf: pip install kaleido, which needs a Chrome) or
 import html
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
@@ -20,9 +20,9 @@ from compo_mech.cli.draw import drawing, save
 from compo_mech.cli.output import table_of
 from compo_mech.plots import theme
 from compo_mech.stats.over_seeds import over_seeds
-from compo_mech.studies.measures import MEASURES, Measure
-from compo_mech.studies.scores import LABELS
-from compo_mech.studies.table import COLUMNS, failed_runs, score_rows, trained_rows
+from compo_mech.studies.asked import read_all
+from compo_mech.studies.measures import Measure
+from compo_mech.studies.table import COLUMNS, failed_runs, trained_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,41 +36,6 @@ ARM_WIDTH, TITLE_WIDTH = 42, 26
 """Characters after which names are wrapped."""
 
 
-class Panel(NamedTuple):
-    """What a panel shows: a measure of the networks, or what the labels single out of it."""
-
-    measure: Measure
-    labels: Mapping[str, str]
-
-    @classmethod
-    def read(cls, text: str) -> "Panel":
-        """A panel as the command line spells it: `MEASURE`, or `MEASURE, LABEL=VALUE, ...`."""
-        name, *labels = text.split(", ")
-        pairs = [label.partition("=") for label in labels]
-        for label, _, value in pairs:
-            if label not in LABELS[1:] or not value:
-                raise ValueError(
-                    f"measures = {text}: must be MEASURE, or MEASURE, LABEL=VALUE with {', '.join(LABELS[1:])}"
-                )
-        known = MEASURES.get(name, Measure(name, "", bounds=(-math.inf, math.inf)))
-        return cls(known, {column: value for column, _, value in pairs})
-
-    def title(self) -> str:
-        """The measure and its labels' values."""
-        name = self.measure.title
-        return wrapped(f"{name} ({', '.join(self.labels.values())})" if self.labels else name, TITLE_WIDTH)
-
-
-def spellings(table: "pd.DataFrame") -> list[str]:
-    """Every panel that a table has, as the command line spells it."""
-    columns = ["measure", *(label for label in LABELS if label in table and label != "network")]
-    found = table.loc[table["measure"].notna(), columns].drop_duplicates().to_dict("records")
-    return [
-        ", ".join([str(row.pop("measure")), *(f"{label}={value}" for label, value in row.items() if value == value)])
-        for row in found
-    ]
-
-
 def drawn(table: "pd.DataFrame", shown: Sequence[str]) -> "go.Figure":
     """A panel for each thing that is shown.
 
@@ -80,14 +45,11 @@ def drawn(table: "pd.DataFrame", shown: Sequence[str]) -> "go.Figure":
     import pandas as pd
     from plotly.subplots import make_subplots
 
-    panels = [Panel.read(text) for text in shown]
-    selected = [score_rows(table, panel.measure.name, panel.labels) for panel in panels]
-    for text, rows in zip(shown, selected, strict=True):
-        if not len(rows):
-            raise ValueError(f"measures = {text}: must be of {'; '.join(spellings(table))}")
+    panels = read_all(table, list(shown))
+    selected = [panel.rows(table) for panel in panels]
     arms, tasks = list(dict.fromkeys(table["arm"])), list(dict.fromkeys(table["task"].dropna()))
     names = [arm_name(table[table["arm"] == arm], arm) for arm in arms]
-    titles = [panel.title() for panel in panels]
+    titles = [wrapped(panel.title, TITLE_WIDTH) for panel in panels]
     figure = make_subplots(
         1,
         len(panels),
@@ -138,7 +100,8 @@ def draw_panel(
         own_tasks = [task for task in tasks if task in set(of_arm["task"])]
         for lane, task in enumerate(own_tasks):
             of_task = of_arm[of_arm["task"] == task].sort_values("seed")
-            colour, name = colour_of(task, tasks), f"{arm}, {task_name(task)}"
+            colour = optimizers(rows).get(arm, ("", colour_of(task, tasks)))[1]
+            name = f"{arm}, {task_name(task)}"
             height = 0.8 / len(own_tasks)
             middle = place + height * (lane - (len(own_tasks) - 1) / 2)
             values = trained_rows(of_task)["value"].tolist()
@@ -216,7 +179,8 @@ def key(figure: "go.Figure", rows: "pd.DataFrame", tasks: list) -> None:
     """What the marks stand for, those alone that are there."""
     marks = {task_name(task): {"symbol": "circle", "size": 8, "color": colour_of(task, tasks)} for task in tasks}
     marks = marks if len(tasks) > 1 and told_apart(tasks) else {}
-    colour = GREY if len(tasks) > 1 and told_apart(tasks) else colour_of(tasks[0], tasks)
+    marks |= {name: {"symbol": "circle", "size": 8, "color": own} for name, own in optimizers(rows).values()}
+    colour = GREY if marks else colour_of(tasks[0], tasks)
     marks["a seed"] = {"symbol": "circle", "size": 5, "color": colour, "opacity": 0.55}
     line = {"color": colour, "width": 2}
     marks["over seeds, with 95% interval"] = {"symbol": "diamond", "size": 9, "color": theme.PAPER, "line": line}
@@ -253,6 +217,14 @@ def wrapped(name: str, width: int) -> str:
 def task_name(task: str) -> str:
     """A task without its long settings."""
     return task if len(task) <= 30 else task.partition("(")[0]
+
+
+def optimizers(rows: "pd.DataFrame") -> dict[str, tuple[str, str]]:
+    """The name and the colour of each arm's optimiser, where arms of one task differ in it."""
+    if "optimizer" not in rows or rows["optimizer"].nunique() < 2 or rows["task"].nunique() > 1:
+        return {}
+    known = dict(rows[["arm", "optimizer"]].drop_duplicates().itertuples(index=False, name=None))
+    return {arm: theme.OPTIMIZERS[name] for arm, name in known.items() if name in theme.OPTIMIZERS}
 
 
 def colour_of(task: str, tasks: list) -> str:

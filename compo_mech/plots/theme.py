@@ -33,6 +33,9 @@ COMPONENT_COLOURS = {
 }
 """Of what emerges in training, the same in every figure."""
 
+OPTIMIZERS = {"muon": ("Muon", PINK), "adamw": ("AdamW", CYAN), "adam": ("Adam", GREEN), "sgd": ("SGD", BROWN)}
+"""Names and colours of optimisers, by their settings."""
+
 TASK_COLOURS = {"parity": BLUE, "copy": GREEN, "polynomial": ORANGE}
 
 ORDERED_COLOURS = ("#8f74e8", "#4b87e0", "#1c98a8", "#4f9a3c", "#b5851c", "#e0663c", "#d8568f")

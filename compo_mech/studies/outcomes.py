@@ -24,7 +24,7 @@ from compo_mech.evaluation.sets import EvalSet, eval_sets
 from compo_mech.evaluation.stacked import DIVERGED, Measured, measure_each
 from compo_mech.launch.ensemble import new_members
 from compo_mech.launch.settings import check_device
-from compo_mech.model.params import Model
+from compo_mech.model.params import Model, Params
 from compo_mech.routes.route_map import route_shares
 from compo_mech.routes.summary import RouteName, main_route
 from compo_mech.runs import recipes
@@ -118,7 +118,7 @@ def _followed(
         advance()
         if step in wanted:
             found.append(_measured(members, config, sets, seeds))
-    found[-1] = found[-1].assign(**_routes(members, config))
+    found[-1] = found[-1].assign(**_routes(members.params, config))
     return pd.concat(found).to_dict("records")
 
 
@@ -129,12 +129,12 @@ def _measured(members: Ensemble, config: RunConfig, sets: list[EvalSet], seeds: 
     return pd.DataFrame({"seed": seeds, "step": members.step} | columns | weight_measures(members.params))
 
 
-def _routes(members: Ensemble, config: RunConfig) -> dict[str, list[Any]]:
+def _routes(params: Params, config: RunConfig) -> dict[str, list[Any]]:
     """By which route x_t reaches the prediction of s_t in each network, at the longest length and at half of it; and
     the fraction of its effect that goes by the textbook one."""
     lengths, names, textbook = [config.data.max_length, (config.data.max_length + 1) // 2], list[str](), list[float]()
-    for i in range(len(next(iter(members.params.values())))):
-        model = Model({name: param[i].detach() for name, param in members.params.items()}, config.model)
+    for i in range(len(params["embed.W_E"])):
+        model = Model({name: param[i].detach() for name, param in params.items()}, config.model)
         if not all(bool(param.isfinite().all()) for param in model.params.values()):
             names, textbook = [*names, DIVERGED], [*textbook, math.nan]
             continue

@@ -33,6 +33,7 @@ from compo_mech.runs.checkpoints import RunError
 from compo_mech.runs.run import Run
 from compo_mech.runs.trajectory import Measured, Quantity, as_table
 from compo_mech.studies import measures
+from compo_mech.studies.asked import Asked
 from compo_mech.studies.scores import RunScore
 
 FIGURES = Path(__file__).parents[2] / "figures"
@@ -344,7 +345,7 @@ def test_a_measure_that_a_study_does_not_have(tables, tmp_path, capsys, panel):
 
 
 def test_no_panel_is_headed_by_the_name_of_a_variable():
-    titles = [module_of("study").Panel.read(name).title() for name in measures.MEASURES]
+    titles = [Asked.read(name).title for name in measures.MEASURES]
     assert len(titles) > 50
     assert [title for title in titles if re.search(r"[a-z]{2,}_|_[a-z]{2,}", title)] == []
 
@@ -439,7 +440,8 @@ def test_panels_of_a_grid_have_their_own_values_and_where_leaves_some_arms():
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("speed", "--x", "length", "--y", "d_model"), "measures = speed: must be of accuracy; solved; "),
+        (("speed", "--x", "length", "--y", "d_model"),
+         "measures = speed: must be of accuracy; iteration; solved; first step at 99%"),
         (("accuracy", "--x", "width", "--y", "d_model"), "factors = width: must be of length, d_model"),
         (("accuracy", "--x", "value", "--y", "d_model"), "factors = value: must be of length, d_model"),
         (("accuracy", "--x", "length", "--y", "length"), "factors = length, length: must tell all arms apart"),

@@ -1,8 +1,11 @@
 """How seeds end and how early that shows: planted answers, and the summary of a network against its own measures."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.metrics import roc_auc_score
 
 from compo_mech.data.tasks import Parity
@@ -10,9 +13,12 @@ from compo_mech.evaluation.measure import measure
 from compo_mech.evaluation.sets import eval_sets
 from compo_mech.evaluation.stacked import DIVERGED, measure_each
 from compo_mech.ground_truth.build import build
-from compo_mech.model.params import Model
+from compo_mech.model.config import ModelConfig
+from compo_mech.model.params import Model, init_params
+from compo_mech.runs.config import RunConfig
 from compo_mech.studies import foretelling
 from compo_mech.studies import outcomes as study
+from compo_mech.studies.first_weights import WEIGHTS, weight_measures
 from compo_mech.studies.foretelling import foretold
 from compo_mech.studies.outcomes import EARLY, ends, outcomes, summary
 
@@ -77,6 +83,7 @@ def test_seeds_that_diverged_are_counted_and_not_foretold():
     diverged = seeds.assign(b=seeds["b"].where(~gone), verdict=seeds["verdict"].where(~gone, DIVERGED))
     assert foretold(diverged, ("a", "b")).equals(foretold(seeds[~gone], ("a", "b")))
     last = diverged[diverged["step"] == 200].assign(worst_accuracy=1.0)
+    last["route"] = last["verdict"].map({"textbook": "textbook diagonal", "diffuse": "mixed", DIVERGED: DIVERGED})
     assert ends(last).set_index("seeds that end")["n"].to_dict() == {
         "diffuse": 79,
         "sharp patchwork": 0,
@@ -84,6 +91,9 @@ def test_seeds_that_diverged_are_counted_and_not_foretold():
         "diverged": 2,
         "accuracy ≥ 0.99 at every length": 120,
         "that, and textbook": 39,
+        "x_t by the route: mixed": 79,
+        "x_t by the route: textbook diagonal": 39,
+        "x_t by the route: diverged": 2,
     }
 
 
@@ -119,7 +129,9 @@ def test_seeds_are_followed_counted_and_kept(tmp_path, capsys, monkeypatch):
     table = pd.read_csv(out)
     assert table.groupby("seed")["step"].apply(list).tolist() == [[0, 3]] * 3
     counted = ends(table[table["step"] == 3]).set_index("seeds that end")
-    assert counted["n"].tolist() == [3, 0, 0, 0, 0, 0]
+    assert counted["n"].tolist()[:6] == [3, 0, 0, 0, 0, 0]
+    assert counted["n"][6:].sum() == 3
+    assert table.groupby("step")["route"].count().tolist() == [0, 3]
     assert counted["high"]["textbook"] < 1
     shown = capsys.readouterr().out
     assert "nothing can be foretold" in shown
@@ -128,6 +140,36 @@ def test_seeds_are_followed_counted_and_kept(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(study.loop, "train", None)  # both stacks are kept
     outcomes(n_seeds=3, n_at_once=2, n_steps=3, out=out)
     assert out.read_bytes() == content
+
+
+def test_routes_are_those_of_each_network():
+    """Of two built by hand, one of which fetches x_t and one whose head 0 of layer 1 is gone."""
+    config = RunConfig(data=BUILT.data, model=BUILT.model.config)
+    broken = dict(BUILT.model.params)
+    broken["blocks.1.attn.W_O"] = torch.zeros_like(broken["blocks.1.attn.W_O"])
+    nan = {name: param * math.nan for name, param in broken.items()}
+    params = {name: torch.stack([p[name] for p in (BUILT.model.params, broken, nan)]) for name in broken}
+    found = study._routes(params, config)
+    assert found["route"] == ["textbook diagonal", "no route", DIVERGED]
+    assert found["textbook route"][0] == pytest.approx(1, abs=1e-3)
+    assert np.isnan(found["textbook route"][2])
+
+
+def test_weights_are_measured_by_hand():
+    config = ModelConfig(d_model=8, d_mlp=16, n_heads=1, n_ctx=8)
+    one, two = (init_params(config, 6, 8, torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    both = {name: torch.stack([one[name], two[name]]) for name in one}
+    both["blocks.0.attn.W_V"][1, 0] = torch.eye(8)
+    both["blocks.0.attn.W_O"][1, 0] = torch.eye(8)
+    both["blocks.1.attn.W_K"][1, 0] = torch.diag(torch.tensor([3.0, 4, 0, 0, 0, 0, 0, 0]))
+    found = weight_measures(both)
+    assert list(found) == WEIGHTS
+    assert found["blocks.1.attn.W_K norm"][1] == pytest.approx(5)
+    assert found["blocks.1.attn.W_K stable rank"][1] == pytest.approx(25 / 16)
+    assert found["L0H0 into L1H0 K"][1] == pytest.approx(5 / (8**0.5 * 5))  # the identity passes all of it on
+    w_v, w_o, w_q = (one[f"blocks.{name}"][0] for name in ("0.attn.W_V", "0.attn.W_O", "1.attn.W_Q"))
+    by_hand = (w_v @ w_o @ w_q).norm() / ((w_v @ w_o).norm() * w_q.norm())
+    assert found["L0H0 into L1H0 Q"][0] == pytest.approx(float(by_hand))
 
 
 def test_a_mistake_is_told_before_anything_is_trained(tmp_path, capsys):
