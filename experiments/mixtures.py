@@ -4,7 +4,7 @@ python experiments/mixtures.py --n-workers 2
 """
 
 from compo_mech.studies import measures
-from compo_mech.studies.mixtures import all_shares, beside_none, best_shares, mixture_arms, mixture_scores
+from compo_mech.studies.mixtures import all_shares, beside_none, best_power, best_shares, mixture_arms, mixture_scores
 from compo_mech.studies.run import main
 from compo_mech.studies.study import Study
 
@@ -26,5 +26,6 @@ if __name__ == "__main__":
         "Beside no rows of the other task": beside_none,
         "All shares together, beside no rows": all_shares,
         "Best share of another task": best_shares,
+        "Best power of the length as a string's weight": best_power,
     }
     main(STUDY, further)

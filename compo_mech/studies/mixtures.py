@@ -38,6 +38,8 @@ LENGTH_WEIGHTS = {
     "in inverse proportion": tuple(1 / n for n in range(1, 9)),
     "the longest half": (1.0,) * 4 + (4.0,) * 4,
 }
+POWERS = {"in inverse proportion": -1.0, EQUALLY: 0.0, "in proportion to length": 1.0}
+"""Weights that are a power of the length."""
 
 
 OF_BOTH = {
@@ -127,19 +129,36 @@ def best_shares(table: "pd.DataFrame") -> "pd.DataFrame":
     """
     import pandas as pd
 
+    found = [_best(table[table["mixed in"] == name], "share").assign(**{"mixed in": name}) for name in OTHERS]
+    best = pd.concat(found, ignore_index=True)
+    return best[["mixed in", *(column for column in best if column != "mixed in")]]
+
+
+def best_power(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Which power of its length is the best weight of a string: -1, 0 or 1.
+
+    Returns:
+        A row a measure, with the other columns of `best_shares`.
+    """
+    own = table[(table["mixed in"] == NOTHING) & table["lengths"].isin(list(POWERS))]
+    return _best(own.assign(power=own["lengths"].map(POWERS)), "power")
+
+
+def _best(table: "pd.DataFrame", setting: str) -> "pd.DataFrame":
+    """Of what values of a setting parity learns best: a row a measure."""
+    import pandas as pd
+
     parity, rows = str(Parity()), []
-    for name in OTHERS:
-        own = table[table["mixed in"] == name]
-        for measure in JUDGED_BY:
-            of_parity = trained_rows(score_rows(own, measure.name))
-            of_parity = of_parity[of_parity["task"] == parity]
-            values: dict[float, dict[int, float | None]] = {}
-            for share, seed, value in of_parity[["share", "seed", "value"]].itertuples(index=False, name=None):
-                values.setdefault(float(share), {})[int(seed)] = float(value)
-            for share, seed in failed_runs(own)[["share", "seed"]].itertuples(index=False, name=None):
-                values.setdefault(float(share), {})[int(seed)] = None
-            values = {share: of for share, of in values.items() if any(value is not None for value in of.values())}
-            best = optimum(measure.summary, values, torch.Generator().manual_seed(0))
-            if best is not None:
-                rows.append({"mixed in": name, "measure": measure.name} | best._asdict())
+    for measure in JUDGED_BY:
+        of_parity = trained_rows(score_rows(table, measure.name))
+        of_parity = of_parity[of_parity["task"] == parity]
+        values: dict[float, dict[int, float | None]] = {}
+        for at, seed, value in of_parity[[setting, "seed", "value"]].itertuples(index=False, name=None):
+            values.setdefault(float(at), {})[int(seed)] = float(value)
+        for at, seed in failed_runs(table)[[setting, "seed"]].itertuples(index=False, name=None):
+            values.setdefault(float(at), {})[int(seed)] = None
+        values = {at: of for at, of in values.items() if any(value is not None for value in of.values())}
+        best = optimum(measure.summary, values, torch.Generator().manual_seed(0))
+        if best is not None:
+            rows.append({"measure": measure.name} | best._asdict())
     return pd.DataFrame(rows)

@@ -53,6 +53,24 @@ def main_scores(run: AnyRun, also: Collection[Measure] = ()) -> list[RunScore]:
     return [score for score in run_scores(run) if score.measure in MAIN or score.measure in also]
 
 
+def cleanliness_scores(run: AnyRun) -> list[RunScore]:
+    """`main_scores`, and the entropy of the head with the highest lookup score, of the network and of its control."""
+    scores = main_scores(run)
+    for task in map(str, run.config.data.measured_tasks):
+        of_task = select(run.metrics, task=task).dropna(subset="head")
+        means = select(of_task, split="mean")
+        control = select(of_task, split=CONTROL)
+        networks: tuple[tuple[Network, pd.DataFrame], ...] = (
+            ("trained", select(means, step=means["step"].max())), ("control", control[control["length"].isna()]),
+        )  # fmt: skip
+        for network, rows in networks:
+            heads = by_head(rows)
+            if "lookup" in heads:
+                value = float(heads.iloc[int(heads["lookup"].argmax())]["entropy"])
+                scores.append(RunScore(measures.ENTROPY, value, task, network, component="lookup head"))
+    return scores
+
+
 def _accuracy(of_task: "pd.DataFrame") -> Iterator[RunScore]:
     accuracy = select(of_task, metric="generated_accuracy")
     worst = accuracy.groupby("step")["value"].min()

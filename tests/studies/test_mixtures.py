@@ -10,11 +10,14 @@ from compo_mech.settings import changed
 from compo_mech.studies import measures
 from compo_mech.studies.mixtures import (
     JUDGED_BY,
+    LENGTH_WEIGHTS,
     OF_BOTH,
     OTHERS,
+    POWERS,
     SHARES,
     all_shares,
     beside_none,
+    best_power,
     best_shares,
     mixture_arms,
     mixture_scores,
@@ -52,6 +55,22 @@ def test_the_best_share_is_found_by_paritys_own_measures(peak):
     of_all = found[found["mixed in"] != "copy of other values"]
     assert np.allclose(of_all[["best", "low", "high"]], peak)
     assert set(found["n_seeds"]) == {len(SEEDS)}
+
+
+@pytest.mark.parametrize("best", ["parity alone", "lengths in inverse proportion", "lengths in proportion to length"])
+def test_the_best_power_of_the_length_is_found(best):
+    table = made(0.9)
+    later = table["measure"] == measures.FIRST_STEP_AT_99.name
+    table["value"] = np.where(table["arm"] == best, np.where(later, 1.0, 9.0), np.where(later, 9.0, 1.0))
+    table.loc[table["measure"] == measures.TEXTBOOK.name, "value"] = (table["arm"] == best).astype(float)
+    found = best_power(table)
+    power = {"parity alone": 0, "lengths in inverse proportion": -1, "lengths in proportion to length": 1}[best]
+    assert found["measure"].tolist() == [measure.name for measure in JUDGED_BY]
+    assert (found[["best", "low", "high"]] == power).all(axis=None)
+    for name, exponent in POWERS.items():
+        if exponent:
+            weights = np.array(LENGTH_WEIGHTS[name])
+            assert np.allclose(weights / weights[0], np.arange(1, 9) ** exponent)
 
 
 def test_shares_are_judged_beside_the_same_vocabulary_without_rows():

@@ -19,17 +19,19 @@ from compo_mech.ground_truth.build import build
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.launch import group_size
 from compo_mech.launch.how import How
+from compo_mech.launch.sweep import sweep
 from compo_mech.model.config import ModelConfig
 from compo_mech.probing import sites
 from compo_mech.probing.probes import linear_probe
 from compo_mech.runs import recipes
+from compo_mech.runs.stacked_run import open_run
 from compo_mech.settings import changed
 from compo_mech.stats.over_seeds import SeedSummary, over_seeds
 from compo_mech.studies import exponents, measures, self_training
 from compo_mech.studies import run as study_runs
 from compo_mech.studies.circuit_scores import head_role_scores
 from compo_mech.studies.run import main, run_study
-from compo_mech.studies.run_scores import run_scores
+from compo_mech.studies.run_scores import cleanliness_scores, run_scores
 from compo_mech.studies.scores import RunScore
 from compo_mech.studies.special_rows import row_scores
 from compo_mech.studies.study import Arm, Study
@@ -37,9 +39,9 @@ from compo_mech.studies.summary import summary
 from compo_mech.studies.table import failed_runs, study_table
 
 ROOT = Path(__file__).parents[2]
-STUDIES = ("ablations", "baselines", "capacity", "curriculum", "grokking", "groups",
-           "last_row", "learning_order", "length_generalisation", "mix", "mixtures", "no_pointer", "odd_spot",
-           "optimizers", "polynomial_grid", "position_dims", "positions", "reuse", "scaling",
+STUDIES = ("ablations", "baselines", "capacity", "curriculum", "grokking", "groups", "last_row", "learning_order",
+           "length_generalisation", "longer_training", "mix", "mixtures", "no_pointer", "odd_spot", "optimizers",
+           "polynomial_grid", "position_dims", "positions", "reuse", "scaling",
            "state_rule", "symmetry", "transfer")  # fmt: skip
 QUIET = Console(quiet=True)
 SMALL = changed(
@@ -264,6 +266,23 @@ def test_a_summary_is_of_the_trained_network_and_of_no_placebo():
 def test_a_factor_named_as_a_column_is_refused():
     with pytest.raises(ValueError, match="factors = network: must not be named as another column"):
         study_table(made({"a": Arm(SMALL, factors={"network": "deep"})}), [0], {}, {})
+
+
+def test_how_sharp_the_lookup_is_is_told_of_the_head_that_looks_most(tmp_path):
+    config = changed(SMALL, {"model.n_heads": 4})
+    sweep({"run": config}, How(runs_dir=tmp_path, on="here"), QUIET)
+    run = open_run(tmp_path / "run")
+    scores = cleanliness_scores(run)
+    found = {s.network: s.value for s in scores if s.measure is measures.ENTROPY and s.component == "lookup head"}
+    rows = run.metrics.dropna(subset="head")
+    ends = {"trained": rows[(rows["split"] == "mean") & (rows["step"] == 4)],
+            "control": rows[(rows["split"] == "control") & rows["length"].isna()]}  # fmt: skip
+    for network, own in ends.items():
+        by_metric = own.pivot(index=["layer", "head"], columns="metric", values="value")
+        best = by_metric.sort_values("lookup").iloc[-1]
+        assert found[network] == best["entropy"]
+        assert len(by_metric) == 8
+        assert [s.value for s in scores if (s.measure, s.network) == (measures.LOOKUP, network)] == [best["lookup"]]
 
 
 def test_arms_of_one_folder_are_refused(tmp_path):
