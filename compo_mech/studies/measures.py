@@ -120,6 +120,19 @@ LARGEST_SHARE_OF_EOI = Measure(
     "largest share of EoI", "largest Shapley share of a head before the last layer in bringing the position of [EoI]",
     bounds=_DIFFERENCE,
 )  # fmt: skip
+X_PROJECTED = Measure("x_t in the assigned head", "variance of what the head that is assigned to x_t writes, which x_t "
+                      "explains", bounds=_DIFFERENCE)  # fmt: skip
+X_PROJECTED_ELSEWHERE = Measure("x_t in another head", "the same of the head after it", bounds=_DIFFERENCE)
+EOI_PROJECTED = Measure(
+    "EoI in the assigned head", "variance of what the head that is assigned to the position of [EoI] writes, which "
+    "that explains", bounds=_DIFFERENCE,
+)  # fmt: skip
+EOI_PROJECTED_ELSEWHERE = Measure("EoI in another head", "the same of the head after it", bounds=_DIFFERENCE)
+X_CARRIED_BY_ASSIGNED = Measure("x_t carried by the assigned head", "fraction of x_t that it carries by itself")
+ASSIGNED_CARRIES_X = Measure(
+    "assigned head carries most of x_t", "whether no head carries more of x_t than the one assigned to it", _FRACTION
+)
+ASSIGNED_CARRIES_EOI = Measure("assigned head carries most of EoI", "the same of the position of [EoI]", _FRACTION)
 SHARE_SHOWS = Measure(
     "top score has top share", "whether the head with the highest iteration score has the largest share", _FRACTION
 )
@@ -217,6 +230,8 @@ MEASURES: Mapping[str, Measure] = {
         *(NEURON_SPARSITY, STEP_AT_EQUAL_LOSS),
         *(LARGEST_COST, HEADS_TO_REMOVE, X_CARRIED, X_CARRIED_BY_LAYER, HEADS_CARRYING_X, ITERATION_HEAD_FOUND),
         *(X_BROUGHT, LARGEST_SHARE, LARGEST_SHARE_OF_LAYER, HEADS_SHARING, HEADS_ENOUGH, HEADS_BLOCKING),
+        *(X_PROJECTED, X_PROJECTED_ELSEWHERE, EOI_PROJECTED, EOI_PROJECTED_ELSEWHERE),
+        *(X_CARRIED_BY_ASSIGNED, ASSIGNED_CARRIES_X, ASSIGNED_CARRIES_EOI),
         *(LARGEST_SHARE_OF_EOI, SHARE_SHOWS, EOI_CARRIED, ROW_ACCURACY, ABLATED_ROW_ACCURACY, IIA, PROBE, ROUTE_SHARE),
         *(END_BY_ATTENTION, END_BY_STREAM, END_BY_BOTH, END_BY_EITHER, END_FOUND),
         *(LENGTHS_BY_ATTENTION, LENGTHS_BY_STREAM, LENGTHS_MIXED),

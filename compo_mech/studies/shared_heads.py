@@ -1,7 +1,8 @@
-"""How heads share the work of bringing x_t, over all sets of heads of all layers, as scores of a run."""
+"""Networks of more heads and layers than are needed, as arms of a study, and how heads share the work of bringing x_t,
+over all sets of heads of all layers, as scores of a run."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
 import torch
@@ -11,15 +12,31 @@ from compo_mech.data.tasks import Task
 from compo_mech.evaluation.measure import measure
 from compo_mech.evaluation.sets import drawn_sets
 from compo_mech.model.params import Model
+from compo_mech.runs import recipes
 from compo_mech.runs.stacked_run import AnyRun
+from compo_mech.settings import changed
 from compo_mech.studies import measures
 from compo_mech.studies.circuit_scores import N_STRINGS, heads_needed
 from compo_mech.studies.scores import RunScore, beside_control
+from compo_mech.studies.study import SHORT, Arm
 
 SHARES = 0.1
 """A head shares the work if its share is at least this."""
 ROUNDING = 1e-9
 """Shares that differ by less are equal; either of two heads that have the largest has it."""
+
+
+def size_arms(sizes: Sequence[tuple[int, int, int]]) -> Mapping[str, Arm]:
+    """Return parity alone in networks of (layers, heads a layer, key-value heads a layer). Every head has the width of
+    the one that is enough, so that arms differ in number alone."""
+    base, arms = changed(recipes.parity_alone(), SHORT), {}
+    for n_layers, n_heads, n_shared in sizes:
+        n_kv = None if n_shared == n_heads else n_shared
+        settings = {"model.n_layers": n_layers, "model.n_heads": n_heads, "model.n_key_value_heads": n_kv}
+        name = f"{n_layers} layers x {n_heads} heads{'' if n_kv is None else f', {n_shared} key-value heads'}"
+        factors = {"n_layers": n_layers, "n_heads": n_heads, "n_key_value_heads": n_shared}
+        arms[name] = Arm(changed(base, settings | {"model.d_head": 64}), factors=factors)
+    return arms
 
 
 def heads_sharing(run: AnyRun) -> list[RunScore]:

@@ -39,9 +39,9 @@ from compo_mech.studies.summary import summary
 from compo_mech.studies.table import failed_runs, study_table
 
 ROOT = Path(__file__).parents[2]
-STUDIES = ("ablations", "baselines", "capacity", "curriculum", "grokking", "groups", "last_row", "learning_order",
-           "length_generalisation", "longer_training", "mix", "mixtures", "no_pointer", "odd_spot", "optimizers",
-           "polynomial_grid", "position_dims", "positions", "reuse", "scaling",
+STUDIES = ("ablations", "assignment", "baselines", "capacity", "curriculum", "grokking", "groups", "last_row",
+           "learning_order", "length_generalisation", "longer_training", "mix", "mixtures", "no_pointer", "odd_spot",
+           "optimizers", "polynomial_grid", "position_dims", "positions", "reuse", "scaling",
            "state_rule", "symmetry", "transfer")  # fmt: skip
 QUIET = Console(quiet=True)
 SMALL = changed(
