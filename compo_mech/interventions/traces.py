@@ -1,5 +1,6 @@
 """Every activation of one run, and the steps from one to the next: what patches start from and go on with."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from compo_mech.interventions.graph import check_pairs
 from compo_mech.interventions.pairs import Pairs
 from compo_mech.model import blocks
+from compo_mech.model.entries import embedded_pairs, taken
 from compo_mech.model.finite import check_weights
 from compo_mech.model.params import Model
 from compo_mech.model.sites import Site
@@ -84,12 +86,14 @@ def trace(
     """
     n_pos = tokens.shape[1]
     kept: dict[str, list[Tensor]] = {name: [] for name in Trace.__dataclass_fields__ if name != "logits"}
-    stream = blocks.embed(model, tokens, position_ids)
+    source, entry = embedded_pairs(model, tokens, position_ids)
+    stream = taken(source, entry)
     for layer in range(model.config.n_layers):
         n_left_out = first if layer == model.config.n_layers - 1 else 0
-        here, normed = stream[:, n_left_out:], blocks.attention_input(model, layer, stream)
-        k, v = (blocks.split_heads(model, x) for x in blocks.project(model, layer, "KV", normed))
-        (q,) = (blocks.split_heads(model, x) for x in blocks.project(model, layer, "Q", normed[:, n_left_out:]))
+        here = stream[:, n_left_out:]
+        if layer > 0:
+            source, entry = stream, None
+        q, k, v = _projected(model, layer, source, entry, lambda x, n=n_left_out: x[:, n:])
         queries = torch.arange(n_left_out, n_pos, device=tokens.device)
         seen = blocks.seen(model, queries, n_pos)
         keys, values = blocks.by_query_head(model, k), blocks.by_query_head(model, v)
@@ -107,6 +111,20 @@ def trace(
         stream = values["resid_post"]
     logits = F.pad(blocks.logits(model, stream[:, first:]), (0, 0, first, 0))
     return Trace(**kept, logits=logits)  # pyright: ignore[reportArgumentType]
+
+
+def _projected(
+    model: Model, layer: int, source: Tensor, entry: Int[Tensor, "batch pos"] | None, asked: Callable[[Tensor], Tensor]
+) -> list[Float[Tensor, "batch head pos d_head"]]:
+    """Queries of the positions that are asked for, keys and values, of rows that `entry` names or of a whole stream."""
+    normed = blocks.attention_input(model, layer, source)
+    k, v = (taken(x, entry) for x in blocks.project(model, layer, "KV", normed))
+    if entry is None:
+        (q,) = blocks.project(model, layer, "Q", asked(normed))
+    else:
+        (every,) = blocks.project(model, layer, "Q", normed)
+        q = taken(every, asked(entry))
+    return [blocks.split_heads(model, x) for x in (q, k, v)]
 
 
 @dataclass(frozen=True)
@@ -188,15 +206,17 @@ def _rows_run(
     """The fields of a `RowTrace` by name; logits in a list of one."""
     n_pos, index = tokens.shape[1], torch.arange(len(tokens), device=tokens.device)
     kept: dict[str, list[Tensor]] = {n: [] for n in RowTrace.__dataclass_fields__ if n not in ("position", "logits")}
-    stream = blocks.embed(model, tokens, position_ids)
+    source, entry = embedded_pairs(model, tokens, position_ids)
+    stream = taken(source, entry)
     for layer in range(model.config.n_layers):
-        at, queries = position, torch.arange(n_pos, device=tokens.device)
-        normed = blocks.attention_input(model, layer, stream)
-        k, v = (blocks.split_heads(model, x) for x in blocks.project(model, layer, "KV", normed))
+        at, queries, asked = position, torch.arange(n_pos, device=tokens.device), lambda x: x
+        if layer > 0:
+            source, entry = stream, None
         if layer == model.config.n_layers - 1:  # from here on the row stands alone
-            stream, normed = stream[index, position][:, None], normed[index, position][:, None]
+            asked = lambda x: x[index, position][:, None]  # noqa: E731
             at, queries = torch.zeros_like(position), position[:, None, None]
-        (q,) = (blocks.split_heads(model, x) for x in blocks.project(model, layer, "Q", normed))
+            stream = asked(stream)
+        q, k, v = _projected(model, layer, source, entry, asked)
         keys, values = blocks.by_query_head(model, k), blocks.by_query_head(model, v)
         scores = blocks.scores(model, layer, q, keys, queries)
         z = blocks.pattern(scores, blocks.causal(queries, n_pos)) @ values

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from compo_mech.data.packing import Packing
 from compo_mech.model import blocks
+from compo_mech.model.entries import embedded_pairs
 from compo_mech.model.generate import Past
 from compo_mech.model.params import Model
 
@@ -71,22 +72,10 @@ def _embedded(
     position_ids: Int[Tensor, "token"],
     embed_mask: Float[Tensor, "token d_model"] | None,
 ) -> tuple[Float[Tensor, "row d_model"], Int[Tensor, "token"] | None]:
-    """The stream in front of layer 0, and which of its rows is each token's; None: its own.
-
-    Where there are fewer, a row is a pair of a token and a position id, so that what layer 0 makes of its input alone
-    is computed once for all that have the same.
-    """
-    n_values = len(model.params["embed.W_E"])
-    n_positions = len(model.params["pos_embed.W_pos"]) if model.config.positional_embedding == "standard" else 1
+    """The stream in front of layer 0, and which of its rows is each token's; None: its own, as where each is masked."""
     if embed_mask is not None:
         return blocks.embed(model, tokens, position_ids) * embed_mask, None
-    if n_values * n_positions > len(tokens):
-        return blocks.embed(model, tokens, position_ids), None
-    every = torch.arange(n_values * n_positions, device=tokens.device)
-    pairs = blocks.embed(model, every // n_positions, every % n_positions)
-    if n_positions == 1:
-        return pairs, tokens
-    return pairs, every.view(n_values, n_positions)[tokens, position_ids]  # refuses positions that there are not
+    return embedded_pairs(model, tokens, position_ids)
 
 
 def _attention(

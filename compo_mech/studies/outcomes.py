@@ -158,8 +158,8 @@ def summary(measured: Sequence[Measured]) -> dict[str, np.ndarray]:
 
 
 def ends(last: "pd.DataFrame") -> "pd.DataFrame":
-    """How many seeds end with each verdict, accuracy and route, with Wilson's intervals, given their rows at the last
-    step."""
+    """How many seeds end with each verdict, accuracy and, where it was asked, route, with Wilson's intervals, given
+    their rows at the last step."""
     import pandas as pd
 
     verdicts = [*map(str, AttentionVerdict), DIVERGED]
@@ -167,6 +167,7 @@ def ends(last: "pd.DataFrame") -> "pd.DataFrame":
     right = last["worst_accuracy"] >= 0.99
     counts |= {"accuracy ≥ 0.99 at every length": int(right.sum())}
     counts |= {"that, and textbook": int((right & (last["verdict"] == str(AttentionVerdict.TEXTBOOK))).sum())}
-    counts |= {f"x_t by the route: {route}": int(n) for route, n in last["route"].value_counts().items()}
+    if "route" in last:
+        counts |= {f"x_t by the route: {route}": int(n) for route, n in last["route"].value_counts().items()}
     rows = [(what, n, *wilson(n, len(last))) for what, n in counts.items()]
     return pd.DataFrame(rows, columns=["seeds that end", "n", "fraction", "low", "high"])
