@@ -10,7 +10,7 @@ from compo_mech.causal.rows import Variable
 from compo_mech.causal.variables import make_interchanges, uses
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
-from compo_mech.interventions.traces import RowTrace
+from compo_mech.interventions.row_traces import RowTrace
 from compo_mech.model.params import Model
 from compo_mech.model.sites import mlp_input_site
 from compo_mech.probing.grid import StateGrid

@@ -21,7 +21,7 @@ from compo_mech.causal.rows import Rows, Variable
 from compo_mech.causal.variables import Context, Interchanges, make_interchanges, uses
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
-from compo_mech.interventions.traces import RowTrace
+from compo_mech.interventions.row_traces import RowTrace
 from compo_mech.model import blocks
 from compo_mech.model.architecture import check_has_mlps
 from compo_mech.model.params import Model

@@ -13,7 +13,7 @@ import torch
 
 from compo_mech.causal.interchange import interchange
 from compo_mech.causal.rows import Variable
-from compo_mech.causal.variables import make_interchanges, uses
+from compo_mech.causal.variables import Interchanges, make_interchanges, uses
 from compo_mech.data.config import DataConfig
 from compo_mech.data.tasks import Task
 from compo_mech.evaluation import accuracy
@@ -103,25 +103,38 @@ def interchange_scores(data: DataConfig, task: Task, layer: int, seed: int, mode
     state, and so is right now and then, gets the same from both.
     """
     generator = torch.Generator().manual_seed(seed)
+    rows: list[Measured] = []
+    for site, pairs in _swaps(data.model_dump_json(), task, layer, seed, str(model.device)):
+        if site.kind not in kinds_of(model.config):
+            continue
+        score = interchange(model, pairs, site, generator)
+        quantity = Quantity("IIA", "value", pairs.variable, pairs.context, site.kind, layer)
+        rows += [
+            Measured(quantity, *score.accuracy),
+            Measured(quantity._replace(statistic="placebo"), score.placebo),
+            Measured(quantity._replace(statistic="above placebo"), score.accuracy.mean - score.placebo),
+        ]
+    return rows
+
+
+def swaps_of(data: DataConfig, task: Task, layer: int, seed: int) -> tuple[tuple[Site, Interchanges], ...]:
+    """Return which pairs `interchange_scores` asks at which site, the same for every network."""
+    return _swaps(data.model_dump_json(), task, layer, seed, "cpu")
+
+
+@functools.lru_cache(maxsize=8)
+def _swaps(spelled: str, task: Task, layer: int, seed: int, device: str) -> tuple[tuple[Site, Interchanges], ...]:
+    data, generator = DataConfig.model_validate_json(spelled), torch.Generator().manual_seed(seed)
     plans: list[tuple[Variable, Site]] = [
         ("t", Site("q", layer)),
         ("x", Site("attn_out", layer)),
         ("answer", Site("mlp_out", layer)),
     ]
-    device, rows = model.device, []
-    for variable, site in plans:
-        if site.kind not in kinds_of(model.config):
-            continue
-        if uses(task, variable) and (layer > 0 or variable != "t"):  # layer 0 has no pointer to read
-            pairs = make_interchanges(data, variable, "independent", N_SWAPS, generator, task).to(device)
-            score = interchange(model, pairs, site, generator)
-            quantity = Quantity("IIA", "value", variable, pairs.context, site.kind, layer)
-            rows += [
-                Measured(quantity, *score.accuracy),
-                Measured(quantity._replace(statistic="placebo"), score.placebo),
-                Measured(quantity._replace(statistic="above placebo"), score.accuracy.mean - score.placebo),
-            ]
-    return rows
+    return tuple(
+        (site, make_interchanges(data, variable, "independent", N_SWAPS, generator, task).to(device))
+        for variable, site in plans
+        if uses(task, variable) and (layer > 0 or variable != "t")  # layer 0 has no pointer to read
+    )
 
 
 def route_scores(data: DataConfig, task: Task, seed: int, model: Model) -> list[Measured]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from compo_mech.causal.row_patching import trace_rows
 from compo_mech.causal.rows import Rows
 from compo_mech.data.tasks import Task
-from compo_mech.interventions.traces import RowTrace
+from compo_mech.interventions.row_traces import RowTrace
 from compo_mech.model import blocks, norms
 from compo_mech.model.params import Model
 from compo_mech.model.sites import Site

@@ -19,7 +19,7 @@ from compo_mech.causal.interchange import InterchangeScore, balanced_accuracy, i
 from compo_mech.causal.row_patching import HEAD_ROW_KINDS, check_row_site, continued, swapped
 from compo_mech.causal.rows import Variable
 from compo_mech.causal.variables import Interchanges
-from compo_mech.interventions.traces import RowTrace
+from compo_mech.interventions.row_traces import RowTrace
 from compo_mech.model import blocks
 from compo_mech.model.finite import check_finite, likeliest
 from compo_mech.model.params import Model

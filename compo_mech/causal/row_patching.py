@@ -5,7 +5,7 @@ from torch import Tensor
 
 from compo_mech.causal.rows import Rows
 from compo_mech.interventions.row_layers import attended, finished, split_heads
-from compo_mech.interventions.traces import RowTrace, row_trace
+from compo_mech.interventions.row_traces import RowTrace, row_trace
 from compo_mech.model import blocks
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.finite import check_finite, check_weights

@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Int
 from torch import Tensor
 
@@ -50,6 +51,25 @@ class Rows:
     def end(self) -> Int[Tensor, "row"]:
         """Position of [EoI]: of the row that predicts s_1."""
         return self.position - self.t + 1
+
+
+def joined(first: Rows, second: Rows) -> Rows:
+    """Return the rows of both, one after the other, strings and inputs padded to the longest.
+
+    >>> from compo_mech import DataConfig, Parity
+    >>> rows = draw_rows(DataConfig(max_length=3), Parity(), 2, torch.Generator().manual_seed(0))
+    >>> len(joined(rows, rows)), torch.equal(joined(rows, rows)[2:].tokens, rows.tokens)
+    (4, True)
+    """
+
+    def both(name: str) -> Tensor:
+        parts = [getattr(first, name), getattr(second, name)]
+        if parts[0].ndim > 1:
+            width = max(part.shape[1] for part in parts)
+            parts = [F.pad(part, (0, width - part.shape[1])) for part in parts]
+        return torch.cat(parts)
+
+    return Rows(**{field.name: both(field.name) for field in fields(Rows)})
 
 
 def check_data(data: DataConfig, task: Task | None = None) -> Task:

@@ -29,7 +29,8 @@ from compo_mech.interventions.graph import (
     run_both,
     run_patched,
 )
-from compo_mech.interventions.traces import Trace, trace, RowTrace, row_trace, both_traces
+from compo_mech.interventions.row_traces import RowTrace, row_trace
+from compo_mech.interventions.traces import Trace, trace, both_traces
 from compo_mech.interventions.patching import patched_logits, sweep
 from compo_mech.interventions.token_reliance import Reliance, reliance
 from compo_mech.interventions.notation import Component, SitePatch, read_edge, read_patches

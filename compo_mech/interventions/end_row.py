@@ -21,8 +21,8 @@ from compo_mech.data.config import DataConfig
 from compo_mech.data.encode import encode
 from compo_mech.data.tasks import Task
 from compo_mech.interventions.head_swaps import MIN_COUNTED
+from compo_mech.interventions.row_traces import RowTrace, row_trace
 from compo_mech.interventions.switches import strings
-from compo_mech.interventions.traces import RowTrace, row_trace
 from compo_mech.model import blocks
 from compo_mech.model.finite import check_weights, likeliest
 from compo_mech.model.params import Model

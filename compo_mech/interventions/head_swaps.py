@@ -21,8 +21,8 @@ from compo_mech.interventions.ablation import ablated_logits, ablation_values
 from compo_mech.interventions.edges import Writer
 from compo_mech.interventions.graph import embeddings, run_writers
 from compo_mech.interventions.row_layers import finished
+from compo_mech.interventions.row_traces import row_trace
 from compo_mech.interventions.swapped_rows import Content, SwappedRows
-from compo_mech.interventions.traces import row_trace
 from compo_mech.model.finite import check_weights, likeliest
 from compo_mech.model.params import Model
 from compo_mech.model.sites import Site

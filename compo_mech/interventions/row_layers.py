@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from compo_mech.interventions.edges import Writer
-from compo_mech.interventions.traces import RowTrace
+from compo_mech.interventions.row_traces import RowTrace
 from compo_mech.model import blocks
 from compo_mech.model.params import Model
 
@@ -71,7 +71,7 @@ def finished(
         swapped: z of heads that put out something else.
 
     >>> from compo_mech import Parity, build
-    >>> from compo_mech.interventions.traces import row_trace
+    >>> from compo_mech.interventions.row_traces import row_trace
     >>> model = build(Parity(), max_length=3).model
     >>> run = row_trace(model, torch.tensor([[5, 1, 2, 1]]), torch.arange(4)[None], torch.tensor([2]))
     >>> torch.allclose(finished(model, run, 0, run.resid_pre[0]), run.logits)

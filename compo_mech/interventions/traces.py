@@ -93,7 +93,7 @@ def trace(
         here = stream[:, n_left_out:]
         if layer > 0:
             source, entry = stream, None
-        q, k, v = _projected(model, layer, source, entry, lambda x, n=n_left_out: x[:, n:])
+        q, k, v = qkv_of(model, layer, source, entry, lambda x, n=n_left_out: x[:, n:])
         queries = torch.arange(n_left_out, n_pos, device=tokens.device)
         seen = blocks.seen(model, queries, n_pos)
         keys, values = blocks.by_query_head(model, k), blocks.by_query_head(model, v)
@@ -113,7 +113,7 @@ def trace(
     return Trace(**kept, logits=logits)  # pyright: ignore[reportArgumentType]
 
 
-def _projected(
+def qkv_of(
     model: Model, layer: int, source: Tensor, entry: Int[Tensor, "batch pos"] | None, asked: Callable[[Tensor], Tensor]
 ) -> list[Float[Tensor, "batch head pos d_head"]]:
     """Queries of the positions that are asked for, keys and values, of rows that `entry` names or of a whole stream."""
@@ -125,113 +125,6 @@ def _projected(
         (every,) = blocks.project(model, layer, "Q", normed)
         q = taken(every, asked(entry))
     return [blocks.split_heads(model, x) for x in (q, k, v)]
-
-
-@dataclass(frozen=True)
-class RowTrace:
-    """What one row of each string holds, and the keys and values that it sees, one entry a layer.
-
-    Attributes:
-        position: of the row in its string.
-        resid_pre, resid_mid, resid_post, attn_out, mlp_out, q, z: of the row, as in `Trace`.
-        k, v: of every position up to the row; those after it mean nothing.
-        logits: at the row.
-
-    >>> from compo_mech import Parity, build
-    >>> model = build(Parity(), max_length=3).model
-    >>> run = row_trace(model, torch.tensor([[5, 1, 2, 1]]), torch.arange(4)[None], torch.tensor([2]))
-    >>> run.at(Site("z", 1, 0)).shape == (1, model.config.d_head)
-    True
-    """
-
-    position: Int[Tensor, "row"]
-    resid_pre: list[Float[Tensor, "row d_model"]]
-    resid_mid: list[Float[Tensor, "row d_model"]]
-    resid_post: list[Float[Tensor, "row d_model"]]
-    attn_out: list[Float[Tensor, "row d_model"]]
-    mlp_out: list[Float[Tensor, "row d_model"]]
-    q: list[Float[Tensor, "row head d_head"]]
-    z: list[Float[Tensor, "row head d_head"]]
-    k: list[Float[Tensor, "row kv_head pos d_head"]]
-    v: list[Float[Tensor, "row kv_head pos d_head"]]
-    logits: Float[Tensor, "row d_vocab"]
-
-    def at(self, site: Site) -> Float[Tensor, "row dim"]:
-        """What a site holds at each string's row: of its head, or, without one, of all heads side by side."""
-        values = getattr(self, site.kind)[site.layer]
-        return values.flatten(1) if site.head is None else values[:, site.head]
-
-
-N_CUTS = 4
-"""Groups of rows at positions near each other, of which each is read no further than its last one."""
-
-
-@torch.no_grad()
-def row_trace(
-    model: Model, tokens: Int[Tensor, "row pos"], position_ids: Int[Tensor, "row pos"], position: Int[Tensor, "row"]
-) -> RowTrace:
-    """Run the network as far as one row of each string needs it: nothing after the row, and in the last layer the row.
-
-    Args:
-        model: the network.
-        tokens, position_ids: of whole strings.
-        position: of each string's row.
-
-    >>> from compo_mech import Parity, build
-    >>> model = build(Parity(), max_length=3).model
-    >>> tokens = torch.tensor([[5, 1, 0, 1, 2, 1, 1, 0]]).expand(3, 8)  # [task] x1 x2 x3 [EoI] s1 s2 s3
-    >>> run = row_trace(model, tokens, torch.arange(8).expand(3, 8), torch.tensor([6, 4, 5]))
-    >>> run.logits.argmax(-1).tolist()  # s3 s1 s2
-    [0, 1, 1]
-    """
-    blocks.check_causal(model)
-    order, n_pos = position.argsort(), tokens.shape[1]
-    groups: list[dict[str, list[Tensor]]] = []
-    for index in order.chunk(N_CUTS):
-        n_read = int(position[index[-1]]) + 1
-        groups.append(_rows_run(model, tokens[index, :n_read], position_ids[index, :n_read], position[index]))
-        for name in ("k", "v"):
-            groups[-1][name] = [F.pad(value, (0, 0, 0, n_pos - n_read)) for value in groups[-1][name]]
-    back = order.argsort()
-    whole = {
-        name: [torch.cat(v)[back] for v in zip(*(group[name] for group in groups), strict=True)] for name in groups[0]
-    }
-    (logits,) = whole.pop("logits")
-    return RowTrace(position, **whole, logits=logits)  # pyright: ignore[reportArgumentType]
-
-
-def _rows_run(
-    model: Model, tokens: Int[Tensor, "row pos"], position_ids: Int[Tensor, "row pos"], position: Int[Tensor, "row"]
-) -> dict[str, list[Tensor]]:
-    """The fields of a `RowTrace` by name; logits in a list of one."""
-    n_pos, index = tokens.shape[1], torch.arange(len(tokens), device=tokens.device)
-    kept: dict[str, list[Tensor]] = {n: [] for n in RowTrace.__dataclass_fields__ if n not in ("position", "logits")}
-    source, entry = embedded_pairs(model, tokens, position_ids)
-    stream = taken(source, entry)
-    for layer in range(model.config.n_layers):
-        at, queries, asked = position, torch.arange(n_pos, device=tokens.device), lambda x: x
-        if layer > 0:
-            source, entry = stream, None
-        if layer == model.config.n_layers - 1:  # from here on the row stands alone
-            asked = lambda x: x[index, position][:, None]  # noqa: E731
-            at, queries = torch.zeros_like(position), position[:, None, None]
-            stream = asked(stream)
-        q, k, v = _projected(model, layer, source, entry, asked)
-        keys, values = blocks.by_query_head(model, k), blocks.by_query_head(model, v)
-        scores = blocks.scores(model, layer, q, keys, queries)
-        z = blocks.pattern(scores, blocks.causal(queries, n_pos)) @ values
-        attn_out = blocks.attn_out(model, layer, blocks.merge_heads(z))
-        mid = stream + attn_out
-        mlp_out = blocks.mlp_out_in_parts(model, layer, blocks.mlp_input(model, stream, mid))
-        of_rows = {"resid_pre": stream, "resid_mid": mid, "resid_post": mid + mlp_out}
-        for name, value in (of_rows | {"attn_out": attn_out, "mlp_out": mlp_out}).items():
-            kept[name].append(value[index, at])
-        for name, value in (("q", q), ("z", z)):
-            kept[name].append(value[index, :, at])
-        kept["k"].append(k)
-        kept["v"].append(v)
-        stream = of_rows["resid_post"]
-    return kept | {"logits": [blocks.logits(model, stream[:, 0])]}
 
 
 def both_traces(model: Model, pairs: Pairs) -> tuple[Trace, Trace]:

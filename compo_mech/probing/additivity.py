@@ -8,7 +8,7 @@ from torch import Tensor
 
 from compo_mech.causal.row_patching import continued
 from compo_mech.causal.rows import Rows
-from compo_mech.interventions.traces import RowTrace
+from compo_mech.interventions.row_traces import RowTrace
 from compo_mech.model.params import Model
 from compo_mech.model.sites import Site
 from compo_mech.probing.variance import additive_rest, group_means

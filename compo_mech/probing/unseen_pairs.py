@@ -17,7 +17,7 @@ from compo_mech.causal.rows import Rows, draw_inputs, rows_of
 from compo_mech.data.config import DataConfig
 from compo_mech.data.stream import TrainingStream
 from compo_mech.data.tasks import Task
-from compo_mech.interventions.traces import RowTrace
+from compo_mech.interventions.row_traces import RowTrace
 from compo_mech.model.finite import likeliest
 from compo_mech.model.params import Model
 from compo_mech.model.sites import Site

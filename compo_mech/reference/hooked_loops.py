@@ -13,8 +13,7 @@ from torch import Tensor
 
 from compo_mech.analyses import trajectories
 from compo_mech.causal.interchange import balanced_accuracy
-from compo_mech.causal.rows import Variable
-from compo_mech.causal.variables import Interchanges, make_interchanges, uses
+from compo_mech.causal.variables import Interchanges
 from compo_mech.data.config import DataConfig
 from compo_mech.data.encode import encode
 from compo_mech.data.tasks import Task
@@ -53,17 +52,10 @@ def exchanges(data: DataConfig, task: Task, layer: int, config: ModelConfig) -> 
     """Draw what `interchange_scores` draws."""
     generator = torch.Generator().manual_seed(SEED)
     widths = {"q": config.n_heads * config.head_width, "attn_out": config.d_model, "mlp_out": config.d_model}
-    plans: list[tuple[Variable, Site]] = [
-        ("t", Site("q", layer)),
-        ("x", Site("attn_out", layer)),
-        ("answer", Site("mlp_out", layer)),
-    ]
     found = []
-    for variable, site in plans:
-        if uses(task, variable) and (layer > 0 or variable != "t"):
-            pairs = make_interchanges(data, variable, "independent", trajectories.N_SWAPS, generator, task)
-            drawn = torch.randn(trajectories.N_SWAPS, widths[site.kind], generator=generator, dtype=torch.float64)
-            found.append(Exchange(site, pairs, drawn.float()))
+    for site, pairs in trajectories.swaps_of(data, task, layer, SEED):
+        drawn = torch.randn(trajectories.N_SWAPS, widths[site.kind], generator=generator, dtype=torch.float64)
+        found.append(Exchange(site, pairs, drawn.float()))
     return found
 
 

@@ -22,6 +22,7 @@ from compo_mech.data.tasks import Automaton, Copy, Counter, Parity, Polynomial, 
 from compo_mech.ground_truth.build import build
 from compo_mech.ground_truth.options import BuildOptions
 from compo_mech.interventions.graph import embeddings, run_graph
+from compo_mech.interventions.row_traces import OF_ROWS
 from compo_mech.interventions.traces import trace
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.hooked import to_hooked
@@ -139,10 +140,10 @@ def test_a_row_continued_equals_the_whole_network_with_hooks(settings):
 
 @pytest.mark.parametrize("settings", [{}, {"n_layers": 3}, {"n_layers": 1, "n_heads": 1}], ids=str)
 def test_a_trace_of_rows_is_the_whole_trace_at_them(settings):
-    """However they are cut into groups, more or fewer rows than groups."""
+    """However they are cut into groups, more or fewer rows than groups; and so is a part of it."""
     data = DataConfig(tasks=(Parity(),), max_length=6)
     model = small_model(data, **settings)
-    for n in (1, 3, 30):
+    for n in (1, 3, 30, 300):
         rows = draw_rows(data, Parity(), n, generator(n))
         found, whole = trace_rows(model, rows), trace(model, rows.tokens, rows.position_ids)
         index = torch.arange(n)
@@ -158,6 +159,18 @@ def test_a_trace_of_rows_is_the_whole_trace_at_them(settings):
                 one, other = (getattr(run, name)[layer].transpose(1, 2)[seen] for run in (found, whole))
                 torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(found.logits, whole.logits[index, rows.position], atol=1e-5, rtol=1e-4)
+        some = slice(n // 3, n // 3 + 1 + n // 2)
+        part, again = found[some], trace_rows(model, rows[some])
+        assert torch.equal(part.position, again.position)
+        assert len(part.k) == len(part.v) == model.config.n_layers
+        for layer in range(model.config.n_layers):
+            for name in (*OF_ROWS, "k", "v"):
+                one, other = getattr(part, name)[layer], getattr(again, name)[layer]
+                if name in ("k", "v"):
+                    one, other = (x.transpose(1, 2)[seen[some]] for x in (one, other))
+                torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+            assert torch.equal(part.k[layer], found.k[layer][some])
+        torch.testing.assert_close(part.logits, again.logits, atol=1e-5, rtol=1e-4)
 
 
 def test_a_trace_from_a_row_on_leaves_out_what_is_before_it_in_the_last_layer():

@@ -35,6 +35,7 @@ from compo_mech.interventions.graph import embeddings, run_both, run_graph, run_
 from compo_mech.interventions.metrics import cross_entropy
 from compo_mech.interventions.pairs import Switch
 from compo_mech.interventions.patching import patched_logits, sweep
+from compo_mech.interventions.row_traces import row_trace
 from compo_mech.model.forward import forward
 from compo_mech.model.hooked import to_hooked
 from compo_mech.model.sites import HEAD_KINDS, Kind, Site, check_site, heads_of_kind
@@ -110,7 +111,7 @@ def test_a_row_goes_on_as_with_hooks(seed):
     where = torch.zeros_like(pairs.read)
     where[index, position] = True
     clean, other = (
-        traces.row_trace(model, *run, position)
+        row_trace(model, *run, position)
         for run in ((tokens, pairs.clean_position_ids), (pairs.corrupt_tokens, pairs.corrupt_position_ids))
     )
     _, cache = hooked.run_with_cache(pairs.corrupt_tokens)

@@ -8,7 +8,8 @@ from compo_mech.data.packing import Packing
 from compo_mech.interventions.graph import embeddings, run_both, run_graph
 from compo_mech.interventions.pairs import Switch
 from compo_mech.interventions.patching import patched_logits
-from compo_mech.interventions.traces import both_traces, row_trace, trace
+from compo_mech.interventions.row_traces import row_trace
+from compo_mech.interventions.traces import both_traces, trace
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.forward import forward
 from compo_mech.model.generate import generate
