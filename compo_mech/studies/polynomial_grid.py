@@ -8,10 +8,9 @@ from compo_mech.studies.study import Arm, short_config
 
 LENGTHS = (4, 8, 16, 32)
 DIMENSIONS = (4, 8, 16, 32, 64)
-ONE_LAYER = "chain of thought, 1 layer"
 ARCHITECTURES = {
     "chain of thought, 2 layers": (True, 2),
-    ONE_LAYER: (True, 1),
+    "chain of thought, 1 layer": (True, 1),
     "none, 2 layers": (False, 2),
     "none, 1 layer": (False, 1),
 }
@@ -20,14 +19,9 @@ ARCHITECTURES = {
 
 def polynomial_arms() -> Mapping[str, Arm]:
     """Return the polynomial at each length and d_model, which d_head and d_mlp follow, with and without a chain of
-    thought, with one layer and two; each 2400 steps.
-
-    For time the greatest length and width are not asked of `ONE_LAYER`.
-    """
+    thought, with one layer and two; each 2400 steps."""
     arms = {}
     for d_model, length, (name, (thought, n_layers)) in product(DIMENSIONS, LENGTHS, ARCHITECTURES.items()):
-        if name == ONE_LAYER and (length == LENGTHS[-1] or d_model == DIMENSIONS[-1]):
-            continue
         changes = {
             "train.n_steps": 2400, "data.max_length": length, "model.d_model": d_model,
             "data.chain_of_thought": thought, "model.n_layers": n_layers,
