@@ -177,7 +177,8 @@ def axis(
 
 def key(figure: "go.Figure", rows: "pd.DataFrame", tasks: list) -> None:
     """What the marks stand for, those alone that are there."""
-    marks = {task_name(task): {"symbol": "circle", "size": 8, "color": colour_of(task, tasks)} for task in tasks}
+    there = [task for task in tasks if task in set(rows["task"])]
+    marks = {task_name(task): {"symbol": "circle", "size": 8, "color": colour_of(task, tasks)} for task in there}
     marks = marks if len(tasks) > 1 and told_apart(tasks) else {}
     marks |= {name: {"symbol": "circle", "size": 8, "color": own} for name, own in optimizers(rows).values()}
     colour = GREY if marks else colour_of(tasks[0], tasks)

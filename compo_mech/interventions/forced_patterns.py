@@ -18,6 +18,7 @@ Forcing = Mapping[int, int | None]
 """For each row that is told, the key that has all of its attention; None: all keys that it sees, equally."""
 
 Edit = tuple[int, int | None]
+"""A row and its key."""
 
 
 def edit_weights(edits: Iterable[Edit], n_pos: int) -> Float[Tensor, "edit pos"]:
