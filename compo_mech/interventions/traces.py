@@ -115,7 +115,11 @@ def trace(
 
 def qkv_of(
     model: Model, layer: int, source: Tensor, entry: Int[Tensor, "batch pos"] | None, asked: Callable[[Tensor], Tensor]
-) -> list[Float[Tensor, "batch head pos d_head"]]:
+) -> tuple[
+    Float[Tensor, "batch head query d_head"],
+    Float[Tensor, "batch kv_head pos d_head"],
+    Float[Tensor, "batch kv_head pos d_head"],
+]:
     """Queries of the positions that are asked for, keys and values, of rows that `entry` names or of a whole stream."""
     normed = blocks.attention_input(model, layer, source)
     k, v = (taken(x, entry) for x in blocks.project(model, layer, "KV", normed))
@@ -124,7 +128,7 @@ def qkv_of(
     else:
         (every,) = blocks.project(model, layer, "Q", normed)
         q = taken(every, asked(entry))
-    return [blocks.split_heads(model, x) for x in (q, k, v)]
+    return blocks.split_heads(model, q), blocks.split_heads(model, k), blocks.split_heads(model, v)
 
 
 def both_traces(model: Model, pairs: Pairs) -> tuple[Trace, Trace]:
