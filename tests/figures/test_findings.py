@@ -10,7 +10,8 @@ import tyro
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "FINDINGS.md").read_text()
-COMMANDS = [" ".join(found.split()) for found in re.findall(r"`python (figures/[^`]*)`", TEXT)]
+PRINTED = [" ".join(found.split()) for found in re.findall(r"`python (figures/[^`]*)`", TEXT)]
+COMMANDS = [command for command in PRINTED if " runs/" not in command]  # runs are in no checkout
 SCRIPTS = sorted(set(re.findall(r"(?:experiments|figures|probes)/\w+\.py", TEXT)))
 
 
