@@ -120,7 +120,7 @@ def _read(table: "pd.DataFrame", names: Sequence[str], settings: list[str]) -> l
         _check_factor(table, setting)
         if len(lacking := table.loc[table[setting].isna(), "arm"]):
             raise ValueError(f"factors = {setting}: must be one of every arm, and {lacking.iloc[0]} has none")
-    asked = read_all(table, list(names))
+    asked = read_all(table, names)
     if table[[*settings, "arm"]].drop_duplicates().duplicated(settings).any():
         raise ValueError(f"factors = {', '.join(settings)}: must tell all arms apart")
     tasks = sorted(set(table["task"].dropna()))

@@ -45,7 +45,7 @@ def drawn(table: "pd.DataFrame", shown: Sequence[str]) -> "go.Figure":
     import pandas as pd
     from plotly.subplots import make_subplots
 
-    panels = read_all(table, list(shown))
+    panels = read_all(table, shown)
     selected = [panel.rows(table) for panel in panels]
     arms, tasks = list(dict.fromkeys(table["arm"])), list(dict.fromkeys(table["task"].dropna()))
     names = [arm_name(table[table["arm"] == arm], arm) for arm in arms]
@@ -95,12 +95,13 @@ def draw_panel(
     finite = [value for value in rows["value"] if math.isfinite(value)]
     top = max(finite, default=0.0)
     at_censored, censored = CENSORED_AT * (top or 1.0), bool((rows["value"] == math.inf).any())
+    by_optimizer = optimizers(rows)
     for place, arm in enumerate(arms):
         of_arm = rows[rows["arm"] == arm]
         own_tasks = [task for task in tasks if task in set(of_arm["task"])]
         for lane, task in enumerate(own_tasks):
             of_task = of_arm[of_arm["task"] == task].sort_values("seed")
-            colour = optimizers(rows).get(arm, ("", colour_of(task, tasks)))[1]
+            colour = by_optimizer.get(arm, ("", colour_of(task, tasks)))[1]
             name = f"{arm}, {task_name(task)}"
             height = 0.8 / len(own_tasks)
             middle = place + height * (lane - (len(own_tasks) - 1) / 2)

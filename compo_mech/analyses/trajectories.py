@@ -137,10 +137,14 @@ def _swaps(spelled: str, task: Task, layer: int, seed: int, device: str) -> tupl
     )
 
 
+def route_lengths(data: DataConfig) -> list[int]:
+    """Return the lengths at which routes are asked: the longest drawn one, and one of about half of it."""
+    longest = max(data.drawn_lengths)
+    return sorted({longest, data.drawn_length_near((longest + 1) // 2)})
+
+
 def route_scores(data: DataConfig, task: Task, seed: int, model: Model) -> list[Measured]:
     """Measure the routes of x_t, as shares of its effect at the longest drawn length and at about half of it."""
     generator = torch.Generator().manual_seed(seed)
-    longest = max(data.drawn_lengths)
-    lengths = sorted({longest, data.drawn_length_near((longest + 1) // 2)})
-    shares = route_shares(model, data, generator, N_ROUTE_STRINGS, lengths, task)
+    shares = route_shares(model, data, generator, N_ROUTE_STRINGS, route_lengths(data), task)
     return [Measured(Quantity("route share", str(route)), shares.get(route, 0.0)) for route in CARRIED]

@@ -142,13 +142,13 @@ def _rows_run(
     source, entry = embedded_pairs(model, tokens, position_ids)
     stream = taken(source, entry)
     for layer in range(model.config.n_layers):
-        at, queries, asked = position, torch.arange(n_pos, device=tokens.device), lambda x: x
+        at, queries, asked = position, torch.arange(n_pos, device=tokens.device), (slice(None),)
         if layer > 0:
             source, entry = stream, None
         if layer == model.config.n_layers - 1:  # from here on the row stands alone
-            asked = lambda x: x[index, position][:, None]  # noqa: E731
+            asked = (index[:, None], position[:, None])
             at, queries = torch.zeros_like(position), position[:, None, None]
-            stream = asked(stream)
+            stream = stream[asked]
         q, k, v = qkv_of(model, layer, source, entry, asked)
         keys, values = blocks.by_query_head(model, k), blocks.by_query_head(model, v)
         scores = blocks.scores(model, layer, q, keys, queries)

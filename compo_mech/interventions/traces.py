@@ -1,6 +1,5 @@
 """Every activation of one run, and the steps from one to the next: what patches start from and go on with."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -93,7 +92,7 @@ def trace(
         here = stream[:, n_left_out:]
         if layer > 0:
             source, entry = stream, None
-        q, k, v = qkv_of(model, layer, source, entry, lambda x, n=n_left_out: x[:, n:])
+        q, k, v = qkv_of(model, layer, source, entry, (slice(None), slice(n_left_out, None)))
         queries = torch.arange(n_left_out, n_pos, device=tokens.device)
         seen = blocks.seen(model, queries, n_pos)
         keys, values = blocks.by_query_head(model, k), blocks.by_query_head(model, v)
@@ -114,20 +113,21 @@ def trace(
 
 
 def qkv_of(
-    model: Model, layer: int, source: Tensor, entry: Int[Tensor, "batch pos"] | None, asked: Callable[[Tensor], Tensor]
+    model: Model, layer: int, source: Tensor, entry: Int[Tensor, "batch pos"] | None, asked: tuple[slice | Tensor, ...]
 ) -> tuple[
     Float[Tensor, "batch head query d_head"],
     Float[Tensor, "batch kv_head pos d_head"],
     Float[Tensor, "batch kv_head pos d_head"],
 ]:
-    """Queries of the positions that are asked for, keys and values, of rows that `entry` names or of a whole stream."""
+    """Queries, keys and values, of rows that `entry` names or of a whole stream; queries at the positions that are
+    asked for, an index of [batch, pos]."""
     normed = blocks.attention_input(model, layer, source)
     k, v = (taken(x, entry) for x in blocks.project(model, layer, "KV", normed))
     if entry is None:
-        (q,) = blocks.project(model, layer, "Q", asked(normed))
+        (q,) = blocks.project(model, layer, "Q", normed[asked])
     else:
         (every,) = blocks.project(model, layer, "Q", normed)
-        q = taken(every, asked(entry))
+        q = taken(every, entry[asked])
     return blocks.split_heads(model, q), blocks.split_heads(model, k), blocks.split_heads(model, v)
 
 

@@ -66,16 +66,10 @@ class Strings(NamedTuple):
     swaps: list[Swap]
 
 
-def route_lengths(data: DataConfig) -> list[int]:
-    """Return those of `route_scores`."""
-    longest = max(data.drawn_lengths)
-    return sorted({longest, data.drawn_length_near((longest + 1) // 2)})
-
-
 def route_strings(data: DataConfig, task: Task) -> list[Strings]:
     """Draw what `route_scores` draws."""
     generator, n, found = torch.Generator().manual_seed(SEED), trajectories.N_ROUTE_STRINGS, []
-    for length in route_lengths(data):
+    for length in trajectories.route_lengths(data):
         inputs = torch.randint(task.first_input, task.n_inputs, (n, length), generator=generator)
         tokens = encode(data, task, inputs).read
         found.append(Strings(tokens, make_swaps(task, data.layout, inputs, tokens, generator)))

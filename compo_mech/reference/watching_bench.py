@@ -34,7 +34,6 @@ from compo_mech.reference.hooked_loops import (
     loop_interchange_scores,
     loop_route_scores,
     loop_routes,
-    route_lengths,
     route_strings,
     swap_quantity,
 )
@@ -55,7 +54,7 @@ MEASURES = ("attention_metrics", "interchange_scores", "route_scores")
 def map_figures(data: DataConfig, task: Task, model: Model) -> Figures:
     """What each route does, in logits: a share of an effect near 0 is rounding."""
     generator = torch.Generator().manual_seed(SEED)
-    found = route_map(model, data, generator, trajectories.N_ROUTE_STRINGS, route_lengths(data), task)
+    found = route_map(model, data, generator, trajectories.N_ROUTE_STRINGS, trajectories.route_lengths(data), task)
     return {
         swap_quantity(cell.variable, cell.t, cell.length, route): share * cell.effect
         for cell in found.cells

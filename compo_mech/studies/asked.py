@@ -1,7 +1,7 @@
 """What of a study's table is asked for, as the command line spells it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from compo_mech.studies.measures import MEASURES, Measure
@@ -51,7 +51,7 @@ class Asked(NamedTuple):
         return score_rows(table, self.measure.name, self.labels)
 
 
-def read_all(table: "pd.DataFrame", texts: "tuple[str, ...] | list[str]") -> list[Asked]:
+def read_all(table: "pd.DataFrame", texts: Sequence[str]) -> list[Asked]:
     """Read what is asked for of a table.
 
     Raises:

@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 from rich.console import Console
 
+from compo_mech.analyses.trajectories import N_ROUTE_STRINGS, route_lengths
 from compo_mech.cli.command import Count, NThreads
 from compo_mech.cli.errors import one_line_errors
 from compo_mech.cli.kept_pieces import KeptPieces
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 STEPS = (0, 25, 50, 100, 200, 400, 800, 1600)
 """Where the networks are measured, and at the end."""
-N_TEST_STRINGS, N_ROUTE_STRINGS = 64, 16
+N_TEST_STRINGS = 64
 HEAD_MEASURES = (
     *("iteration", "lookup", "entropy", "pointer_weight", "pointer_sharp_rows"),
     *("iteration_first", "iteration_middle", "iteration_last", "end_on_end_of_input"),
@@ -132,7 +133,7 @@ def _measured(members: Ensemble, config: RunConfig, sets: list[EvalSet], seeds: 
 def _routes(params: Params, config: RunConfig) -> dict[str, list[Any]]:
     """By which route x_t reaches the prediction of s_t in each network, at the longest length and at half of it; and
     the fraction of its effect that goes by the textbook one."""
-    lengths, names, textbook = [config.data.max_length, (config.data.max_length + 1) // 2], list[str](), list[float]()
+    lengths, names, textbook = route_lengths(config.data), list[str](), list[float]()
     for i in range(len(params["embed.W_E"])):
         model = Model({name: param[i].detach() for name, param in params.items()}, config.model)
         if not all(bool(param.isfinite().all()) for param in model.params.values()):
