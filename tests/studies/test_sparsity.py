@@ -10,6 +10,7 @@ from compo_mech.data.packing import Packing
 from compo_mech.data.tasks import Parity
 from compo_mech.evaluation import attention
 from compo_mech.evaluation.sets import drawn_sets
+from compo_mech.evaluation.table import measured, of_lengths
 from compo_mech.ground_truth.build import build
 from compo_mech.interventions.traces import trace
 from compo_mech.launch.how import How
@@ -115,6 +116,19 @@ def test_a_run_is_asked_at_its_end_and_where_its_loss_has_come_down(tmp_path, mo
     (score,) = [s.value for s in at_first if s.measure is measures.ITERATION]
     own = rows[(rows["step"] == 0) & (rows["split"] == "mean") & (rows["metric"] == "iteration") & rows["head"].notna()]
     assert score == own["value"].max()
+
+
+def test_each_level_of_loss_is_asked_by_itself(tmp_path, monkeypatch):
+    """Of a run that comes to the looser one alone."""
+    sweep({"run": SMALL}, How(runs_dir=tmp_path, on="here"), Console(quiet=True))
+    run = open_run(tmp_path / "run")
+    rows = measured(of_lengths(run.metrics, SMALL.data.drawn_lengths), "parity")
+    lowest = rows[rows["metric"] == "loss"].groupby("step")["value"].mean().min()
+    monkeypatch.setattr(sparsity, "least_loss", lambda data, noise: float(lowest) - 0.2)
+    scores = sparsity_scores(run)
+    assert {score.checkpoint for score in scores} == {"", sparsity.ON_THE_WAY}
+    (step,) = [score.value for score in scores if score.measure is measures.STEP_AT_EQUAL_LOSS]
+    assert step == math.inf
 
 
 @pytest.mark.parametrize("noise", [0.05, 0.2, 0.5])
