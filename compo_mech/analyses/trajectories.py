@@ -66,9 +66,9 @@ def attention_metrics(data: DataConfig, task: Task, n_strings: int, model: Model
         states = correct[:, :-1]
         n_states_right, n_states = n_states_right + int(states.sum()), n_states + states.numel()
         sums.setdefault(Quantity("loss"), []).append(float(accuracy.mean_loss(logits, test.targets)))
-        for layer, pattern in enumerate(run.pattern):
-            for head, name, value in layer_measures(pattern[:, :, scored], test.layout, test.length, lean=True):
-                sums.setdefault(Quantity(name, layer=layer, head=head), []).append(value)
+        patterns = [pattern[:, :, scored] for pattern in run.pattern]
+        for layer, head, name, value in layer_measures(patterns, test.layout, test.length, lean=True):
+            sums.setdefault(Quantity(name, layer=layer, head=head), []).append(value)
         if data.chain_of_thought:
             counts.add(test, run)
     norm = math.sqrt(sum(float(param.square().sum()) for param in model.params.values()))

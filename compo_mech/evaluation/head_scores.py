@@ -1,7 +1,8 @@
 """Every attention measure of each head on strings of one length."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -20,19 +21,30 @@ OFFSET_FLOOR = 0.01
 
 
 def layer_measures(
-    pattern: Float[Tensor, "batch head query key"], layout: Layout, length: int, lean: bool = False
-) -> Iterator[tuple[int | None, str, float]]:
-    """(head, measure, value) of every measure of each head, and of the layer's heads together (head None).
+    patterns: Sequence[Float[Tensor, "batch _ query key"]], layout: Layout, length: int, lean: bool = False
+) -> Iterator[tuple[int, int | None, str, float]]:
+    """(layer, head, measure, value) of every measure of each head, and of each layer's heads together (head None).
 
     Args:
-        pattern: attention at the scored rows of strings of one length.
+        patterns: attention of each layer at the scored rows of strings of one length.
         layout, length: of the strings.
         lean: compute only measures that are `SUMMARISED`.
     """
-    for name, values in head_measures(pattern, layout, length, lean).items():
-        yield from ((head, name, value) for head, value in enumerate(values.tolist()))
-    for name, (rows, keys) in edges_of_roles(layout, length).items():
-        yield None, f"{name}_together", float(attention.together(attention.edge_weights(pattern, rows, keys)))
+    every = torch.cat(list(patterns), 1)
+    found = {name: x.tolist() for name, x in head_measures(every, layout, length, lean, offset_floor=0.0).items()}
+    weights = {
+        f"{name}_together": attention.edge_weights(every, rows, keys)
+        for name, (rows, keys) in edges_of_roles(layout, length).items()
+    }
+    end = 0
+    for layer, pattern in enumerate(patterns):
+        start, end = end, end + pattern.shape[1]
+        for name, values in found.items():
+            own = values[start:end]
+            if not name.startswith("offset_") or max(own) >= OFFSET_FLOOR:
+                yield from ((layer, head, name, value) for head, value in enumerate(own))
+        for name, of_edges in weights.items():
+            yield layer, None, name, float(attention.together(of_edges[:, start:end]))
 
 
 def edges_of_roles(layout: Layout, length: int) -> dict[str, tuple[list[int], list[int]]]:

@@ -88,8 +88,7 @@ def measure(model: Model, data: DataConfig, sets: list[EvalSet]) -> list[Row]:
         }
         where = (test.split, str(test.task), test.length)
         rows += [Row(*where, None, None, name, float(value)) for name, value in numbers.items()]
-        for layer, pattern in enumerate(patterns):
-            rows += [Row(*where, layer, *rest) for rest in layer_measures(pattern, test.layout, test.length)]
+        rows += [Row(*where, *rest) for rest in layer_measures(patterns, test.layout, test.length)]
     return rows + [row._replace(value=float(row.value)) for row in summaries(rows, data.drawn_lengths)]
 
 

@@ -94,7 +94,7 @@ def loop_attention_metrics(sets: Sequence[EvalSet], careful: bool, model: "Hooke
         right.append((logits[:, scored].argmax(-1) == test.targets).all(-1))
         for layer in range(model.cfg.n_layers):
             pattern = cache["pattern", layer][:, :, scored]
-            for head, name, value in head_scores.layer_measures(pattern, test.layout, test.length, lean=True):
+            for _, head, name, value in head_scores.layer_measures([pattern], test.layout, test.length, lean=True):
                 sums.setdefault(Quantity(name, layer=layer, head=head), []).append(value)
     means = {quantity: sum(values) / len(values) for quantity, values in sums.items()}
     means[Quantity("strings right")] = float(torch.cat(right).float().mean())

@@ -9,13 +9,12 @@ from typing import Literal, NamedTuple
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from compo_mech.interventions.traces import Trace
 from compo_mech.model import blocks
 from compo_mech.model.params import Model
-from compo_mech.model.sites import Kind, Site
 from compo_mech.routes.swaps import Swap
 
 Second = Literal["key", "query", "residual"]
@@ -102,28 +101,74 @@ def patch_together(
     model: Model, swap: Swap, clean: Trace, corrupt: Trace, bundles: Sequence[Sequence[Route]]
 ) -> Float[Tensor, "bundle batch"]:
     """The margin when all heads read the corrupt run's stream at the carriers of a bundle by its routes."""
-    row, seen, device = swap.row, slice(swap.row + 1), clean.logits.device
-    taken = [{(route.carrier, route.second) for route in routes} for routes in bundles]
-    by_key = torch.tensor([[(key, "key") in own for key in range(row + 1)] for own in taken], device=device)
-    by_key = by_key[:, None, None, None]  # [bundle, batch, head, query, key]
+    rows = torch.tensor([swap.row], device=clean.logits.device)
+    reads = [Reads.of(run, rows) for run in (clean, corrupt)]
+    bundles_of = [{(route.carrier, route.second) for route in routes} for routes in bundles]
+    return swap.margin(patched_reads(model, rows, *reads, [bundles_of])[:, 0])
+
+
+Way = tuple[int, Second]
+"""A carrier, and how layer 1 reads it there."""
+
+
+class Reads(NamedTuple):
+    """What layer 1 reads of strings in which one token is changed, for several such changes (swaps).
+
+    Attributes:
+        stream, q: the stream before layer 1 and the queries, at the row of each swap.
+        k, v: at every position.
+    """
+
+    stream: Float[Tensor, "swap batch d_model"]
+    q: Float[Tensor, "swap batch head d_head"]
+    k: Float[Tensor, "#swap batch kv_head pos d_head"]
+    v: Float[Tensor, "#swap batch kv_head pos d_head"]
+
+    @classmethod
+    def of(cls, run: Trace, rows: Int[Tensor, "swap"]) -> "Reads":
+        """Those of one run, at several rows."""
+        stream = run.resid_post[0].index_select(1, rows).transpose(0, 1)
+        q = run.q[1].index_select(2, rows).permute(2, 0, 1, 3)
+        return cls(stream, q, run.k[1][None], run.v[1][None])
+
+
+@torch.no_grad()
+def patched_reads(
+    model: Model,
+    rows: Int[Tensor, "swap"],
+    clean: Reads,
+    corrupt: Reads,
+    bundles: Sequence[Sequence[set[Way]]],
+) -> Float[Tensor, "bundle swap batch d_vocab"]:
+    """Logits at each swap's row when all heads read the corrupt run in the ways of a bundle, and the clean one else.
+
+    Args:
+        model: of two layers.
+        rows: of the swaps.
+        clean, corrupt: what layer 1 reads of either.
+        bundles: as many of each swap.
+    """
+    n_pos, device = int(rows.max()) + 1, rows.device
+    by_key = torch.tensor(
+        [[[(key, "key") in own for key in range(n_pos)] for own in of_swap] for of_swap in bundles], device=device
+    )[:, None, None]  # [swap, batch, head, bundle, key]
     asks, stays = (
-        torch.tensor([(row, second) in own for own in taken], device=device) for second in ("query", "residual")
+        torch.tensor(
+            [[(row, second) in own for own in of_swap] for row, of_swap in zip(rows.tolist(), bundles, strict=True)],
+            device=device,
+        )
+        for second in ("query", "residual")
+    )  # [swap, bundle]
+    (k, v), (new_k, new_v) = (
+        [blocks.by_query_head(model, x[..., :n_pos, :].flatten(0, 1)).unflatten(0, x.shape[:2]) for x in run[2:]]
+        for run in (clean, corrupt)
     )
-
-    def chosen(which: Bool[Tensor, "bundle"], kind: Kind, layer: int) -> Tensor:
-        """The corrupt run's value at the row, in the bundles that patch it."""
-        new, old = (run.at(Site(kind, layer))[..., row, None, :] for run in (corrupt, clean))
-        return torch.where(which.view(-1, *[1] * old.dim()), new, old)
-
-    q = chosen(asks, "q", 1)  # [bundle, batch, head, 1, d_head]
-    keys, values = (
-        [blocks.by_query_head(model, run.at(Site(kind, 1))[:, :, seen]) for run in (clean, corrupt)]
-        for kind in ("k", "v")
-    )
-    old, new = (blocks.scores(model, 1, q, k, torch.tensor([row], device=device)) for k in keys)
-    pattern = blocks.pattern(torch.where(by_key, new, old), None)
-    z = (pattern * ~by_key) @ values[0] + (pattern * by_key) @ values[1]
-    stream, z = (rearrange(x, "bundle batch ... -> (bundle batch) ...") for x in (chosen(stays, "resid_post", 0), z))
-    mid = stream + blocks.attn_out(model, 1, blocks.merge_heads(z))
-    logits = blocks.logits(model, blocks.resid_post(model, 1, stream, mid))[:, 0]
-    return swap.margin(rearrange(logits, "(bundle batch) d_vocab -> bundle batch d_vocab", bundle=len(bundles)))
+    q, at = torch.stack([clean.q, corrupt.q], 3), rows[:, None, None, None]  # q: [swap, batch, head, run, d_head]
+    old, new = (blocks.scores(model, 1, q, x, at) for x in (k, new_k))
+    asked = asks.long()[:, None, None, :, None].expand(*old.shape[:3], -1, n_pos)
+    chosen = torch.where(by_key, new.gather(3, asked), old.gather(3, asked))
+    pattern = blocks.pattern(chosen, blocks.causal(rows, n_pos)[:, None, None, None])
+    z = (pattern * ~by_key) @ v + (pattern * by_key) @ new_v
+    stream = torch.where(stays[:, None, :, None], corrupt.stream[:, :, None], clean.stream[:, :, None])
+    mid = stream + blocks.attn_out(model, 1, z.transpose(2, 3).flatten(3))
+    return blocks.logits(model, blocks.resid_post(model, 1, stream, mid)).permute(2, 0, 1, 3)

@@ -20,7 +20,7 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from compo_mech.data.config import DataConfig
@@ -28,11 +28,13 @@ from compo_mech.data.encode import encode
 from compo_mech.data.layout import Layout
 from compo_mech.data.tasks import Task
 from compo_mech.interventions.traces import Trace, trace
+from compo_mech.model import blocks
 from compo_mech.model.finite import check_finite, check_weights, likeliest
 from compo_mech.model.params import Model
-from compo_mech.routes.paths import Route, patch_routes, patch_together, routes_of
+from compo_mech.routes.anew import run_anew
+from compo_mech.routes.paths import Reads, Route, Way, patch_routes, patched_reads, routes_of
 from compo_mech.routes.summary import SHARE_FLOOR, Cell, RouteMap, RouteName, long_cells, mean_shares
-from compo_mech.routes.swaps import Swap, SwapVariable, make_swaps
+from compo_mech.routes.swaps import Answers, Swap, SwapVariable, make_swaps
 
 MAX_TOKENS = 2**14
 """How many corrupt strings are run at once."""
@@ -63,21 +65,10 @@ def route_map(
         ValueError: the model has not two layers or reads too few positions, the task is not one of
             the data's, or there is no string.
     """
-    task, layout = task or data.tasks[0], data.layout
-
-    def cell(swap: Swap, clean: Trace, corrupt: Trace) -> Cell:
-        lean = _lean_cell(model, layout, swap, clean, corrupt)
-        margins = patch_routes(model, swap, clean, corrupt)
-        check_finite("logits with a patched route", margins)
-        before, effect = swap.margin(clean.logits[:, swap.row]), lean.effect
-        share, done = _share(swap, before - margins, effect), (before - margins) * math.copysign(1, effect)
-        strongest = done[share.argmax()] >= done.max(0).values - SHARE_FLOOR * abs(effect)
-        routes = tuple(routes_of(swap, model.config.n_heads))
-        names = tuple(_route_name(route, swap, layout) for route in routes)
-        return replace(lean, routes=routes, share=share, names=names, agreement=float(swap.mean(strongest)))
-
-    cells = _cells(model, data, generator, n_strings, lengths, task, ("x", "s"), cell)
-    return RouteMap(task, layout, model.config.n_heads, tuple(cells))
+    task, n_heads = task or data.tasks[0], model.config.n_heads
+    of_swaps = partial(_mapped, model, data.layout)
+    cells = _cells(model, data, generator, n_strings, lengths, task, ("x", "s"), of_swaps)
+    return RouteMap(task, data.layout, n_heads, tuple(cells))
 
 
 def route_shares(
@@ -92,10 +83,14 @@ def route_shares(
 
     Args, errors: those of `route_map`.
     """
-    cell = partial(_lean_cell, model, data.layout)
+    of_swaps = partial(_shared, model, data.layout)
     return mean_shares(
-        long_cells(_cells(model, data, generator, n_strings, lengths, task or data.tasks[0], ("x",), cell))
+        long_cells(_cells(model, data, generator, n_strings, lengths, task or data.tasks[0], ("x",), of_swaps))
     )
+
+
+OfSwaps = Callable[[Sequence[Swap], Trace, int], tuple[list[Cell], Bool[Tensor, "swap batch pos"]]]
+"""From swaps of one length, the clean run and its first scored row: their cells, and which answers change."""
 
 
 def _cells(
@@ -106,13 +101,14 @@ def _cells(
     lengths: Iterable[int] | None,
     task: Task,
     variables: Sequence[SwapVariable],
-    cell_of: Callable[[Swap, Trace, Trace], Cell],
+    of_swaps: OfSwaps,
 ) -> list[Cell]:
-    """Apply `cell_of` to every swap of these variables, x_t first, with its clean and corrupt run."""
+    """The cells of every swap of these variables, x_t first."""
     layout = data.layout
     lengths, n_ctx = list(data.drawn_lengths if lengths is None else lengths), model.n_ctx
     if model.config.n_layers != 2:
         raise ValueError(f"n_layers = {model.config.n_layers}: routes are defined for two layers")
+    blocks.check_causal(model)
     if task not in data.tasks:
         raise ValueError(f"task = {task}: must be one of {' '.join(map(str, data.tasks))}")
     if n_strings < 1:
@@ -126,57 +122,113 @@ def _cells(
         inputs = torch.randint(task.first_input, task.n_inputs, (n_strings, length), generator=generator)
         tokens = encode(data, task, inputs).read.to(model.device)
         positions = torch.arange(tokens.shape[1], device=tokens.device)
-        n_unscored = layout.scored(length)[0]
-        clean = trace(model, tokens, positions.expand(tokens.shape), n_unscored)
-        found, moved, answers = [], [], likeliest(clean.logits)
+        first = layout.scored(length)[0]
+        clean = trace(model, tokens, positions.expand(tokens.shape), first)
         swaps = [s for s in make_swaps(task, layout, inputs, tokens, generator) if s.variable in variables]
+        found, moved = list[Cell](), list[Tensor]()
         at_once = max(1, MAX_TOKENS // tokens.numel())
         for start in range(0, len(swaps), at_once):
             some = swaps[start : start + at_once]
-            given = torch.cat([swap.tokens for swap in some])
-            corrupts = trace(model, given, positions.expand(given.shape), n_unscored)
-            for i, swap in enumerate(some):
-                corrupt = corrupts[i * n_strings : (i + 1) * n_strings]
-                moved.append(swap.mean((likeliest(corrupt.logits) != answers).T).cpu())
-                found.append((swap.row, cell_of(swap, clean, corrupt)))
-        reliance = torch.stack(moved[:length])  # [input, pos]
-        for row, cell in found:
+            new, changed = of_swaps(some, clean, first)
+            found += new
+            moved.append(Answers.stacked(some).mean(changed.permute(2, 0, 1)).T)  # [swap, pos]
+        reliance = torch.cat(moved)[:length].cpu()  # of x_1 .. x_L
+        for swap, cell in zip(swaps, found, strict=True):
             if cell.variable == "x":
-                cell = replace(cell, reliance=reliance[: cell.t if layout.chain_of_thought else None, row])
+                cell = replace(cell, reliance=reliance[: cell.t if layout.chain_of_thought else None, swap.row])
             cells += [cell] if cell.n_strings else []
     return cells
 
 
-def _share(swap: Swap, done: Float[Tensor, "*rest batch"], effect: float) -> Float[Tensor, "*rest"]:
-    """Of the effect, on the CPU."""
-    mean = swap.mean(done).cpu()
-    return mean / effect if abs(effect) >= NO_EFFECT else torch.zeros_like(mean)
+def _shared(
+    model: Model, layout: Layout, swaps: Sequence[Swap], clean: Trace, first: int
+) -> tuple[list[Cell], Bool[Tensor, "swap batch pos"]]:
+    """Cells without single routes."""
+    anew, answers = run_anew(model, swaps, clean, first), likeliest(clean.logits)
+    moved = torch.zeros(len(swaps), *answers.shape, dtype=torch.bool, device=answers.device)
+    moved[anew.swap, :, anew.position] = likeliest(anew.logits) != answers[:, anew.position].T
+    rows = _rows(swaps, answers)
+    after = anew.logits[(anew.position == rows[anew.swap]).nonzero()[:, 0]]
+    return _lean_cells(model, layout, swaps, clean, after, anew.reads), moved
 
 
-def _lean_cell(model: Model, layout: Layout, swap: Swap, clean: Trace, corrupt: Trace) -> Cell:
-    """The joint effect of the routes of each name, none of them patched alone."""
-    before, after = clean.logits[:, swap.row], corrupt.logits[:, swap.row]
+def _mapped(
+    model: Model, layout: Layout, swaps: Sequence[Swap], clean: Trace, first: int
+) -> tuple[list[Cell], Bool[Tensor, "swap batch pos"]]:
+    """Cells with every route patched alone as well."""
+    tokens, n_heads = torch.cat([swap.tokens for swap in swaps]), model.config.n_heads
+    positions, n_strings = torch.arange(tokens.shape[1], device=tokens.device), len(swaps[0].tokens)
+    whole = trace(model, tokens, positions.expand(tokens.shape), first)
+    runs = [whole[start : start + n_strings] for start in range(0, len(tokens), n_strings)]
+    moved = likeliest(whole.logits).unflatten(0, (len(swaps), -1)) != likeliest(clean.logits)
+    each = [Reads.of(run, row[None]) for run, row in zip(runs, _rows(swaps, tokens), strict=True)]
+    reads = Reads(*(torch.cat(values) for values in zip(*each, strict=True)))
+    after = torch.stack([run.logits[:, swap.row] for run, swap in zip(runs, swaps, strict=True)])
+    cells = []
+    for swap, corrupt, lean in zip(swaps, runs, _lean_cells(model, layout, swaps, clean, after, reads), strict=True):
+        margins = patch_routes(model, swap, clean, corrupt)
+        check_finite("logits with a patched route", margins)
+        before, effect = swap.margin(clean.logits[:, swap.row]), lean.effect
+        share, done = swap.mean(before - margins).cpu(), (before - margins) * math.copysign(1, effect)
+        share = share / effect if abs(effect) >= NO_EFFECT else torch.zeros_like(share)
+        strongest = done[share.argmax()] >= done.max(0).values - SHARE_FLOOR * abs(effect)
+        routes = tuple(routes_of(swap, n_heads))
+        names = tuple(_route_name(route, swap, layout) for route in routes)
+        cells.append(replace(lean, routes=routes, share=share, names=names, agreement=float(swap.mean(strongest))))
+    return cells, moved
+
+
+def _rows(swaps: Sequence[Swap], like: Tensor) -> Int[Tensor, "swap"]:
+    """Which row each asks, on the device of another tensor."""
+    return torch.tensor([swap.row for swap in swaps], device=like.device)
+
+
+def _lean_cells(
+    model: Model,
+    layout: Layout,
+    swaps: Sequence[Swap],
+    clean: Trace,
+    after: Float[Tensor, "swap batch d_vocab"],
+    corrupt: Reads,
+) -> list[Cell]:
+    """The joint effect of the routes of each name, none of them patched alone, given the corrupt logits at the rows."""
+    members = [_members(swap, layout, model.config.n_heads) for swap in swaps]
+    names = list(dict.fromkeys(name for own in members for name in own))
+    bundles = [[own.get(name, set()) for name in names] for own in members]
+    rows, answers = _rows(swaps, after), Answers.stacked(swaps)
+    before = clean.logits.index_select(1, rows).transpose(0, 1)
     check_finite("logits", torch.cat([before, after]))
-    whole = swap.margin(before)
-    effect = float(swap.mean(whole - swap.margin(after)))
-    members: dict[RouteName, list[Route]] = {}
-    for route in routes_of(swap, model.config.n_heads):
-        members.setdefault(_route_name(route, swap, layout), []).append(route)
-    margins = patch_together(model, swap, clean, corrupt, list(members.values()))
-    check_finite("logits with patched routes", margins)
-    return Cell(
-        length=swap.length,
-        t=swap.t,
-        variable=swap.variable,
-        n_strings=int(swap.valid.sum()),
-        routes=(),
-        share=torch.zeros(0),
-        names=(),
-        together=dict(zip(members, _share(swap, whole - margins, effect).tolist(), strict=True)),
-        effect=effect,
-        follows=float(swap.mean((likeliest(before) == swap.target) & (likeliest(after) == swap.foil))),
-        agreement=math.nan,
-    )
+    patched = answers.margin(patched_reads(model, rows, Reads.of(clean, rows), corrupt, bundles))
+    check_finite("logits with patched routes", patched)
+    whole = answers.margin(before)
+    effect, done = answers.mean(whole - answers.margin(after)), answers.mean(whole - patched)
+    share = torch.where(effect.abs() >= NO_EFFECT, done / effect, 0.0).T.tolist()
+    follows = answers.mean((likeliest(before) == answers.target) & (likeliest(after) == answers.foil)).tolist()
+    n_strings, effects = answers.valid.sum(-1).tolist(), effect.tolist()
+    return [
+        Cell(
+            length=swap.length,
+            t=swap.t,
+            variable=swap.variable,
+            n_strings=n_strings[i],
+            routes=(),
+            share=torch.zeros(0),
+            names=(),
+            together={name: share[i][names.index(name)] for name in own},
+            effect=effects[i],
+            follows=follows[i],
+            agreement=math.nan,
+        )
+        for i, (swap, own) in enumerate(zip(swaps, members, strict=True))
+    ]
+
+
+def _members(swap: Swap, layout: Layout, n_heads: int) -> dict[RouteName, set[Way]]:
+    """What the routes of each name read."""
+    found: dict[RouteName, set[Way]] = {}
+    for route in routes_of(swap, n_heads):
+        found.setdefault(_route_name(route, swap, layout), set()).add((route.carrier, route.second))
+    return found
 
 
 def _route_name(route: Route, swap: Swap, layout: Layout) -> RouteName:

@@ -1,7 +1,8 @@
 """Strings in which one token is changed, x_t or s_{t-1}, and every other one held."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,6 +13,39 @@ from compo_mech.data.tasks import Task
 
 SwapVariable = Literal["x", "s"]
 """x_t or s_{t-1}."""
+
+
+class Answers(NamedTuple):
+    """What is right before and after a token is changed, of one swap or, stacked, of several.
+
+    Attributes:
+        target, foil: the right answer before and after.
+        valid: False where no other token changes the answer.
+
+    >>> answers = Answers(torch.tensor([0, 1]), torch.tensor([1, 0]), torch.tensor([True, False]))
+    >>> margin = answers.margin(torch.tensor([[3.0, 1.0], [3.0, 1.0]]))
+    >>> margin.tolist(), answers.mean(margin).item()
+    ([2.0, -2.0], 2.0)
+    """
+
+    target: Int[Tensor, "*swap batch"]
+    foil: Int[Tensor, "*swap batch"]
+    valid: Bool[Tensor, "*swap batch"]
+
+    def margin(self, logits: Float[Tensor, "*rest batch d_vocab"]) -> Float[Tensor, "*rest batch"]:
+        """Logit of the right answer above the foil's."""
+        index = torch.stack([self.target, self.foil], -1).expand(*logits.shape[:-1], 2)
+        right, wrong = logits.gather(-1, index).unbind(-1)
+        return right - wrong
+
+    def mean(self, values: Float[Tensor, "*rest batch"] | Bool[Tensor, "*rest batch"]) -> Float[Tensor, "*rest"]:
+        """Mean over the valid strings."""
+        return (values * self.valid).sum(-1) / self.valid.sum(-1).clamp(min=1)
+
+    @classmethod
+    def stacked(cls, swaps: "Sequence[Swap]") -> "Answers":
+        """Those of several swaps, one after the other."""
+        return cls(*(torch.stack(values) for values in zip(*(swap.answers for swap in swaps), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -36,15 +70,17 @@ class Swap:
     foil: Int[Tensor, "batch"]
     valid: Bool[Tensor, "batch"]
 
+    @property
+    def answers(self) -> Answers:
+        return Answers(self.target, self.foil, self.valid)
+
     def margin(self, logits: Float[Tensor, "*rest batch d_vocab"]) -> Float[Tensor, "*rest batch"]:
         """Logit of the right answer above the foil's."""
-        index = torch.stack([self.target, self.foil], -1).expand(*logits.shape[:-1], 2)
-        right, wrong = logits.gather(-1, index).unbind(-1)
-        return right - wrong
+        return self.answers.margin(logits)
 
     def mean(self, values: Float[Tensor, "*rest batch"] | Bool[Tensor, "*rest batch"]) -> Float[Tensor, "*rest"]:
         """Mean over the valid strings."""
-        return (values * self.valid).sum(-1) / self.valid.sum().clamp(min=1)
+        return self.answers.mean(values)
 
 
 def make_swaps(

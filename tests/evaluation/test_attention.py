@@ -182,14 +182,27 @@ def test_odd_spots_are_measured_apart():
 
 def test_layers_are_measured_beside_their_heads():
     pattern = torch.cat([perfect("iteration"), uniform()], 1)
-    found = {(head, name): value for head, name, value in layer_measures(pattern, LAYOUT, LENGTH)}
+    found = {(head, name): value for _, head, name, value in layer_measures([pattern], LAYOUT, LENGTH)}
     assert found[0, "iteration"] == found[None, "iteration_together"] == 1
     assert found[1, "iteration"] < 0.2
 
 
+def test_layers_are_measured_at_once_as_each_alone():
+    """Offsets that a layer has nothing at are left out of it, whatever others have there."""
+    patterns = [perfect("iteration"), torch.cat([uniform(), perfect("lookup")], 1)]
+    found = list(layer_measures(patterns, LAYOUT, LENGTH))
+    alone = [(i, *rest) for i, one in enumerate(patterns) for _, *rest in layer_measures([one], LAYOUT, LENGTH)]
+    assert [row[:3] for row in found] == [row[:3] for row in alone]
+    assert [row[3] for row in found] == pytest.approx([row[3] for row in alone], abs=1e-6)
+    offsets = [{name for i, _, name, _ in found if i == layer and name.startswith("offset_")} for layer in (0, 1)]
+    assert offsets[0] < offsets[1]
+
+
 def test_lean_measures_are_those_that_are_summarised():
     pattern = torch.cat([perfect("iteration"), perfect("lookup"), uniform()], 1)
-    whole, lean = ({(h, n): v for h, n, v in layer_measures(pattern, LAYOUT, LENGTH, lean=x)} for x in (False, True))
+    whole, lean = (
+        {(h, n): v for _, h, n, v in layer_measures([pattern], LAYOUT, LENGTH, lean=x)} for x in (False, True)
+    )
     assert {name for _, name in lean} == set(SUMMARISED)
     for place, value in lean.items():
         assert value == pytest.approx(whole[place], abs=1e-6)

@@ -16,7 +16,8 @@ from compo_mech.interventions.traces import trace
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.hooked import to_hooked
 from compo_mech.model.params import Model
-from compo_mech.routes.paths import Route, patch_routes, patch_together, routes_of
+from compo_mech.routes.anew import run_anew
+from compo_mech.routes.paths import Reads, Route, patch_routes, patch_together, patched_reads, routes_of
 from compo_mech.routes.route_map import route_map, route_shares
 from compo_mech.routes.summary import Cell, RouteName
 from compo_mech.routes.swaps import make_swaps
@@ -209,6 +210,56 @@ def test_shares_of_ways_without_chain_of_thought(name):
     model = random_model(CONFIGS[name], data)
     shares = route_map(model, data, generator(), 8, [3, 5]).summary().shares
     assert route_shares(model, data, generator(), 8, [3, 5]) == pytest.approx(shares, abs=1e-5)
+
+
+MORE_CONFIGS = CONFIGS | {
+    "rotary, shared keys": ModelConfig(
+        d_model=16, n_heads=4, n_key_value_heads=2, positional_embedding="rotary", use_qk_norm=True
+    ),
+    "parallel": ModelConfig(d_model=16, n_heads=2, parallel_attn_mlp=True),
+    "no MLP": ModelConfig(d_model=16, n_heads=2, attn_only=True),
+}
+
+
+@pytest.mark.parametrize("name", MORE_CONFIGS)
+@pytest.mark.parametrize("chain_of_thought", [True, False])
+@pytest.mark.parametrize("n_strings", [3, 40])  # of few, layer 0 embeds each token
+def test_runs_anew_from_the_changed_token_are_whole_runs(name, chain_of_thought, n_strings):
+    data = DataConfig(tasks=(Polynomial(modulus=3),), max_length=4, chain_of_thought=chain_of_thought)
+    model = random_model(MORE_CONFIGS[name], data)
+    _, swaps, clean, traces = run_by_hand(data, model, 4, n_strings, generator(1))
+    first = data.layout.scored(4)[0]
+    anew = run_anew(model, swaps, clean, first)
+    for i, (swap, corrupt) in enumerate(zip(swaps, traces, strict=True)):
+        whole, row = clean.logits[:, first:].clone(), torch.tensor([swap.row])
+        for logits, at in zip(anew.logits[anew.swap == i], anew.position[anew.swap == i].tolist(), strict=True):
+            whole[:, at - first] = logits
+        torch.testing.assert_close(whole, corrupt.logits[:, first:], atol=1e-5, rtol=1e-4)
+        reads = Reads.of(corrupt, row)
+        for found, slow in zip(anew.reads, reads, strict=True):
+            torch.testing.assert_close(found[i], slow[0], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", MORE_CONFIGS)
+def test_swaps_patched_at_once_are_as_each_alone(name):
+    data = DataConfig(tasks=(Polynomial(modulus=3),), max_length=4)
+    model = random_model(MORE_CONFIGS[name], data)
+    _, swaps, clean, traces = run_by_hand(data, model, 4, 6, generator(1))
+    rows = torch.tensor([swap.row for swap in swaps])
+    corrupt = Reads(*(torch.cat(x) for x in zip(*map(Reads.of, traces, rows[:, None]), strict=True)))
+    bundles = [[routes_of(swap, model.config.n_heads)[i::3] for i in range(3)] for swap in swaps]
+    ways = [[{(way.carrier, way.second) for way in bundle} for bundle in own] for own in bundles]
+    logits = patched_reads(model, rows, Reads.of(clean, rows), corrupt, ways)
+    for i, (swap, run) in enumerate(zip(swaps, traces, strict=True)):
+        alone = patch_together(model, swap, clean, run, bundles[i])
+        torch.testing.assert_close(swap.margin(logits[:, i]), alone, atol=1e-5, rtol=1e-4)
+
+
+def test_attention_that_goes_both_ways_is_refused():
+    data = DataConfig(max_length=3)
+    model = random_model(ModelConfig(d_model=8, attention_dir="bidirectional"), data)
+    with pytest.raises(ValueError, match="attention_dir = bidirectional"):
+        route_map(model, data, generator(), 4)
 
 
 def test_without_any_effect_all_shares_are_zero():
