@@ -20,7 +20,13 @@ from compo_mech.evaluation import accuracy
 from compo_mech.evaluation.attention import MIN_LENGTH
 from compo_mech.evaluation.head_scores import layer_measures
 from compo_mech.evaluation.sets import EvalSet, drawn_sets
-from compo_mech.interventions.attention_patterns import PatternAblation, PatternAblationCounts, Work, trace_set
+from compo_mech.interventions.attention_patterns import (
+    PatternAblation,
+    PatternAblationCounts,
+    PatternTest,
+    Work,
+    trace_set,
+)
 from compo_mech.model.finite import likeliest
 from compo_mech.model.params import Model
 from compo_mech.model.sites import Site, kinds_of
@@ -47,6 +53,12 @@ def _test_sets(spelled: str, task: Task, n_strings: int, device: str) -> tuple[E
     return tuple([test for test in sets if test.length >= MIN_LENGTH] or sets)
 
 
+@functools.lru_cache(maxsize=8)
+def _pattern_tests(spelled: str, task: Task, n_strings: int, device: str) -> tuple[PatternTest, ...]:
+    works = get_args(Work) if DataConfig.model_validate_json(spelled).chain_of_thought else ()
+    return tuple(PatternTest(test, works) for test in _test_sets(spelled, task, n_strings, device))
+
+
 @torch.no_grad()
 def attention_metrics(data: DataConfig, task: Task, n_strings: int, model: Model) -> list[Measured]:
     """Measure accuracy, loss, the norm of the weights, and the attention of each head and of each layer's heads.
@@ -58,7 +70,8 @@ def attention_metrics(data: DataConfig, task: Task, n_strings: int, model: Model
     sums: dict[Quantity, list[float]] = {}
     n_right, n, n_states_right, n_states = 0, 0, 0, 0
     counts = PatternAblationCounts(model, get_args(Work))
-    for test in _test_sets(data.model_dump_json(), task, n_strings, str(model.device)):
+    for asked in _pattern_tests(data.model_dump_json(), task, n_strings, str(model.device)):
+        test = asked.test
         run, scored = trace_set(model, test), list(test.layout.scored(test.length))
         logits = run.logits[:, scored]
         correct = likeliest(logits) == test.targets
@@ -69,8 +82,7 @@ def attention_metrics(data: DataConfig, task: Task, n_strings: int, model: Model
         patterns = [pattern[:, :, scored] for pattern in run.pattern]
         for layer, head, name, value in layer_measures(patterns, test.layout, test.length, lean=True):
             sums.setdefault(Quantity(name, layer=layer, head=head), []).append(value)
-        if data.chain_of_thought:
-            counts.add(test, run)
+        counts.add(asked, run)
     norm = math.sqrt(sum(float(param.square().sum()) for param in model.params.values()))
     rows = [
         Measured(Quantity("strings right"), *wilson(n_right, n)),

@@ -17,7 +17,7 @@ import torch
 
 from compo_mech.data.layout import Layout
 from compo_mech.evaluation.sets import EvalSet
-from compo_mech.interventions.forced_patterns import Forcing, forced_tails
+from compo_mech.interventions.forced_patterns import ForcedRuns, Forcing, forced_tails
 from compo_mech.interventions.traces import Trace, trace
 from compo_mech.model.finite import check_weights, likeliest
 from compo_mech.model.params import Model
@@ -109,7 +109,7 @@ def ablate_patterns(
             raise ValueError(f"work = {work}: must be one that rows of these lengths have, with chain of thought")
     counts = PatternAblationCounts(model, works)
     for test in sets:
-        counts.add(test, trace_set(model, test))
+        counts.add(PatternTest(test, works), trace_set(model, test))
     return counts.ablations()
 
 
@@ -142,6 +142,23 @@ class _Count:
         return PatternAblation(heads, work, self.weight / self.n_edges, whole, flat, ideal)
 
 
+class PatternTest:
+    """Test strings with what each ablation tells their rows: the same for every network.
+
+    Args:
+        test: the strings, of one length, with chain of thought.
+        works: roles that are tested; those that the strings have not are left out.
+    """
+
+    def __init__(self, test: EvalSet, works: Sequence[Work]) -> None:
+        every: dict[Work, Edges] = {work: work_rows(test.layout, test.length, work) for work in works}
+        self.test, self.edges = test, {work: found for work, found in every.items() if found[0]}
+        runs: list[Forcing] = []
+        for rows, keys in self.edges.values():
+            runs += [dict.fromkeys(rows), dict(zip(rows, keys, strict=True))]
+        self.runs = ForcedRuns(test.read, runs) if runs else None
+
+
 class PatternAblationCounts:
     """Counts of right states under each pattern, summed over sets of test strings.
 
@@ -153,7 +170,7 @@ class PatternAblationCounts:
     >>> built = build(Parity(), max_length=3)
     >>> counts = PatternAblationCounts(built.model, ["iteration"])
     >>> for test in eval_sets(built.data, 8):
-    ...     counts.add(test, trace_set(built.model, test))
+    ...     counts.add(PatternTest(test, ["iteration"]), trace_set(built.model, test))
     >>> [ablation.name for ablation in counts.ablations()]
     ['L0H0', 'L0H1', 'L0H0+L0H1', 'L1H0', 'L1H1', 'L1H0+L1H1']
     """
@@ -171,27 +188,22 @@ class PatternAblationCounts:
         }
 
     @torch.no_grad()
-    def add(self, test: EvalSet, whole: Trace) -> None:
+    def add(self, asked: PatternTest, whole: Trace) -> None:
         """Count a set, given its `trace_set`."""
-        every: dict[Work, Edges] = {work: work_rows(test.layout, test.length, work) for work in self._works}
-        edges: dict[Work, Edges] = {work: found for work, found in every.items() if found[0]}
-        if not edges:
+        test, runs = asked.test, asked.runs
+        if runs is None:
             return
         first = test.layout.scored(test.length)[0]
         targets, logits = test.targets[:, :-1], whole.logits[:, first:-1]
         correct = likeliest(logits) == targets
         patterns, n_whole = [pattern.mean(0) for pattern in whole.pattern], int(correct.sum())
-        runs: list[Forcing] = []
-        for rows, keys in edges.values():
-            runs += [dict.fromkeys(rows), dict(zip(rows, keys, strict=True))]
-        start, end = min(min(run) for run in runs), max(max(run) for run in runs) + 1
-        changed = slice(start - first, end - first)  # of the predicting rows
+        changed = slice(runs.start - first, runs.end - first)  # of the predicting rows
         n_before = n_whole - int(correct[:, changed].sum())
         for group in self._groups:
             layer, heads = group[0][0], [head for _, head in group]
-            forced = forced_tails(self.model, test.read, whole, layer, heads, runs)
+            forced = forced_tails(self.model, whole, layer, heads, runs)
             n_right = (n_before + (likeliest(forced) == targets[:, changed]).sum((1, 2))).tolist()
-            for (work, (rows, keys)), flat, ideal in zip(edges.items(), n_right[::2], n_right[1::2], strict=True):
+            for (work, (rows, keys)), flat, ideal in zip(asked.edges.items(), n_right[::2], n_right[1::2], strict=True):
                 count, weights = self._counts[work, group], patterns[layer][heads][:, rows, keys]  # [head, edge]
                 count.n, count.whole = count.n + correct.numel(), count.whole + n_whole
                 count.uniform, count.idealised = count.uniform + flat, count.idealised + ideal

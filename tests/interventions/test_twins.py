@@ -15,7 +15,7 @@ from compo_mech.interventions.attention_patterns import (
     trace_set,
     work_rows,
 )
-from compo_mech.interventions.forced_patterns import edit_weights, forced_tails
+from compo_mech.interventions.forced_patterns import ForcedRuns, edit_weights, forced_tails
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.hooked import to_hooked
 
@@ -114,7 +114,7 @@ def test_forced_runs_equal_hooked_ones(kind, task):
     test = eval_sets(data, 32)[4]
     groups = [[head] for head in range(n_heads)] + [list(range(n_heads))]
     for layer, heads in product(range(model.config.n_layers), groups):
-        found = forced_tails(model, test.read, trace_set(model, test), layer, heads, runs)
+        found = forced_tails(model, trace_set(model, test), layer, heads, ForcedRuns(test.read, runs))
         for run, logits in zip(runs, found, strict=True):
             n_pos = test.read.shape[1]
             weights = edit_weights(run.items(), n_pos)
