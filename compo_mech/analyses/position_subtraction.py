@@ -40,7 +40,7 @@ from compo_mech.probing.sites import read_sites
 from compo_mech.probing.unseen_pairs import Exposure, UnseenPairs, ask_unseen_pairs
 from compo_mech.probing.variance import additive_rest, group_means
 from compo_mech.runs.trajectory import Measured
-from compo_mech.stats.intervals import Interval, bounded
+from compo_mech.stats.intervals import NORMAL, Interval, bounded
 from compo_mech.weights.subtraction import (
     Subtraction,
     pair_queries,
@@ -238,7 +238,7 @@ def _score(queries: Float[Tensor, "pair dim"], grid: PositionGrid) -> Interval:
     without = torch.ones(n, n).bool().fill_diagonal_(False)
     left = torch.tensor([subtraction_score(queries[kept], grid.i[kept], grid.j[kept]) for kept in without])
     error = float(((n - 1) / n * (left - left.mean()).square().sum()).sqrt())
-    return bounded(own, 1.96 * error, (0.0, 1.0))
+    return bounded(own, NORMAL * error, (0.0, 1.0))
 
 
 def _interchanges(

@@ -26,7 +26,7 @@ from compo_mech.interventions.swapped_rows import Content, SwappedRows
 from compo_mech.model.finite import check_weights, likeliest
 from compo_mech.model.params import Model
 from compo_mech.model.sites import Site
-from compo_mech.stats.intervals import Interval, wilson
+from compo_mech.stats.intervals import NORMAL, Interval, wilson
 
 MIN_COUNTED = 30
 """Of fewer answers that would change, or would stay, nothing is said."""
@@ -208,7 +208,7 @@ def _site(head: Writer) -> Site:
 
 def mean_of(values: Float[Tensor, "n"]) -> Interval:
     """The mean with its 95% interval, by the normal approximation."""
-    half = 1.96 * float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else math.inf
+    half = NORMAL * float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else math.inf
     mean = float(values.mean())
     return Interval(mean, mean - half, mean + half)
 

@@ -31,7 +31,7 @@ def check(config: SlurmConfig) -> None:
     try:
         lines = ask("sinfo", "-a", "-h", "-o", "%P %l").splitlines()
     except SlurmError as error:
-        raise ValueError(str(error)) from None
+        raise ValueError(f"slurm = unreachable: its commands are here, but no cluster answers ({error})") from None
     limits: dict[str | None, float] = {}
     for name, limit in map(str.split, lines):
         limits[name.rstrip("*")] = minutes(limit)

@@ -325,7 +325,7 @@ def test_what_slurm_refuses_is_one_line(queue, tmp_path, monkeypatch, capfd):
     (tmp_path / "lost.conf").write_text(lost)
     with monkeypatch.context() as patch:
         patch.setenv("SLURM_CONF", str(tmp_path / "lost.conf"))
-        with pytest.raises(ValueError, match=r"^sinfo: .*Unable to contact slurm controller.*$"):
+        with pytest.raises(ValueError, match=r"^slurm = unreachable: .*\(sinfo: .*Unable to contact slurm controller.*\)$"):
             check(SlurmConfig())
     assert capfd.readouterr() == ("", "")
 
@@ -350,7 +350,7 @@ def test_a_command_without_an_answer_is_one_line(tmp_path, monkeypatch):
     for name in ("sbatch", "srun"):
         (tmp_path / name).symlink_to("sinfo")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    with pytest.raises(ValueError, match=r"^sinfo: no answer within 0.1 s$"):
+    with pytest.raises(ValueError, match=r"^slurm = unreachable: .*\(sinfo: no answer within 0.1 s\)$"):
         check(SlurmConfig())
     with pytest.raises(SlurmError, match=r"^sbatch: no answer within 0.1 s$"):
         answer_within(0.1, "sbatch", lambda: time.sleep(1) or [])
