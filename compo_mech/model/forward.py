@@ -102,17 +102,9 @@ def _attention(
     keys = key_row, (packing.batch_size, packing.n_pos)
     queries = query_row, (packing.batch_size, packing.n_queries if last else packing.n_pos)
 
-    def projected(
-        which: str, x: Float[Tensor, "source d_model"], slot_row: Int[Tensor, "slot"] | None, shape: tuple[int, int]
-    ) -> Float[Tensor, "batch head pos d_head"]:
-        """Packed rows put on the padded grid."""
-        # not all three in one product: that is no faster here, see LOG.md
-        (packed,) = blocks.project(model, layer, which, x)
-        if slot_row is not None:
-            packed = packed.index_select(0, slot_row)
-        return blocks.split_heads(model, packed.unflatten(0, shape))
-
-    q, k, v = projected("Q", source, *queries), projected("K", normed, *keys), projected("V", normed, *keys)
+    # not all three in one product: that is no faster here, see LOG.md
+    q = _projected(model, layer, "Q", source, *queries)
+    k, v = (_projected(model, layer, which, normed, *keys) for which in "KV")
     if past is not None:
         past.append((k, v))
     k, v = blocks.by_query_head(model, k), blocks.by_query_head(model, v)
@@ -130,6 +122,21 @@ def _attention(
     if taken is not None:
         z = z.index_select(0, taken)
     return blocks.attn_out(model, layer, z)
+
+
+def _projected(
+    model: Model,
+    layer: int,
+    which: str,
+    x: Float[Tensor, "source d_model"],
+    slot_row: Int[Tensor, "slot"] | None,
+    shape: tuple[int, int],
+) -> Float[Tensor, "batch head pos d_head"]:
+    """Packed rows put on the padded grid."""
+    (packed,) = blocks.project(model, layer, which, x)
+    if slot_row is not None:
+        packed = packed.index_select(0, slot_row)
+    return blocks.split_heads(model, packed.unflatten(0, shape))
 
 
 def _at(index: Int[Tensor, "row"], rows: Int[Tensor, "slot"] | None) -> Int[Tensor, "slot"]:

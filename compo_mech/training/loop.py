@@ -198,7 +198,7 @@ def _loss_of(params: Params, config: ModelConfig, drawn: Drawn) -> Float[Tensor,
 def batch_loss(params: Params, config: ModelConfig, batch: Batch, noise: Noise) -> Float[Tensor, "*member"]:
     """The training loss; of stacked parameters and a stacked batch, every member's."""
 
-    def of_one(params: Params, tokens: Tensor, task: Tensor, weight: Tensor, noise: Noise) -> Float[Tensor, ""]:
+    def of_one(params: Params, tokens: Tensor, task: Tensor, weight: Tensor, noise: Noise) -> Tensor:
         shift, mask = noise.get("position_shift"), noise.get("embed_mask")
         logits = forward(Model(params, config), tokens, batch.packing, position_shift=shift, embed_mask=mask)
         return row_loss(logits, Batch(tokens, task, weight, batch.packing), noise.get("label"))
