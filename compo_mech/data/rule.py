@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import operator
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,6 +13,9 @@ from torch import Tensor
 
 MAX_TABLE = 2**22
 """Pairs of a state and an input that a rule is written out for: 32 MB."""
+
+MAX_ASKED_AGAIN = 2**16
+"""Pairs, spread over all, of which a rule is asked twice."""
 
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 """What strings of inputs may be stored as."""
@@ -99,46 +102,39 @@ def checked_inputs(rule: Rule, given: object) -> Int[Tensor, "*batch length"]:
 
 
 def _steps(rule: Rule, states: Int[Tensor, "state"], inputs: Int[Tensor, "input"]) -> Int[Tensor, "state input"]:
-    """The rule of every pair: all at once, or one by one if it is written for integers alone."""
-    grid = states[:, None].expand(-1, len(inputs)), inputs.expand(len(states), -1)
-    try:
-        found = _at_once(rule, *grid)
-        is_same = torch.equal(found, _at_once(rule, *(part.flip(0, 1) for part in grid)).flip(0, 1))
-    except Exception:  # any, since it is the user's code; one by one it shows again
-        pairs = [(int(state), int(x)) for state in states for x in inputs]
-        found, again = (_one_by_one(rule, pairs).view(len(states), len(inputs)) for _ in range(2))
-        is_same = torch.equal(found, again)
-    if not is_same:
+    """The rule of every pair, asked one by one: a rule may look integers up in a set or a dictionary, where a tensor is
+    never found, or reckon with larger ones than a tensor holds."""
+    pairs = [(state, x) for state in states.tolist() for x in inputs.tolist()]
+    found = _asked(rule, pairs)
+    again = range(len(pairs))[:: -max(1, len(pairs) // MAX_ASKED_AGAIN)]
+    if _asked(rule, [pairs[i] for i in again]) != [found[i] for i in again]:
         raise ValueError(f"step = of {rule}: must depend on nothing but its state and its input")
-    wrong = ((found < 0) | (found >= rule.n_states)).nonzero().tolist()
-    if wrong:
-        i, j = wrong[0]
-        where = f"step({int(states[i])}, {int(inputs[j])})"
-        raise ValueError(f"{where} = {int(found[i, j])} of {rule}: must be a state, 0 .. {rule.n_states - 1}")
-    return found
+    for (state, x), new in zip(pairs, found, strict=True):
+        if not 0 <= new < rule.n_states:
+            raise ValueError(f"step({state}, {x}) = {new} of {rule}: must be a state, 0 .. {rule.n_states - 1}")
+    return torch.tensor(found, dtype=torch.long).view(len(states), len(inputs))
 
 
-def _at_once(rule: Rule, state: Int[Tensor, "state input"], x: Int[Tensor, "state input"]) -> Tensor:
-    found = torch.as_tensor(rule.step(state.clone(), x.clone()))
-    if found.is_floating_point() or found.is_complex():
-        raise ValueError(f"step = {found.dtype} of {rule}: must give integers")
-    return found.long().expand(state.shape)
-
-
-def _one_by_one(rule: Rule, pairs: list[tuple[int, int]]) -> Int[Tensor, "pair"]:
+def _asked(rule: Rule, pairs: Sequence[tuple[int, int]], number: Callable[[int], int | Tensor] = int) -> list[int]:
+    """The next state of each pair; of integers, or, if the rule is written for tensors alone, of those."""
     found = []
     for state, x in pairs:
+        where = f"step({state}, {x})"
         try:
-            value = rule.step(state, x)
+            value = rule.step(number(state), number(x))
         except Exception as error:  # any, since it is the user's code
+            if number is int and isinstance(error, AttributeError | TypeError):
+                with contextlib.suppress(ValueError):
+                    return _asked(rule, pairs, torch.tensor)
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise ValueError(f"step({state}, {x}) = {reason} of {rule}: must be a state") from None
-        number: Any = value.item() if isinstance(value, Tensor) and value.ndim == 0 else value
+            raise ValueError(f"{where} = {reason} of {rule}: must be a state") from None
+        given: Any = value.item() if isinstance(value, Tensor) and value.ndim == 0 else value
         try:
-            found.append(operator.index(number))
+            found.append(operator.index(given))
         except TypeError:
-            raise ValueError(f"step({state}, {x}) = {value!r} of {rule}: must be an integer, a state") from None
-    return torch.tensor(found, dtype=torch.long)
+            shown = " ".join(repr(given).split())
+            raise ValueError(f"{where} = {shown} of {rule}: must be an integer, a state") from None
+    return found
 
 
 def _is_int(value: object) -> bool:

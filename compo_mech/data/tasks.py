@@ -58,8 +58,11 @@ class Task(Spelled, ABC):
         return 0
 
     @abstractmethod
-    def step(self, state: Any, x: Any) -> Any:  # one rule serves both, and no type says so
-        """Return the next state, for integers or for tensors of equal shape."""
+    def step(self, state: Any, x: Any) -> Any:  # integers, or what a rule written for tensors takes
+        """Return the next state, given a state and an input as integers.
+
+        A rule that cannot be asked of integers is asked of tensors of no dimension.
+        """
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: object) -> None:
@@ -202,7 +205,9 @@ class Automaton(Task):
         return self.start
 
     def step(self, state: Any, x: Any) -> Any:
-        return torch.tensor(self.transitions, device=getattr(state, "device", None))[state, x]
+        if isinstance(state, int):
+            return self.transitions[state][x]
+        return torch.tensor(self.transitions, device=state.device)[state, x]
 
 
 class Counter(Task):

@@ -1,6 +1,7 @@
 """A task of one's own is checked when it is defined and when it becomes a setting."""
 
 import itertools
+import random
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -54,8 +55,9 @@ CALLS = itertools.count()
         (lambda state, x: torch.full_like(state, 0.5, dtype=torch.float), "must be a state"),
         (lambda state, x: None, r"step\(0, 0\) = None of ruled: must be an integer"),
         (lambda state, x: {}[0], r"step\(0, 0\) = KeyError: 0 of ruled: must be a state"),
-        (lambda state, x: torch.arange(9).view(3, 3) % 3, "must depend on nothing but its state and its input"),
+        (lambda state, x: torch.arange(4).view(2, 2), r"step\(0, 0\) = tensor\(.* of ruled: must be an integer"),
         (lambda state, x: torch.randint(3, state.shape), "must depend on nothing but"),
+        (lambda state, x: random.randrange(3), "must depend on nothing but"),
         (lambda state, x: next(CALLS) % 2 if x == 1 else 0, "must depend on nothing but"),
     ],
 )
@@ -78,6 +80,14 @@ def test_a_rule_that_gives_no_states_is_refused(rule, complaint):
         (lambda state, x: np.arange(9).reshape(3, 3)[int(x), int(state)] % 3, [1, 1, 1]),
         (lambda state, x: (state + x).to(torch.int8) % 3, [1, 2, 0]),
         (lambda state, x: (state.mul_(2) - x) % 3, [2, 1, 0]),  # of tensors alone, which it changes
+        (lambda state, x: torch.where(x == 2, 0, state), [1, 1, 0]),
+        # in none of these is a tensor what an integer is
+        (lambda state, x: 0 if x in {1, 2} else state, [1, 0, 0]),
+        (lambda state, x: {(1, 0): 2, (1, 1): 0}.get((state, x), state), [2, 0, 1]),
+        (lambda state, x: len({state, x}), [2, 1, 2]),
+        (lambda state, x: {"10": 2, "11": 1}.get(f"{state}{x}", 0), [2, 1, 0]),
+        (lambda state, x: 7 ** (30 + state + x) % 3, [1, 1, 1]),
+        (lambda state, x: 2 ** (99 * x + state) % 3, [2, 1, 2]),
     ],
 )
 def test_rules_written_in_any_way_are_taken_at_their_word(rule, row):
