@@ -63,7 +63,7 @@ class Dissection:
         found = [str(own.heads)]
         if own.routes is not None:
             other = None if control.routes is None else control.routes.summary()
-            found.append(routes_sentence(own.routes.summary(), other, own.heads.iteration is None))
+            found.append(routes_sentence(own.routes.summary(), other))
         found.append(f"{own.discovery.sentence[0].upper()}{own.discovery.sentence[1:]}")
         if own.verdict is not None:
             found.append(f"The verdict on that circuit: {own.verdict}.")
@@ -90,13 +90,12 @@ class Dissection:
         return tables
 
 
-def routes_sentence(routes: Summary, control: Summary | None, several_heads: bool) -> str:
+def routes_sentence(routes: Summary, control: Summary | None) -> str:
     """Say whether x_t comes by the textbook's route, and by which else.
 
     Args:
         routes: of the network.
         control: of the randomly initialised control.
-        several_heads: whether no head is the iteration head by itself.
     """
     if not routes.n_cells:
         return f"By which routes x_t comes cannot be told: {routes}."
@@ -105,7 +104,7 @@ def routes_sentence(routes: Summary, control: Summary | None, several_heads: boo
     figures = f"{on_its_side(share, TEXTBOOK_SCORE)} of x_t's effect ({TEXTBOOK_SCORE} needed{known})"
     if share < TEXTBOOK_SCORE:
         return f"Its routes are not those of a textbook network: the textbook's carry {figures}. {routes}."
-    through = ", through several heads" if several_heads else ""
+    through = ", through several heads" if max(routes.heads) < TEXTBOOK_SCORE and len(routes.heads) > 1 else ""
     return f"Its routes are the textbook's{through}: they carry {figures}. {routes}."
 
 

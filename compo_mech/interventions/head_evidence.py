@@ -50,10 +50,12 @@ class SwapEvidence:
     Attributes:
         heads: when one head does.
         layers: by layer and content, when all its heads do.
+        beside: the fraction of the rows of the other strings about which the network is right.
     """
 
     heads: Mapping[Writer, HeadEvidence]
     layers: Sequence[Mapping[Content, Followed]]
+    beside: Interval
 
 
 @torch.no_grad()
@@ -102,6 +104,7 @@ def head_evidence(
             for head in heads
         },
         [_followed(kinds, [kind.swapped(*layer) for kind in kinds]) for layer in layers],
+        kinds[0].beside,
     )
 
 

@@ -172,4 +172,5 @@ def name_heads(
         removals.append(smallest_removal(ablations, heads, guess + NEAR))
     fewest = min((r for r in removals if r is not None), key=lambda r: (len(r.components), r.accuracy), default=None)
     of_layers = () if evidence is None else tuple(evidence.layers)
-    return Heads(tuple(roles), together, fewest, ablations.whole, guess, of_layers)
+    beside = None if evidence is None else evidence.beside
+    return Heads(tuple(roles), together, fewest, ablations.whole, guess, of_layers, beside)

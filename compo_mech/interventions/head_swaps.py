@@ -84,6 +84,10 @@ class Followed:
         """Whether answers follow, from a level on and beyond chance, and stay; by the lower bounds of the intervals."""
         return self.follows.low >= level and self.follows.low > self.permuted and self.stays.low >= STAYS
 
+    def is_mixed(self, level: float) -> bool:
+        """Whether answers follow so, but do not stay: something else is brought as well."""
+        return self.follows.low >= level and self.follows.low > self.permuted and self.stays.low < STAYS
+
     @property
     def carried(self) -> Interval:
         """follows + stays - 1: 1 for a head that brings the content, 0 for one that brings nothing or chance.
@@ -99,6 +103,11 @@ class Followed:
 class Swaps:
     """A network on rows and on the rows beside them, and its logits at the rows when some heads are swapped.
 
+    Attributes:
+        clean: logits at the rows.
+        right: where the network is right about these.
+        beside: the fraction of the other rows about which it is: what heads do there is put in.
+
     Args:
         model: the network.
         rows: of strings, and of other strings.
@@ -113,6 +122,8 @@ class Swaps:
         self._other = row_trace(model, self.rows.other_tokens, ids, position)
         self.clean = self._own.logits
         self.right: Bool[Tensor, "row"] = likeliest(self.clean) == self.rows.own
+        n_right = int((likeliest(self._other.logits) == self.rows.other).sum())
+        self.beside = wilson(n_right, len(self.rows.own))
         self._clean_lead = self._lead(self.clean)
 
     def swapped(self, *heads: Writer) -> Logits:

@@ -1,6 +1,7 @@
 """Whether a network is right often enough for the roles of its heads to be told."""
 
-from compo_mech.stats.intervals import level_beside, on_its_side
+from compo_mech.interventions.head_swaps import STAYS
+from compo_mech.stats.intervals import Interval, level_beside, on_its_side
 
 NEAR = 0.05
 """Accuracy is near the best guess if it is above it by no more than this."""
@@ -51,3 +52,19 @@ def untold_text(accuracy: float, guess: float) -> str:
         return f"guessing without x_t is right about {most} of states, and at most {1 - 2 * NEAR:.0%} leave room above"
     right = on_its_side(accuracy, level, percent=True)
     return f"{right} of states are right ({level_beside(level, accuracy, right)} needed)"
+
+
+def beside_text(beside: Interval) -> str:
+    """Say that the network is too often wrong about the rows whose outputs are put in, in a clause.
+
+    Args:
+        beside: the fraction of these about which it is right.
+
+    >>> beside_text(Interval(0.66, 0.6, 0.72))[-67:]
+    'the network is right about 66% of rows (at least 60.0%; 85% needed)'
+    """
+    low = on_its_side(beside.low, STAYS, percent=True)
+    return (
+        "where another state is written than the inputs lead to, as in the strings whose outputs are put in, the "
+        f"network is right about {beside.mean:.0%} of rows (at least {low}; {STAYS:.0%} needed)"
+    )

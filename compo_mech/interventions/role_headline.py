@@ -1,7 +1,7 @@
 """The heads of a network in a clause, for a headline."""
 
 from compo_mech.interventions.head_swaps import CARRIES, CARRIES_IN_PART, STAYS
-from compo_mech.interventions.role_able import is_able, untold_text
+from compo_mech.interventions.role_able import beside_text, is_able, untold_text
 from compo_mech.interventions.role_rules import HeadRole
 from compo_mech.interventions.role_sentences import Heads, content_text
 from compo_mech.stats.intervals import on_its_side
@@ -17,7 +17,19 @@ def headline(heads: Heads) -> str:
     parts = [f"{role.writer} {_verb(role, heads)}{_brief(role)}" for role in named if role is not None]
     if not parts and not heads.asks_for_x:
         return "which heads carry x_t cannot be told by intervention: too few rows ask for it"
-    return "by intervention " + (", ".join(parts) or "no head carries x_t alone or with one other")
+    if not parts and heads.beside is not None and not heads.is_deniable:
+        return f"which heads carry x_t cannot be told by intervention: {beside_text(heads.beside)}"
+    return "by intervention " + (", ".join(parts) or _none(heads))
+
+
+def _none(heads: Heads) -> str:
+    """What is said where no head carries x_t."""
+    layer = heads.best_layer
+    if layer is None or not heads.layers[layer]["x"].is_mixed(CARRIES):
+        return "no head carries x_t alone or with one other"
+    of_layer = [str(role.writer) for role in heads.roles if role.writer.layer == layer]
+    who = f"{of_layer[0]} brings" if len(of_layer) == 1 else f"the heads of layer {layer} together bring"
+    return f"{who} x_t and something else"
 
 
 def _verb(role: HeadRole, heads: Heads) -> str:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from compo_mech.interventions.head_ablation import COSTS, MAX_SUBSET_HEADS, Cost
 from compo_mech.interventions.head_swaps import CARRIES, CARRIES_IN_PART, STAYS, Followed
-from compo_mech.interventions.role_able import NEAR, is_able, untold_sentence
+from compo_mech.interventions.role_able import NEAR, beside_text, is_able, untold_sentence
 from compo_mech.interventions.role_rules import MOVES, TAKES_BACK, HeadRole
 from compo_mech.interventions.swapped_rows import Content
-from compo_mech.stats.intervals import level_beside, on_its_side
+from compo_mech.stats.intervals import Interval, level_beside, on_its_side
 
 CONTENTS: dict[Content, str] = {
     "x": "x_t",
@@ -45,6 +45,8 @@ class Heads:
         guess: the best guess of s_t that does not know x_t.
         layers: how answers go with each content when all heads of a layer are swapped; empty where roles cannot be
             told.
+        beside: the fraction of the rows of other strings, in which another state is written than their inputs lead to,
+            about which the network is right; None where roles cannot be told.
 
     >>> heads = Heads((), x_together=(0.0, 1.0), removal=None, accuracy=0.55, guess=0.5, layers=())
     >>> print(heads)  # doctest: +ELLIPSIS
@@ -57,6 +59,7 @@ class Heads:
     accuracy: float
     guess: float
     layers: tuple[Mapping[Content, Followed], ...]
+    beside: Interval | None = None
 
     def __str__(self) -> str:
         """Sentences that name them."""
@@ -66,6 +69,18 @@ class Heads:
     def asks_for_x(self) -> bool:
         """Whether enough rows ask for x_t that it can be told which heads carry it."""
         return any("x" in found for found in self.layers)
+
+    @property
+    def is_deniable(self) -> bool:
+        """Whether it can be said that heads do not carry x_t: a network that is wrong about the rows whose outputs are
+        put in brings nothing from there that answers could follow."""
+        return self.beside is None or self.beside.low >= STAYS
+
+    @property
+    def best_layer(self) -> int | None:
+        """The layer whose heads together carry x_t best; None where that cannot be told."""
+        layers = {layer: found["x"].carried.mean for layer, found in enumerate(self.layers) if "x" in found}
+        return max(layers, key=lambda layer: layers[layer], default=None)
 
     @property
     def sentences(self) -> list[str]:
@@ -142,13 +157,24 @@ def shared_sentence(heads: Heads) -> str:
         return "Which heads carry x_t cannot be told: too few rows ask for it."
     named = [f"{role.writer} ({part_text(role)}{_left_text(role, heads)})" for role in carriers]
     text = "No head is the iteration head by itself: x_t is carried by " + ("; ".join(named) or "none alone")
-    layers = {layer: found["x"] for layer, found in enumerate(heads.layers) if "x" in found}
-    if not layers:
+    if not named and heads.beside is not None and not heads.is_deniable:
+        text = f"Which heads carry x_t cannot be told: {beside_text(heads.beside)}"
+    layer = heads.best_layer
+    if layer is None:
         return f"{text}; what the heads of a layer carry together cannot be told."
-    layer = max(layers, key=lambda layer: layers[layer].carried.mean)
-    found = layers[layer]
-    verdict = "carry it" if found.carries(CARRIES) else "do not carry it"
-    return f"{text}; the heads of layer {layer} together {verdict}: {followed_text(found, CARRIES, 'x')}."
+    found = heads.layers[layer]["x"]
+    return f"{text}; the heads of layer {layer} together {_layer_verdict(found, heads)}: " + (
+        f"{followed_text(found, CARRIES, 'x')}."
+    )
+
+
+def _layer_verdict(found: Followed, heads: Heads) -> str:
+    """What the heads of a layer do with x_t together."""
+    if found.carries(CARRIES):
+        return "carry it"
+    if not heads.is_deniable:
+        return "may carry it or not"
+    return "bring it and something else" if found.is_mixed(CARRIES) else "do not carry it"
 
 
 def _left_text(role: HeadRole, heads: Heads) -> str:

@@ -41,7 +41,7 @@ class SwappedRows:
         tokens, other_tokens: of whole strings, as far as a network reads them.
         position: of the row in both.
         t: which state the row predicts.
-        own: the right answer.
+        own, other: the right answer at the row, and at the row of the other string.
         answers: the answer with each content of the other row.
         permuted: the same with the contents permuted among the rows.
 
@@ -56,6 +56,7 @@ class SwappedRows:
     position: Int[Tensor, "row"]
     t: Int[Tensor, "row"]
     own: Int[Tensor, "row"]
+    other: Int[Tensor, "row"]
     answers: dict[Content, Int[Tensor, "row"]]
     permuted: dict[Content, Int[Tensor, "row"]]
 
@@ -80,8 +81,8 @@ def input_rows(data: DataConfig, task: Task, n: int, generator: torch.Generator)
     if not data.chain_of_thought:
         length = torch.tensor(drawn)[torch.randint(len(drawn), (n,), generator=generator)]
         tokens, swapped = (encode(data, task, of, length).read for of in (inputs, other))
-        own = states.gather(1, length[:, None] - 1)[:, 0]
-        return SwappedRows(tokens, swapped, layout.end_of_input(length), length, own, {}, {})
+        right = (of.gather(1, length[:, None] - 1)[:, 0] for of in (states, task.states(other)))
+        return SwappedRows(tokens, swapped, layout.end_of_input(length), length, *right, {}, {})
     first = min(2, max(drawn))
     cells = torch.tensor([(length, t) for length in drawn for t in range(first, length + 1)])
     length, t = cells[torch.randint(len(cells), (n,), generator=generator)].unbind(1)
@@ -99,6 +100,7 @@ def input_rows(data: DataConfig, task: Task, n: int, generator: torch.Generator)
         position=layout.end_of_input(length) + t - 1,
         t=t,
         own=table[before, x],
+        other=table[new, other_x],
         answers={"x": table[before, other_x], "state": table[new, x], "prefix": prefix, "answer": table[new, other_x]}
         | {name: states.gather(1, t[:, None] - 1)[:, 0] for name, states in places.items()},
         permuted={
@@ -146,6 +148,7 @@ def end_rows(data: DataConfig, task: Task, n: int, generator: torch.Generator) -
         position=data.layout.end_of_input(length) + t - 1,
         t=t,
         own=answers["own"],
+        other=task.table[before, other.gather(1, other_t[:, None] - 1)[:, 0]],
         answers={"end": answers["end"], "end of prefix": prefixes["end"]},
         permuted={"end": answers["permuted"], "end of prefix": prefixes["permuted"]},
     )

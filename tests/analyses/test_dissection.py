@@ -140,20 +140,21 @@ def test_the_section_says_what_was_found(found):
 
 
 @pytest.mark.parametrize(
-    ("share", "several", "said"),
+    ("share", "heads", "said"),
     [
-        (0.87, False, "Its routes are not those of a textbook network: the textbook's carry 0.87 of"),
-        (0.8999, True, "Its routes are not those of a textbook network: the textbook's carry 0.8999 of"),
-        (0.9, False, "Its routes are the textbook's: they carry 0.90 of x_t's effect (0.9 needed; control 0.02)."),
-        (0.97, True, "Its routes are the textbook's, through several heads: they carry 0.97 of"),
+        (0.87, (0.9, 0.0), "Its routes are not those of a textbook network: the textbook's carry 0.87 of"),
+        (0.8999, (0.5, 0.4), "Its routes are not those of a textbook network: the textbook's carry 0.8999 of"),
+        (0.9, (0.0, 0.9), "Its routes are the textbook's: they carry 0.90 of x_t's effect (0.9 needed; control 0.02)."),
+        (0.97, (0.2,), "Its routes are the textbook's: they carry 0.97 of"),
+        (0.97, (0.8999, 0.05), "Its routes are the textbook's, through several heads: they carry 0.97 of"),
     ],
 )
-def test_routes_are_judged_by_a_figure_beside_its_threshold_and_control(found, share, several, said):
+def test_routes_are_judged_by_a_figure_beside_its_threshold_and_control(found, share, heads, said):
     routes = found[1].trained.routes.summary()
-    own, control = (replace(routes, shares={RouteName.TEXTBOOK: value}) for value in (share, 0.02))
-    assert routes_sentence(own, control, several).startswith(said)
-    assert "(0.9 needed; control 0.02)" in routes_sentence(own, control, several)
-    assert "cannot be told" in routes_sentence(replace(own, n_cells=0, shares={}), control, several)
+    own, control = (replace(routes, shares={RouteName.TEXTBOOK: value}, heads=heads) for value in (share, 0.02))
+    assert routes_sentence(own, control).startswith(said)
+    assert "(0.9 needed; control 0.02)" in routes_sentence(own, control)
+    assert "cannot be told" in routes_sentence(replace(own, n_cells=0, shares={}), control)
 
 
 @pytest.fixture

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from helpers import generator, random_model
@@ -36,6 +38,7 @@ def test_the_answers_are_those_of_the_contents(task):
     assert torch.equal(rows.answers["x"], task.table[s, other_x])
     assert torch.equal(rows.answers["state"], task.table[other_s, x])
     assert torch.equal(rows.answers["answer"], task.table[other_s, other_x])
+    assert torch.equal(rows.other, rows.answers["answer"])
     for i in range(20):
         t = int(rows.t[i])
         inputs, other = (tokens[i, 1 : t + 1] for tokens in (rows.tokens, rows.other_tokens))
@@ -62,6 +65,7 @@ def test_the_end_is_elsewhere_and_the_row_predicts_another_input(task):
     assert torch.equal(s, rows.other_tokens[at, rows.position])
     assert torch.equal(rows.own, task.table[s, x])
     assert torch.equal(rows.answers["end"], task.table[s, rows.tokens[at, other_t]])
+    assert torch.equal(rows.other, task.table[s, rows.other_tokens[at, other_t]])
     for i in range(20):
         assert rows.answers["end of prefix"][i] == task.states(rows.tokens[i, 1 : other_t[i] + 1])[-1]
     assert 0.3 < (rows.answers["end"] == rows.own).double().mean() < 0.7
@@ -100,6 +104,19 @@ def test_evidence_draws_from_its_generator_alone():
     found = [head_evidence(model, DATA, Parity(), generator(seed), 32) for seed in (0, 0, 1)]
     assert found[0] == found[1]
     assert found[0] != found[2]
+
+
+def test_rows_beside_are_answered_by_the_network_itself():
+    """Of what heads do there nothing is expected where the network is wrong."""
+    built, rows = build(Parity(), max_length=5), input_rows(DataConfig(max_length=5), Parity(), 128, generator())
+    assert Swaps(built.model, rows).beside.mean == 1
+    for n_wrong in (1, 40):
+        other = torch.cat([1 - rows.other[:n_wrong], rows.other[n_wrong:]])
+        assert Swaps(built.model, replace(rows, other=other)).beside.mean == 1 - n_wrong / 128
+    without = input_rows(of(Parity(), chain_of_thought=False), Parity(), 64, generator())
+    lengths = (without.other_tokens == DATA.vocabulary.end_of_input_id).int().argmax(1) - 1
+    inputs = [row[1 : n + 1] for row, n in zip(without.other_tokens, lengths.tolist(), strict=True)]
+    assert without.other.tolist() == [int(x.sum()) % 2 for x in inputs]
 
 
 def test_an_answer_that_hardly_leads_follows_nothing():

@@ -120,6 +120,43 @@ def test_heads_that_carry_something_together_share_it():
     assert "L1H0 carries x_t together with L2H1" in headline(found)
 
 
+def test_that_no_head_carries_is_said_where_rows_beside_are_right():
+    """A network that is wrong about the rows whose outputs are put in brings nothing that answers could follow."""
+    none, role = followed(0, N // 2), head({"x": followed(0, N // 2)}, cost=0.5)
+    enough = least(STAYS)
+    for beside in (None, wilson(enough, N)):
+        found = replace(heads(role, layers=({}, {"x": none})), beside=beside)
+        assert headline(found) == "by intervention no head carries x_t alone or with one other"
+        assert "carried by none alone; the heads of layer 1 together do not carry it: of 200" in str(found)
+    found = replace(heads(role, layers=({}, {"x": none})), beside=wilson(enough - 1, N))
+    for said in (headline(found), str(found)):
+        assert "no head carries" not in said
+        assert "do not carry" not in said
+        assert "arry x_t cannot be told" in said
+        assert f"is right about {(enough - 1) / N:.0%} of rows (at least {found.beside.low:.1%}; 85% needed)" in said
+    assert "the heads of layer 1 together may carry it or not: of 200" in str(found)
+    carries = followed(N, N)
+    assert "together carry it" in str(replace(found, layers=({}, {"x": carries})))
+    named = replace(found, roles=(head({"x": carries}, cost=0.5),))
+    assert "L1H0 is the iteration head" in headline(named)  # what answers follow, they follow
+
+
+@pytest.mark.parametrize(
+    ("n_followed", "n_stayed", "permuted"), [(0, -1, 0.0), (-1, -1, 0.0), (0, 0, 0.0), (0, -1, 1.0)]
+)
+def test_answers_that_follow_and_do_not_stay_are_of_something_else_as_well(n_followed, n_stayed, permuted):
+    enough, stays = least(CARRIES), least(STAYS)
+    found = followed(enough + n_followed, stays + n_stayed, permuted=permuted)
+    one = heads(head({}, cost=0.5), layers=({}, {"x": found}))
+    two = replace(one, roles=(*one.roles, head({}, writer=(1, 1))))
+    if (n_followed, n_stayed, permuted) == (0, -1, 0.0):
+        assert "of layer 1 together bring it and something else: of" in str(one)
+        assert headline(one) == "by intervention L1H0 brings x_t and something else"
+        assert headline(two) == "by intervention the heads of layer 1 together bring x_t and something else"
+    else:
+        assert "something else" not in str(one) + headline(one)
+
+
 def test_roles_are_told_of_a_network_that_is_right_often_enough():
     role = head({"x": followed(N)}, cost=0.5)
     assert "no work of heads to name" not in str(heads(role, accuracy=0.75))

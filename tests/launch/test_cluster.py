@@ -325,7 +325,9 @@ def test_what_slurm_refuses_is_one_line(queue, tmp_path, monkeypatch, capfd):
     (tmp_path / "lost.conf").write_text(lost)
     with monkeypatch.context() as patch:
         patch.setenv("SLURM_CONF", str(tmp_path / "lost.conf"))
-        with pytest.raises(ValueError, match=r"^slurm = unreachable: .*\(sinfo: .*Unable to contact slurm controller.*\)$"):
+        with pytest.raises(
+            ValueError, match=r"^slurm = unreachable: .*\(sinfo: .*Unable to contact slurm controller.*\)$"
+        ):
             check(SlurmConfig())
     assert capfd.readouterr() == ("", "")
 
