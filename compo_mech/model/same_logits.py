@@ -4,10 +4,11 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from compo_mech.model import blocks
+from compo_mech.model.finite import check_weights
 from compo_mech.model.forward import forward
 from compo_mech.model.params import Model
 
@@ -37,15 +38,17 @@ def check_logits(model: "HookedTransformer | TransformerBridge", copied: Model) 
     rows of half the length in which tokens are repeated.
 
     Raises:
-        ValueError: a logit is not that of our forward pass.
+        ValueError: a weight is not finite, or a logit is not that of our forward pass.
     """
+    check_weights(copied)
     rows = _every_token(copied, model.cfg.n_ctx).to(copied.device)
     repeated = rows[:MAX_REPEATED, : math.ceil(rows.shape[1] / 4)].repeat_interleave(2, 1)
     worst = _off_by(model, copied, (rows, repeated[:, : max(1, rows.shape[1] // 2)]))
     if worst is not None:
         raise ValueError(
-            f"model logits = off by {worst:.2g}: must be those of a plain transformer of these options and weights, "
-            f"to {MAX_DIFFERENCE:g}; its code or its weights do something else"
+            f"model logits = off by {worst[0]:.2g}: must be those of a plain transformer of these options and weights, "
+            f"here to {worst[1]:.2g} ({MAX_DIFFERENCE:g} of how far they lie apart); its code or its weights do "
+            "something else"
         )
 
 
@@ -73,13 +76,17 @@ def check_padding(model: "HookedTransformer", copied: Model) -> None:
 
 def _off_by(
     model: "HookedTransformer | TransformerBridge", copied: Model, batches: tuple[Int[Tensor, "_row _pos"], ...]
-) -> float | None:
-    """The worst of the differences that are too large; None where none is."""
+) -> tuple[float, float] | None:
+    """The difference that is furthest above what is allowed there, and that; None where none is above it."""
     theirs = _apart(torch.cat([torch.as_tensor(model(tokens)).flatten(0, 1) for tokens in batches]))
     ours = _apart(torch.cat([forward(copied, tokens) for tokens in batches]))
     difference = (ours - theirs).abs()
-    is_off = _is_too_large(difference, theirs)
-    return float(difference[is_off].max()) if is_off.any() else None
+    allowed = _allowed(theirs)
+    is_off = ~((difference <= allowed) & difference.isfinite())
+    if not is_off.any():
+        return None
+    worst = torch.where(is_off, difference / allowed, -1.0).nan_to_num(torch.inf).argmax()
+    return float(difference.flatten()[worst]), float(allowed.flatten()[worst])
 
 
 def _apart(logits: Float[Tensor, "place d_vocab"]) -> Float[Tensor, "place d_vocab+1"]:
@@ -88,16 +95,15 @@ def _apart(logits: Float[Tensor, "place d_vocab"]) -> Float[Tensor, "place d_voc
     return torch.cat([logits - middle, middle], -1)
 
 
-def _is_too_large(
-    difference: Float[Tensor, "place part"], theirs: Float[Tensor, "place part"]
-) -> Bool[Tensor, "place part"]:
-    """Against how far a place's logits lie apart, and a token's: no one place or token with large logits decides about
-    the others."""
+def _allowed(theirs: Float[Tensor, "place part"]) -> Float[Tensor, "place part"]:
+    """How large a difference may be: by how far a place's logits lie apart, and a token's, as no one place or token
+    with large logits decides about the others; and by roundings, of the logit itself and, by one, of what may cancel
+    to leave it."""
     spread = (theirs - theirs.median(0).values).abs()
     of_place, of_token = _all_but_few(spread, 1)[:, None], _all_but_few(spread, 0)
     scale = torch.maximum(of_place, of_token.clamp(min=_all_but_few(of_token, 0)))
-    rounding = N_ROUNDINGS * torch.finfo(theirs.dtype).eps * (theirs.abs() + theirs[:, -1:].abs())
-    return ~(difference <= MAX_DIFFERENCE * scale + rounding)  # what is not a number is too large
+    rounded = N_ROUNDINGS * (theirs.abs() + theirs[:, -1:].abs()) + spread.where(spread.isfinite(), 0).max()
+    return MAX_DIFFERENCE * scale + torch.finfo(theirs.dtype).eps * rounded
 
 
 def _all_but_few(spread: Float[Tensor, "*size"], dim: int) -> Float[Tensor, "*rest"]:

@@ -252,7 +252,7 @@ def doubled(value, hook):
             lambda bridge: bridge.blocks[0].mlp.original_component.register_forward_hook(lambda *x: 2 * x[2]),
             r"model hooks = .*mlp.*: must be none",
         ),
-        (lambda bridge: bridge.W_E.data.fill_(torch.nan), "model logits = off by nan"),
+        (lambda bridge: bridge.W_E.data.fill_(torch.nan), r"weight embed\.W_E = nan: must be finite"),
         (lambda bridge: bridge.to("meta"), r"^model\..* = on meta: must be a dense tensor with values$"),
         (lambda bridge: bridge.to(torch.bfloat16), "dtype = torch.bfloat16: must be torch.float32 or torch.float64"),
     ],

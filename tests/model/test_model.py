@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from compo_mech.model import same_logits
 from compo_mech.model.config import ModelConfig, is_frozen, parameter_shapes
 from compo_mech.model.forward import forward
 from compo_mech.model.hooked import from_hooked, to_hooked
@@ -194,7 +195,7 @@ def doubled(value, hook):
         (lambda model: setattr(model.blocks[1].mlp, "act_fn", torch.tanh), "logits = off by"),
         (lambda model: setattr(model.blocks[1].attn, "attn_scale", 1.0), "logits = off by"),
         (lambda model: setattr(model.blocks[1], "mlp", torch.nn.Identity()), r"without blocks\.1\.mlp\.W_in"),
-        (lambda model: model.W_E.data.fill_(torch.nan), "logits = off by nan"),
+        (lambda model: model.W_E.data.fill_(torch.nan), r"weight embed\.W_E = nan: must be finite"),
     ],
 )
 def test_what_no_option_tells_is_told_by_hooks_and_by_one_forward_pass(change, complaint):
@@ -210,6 +211,20 @@ def test_a_copy_under_another_configuration_is_refused():
     for change in ({"biases": False}, {"act_fn": "relu"}, {"normalization": "none"}):
         with pytest.raises(ValueError, match="model logits = off by"):
             from_hooked(model, from_hooked(model).config.model_copy(update=change))
+
+
+def test_roundings_of_logits_that_cancel_are_no_difference():
+    """Where large numbers cancel no more digits are asked for than these have."""
+    logits = torch.zeros(50, 8)
+    logits[7, 2] = 100  # at one place alone they do not
+    allowed = same_logits._allowed(same_logits._apart(logits))[3]
+    assert (allowed > 5e-6).all()
+    assert (allowed < 5e-5).all()
+    logits[:, 5] = -1e9  # a token that is never to come decides about no other
+    others = [i for i in range(8) if i != 5]
+    assert (same_logits._allowed(same_logits._apart(logits))[3, others] < 5e-5).all()
+    logits[8, 1] = torch.inf
+    assert (same_logits._allowed(same_logits._apart(logits))[3, others] < 5e-5).all()
 
 
 def test_a_change_at_any_token_or_position_is_seen():
