@@ -187,16 +187,17 @@ def network_findings(
     )
 
 
-def _ablated(ablations: Ablations, generator: torch.Generator) -> tuple[list[Cost], list[Cost], list[Cost]]:
-    """Each head and MLP by itself, every set of heads, and heads in the order in which they cost least."""
-    config = ablations.model.config
+def _ablated(means: Ablations, generator: torch.Generator) -> tuple[list[Cost], list[Cost], list[Cost]]:
+    """Each head and MLP by itself, every set of heads, and heads in the order in which they cost least; by one draw of
+    the mean, that of `means`, so that what a head costs is the same wherever it is said."""
+    config = means.model.config
     heads = [Writer("head", layer, head) for layer in range(config.n_layers) for head in range(config.n_heads)]
     mlps = [] if config.attn_only else [Writer("mlp", layer) for layer in range(config.n_layers)]
-    single = []
-    for baseline in ("zero", "mean", "resample"):
-        ablations = ablations.with_baseline(baseline, generator)
-        single += [ablations.cost(component) for component in (*heads, *mlps)]
-    means = ablations.with_baseline("mean", generator)
+    zero = means.with_baseline("zero", generator)
+    list(means.other_strings(generator))  # of a mean of their own, once: what follows is drawn as it was
+    resampled = means.with_baseline("resample", generator)
+    list(means.other_strings(generator))
+    single = [of.cost(component) for of in (zero, means, resampled) for component in (*heads, *mlps)]
     subsets = list(means.subsets(heads)) if 2 ** len(heads) <= MAX_SUBSETS else []
     return single, subsets, list(means.greedy(heads))
 

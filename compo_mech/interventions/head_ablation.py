@@ -106,12 +106,16 @@ class Ablations:
         self.baseline: Baseline = baseline
         self.values: list[Outputs] = []
         self._kept: dict[frozenset[Writer], float] = {frozenset(): self.whole}
-        for test, own in zip(self.sets, self.outputs, strict=True):
+        for test, own, other in zip(self.sets, self.outputs, self.other_strings(generator), strict=True):
             n = len(test.tokens)
-            other = _other_strings(test, max(n, self._n_reference), generator)
             outputs = own if baseline == "zero" else self._outputs_of(other, test)  # zero is zero, whatever the strings
             values = ablation_values(self.model, outputs, baseline, generator)
             self.values.append({writer: value[:n] for writer, value in values.items()})
+
+    def other_strings(self, generator: torch.Generator) -> Iterator[Encoded]:
+        """Draw the strings of each set that ablation values come from, one set after the other."""
+        for test in self.sets:
+            yield _other_strings(test, max(len(test.tokens), self._n_reference), generator)
 
     @torch.no_grad()
     def _outputs_of(self, strings: Encoded, test: EvalSet) -> Outputs:

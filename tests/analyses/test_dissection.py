@@ -139,6 +139,15 @@ def test_the_section_says_what_was_found(found):
         assert subscripts(sentence) in section
 
 
+def test_what_a_head_costs_is_one_figure(found):
+    """In sentences, in the table of ablations and in that of sets of heads."""
+    for of in (found[1].trained, found[1].control):
+        costs = {role.writer: role.cost for role in of.heads.roles}
+        for table in (of.ablations, of.subsets):
+            own = {c.components[0]: c.cost for c in table if c.baseline == "mean" and len(c.components) == 1}
+            assert costs.items() <= own.items()
+
+
 @pytest.mark.parametrize(
     ("share", "heads", "said"),
     [
