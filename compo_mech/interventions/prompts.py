@@ -160,7 +160,10 @@ class PromptReader:
         """The tokens of a text; where it is not the first of its row, without those in front of every text."""
         if self.tokenizer is None:
             refuse(name, quoted(text), "must be token ids, or there must be a tokenizer")
-        ids = encoded(self.tokenizer, text)
+        try:
+            ids = encoded(self.tokenizer, text)
+        except ValueError as error:  # a symbol that the vocabulary has not
+            refuse(name, quoted(text), f"must be what the tokenizer reads ({error})")
         before = encoded(self.tokenizer, "")
         return ids if first or ids[: len(before)] != before else ids[len(before) :]
 

@@ -57,11 +57,17 @@ class Checkpoints(Vouched):
         sums = self.sums()
         steps = steps_of(sums)
         if not steps:
-            raise RunError(sums.problem or f"run = {self.path}: has no checkpoint")
+            raise RunError(sums.problem or self._why_none(sums))
         step = steps[-1] if step is None else step
         if step not in steps:
             raise RunError(f"step = {step}: must be one of {' '.join(map(str, steps))}")
         return self._model_params(step, sums)
+
+    def _why_none(self, sums: Sums) -> str:
+        """Why no checkpoint counts."""
+        if not sums.is_there and self.has_unlisted_work():
+            return f"{self.folder / NAME}: is missing, so no checkpoint counts"
+        return f"run = {self.path}: has no checkpoint"
 
     def checkpoints(self) -> Iterator[tuple[int, Params]]:
         """Yield every checkpoint in order, one at a time.

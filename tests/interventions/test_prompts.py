@@ -218,6 +218,15 @@ def test_a_span_that_nobody_named_is_refused_with_those_that_are():
     assert SymbolTokenizer(DATA.vocabulary).encode("") == []
 
 
+def test_a_symbol_that_there_is_not_is_named_with_its_prompt():
+    model, tokenizer = random_model(ModelConfig(d_model=8), DATA), SymbolTokenizer(DATA.vocabulary)
+    given = {"clean": ["[parity] 1 0 [EoI]"], "corrupt": ["[parity] 0 0 [EoI]"], "answer": ["1"], "foil": ["0"]}
+    for name, text in (("clean", "[parity] 1 9 [EoI]"), ("foil", "9")):
+        with pytest.raises(ValueError, match=r"must be one of 0 1 \[EoI\]") as told:
+            of(**given | {name: [text]}, model=model, tokenizer=tokenizer)
+        assert str(told.value).startswith(f"{name}[0] = '{text}': must be what the tokenizer reads (symbol = '9': must")
+
+
 def test_rows_of_a_sorted_and_of_a_filtered_table_are_read_in_their_order():
     """A column of pandas keeps the row numbers it had."""
     rows = {"clean": ["acaeb", "bcaeb"], "corrupt": ["adaeb", "bdaeb"], "answer": ["e", "f"], "foil": ["f", "e"]}

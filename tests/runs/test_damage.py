@@ -195,6 +195,14 @@ def test_rows_after_the_last_checkpoint_are_not_believed_and_those_before_are(ru
     assert run.resumable()[0] == last
 
 
+def test_without_its_list_a_run_says_that_the_list_is_missing(run):
+    """Its checkpoints are all there, so that they are not what is missing."""
+    list_of_sums = run.path / "checkpoints" / NAME
+    list_of_sums.unlink()
+    with pytest.raises(RunError, match=rf"^{list_of_sums}: is missing, so no checkpoint counts$"):
+        run.params()
+
+
 def test_a_list_that_lost_a_line_at_its_end_is_known_for_it(run):
     file = run.path / "checkpoints" / NAME
     lines = file.read_text().splitlines(keepends=True)
