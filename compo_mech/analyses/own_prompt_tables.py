@@ -12,6 +12,9 @@ from compo_mech.stats.intervals import Interval, on_its_side, two_decimals
 N_NAMED = 3
 """Components that a sentence names."""
 
+ROUNDING = 1e-5
+"""An edge moves the answers by more than this fraction of what the edge does that moves them most."""
+
 
 def position_labels(pairs: Pairs) -> list[str]:
     """Return what stands at each position: the token where all clean rows have it, else a name of a span, or a dot."""
@@ -63,10 +66,12 @@ def agreement(found: PromptFindings) -> str:
     """Return how far the scores of the largest edges are what patching them does."""
     by_edge = dict(zip(found.scores.edges, found.scores.scores.tolist(), strict=True))
     pairs = [(by_edge[e], s) for e, s in zip(found.exact.edges, found.exact.scores.tolist(), strict=True)]
-    same = sum(one * other > 0 for one, other in pairs)
+    rounding = ROUNDING * max((abs(other) for _, other in pairs), default=0.0)
+    moving = [(one, other) for one, other in pairs if abs(other) > rounding]
+    same = sum(one * other > 0 for one, other in moving)
     text = (
-        f"Of the {len(pairs)} edges of largest EAP-IG score, {same} move the answers in that direction when patched "
-        f"({len(pairs) / 2:g} would by chance"
+        f"Of the {len(pairs)} edges of largest EAP-IG score {len(moving)} move the answers when patched, {same} in that "
+        f"direction ({len(moving) / 2:g} would by chance"
     )
     table = pd.DataFrame(pairs, columns=["attributed", "patched"]).rank()
     if len(pairs) > 2 and (table.nunique() > 1).all():  # else nothing is correlated

@@ -79,7 +79,10 @@ def test_the_circuit_of_a_known_network_is_found_and_shown(found):
     assert said[0].startswith("On 4 pairs (4 answers) the network's likeliest token is the answer to 100% of the clean")
     assert "L1H0.z (1.00)" in said[1]
     assert said[1].endswith("; the median of all 6 components is 0.00.")
-    assert "(3 would by chance; rank correlation " in said[2]
+    assert said[2].startswith(
+        "Of the 6 edges of largest EAP-IG score 3 move the answers when patched, 3 in that direction (1.5 "
+    )
+    assert "would by chance; rank correlation " in said[2]
     assert said[4] == "Circuits of half of the prompts move 1.00 of the answers to the others (0.7 needed)."
     for text in (
         "[copy] 1 0 [EoI]",
