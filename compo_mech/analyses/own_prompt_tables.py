@@ -70,8 +70,8 @@ def agreement(found: PromptFindings) -> str:
     moving = [(one, other) for one, other in pairs if abs(other) > rounding]
     same = sum(one * other > 0 for one, other in moving)
     text = (
-        f"Of the {len(pairs)} edges of largest EAP-IG score {len(moving)} move the answers when patched, {same} in that "
-        f"direction ({len(moving) / 2:g} would by chance"
+        f"Of the {len(pairs)} edges of largest EAP-IG score {len(moving)} move the answers when patched, {same} in "
+        f"that direction ({len(moving) / 2:g} would by chance"
     )
     table = pd.DataFrame(pairs, columns=["attributed", "patched"]).rank()
     if len(pairs) > 2 and (table.nunique() > 1).all():  # else nothing is correlated
