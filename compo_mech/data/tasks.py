@@ -59,10 +59,7 @@ class Task(Spelled, ABC):
 
     @abstractmethod
     def step(self, state: Any, x: Any) -> Any:  # integers, or what a rule written for tensors takes
-        """Return the next state, given a state and an input as integers.
-
-        A rule that cannot be asked of integers is asked of tensors of no dimension.
-        """
+        """Return the next state, given integers; a rule that takes none is given tensors of no dimension."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: object) -> None:

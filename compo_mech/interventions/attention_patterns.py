@@ -148,11 +148,17 @@ class PatternTest:
     Args:
         test: the strings, of one length, with chain of thought.
         works: roles that are tested; those that the strings have not are left out.
+
+    >>> from compo_mech import Parity, build, eval_sets
+    >>> test = eval_sets(build(Parity(), max_length=3).data, 8)[0]  # strings of one input
+    >>> PatternTest(test, ["lookup", "iteration"]).edges  # [EoI] attends to x1
+    {'iteration': ([2], [1])}
     """
 
     def __init__(self, test: EvalSet, works: Sequence[Work]) -> None:
         every: dict[Work, Edges] = {work: work_rows(test.layout, test.length, work) for work in works}
-        self.test, self.edges = test, {work: found for work, found in every.items() if found[0]}
+        self.edges: dict[Work, Edges] = {work: found for work, found in every.items() if found[0]}
+        self.test = test
         runs: list[Forcing] = []
         for rows, keys in self.edges.values():
             runs += [dict.fromkeys(rows), dict(zip(rows, keys, strict=True))]

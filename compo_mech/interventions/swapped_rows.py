@@ -81,8 +81,8 @@ def input_rows(data: DataConfig, task: Task, n: int, generator: torch.Generator)
     if not data.chain_of_thought:
         length = torch.tensor(drawn)[torch.randint(len(drawn), (n,), generator=generator)]
         tokens, swapped = (encode(data, task, of, length).read for of in (inputs, other))
-        right = (of.gather(1, length[:, None] - 1)[:, 0] for of in (states, task.states(other)))
-        return SwappedRows(tokens, swapped, layout.end_of_input(length), length, *right, {}, {})
+        own, right = (of.gather(1, length[:, None] - 1)[:, 0] for of in (states, task.states(other)))
+        return SwappedRows(tokens, swapped, layout.end_of_input(length), length, own, right, {}, {})
     first = min(2, max(drawn))
     cells = torch.tensor([(length, t) for length in drawn for t in range(first, length + 1)])
     length, t = cells[torch.randint(len(cells), (n,), generator=generator)].unbind(1)

@@ -102,9 +102,9 @@ def patch_together(
 ) -> Float[Tensor, "bundle batch"]:
     """The margin when all heads read the corrupt run's stream at the carriers of a bundle by its routes."""
     rows = torch.tensor([swap.row], device=clean.logits.device)
-    reads = [Reads.of(run, rows) for run in (clean, corrupt)]
+    old, new = (Reads.of(run, rows) for run in (clean, corrupt))
     bundles_of = [{(route.carrier, route.second) for route in routes} for routes in bundles]
-    return swap.margin(patched_reads(model, rows, *reads, [bundles_of])[:, 0])
+    return swap.margin(patched_reads(model, rows, old, new, [bundles_of])[:, 0])
 
 
 Way = tuple[int, Second]
