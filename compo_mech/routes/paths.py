@@ -19,6 +19,9 @@ from compo_mech.routes.swaps import Swap
 
 Second = Literal["key", "query", "residual"]
 
+Way = tuple[int, Second]
+"""A carrier, and how layer 1 reads it there."""
+
 
 class Route(NamedTuple):
     """A way by which a changed token can reach the row that predicts a state: one hop in each of two layers.
@@ -103,12 +106,8 @@ def patch_together(
     """The margin when all heads read the corrupt run's stream at the carriers of a bundle by its routes."""
     rows = torch.tensor([swap.row], device=clean.logits.device)
     old, new = (Reads.of(run, rows) for run in (clean, corrupt))
-    bundles_of = [{(route.carrier, route.second) for route in routes} for routes in bundles]
-    return swap.margin(patched_reads(model, rows, old, new, [bundles_of])[:, 0])
-
-
-Way = tuple[int, Second]
-"""A carrier, and how layer 1 reads it there."""
+    ways: list[set[Way]] = [{(route.carrier, route.second) for route in routes} for routes in bundles]
+    return swap.margin(patched_reads(model, rows, old, new, [ways])[:, 0])
 
 
 class Reads(NamedTuple):
