@@ -75,6 +75,8 @@ def call_one(
     bound: dict[str, Callable[..., Any]] = {name: _bound(command) for name, command in commands.items()}
     words, about = without_imports(argv), description and with_hint(description)
     refuse_empty(words)
+    if words and not words[0].startswith("-") and words[0].replace("_", "-") not in commands:
+        fail(f"command = {words[0]}: must be one of {', '.join(commands)}")
     _run(parsed(lambda: tyro.extras.subcommand_cli_from_dict(bound, prog=prog, args=words, description=about)))
 
 

@@ -79,3 +79,18 @@ def test_a_function_is_called_with_what_the_command_line_says(capsys):
     assert capsys.readouterr().err == "ho ho\n"
     call_one({"shout": shout, "other": lambda: None}, ["shout", "--word", "ha"])
     assert capsys.readouterr().err == "ha\n"
+
+
+def test_a_command_that_there_is_not_is_named_with_those_that_are(capsys):
+    def shout(word: str) -> None:
+        """Say it."""
+        print(word)
+
+    commands = {"shout-it": shout, "other": lambda: None}
+    for words in (["whisper"], ["whisper", "runs/x", "--word", "ha"]):
+        with pytest.raises(SystemExit) as stop:
+            call_one(commands, words)
+        assert stop.value.code == 2
+        assert capsys.readouterr().err == "error: command = whisper: must be one of shout-it, other\n"
+    call_one(commands, ["shout_it", "--word", "ha"])
+    assert capsys.readouterr().out == "ha\n"
