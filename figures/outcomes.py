@@ -43,7 +43,7 @@ def drawn(followed: "pd.DataFrame", known: "pd.DataFrame") -> "go.Figure":
             _band(figure, of_verdict, f"{verdict}, {len(seeds)} seeds", colour)
     for column in (1, 2):
         figure.update_xaxes(**theme.LOG_AXIS, title="step + 1", row=1, col=column)
-    lowest = min(0.4, float(known[["area", "low", "permuted"]].min(axis=None)) - 0.02)
+    lowest = min(0.4, known[["area", "low", "permuted"]].to_numpy(float).min() - 0.02)
     figure.update_yaxes(title="area under the ROC curve", range=[lowest, 1.02], row=1, col=1)
     figure.update_yaxes(title="weight on x<sub>t</sub>", range=[0, 1.02], row=1, col=2)
     layout = {**theme.base_layout(), "margin": {"l": 60, "r": 20, "t": 50, "b": 110}}

@@ -32,6 +32,7 @@ from compo_mech.model.params import Model
 from compo_mech.model.sites import Site, kinds_of
 from compo_mech.routes.route_map import route_shares
 from compo_mech.routes.summary import RouteName
+from compo_mech.routes.swaps import RouteStrings, route_strings
 from compo_mech.runs.trajectory import Measured, Quantity
 from compo_mech.stats.intervals import wilson
 
@@ -155,8 +156,19 @@ def route_lengths(data: DataConfig) -> list[int]:
     return sorted({longest, data.drawn_length_near((longest + 1) // 2)})
 
 
+def route_strings_of(data: DataConfig, task: Task, seed: int) -> tuple[RouteStrings, ...]:
+    """Return which strings `route_scores` asks of, the same for every network."""
+    return _route_strings(data.model_dump_json(), task, seed, N_ROUTE_STRINGS, "cpu")
+
+
+@functools.lru_cache(maxsize=8)
+def _route_strings(spelled: str, task: Task, seed: int, n_strings: int, device: str) -> tuple[RouteStrings, ...]:
+    data, generator = DataConfig.model_validate_json(spelled), torch.Generator().manual_seed(seed)
+    return tuple(route_strings(data, task, route_lengths(data), n_strings, generator, device))
+
+
 def route_scores(data: DataConfig, task: Task, seed: int, model: Model) -> list[Measured]:
     """Measure the routes of x_t, as shares of its effect at the longest drawn length and at about half of it."""
-    generator = torch.Generator().manual_seed(seed)
-    shares = route_shares(model, data, generator, N_ROUTE_STRINGS, route_lengths(data), task)
+    strings = _route_strings(data.model_dump_json(), task, seed, N_ROUTE_STRINGS, str(model.device))
+    shares = route_shares(model, data.layout, strings)
     return [Measured(Quantity("route share", str(route)), shares.get(route, 0.0)) for route in CARRIED]

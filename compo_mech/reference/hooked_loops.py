@@ -15,7 +15,6 @@ from compo_mech.analyses import trajectories
 from compo_mech.causal.interchange import balanced_accuracy
 from compo_mech.causal.variables import Interchanges
 from compo_mech.data.config import DataConfig
-from compo_mech.data.encode import encode
 from compo_mech.data.tasks import Task
 from compo_mech.evaluation import head_scores
 from compo_mech.evaluation.attention import MIN_LENGTH
@@ -28,7 +27,7 @@ from compo_mech.model.sites import Site
 from compo_mech.routes.paths import Route
 from compo_mech.routes.route_map import NO_EFFECT
 from compo_mech.routes.summary import FOLLOW_SHARE, RouteName
-from compo_mech.routes.swaps import Swap, make_swaps
+from compo_mech.routes.swaps import RouteStrings
 from compo_mech.runs.trajectory import Quantity
 
 if TYPE_CHECKING:
@@ -56,23 +55,6 @@ def exchanges(data: DataConfig, task: Task, layer: int, config: ModelConfig) -> 
     for site, pairs in trajectories.swaps_of(data, task, layer, SEED):
         drawn = torch.randn(trajectories.N_SWAPS, widths[site.kind], generator=generator, dtype=torch.float64)
         found.append(Exchange(site, pairs, drawn.float()))
-    return found
-
-
-class Strings(NamedTuple):
-    """Strings of one length as they are read, and every swap of one token."""
-
-    tokens: Tensor
-    swaps: list[Swap]
-
-
-def route_strings(data: DataConfig, task: Task) -> list[Strings]:
-    """Draw what `route_scores` draws."""
-    generator, n, found = torch.Generator().manual_seed(SEED), trajectories.N_ROUTE_STRINGS, []
-    for length in trajectories.route_lengths(data):
-        inputs = torch.randint(task.first_input, task.n_inputs, (n, length), generator=generator)
-        tokens = encode(data, task, inputs).read
-        found.append(Strings(tokens, make_swaps(task, data.layout, inputs, tokens, generator)))
     return found
 
 
@@ -189,7 +171,9 @@ OUT, MID = "blocks.1.hook_attn_out", "blocks.1.hook_resid_mid"
 KEPT = [POST, Z, Q, K, V]
 
 
-def loop_route_scores(data: DataConfig, asked: Sequence[Strings], careful: bool, model: "HookedTransformer") -> Figures:
+def loop_route_scores(
+    data: DataConfig, asked: Sequence[RouteStrings], careful: bool, model: "HookedTransformer"
+) -> Figures:
     """Measure the shares of the routes of x_t, from runs with all routes of a name patched at once.
 
     Raises:
@@ -197,7 +181,7 @@ def loop_route_scores(data: DataConfig, asked: Sequence[Strings], careful: bool,
     """
     hook_to_edit(model, Site("resid_mid", 1))
     cells: list[tuple[int, dict[RouteName, float]]] = []
-    for tokens, swaps in asked:
+    for tokens, swaps in ((some.tokens, some.swaps) for some in asked):
         (logits, clean), moved = cached(model, tokens, KEPT, careful), []
         for swap in swaps:
             if swap.variable != "x":
@@ -243,11 +227,11 @@ def swap_quantity(variable: str, t: int, length: int, route: Route) -> Quantity:
     return Quantity(f"{variable}{t} of {length}", str(tuple(route)), variable)
 
 
-def loop_routes(asked: Sequence[Strings], careful: bool, model: "HookedTransformer") -> Figures:
+def loop_routes(asked: Sequence[RouteStrings], careful: bool, model: "HookedTransformer") -> Figures:
     """What each route does alone, in logits. Raises as `loop_route_scores`."""
     hook_to_edit(model, Site("resid_mid", 1))
     found, heads = {}, range(model.cfg.n_heads)
-    for tokens, swaps in asked:
+    for tokens, swaps in ((some.tokens, some.swaps) for some in asked):
         logits, clean = cached(model, tokens, KEPT, careful)
         for swap in swaps:
             if not swap.valid.any():

@@ -34,7 +34,6 @@ from compo_mech.reference.hooked_loops import (
     loop_interchange_scores,
     loop_route_scores,
     loop_routes,
-    route_strings,
     swap_quantity,
 )
 from compo_mech.routes.route_map import route_map
@@ -102,7 +101,7 @@ class Bench(NamedTuple):
 
     def loops(self, careful: bool) -> dict[str, Callable[["HookedTransformer"], Figures]]:
         data, task, n = self.run.config.data, self.task, trajectories.N_STRINGS
-        sets, strings = trajectories.test_sets(data, task, n), route_strings(data, task)
+        sets, strings = trajectories.test_sets(data, task, n), trajectories.route_strings_of(data, task, SEED)
         pairs = exchanges(data, task, self.layer, self.run.config.model)
         return {
             "attention_metrics": functools.partial(loop_attention_metrics, sets, careful),

@@ -24,7 +24,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from compo_mech.data.config import DataConfig
-from compo_mech.data.encode import encode
 from compo_mech.data.layout import Layout
 from compo_mech.data.tasks import Task
 from compo_mech.interventions.traces import Trace, trace
@@ -34,7 +33,7 @@ from compo_mech.model.params import Model
 from compo_mech.routes.anew import run_anew
 from compo_mech.routes.paths import Reads, Route, Way, patch_routes, patched_reads, routes_of
 from compo_mech.routes.summary import SHARE_FLOOR, Cell, RouteMap, RouteName, long_cells, mean_shares
-from compo_mech.routes.swaps import Answers, Swap, SwapVariable, make_swaps
+from compo_mech.routes.swaps import Answers, RouteStrings, Swap, SwapVariable, route_strings
 
 MAX_TOKENS = 2**14
 """How many corrupt strings are run at once."""
@@ -65,28 +64,37 @@ def route_map(
         ValueError: the model has not two layers or reads too few positions, the task is not one of
             the data's, or there is no string.
     """
-    task, n_heads = task or data.tasks[0], model.config.n_heads
-    of_swaps = partial(_mapped, model, data.layout)
-    cells = _cells(model, data, generator, n_strings, lengths, task, ("x", "s"), of_swaps)
-    return RouteMap(task, data.layout, n_heads, tuple(cells))
+    task, lengths = task or data.tasks[0], list(data.drawn_lengths if lengths is None else lengths)
+    _check(model, data.layout, lengths)
+    strings = route_strings(data, task, lengths, n_strings, generator, model.device)
+    cells = _cells(model, data.layout, strings, ("x", "s"), partial(_mapped, model, data.layout))
+    return RouteMap(task, data.layout, model.config.n_heads, tuple(cells))
 
 
-def route_shares(
-    model: Model,
-    data: DataConfig,
-    generator: torch.Generator,
-    n_strings: int,
-    lengths: Iterable[int],
-    task: Task | None = None,
-) -> dict[RouteName, float]:
+def route_shares(model: Model, layout: Layout, strings: Sequence[RouteStrings]) -> dict[RouteName, float]:
     """Equal to `route_map(...).summary("x").shares`, in much less time, as no route is patched alone.
 
-    Args, errors: those of `route_map`.
+    Args:
+        model: two layers, any number of heads.
+        layout: of the strings.
+        strings: as `route_strings` draws them, on the model's device.
+
+    Raises:
+        ValueError: the model has not two layers or reads too few positions.
     """
-    of_swaps = partial(_shared, model, data.layout)
-    return mean_shares(
-        long_cells(_cells(model, data, generator, n_strings, lengths, task or data.tasks[0], ("x",), of_swaps))
-    )
+    _check(model, layout, [some.length for some in strings])
+    cells = _cells(model, layout, strings, ("x",), partial(_shared, model, layout))
+    return mean_shares(long_cells(cells))
+
+
+def _check(model: Model, layout: Layout, lengths: Iterable[int]) -> None:
+    if model.config.n_layers != 2:
+        raise ValueError(f"n_layers = {model.config.n_layers}: routes are defined for two layers")
+    blocks.check_causal(model)
+    for length in lengths:
+        if length < 1 or layout.n_read(length) > model.n_ctx:
+            raise ValueError(f"length = {length}: must be at least 1 and fit into the model's {model.n_ctx} positions")
+    check_weights(model)
 
 
 OfSwaps = Callable[[Sequence[Swap], Trace, int], tuple[list[Cell], Bool[Tensor, "swap batch pos"]]]
@@ -95,36 +103,18 @@ OfSwaps = Callable[[Sequence[Swap], Trace, int], tuple[list[Cell], Bool[Tensor, 
 
 def _cells(
     model: Model,
-    data: DataConfig,
-    generator: torch.Generator,
-    n_strings: int,
-    lengths: Iterable[int] | None,
-    task: Task,
+    layout: Layout,
+    strings: Sequence[RouteStrings],
     variables: Sequence[SwapVariable],
     of_swaps: OfSwaps,
 ) -> list[Cell]:
     """The cells of every swap of these variables, x_t first."""
-    layout = data.layout
-    lengths, n_ctx = list(data.drawn_lengths if lengths is None else lengths), model.n_ctx
-    if model.config.n_layers != 2:
-        raise ValueError(f"n_layers = {model.config.n_layers}: routes are defined for two layers")
-    blocks.check_causal(model)
-    if task not in data.tasks:
-        raise ValueError(f"task = {task}: must be one of {' '.join(map(str, data.tasks))}")
-    if n_strings < 1:
-        raise ValueError(f"n_strings = {n_strings}: must be at least 1")
-    for length in lengths:
-        if length < 1 or layout.n_read(length) > n_ctx:
-            raise ValueError(f"length = {length}: must be at least 1 and fit into the model's {n_ctx} positions")
-    check_weights(model)
     cells: list[Cell] = []
-    for length in lengths:
-        inputs = torch.randint(task.first_input, task.n_inputs, (n_strings, length), generator=generator)
-        tokens = encode(data, task, inputs).read.to(model.device)
+    for length, tokens, every in ((some.length, some.tokens, some.swaps) for some in strings):
         positions = torch.arange(tokens.shape[1], device=tokens.device)
         first = layout.scored(length)[0]
         clean = trace(model, tokens, positions.expand(tokens.shape), first)
-        swaps = [s for s in make_swaps(task, layout, inputs, tokens, generator) if s.variable in variables]
+        swaps = [swap for swap in every if swap.variable in variables]
         found, moved = list[Cell](), list[Tensor]()
         at_once = max(1, MAX_TOKENS // tokens.numel())
         for start in range(0, len(swaps), at_once):

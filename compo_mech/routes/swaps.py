@@ -1,6 +1,6 @@
 """Strings in which one token is changed, x_t or s_{t-1}, and every other one held."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from compo_mech.data.config import DataConfig
+from compo_mech.data.encode import encode
 from compo_mech.data.layout import Layout
 from compo_mech.data.tasks import Task
 
@@ -81,6 +83,61 @@ class Swap:
     def mean(self, values: Float[Tensor, "*rest batch"] | Bool[Tensor, "*rest batch"]) -> Float[Tensor, "*rest"]:
         """Mean over the valid strings."""
         return self.answers.mean(values)
+
+
+@dataclass(frozen=True)
+class RouteStrings:
+    """Strings of one length, and every change of one of their tokens that is asked of their routes.
+
+    Attributes:
+        tokens: the strings as they are read, at positions 0, 1, 2 ...
+        swaps: x_t first.
+    """
+
+    length: int
+    tokens: Int[Tensor, "batch pos"]
+    swaps: tuple[Swap, ...]
+
+
+def route_strings(
+    data: DataConfig,
+    task: Task,
+    lengths: Iterable[int],
+    n_strings: int,
+    generator: torch.Generator,
+    device: torch.device | str = "cpu",
+) -> list[RouteStrings]:
+    """Draw strings of each length and the tokens that are changed, which any number of networks can be asked about.
+
+    Args:
+        data: tasks, layout, vocabulary.
+        task: one of the data's.
+        lengths: which ones.
+        n_strings: of each.
+        generator: source of the strings and of the changed tokens, on the CPU.
+        device: of what is drawn.
+
+    Raises:
+        ValueError: the task is not one of the data's, or there is no string.
+
+    >>> from compo_mech import Parity
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> (found,) = route_strings(DataConfig(max_length=3), Parity(), [3], 8, generator)
+    >>> found.tokens.shape, [f"{swap.variable}{swap.t}" for swap in found.swaps]
+    (torch.Size([8, 8]), ['x1', 'x2', 'x3', 's2', 's3'])
+    """
+    if task not in data.tasks:
+        raise ValueError(f"task = {task}: must be one of {' '.join(map(str, data.tasks))}")
+    if n_strings < 1:
+        raise ValueError(f"n_strings = {n_strings}: must be at least 1")
+    found = []
+    for length in lengths:
+        if length < 1:
+            raise ValueError(f"length = {length}: must be at least 1")
+        inputs = torch.randint(task.first_input, task.n_inputs, (n_strings, length), generator=generator)
+        tokens = encode(data, task, inputs).read.to(device)
+        found.append(RouteStrings(length, tokens, tuple(make_swaps(task, data.layout, inputs, tokens, generator))))
+    return found
 
 
 def make_swaps(

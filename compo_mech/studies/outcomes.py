@@ -28,6 +28,7 @@ from compo_mech.launch.settings import check_device
 from compo_mech.model.params import Model, Params
 from compo_mech.routes.route_map import route_shares
 from compo_mech.routes.summary import RouteName, main_route
+from compo_mech.routes.swaps import route_strings
 from compo_mech.runs import recipes
 from compo_mech.runs.config import RunConfig
 from compo_mech.runs.source import source_checksum
@@ -133,13 +134,15 @@ def _measured(members: Ensemble, config: RunConfig, sets: list[EvalSet], seeds: 
 def _routes(params: Params, config: RunConfig) -> dict[str, list[Any]]:
     """By which route x_t reaches the prediction of s_t in each network, at the longest length and at half of it; and
     the fraction of its effect that goes by the textbook one."""
-    lengths, names, textbook = route_lengths(config.data), list[str](), list[float]()
+    names, textbook, data = list[str](), list[float](), config.data
+    generator, device = torch.Generator().manual_seed(0), params["embed.W_E"].device
+    strings = route_strings(data, data.tasks[0], route_lengths(data), N_ROUTE_STRINGS, generator, device)
     for i in range(len(params["embed.W_E"])):
         model = Model({name: param[i].detach() for name, param in params.items()}, config.model)
         if not all(bool(param.isfinite().all()) for param in model.params.values()):
             names, textbook = [*names, DIVERGED], [*textbook, math.nan]
             continue
-        shares = route_shares(model, config.data, torch.Generator().manual_seed(0), N_ROUTE_STRINGS, lengths)
+        shares = route_shares(model, data.layout, strings)
         names, textbook = [*names, str(main_route(shares))], [*textbook, shares.get(RouteName.TEXTBOOK, 0.0)]
     return {"route": names, "textbook route": textbook}
 

@@ -74,7 +74,7 @@ def test_what_is_watched_against_loops_over_hooked_transformers(name, careful, m
         config, generator = ModelConfig(d_model=16, n_heads=2), torch.Generator().manual_seed(0)
         params = init_params(config, len(data.vocabulary), data.layout.n_tokens(5), generator)
         model = Model({n: p + 0.3 * torch.randn(p.shape, generator=generator) for n, p in params.items()}, config)
-    hooked, strings = to_hooked(model), hooked_loops.route_strings(data, task)
+    hooked, strings = to_hooked(model), trajectories.route_strings_of(data, task, hooked_loops.SEED)
     with torch.no_grad():
         slow = hooked_loops.loop_attention_metrics(trajectories.test_sets(data, task, 8), careful, hooked)
         pairs = hooked_loops.exchanges(data, task, 1, model.config)

@@ -20,7 +20,7 @@ from compo_mech.routes.anew import run_anew
 from compo_mech.routes.paths import Reads, Route, patch_routes, patch_together, patched_reads, routes_of
 from compo_mech.routes.route_map import route_map, route_shares
 from compo_mech.routes.summary import Cell, RouteName
-from compo_mech.routes.swaps import make_swaps
+from compo_mech.routes.swaps import make_swaps, route_strings
 
 route_maps = import_module("compo_mech.routes.route_map")  # the package has its function under this name
 
@@ -201,7 +201,8 @@ def test_shares_of_ways_alone_are_those_of_the_map(route, monkeypatch):
     assert 0.1 < shares[RouteName.NO_ROUTE] < 0.9
     for at_once in (route_maps.MAX_TOKENS, 200, 100):  # in strings of 8: all swaps, one or two, one
         monkeypatch.setattr(route_maps, "MAX_TOKENS", at_once)
-        assert route_shares(built.model, built.data, generator(), 8, [3, 5]) == pytest.approx(shares, abs=1e-5)
+        strings = route_strings(built.data, Parity(), [3, 5], 8, generator())
+        assert route_shares(built.model, built.data.layout, strings) == pytest.approx(shares, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -209,7 +210,8 @@ def test_shares_of_ways_without_chain_of_thought(name):
     data = DataConfig(tasks=(Parity(),), max_length=5, chain_of_thought=False)
     model = random_model(CONFIGS[name], data)
     shares = route_map(model, data, generator(), 8, [3, 5]).summary().shares
-    assert route_shares(model, data, generator(), 8, [3, 5]) == pytest.approx(shares, abs=1e-5)
+    strings = route_strings(data, Parity(), [3, 5], 8, generator())
+    assert route_shares(model, data.layout, strings) == pytest.approx(shares, abs=1e-5)
 
 
 MORE_CONFIGS = CONFIGS | {
