@@ -128,7 +128,7 @@ def _asked(rule: Rule, pairs: Sequence[tuple[int, int]], number: Callable[[int],
                     return _asked(rule, pairs, torch.tensor)
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise ValueError(f"{where} = {reason} of {rule}: must be a state") from None
-        given: Any = value.item() if isinstance(value, Tensor) and value.ndim == 0 else value
+        given: Any = value.item() if getattr(value, "ndim", None) == 0 else value  # of torch or numpy
         try:
             found.append(operator.index(given))
         except TypeError:

@@ -31,7 +31,7 @@ def layer_measures(
         lean: compute only measures that are `SUMMARISED`.
     """
     every = torch.cat(list(patterns), 1)
-    found = {name: x.tolist() for name, x in head_measures(every, layout, length, lean, offset_floor=0.0).items()}
+    found = {name: x.tolist() for name, x in head_measures(every, layout, length, lean).items()}
     weights = {
         f"{name}_together": attention.edge_weights(every, rows, keys)
         for name, (rows, keys) in edges_of_roles(layout, length).items()
@@ -60,10 +60,9 @@ def head_measures(
     layout: Layout,
     length: int,
     lean: bool = False,
-    offset_floor: float = OFFSET_FLOOR,
 ) -> dict[str, Float[Tensor, "head"]]:
     """Every measure of each head, or the `SUMMARISED` ones, on strings of one length, from attention at the scored
-    rows; offsets at which no head has as much as the floor are left out."""
+    rows."""
     scored, works = layout.scored(length), edges_of_roles(layout, length)
     squares = attention.concentration(pattern)
     found: dict[str, Tensor] = {"entropy": attention.entropy(pattern), "sparsity": attention.sparsity(squares, scored)}
@@ -86,11 +85,7 @@ def head_measures(
     found["pointer_sharp_rows"] = pointer.sharp.float().mean(-1)
     if "iteration" in works:
         profile = attention.offset_profile(predicting, *works["iteration"])
-        found |= {
-            f"offset_{offset:+d}": weight
-            for offset, weight in profile.items()
-            if not offset_floor or weight.max() >= offset_floor
-        }
+        found |= {f"offset_{offset:+d}": weight for offset, weight in profile.items()}
     return found
 
 

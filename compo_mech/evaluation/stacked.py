@@ -176,7 +176,7 @@ def _of_layer(
     """(head, metric), and its value of each network; in the order of `layer_measures`."""
     n_members, n_heads = pattern.shape[0], pattern.shape[2]
     as_heads = rearrange(pattern, "member batch head query key -> batch (member head) query key")
-    found = head_measures(as_heads, layout, length, offset_floor=0.0)
+    found = head_measures(as_heads, layout, length)
     together = {
         f"{name}_together": as_heads[:, :, rows, keys].mean(0).unflatten(0, (n_members, n_heads)).amax(1).mean(-1)
         for name, (rows, keys) in edges_of_roles(layout, length).items()

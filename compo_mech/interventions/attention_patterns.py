@@ -188,7 +188,7 @@ class PatternAblationCounts:
             heads = tuple((layer, head) for head in range(config.n_heads))
             groups += [(head,) for head in heads]
             groups += [heads] if config.n_heads > 1 else []
-        self._works, self._groups = tuple(works), tuple(groups)
+        self._groups = tuple(groups)
         self._counts: dict[tuple[Work, tuple[Head, ...]], _Count] = {
             (work, group): _Count() for work in works for group in groups
         }

@@ -21,12 +21,13 @@ class Anew(NamedTuple):
     Attributes:
         swap, position: of each row that is scored and comes at or after the changed token.
         logits: at these.
-        reads: what layer 1 reads at the row of each swap.
+        after, reads: logits at the row of each swap, and what layer 1 reads there.
     """
 
     swap: Int[Tensor, "row"]
     position: Int[Tensor, "row"]
     logits: Float[Tensor, "row batch d_vocab"]
+    after: Float[Tensor, "swap batch d_vocab"]
     reads: Reads
 
 
@@ -36,17 +37,19 @@ def run_anew(model: Model, swaps: Sequence[Swap], clean: Trace, first: int) -> A
 
     Args:
         model: of two layers, causal.
-        swaps: of strings of one length, changed at or before the first scored row and asked at or after it.
+        swaps: of strings of one length, each asked at a scored row, that of the changed token or a later one.
         clean: the run on the strings as they were, at positions 0, 1, 2 ...
         first: the first scored row.
     """
     tokens = torch.stack([swap.tokens for swap in swaps])
-    (n_swaps, n_batch, n_pos), every = tokens.shape, torch.arange(tokens.shape[2], device=tokens.device)
-    sources, rows = (
-        torch.tensor([getattr(swap, name) for swap in swaps], device=tokens.device) for name in ("source", "row")
-    )
-    swap, position = (every >= sources[:, None]).nonzero().unbind(1)
-    strings = torch.arange(n_batch, device=tokens.device)
+    (n_swaps, n_batch, n_pos), device = tokens.shape, tokens.device
+    # which rows are computed is found out on the CPU, so that no device is waited for
+    sources, rows = (torch.tensor([getattr(swap, name) for swap in swaps]) for name in ("source", "row"))
+    swap, position = (torch.arange(n_pos) >= sources[:, None]).nonzero().unbind(1)
+    kept = (position >= first).nonzero()[:, 0]
+    at_row = (position[kept] == rows[swap[kept]]).nonzero()[:, 0]
+    swap, position, kept, at_row, rows = (x.to(device) for x in (swap, position, kept, at_row, rows))
+    every, strings = (torch.arange(n, device=device) for n in (n_pos, n_batch))
     index = (((swap * n_batch)[:, None] + strings) * n_pos + position[:, None]).flatten()  # rows that are computed
 
     flat = tokens.flatten(0, 1)
@@ -67,13 +70,11 @@ def run_anew(model: Model, swaps: Sequence[Swap], clean: Trace, first: int) -> A
     keys, values = blocks.by_query_head(model, k), blocks.by_query_head(model, v)
     scored = every[first:]
     pattern = blocks.pattern(blocks.scores(model, 1, q[:, :, first:], keys, scored), blocks.causal(scored, n_pos))
-    is_scored = position >= first
-    swap, position = swap[is_scored], position[is_scored]
-    stream = stream.unflatten(0, (-1, n_batch))[is_scored]
+    swap, position = swap[kept], position[kept]
+    stream = stream.unflatten(0, (-1, n_batch))[kept]
     z = blocks.merge_heads(pattern @ values).view(n_swaps, n_batch, len(scored), -1)[swap, :, position - first]
     logits = blocks.logits(model, blocks.resid_post(model, 1, stream, stream + blocks.attn_out(model, 1, z)))
 
-    at_row = (position == rows[swap]).nonzero()[:, 0]
     q, k, v = (x.unflatten(0, (n_swaps, n_batch)) for x in (q, k, v))
-    q = q[torch.arange(n_swaps, device=rows.device), :, :, rows]
-    return Anew(swap, position, logits, Reads(stream[at_row], q, k, v))
+    q = q[torch.arange(n_swaps, device=device), :, :, rows]
+    return Anew(swap, position, logits, logits[at_row], Reads(stream[at_row], q, k, v))

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from compo_mech.interventions.traces import Trace
@@ -104,7 +104,7 @@ def patch_together(
     model: Model, swap: Swap, clean: Trace, corrupt: Trace, bundles: Sequence[Sequence[Route]]
 ) -> Float[Tensor, "bundle batch"]:
     """The margin when all heads read the corrupt run's stream at the carriers of a bundle by its routes."""
-    rows = torch.tensor([swap.row], device=clean.logits.device)
+    rows = [swap.row]
     old, new = (Reads.of(run, rows) for run in (clean, corrupt))
     ways: list[set[Way]] = [{(route.carrier, route.second) for route in routes} for routes in bundles]
     return swap.margin(patched_reads(model, rows, old, new, [ways])[:, 0])
@@ -124,17 +124,18 @@ class Reads(NamedTuple):
     v: Float[Tensor, "#swap batch kv_head pos d_head"]
 
     @classmethod
-    def of(cls, run: Trace, rows: Int[Tensor, "swap"]) -> "Reads":
+    def of(cls, run: Trace, rows: Sequence[int]) -> "Reads":
         """Those of one run, at several rows."""
-        stream = run.resid_post[0].index_select(1, rows).transpose(0, 1)
-        q = run.q[1].index_select(2, rows).permute(2, 0, 1, 3)
+        at = torch.tensor(rows, device=run.logits.device)
+        stream = run.resid_post[0].index_select(1, at).transpose(0, 1)
+        q = run.q[1].index_select(2, at).permute(2, 0, 1, 3)
         return cls(stream, q, run.k[1][None], run.v[1][None])
 
 
 @torch.no_grad()
 def patched_reads(
     model: Model,
-    rows: Int[Tensor, "swap"],
+    rows: Sequence[int],
     clean: Reads,
     corrupt: Reads,
     bundles: Sequence[Sequence[set[Way]]],
@@ -147,13 +148,13 @@ def patched_reads(
         clean, corrupt: what layer 1 reads of either.
         bundles: as many of each swap.
     """
-    n_pos, device = int(rows.max()) + 1, rows.device
+    n_pos, device = max(rows) + 1, clean.stream.device
     by_key = torch.tensor(
         [[[(key, "key") in own for key in range(n_pos)] for own in of_swap] for of_swap in bundles], device=device
     )[:, None, None]  # [swap, batch, head, bundle, key]
     asks, stays = (
         torch.tensor(
-            [[(row, second) in own for own in of_swap] for row, of_swap in zip(rows.tolist(), bundles, strict=True)],
+            [[(row, second) in own for own in of_swap] for row, of_swap in zip(rows, bundles, strict=True)],
             device=device,
         )
         for second in ("query", "residual")
@@ -162,11 +163,12 @@ def patched_reads(
         [blocks.by_query_head(model, x[..., :n_pos, :].flatten(0, 1)).unflatten(0, x.shape[:2]) for x in run[2:]]
         for run in (clean, corrupt)
     )
-    q, at = torch.stack([clean.q, corrupt.q], 3), rows[:, None, None, None]  # q: [swap, batch, head, run, d_head]
+    q = torch.stack([clean.q, corrupt.q], 3)  # [swap, batch, head, run, d_head]
+    at = torch.tensor(rows, device=device)[:, None, None, None]
     old, new = (blocks.scores(model, 1, q, x, at) for x in (k, new_k))
     asked = asks.long()[:, None, None, :, None].expand(*old.shape[:3], -1, n_pos)
     chosen = torch.where(by_key, new.gather(3, asked), old.gather(3, asked))
-    pattern = blocks.pattern(chosen, blocks.causal(rows, n_pos)[:, None, None, None])
+    pattern = blocks.pattern(chosen, blocks.causal(at, n_pos))
     z = (pattern * ~by_key) @ v + (pattern * by_key) @ new_v
     stream = torch.where(stays[:, None, :, None], corrupt.stream[:, :, None], clean.stream[:, :, None])
     mid = stream + blocks.attn_out(model, 1, z.transpose(2, 3).flatten(3))

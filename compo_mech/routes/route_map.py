@@ -20,7 +20,7 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from compo_mech.data.config import DataConfig
@@ -137,9 +137,7 @@ def _shared(
     anew, answers = run_anew(model, swaps, clean, first), likeliest(clean.logits)
     moved = torch.zeros(len(swaps), *answers.shape, dtype=torch.bool, device=answers.device)
     moved[anew.swap, :, anew.position] = likeliest(anew.logits) != answers[:, anew.position].T
-    rows = _rows(swaps, answers)
-    after = anew.logits[(anew.position == rows[anew.swap]).nonzero()[:, 0]]
-    return _lean_cells(model, layout, swaps, clean, after, anew.reads), moved
+    return _lean_cells(model, layout, swaps, clean, anew.after, anew.reads), moved
 
 
 def _mapped(
@@ -151,7 +149,7 @@ def _mapped(
     whole = trace(model, tokens, positions.expand(tokens.shape), first)
     runs = [whole[start : start + n_strings] for start in range(0, len(tokens), n_strings)]
     moved = likeliest(whole.logits).unflatten(0, (len(swaps), -1)) != likeliest(clean.logits)
-    each = [Reads.of(run, row[None]) for run, row in zip(runs, _rows(swaps, tokens), strict=True)]
+    each = [Reads.of(run, [swap.row]) for run, swap in zip(runs, swaps, strict=True)]
     reads = Reads(*(torch.cat(values) for values in zip(*each, strict=True)))
     after = torch.stack([run.logits[:, swap.row] for run, swap in zip(runs, swaps, strict=True)])
     cells = []
@@ -168,11 +166,6 @@ def _mapped(
     return cells, moved
 
 
-def _rows(swaps: Sequence[Swap], like: Tensor) -> Int[Tensor, "swap"]:
-    """Which row each asks, on the device of another tensor."""
-    return torch.tensor([swap.row for swap in swaps], device=like.device)
-
-
 def _lean_cells(
     model: Model,
     layout: Layout,
@@ -185,8 +178,8 @@ def _lean_cells(
     members = [_members(swap, layout, model.config.n_heads) for swap in swaps]
     names = list(dict.fromkeys(name for own in members for name in own))
     bundles = [[own.get(name, set()) for name in names] for own in members]
-    rows, answers = _rows(swaps, after), Answers.stacked(swaps)
-    before = clean.logits.index_select(1, rows).transpose(0, 1)
+    rows, answers = [swap.row for swap in swaps], Answers.stacked(swaps)
+    before = clean.logits[:, rows].transpose(0, 1)
     check_finite("logits", torch.cat([before, after]))
     patched = answers.margin(patched_reads(model, rows, Reads.of(clean, rows), corrupt, bundles))
     check_finite("logits with patched routes", patched)

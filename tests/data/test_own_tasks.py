@@ -78,6 +78,7 @@ def test_a_rule_that_gives_no_states_is_refused(rule, complaint):
         (lambda state, x: state < x, [0, 0, 1]),
         (lambda state, x: 2, [2, 2, 2]),
         (lambda state, x: np.arange(9).reshape(3, 3)[int(x), int(state)] % 3, [1, 1, 1]),
+        (lambda state, x: np.array([[0, 1, 0], [1, 0, 1], [0, 0, 0]])[state, x] == 1, [1, 0, 1]),  # numpy's own bools
         (lambda state, x: (state + x).to(torch.int8) % 3, [1, 2, 0]),
         (lambda state, x: (state.mul_(2) - x) % 3, [2, 1, 0]),  # of tensors alone, which it changes
         (lambda state, x: torch.where(x == 2, 0, state), [1, 1, 0]),

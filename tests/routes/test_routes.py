@@ -233,11 +233,12 @@ def test_runs_anew_from_the_changed_token_are_whole_runs(name, chain_of_thought,
     first = data.layout.scored(4)[0]
     anew = run_anew(model, swaps, clean, first)
     for i, (swap, corrupt) in enumerate(zip(swaps, traces, strict=True)):
-        whole, row = clean.logits[:, first:].clone(), torch.tensor([swap.row])
+        whole = clean.logits[:, first:].clone()
         for logits, at in zip(anew.logits[anew.swap == i], anew.position[anew.swap == i].tolist(), strict=True):
             whole[:, at - first] = logits
         torch.testing.assert_close(whole, corrupt.logits[:, first:], atol=1e-5, rtol=1e-4)
-        reads = Reads.of(corrupt, row)
+        torch.testing.assert_close(anew.after[i], corrupt.logits[:, swap.row], atol=1e-5, rtol=1e-4)
+        reads = Reads.of(corrupt, [swap.row])
         for found, slow in zip(anew.reads, reads, strict=True):
             torch.testing.assert_close(found[i], slow[0], atol=1e-5, rtol=1e-4)
 
@@ -247,8 +248,9 @@ def test_swaps_patched_at_once_are_as_each_alone(name):
     data = DataConfig(tasks=(Polynomial(modulus=3),), max_length=4)
     model = random_model(MORE_CONFIGS[name], data)
     _, swaps, clean, traces = run_by_hand(data, model, 4, 6, generator(1))
-    rows = torch.tensor([swap.row for swap in swaps])
-    corrupt = Reads(*(torch.cat(x) for x in zip(*map(Reads.of, traces, rows[:, None]), strict=True)))
+    rows = [swap.row for swap in swaps]
+    each = [Reads.of(run, [row]) for run, row in zip(traces, rows, strict=True)]
+    corrupt = Reads(*(torch.cat(values) for values in zip(*each, strict=True)))
     bundles = [[routes_of(swap, model.config.n_heads)[i::3] for i in range(3)] for swap in swaps]
     ways = [[{(way.carrier, way.second) for way in bundle} for bundle in own] for own in bundles]
     logits = patched_reads(model, rows, Reads.of(clean, rows), corrupt, ways)
