@@ -243,6 +243,15 @@ def test_a_change_at_any_token_or_position_is_seen():
             model.forward = seen
 
 
+def test_a_logit_that_is_no_number_or_infinite_is_no_rounding():
+    for value in (torch.inf, -torch.inf, torch.nan):
+        model = hooked(d_vocab=11)
+        seen = model.forward
+        model.forward = lambda tokens, seen=seen, value=value: seen(tokens).index_fill(1, torch.tensor([2]), value)
+        with pytest.raises(ValueError, match="model logits = off by"):
+            from_hooked(model)
+
+
 def test_double_precision_stays_so():
     config = ModelConfig(d_model=8)
     params = {name: param.double() for name, param in params_of(config).items()}
