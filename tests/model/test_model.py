@@ -246,8 +246,13 @@ def test_a_change_at_any_token_or_position_is_seen():
 def test_a_logit_that_is_no_number_or_infinite_is_no_rounding():
     for value in (torch.inf, -torch.inf, torch.nan):
         model = hooked(d_vocab=11)
-        seen = model.forward
-        model.forward = lambda tokens, seen=seen, value=value: seen(tokens).index_fill(1, torch.tensor([2]), value)
+
+        def spoilt(tokens, seen=model.forward, value=value):
+            logits = seen(tokens)
+            logits[0, 2, 3] = value
+            return logits
+
+        model.forward = spoilt
         with pytest.raises(ValueError, match="model logits = off by"):
             from_hooked(model)
 
