@@ -136,7 +136,8 @@ def _routes(params: Params, config: RunConfig) -> dict[str, list[Any]]:
     the fraction of its effect that goes by the textbook one."""
     names, textbook, data = list[str](), list[float](), config.data
     generator, device = torch.Generator().manual_seed(0), params["embed.W_E"].device
-    strings = route_strings(data, data.tasks[0], route_lengths(data), N_ROUTE_STRINGS, generator, device)
+    lengths = route_lengths(data)[::-1]  # the longest first, as of the committed table
+    strings = route_strings(data, data.tasks[0], lengths, N_ROUTE_STRINGS, generator, device)
     for i in range(len(params["embed.W_E"])):
         model = Model({name: param[i].detach() for name, param in params.items()}, config.model)
         if not all(bool(param.isfinite().all()) for param in model.params.values()):
