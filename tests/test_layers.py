@@ -10,7 +10,7 @@ import compo_mech
 
 ROOT = Path(compo_mech.__file__).parent
 PACKAGES = (
-    *("interrupts", "settings", "parallel", "data", "model", "training", "evaluation", "stats", "runs"),
+    *("interrupts", "settings", "products", "parallel", "data", "model", "training", "evaluation", "stats", "runs"),
     *("interventions", "circuits"),
     *(
         "routes",

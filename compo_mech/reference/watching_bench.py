@@ -36,6 +36,7 @@ from compo_mech.reference.hooked_loops import (
     loop_routes,
     swap_quantity,
 )
+from compo_mech.reference.libraries import ways_of_others
 from compo_mech.routes.route_map import route_map
 from compo_mech.runs import trajectory
 from compo_mech.runs.checkpoints import RunError
@@ -62,8 +63,8 @@ def map_figures(data: DataConfig, task: Task, model: Model) -> Figures:
 
 
 def figures(measure: trajectory.NetworkMeasure, model: Model) -> Figures:
-    """What a measure finds."""
-    return {found.quantity: found.value for found in measure(model)}
+    """What a measure finds, as `watch` asks."""
+    return {found.quantity: found.value for found in trajectory.answers(measure, model)}
 
 
 class Bench(NamedTuple):
@@ -114,7 +115,8 @@ class Bench(NamedTuple):
 def one_thread(bench: Bench, steps: Sequence[int], careful: bool, console: Console) -> None:
     """Each measure by both, one thread each."""
     ours, loops, run = bench.ours(), bench.loops(careful), bench.run
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in (*ours, "all")}
+    ways = ways_of_others()
+    times: dict[str, list[list[float]]] = {name: [] for name in (*ours, "all")}
     largest, loads = dict.fromkeys(ours, 0.0), []
     for step in steps:
         started = time.perf_counter()
@@ -123,26 +125,30 @@ def one_thread(bench: Bench, steps: Sequence[int], careful: bool, console: Conso
         for name in ours:
             started = time.perf_counter()
             own = ours[name](Model(run.params(step), run.config.model))
-            middle = time.perf_counter()
-            theirs = loops[name](hooked)
-            times[name].append((middle - started, time.perf_counter() - middle))
-            shared = own.keys() & theirs.keys()
-            assert shared == theirs.keys()
-            largest[name] = max(largest[name], *(abs(own[place] - theirs[place]) for place in shared))
-        every = [times[name][-1] for name in MEASURES]
-        times["all"].append((sum(own for own, _ in every), loads[-1] + sum(loop for _, loop in every)))
+            taken = [time.perf_counter() - started]
+            for way in ways.values():
+                with way():
+                    started = time.perf_counter()
+                    theirs = loops[name](hooked)
+                    taken.append(time.perf_counter() - started)
+                shared = own.keys() & theirs.keys()
+                assert shared == theirs.keys()
+                largest[name] = max(largest[name], *(abs(own[place] - theirs[place]) for place in shared))
+            times[name].append(taken)
+        every = [sum(taken) for taken in zip(*(times[name][-1] for name in MEASURES), strict=True)]
+        times["all"].append([every[0], *(loads[-1] + loop for loop in every[1:])])
     console.print(
         f"{len(steps)} checkpoints, one thread each, a {'careful' if careful else 'plain'} loop; "
         f"to load a HookedTransformer: {1000 * statistics.median(loads):.0f} ms", highlight=False, soft_wrap=True,
     )  # fmt: skip
     for name, found in times.items():
-        own, loop = (statistics.median(column) for column in zip(*found, strict=True))
-        ratio = statistics.median(b / a for a, b in found)
-        differs = f"; largest difference {largest[name]:.1e}" if name in largest else ""
-        console.print(
-            f"  {name}: {1000 * own:.0f} ms a checkpoint; the loop: {1000 * loop:.0f} ms; {ratio:.1f} times as fast"
-            f"{differs}", highlight=False, soft_wrap=True,
-        )  # fmt: skip
+        said = f"  {name}: {1000 * statistics.median(taken[0] for taken in found):.0f} ms a checkpoint"
+        for i, way in enumerate(ways, 1):
+            loop = statistics.median(taken[i] for taken in found)
+            ratio = statistics.median(taken[i] / taken[0] for taken in found)
+            said += f"; the loop{way}: {1000 * loop:.0f} ms, {ratio:.1f} times as fast"
+        said += f"; largest difference {largest[name]:.1e}" if name in largest else ""
+        console.print(said, highlight=False, soft_wrap=True)
 
 
 def ask_all(path: Path, step: int) -> None:

@@ -1,5 +1,6 @@
 """The training loop, a generator of (step, loss), of one network or of many. No disk, no printing, no waiting."""
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from compo_mech.data.stream import Batch, TrainingStream
 from compo_mech.model.config import ModelConfig
 from compo_mech.model.forward import forward
 from compo_mech.model.params import Model, Params, gradient_masks
+from compo_mech.products import fast_products
 from compo_mech.settings import Settings
 from compo_mech.training.captured import CapturedSteps, Drawn, Noise
 from compo_mech.training.optim import (
@@ -116,7 +118,8 @@ def train(
     decay = None if each is None else torch.tensor([one.weight_decay for one in each], device=device)
 
     def update(drawn: Drawn, lr: float | Tensor) -> Float[Tensor, "*member"]:
-        return train_step(state, drawn, config, shared, lr, decay)
+        with fast_products(largest_product(drawn, config)) if device.type == "cpu" else contextlib.nullcontext():
+            return train_step(state, drawn, config, shared, lr, decay)
 
     captured = CapturedSteps(update, device) if device.type == "cuda" and shared.optimizer != "sgd" else None
     for step in range(state.step + 1, n_steps + 1):
@@ -125,6 +128,12 @@ def train(
         loss = update(draw(), lr) if captured is None else captured(draw, lr)
         state.step = step
         yield step, loss
+
+
+def largest_product(drawn: Drawn, config: ModelConfig) -> float:
+    """Operations of an MLP's product in a step, of all members at once."""
+    n_rows = max(len(batch.packing.row) * batch.tokens.shape[:-2].numel() for batch, _ in drawn)
+    return 2.0 * n_rows * config.d_model * config.mlp_width
 
 
 def _drawn(

@@ -6,6 +6,7 @@ Muon runs on the blocks' matrices, AdamW on embeddings, unembedding, gains and b
 import functools
 import inspect
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -45,10 +46,8 @@ class OptimConfig(Settings):
         return self
 
 
-N_STEPS, LINEAR = 5, 3.4445
-"""Newton-Schulz steps, and what their polynomial begins with, as in torch.optim.Muon."""
-LONG = 2
-"""From so many times as many columns as rows on it is less arithmetic to iterate the Gram matrix."""
+N_STEPS, COEFFICIENTS = 5, (3.4445, -4.7750, 2.0315)
+"""Newton-Schulz steps, and their polynomial of odd powers, as in torch.optim.Muon."""
 
 
 class Muon(torch.optim.Optimizer):
@@ -70,70 +69,82 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Any = None) -> Any:  # as in torch.optim.Optimizer, whose overloads are untyped
         for group in self.param_groups:
             lr, momentum = group["lr"], group["momentum"]
-            by_shape: dict[torch.Size, list[Tensor]] = {}
-            updates: dict[torch.Size, list[Tensor]] = {}
-            for param in group["params"]:
-                if param.grad is None:
-                    continue
-                state = self.state[param]
-                if not state:
-                    state["momentum_buffer"] = torch.zeros_like(param)
-                buffer = state["momentum_buffer"].lerp_(param.grad, 1 - momentum)
-                by_shape.setdefault(param.shape, []).append(param)
-                updates.setdefault(param.shape, []).append(param.grad.lerp(buffer, momentum))  # Nesterov
-            for shape, params in by_shape.items():
-                scale = 0.2 * math.sqrt(max(shape[-2:]))
-                for param, update in zip(params, orthogonalized(torch.stack(updates[shape])), strict=True):
+            params = [param for param in group["params"] if param.grad is not None]
+            nesterov = []
+            for param in params:
+                if not self.state[param]:
+                    self.state[param]["momentum_buffer"] = torch.zeros_like(param)
+                buffer = self.state[param]["momentum_buffer"].lerp_(param.grad, 1 - momentum)
+                nesterov.append(param.grad.lerp(buffer, momentum))
+            for param, update in zip(params, orthogonalized(nesterov), strict=True):
+                scale = 0.2 * math.sqrt(max(param.shape[-2:]))
+                if group["weight_decay"]:
                     param.mul_(1 - lr * group["weight_decay"])
-                    if isinstance(lr, Tensor):  # on a GPU, where nothing waits to read it
-                        param.sub_(update * (lr * scale))
-                    else:
-                        param.add_(update, alpha=-lr * scale)
+                if isinstance(lr, Tensor):  # on a GPU, where nothing waits to read it
+                    param.sub_(update * (lr * scale))
+                else:
+                    param.add_(update, alpha=-lr * scale)
 
 
-def orthogonalized(matrices: Float[Tensor, "*stack rows columns"]) -> Float[Tensor, "*stack rows columns"]:
+def orthogonalized(matrices: Sequence[Float[Tensor, "..."]]) -> list[Float[Tensor, "..."]]:
     """Each matrix with its singular values pushed towards 1, by five Newton-Schulz steps.
 
     A step multiplies from the left by a polynomial of the Gram matrix, and the next Gram matrix is the old one times
-    that polynomial twice. Of a long matrix only the square ones are therefore iterated, and their product is applied
-    once: with four times as many columns as rows in 25 products of the square's size instead of 45.
+    that polynomial twice. Only Gram matrices are therefore iterated, those of one size at once, and the product of
+    the polynomials is applied in the end.
+
+    Args:
+        matrices: along the last two axes.
+
+    Example:
+        >>> import torch
+        >>> from compo_mech.training import orthogonalized
+        >>> (found,) = orthogonalized([torch.tensor([[3.0, 0.0], [0.0, 0.5]])])
+        >>> bool(((found.diagonal() - 1).abs() < 0.4).all())
+        True
     """
-    tall = matrices.shape[-2] > matrices.shape[-1]
-    x = matrices.reshape(-1, *matrices.shape[-2:])  # one batched product adds and scales as well
-    x = x.mT if tall else x
-    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
-    x = _iterated_gram(x) @ x if x.shape[-1] >= LONG * x.shape[-2] else _iterated(x)
-    return (x.mT if tall else x).view(matrices.shape)
+    by_shape: dict[torch.Size, list[int]] = {}
+    for i, matrix in enumerate(matrices):
+        by_shape.setdefault(matrix.shape, []).append(i)
+    by_size: dict[int, list[tuple[list[int], Tensor]]] = {}
+    for shape, places in by_shape.items():
+        x = torch.stack([matrices[i] for i in places]).reshape(-1, *shape[-2:])
+        by_size.setdefault(min(shape[-2:]), []).append((places, x.mT if shape[-2] > shape[-1] else x))
+    found = list(matrices)
+    for group in by_size.values():
+        products = _product_of_steps(torch.cat([torch.bmm(x, x.mT) for _, x in group]))
+        for (places, x), product in zip(group, products.split([len(x) for _, x in group]), strict=True):
+            evened = torch.bmm(product, x)
+            rows = matrices[places[0]].shape[-2]
+            evened = (evened if evened.shape[-2] == rows else evened.mT).view(len(places), *matrices[places[0]].shape)
+            for place, matrix in zip(places, evened, strict=True):
+                found[place] = matrix
+    return found
 
 
-def _polynomial(gram: Float[Tensor, "stack rows rows"]) -> Float[Tensor, "stack rows rows"]:
-    """What a Newton-Schulz step multiplies by, but for the multiple of the identity."""
-    return torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
+def _product_of_steps(gram: Float[Tensor, "stack rows rows"]) -> Float[Tensor, "stack rows rows"]:
+    """What five Newton-Schulz steps multiply matrices by, which begin with dividing them by their norm.
 
+    Args:
+        gram: of the matrices themselves; with x of norm 1 and c the last coefficient, sqrt(c) x x^T is iterated, so
+            that c need not be multiplied by in each step.
+    """
+    first, second, third = COEFFICIENTS
+    second = second / math.sqrt(third)
+    norm = gram.diagonal(dim1=-2, dim2=-1).sum(-1).sqrt().clamp(min=1e-7)[:, None, None]
+    gram = gram * (math.sqrt(third) / norm.square())
 
-def _iterated(x: Float[Tensor, "stack rows columns"]) -> Float[Tensor, "stack rows columns"]:
-    """Five steps."""
-    for _ in range(N_STEPS):
-        x = torch.baddbmm(x, _polynomial(x @ x.mT), x, beta=LINEAR)
-    return x
+    def polynomial(gram: Tensor) -> Tensor:
+        step = torch.bmm(gram, gram).add_(gram, alpha=second)
+        step.diagonal(dim1=-2, dim2=-1).add_(first)
+        return step
 
-
-def _iterated_gram(x: Float[Tensor, "stack rows columns"]) -> Float[Tensor, "stack rows rows"]:
-    """The product of what five steps multiply by."""
-    gram = x @ x.mT
-    product = step = _whole_step(gram)
+    product = step = polynomial(gram)
     for _ in range(N_STEPS - 1):
-        gram = step @ (step @ gram)
-        step = _whole_step(gram)
-        product = step @ product
-    return product
-
-
-def _whole_step(gram: Float[Tensor, "stack rows rows"]) -> Float[Tensor, "stack rows rows"]:
-    """What a Newton-Schulz step multiplies by."""
-    step = _polynomial(gram)
-    step.diagonal(dim1=-2, dim2=-1).add_(LINEAR)
-    return step
+        gram = torch.bmm(step, torch.bmm(step, gram))
+        step = polynomial(gram)
+        product = torch.bmm(step, product)
+    return product / norm
 
 
 def is_matrix(name: str) -> bool:
