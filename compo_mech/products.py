@@ -13,8 +13,8 @@ import torch
 _SETTING: Any = torch.backends.mkldnn.matmul  # pyright: ignore[reportAttributeAccessIssue] (made at import)
 LARGE = 1e7
 """Operations of the largest products from which on oneDNN is faster, which takes 10 µs a product to begin."""
-KEPT = 4 * 2**20
-"""Bytes; what is freed stays with the process up to twice as many."""
+KEPT = 31 * 2**20
+"""Bytes, just below the 32 MiB from which glibc always asks the system; twice as many that are freed stay."""
 
 
 @contextlib.contextmanager
