@@ -41,7 +41,7 @@ def fast_products(n_operations: float = math.inf) -> Iterator[None]:
     """
     _keep_memory()
     before = _SETTING.fp32_precision
-    _SETTING.fp32_precision = "bf16" if n_operations >= LARGE and is_onednn_faster() else "none"
+    _SETTING.fp32_precision = "bf16" if n_operations >= LARGE and is_onednn_faster() else "ieee"
     try:
         yield
     finally:

@@ -67,7 +67,7 @@ def test_the_setting_is_put_back(monkeypatch):
     with products.fast_products():
         assert setting() == "bf16"
         with products.fast_products(products.LARGE - 1):
-            assert setting() == "none"
+            assert setting() == "ieee"
         assert setting() == "bf16"
     assert setting() == "none"
     with pytest.raises(ZeroDivisionError, match="bf16"), products.fast_products(products.LARGE):
@@ -98,7 +98,7 @@ def test_other_processors_are_left_to_torch(change, monkeypatch):
     products.is_onednn_faster.cache_clear()
     change(monkeypatch)
     with products.fast_products():
-        assert setting() == "none"
+        assert setting() == "ieee"
 
 
 def tf32(x):

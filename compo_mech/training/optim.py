@@ -90,11 +90,11 @@ def orthogonalized(matrices: Sequence[Float[Tensor, "..."]]) -> list[Float[Tenso
     """Each matrix with its singular values pushed towards 1, by five Newton-Schulz steps.
 
     A step multiplies from the left by a polynomial of the Gram matrix, and the next Gram matrix is the old one times
-    that polynomial twice. Only Gram matrices are therefore iterated, those of one size at once, and the product of
-    the polynomials is applied in the end.
+    that polynomial twice. Only Gram matrices are therefore iterated, all of one size at once whatever the other side of
+    their matrices, and the product of the polynomials is applied in the end.
 
     Args:
-        matrices: along the last two axes.
+        matrices: in the last two axes of each; axes before those are stacks.
 
     Example:
         >>> import torch
@@ -106,18 +106,19 @@ def orthogonalized(matrices: Sequence[Float[Tensor, "..."]]) -> list[Float[Tenso
     by_shape: dict[torch.Size, list[int]] = {}
     for i, matrix in enumerate(matrices):
         by_shape.setdefault(matrix.shape, []).append(i)
-    by_size: dict[int, list[tuple[list[int], Tensor]]] = {}
+    by_size: dict[int, list[torch.Size]] = {}
+    wide: dict[torch.Size, Tensor] = {}
     for shape, places in by_shape.items():
-        x = torch.stack([matrices[i] for i in places]).reshape(-1, *shape[-2:])
-        by_size.setdefault(min(shape[-2:]), []).append((places, x.mT if shape[-2] > shape[-1] else x))
+        by_size.setdefault(min(shape[-2:]), []).append(shape)
+        stacked = torch.stack([matrices[i] for i in places]).reshape(-1, *shape[-2:])
+        wide[shape] = stacked.mT if shape[-2] > shape[-1] else stacked
     found = list(matrices)
-    for group in by_size.values():
-        products = _product_of_steps(torch.cat([torch.bmm(x, x.mT) for _, x in group]))
-        for (places, x), product in zip(group, products.split([len(x) for _, x in group]), strict=True):
-            evened = torch.bmm(product, x)
-            rows = matrices[places[0]].shape[-2]
-            evened = (evened if evened.shape[-2] == rows else evened.mT).view(len(places), *matrices[places[0]].shape)
-            for place, matrix in zip(places, evened, strict=True):
+    for shapes in by_size.values():
+        products = _product_of_steps(torch.cat([torch.bmm(wide[shape], wide[shape].mT) for shape in shapes]))
+        for shape, product in zip(shapes, products.split([len(wide[shape]) for shape in shapes]), strict=True):
+            evened = torch.bmm(product, wide[shape])
+            evened = evened.mT if shape[-2] > shape[-1] else evened
+            for place, matrix in zip(by_shape[shape], evened.view(-1, *shape), strict=True):
                 found[place] = matrix
     return found
 
