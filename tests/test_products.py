@@ -1,5 +1,7 @@
 """What multiplies matrices in training and watching is as exact as float32 allows, and is put back."""
 
+import contextlib
+
 import pytest
 import torch
 from helpers import generator
@@ -7,10 +9,14 @@ from rich.console import Console
 
 from compo_mech import products
 from compo_mech.data.stream import TrainingStream
-from compo_mech.launch.run import launch
+from compo_mech.launch.ensemble import new_members
+from compo_mech.launch.run import launch, new_state
 from compo_mech.launch.settings import Launch
+from compo_mech.model.blocks import ROWS_AT_ONCE
+from compo_mech.model.params import Model
+from compo_mech.runs import trajectory
 from compo_mech.settings import changed
-from compo_mech.training.loop import largest_product
+from compo_mech.training import loop
 
 
 @pytest.fixture(autouse=True)
@@ -116,14 +122,33 @@ def test_products_of_rounded_factors_are_found_out(kept, is_exact, monkeypatch):
     assert setting() == "none"
 
 
-def test_how_large_the_products_of_a_step_are(tiny):
-    """By hand: 16 rows of 6 tokens, a stream of 16, an MLP of 64 neurons; and of three networks."""
+def test_steps_and_measures_of_checkpoints_say_how_large_their_products_are(tiny, monkeypatch):
+    """By hand: 16 rows of 6 tokens, a stream of 16, an MLP of 64 neurons; of three networks; and of a measure."""
+    asked, inside = [], []
+
+    @contextlib.contextmanager
+    def fast(n_operations):
+        asked.append(n_operations)
+        inside.append(True)
+        yield
+        inside.pop()
+
+    def step(*given):
+        assert inside
+        return torch.tensor(0.0)
+
+    monkeypatch.setattr(loop, "fast_products", fast)
+    monkeypatch.setattr(loop, "train_step", step)
+    monkeypatch.setattr(trajectory, "fast_products", fast)
     config = changed(tiny, {"data.min_length": 2, "data.max_length": 2})
     assert (config.data.batch_size, config.model.d_model, config.model.mlp_width) == (16, 16, 64)
     for n in (1, 3):
-        sources = [generator(seed) for seed in range(n)]
-        batch = TrainingStream(config.data, range(n)).batch(1, sources if n > 1 else sources[0])
-        assert largest_product([(batch, {})], config.model) == 2 * n * 16 * 6 * 16 * 64
+        members = new_members(config, range(n), "cpu") if n > 1 else new_state(config, "cpu")
+        stream = TrainingStream(config.data, range(n) if n > 1 else 0)
+        next(loop.train(members, stream, config.model, config.optim, config.train))
+    model = Model(new_state(config, "cpu").params, config.model)
+    assert trajectory.answers(lambda network: list(inside), model) == [True]
+    assert asked == [2 * 16 * 6 * 16 * 64, 2 * 3 * 16 * 6 * 16 * 64, 2 * ROWS_AT_ONCE * 16 * 64]
 
 
 @pytest.mark.parametrize("large", [0, float("inf")])

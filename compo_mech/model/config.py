@@ -87,6 +87,17 @@ class ModelConfig(Settings):
     def mlp_width(self) -> int:
         return self.d_mlp or 4 * self.d_model
 
+    def largest_product(self, n_rows: int) -> float:
+        """How many operations the largest matrix product of a block takes for so many rows.
+
+        Example:
+            >>> from compo_mech.model import ModelConfig
+            >>> ModelConfig(d_model=8).largest_product(10), ModelConfig(d_model=8, attn_only=True).largest_product(10)
+            (5120.0, 1280.0)
+        """
+        widest = self.d_model if self.attn_only else max(self.d_model, self.mlp_width)
+        return 2.0 * n_rows * self.d_model * widest
+
     @property
     def n_kv_heads(self) -> int:
         """How many heads of keys and values there are, each with `n_heads / n_kv_heads` heads of queries."""

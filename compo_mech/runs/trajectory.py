@@ -215,7 +215,7 @@ def _ask(run: Run, measure: NetworkMeasure, step: Step) -> Answer:
 
 def answers(measure: NetworkMeasure, model: Model) -> list[Measured]:
     """What a measure finds of a network, one of many that it is asked of."""
-    with fast_products(2.0 * ROWS_AT_ONCE * model.config.d_model * model.config.mlp_width):
+    with fast_products(model.config.largest_product(ROWS_AT_ONCE)):
         return list(measure(model))
 
 

@@ -118,7 +118,9 @@ def train(
     decay = None if each is None else torch.tensor([one.weight_decay for one in each], device=device)
 
     def update(drawn: Drawn, lr: float | Tensor) -> Float[Tensor, "*member"]:
-        with fast_products(largest_product(drawn, config)) if device.type == "cpu" else contextlib.nullcontext():
+        with (
+            fast_products(config.largest_product(_n_rows(drawn))) if device.type == "cpu" else contextlib.nullcontext()
+        ):
             return train_step(state, drawn, config, shared, lr, decay)
 
     captured = CapturedSteps(update, device) if device.type == "cuda" and shared.optimizer != "sgd" else None
@@ -130,10 +132,9 @@ def train(
         yield step, loss
 
 
-def largest_product(drawn: Drawn, config: ModelConfig) -> float:
-    """Operations of an MLP's product in a step, of all members at once."""
-    n_rows = max(len(batch.packing.row) * batch.tokens.shape[:-2].numel() for batch, _ in drawn)
-    return 2.0 * n_rows * config.d_model * config.mlp_width
+def _n_rows(drawn: Drawn) -> int:
+    """Tokens that are read at once, by all members of a batch."""
+    return max(len(batch.packing.row) * batch.tokens.shape[:-2].numel() for batch, _ in drawn)
 
 
 def _drawn(
