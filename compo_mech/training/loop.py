@@ -1,6 +1,5 @@
 """The training loop, a generator of (step, loss), of one network or of many. No disk, no printing, no waiting."""
 
-import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -118,9 +117,9 @@ def train(
     decay = None if each is None else torch.tensor([one.weight_decay for one in each], device=device)
 
     def update(drawn: Drawn, lr: float | Tensor) -> Float[Tensor, "*member"]:
-        with (
-            fast_products(config.largest_product(_n_rows(drawn))) if device.type == "cpu" else contextlib.nullcontext()
-        ):
+        if device.type != "cpu":
+            return train_step(state, drawn, config, shared, lr, decay)
+        with fast_products(config.largest_product(_n_rows(drawn))):
             return train_step(state, drawn, config, shared, lr, decay)
 
     captured = CapturedSteps(update, device) if device.type == "cuda" and shared.optimizer != "sgd" else None
