@@ -91,7 +91,7 @@ def test_matrices_are_orthogonalised_as_step_by_step(columns, values):
 
 
 def test_matrices_of_all_shapes_are_orthogonalised_each_by_itself():
-    shapes = [(2, 8, 8), (2, 8, 32), (32, 8), (8, 8), (4, 6), (8, 32), (2, 8, 8)]
+    shapes = [(2, 8, 8), (2, 8, 32), (32, 8), (8, 8), (4, 6), (4, 8), (8, 32), (2, 8, 8)]
     matrices = [torch.randn(shape, generator=generator(i), dtype=torch.float64) for i, shape in enumerate(shapes)]
     for matrix, found in zip(matrices, orthogonalized(matrices), strict=True):
         is_tall = matrix.shape[-2] > matrix.shape[-1]
